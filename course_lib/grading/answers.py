@@ -1,0 +1,89 @@
+"""What stands in the learner's cell: not answered yet, a value, or a function to be called with care.
+
+1. `...` and None, and what a stub function returns, count as "not done yet".
+2. A function is called through `watched`, which also notices a missing `return` and inputs changed in place.
+3. When a call fails, `learners_line` finds the line of the learner's own cell.
+"""
+
+import dis
+import functools
+import linecache
+import traceback
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from course_lib.grading.registry import Wrong
+
+_STUB_OPCODES = {"RESUME", "NOP", "CACHE", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "COPY_FREE_VARS"}
+
+
+class NotDone(Exception):
+    """The exercise still holds its stub."""
+
+
+def prepared(answer: Any) -> Any:
+    """Returns the answer as the check gets it: functions watched, everything else as it is.
+
+    Raises:
+        NotDone: the answer is `...` or None, or contains `...`.
+    """
+    _refuse_stub(answer)
+    return watched(answer) if isinstance(answer, FunctionType) else answer
+
+
+def watched(function: FunctionType) -> Callable[..., Any]:
+    """Returns the function, refusing stubs, a forgotten `return`, and inputs changed in place, at each call."""
+
+    @functools.wraps(function)
+    def call(*inputs: Any, **named_inputs: Any) -> Any:
+        tensors = [x for x in (*inputs, *named_inputs.values()) if isinstance(x, Tensor)]
+        before = [x.clone() for x in tensors]
+        result = function(*inputs, **named_inputs)
+        if result is None and _is_stub(function):
+            raise NotDone
+        if result is None:
+            raise Wrong("your function returned None", "end it with `return` and the result.")
+        _refuse_stub(result)
+        if not all(map(torch.equal, map(torch.nan_to_num, tensors), map(torch.nan_to_num, before))):
+            raise Wrong(
+                "your function changed its input in place",
+                "build a new tensor: `x = x - y` in place of `x -= y`, and no writing to `x[...]` or methods ending in _.",
+            )
+        return result
+
+    return call
+
+
+def describe(answer: Any) -> str:
+    """Returns a few words on what kind of thing an answer is: "a Tensor of shape (4, 8)"."""
+    if isinstance(answer, FunctionType):
+        return "a function"
+    if isinstance(answer, Tensor):
+        return f"a Tensor of shape {tuple(answer.shape)}"
+    kind = type(answer).__name__
+    return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
+
+
+def learners_line(error: BaseException, answer: Any) -> str:
+    """Returns "line 3: <the source line>" for the last line of the learner's cell that the error passed, or ""."""
+    function = getattr(answer, "__wrapped__", answer)
+    cell = function.__code__.co_filename if isinstance(function, FunctionType) else None
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == cell]
+    if not frames:
+        return ""
+    line = linecache.getline(frames[-1].filename, frames[-1].lineno).strip()
+    return f"line {frames[-1].lineno} of your cell" + (f": {line}" if line else "")
+
+
+def _refuse_stub(value: Any) -> None:
+    parts = value if isinstance(value, tuple | list) else value.values() if isinstance(value, dict) else ()
+    if value is None or value is ... or any(part is ... for part in parts):
+        raise NotDone
+
+
+def _is_stub(function: FunctionType) -> bool:
+    return {step.opname for step in dis.get_instructions(function)} <= _STUB_OPCODES

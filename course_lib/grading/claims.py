@@ -1,0 +1,96 @@
+"""Claims: a number only counts together with its interval, a control, and the control's interval.
+
+`claim(...)` writes one down; an exercise's check calls `supported` on it first, which refuses a bare number.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from course_lib.grading import expect
+from course_lib.grading.registry import Wrong
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A measured number with its interval, and the same measurement under the control."""
+
+    value: Any
+    interval: tuple[Any, Any] | None
+    control: Any
+    control_interval: tuple[Any, Any] | None
+
+
+def claim(
+    value: Any,
+    *,
+    interval: tuple[Any, Any] | None = None,
+    control: Any = None,
+    control_interval: tuple[Any, Any] | None = None,
+) -> Claim:
+    """Returns the claim, to be handed to `check`; what is missing is refused there, with a reason.
+
+    Args:
+        value: the measured number.
+        interval: its lower and upper limit (usually 95 %).
+        control: the same number where the effect should be absent, for example for random directions.
+        control_interval: the control's lower and upper limit.
+    """
+    return Claim(value, interval, control, control_interval)
+
+
+def supported(answer: Any, *, low: float = -math.inf, high: float = math.inf) -> Claim:
+    """Returns the claim with plain numbers, when it is complete and stands out from its control.
+
+    Args:
+        answer: what the learner gave.
+        low: the least the number can be.
+        high: the most the number can be.
+
+    Raises:
+        Wrong: a bare number; no interval; no control; no interval for the control; a number outside its own interval;
+            limits in the wrong order; intervals that overlap, so that chance explains the difference.
+    """
+    if not isinstance(answer, Claim):
+        raise Wrong(
+            "a bare number is not a claim",
+            "write claim(value, interval=..., control=..., control_interval=...).",
+        )
+    value, interval = _measured(answer.value, answer.interval, "the value", low, high)
+    if answer.control is None or answer.control is ...:
+        raise Wrong(
+            "there is no control", "measure the same where the effect should be absent, and give control=...."
+        )
+    control, control_interval = _measured(answer.control, answer.control_interval, "the control", low, high)
+    if interval[0] <= control_interval[1] and control_interval[0] <= interval[1]:
+        raise Wrong(
+            f"the two intervals overlap: {_limits(interval)} and {_limits(control_interval)}",
+            "chance may explain the difference; use more samples, or claim less.",
+        )
+    return Claim(value, interval, control, control_interval)
+
+
+def _measured(
+    value: Any, limits: Any, name: str, low: float, high: float
+) -> tuple[float, tuple[float, float]]:
+    value = expect.number(value, low=low, high=high, name=name)
+    if limits is None or limits is ...:
+        raise Wrong(
+            f"{name} has no interval", "a number from a sample needs one: (lower limit, upper limit)."
+        )
+    if not isinstance(limits, tuple | list) or len(limits) != 2:
+        raise Wrong(f"the interval of {name} is not a pair", "give (lower limit, upper limit).")
+    least, most = (expect.number(limit, name=f"a limit of {name}") for limit in limits)
+    if least > most:
+        raise Wrong(
+            f"the interval of {name} is upside down: {_limits((least, most))}", "give the lower limit first."
+        )
+    if not least <= value <= most:
+        raise Wrong(
+            f"{name} {value:.3g} lies outside its interval {_limits((least, most))}", "were they mixed up?"
+        )
+    return value, (least, most)
+
+
+def _limits(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:.3g} to {interval[1]:.3g}"

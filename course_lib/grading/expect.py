@@ -1,0 +1,138 @@
+"""Small questions that checks ask of an answer, each raising `Wrong` with a message that names the mistake.
+
+A check reads best in this order: is it the right kind of thing (`tensor`, `number`, `choice`), is it one of the
+mistakes people make here (`differs_from`), is it right (`close`).
+"""
+
+import difflib
+import math
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from course_lib.grading.answers import describe
+from course_lib.grading.registry import Wrong
+
+
+def tensor(answer: Any, *, like: Tensor, axes: str, name: str = "your answer") -> Tensor:
+    """Returns the answer, when it is a finite tensor of the shape of `like`.
+
+    Args:
+        answer: what the learner gave.
+        like: a tensor of the right shape.
+        axes: the names of its axes, such as "layer d_model"; "" for a single number.
+        name: what to call the answer in messages.
+
+    Raises:
+        Wrong: not a tensor, another shape (a transposed or surplus axis is named), NaN or infinite entries.
+    """
+    if not isinstance(answer, Tensor):
+        raise Wrong(
+            f"{name} is {describe(answer)}, not a tensor",
+            "keep to torch operations, or use torch.tensor(...).",
+        )
+    if answer.shape != like.shape:
+        wanted = f"{tuple(like.shape)}" + (f" ({axes})" if axes else "")
+        raise Wrong(
+            f"{name} has shape {tuple(answer.shape)} where {wanted} is asked for",
+            _shape_tip(answer, like, axes),
+        )
+    bad = int((~torch.isfinite(answer)).sum())
+    if bad:
+        raise Wrong(
+            f"{name} has NaN or infinite values in {bad} of {answer.numel()} places",
+            "look for a division by 0.",
+        )
+    return answer
+
+
+def number(
+    answer: Any, *, low: float = -math.inf, high: float = math.inf, name: str = "your answer"
+) -> float:
+    """Returns the answer as a float, when it is one finite number within [low, high].
+
+    Raises:
+        Wrong: not a number (True and False are not), several numbers, NaN or infinite, outside the bounds.
+    """
+    if isinstance(answer, bool | str) or not hasattr(answer, "__float__"):
+        raise Wrong(f"{name} is {describe(answer)}, not a number", "give one number, such as 0.25.")
+    if getattr(answer, "shape", ()) not in ((), (1,)):
+        raise Wrong(
+            f"{name} is {describe(answer)}, not one number",
+            "reduce it to one number first, for example by a mean.",
+        )
+    value = float(answer)
+    if not math.isfinite(value):
+        raise Wrong(f"{name} is {value}", "look for a division by 0 or the mean of an empty set.")
+    if not low <= value <= high:
+        raise Wrong(
+            f"{name} is {value:.4g}, outside the possible range {low:g} to {high:g}",
+            "check the unit and the sign.",
+        )
+    return value
+
+
+def choice(answer: Any, options: Collection[Any], *, name: str = "your answer") -> Any:
+    """Returns the answer, when it is one of the options.
+
+    Raises:
+        Wrong: it is none of them; the nearest is named.
+    """
+    if answer in list(options):
+        return answer
+    near = difflib.get_close_matches(str(answer), [str(option) for option in options], n=1)
+    tip = f"did you mean {near[0]!r}?" if near else "choose one of: " + ", ".join(map(repr, options))
+    raise Wrong(f"{name} is {answer!r}, which is not among the possible ones", tip)
+
+
+def differs_from(answer: Any, mistake: Any, what: str, try_next: str, *, tolerance: float = 1e-4) -> None:
+    """Refuses an answer that equals the result of a known mistake.
+
+    Raises:
+        Wrong: with `what` and `try_next`.
+    """
+    if _distance(answer, mistake) <= tolerance * (1 + _size(mistake)):
+        raise Wrong(what, try_next)
+
+
+def close(
+    answer: Any, truth: Any, *, name: str = "your answer", try_next: str = "", tolerance: float = 1e-4
+) -> None:
+    """Refuses an answer that is off by more than `tolerance` times (1 + the largest entry of the truth).
+
+    Raises:
+        Wrong: with the size of the difference and the place where it is largest.
+    """
+    difference = _distance(answer, truth)
+    if difference <= tolerance * (1 + _size(truth)):
+        return
+    gap = (torch.as_tensor(answer).double() - torch.as_tensor(truth).double()).abs()
+    place = [int(i) for i in torch.unravel_index(gap.argmax(), gap.shape)] if gap.ndim else []
+    tip = try_next or "work a tiny example (two prompts, two dimensions) by hand, and compare step by step."
+    raise Wrong(f"{name} is off by up to {difference:.3g}", tip, where=f"at index {place}" if place else "")
+
+
+def _distance(a: Any, b: Any) -> float:
+    a, b = torch.as_tensor(a).double(), torch.as_tensor(b).double()
+    return float((a - b).abs().max()) if a.shape == b.shape and a.numel() else math.inf
+
+
+def _size(value: Any) -> float:
+    return float(torch.as_tensor(value).double().abs().max())
+
+
+def _shape_tip(answer: Tensor, like: Tensor, axes: str) -> str:
+    if answer.shape == like.shape[::-1]:
+        return "the axes are the other way round; transpose with `.T`."
+    if answer.squeeze().shape == like.squeeze().shape:
+        return "an axis of length 1 is too many or missing; see `squeeze`, `unsqueeze` and `keepdim`."
+    if answer.ndim != like.ndim:
+        surplus = (
+            "an axis is left over: take the mean or index over it"
+            if answer.ndim > like.ndim
+            else "an axis was lost"
+        )
+        return f"{surplus}; the result has the axes {axes or '(none)'}."
+    return f"print the shape after each step; the result has the axes {axes or '(none)'}."
