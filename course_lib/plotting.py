@@ -1,0 +1,493 @@
+"""Figures from arrays and labels; the only room that knows plotly and circuitsvis.
+
+1. Every figure needs a title that states the finding, axis titles (with their units) and an alt text that
+   says in words what there is to see; the alt text travels in ``figure.layout.meta["alt"]``.
+2. Groups differ by colour, from the palette of Okabe and Ito (https://jfly.uni-koeln.de/color/), *and* by
+   symbol, dash or pattern, so that a figure survives a grey printer and a colour-blind reader.
+3. Numbers are rounded to four significant digits and nothing random goes in: same input, same bytes.
+4. Nothing is fetched: figures show offline.
+
+Values may be lists, arrays or tensors, and are checked before anything is drawn. A group is a name with its
+values; the first name of a mapping gets the first style (orange, filled triangles).
+"""
+
+import hashlib
+import html
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import plotly.graph_objects as go
+import torch
+from numpy.typing import ArrayLike
+from plotly.subplots import make_subplots
+
+INK, SOFT, GRID = "#222222", "#6E6E6E", "#E8E8E8"
+ABOVE = dict(y=1, yref="paper", yanchor="bottom", showarrow=False)
+
+
+class Style(NamedTuple):
+    """Colour of one group, and the second channels that tell it apart without colour."""
+
+    colour: str
+    symbol: str
+    dash: str
+    pattern: str
+    glyph: str
+
+
+STYLES = (
+    Style("#D55E00", "triangle-up", "solid", "", "▲"),
+    Style("#0072B2", "circle-open", "dash", "/", "○"),
+    Style("#009E73", "square", "dot", "x", "■"),
+    Style("#CC79A7", "diamond-open", "dashdot", ".", "◇"),
+    Style("#E69F00", "cross", "longdash", "\\", "✚"),
+    Style("#56B4E9", "star-open", "longdashdot", "-", "☆"),
+)
+CONTROL = Style(SOFT, "diamond-open", "dot", "/", "▨")
+
+
+def scatter(
+    groups: Mapping[str, ArrayLike], *, hover: Mapping[str, Sequence[str]],
+    x_title: str, y_title: str, title: str, alt: str,
+) -> go.Figure:  # fmt: skip
+    """Figure of points in a plane, ``[prompt, 2]`` per group; hovering over a point shows its prompt.
+
+    Raises:
+        ValueError: An empty group, NaN, texts that do not fit the points, missing words.
+    """
+    points, texts = _prompts(groups, hover, (None, 2))
+    figure = _blank(x_title, y_title, title, alt)
+    for i, name in enumerate(points):
+        figure.add_trace(_cloud(name, points[name], texts[name], STYLES[i]))
+    return figure
+
+
+def scatter_grid(
+    panels: Mapping[str, Mapping[str, ArrayLike]], *, hover: Mapping[str, Sequence[str]],
+    x_title: str, y_title: str, title: str, alt: str, columns: int = 4,
+) -> go.Figure:  # fmt: skip
+    """Figure of small scatters of the same prompts, one per panel ("layer 0", ...), each on its own scale.
+
+    Raises:
+        ValueError: No panel, an empty group, NaN, texts that do not fit the points, missing words.
+    """
+    if not panels:
+        raise ValueError("No panel to draw: give at least one, such as {'layer 0': {'harmful': points}}.")
+    checked = [_prompts(groups, hover, (None, 2)) for groups in panels.values()]
+    columns = min(columns, len(checked))
+    rows = -(-len(checked) // columns)
+    words = dict(x_title=_plain(x_title), y_title=_plain(y_title), subplot_titles=list(map(_plain, panels)))
+    grid = make_subplots(rows, columns, **words, horizontal_spacing=0.045, vertical_spacing=0.26 / rows)
+    figure = _blank(x_title, y_title, title, alt, height=140 + 190 * rows, base=grid)
+    for i, (points, texts) in enumerate(checked):
+        for j, name in enumerate(points):
+            cloud = _cloud(name, points[name], texts[name], STYLES[j], size=5).update(showlegend=i == 0)
+            figure.add_trace(cloud, row=i // columns + 1, col=i % columns + 1)
+    figure.update_annotations(font=dict(size=13, color=INK))
+    figure.update_layout(margin_t=figure.layout.margin.t + 22, legend_y=1 + 26 / (190 * rows))
+    figure.update_xaxes(title=None, nticks=5, tickfont_size=11)
+    return figure.update_yaxes(title=None, nticks=5, tickfont_size=11)
+
+
+def lines(
+    x: ArrayLike, series: Mapping[str, ArrayLike], *, x_title: str, y_title: str, title: str, alt: str,
+    intervals: Mapping[str, ArrayLike] | None = None, control: ArrayLike | None = None,
+    control_label: str = "random directions", y_range: tuple[float, float] | None = None,
+    mark: tuple[float, str] | None = None,
+) -> go.Figure:  # fmt: skip
+    """Figure of lines over layers, coefficients or widths, each named at its right end.
+
+    Args:
+        x: Layers, coefficients, ..., ``[point]``; each line of `series` likewise.
+        intervals: Line name to ``[point, 2]`` (low, high), drawn as a pale band.
+        control: Every run of the control, ``[run, point]``; the hatched band is their full range.
+        mark: A place on the x axis to point at, and its label.
+
+    Raises:
+        ValueError: Lengths disagree, NaN, an interval of an unknown line, missing words.
+    """
+    places = _numbers("x", x, (None,))
+    values, bands = _grouped(series, (places.size,)), _intervals(intervals or {}, series, places.size)
+    runs = None if control is None else _numbers("control", control, (None, places.size))
+    ends = [(values[name][-1], name, STYLES[i]) for i, name in enumerate(values)]
+    ends += [] if runs is None else [(runs[:, -1].mean(), control_label, CONTROL)]
+    figure = _blank(x_title, y_title, title, alt, above=4, right=44 + 7 * max(len(end[1]) for end in ends))
+    if runs is not None:
+        hatch = dict(shape=CONTROL.pattern, fgcolor=SOFT, bgcolor=_faint(SOFT), size=7, solidity=0.12)
+        reach = np.stack([runs.min(0), runs.max(0)], axis=1)
+        figure.add_trace(_band(places, reach, f"{control_label}, range of {len(runs)}", fillpattern=hatch))
+    for i, name in enumerate(values):
+        if name in bands:
+            pale = dict(fillcolor=_faint(STYLES[i].colour))
+            figure.add_trace(_band(places, bands[name], f"{name}, interval", **pale))
+        figure.add_trace(_line(places, values[name], name, STYLES[i]))
+    everything = [*values.values(), *bands.values(), *([] if runs is None else runs)]
+    _name_ends(figure, ends, y_range or _reach(everything))
+    _mark(figure, mark, places)
+    whole = np.all(places == places.round())
+    return figure.update_xaxes(dtick=max(1, -(-int(np.ptp(places)) // 16)) if whole else None)
+
+
+def bars(
+    labels: Sequence[str], series: Mapping[str, ArrayLike], *,
+    x_title: str, y_title: str, title: str, alt: str, intervals: Mapping[str, ArrayLike] | None = None,
+    controls: Mapping[str, Sequence[ArrayLike]] | None = None, control_label: str = "each random direction",
+    y_range: tuple[float, float] | None = None,
+) -> go.Figure:  # fmt: skip
+    """Figure of bars with their values on top, intervals as whiskers and control runs as diamonds beside.
+
+    Args:
+        labels: What each bar, or cluster of bars, stands for.
+        series: Name to values, ``[label]``; several names stand side by side.
+        intervals: Name to ``[label, 2]`` (low, high).
+        controls: Name to the control runs of each label; an empty list for a label that has none.
+
+    Raises:
+        ValueError: Lengths disagree, NaN, an interval or a control of an unknown name, missing words.
+    """
+    values, bounds = _grouped(series, (len(labels),)), _intervals(intervals or {}, series, len(labels))
+    runs = _runs(controls or {}, series, len(labels))
+    figure = _blank(x_title, y_title, title, alt).update_layout(showlegend=len(values) > 1 or bool(runs))
+    slot = 0.86 / max(len(values), 2 if len(labels) < 4 else 1)  # two bars alone would be walls
+    for i, name in enumerate(values):
+        places = np.arange(len(labels)) + (i - (len(values) - 1) / 2) * slot
+        figure.add_trace(_bar(places, values[name], bounds.get(name), name, STYLES[i], 0.64 * slot))
+        figure.add_trace(_written(places, values[name], bounds.get(name)))
+        if name in runs:
+            marks = _control_marks(places + 0.42 * slot, runs[name], control_label, 0.04 * slot)
+            figure.add_trace(marks.update(showlegend=name == next(iter(runs))))
+    wrapped = [_plain(label, 22) for label in labels]
+    figure.update_xaxes(tickvals=list(range(len(labels))), ticktext=wrapped, showgrid=False)
+    return figure.update_yaxes(range=y_range, rangemode="tozero")
+
+
+def heat_map(
+    values: ArrayLike, *, row_labels: Sequence[str], column_labels: Sequence[str], x_title: str, y_title: str,
+    colour_title: str, title: str, alt: str, centre: float | None = None,
+    cell_text: Sequence[Sequence[str]] | None = None, frame: tuple[int, int] | None = None,
+) -> go.Figure:  # fmt: skip
+    """Figure of a table in colour, positions by layers for instance, with each value written in its cell.
+
+    Args:
+        values: ``[row, column]``.
+        colour_title: What a cell shows, with its unit.
+        centre: The value shown white, orange above it and blue below; left out, the least value is white.
+        cell_text: What to write instead of the value, for instance to cross out a discarded candidate.
+        frame: Row and column of a cell to frame, such as the chosen candidate.
+
+    Raises:
+        ValueError: Labels, texts or a frame that do not fit the table, NaN, missing words.
+    """
+    table = _numbers("values", values, (len(row_labels), len(column_labels)))
+    texts = cell_text or [_short(row, 2) for row in table]
+    if [len(row) for row in texts] != [table.shape[1]] * table.shape[0]:
+        raise ValueError(f"cell_text must be {table.shape[0]} rows of {table.shape[1]} texts, like values.")
+    if frame and not (0 <= frame[0] < table.shape[0] and 0 <= frame[1] < table.shape[1]):
+        raise ValueError(f"frame {frame} lies outside a table of {table.shape[0]} x {table.shape[1]} cells.")
+    figure = _blank(x_title, y_title, title, alt, above=22, height=160 + 40 * table.shape[0])
+    _require_words(colour_title=colour_title)
+    figure.add_trace(_cells(table, texts, centre))
+    subtitle = f"in each cell: {_plain(colour_title)}"
+    figure.add_annotation(text=subtitle, x=0, xref="paper", xanchor="left", **ABOVE)
+    if frame:
+        corners = dict(y0=frame[0] - 0.5, y1=frame[0] + 0.5, x0=frame[1] - 0.5, x1=frame[1] + 0.5)
+        figure.add_shape(type="rect", line=dict(color=INK, width=3), **corners)
+    for update, labels in ((figure.update_xaxes, column_labels), (figure.update_yaxes, row_labels)):
+        update(tickvals=list(range(len(labels))), ticktext=list(map(_plain, labels)), showgrid=False)
+    return figure.update_yaxes(autorange="reversed")
+
+
+def score_strips(
+    groups: Mapping[str, ArrayLike], *, hover: Mapping[str, Sequence[str]],
+    x_title: str, title: str, alt: str, y_title: str = "prompts", bins: int = 30,
+    mark: tuple[float, str] | None = None,
+) -> go.Figure:  # fmt: skip
+    """Figure of score distributions: a histogram per group and, below it, one tick per prompt to hover over.
+
+    Args:
+        groups: Group name to scores, ``[prompt]``; all groups share their bins.
+        mark: A score to point at, such as a threshold, and its label.
+
+    Raises:
+        ValueError: An empty group, NaN, texts that do not fit the scores, missing words.
+    """
+    scores, texts = _prompts(groups, hover, (None,))
+    edges = np.histogram_bin_edges(np.concatenate(list(scores.values())), bins=bins)
+    figure = _blank(x_title, y_title, title, alt)
+    for i, name in enumerate(scores):
+        figure.add_trace(_histogram(scores[name], edges, name, STYLES[i]))
+        figure.add_trace(_rug(scores[name], texts[name], name, STYLES[i]))
+    _mark(figure, mark, edges)
+    depth = 0.08 * len(scores)
+    figure.update_layout(yaxis_domain=[depth + 0.04, 1], xaxis_anchor="y2", barmode="overlay", bargap=0)
+    return figure.update_layout(yaxis2=dict(domain=[0, depth], autorange="reversed", automargin=True))
+
+
+def show(figure: go.Figure) -> None:
+    """Nothing; displays the figure, with its alt text as text/plain and in a fold below it.
+
+    Plotly has no place of its own for an alt text: the fold is what a screen reader finds.
+
+    Raises:
+        ValueError: The figure carries no alt text.
+    """
+    from IPython.display import display
+
+    alt = (figure.layout.meta or {}).get("alt")
+    if not alt:
+        raise ValueError("This figure has no alt text: make it with a function of course_lib.plotting.")
+    drawing = {**figure.to_dict(), "config": {"displaylogo": False, "responsive": False}}
+    display({"application/vnd.plotly.v1+json": drawing, "text/plain": alt}, raw=True)
+    fold = f"<details><summary>This figure in words</summary><p>{html.escape(alt)}</p></details>"
+    display({"text/html": fold}, raw=True)
+
+
+def show_tokens(token_strings: Sequence[str], values: ArrayLike, *, unit: str, title: str, alt: str) -> None:
+    """Nothing; displays tokens coloured by value (orange above zero, blue below), the value under each.
+
+    Special tokens and newlines are shown, not swallowed. circuitsvis stores its script with the output, which
+    makes it work offline and costs 1.3 MB of the notebook file each time.
+
+    Raises:
+        ValueError: Not one value per token, NaN, missing words.
+    """
+    from circuitsvis.tokens import colored_tokens
+    from IPython.display import display
+
+    _require_words(unit=unit, title=title, alt=alt)
+    numbers = _rounded(_numbers("values", values, (len(token_strings),)))
+    visible = [text.replace("\n", "⏎") or "∅" for text in token_strings]
+    written = _short(numbers, 3)
+    cells = [f"{html.escape(text)}<sub>{value}</sub>" for text, value in zip(visible, written, strict=True)]
+    bound = max(map(abs, numbers)) or 1.0
+    colours = dict(negative_color=STYLES[5].colour, positive_color=STYLES[4].colour)
+    drawing = colored_tokens(cells, numbers, min_value=-bound, max_value=bound, **colours).local_src
+    page = _token_page(drawing, f"{title} ({unit})", alt)
+    listed = "  ".join(f"{text} {value}" for text, value in zip(visible, written, strict=True))
+    display({"text/html": page, "text/plain": f"{alt}\n{listed}"}, raw=True)
+
+
+TOKEN_STYLE = """<style>
+.course-tokens {margin: 8px 0}
+.course-tokens sub {display: block; font-size: 75%; line-height: 1.3; text-align: center; bottom: 0}
+.course-tokens .colored-tokens > div {display: none} /* the hover label would show the cell's HTML */
+.course-tokens .colored-tokens > span > span {padding: 4px 6px !important; text-align: center}
+</style>"""
+
+
+def _token_page(drawing: str, caption: str, alt: str) -> str:
+    """The drawing, its element named by content: circuitsvis names it at random, so no two outputs agree."""
+    at_random = drawing.split('id="', 1)[1].split('"', 1)[0]
+    name = "tokens-" + hashlib.sha256(drawing.replace(at_random, "").encode()).hexdigest()[:12]
+    before, call = drawing.rsplit(f'"{at_random}"', 1)
+    # Two equal drawings on one page: the browser renames each element as it draws, so the other is found.
+    own_name = '((e) => (e.id += "-" + crypto.getRandomValues(new Uint32Array(1))[0]))'
+    own_name += f'(document.getElementById("{name}"))'
+    head = f'{TOKEN_STYLE}<figure class="course-tokens" aria-label="{html.escape(alt)}">'
+    head += f"<figcaption><b>{html.escape(caption)}</b></figcaption>"
+    return head + before.replace(at_random, name) + own_name + call + "</div></figure>"
+
+
+def _blank(x_title, y_title, title, alt, *, height=420, above=26, right=20, base=None) -> go.Figure:
+    """Empty figure, 760 pixels wide to fit a JupyterLab cell; `above` is the room between title and data."""
+    _require_words(x_title=x_title, y_title=y_title, title=title, alt=alt)
+    heading = _plain(title, 84)
+    margin = dict(l=64, r=right, t=52 + above + 20 * heading.count("<br>"), b=56)
+    place = dict(x=0, xref="container", y=1, yref="container", yanchor="top", pad=dict(t=14, l=14))
+    legend = dict(orientation="h", x=0, xanchor="left", y=1.01, yanchor="bottom", itemsizing="constant")
+    figure = go.Figure(base).update_layout(
+        template="none", width=760, height=height, meta={"alt": alt}, margin=margin, legend=legend,
+        title=dict(text=f"<b>{heading}</b>", font_size=16, **place), hoverlabel=dict(align="left"),
+        font=dict(family="Helvetica, Arial, sans-serif", size=13, color=INK),
+    )  # fmt: skip
+    ticks = dict(linecolor=SOFT, ticks="outside", tickcolor=SOFT, automargin=True)
+    for update, text in ((figure.update_xaxes, x_title), (figure.update_yaxes, y_title)):
+        update(
+            title=dict(text=_plain(text), font_size=14, standoff=8), gridcolor=GRID, zeroline=False, **ticks
+        )
+    return figure
+
+
+def _points(x: ArrayLike, y: ArrayLike, name: str, **look) -> go.Scatter:
+    return go.Scatter(x=_rounded(x), y=_rounded(y), name=_plain(name), **look)
+
+
+def _cloud(name: str, points: np.ndarray, texts: list[str], style: Style, *, size: int = 7) -> go.Scatter:
+    marker = dict(color=style.colour, symbol=style.symbol, size=size, opacity=0.75)
+    return _points(*points.T, name, mode="markers", legendgroup=name, marker=marker, **_hover(texts))
+
+
+def _line(x: np.ndarray, y: np.ndarray, name: str, style: Style) -> go.Scatter:
+    marker = dict(color=style.colour, symbol=style.symbol, size=8)
+    line = dict(color=style.colour, dash=style.dash)
+    return _points(x, y, name, mode="lines+markers", line=line, marker=marker, showlegend=False)
+
+
+def _band(x: np.ndarray, bounds: np.ndarray, name: str, **fill) -> go.Scatter:
+    around = np.concatenate([x, x[::-1]]), np.concatenate([bounds[:, 0], bounds[::-1, 1]])
+    look = dict(mode="lines", line_width=0, hoveron="fills", hoverinfo="name", showlegend=False)
+    return _points(*around, name, fill="toself", **look, **fill)
+
+
+def _name_ends(figure: go.Figure, ends: list[tuple[float, str, Style]], limits: Sequence[float]) -> None:
+    """Writes each line's name at its right end, names that would overlap pushed apart; fixes the y axis."""
+    gap = (limits[1] - limits[0]) * 0.065
+    at = np.array([end[0] for end in ends])
+    order = at.argsort(kind="stable")
+    ladder = gap * np.arange(len(ends))
+    at[order] = np.maximum.accumulate(at[order] - ladder) + ladder
+    at[order] = np.minimum(at[order], limits[1] - ladder[::-1])
+    for y, (_, name, style) in zip(_rounded(at), ends, strict=True):
+        text = f'<span style="color:{style.colour}">{style.glyph}</span> {_plain(name)}'
+        figure.add_annotation(x=1, xref="paper", xshift=8, y=y, text=text, showarrow=False, xanchor="left")
+    figure.update_yaxes(range=_rounded(limits))
+
+
+def _bar(x, y, bounds, name: str, style: Style, width: float) -> go.Bar:
+    pattern = dict(shape=style.pattern, fgcolor="white", bgcolor=style.colour, size=7, solidity=0.3)
+    bar = go.Bar(x=_rounded(x), y=_rounded(y), width=round(width, 4), name=_plain(name))
+    if bounds is not None:
+        ends = dict(array=_rounded(bounds[:, 1] - y), arrayminus=_rounded(y - bounds[:, 0]), symmetric=False)
+        bar.update(error_y=dict(color=INK, thickness=1.5, width=5, **ends))
+    return bar.update(marker=dict(color=style.colour, pattern=pattern))
+
+
+def _written(x, y, bounds) -> go.Scatter:
+    look = dict(mode="text", textposition="top center", hoverinfo="skip", showlegend=False, cliponaxis=False)
+    return _points(x, y if bounds is None else np.maximum(y, bounds[:, 1]), "", text=_short(y, 3), **look)
+
+
+def _control_marks(places: np.ndarray, runs: list[np.ndarray], label: str, spread: float) -> go.Scatter:
+    fans = [at + np.linspace(-spread, spread, len(run)) for at, run in zip(places, runs, strict=True)]
+    marker = dict(symbol="diamond-open", color=INK, size=6, opacity=0.7)
+    x, y = np.concatenate(fans), np.concatenate(runs)
+    return _points(x, y, label, mode="markers", legendrank=2000, marker=marker)
+
+
+def _cells(table: np.ndarray, texts: Sequence[Sequence[str]], centre: float | None) -> go.Heatmap:
+    orange, blue = STYLES[0].colour, STYLES[1].colour
+    scale = [[0, "#FFFFFF"], [1, blue]] if centre is None else [[0, blue], [0.5, "#FFFFFF"], [1, orange]]
+    look = dict(colorscale=scale, zmid=centre, colorbar=dict(thickness=10, outlinewidth=0), xgap=2, ygap=2)
+    words = dict(texttemplate="%{text}", hovertemplate="%{y}, %{x}: %{z}<extra></extra>")
+    text = [list(map(_plain, row)) for row in texts]
+    return go.Heatmap(z=list(map(_rounded, table)), text=text, **look, **words)
+
+
+def _histogram(scores: np.ndarray, edges: np.ndarray, name: str, style: Style) -> go.Bar:
+    pattern = dict(shape=style.pattern, fgcolor=style.colour, bgcolor=_faint(style.colour), size=7)
+    marker = dict(color=style.colour, line=dict(color=style.colour, width=1), pattern=pattern)
+    middles, counts = _rounded((edges[:-1] + edges[1:]) / 2), np.histogram(scores, edges)[0].tolist()
+    return go.Bar(x=middles, y=counts, name=_plain(name), marker=marker, opacity=0.75)
+
+
+def _rug(scores: np.ndarray, texts: list[str], name: str, style: Style) -> go.Scatter:
+    marker = dict(symbol="line-ns-open", color=style.colour, size=12)
+    look = dict(mode="markers", marker=marker, showlegend=False, **_hover(texts))
+    return go.Scatter(x=_rounded(scores), y=[_plain(name)] * len(scores), yaxis="y2", **look)
+
+
+def _mark(figure: go.Figure, mark: tuple[float, str] | None, places: np.ndarray) -> None:
+    if mark:
+        side = "left" if mark[0] <= (places.min() + places.max()) / 2 else "right"
+        figure.add_shape(type="line", x0=mark[0], x1=mark[0], y0=0, y1=1, yref="paper", line=dict(width=1))
+        figure.add_annotation(text=_plain(mark[1]), x=mark[0], xanchor=side, **ABOVE)
+        figure.update_layout(legend_y=1.08, margin_t=figure.layout.margin.t + 18)
+
+
+def _hover(texts: list[str]) -> dict:
+    return dict(hovertext=texts, hovertemplate="%{hovertext}<extra></extra>")
+
+
+def _prompts(groups, hover, shape) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+    values = _grouped(groups, shape)
+    for name in values:
+        given = len(hover.get(name, ()))
+        if given != len(values[name]):
+            raise ValueError(f"hover[{name!r}] has {given} texts for {len(values[name])} points.")
+    return values, {n: [f"<b>{_plain(n)}</b><br>{_plain(text, 60)}" for text in hover[n]] for n in values}
+
+
+def _grouped(groups: Mapping[str, ArrayLike], shape: tuple[int | None, ...]) -> dict[str, np.ndarray]:
+    if not 0 < len(groups) <= len(STYLES):
+        raise ValueError(
+            f"{len(groups)} groups given; a figure shows 1 to {len(STYLES)}: split it in several."
+        )
+    return {name: _numbers(name, values, shape) for name, values in groups.items()}
+
+
+def _intervals(intervals: Mapping, series: Mapping[str, ArrayLike], n: int) -> dict[str, np.ndarray]:
+    _require_known(intervals, series)
+    bounds = {name: _numbers(f"interval of {name}", pairs, (n, 2)) for name, pairs in intervals.items()}
+    for name, pairs in bounds.items():
+        if (pairs[:, 0] > pairs[:, 1]).any():
+            raise ValueError(f"An interval of {name!r} has its low end above its high end: give (low, high).")
+    return bounds
+
+
+def _runs(controls: Mapping, series: Mapping[str, ArrayLike], n: int) -> dict[str, list[np.ndarray]]:
+    _require_known(controls, series)
+    for name, lists in controls.items():
+        if len(lists) != n:
+            raise ValueError(f"controls[{name!r}] has {len(lists)} lists for {n} labels; give [] for none.")
+    return {name: [_control(name, run) for run in lists] for name, lists in controls.items()}
+
+
+def _control(name: str, run: ArrayLike) -> np.ndarray:
+    return _numbers(f"control of {name}", run, (None,)) if len(run) else np.zeros(0)
+
+
+def _require_known(names: Iterable[str], series: Mapping[str, ArrayLike]) -> None:
+    unknown = [name for name in names if name not in series]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is not among the series drawn: {', '.join(series)}.")
+
+
+def _numbers(name: str, values: ArrayLike, shape: tuple[int | None, ...]) -> np.ndarray:
+    """Finite float64 array of the given shape (None: any length but 0); a ValueError says what is wrong."""
+    array = torch.as_tensor(values, dtype=torch.float64).detach().cpu().numpy()
+    if not array.size:
+        raise ValueError(f"{name!r} is empty: there is nothing to draw.")
+    if array.ndim != len(shape) or any(w not in (None, n) for w, n in zip(shape, array.shape, strict=True)):
+        wanted = " x ".join("any" if want is None else str(want) for want in shape)
+        raise ValueError(f"{name!r} has shape {' x '.join(map(str, array.shape))}, but {wanted} is needed.")
+    if not np.isfinite(array).all():
+        first = np.argwhere(~np.isfinite(array))[0].tolist()
+        raise ValueError(f"{name!r} holds NaN or infinity, first at index {first}: find out where it arises.")
+    return array
+
+
+def _require_words(**words: str) -> None:
+    for kind, text in words.items():
+        if not text.strip():
+            raise ValueError(f"{kind} is empty: every figure needs its {kind} in words.")
+    if words.get("alt", "") == words.get("title"):
+        raise ValueError("alt repeats the title: say what there is to see (axes, groups, telling values).")
+
+
+def _reach(parts: Sequence[np.ndarray]) -> tuple[float, float]:
+    values = np.concatenate([part.ravel() for part in parts])
+    room = 0.06 * (np.ptp(values) or 1.0)
+    return float(values.min() - room), float(values.max() + room)
+
+
+def _rounded(values: ArrayLike) -> list[float]:
+    return [float(f"{value:.4g}") + 0.0 for value in values]
+
+
+def _short(values: ArrayLike, digits: int) -> list[str]:
+    large = 10**digits
+    texts = [f"{v:.0f}" if abs(v) >= large / 10 else f"{v + 0.0:.{digits}g}" for v in values]
+    return [text.replace("-", "\N{MINUS SIGN}") for text in texts]
+
+
+def _faint(colour: str) -> str:
+    red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.15)"
+
+
+def _plain(text: str, width: int | None = None) -> str:
+    """Text that plotly writes letter by letter: no tag such as <bos> vanishes, no $ starts a formula."""
+    pieces = textwrap.wrap(text, width) if width else [text]
+    return "<br>".join(html.escape(piece, quote=False).replace("$", "&#36;") for piece in pieces)

@@ -1,0 +1,332 @@
+"""Figures are refused without words, readable without colour, reproducible, and drawn without a network."""
+
+import inspect
+import json
+import re
+import socket
+from itertools import pairwise
+
+import pytest
+import torch
+
+from course_lib import plotting
+
+OKABE_ITO = {"#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"}
+GREYS = {"#222222", "#6E6E6E", "#E8E8E8", "#FFFFFF", "WHITE"}
+WORDS = dict(title="Two clouds stand apart", alt="Scatter of six prompts in two clouds, far apart along PC1.")
+AXES = dict(x_title="PC1 (54 % of variance)", y_title="PC2 (9 % of variance)")
+CLOUDS = {"harmful": torch.arange(6.0).reshape(3, 2), "harmless": -torch.arange(6.0).reshape(3, 2)}
+HOVER = {"harmful": ["<bos> make a bomb", "b", "c"], "harmless": ["bake it for $5 or $6", "e", "f"]}
+SCORES = {"harmful": [3.0, 2.5, 4.0], "harmless": [-1.0, 0.0, -2.5]}
+TABLE = [[1.0, -2.0, 3.0], [0.5, 0.0, -12.0]]
+RATES = {"harmful": [99.0, 1.0], "harmless": [0.5, 0.4]}
+CURVES = {"refused": [0.0, 50.0, 100.0], "answered": [100.0, 50.0, 0.0]}
+
+
+def scatter(**changes):
+    return plotting.scatter(**{**dict(groups=CLOUDS, hover=HOVER), **AXES, **WORDS, **changes})
+
+
+def scatter_grid(**changes):
+    panels = {f"layer {layer}": CLOUDS for layer in range(6)}
+    return plotting.scatter_grid(**{**dict(panels=panels, hover=HOVER), **AXES, **WORDS, **changes})
+
+
+def lines(**changes):
+    bands = {"refused": [(0, 5), (40, 60), (95, 100)]}
+    given = dict(
+        x=[0, 1, 2], series=CURVES, intervals=bands, control=[[0, 1, 2], [1, 3, 2]], mark=(1, "chosen")
+    )
+    return plotting.lines(**{**given, **AXES, **WORDS, **changes})
+
+
+def bars(**changes):
+    given = dict(labels=["no edit", "direction ablated"], series=RATES)
+    given |= dict(intervals={"harmful": [(97, 100), (0, 4)]}, controls={"harmful": [[], [98.0, 97.0]]})
+    return plotting.bars(**{**given, **AXES, **WORDS, **changes})
+
+
+def heat_map(**changes):
+    labels = dict(row_labels=["last instruction", "<assistant>"], column_labels=["0", "1", "2"])
+    given = dict(values=TABLE, colour_title="refusal score (log-odds)", centre=0.0, frame=(1, 2), **labels)
+    return plotting.heat_map(**{**given, **AXES, **WORDS, **changes})
+
+
+def score_strips(**changes):
+    given = dict(groups=SCORES, hover=HOVER, x_title="projection", mark=(1.0, "threshold"))
+    return plotting.score_strips(**{**given, **WORDS, **changes})
+
+
+FIGURES = [scatter, scatter_grid, lines, bars, heat_map, score_strips]
+every_figure = pytest.mark.parametrize("draw", FIGURES, ids=lambda draw: draw.__name__)
+
+
+@pytest.fixture
+def displayed(monkeypatch):
+    """Every bundle that was shown, in place of a notebook."""
+    bundles = []
+    monkeypatch.setattr("IPython.display.display", lambda bundle, raw: bundles.append(bundle))
+    return bundles
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a figure asked for the network")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+
+
+def show_tokens(tokens=("<bos>", "make", "\n", "<script>"), values=(0.0, 1.5, -2.0, 0.25), **changes):
+    words = dict(
+        unit="projection on r", title="The turn token is loudest", alt="Four tokens; make is highest."
+    )
+    plotting.show_tokens(tokens, values, **{**words, **changes})
+
+
+def test_every_public_figure_function_is_tested_here():
+    functions = inspect.getmembers(plotting, inspect.isfunction)
+    own = {name: f for name, f in functions if f.__module__ == plotting.__name__ and not name.startswith("_")}
+    draw = {name for name, f in own.items() if inspect.signature(f).return_annotation is plotting.go.Figure}
+    assert draw == {figure.__name__ for figure in FIGURES}
+
+
+@every_figure
+def test_the_alt_text_travels_with_the_figure(draw):
+    assert draw().layout.meta["alt"] == WORDS["alt"]
+
+
+@every_figure
+@pytest.mark.parametrize("word", ["title", "alt", "x_title", "y_title"])
+def test_a_figure_without_words_is_refused(draw, word):
+    with pytest.raises(ValueError, match=f"{word} is empty"):
+        draw(**{word: "  "})
+    required = inspect.signature(getattr(plotting, draw.__name__)).parameters
+    if word in ("title", "alt"):
+        assert required[word].default is inspect.Parameter.empty
+        assert required[word].kind is inspect.Parameter.KEYWORD_ONLY
+
+
+@every_figure
+def test_an_alt_text_that_only_repeats_the_title_is_refused(draw):
+    with pytest.raises(ValueError, match="alt repeats the title"):
+        draw(alt=WORDS["title"])
+
+
+@every_figure
+def test_the_axes_are_named(draw):
+    words = json.dumps(draw().to_dict(), ensure_ascii=False)
+    wanted = ["projection", "prompts"] if draw is score_strips else AXES.values()
+    assert all(text in words for text in wanted)
+
+
+@every_figure
+def test_all_colours_come_from_the_okabe_ito_palette_or_are_grey(draw):
+    words = json.dumps(draw().to_dict())
+    used = {colour.upper() for colour in re.findall(r"#[0-9A-Fa-f]{6}\b|white", words)}
+    faint = {tuple(map(int, rgb)) for rgb in re.findall(r"rgba\((\d+),(\d+),(\d+)", words)}
+    used |= {"#{:02X}{:02X}{:02X}".format(*rgb) for rgb in faint}
+    assert used <= OKABE_ITO | GREYS
+    assert used & OKABE_ITO
+
+
+def test_styles_differ_in_every_channel_that_is_not_colour():
+    for channel in ("colour", "symbol", "dash", "pattern", "glyph"):
+        assert len({getattr(style, channel) for style in plotting.STYLES}) == len(plotting.STYLES)
+
+
+@pytest.mark.parametrize("draw", [scatter, scatter_grid, score_strips], ids=lambda draw: draw.__name__)
+def test_two_groups_differ_by_symbol_or_row_as_well_as_by_colour(draw):
+    points = [trace for trace in draw().data if trace.type == "scatter"]
+    harmful, harmless = [[trace for trace in points if name in trace.hovertext[0]] for name in HOVER]
+    assert harmful[0].marker.symbol != harmless[0].marker.symbol or harmful[0].y[0] != harmless[0].y[0]
+
+
+def test_lines_differ_by_dash_and_symbol_and_bars_by_pattern():
+    drawn = [trace for trace in lines().data if trace.mode == "lines+markers"]
+    assert len({trace.line.dash for trace in drawn}) == len({trace.marker.symbol for trace in drawn}) == 2
+    assert len({trace.marker.pattern.shape for trace in bars().data if trace.type == "bar"}) == 2
+    assert len({trace.marker.pattern.shape for trace in score_strips().data if trace.type == "bar"}) == 2
+
+
+def test_the_control_band_spans_every_run_and_is_hatched():
+    band = next(trace for trace in lines().data if "range of 2" in trace.name)
+    assert sorted(band.y) == [0, 1, 1, 2, 2, 3]
+    assert band.fillpattern.shape == "/"
+
+
+def test_names_at_line_ends_keep_apart_and_inside_the_axis():
+    flat = {name: [0.0, 1.0] for name in "abcde"}
+    figure = lines(x=[0, 1], series=flat, intervals=None, control=None, mark=None)
+    heights = sorted(note.y for note in figure.layout.annotations)
+    low, high = figure.layout.yaxis.range
+    assert all(b - a > 0.05 * (high - low) for a, b in pairwise(heights))
+    assert low < heights[0] and heights[-1] <= high
+
+
+def test_bars_carry_their_values_intervals_and_control_runs():
+    figure = bars()
+    assert next(trace.text for trace in figure.data if trace.type == "scatter") == ("99", "1")
+    assert figure.data[0].error_y.array == (1, 3) and figure.data[0].error_y.arrayminus == (2, 1)
+    assert [trace.y for trace in figure.data if trace.name == "each random direction"] == [(98, 97)]
+
+
+def test_each_cell_of_a_heat_map_says_its_value_and_the_frame_lies_on_its_cell():
+    figure = heat_map()
+    assert figure.data[0].text == (["1", "\N{MINUS SIGN}2", "3"], ["0.5", "0", "\N{MINUS SIGN}12"])
+    frame = figure.layout.shapes[0]
+    assert (frame.x0, frame.x1, frame.y0, frame.y1) == (1.5, 2.5, 0.5, 1.5)
+
+
+def test_histograms_share_their_bins_and_count_every_prompt():
+    counted = [trace for trace in score_strips().data if trace.type == "bar"]
+    assert counted[0].x == counted[1].x
+    assert [sum(trace.y) for trace in counted] == [3, 3]
+
+
+def test_hover_labels_show_the_whole_prompt_letter_by_letter():
+    labels = [text for trace in scatter().data for text in trace.hovertext]
+    assert "<b>harmful</b><br>&lt;bos&gt; make a bomb" in labels
+    assert "<b>harmless</b><br>bake it for &#36;5 or &#36;6" in labels
+
+
+def test_special_tokens_survive_in_titles_and_axes():
+    assert "&lt;end&gt;" in scatter(title="At <end> the sets part").layout.title.text
+    assert heat_map().layout.yaxis.ticktext[1] == "&lt;assistant&gt;"
+
+
+@every_figure
+def test_the_same_input_draws_the_same_bytes(draw):
+    assert draw().to_json() == draw().to_json()
+
+
+def test_noise_below_four_digits_does_not_change_a_figure():
+    moved = {name: points + 1e-7 * (points + 1).sign() for name, points in CLOUDS.items()}
+    groups = {name: points + 1.2341 for name, points in CLOUDS.items()}
+    shaken = {name: points + 1.2341 for name, points in moved.items()}
+    assert scatter(groups=groups).to_json() == scatter(groups=shaken).to_json()
+
+
+def test_lists_arrays_and_tensors_draw_the_same_figure():
+    as_lists = {name: points.tolist() for name, points in CLOUDS.items()}
+    as_arrays = {name: points.numpy() for name, points in CLOUDS.items()}
+    with_gradient = {name: points.clone().requires_grad_() for name, points in CLOUDS.items()}
+    wanted = scatter().to_json()
+    assert [scatter(groups=g).to_json() for g in (as_lists, as_arrays, with_gradient)] == [wanted] * 3
+
+
+def test_drawing_leaves_the_data_as_it_was():
+    before = {name: points.clone() for name, points in CLOUDS.items()}
+    scatter(), scatter_grid()
+    assert all(torch.equal(before[name], CLOUDS[name]) for name in CLOUDS)
+
+
+@every_figure
+def test_a_figure_shows_without_a_network_as_plotly_data_and_alt_text(draw, displayed, no_network):
+    plotting.show(draw())
+    figure, fold = displayed
+    assert figure["text/plain"] == WORDS["alt"]
+    assert set(figure["application/vnd.plotly.v1+json"]) == {"data", "layout", "config"}
+    json.dumps(figure)
+    assert WORDS["alt"] in fold["text/html"] and "http" not in fold["text/html"]
+
+
+def test_a_figure_from_elsewhere_without_alt_text_is_refused():
+    with pytest.raises(ValueError, match="no alt text"):
+        plotting.show(plotting.go.Figure())
+
+
+def test_tokens_are_escaped_so_that_special_ones_stay_visible(displayed):
+    show_tokens()
+    page = displayed[0]["text/html"].split("CircuitsVis.render(")[1]
+    assert "&lt;bos&gt;<sub>0</sub>" in page and "&lt;script&gt;<sub>0.25</sub>" in page
+    assert "<bos>" not in page and "<script>" not in page
+    assert json.dumps("⏎<sub>\N{MINUS SIGN}2</sub>") in page
+
+
+def test_tokens_have_a_plain_line_with_their_values(displayed):
+    show_tokens()
+    plain = "Four tokens; make is highest.\n<bos> 0  make 1.5  ⏎ \N{MINUS SIGN}2  <script> 0.25"
+    assert displayed[0]["text/plain"] == plain
+
+
+def test_tokens_bring_their_script_with_them_and_never_ask_the_network(displayed, no_network):
+    show_tokens()
+    page = displayed[0]["text/html"]
+    assert len(page) > 1_000_000
+    assert "unpkg.com" not in page and not re.search(r"<(script|link|img)[^>]*\b(src|href)=", page)
+
+
+def test_tokens_are_stored_the_same_every_time(displayed):
+    show_tokens()
+    show_tokens()
+    show_tokens(values=(9.0, 1.5, -2.0, 0.25))
+    assert displayed[0] == displayed[1] != displayed[2]
+
+
+NAN = float("nan")
+REFUSED = {
+    "no group": (scatter, dict(groups={}), "0 groups given"),
+    "too many groups": (lines, dict(series={str(i): [1, 2, 3] for i in range(7)}), "7 groups given"),
+    "empty group": (score_strips, dict(groups={**SCORES, "harmful": []}), "'harmful' is empty"),
+    "not points": (
+        scatter,
+        dict(groups={"harmful": [1.0, 2.0]}),
+        "'harmful' has shape 2, but any x 2 is needed",
+    ),
+    "NaN": (
+        scatter,
+        dict(groups={"harmful": [[0, 1], [NAN, 1]]}),
+        r"NaN or infinity, first at index \[1, 0\]",
+    ),
+    "infinity": (lines, dict(series={"refused": [1, 2, float("inf")]}), "NaN or infinity"),
+    "NaN in a table": (heat_map, dict(values=[[1, 2, NAN], [1, 2, 3]]), "NaN or infinity"),
+    "missing hover": (
+        scatter,
+        dict(hover={"harmful": HOVER["harmful"]}),
+        r"hover\['harmless'\] has 0 texts for 3",
+    ),
+    "short hover": (
+        score_strips,
+        dict(hover={**HOVER, "harmful": ["a"]}),
+        r"hover\['harmful'\] has 1 texts for 3",
+    ),
+    "no panel": (scatter_grid, dict(panels={}), "No panel to draw"),
+    "line too short": (lines, dict(series={"refused": [1.0, 2.0]}), "'refused' has shape 2, but 3 is needed"),
+    "unknown interval": (
+        lines,
+        dict(intervals={"refusd": [(0, 1)] * 3}),
+        "'refusd' is not among the series drawn",
+    ),
+    "upside-down interval": (lines, dict(intervals={"refused": [(1, 0)] * 3}), "low end above its high end"),
+    "interval too short": (
+        bars,
+        dict(intervals={"harmful": [(0, 1)]}),
+        "'interval of harmful' has shape 1 x 2",
+    ),
+    "control too short": (
+        lines,
+        dict(control=[[1.0, 2.0]]),
+        "'control' has shape 1 x 2, but any x 3 is needed",
+    ),
+    "no control run": (lines, dict(control=torch.zeros(0, 3)), "'control' is empty"),
+    "labels and bars": (bars, dict(labels=["one"]), "'harmful' has shape 2, but 1 is needed"),
+    "control lists": (bars, dict(controls={"harmful": [[1.0]]}), "has 1 lists for 2 labels"),
+    "unknown control": (bars, dict(controls={"other": [[], []]}), "'other' is not among the series drawn"),
+    "labels and table": (heat_map, dict(row_labels=["one"]), "'values' has shape 2 x 3, but 1 x 3 is needed"),
+    "cell texts": (heat_map, dict(cell_text=[["a"]]), "cell_text must be 2 rows of 3 texts"),
+    "frame outside": (heat_map, dict(frame=(2, 0)), "lies outside a table of 2 x 3"),
+    "no colour title": (heat_map, dict(colour_title=""), "colour_title is empty"),
+    "tokens and values": (show_tokens, dict(values=(1.0,)), "'values' has shape 1, but 4 is needed"),
+    "token NaN": (show_tokens, dict(values=(NAN, 0, 0, 0)), "NaN or infinity"),
+    "token unit": (show_tokens, dict(unit=""), "unit is empty"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_is_refused_before_anything_is_drawn(case, displayed):
+    draw, changes, message = REFUSED[case]
+    with pytest.raises(ValueError, match=message):
+        draw(**changes)
+    assert not displayed
