@@ -1,0 +1,28 @@
+"""What every test and every notebook run under pytest shares: a reproducible environment, and what is compared.
+
+Kernels inherit the environment below: one thread (so that printed numbers do not depend on the machine's cores), no
+network, and a learner's progress left alone. nbval compares every text output of a cell that has been run; progress
+bars, HTML and figures are left out, since the text beside a figure (its alt text) is compared.
+"""
+
+import os
+import sys
+
+import pytest
+
+sys.modules.setdefault("rfc3987_syntax", None)  # jsonschema imports it for nothing: two CPU seconds a process
+NOT_COMPARED = ("stderr", "text/html", "application/vnd.plotly.v1+json")
+
+os.environ.update(
+    OMP_NUM_THREADS="1",
+    COURSE_PROGRESS="off",
+    HF_HUB_OFFLINE="1",
+    PYTHONPATH=os.pathsep.join(filter(None, [os.path.dirname(__file__), os.environ.get("PYTHONPATH")])),
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """Tells nbval's collector of a notebook what not to compare."""
+    if hasattr(collector, "skip_compare"):
+        collector.skip_compare += NOT_COMPARED

@@ -1,0 +1,259 @@
+"""Sets the course up in a private folder and opens it, or tests it. Needs Python and pip, nothing else.
+
+    python course.py open              install what is missing, open JupyterLab at the first notebook
+    python course.py open --no-browser --port 8890      further options go to JupyterLab
+    python course.py test              install what is missing, run every test
+    python course.py test -k steering  further options go to pytest
+
+Everything goes into the folder .venv beside this file, in the exact versions of requirements.lock; delete the folder
+to start afresh. The second time nothing is installed and no network is needed. pip's own settings (PIP_INDEX_URL,
+pip.conf, a proxy) are respected.
+"""
+# This file also has to be readable by a Python that is too old for the course, to say so: no f-strings, no annotations.
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.abspath(__file__))
+VENV = os.path.join(ROOT, ".venv")
+LOCK = os.path.join(ROOT, "requirements.lock")
+STAMP = os.path.join(VENV, "installed.txt")  # written last: an interrupted installation has none
+FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
+OLDEST_PYTHON, FIRST_PYTHON_TOO_NEW = (3, 11), (3, 15)
+NEEDED_GB = 4
+TEST_OPTIONS = ["-n", "2", "--dist", "loadfile"]
+
+
+class SetupError(Exception):
+    """The set-up cannot go on; the message says what to do."""
+
+
+def main(arguments):
+    """Runs one command and returns its exit status."""
+    command = arguments[0] if arguments else "help"
+    if command not in ("open", "test"):
+        print(__doc__)
+        asked = command in ("help", "-h", "--help")
+        print("" if asked else "There is no command {!r}: use open or test.".format(command))
+        return 0 if asked else 2
+    try:
+        refuse_unfit_python()
+        set_up()
+        return start(open_lab(arguments[1:]) if command == "open" else run_tests(arguments[1:]))
+    except SetupError as error:
+        say("\n{}".format(error))
+        return 1
+    except KeyboardInterrupt:
+        say("\nInterrupted. Run the same command again; it goes on where it stopped.")
+        return 130
+
+
+def say(text):
+    """Prints at once, also where the output is a file."""
+    print(text)
+    sys.stdout.flush()
+
+
+# --- fit for the course? ---------------------------------------------------------------------------------------------
+
+
+def refuse_unfit_python(version=sys.version_info, bits=64 if sys.maxsize > 2**32 else 32):
+    """Raises SetupError when this Python cannot hold the course's packages."""
+    oldest, too_new = ("{}.{}".format(*v) for v in (OLDEST_PYTHON, FIRST_PYTHON_TOO_NEW))
+    if not OLDEST_PYTHON <= tuple(version[:2]) < FIRST_PYTHON_TOO_NEW:
+        raise SetupError(
+            "The course needs Python {} or newer, and older than {}; this is Python {}.{} ({}).\n"
+            "Install one from https://www.python.org/downloads/ and run it on this file, for example:\n"
+            "    python{} course.py open".format(
+                oldest, too_new, version[0], version[1], sys.executable, oldest
+            )
+        )
+    if bits != 64:
+        raise SetupError(
+            "The course needs a 64-bit Python; this one has {} bits ({}).".format(bits, sys.executable)
+        )
+    if sys.platform == "darwin" and platform.machine() == "x86_64":
+        raise SetupError(
+            "PyTorch is not made for Intel Macs any more. On an Apple-silicon Mac this message means that Python itself\n"
+            "is an Intel build: install the universal one from https://www.python.org/downloads/ and use that."
+        )
+
+
+# --- setting up ------------------------------------------------------------------------------------------------------
+
+
+def set_up():
+    """Installs everything, unless the stamp says that exactly this is installed already."""
+    wanted = fingerprint()
+    if installed() == wanted:
+        say("Everything is installed ({}).".format(VENV))
+        return
+    say("Setting the course up in {}: about {} GB, some minutes the first time.".format(VENV, NEEDED_GB))
+    refuse_full_disk()
+    remove(STAMP)
+    say("[1/4] a private Python environment")
+    make_venv()
+    pip = [venv_python(), "-m", "pip", "install", "--disable-pip-version-check"]
+    say("[2/4] PyTorch, the largest package")
+    install(pip + [torch_requirement()])
+    say("[3/4] the other packages")
+    install(pip + ["-r", LOCK])
+    say("[4/4] the course's own library")
+    install(pip + ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "-e", ROOT])
+    write(STAMP, wanted)
+    say("Everything is installed.")
+
+
+def fingerprint():
+    """Returns what an installation depends on: the lock, pyproject.toml, the Python version and this folder."""
+    digest = hashlib.sha256()
+    for path in (LOCK, os.path.join(ROOT, "pyproject.toml")):
+        with open(path, "rb") as stream:
+            digest.update(stream.read().replace(b"\r\n", b"\n"))
+    return "{} Python {}.{} {}".format(
+        digest.hexdigest()[:16], sys.version_info[0], sys.version_info[1], ROOT
+    )
+
+
+def installed():
+    """Returns the stamp of a finished installation whose Python still runs, or None."""
+    if not os.path.exists(venv_python()):
+        return None
+    try:
+        with open(STAMP, encoding="utf-8") as stream:
+            return stream.read()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def refuse_full_disk():
+    """Raises SetupError before a long installation that would not fit; what is there already is counted in."""
+    free = shutil.disk_usage(ROOT).free / 1e9
+    if not os.path.exists(VENV) and free < NEEDED_GB:
+        raise SetupError(
+            "Only {:.1f} GB are free where this folder lies, and about {} GB are needed. Make room, or move the folder "
+            "to a larger disk.".format(free, NEEDED_GB)
+        )
+
+
+def make_venv():
+    """Creates the environment, anew if it belongs to another Python or is broken; keeps a good one."""
+    if venv_version() == "{}.{}".format(*sys.version_info[:2]):
+        return
+    try:
+        import ensurepip  # noqa: F401  (some Linux distributions leave it out of Python)
+        import venv
+    except ImportError:
+        raise SetupError(
+            "This Python comes without the parts that make environments (venv, ensurepip). On Debian or Ubuntu:\n"
+            "    sudo apt install python{}.{}-venv\n"
+            "then run the same command again. Or use a Python from https://www.python.org/downloads/".format(
+                *sys.version_info[:2]
+            )
+        )
+    try:
+        venv.EnvBuilder(with_pip=True, clear=True).create(VENV)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SetupError(
+            "The environment {} could not be made: {}\nTry: close programs that use it, delete that folder, check that "
+            "you may write here and that the disk is not full, and run the same command again.".format(
+                VENV, error
+            )
+        )
+
+
+def venv_version():
+    """Returns the "3.11" of the environment's Python if it starts and has pip, else None."""
+    program = "import sys, pip; print('%d.%d' % sys.version_info[:2])"
+    try:
+        return (
+            subprocess.check_output([venv_python(), "-c", program], stderr=subprocess.DEVNULL)
+            .decode()
+            .strip()
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def venv_python():
+    """Returns the path of the environment's Python."""
+    return os.path.join(VENV, *(("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")))
+
+
+def torch_requirement():
+    """Returns the lock's line for torch, which is installed by itself first."""
+    with open(LOCK, encoding="utf-8") as stream:
+        return next(line.strip() for line in stream if line.startswith("torch=="))
+
+
+def install(command):
+    """Runs pip with its own progress display; raises SetupError with advice when it fails."""
+    status = subprocess.call(command, cwd=ROOT, env=dict(os.environ, PIP_USER="0"))
+    if status == 0:
+        return
+    free = shutil.disk_usage(ROOT).free / 1e9
+    advice = ["The disk is full ({:.1f} GB left): make room.".format(free)] if free < 1 else []
+    advice += [
+        "No network, or a proxy in between: set HTTPS_PROXY, or PIP_INDEX_URL to your lab's package mirror.",
+        "No matching distribution: PyTorch is made for 64-bit Windows, Linux (glibc) and Apple-silicon Macs.",
+    ]
+    if os.name == "nt":
+        advice.append("A path too long: move this folder nearer to the drive's root, for example C:\\course.")
+    advice.append("Anything else: delete {} and run the same command again.".format(VENV))
+    raise SetupError(
+        "pip stopped with status {} (its last lines above say why). What to try:\n  - {}\n"
+        "Then run the same command again; what is installed already is kept.".format(
+            status, "\n  - ".join(advice)
+        )
+    )
+
+
+def write(path, text):
+    """Writes a whole file or, when interrupted, none."""
+    with open(path + ".new", "w", encoding="utf-8") as stream:
+        stream.write(text)
+    os.replace(path + ".new", path)
+
+
+def remove(path):
+    """Removes a file if it is there."""
+    if os.path.exists(path):
+        os.remove(path)
+
+
+# --- the two commands ------------------------------------------------------------------------------------------------
+
+
+def open_lab(options):
+    """Returns the command that opens JupyterLab at the first notebook; it asks the network for nothing."""
+    command = [venv_python(), "-m", "jupyterlab", "--ServerApp.root_dir=" + ROOT]
+    command += ["--LabApp.default_url=/lab/tree/" + FIRST_NOTEBOOK, "--LabApp.news_url=None"]
+    command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # in a container; JupyterLab still asks for its token
+    say("Opening JupyterLab at {}. Stop it with Ctrl-C here.".format(FIRST_NOTEBOOK))
+    return command + options
+
+
+def run_tests(options):
+    """Returns the command that runs every test and every notebook."""
+    say("Running all tests; the notebooks are run and their outputs compared.")
+    return [venv_python(), "-m", "pytest"] + TEST_OPTIONS + options
+
+
+def start(command):
+    """Runs a command to its end and returns its exit status; Ctrl-C reaches the command, which ends by itself."""
+    process = subprocess.Popen(command, cwd=ROOT)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
