@@ -248,7 +248,8 @@ def show_tokens(token_strings: Sequence[str], values: ArrayLike, *, unit: str, t
     """Nothing; displays tokens coloured by value (orange above zero, blue below), the value under each.
 
     Special tokens and newlines are shown, not swallowed. circuitsvis stores its script with the output, which
-    makes it work offline and costs 1.3 MB of the notebook file each time.
+    makes it work offline and costs 1.3 MB of the notebook file each time. A notebook that JupyterLab does not
+    trust yet shows the tokens as a plain list.
 
     Raises:
         ValueError: Not one value per token, NaN, missing words.
@@ -264,8 +265,8 @@ def show_tokens(token_strings: Sequence[str], values: ArrayLike, *, unit: str, t
     bound = max(map(abs, numbers)) or 1.0
     colours = dict(negative_color=STYLES[5].colour, positive_color=STYLES[4].colour)
     drawing = colored_tokens(cells, numbers, min_value=-bound, max_value=bound, **colours).local_src
-    page = _token_page(drawing, f"{title} ({unit})", alt)
-    listed = "  ".join(f"{text} {value}" for text, value in zip(visible, written, strict=True))
+    listed = " | ".join(f"{text} {value}" for text, value in zip(visible, written, strict=True))
+    page = _token_page(drawing, f"{title} ({unit})", alt, listed)
     display({"text/html": page, "text/plain": f"{alt}\n{listed}"}, raw=True)
 
 
@@ -277,7 +278,7 @@ TOKEN_STYLE = """<style>
 </style>"""
 
 
-def _token_page(drawing: str, caption: str, alt: str) -> str:
+def _token_page(drawing: str, caption: str, alt: str, listed: str) -> str:
     """The drawing, its element named by content: circuitsvis names it at random, so no two outputs agree."""
     at_random = drawing.split('id="', 1)[1].split('"', 1)[0]
     name = "tokens-" + hashlib.sha256(drawing.replace(at_random, "").encode()).hexdigest()[:12]
@@ -287,7 +288,9 @@ def _token_page(drawing: str, caption: str, alt: str) -> str:
     own_name += f'(document.getElementById("{name}"))'
     head = f'{TOKEN_STYLE}<figure class="course-tokens" aria-label="{html.escape(alt)}">'
     head += f"<figcaption><b>{html.escape(caption)}</b></figcaption>"
-    return head + before.replace(at_random, name) + own_name + call + "</div></figure>"
+    # The list stands where the script will draw: a notebook that is not trusted yet runs no script.
+    before = before.replace(at_random, name).replace("/>", f">{html.escape(listed)}", 1)
+    return head + before + own_name + call + "</div></figure>"
 
 
 def _blank(x_title, y_title, title, alt, *, height=420, above=26, right=20, base=None) -> go.Figure:

@@ -247,8 +247,15 @@ def test_tokens_are_escaped_so_that_special_ones_stay_visible(displayed):
 
 def test_tokens_have_a_plain_line_with_their_values(displayed):
     show_tokens()
-    plain = "Four tokens; make is highest.\n<bos> 0  make 1.5  ⏎ \N{MINUS SIGN}2  <script> 0.25"
+    plain = "Four tokens; make is highest.\n<bos> 0 | make 1.5 | ⏎ \N{MINUS SIGN}2 | <script> 0.25"
     assert displayed[0]["text/plain"] == plain
+
+
+def test_tokens_stand_as_a_list_where_no_script_runs(displayed):
+    show_tokens()
+    untrusted = re.sub(r"<(script|style).*?</\1>", "", displayed[0]["text/html"], flags=re.DOTALL)
+    assert "&lt;bos&gt; 0 | make 1.5 | ⏎ \N{MINUS SIGN}2 | &lt;script&gt; 0.25" in untrusted
+    assert len(untrusted) < 1000
 
 
 def test_tokens_bring_their_script_with_them_and_never_ask_the_network(displayed, no_network):
