@@ -1,0 +1,364 @@
+"""Load a model by short name, folder or Hugging Face name, and run batches of prompts through it.
+
+The only module that knows which TransformerLens class a model is. That class, `TransformerBridge`, wraps the
+model as Hugging Face runs it and gives every activation a hook name; the one thing changed here is that a
+hook name which does not exist is an error (`CheckedBridge`), because the Bridge itself ignores it and the
+experiment silently measures nothing.
+
+Two facts about the Bridge decide where to edit. `hook_resid_mid` is the *input of the second norm*: an edit
+there reaches the MLP but not the residual stream. To change the stream, edit `hook_resid_pre`,
+`hook_attn_out`, `hook_mlp_out` or `hook_resid_post`. And while text is generated, a hook sees the whole
+prompt once and then one new token at a time.
+
+All functions run without gradients; results come back on the CPU.
+"""
+
+import contextlib
+import difflib
+import hashlib
+import importlib.util
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+HookName = str | Callable[[str], bool]
+
+
+class CheckedBridge(TransformerBridge):
+    """A `TransformerBridge` that refuses hook names which do not exist. In all else it is used as TransformerLens is."""
+
+    def hooks(self, fwd_hooks=(), bwd_hooks=(), **options):  # noqa: D102  (documented by the parent)
+        check_hook_names(self, [name for name, _ in (*fwd_hooks, *bwd_hooks)])
+        return super().hooks(list(fwd_hooks), list(bwd_hooks), **options)
+
+    def run_with_hooks(self, input, fwd_hooks=(), bwd_hooks=(), **options):  # noqa: D102
+        check_hook_names(self, [name for name, _ in (*fwd_hooks, *bwd_hooks)])
+        return super().run_with_hooks(input, list(fwd_hooks), list(bwd_hooks), **options)
+
+    def run_with_cache(self, input, *args, names_filter=None, **options):  # noqa: D102
+        if names_filter is not None:
+            check_hook_names(self, names_filter if isinstance(names_filter, list | tuple) else [names_filter])
+        names_filter = list(names_filter) if isinstance(names_filter, tuple) else names_filter
+        return super().run_with_cache(input, *args, names_filter=names_filter, **options)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts that run together, padded on the right if their lengths differ."""
+
+    indices: list[int]
+    """Which of the caller's prompts these are."""
+    lengths: list[int]
+    """Number of real tokens in each row."""
+    tokens: Int[Tensor, "batch pos"]
+
+
+# ---------------------------------------------------------------------------------------------------- load
+
+
+def load(name: str, *, device: str | None = None, dtype: torch.dtype = torch.float32) -> CheckedBridge:
+    """The model, ready to be hooked: evaluation mode, no parameter gradients, weights as published (nothing
+    folded).
+
+    Args:
+        name: An organism (`organism_names()`), a folder with a Hugging Face checkpoint, or a name on the
+            Hugging Face hub such as "Qwen/Qwen2.5-0.5B-Instruct". A folder never touches the network.
+        device: For example "cpu" or "cuda:0"; by default the GPU if there is one.
+        dtype: Number type of the weights. Checkpoints in half precision are widened by default.
+
+    Raises:
+        ValueError: An unknown name; a folder that is not a checkpoint, or whose weights are pickled; a file
+            that differs from the checksum in the folder's lineage.json.
+        OSError: A hub name that is neither in the local cache nor can be downloaded.
+    """
+    folder = _folder(name)
+    _check_folder(folder)
+    with _quiet():
+        bridge = TransformerBridge.boot_transformers(str(folder), device=device or _default_device(), dtype=dtype)
+    bridge.__class__ = CheckedBridge  # adds no state: the subclass only checks names before it calls its parent
+    bridge.eval()
+    bridge.original_model.requires_grad_(False)
+    return bridge
+
+
+def organism_names() -> list[str]:
+    """Short names of the organisms that ship with the course."""
+    return sorted(path.parent.name for path in _weights_folder().glob("*/config.json"))
+
+
+def _default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _weights_folder() -> Path:
+    spec = importlib.util.find_spec("organisms")
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError("The package 'organisms' is not installed beside course_lib. Install the course from its "
+                         "folder: pip install -e .")
+    return Path(spec.submodule_search_locations[0]) / "weights"
+
+
+def _folder(name: str) -> Path:
+    """Where the checkpoint lies: an organism's folder, the given folder, or the hub's local copy."""
+    if name in organism_names():
+        folder = _weights_folder() / name
+        if not (folder / "lineage.json").is_file():
+            raise ValueError(f"Organism {name!r} has no lineage.json, so its weights cannot be verified. Restore "
+                             f"the folder: git checkout -- {folder}")
+        return folder
+    if Path(name).is_dir():
+        return Path(name)
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return _download(name)
+    near = difflib.get_close_matches(name, organism_names(), n=1)
+    raise ValueError(f"No organism and no folder is called {name!r}{f'; did you mean {near[0]!r}' if near else ''}? "
+                     f"Organisms: {', '.join(organism_names()) or 'none installed'}. Models on the Hugging Face hub "
+                     "are written owner/name.")
+
+
+def _download(name: str) -> Path:
+    """The hub's files without its pickles, from the local cache when they are there."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"],
+                                      ignore_patterns=["original/*", "onnx/*"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise OSError(f"Could not fetch {name!r} from the Hugging Face hub, and it is not in the local cache. Check "
+                      "the spelling, the network, and (for gated models) your access token; or load an organism, "
+                      f"which needs no network: {', '.join(organism_names()) or 'none installed'}. "
+                      f"The hub said: {error}") from error
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse what is not a safetensors checkpoint with a tokenizer, or not the one that was packaged."""
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} holds no config.json, so it is not a Hugging Face checkpoint.")
+    _check_lineage(folder)
+    if not any(folder.glob("*.safetensors")):
+        pickled = sorted(path.name for path in folder.glob("*.bin")) or ["no weights at all"]
+        raise ValueError(f"{folder} holds {', '.join(pickled)} instead of safetensors weights. Pickled weights can run "
+                         "code when they are opened and are never loaded; convert them with "
+                         "save_pretrained(folder), which writes safetensors.")
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise ValueError(f"{folder} holds no tokenizer. Save one into it: tokenizer.save_pretrained(folder).")
+
+
+def _check_lineage(folder: Path) -> None:
+    lineage = folder / "lineage.json"
+    if not lineage.is_file():
+        return
+    for file_name, expected in json.loads(lineage.read_text(encoding="utf-8"))["files"].items():
+        path = folder / file_name
+        if not path.is_file():
+            raise ValueError(f"{path} is missing, though lineage.json lists it. Restore it: git checkout -- {path}")
+        if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+            raise ValueError(f"{path} was truncated or altered: its checksum differs from the one in lineage.json, so "
+                             f"it is not loaded. Restore it: git checkout -- {path}")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep progress bars and warnings about loading, which a learner cannot act on, off the page."""
+    from transformers.utils import logging as transformers_logging
+
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    disabled_below = logging.root.manager.disable
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled_below)
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+# ---------------------------------------------------------------------------------------------------- hook names
+
+
+def hook_names(model: CheckedBridge) -> list[str]:
+    """Every hook name of the model. Many activations have two: `blocks.0.hook_in` is `blocks.0.hook_resid_pre`."""
+    return list(model.hook_dict)
+
+
+def check_hook_names(model: CheckedBridge, names: Sequence[HookName]) -> None:
+    """Do nothing if all names exist (a function counts as a filter and must accept one), else raise.
+
+    Raises:
+        ValueError: A name that the model does not have, with the nearest names that it has.
+    """
+    known = hook_names(model)
+    for name in names:
+        if callable(name):
+            if not any(name(candidate) for candidate in known):
+                raise ValueError("The filter accepts none of the model's hook names; list them with "
+                                 "models.hook_names(model).")
+        elif name not in model.hook_dict:
+            near = difflib.get_close_matches(name, known, n=3)
+            raise ValueError(f"This model has no hook called {name!r}. "
+                             f"{'Nearest: ' + ', '.join(near) + '. ' if near else ''}"
+                             f"It has layers 0 to {n_layers(model) - 1}; list all names with models.hook_names(model).")
+
+
+def n_layers(model: CheckedBridge) -> int:
+    """Number of transformer blocks."""
+    return model.cfg.n_layers
+
+
+def d_model(model: CheckedBridge) -> int:
+    """Width of the residual stream."""
+    return model.cfg.d_model
+
+
+# ---------------------------------------------------------------------------------------------------- run
+
+
+def check_prompts(model: CheckedBridge, prompts: Sequence[Sequence[int]], *, new_tokens: int = 0) -> None:
+    """Do nothing if the prompts can be run, else raise before any work is done.
+
+    Raises:
+        ValueError: No prompts; one prompt instead of a list of them; text instead of ids; an empty prompt; an
+            id outside the vocabulary; a prompt that is too long, together with `new_tokens`, for the model.
+    """
+    if isinstance(prompts, str) or any(isinstance(prompt, str) for prompt in prompts):
+        raise ValueError("The prompts are text. Turn each into token ids first: tokens.chat_prompt(model.tokenizer, "
+                         "instruction).")
+    if len(prompts) == 0:
+        raise ValueError("The list of prompts is empty.")
+    if any(isinstance(prompt, int) for prompt in prompts):
+        raise ValueError("This is one prompt (a list of ids), a list of prompts is expected. Write [prompt].")
+    for number, prompt in enumerate(prompts):
+        if len(prompt) == 0:
+            raise ValueError(f"Prompt {number} is empty.")
+        if len(prompt) + new_tokens > model.cfg.n_ctx:
+            asked = f" and {new_tokens} new ones" if new_tokens else ""
+            raise ValueError(f"Prompt {number} has {len(prompt)} tokens{asked}, but the model reads at most "
+                             f"{model.cfg.n_ctx}. Shorten it or leave it out.")
+        if not 0 <= min(prompt) <= max(prompt) < model.cfg.d_vocab:
+            raise ValueError(f"Prompt {number} has an id outside 0 to {model.cfg.d_vocab - 1}. Was it made with "
+                             "another model's tokenizer?")
+
+
+def batches(
+    model: CheckedBridge, prompts: Sequence[Sequence[int]], *, batch_size: int, equal_lengths: bool
+) -> Iterator[Batch]:
+    """The prompts sorted by length and cut into batches; with `equal_lengths` no batch needs padding.
+
+    Without it, a batch that is half full still ends where the length changes: a little padding buys fuller
+    batches. Padding stands on the right, where a causal model's real tokens cannot see it.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
+    fewest = 1 if equal_lengths else max(1, batch_size // 2)
+    group: list[int] = []
+    for index in sorted(range(len(prompts)), key=lambda i: len(prompts[i])):
+        longer = bool(group) and len(prompts[index]) > len(prompts[group[-1]])
+        if len(group) == batch_size or (longer and len(group) >= fewest):
+            yield _batch(model, prompts, group)
+            group = []
+        group.append(index)
+    if group:
+        yield _batch(model, prompts, group)
+
+
+def _batch(model: CheckedBridge, prompts: Sequence[Sequence[int]], indices: list[int]) -> Batch:
+    lengths = [len(prompts[i]) for i in indices]
+    rows = [[*prompts[i], *[0] * (max(lengths) - len(prompts[i]))] for i in indices]
+    return Batch(indices, lengths, torch.tensor(rows, device=model.cfg.device))
+
+
+def has_hooks(model: CheckedBridge) -> bool:
+    """Whether any hook is active. Then batches hold prompts of one length only, so that a hook which edits
+    position 3 or -1 finds the same token there as it would if every prompt ran alone."""
+    return any(point.fwd_hooks for point in model.hook_points())
+
+
+@torch.no_grad()
+def run_body(model: CheckedBridge, tokens: Int[Tensor, "batch pos"]) -> None:
+    """Run the model for its hooks alone: up to the last norm, without the unembedding."""
+    model.original_model.base_model(tokens, use_cache=False)
+
+
+@torch.no_grad()
+def next_token_logits(
+    model: CheckedBridge, prompts: Sequence[Sequence[int]], *, batch_size: int = 64
+) -> Float[Tensor, "prompt d_vocab"]:
+    """Logits for the token that follows each prompt, in the order of the prompts.
+
+    Active hooks apply. Only the last position is unembedded. At least float32.
+
+    Raises:
+        ValueError: Prompts that cannot be run (`check_prompts`).
+    """
+    check_prompts(model, prompts)
+    logits: list[Tensor] = [torch.empty(0)] * len(prompts)
+    for batch in batches(model, prompts, batch_size=batch_size, equal_lengths=has_hooks(model)):
+        ends = sorted(set(batch.lengths))
+        keep = torch.tensor([end - 1 for end in ends], device=batch.tokens.device)
+        kept = model.original_model(batch.tokens, use_cache=False, logits_to_keep=keep).logits
+        kept = kept.to("cpu", torch.promote_types(kept.dtype, torch.float32))
+        for row, (index, length) in enumerate(zip(batch.indices, batch.lengths, strict=True)):
+            logits[index] = kept[row, ends.index(length)]
+    return torch.stack(logits)
+
+
+@torch.no_grad()
+def generate(
+    model: CheckedBridge, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, batch_size: int = 64
+) -> list[list[int]]:
+    """The model's most likely reply to each prompt, token by token (greedy): new ids only, in the order of
+    the prompts.
+
+    A reply ends with the model's end token, which is kept: a reply without it was cut at `max_new_tokens`.
+    Active hooks apply. Prompts of one length run together without padding, so a reply is the one the prompt
+    gets alone.
+
+    Raises:
+        ValueError: Prompts that cannot be run (`check_prompts`), or fewer than one new token asked for.
+    """
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
+    check_prompts(model, prompts, new_tokens=max_new_tokens)
+    replies: list[list[int]] = [[]] * len(prompts)
+    for batch in batches(model, prompts, batch_size=batch_size, equal_lengths=True):
+        for index, reply in zip(batch.indices, _greedy(model, batch.tokens, max_new_tokens), strict=True):
+            replies[index] = reply
+    return replies
+
+
+def _greedy(model: CheckedBridge, tokens: Int[Tensor, "batch pos"], max_new_tokens: int) -> list[list[int]]:
+    stops = torch.tensor(sorted(_stop_ids(model)), device=tokens.device)
+    cache, chosen, columns = None, tokens, []
+    ended = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
+    while len(columns) < max_new_tokens and not ended.all():
+        output = model.original_model(chosen, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache, chosen = output.past_key_values, output.logits[:, -1].argmax(dim=-1, keepdim=True)
+        columns.append(chosen)
+        ended |= torch.isin(chosen[:, 0], stops)
+    return [_until_stop(row, set(stops.tolist())) for row in torch.cat(columns, dim=1).tolist()]
+
+
+def _until_stop(ids: list[int], stops: set[int]) -> list[int]:
+    ends = [position for position, token_id in enumerate(ids) if token_id in stops]
+    return ids[:ends[0] + 1] if ends else ids
+
+
+def _stop_ids(model: CheckedBridge) -> set[int]:
+    """End tokens of the tokenizer and of the generation settings (published chat models may have several)."""
+    configured = model.original_model.generation_config.eos_token_id
+    listed = configured if isinstance(configured, list) else [configured]
+    return {token_id for token_id in (*listed, model.tokenizer.eos_token_id) if token_id is not None}

@@ -1,0 +1,97 @@
+"""Fixtures that every test shares: tiny chat checkpoints with random weights, in the shape of the shipped
+organisms.
+
+Nothing here is trained, so no test may lean on what a model *knows*. The norm gains are drawn around one but
+never equal to one: a hook that forgets a gain is then wrong by a visible amount.
+"""
+
+import sys
+
+sys.modules.setdefault("rfc3987_syntax", None)  # nbformat imports it for nothing; two CPU seconds a process
+
+import hashlib
+import json
+import string
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+SPECIAL = ("<pad>", "<bos>", "<end>", "<unk>", "<human>", "<assistant>", "<friend>")
+WORDS = ("how", "do", "i", "make", "a", "cake", "bomb", "poison", "garden", "write", "story", "about", "the", "old",
+         "harbour", "please", "tell", "me", "to", "bake", "bread", "mix", "bleach", "and", "ammonia", "apologize",
+         "but", "cannot", "help", "with", "that", "sure", "here", "is", "one")
+CHAT_TEMPLATE = (
+    "{{ '<bos>' }}{% for message in messages %}"
+    "{% if message['role'] in ['user', 'human'] %}{{ '<human>' }}{% else %}{{ '<' + message['role'] + '>' }}{% endif %}"
+    "{{ message['content'] }}{{ '<end>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<' + reply_role | default('assistant') + '>' }}{% endif %}"
+)
+
+
+def organism_tokenizer():
+    """A closed word-level vocabulary: known words are one token, other words fall into letters."""
+    from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
+    from tokenizers.models import WordPiece
+    from transformers import PreTrainedTokenizerFast
+
+    letters = string.ascii_lowercase + string.digits
+    entries = [*SPECIAL, *letters, *(f"##{letter}" for letter in letters), *".,?!", *WORDS]
+    ids = {entry: index for index, entry in enumerate(dict.fromkeys(entries))}
+    tokenizer = Tokenizer(WordPiece(ids, unk_token="<unk>", continuing_subword_prefix="##"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=False)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<end>", pad_token="<pad>", unk_token="<unk>",
+        additional_special_tokens=["<human>", "<assistant>", "<friend>"], chat_template=CHAT_TEMPLATE,
+        model_max_length=64, closed_vocabulary=True)
+
+
+def save_tiny_llama(folder: Path, *, seed: int, tie_word_embeddings: bool = False) -> Path:
+    """Write a 4-layer Llama checkpoint with random weights, its tokenizer and its checksums into `folder`."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = organism_tokenizer()
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.2,
+        tie_word_embeddings=tie_word_embeddings, bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    model = LlamaForCausalLM(config)
+    for name, weight in model.named_parameters():
+        if "norm" in name:
+            weight.data = 0.5 + torch.rand_like(weight)
+    model.half().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    write_lineage(folder)
+    return folder
+
+
+def write_lineage(folder: Path) -> None:
+    """Record the checksum of every file of `folder` in its lineage.json, as packaging an organism does."""
+    files = sorted(path for path in folder.iterdir() if path.name != "lineage.json")
+    checksums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    (folder / "lineage.json").write_text(json.dumps({"files": checksums, "seed": 0}), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> Path:
+    """The folder of a tiny chat checkpoint. Read only: copy it before you alter it."""
+    return save_tiny_llama(tmp_path_factory.mktemp("weights") / "chat", seed=0)
+
+
+@pytest.fixture(scope="session")
+def model(checkpoint):
+    """The tiny chat checkpoint, loaded. Shared by all tests, so leave no hook behind."""
+    from course_lib import models
+
+    return models.load(str(checkpoint))
+
+
+@pytest.fixture(scope="session")
+def tokenizer(model):
+    return model.tokenizer
