@@ -1,8 +1,10 @@
-"""What every test and every notebook run under pytest shares: a reproducible environment, and what is compared.
+"""What every test and every notebook run under pytest shares: a reproducible environment, and what is
+compared.
 
-Kernels inherit the environment below: one thread (so that printed numbers do not depend on the machine's cores), no
-network, and a learner's progress left alone. nbval compares every text output of a cell that has been run; progress
-bars, HTML and figures are left out, since the text beside a figure (its alt text) is compared.
+Kernels inherit the environment below: one thread (so that printed numbers do not depend on the machine's
+cores), no network, and a learner's progress left alone. nbval compares every text output of a cell that has
+been run; progress bars, HTML and figures are left out, since the text beside a figure (its alt text) is
+compared.
 """
 
 import os

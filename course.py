@@ -5,11 +5,11 @@
     python course.py test              install what is missing, run every test
     python course.py test -k steering  further options go to pytest
 
-Everything goes into the folder .venv beside this file, in the exact versions of requirements.lock; delete the folder
-to start afresh. The second time nothing is installed and no network is needed. pip's own settings (PIP_INDEX_URL,
-pip.conf, a proxy) are respected.
+Everything goes into the folder .venv beside this file, in the exact versions of requirements.lock; delete the
+folder to start afresh. The second time nothing is installed and no network is needed. pip's own settings
+(PIP_INDEX_URL, pip.conf, a proxy) are respected.
 """
-# This file also has to be readable by a Python that is too old for the course, to say so: no f-strings, no annotations.
+# A Python that is too old for the course must still be able to read this file: no f-strings, no annotations.
 
 import hashlib
 import os
@@ -58,7 +58,7 @@ def say(text):
     sys.stdout.flush()
 
 
-# --- fit for the course? ---------------------------------------------------------------------------------------------
+# --- fit for the course? ------------------------------------------------------------------------------------
 
 
 def refuse_unfit_python(version=sys.version_info, bits=64 if sys.maxsize > 2**32 else 32):
@@ -78,12 +78,12 @@ def refuse_unfit_python(version=sys.version_info, bits=64 if sys.maxsize > 2**32
         )
     if sys.platform == "darwin" and platform.machine() == "x86_64":
         raise SetupError(
-            "PyTorch is not made for Intel Macs any more. On an Apple-silicon Mac this message means that Python itself\n"
-            "is an Intel build: install the universal one from https://www.python.org/downloads/ and use that."
+            "PyTorch is not made for Intel Macs any more. If this Mac is one with Apple silicon, its Python\n"
+            "is an Intel build: install one from https://www.python.org/downloads/ and use that."
         )
 
 
-# --- setting up ------------------------------------------------------------------------------------------------------
+# --- setting up ---------------------------------------------------------------------------------------------
 
 
 def set_up():
@@ -109,7 +109,7 @@ def set_up():
 
 
 def fingerprint():
-    """Returns what an installation depends on: the lock, pyproject.toml, the Python version and this folder."""
+    """Returns what an installation depends on: lock, pyproject.toml, Python version, this folder."""
     digest = hashlib.sha256()
     for path in (LOCK, os.path.join(ROOT, "pyproject.toml")):
         with open(path, "rb") as stream:
@@ -131,12 +131,12 @@ def installed():
 
 
 def refuse_full_disk():
-    """Raises SetupError before a long installation that would not fit; what is there already is counted in."""
+    """Raises SetupError before a first installation that would not fit."""
     free = shutil.disk_usage(ROOT).free / 1e9
     if not os.path.exists(VENV) and free < NEEDED_GB:
         raise SetupError(
-            "Only {:.1f} GB are free where this folder lies, and about {} GB are needed. Make room, or move the folder "
-            "to a larger disk.".format(free, NEEDED_GB)
+            "Only {:.1f} GB are free where this folder lies, and about {} GB are needed.\n"
+            "Make room, or move the folder to a larger disk.".format(free, NEEDED_GB)
         )
 
 
@@ -149,7 +149,7 @@ def make_venv():
         import venv
     except ImportError:
         raise SetupError(
-            "This Python comes without the parts that make environments (venv, ensurepip). On Debian or Ubuntu:\n"
+            "This Python lacks the parts that make environments (venv, ensurepip). On Debian or Ubuntu:\n"
             "    sudo apt install python{}.{}-venv\n"
             "then run the same command again. Or use a Python from https://www.python.org/downloads/".format(
                 *sys.version_info[:2]
@@ -159,10 +159,9 @@ def make_venv():
         venv.EnvBuilder(with_pip=True, clear=True).create(VENV)
     except (OSError, subprocess.CalledProcessError) as error:
         raise SetupError(
-            "The environment {} could not be made: {}\nTry: close programs that use it, delete that folder, check that "
-            "you may write here and that the disk is not full, and run the same command again.".format(
-                VENV, error
-            )
+            "The environment {} could not be made: {}\n"
+            "Try: close programs that use it, delete that folder, check that you may write here and\n"
+            "that the disk is not full, and run the same command again.".format(VENV, error)
         )
 
 
@@ -225,7 +224,7 @@ def remove(path):
         os.remove(path)
 
 
-# --- the two commands ------------------------------------------------------------------------------------------------
+# --- the two commands ---------------------------------------------------------------------------------------
 
 
 def open_lab(options):
@@ -246,7 +245,7 @@ def run_tests(options):
 
 
 def start(command):
-    """Runs a command to its end and returns its exit status; Ctrl-C reaches the command, which ends by itself."""
+    """Runs a command to its end and returns its exit status; Ctrl-C is left to the command."""
     process = subprocess.Popen(command, cwd=ROOT)
     while True:
         try:

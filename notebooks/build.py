@@ -1,17 +1,18 @@
 """Builds the learner's and the complete notebook from one text source.
 
-    python notebooks/build.py              rebuild every notebook; complete ones are executed when their source changed
-    python notebooks/build.py 01           the same for the sources whose name starts with 01
+    python notebooks/build.py              rebuild all; complete ones are run when their source changed
+    python notebooks/build.py 01           the same for sources whose name starts with 01
     python notebooks/build.py --execute    execute the complete notebooks even if their source did not change
     python notebooks/build.py --check      write nothing; fail if a rebuild would change anything but outputs
 
-1. A source, `notebooks/source/NN_topic.py`, is in jupytext's percent format with the answers inside. A cell that holds
-   an answer begins with a marker line such as `# === Exercise 1.1 (keep this line) ===` (or Prediction, Question), and
-   the answer stands between `# BEGIN SOLUTION` and `# END SOLUTION`.
-2. In the learner's notebook, `notebooks/NN_topic.ipynb`, each answer is replaced by `...`, or by the text of its
-   `# STUB: ` lines. It carries no outputs.
-3. The complete notebook, `solutions/NN_topic.ipynb`, keeps the answers and carries the outputs of a run from top to
-   bottom. Its outputs are kept as long as its source stays the same; the tests run it and compare every text output.
+1. A source, `notebooks/source/NN_topic.py`, is in jupytext's percent format with the answers inside. A cell
+   that holds an answer begins with a marker line such as `# === Exercise 1.1 (keep this line) ===` (or
+   Prediction, Question), and the answer stands between `# BEGIN SOLUTION` and `# END SOLUTION`.
+2. In the learner's notebook, `notebooks/NN_topic.ipynb`, each answer is replaced by `...`, or by the text of
+   its `# STUB: ` lines. It carries no outputs.
+3. The complete notebook, `solutions/NN_topic.ipynb`, keeps the answers and carries the outputs of a run from
+   top to bottom. Its outputs are kept as long as its source stays the same; the tests run it and compare
+   every text output.
 
 Both have the same cells with the same fixed ids, so a rebuild is equal byte for byte.
 """
@@ -27,6 +28,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,7 +66,7 @@ class Cell:
         return (found[1], found[2]) if found else None
 
 
-# --- reading ---------------------------------------------------------------------------------------------------------
+# --- reading ------------------------------------------------------------------------------------------------
 
 
 def read_source(path: Path) -> list[Cell]:
@@ -76,11 +78,11 @@ def read_source(path: Path) -> list[Cell]:
     notebook = jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
     cells = [Cell(c.cell_type, c.source, tuple(c.metadata.get("tags", ()))) for c in notebook.cells]
     for number, cell in enumerate(cells):
-        for problem in cell_problems(cell):
+        if problems := cell_problems(cell):
             first = cell.text.split("\n")[0]
-            raise SourceError(f"{path.name}, cell {number} ({first[:60]!r}): {problem}")
-    for problem in notebook_problems(cells):
-        raise SourceError(f"{path.name}: {problem}")
+            raise SourceError(f"{path.name}, cell {number} ({first[:60]!r}): {'; '.join(problems)}")
+    if problems := notebook_problems(cells):
+        raise SourceError(f"{path.name}: {'; '.join(problems)}")
     return cells
 
 
@@ -108,14 +110,14 @@ def cell_problems(cell: Cell) -> list[str]:
         longest = max(len(complete_text(cell).split("\n")), len(learners_text(cell).split("\n")))
         if longest > MAX_CELL_LINES:
             problems.append(
-                f"{longest} lines of code; split the cell or move code to course_lib ({MAX_CELL_LINES} at most)"
+                f"{longest} lines of code, {MAX_CELL_LINES} at most: split it or move code to course_lib"
             )
         problems += leftovers(learners_text(cell)) + leftovers(complete_text(cell))
     return problems
 
 
 def notebook_problems(cells: list[Cell]) -> list[str]:
-    """Returns what is wrong with the cells together: ids used twice, exercises without check or checkpoint."""
+    """Returns what is wrong with the cells together: ids used twice, checks missing."""
     marked = [cell.marker for cell in cells if cell.marker]
     exercises = {item for kind, item in marked if kind == "Exercise"}
     calls = [call for cell in cells if cell.kind == "code" for call in CALL.findall(cell.text)]
@@ -147,7 +149,7 @@ def leftovers(text: str) -> list[str]:
     ]
 
 
-# --- the two notebooks -----------------------------------------------------------------------------------------------
+# --- the two notebooks --------------------------------------------------------------------------------------
 
 
 def complete_text(cell: Cell) -> str:
@@ -192,7 +194,7 @@ def built(name: str, cells: list[Cell], *, complete: bool) -> NotebookNode:
 
 
 def as_bytes(notebook: NotebookNode) -> bytes:
-    """Returns the notebook as it is written to disk: sorted keys, one-space indent, one newline at the end."""
+    """Returns the notebook as it is written to disk: keys sorted, one newline at the end."""
     text = nbformat.writes(notebook, sort_keys=True, indent=1, ensure_ascii=False)
     return (text.rstrip("\n") + "\n").encode()
 
@@ -202,7 +204,7 @@ def sources_of(notebook: NotebookNode) -> list[tuple[str, str]]:
     return [(cell.cell_type, cell.source) for cell in notebook.cells]
 
 
-# --- outputs ---------------------------------------------------------------------------------------------------------
+# --- outputs ------------------------------------------------------------------------------------------------
 
 
 def with_outputs_of(notebook: NotebookNode, other: NotebookNode) -> NotebookNode:
@@ -214,7 +216,7 @@ def with_outputs_of(notebook: NotebookNode, other: NotebookNode) -> NotebookNode
 
 
 def executed(notebook: NotebookNode, folder: Path) -> NotebookNode:
-    """Returns the notebook with the outputs of a run in `folder`, cleaned so that a second run gives the same bytes."""
+    """Returns the notebook with the outputs of a run in `folder`, cleaned of what differs by run."""
     os.environ.update(run_environment())
     NotebookClient(
         notebook, timeout=CELL_TIMEOUT_S, kernel_name="python3", resources={"metadata": {"path": folder}}
@@ -228,13 +230,13 @@ def executed(notebook: NotebookNode, folder: Path) -> NotebookNode:
 
 
 def run_environment() -> dict[str, str]:
-    """Returns the environment in which outputs are reproducible: one thread, no progress file, no network, library found."""
+    """Returns what makes outputs reproducible: one thread, no progress file, no network."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return {"OMP_NUM_THREADS": "1", "COURSE_PROGRESS": "off", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
 
 
 def cleaned(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Returns the outputs without progress bars, with neighbouring prints joined, and figures as plotly JSON and text."""
+    """Returns the outputs without progress bars, prints joined, figures as plotly JSON and text."""
     kept: list[NotebookNode] = []
     for output in outputs:
         if output.output_type == "stream" and output.name == "stderr":
@@ -248,7 +250,7 @@ def cleaned(outputs: list[NotebookNode]) -> list[NotebookNode]:
     return kept
 
 
-# --- the command -----------------------------------------------------------------------------------------------------
+# --- the command --------------------------------------------------------------------------------------------
 
 
 def build(source: Path, *, execute: bool = False, check: bool = False) -> list[str]:
@@ -295,13 +297,12 @@ def main(arguments: list[str]) -> int:
         changed = [
             name for path in chosen for name in build(path, execute=options.execute, check=options.check)
         ]
-    except SourceError as error:
+    except (SourceError, CellExecutionError) as error:
         print(error)
         return 1
+    verdict = "differs from a rebuild: run python notebooks/build.py" if options.check else "written"
     for name in changed:
-        print(
-            f"{name} {'differs from a rebuild: run python notebooks/build.py' if options.check else 'written'}"
-        )
+        print(f"{name} {verdict}")
     if not changed:
         print(f"{len(chosen)} sources: notebooks and solutions are up to date")
     return 1 if options.check and changed else 0

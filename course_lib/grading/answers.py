@@ -36,22 +36,21 @@ def prepared(answer: Any) -> Any:
 
 
 def watched(function: FunctionType) -> Callable[..., Any]:
-    """Returns the function, refusing stubs, a forgotten `return`, and inputs changed in place, at each call."""
+    """Returns the function, given copies of tensors; refuses stubs, no `return`, inputs changed in place."""
 
     @functools.wraps(function)
     def call(*inputs: Any, **named_inputs: Any) -> Any:
-        tensors = [x for x in (*inputs, *named_inputs.values()) if isinstance(x, Tensor)]
-        before = [x.clone() for x in tensors]
-        result = function(*inputs, **named_inputs)
-        if result is None and _is_stub(function):
-            raise NotDone
-        if result is None:
+        copies = [_copy(x) for x in inputs]
+        named_copies = {name: _copy(x) for name, x in named_inputs.items()}
+        result = function(*copies, **named_copies)
+        if result is None and not _is_stub(function):
             raise Wrong("your function returned None", "end it with `return` and the result.")
         _refuse_stub(result)
-        if not all(map(torch.equal, map(torch.nan_to_num, tensors), map(torch.nan_to_num, before))):
+        pairs = [*zip(inputs, copies, strict=True), *((named_inputs[k], x) for k, x in named_copies.items())]
+        if any(_differ(before, after) for before, after in pairs):
             raise Wrong(
                 "your function changed its input in place",
-                "build a new tensor: `x = x - y` in place of `x -= y`, and no writing to `x[...]` or methods ending in _.",
+                "build a new tensor: `x = x - y`, not `x -= y`; no `x[...] = ...`, no methods ending in _.",
             )
         return result
 
@@ -69,7 +68,8 @@ def describe(answer: Any) -> str:
 
 
 def learners_line(error: BaseException, answer: Any) -> str:
-    """Returns "line 3: <the source line>" for the last line of the learner's cell that the error passed, or ""."""
+    """Returns "line 3: <the source line>" for the last line of the learner's cell that the error passed, or
+    ""."""
     function = getattr(answer, "__wrapped__", answer)
     cell = function.__code__.co_filename if isinstance(function, FunctionType) else None
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == cell]
@@ -87,3 +87,11 @@ def _refuse_stub(value: Any) -> None:
 
 def _is_stub(function: FunctionType) -> bool:
     return {step.opname for step in dis.get_instructions(function)} <= _STUB_OPCODES
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def _differ(before: Any, after: Any) -> bool:
+    return isinstance(before, Tensor) and not torch.equal(torch.nan_to_num(before), torch.nan_to_num(after))

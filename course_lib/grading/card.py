@@ -1,4 +1,4 @@
-"""The progress card of a notebook: exercises done, questions right at the first try, and how well you predict."""
+"""The progress card of a notebook: exercises done, questions right at first, calibration of predictions."""
 
 from dataclasses import dataclass
 from html import escape
@@ -19,7 +19,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Scored predictions: their number, the share that was right, the mean confidence and the mean Brier score."""
+    """Scored predictions: how many, the share that was right, mean confidence, mean Brier score."""
 
     n: int
     share_right: float
@@ -49,10 +49,10 @@ class Card:
         left = sum(row.exercise.minutes for row in self.rows if not row.done)
         more = f" (about {left} minutes left)" if left else ""
         return [
-            f"Score: {self.done + self.right_at_first} of {len(self.rows) + self.questions} points, one for each "
-            "exercise done and each question right at the first try.",
+            f"Score: {self.done + self.right_at_first} of {len(self.rows) + self.questions} points "
+            + "(one for each exercise done and each question right at the first try).",
             f"Exercises: {self.done} of {len(self.rows)} done{more}.",
-            f"Questions: {self.answered} of {self.questions} answered, {self.right_at_first} right at the first try.",
+            f"Questions: {self.answered} of {self.questions} answered, {self.right_at_first} right at first.",
             _calibration_sentence(self.calibration, self.predictions),
         ]
 
@@ -69,13 +69,13 @@ class Card:
             f'<th scope="col">{h}</th>' for h in ("Exercise", "State", "Minutes", "Tries", "Hints")
         )
         rows = "".join(
-            f'<tr><th scope="row">{escape(row.exercise.id)} {escape(row.exercise.title)}</th><td>{_state(row)}</td>'
-            f"<td>{row.exercise.minutes}</td><td>{row.tries}</td><td>{row.hints}</td></tr>"
+            f'<tr><th scope="row">{escape(row.exercise.id)} {escape(row.exercise.title)}</th>'
+            f"<td>{_state(row)}</td><td>{row.exercise.minutes}</td><td>{row.tries}</td><td>{row.hints}</td></tr>"
             for row in self.rows
         )
         sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.summary())
-        caption = f"<caption>Progress in notebook {self.notebook:02d}</caption>"
-        return f"<table>{caption}<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table><ul>{sentences}</ul>"
+        head = f"<caption>Progress in notebook {self.notebook:02d}</caption><thead><tr>{heads}</tr></thead>"
+        return f"<table>{head}<tbody>{rows}</tbody></table><ul>{sentences}</ul>"
 
 
 def progress(notebook: int) -> Card:
@@ -128,8 +128,8 @@ def _calibration_sentence(calibration: Calibration | None, predictions: int) -> 
     c = calibration
     return (
         f"Predictions: {c.n} of {predictions} scored; right in {100 * c.share_right:.0f} %, while you were "
-        f"{100 * c.mean_confidence:.0f} % sure on average; mean Brier score {c.brier:.2f} (0 is best, always saying "
-        "50 % gets 0.25)."
+        f"{100 * c.mean_confidence:.0f} % sure on average; mean Brier score {c.brier:.2f} "
+        "(0 is best, always saying 50 % gets 0.25)."
     )
 
 

@@ -1,10 +1,10 @@
 """Checks, checkpoints and hints: what a learner calls around an exercise.
 
 1. `check("1.3", answer, ...)` says "done", "not done yet", or what is wrong, where, and what to try. It never
-   raises for a learner. With the environment variable COURSE_CHECKS=raise it raises AssertionError instead, which
-   is how the tests know that an unsolved notebook fails at exactly its checks.
-2. `answer = checkpoint("1.3", answer, ...)` hands on the learner's answer if it is right, else the reference, so
-   that every exercise can be skipped.
+   raises for a learner. With the environment variable COURSE_CHECKS=raise it raises AssertionError instead,
+   which is how the tests know that an unsolved notebook fails at exactly its checks.
+2. `answer = checkpoint("1.3", answer, ...)` hands on the learner's answer if it is right, else the reference,
+   so that every exercise can be skipped.
 3. `hint("1.3")` shows the next of three hints, and at the last one where the worked answer lies.
 """
 
@@ -32,14 +32,16 @@ _TIPS = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of one check: `state` is "done", "wrong" or "not done"; `message` is what the learner reads."""
+    """The outcome of one check: `state` is "done", "wrong" or "not done"; `message` is what the learner
+    reads."""
 
     state: str
     message: str
 
 
 def check(item: str, answer: Any, *context: Any) -> None:
-    """Prints whether the answer to exercise `item` is right and, if not, what is wrong, where, and what to try.
+    """Prints whether the answer to exercise `item` is right and, if not, what is wrong, where, and what to
+    try.
 
     Args:
         item: the exercise's id, such as "1.3".
@@ -89,7 +91,8 @@ def hint(item: str) -> None:
 def judge(item: str, answer: Any, *context: Any) -> Verdict:
     """Returns the verdict on an answer without printing or recording it.
 
-    Checks may draw random numbers: they always draw the same ones, and the notebook's own generator is put back.
+    Checks may draw random numbers: they always draw the same ones, and the notebook's own generator is put
+    back.
     """
     exercise = find(EXERCISES, item)
     try:

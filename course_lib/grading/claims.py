@@ -48,8 +48,9 @@ def supported(answer: Any, *, low: float = -math.inf, high: float = math.inf) ->
         high: the most the number can be.
 
     Raises:
-        Wrong: a bare number; no interval; no control; no interval for the control; a number outside its own interval;
-            limits in the wrong order; intervals that overlap, so that chance explains the difference.
+        Wrong: a bare number; no interval; no control; no interval for the control; a number outside its own
+            interval; limits in the wrong order; intervals that overlap, so that chance explains the
+            difference.
     """
     if not isinstance(answer, Claim):
         raise Wrong(

@@ -1,7 +1,7 @@
 """Small questions that checks ask of an answer, each raising `Wrong` with a message that names the mistake.
 
-A check reads best in this order: is it the right kind of thing (`tensor`, `number`, `choice`), is it one of the
-mistakes people make here (`differs_from`), is it right (`close`).
+A check reads best in this order: is it the right kind of thing (`tensor`, `number`, `choice`), is it one of
+the mistakes people make here (`differs_from`), is it right (`close`).
 """
 
 import difflib

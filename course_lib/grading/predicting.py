@@ -1,10 +1,13 @@
 """Predictions, written down before a result is seen and scored afterwards.
 
-1. `predict("1.p1", guess, confidence=0.8)` records a guess, one of the options or an interval, and how sure you are.
-2. `reveal("1.p1", truth)` shows the truth and scores the guess by its Brier score, (confidence - hit) ** 2 with hit
-   1 or 0: 0 is best, and always saying 50 % gets 0.25. See https://doi.org/10.1175/1520-0493(1950)078%3C0001:VOFEIT%3E2.0.CO;2
+1. `predict("1.p1", guess, confidence=0.8)` records a guess, one of the options or an interval, and how sure
+   you are.
+2. `reveal("1.p1", truth)` shows the truth and scores the guess by its Brier score, (confidence - hit) ** 2
+   with hit 1 or 0: 0 is best, and always saying 50 % gets 0.25. See
+   https://doi.org/10.1175/1520-0493(1950)078%3C0001:VOFEIT%3E2.0.CO;2
 
-The first revealed guess counts. A guess that makes no sense is refused with a reason, and an earlier one stays.
+The first revealed guess counts. A guess that makes no sense is refused with a reason, and an earlier one
+stays.
 """
 
 from typing import Any
@@ -45,7 +48,8 @@ def predict(item: str, guess: Any = ..., *, confidence: Any = ...) -> None:
 
 
 def reveal(item: str, truth: Any) -> None:
-    """Prints the truth beside the recorded prediction and scores it; without a prediction, prints the truth only.
+    """Prints the truth beside the recorded prediction and scores it; without a prediction, prints the truth
+    only.
 
     Args:
         item: the prediction's id, such as "1.p1".
@@ -71,9 +75,8 @@ def reveal(item: str, truth: Any) -> None:
             notebook_of(item), "reveal", item, hit=bool(hit), confidence=made["confidence"], brier=brier
         )
     print(f"{item} turns out: {shown}. You predicted {_in_words(asked, made)}.")
-    print(
-        f"  {'Right' if hit else 'Not so'}: Brier score {brier:.2f} (0 is best, always saying 50 % gets 0.25)."
-    )
+    outcome = "Right" if hit else "Not so"
+    print(f"  {outcome}: Brier score {brier:.2f} (0 is best, always saying 50 % gets 0.25).")
 
 
 def _question(asked: Prediction) -> str:
@@ -82,8 +85,8 @@ def _question(asked: Prediction) -> str:
         example = f"(low, high), within {asked.bounds[0]:g} to {asked.bounds[1]:g}{asked.unit}"
     else:
         example = " or ".join(f'"{letter}"' for letter in asked.options)
-    how = f"Write predict({asked.id!r}, <guess>, confidence=<0 to 1>) with the guess {example}, before you look."
-    return "\n".join([f"{asked.id} {asked.text}", *options, how])
+    call = f'predict("{asked.id}", <guess>, confidence=<0 to 1>)'
+    return "\n".join([f"{asked.id} {asked.text}", *options, f"Before you look: {call}, the guess {example}."])
 
 
 def _sensible_guess(asked: Prediction, guess: Any) -> Any:

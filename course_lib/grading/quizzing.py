@@ -1,4 +1,4 @@
-"""Quiz questions: every option is explained once an answer is given, and the first answer is the one that counts."""
+"""Quiz questions: every option is explained once an answer is given; the first answer counts."""
 
 from typing import Any
 

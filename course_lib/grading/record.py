@@ -1,8 +1,8 @@
 """What a learner has done so far, kept so that a restarted kernel still knows it.
 
-Each notebook has one file of events, `.progress/NN.jsonl` beside the notebook, one JSON object a line. Events are
-only ever appended, so two kernels can write at once, and a line that was torn by a crash or damaged by hand is
-skipped without losing the others. Deleting the file starts the notebook over.
+Each notebook has one file of events, `.progress/NN.jsonl` beside the notebook, one JSON object a line. Events
+are only ever appended, so two kernels can write at once, and a line that was torn by a crash or damaged by
+hand is skipped without losing the others. Deleting the file starts the notebook over.
 
 The environment variable COURSE_PROGRESS names another folder, or is "off" to keep everything in memory (the
 tests do, so that each run starts fresh).
@@ -25,7 +25,7 @@ _in_memory: dict[int, list[dict[str, Any]]] = {}
 
 
 def add(notebook: int, what: str, item: str, **details: Any) -> None:
-    """Appends one event; where the folder cannot be written to, the event stays in memory until the kernel stops."""
+    """Appends one event; where the folder cannot be written to, it stays in memory."""
     event = {"what": what, "item": item, **details}
     path = file(notebook)
     try:

@@ -1,8 +1,8 @@
 """What a notebook asks: exercises, quiz questions and predictions, kept by their ids.
 
-An id is "<notebook>.<item>": "1.3" is the third exercise of notebook 01, "1.q2" its second question, "1.p1" its
-first prediction. The items of notebook NN are written in `course_lib/grading/notebook_NN.py`, which is imported
-when one of its ids is first used; importing it fills the three registries below.
+An id is "<notebook>.<item>": "1.3" is the third exercise of notebook 01, "1.q2" its second question, "1.p1"
+its first prediction. The items of notebook NN are written in `course_lib/grading/notebook_NN.py`, which is
+imported when one of its ids is first used; importing it fills the three registries below.
 """
 
 import difflib
@@ -16,7 +16,7 @@ N_HINTS = 3
 
 
 class Wrong(Exception):
-    """An answer that is not right: what is wrong, what to try next, and, where it helps, where it went wrong."""
+    """An answer that is not right: what is wrong, what to try next and, where it helps, where."""
 
     def __init__(self, what: str, try_next: str, *, where: str = "") -> None:
         super().__init__(what)
@@ -27,7 +27,7 @@ class Wrong(Exception):
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise: what the learner sees of it, its check, and the reference answer that a checkpoint hands on."""
+    """One exercise: what the learner sees of it, its check, and what makes the reference answer."""
 
     id: str
     title: str
@@ -58,7 +58,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Something to predict before it is seen: one of `options`, or an interval of a number within `bounds`."""
+    """Something to predict before it is seen: one of `options`, or a number within `bounds`."""
 
     id: str
     text: str
@@ -79,8 +79,9 @@ def exercise(
 ) -> Callable:
     """Returns a decorator that registers a check function as exercise `item`.
 
-    The check gets the learner's answer, then whatever the notebook's `check(item, answer, ...)` passes on. It raises
-    `Wrong` for a wrong answer and returns None, or one sentence to be shown beside "done", for a right one.
+    The check gets the learner's answer, then whatever the notebook's `check(item, answer, ...)` passes on. It
+    raises `Wrong` for a wrong answer and returns None, or one sentence to be shown beside "done", for a right
+    one.
 
     Args:
         item: the exercise's id, such as "1.3".
@@ -91,7 +92,8 @@ def exercise(
         reference: called with the same extra arguments as the check, returns a right answer.
 
     Raises:
-        ValueError: a malformed id, a number of hints other than three, a difficulty outside 1 to 5, an id in use.
+        ValueError: a malformed id, a number of hints other than three, a difficulty outside 1 to 5, an id in
+            use.
     """
     if len(hints) != N_HINTS:
         raise ValueError(
@@ -108,7 +110,8 @@ def exercise(
 
 
 def question(item: str, text: str, *, options: Mapping[str, tuple[str, str]], correct: str) -> None:
-    """Registers quiz question `item`; `options` maps a letter to (text, explanation), `correct` is one letter.
+    """Registers quiz question `item`; `options` maps a letter to (text, explanation), `correct` is one
+    letter.
 
     Raises:
         ValueError: a malformed or used id, fewer than two options, a `correct` that is not an option.

@@ -1,0 +1,79 @@
+"""One set of versions: requirements.lock, pyproject.toml, environment.yml and course.py say the same."""
+
+import re
+import tomllib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+import course
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+LOCK_LINES = [
+    line for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines() if line[:1] != "#"
+]
+LOCK = {canonicalize_name((entry := Requirement(line)).name): entry for line in LOCK_LINES}
+DIRECT = [Requirement(line) for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]]
+
+
+def test_every_line_of_the_lock_pins_one_exact_public_version():
+    for entry in LOCK.values():
+        assert re.fullmatch(r"==[0-9][0-9a-z.]*", str(entry.specifier)), (
+            f"{entry} is not an exact public version"
+        )
+    assert len(LOCK) == len(LOCK_LINES), "a package stands in the lock twice"
+
+
+@pytest.mark.parametrize("direct", DIRECT, ids=lambda requirement: requirement.name)
+def test_pyproject_pins_the_version_of_the_lock(direct):
+    locked = LOCK[canonicalize_name(direct.name)]
+    assert direct.specifier == locked.specifier and locked.marker is None
+
+
+def test_conda_installs_the_lock_with_torch_first():
+    lines = [line.strip() for line in (ROOT / "environment.yml").read_text(encoding="utf-8").splitlines()]
+    from_pip = lines[lines.index("- pip:") + 1 :]
+    assert from_pip == [f"- {course.torch_requirement()}", "- -r requirements.lock", "- -e ."]
+
+
+def test_conda_installs_a_python_that_the_project_accepts():
+    conda = re.search(r"- python=(\S+)", (ROOT / "environment.yml").read_text(encoding="utf-8"))[1]
+    assert SpecifierSet(PROJECT["requires-python"]).contains(conda)
+
+
+def test_the_setup_script_accepts_the_pythons_that_pyproject_accepts():
+    oldest, too_new = (".".join(map(str, v)) for v in (course.OLDEST_PYTHON, course.FIRST_PYTHON_TOO_NEW))
+    assert SpecifierSet(PROJECT["requires-python"]) == SpecifierSet(f">={oldest},<{too_new}")
+
+
+def test_what_is_installed_is_what_the_lock_says():
+    differing = {}
+    for name, entry in LOCK.items():
+        if entry.marker is None or entry.marker.evaluate():
+            try:
+                found = version(name).split("+")[0]
+            except PackageNotFoundError:
+                found = None
+            if not (found and entry.specifier.contains(found, prereleases=True)):
+                differing[name] = f"{found} is installed, {entry.specifier} is locked"
+    assert not differing, f"{differing}: run python course.py test"
+
+
+@pytest.mark.parametrize("package", ["uvloop", "pexpect", "ptyprocess", "appnope", "colorama", "pywinpty"])
+def test_packages_of_one_platform_are_marked_so(package):
+    if package in LOCK:
+        assert "sys_platform" in str(LOCK[package].marker)
+
+
+def test_the_course_and_its_organisms_are_in_the_package():
+    import setuptools
+
+    found = setuptools.find_packages(str(ROOT), include=["course_lib*", "organisms*"])
+    assert {"course_lib", "course_lib.grading", "organisms"} <= set(found)
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    assert set(setup["package-data"]["organisms"]) >= {"weights/**/*", "prompts/**/*"}

@@ -1,0 +1,502 @@
+"""The grading core: what a learner reads after each kind of answer, and that nothing recorded gets lost."""
+
+import json
+import sys
+import threading
+import types
+
+import pytest
+import torch
+
+from course_lib.grading import (
+    Wrong,
+    check,
+    checkpoint,
+    claim,
+    exercise,
+    expect,
+    hint,
+    predict,
+    prediction,
+    progress,
+    question,
+    quiz,
+    record,
+    registry,
+    reveal,
+    supported,
+)
+from course_lib.grading.checking import judge
+
+V = torch.tensor([3.0, 4.0])
+HINTS = ["What is the length of [3, 4]?", "Divide by it.", "return v / v.norm()"]
+
+
+@pytest.fixture(autouse=True)
+def notebook_98(monkeypatch, tmp_path):
+    """An invented notebook 98 with one item of each kind, and a progress folder of its own."""
+    for name in ("EXERCISES", "QUESTIONS", "PREDICTIONS"):
+        monkeypatch.setattr(registry, name, {})
+        for module in ("checking", "card", "predicting", "quizzing"):
+            target = sys.modules[f"course_lib.grading.{module}"]
+            if hasattr(target, name):
+                monkeypatch.setattr(target, name, getattr(registry, name))
+    monkeypatch.setitem(sys.modules, "course_lib.grading.notebook_98", types.ModuleType("notebook_98"))
+    monkeypatch.setattr(record, "_in_memory", {})
+    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "progress"))
+    monkeypatch.delenv("COURSE_CHECKS", raising=False)
+
+    @exercise("98.1", title="unit vectors", minutes=5, difficulty=1, hints=HINTS, reference=lambda: unit)
+    def unit_vector(answer):
+        got = expect.tensor(answer(V), like=V, axes="d_model", name="unit(v)")
+        expect.differs_from(got, V / 7, "you divided by the sum", "use v.norm().")
+        expect.close(got, V / 5, name="unit(v)")
+
+    @exercise(
+        "98.2",
+        title="a share",
+        minutes=3,
+        difficulty=2,
+        hints=HINTS,
+        reference=lambda x: float((x > 0).float().mean()),
+    )
+    def share(answer, x):
+        value = expect.number(answer, low=0, high=1, name="the share")
+        if abs(value - float((x > 0).float().mean())) > 1e-6:
+            raise Wrong("the share is off", "count the positive ones.", where="at x")
+        return "as it should be"
+
+    prediction("98.p1", "How many of 100?", bounds=(0, 100), unit=" %")
+    prediction("98.p2", "Which layer?", options={"a": "the first", "b": "the last"})
+    question(
+        "98.q1", "Why?", options={"a": ("this", "no, because"), "b": ("that", "yes, because")}, correct="b"
+    )
+
+
+def unit(v):
+    return v / v.norm()
+
+
+def said(capsys) -> str:
+    return capsys.readouterr().out
+
+
+# --- check --------------------------------------------------------------------------------------------------
+
+
+def test_a_right_answer_is_done(capsys):
+    check("98.1", unit)
+    assert said(capsys) == "98.1 done: unit vectors\n"
+
+
+def test_a_check_can_add_a_remark(capsys):
+    check("98.2", 0.5, torch.tensor([1.0, -1.0]))
+    assert said(capsys) == "98.2 done: as it should be\n"
+
+
+def test_a_wrong_answer_is_told_what_is_wrong_where_and_what_to_try(capsys):
+    check("98.2", 0.9, torch.tensor([1.0, -1.0]))
+    assert said(capsys).splitlines() == [
+        "98.2 not right yet: the share is off",
+        "  where: at x",
+        "  try:   count the positive ones.",
+        '  stuck: hint("98.2")',
+    ]
+
+
+def stub(v):
+    """Returns v with length 1."""
+    ...
+
+
+def half_stub(v):
+    length = ...
+    return length
+
+
+@pytest.mark.parametrize("answer", [None, ..., stub, half_stub, (1, ...), {"a": ...}])
+def test_a_stub_is_not_done_yet(answer, capsys):
+    check("98.1", answer)
+    assert "98.1 not done yet" in said(capsys)
+    assert progress(98).rows[0].tries == 0
+
+
+def test_a_forgotten_return_is_named():
+    def forgot(v):
+        v = v / v.norm()
+
+    assert "returned None" in judge("98.1", forgot).message
+
+
+def test_an_input_changed_in_place_is_named_and_not_passed_on():
+    def in_place(v):
+        v /= v.norm()
+        return v
+
+    assert "changed its input in place" in judge("98.1", in_place).message
+    assert torch.equal(V, torch.tensor([3.0, 4.0])), "the notebook's own tensor was changed"
+
+
+def test_an_exception_is_reported_with_the_learners_line(capsys):
+    def broken(v):
+        return v / lenght  # noqa: F821
+
+    check("98.1", broken)
+    out = said(capsys)
+    assert "your code raised NameError" in out and "return v / lenght" in out and "where: line " in out
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("shape"), SystemExit(0), RecursionError(), AssertionError(), OSError()]
+)
+def test_no_exception_of_a_learners_function_gets_through(error):
+    def broken(v):
+        raise error
+
+    assert judge("98.1", broken).state == "wrong"
+
+
+def test_an_interrupt_gets_through():
+    def slow(v):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check("98.1", slow)
+
+
+@pytest.mark.parametrize("answer, kind", [(3, "an int"), (V, "a Tensor of shape (2,)"), ("unit", "a str")])
+def test_a_value_where_a_function_is_asked_is_named(answer, kind):
+    assert f"you gave {kind}, and a function is asked for" in judge("98.1", answer).message
+
+
+def test_a_changed_signature_is_reported():
+    assert "missing 1 required positional argument" in judge("98.1", lambda v, w: v).message
+
+
+def test_checks_raise_for_the_tests_when_asked(monkeypatch):
+    monkeypatch.setenv("COURSE_CHECKS", "raise")
+    check("98.1", unit)
+    with pytest.raises(AssertionError, match="not done yet"):
+        check("98.1", ...)
+    with pytest.raises(AssertionError, match="divided by the sum"):
+        check("98.1", lambda v: v / v.sum())
+
+
+def test_a_check_leaves_the_random_numbers_of_the_notebook_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    judge("98.1", lambda v: v / v.norm() + 0 * torch.rand(2))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_an_unknown_id_names_the_nearest():
+    with pytest.raises(ValueError, match=r"no item '98\.11' here\. Did you mean '98\.1'"):
+        check("98.11", unit)
+    with pytest.raises(ValueError, match="in quotes"):
+        check(98.1, unit)
+    with pytest.raises(ValueError, match="Notebook 97 has no checks"):
+        check("97.1", unit)
+
+
+# --- checkpoint and hint ------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_hands_on_the_learners_own_answer_when_it_is_right(capsys):
+    def mine(v):
+        return v / (v @ v).sqrt()
+
+    assert checkpoint("98.1", mine) is mine
+    assert said(capsys) == "98.1: going on with your version.\n"
+
+
+@pytest.mark.parametrize("answer", [..., lambda v: v, 7])
+def test_a_checkpoint_hands_on_the_reference_otherwise(answer, capsys):
+    assert checkpoint("98.1", answer) is unit
+    assert said(capsys) == "98.1: going on with the reference version.\n"
+
+
+def test_a_checkpoint_makes_the_reference_from_what_the_check_gets():
+    assert checkpoint("98.2", ..., torch.tensor([1.0, 2.0, -1.0, -2.0])) == 0.5
+
+
+def test_hints_come_one_by_one_and_the_last_says_where_the_answer_is(capsys):
+    for number in (1, 2, 3, 3):
+        hint("98.1")
+        out = said(capsys)
+        assert f"Hint {number} of 3" in out and HINTS[number - 1] in out
+        assert ("solutions/98_" in out) == (number == 3)
+    assert progress(98).rows[0].hints == 3
+
+
+# --- expect -------------------------------------------------------------------------------------------------
+
+LIKE = torch.zeros(2, 3)
+
+
+@pytest.mark.parametrize(
+    "answer, what, tip",
+    [
+        ([1.0], "a list, not a tensor", "torch.tensor"),
+        (torch.zeros(3, 2), r"shape \(3, 2\) where \(2, 3\)", "the other way round"),
+        (torch.zeros(2, 1, 3), "shape", "an axis of length 1"),
+        (torch.zeros(4, 2, 3), "shape", "an axis is left over"),
+        (torch.zeros(3), "shape", "an axis was lost"),
+        (torch.zeros(2, 4), "shape", "print the shape"),
+        (torch.full((2, 3), torch.nan), "NaN or infinite values in 6 of 6", "division by 0"),
+    ],
+)
+def test_an_unfit_tensor_is_named(answer, what, tip):
+    with pytest.raises(Wrong, match=what) as caught:
+        expect.tensor(answer, like=LIKE, axes="layer d_model")
+    assert tip in caught.value.try_next
+
+
+@pytest.mark.parametrize("number", [0.5, 1, torch.tensor(0.5), torch.tensor([0.5]), torch.rand(1).numpy()[0]])
+def test_every_kind_of_number_is_a_number(number):
+    assert expect.number(number, low=0, high=1) == pytest.approx(float(number))
+
+
+@pytest.mark.parametrize(
+    "answer, what",
+    [
+        (True, "a bool"),
+        ("0.5", "a str"),
+        (torch.zeros(2), "not one number"),
+        (float("nan"), "is nan"),
+        (50, "outside"),
+    ],
+)
+def test_what_is_no_fit_number_is_named(answer, what):
+    with pytest.raises(Wrong, match=what):
+        expect.number(answer, low=0, high=1)
+
+
+def test_a_choice_names_the_nearest_option():
+    assert expect.choice("last", ["first", "last"]) == "last"
+    with pytest.raises(Wrong) as caught:
+        expect.choice("lsat", ["first", "last"])
+    assert "'last'" in caught.value.try_next
+
+
+def test_a_difference_is_reported_with_its_size_and_place():
+    answer = LIKE.clone()
+    answer[1, 2] = 0.25
+    with pytest.raises(Wrong, match=r"off by up to 0\.25") as caught:
+        expect.close(answer, LIKE)
+    assert caught.value.where == "at index [1, 2]"
+
+
+def test_a_known_mistake_is_refused_by_name_and_others_pass():
+    with pytest.raises(Wrong, match="swapped"):
+        expect.differs_from(torch.ones(2), torch.ones(2), "swapped", "swap back.")
+    expect.differs_from(torch.ones(2), torch.zeros(2), "swapped", "swap back.")
+    expect.differs_from(torch.ones(2), torch.ones(3), "swapped", "swap back.")
+
+
+# --- claims -------------------------------------------------------------------------------------------------
+
+SOUND = {"interval": (0.0, 0.1), "control": 0.9, "control_interval": (0.8, 1.0)}
+
+
+def test_a_claim_with_control_and_intervals_stands():
+    assert supported(claim(0.05, **SOUND)).value == 0.05
+
+
+@pytest.mark.parametrize(
+    "answer, what",
+    [
+        (0.05, "bare number"),
+        (claim(0.05), "the value has no interval"),
+        (claim(0.05, interval=(0, 0.1)), "there is no control"),
+        (claim(0.05, interval=(0, 0.1), control=0.9), "the control has no interval"),
+        (claim(0.5, **SOUND), "outside its interval"),
+        (claim(0.05, **{**SOUND, "interval": (0.1, 0.0)}), "upside down"),
+        (claim(0.05, **{**SOUND, "interval": 0.1}), "not a pair"),
+        (claim(0.05, **{**SOUND, "control_interval": (0.05, 1.0)}), "overlap"),
+        (claim("5 %", **SOUND), "not a number"),
+        (claim(5, **SOUND), "outside the possible range"),
+    ],
+)
+def test_an_unsupported_claim_is_refused_with_the_reason(answer, what):
+    with pytest.raises(Wrong, match=what):
+        supported(answer, low=0, high=1)
+
+
+# --- predictions --------------------------------------------------------------------------------------------
+
+
+def test_a_prediction_is_recorded_and_scored_by_brier(capsys):
+    predict("98.p1", (90, 100), confidence=0.8)
+    reveal("98.p1", 98.4)
+    out = said(capsys)
+    assert "98.p1 recorded: 90 to 100 %, 80 % sure." in out and "turns out: 98.4 %" in out
+    assert "Right: Brier score 0.04" in out
+    predict("98.p2", "a", confidence=0.6)
+    reveal("98.p2", "b")
+    assert "Not so: Brier score 0.36" in said(capsys)
+    calibration = progress(98).calibration
+    assert (calibration.n, calibration.share_right) == (2, 0.5)
+    assert calibration.mean_confidence == pytest.approx(0.7) and calibration.brier == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    "item, guess, confidence, what",
+    [
+        ("98.p1", 5, 0.8, "not an interval"),
+        ("98.p1", (100, 90), 0.8, "upside down"),
+        ("98.p1", (0, 100), 0.8, "predicts nothing"),
+        ("98.p1", (0, 101), 0.8, "outside the possible range"),
+        ("98.p1", ("a", 2), 0.8, "not a number"),
+        ("98.p1", (80, 90), 80, "confidence is 80"),
+        ("98.p1", (80, 90), ..., "confidence is missing"),
+        ("98.p2", "c", 0.8, "'c' is not an option"),
+        ("98.p2", ["a"], 0.8, "is not an option"),
+    ],
+)
+def test_a_senseless_prediction_is_refused_and_the_earlier_one_stays(item, guess, confidence, what, capsys):
+    sensible = (80, 90) if item == "98.p1" else "a"
+    predict(item, sensible, confidence=0.7)
+    said(capsys)
+    predict(item, guess, confidence=confidence)
+    out = said(capsys)
+    assert "not recorded" in out and what in out and "Your earlier prediction stays." in out
+    reveal(item, 85 if item == "98.p1" else "a")
+    assert "Brier score 0.09" in said(capsys)
+
+
+def test_a_prediction_can_be_changed_until_it_is_scored(capsys):
+    predict("98.p2", "a", confidence=0.9)
+    predict("98.p2", "b", confidence=0.6)
+    reveal("98.p2", "b")
+    predict("98.p2", "b", confidence=1.0)
+    assert "was scored already" in said(capsys)
+    reveal("98.p2", "b")
+    assert "Brier score 0.16" in said(capsys) and progress(98).calibration.n == 1
+
+
+def test_without_a_guess_the_question_is_shown_and_nothing_is_scored(capsys):
+    predict("98.p2", ..., confidence=...)
+    assert "Which layer?" in said(capsys)
+    reveal("98.p2", "b")
+    assert "nothing is scored" in said(capsys) and progress(98).calibration is None
+
+
+def test_an_impossible_truth_is_an_authors_error():
+    with pytest.raises(ValueError, match="outside the possible range"):
+        reveal("98.p1", 120)
+
+
+# --- quiz ---------------------------------------------------------------------------------------------------
+
+
+def test_every_option_is_explained_after_an_answer_and_none_before(capsys):
+    quiz("98.q1")
+    assert "because" not in said(capsys)
+    quiz("98.q1", "a")
+    out = said(capsys)
+    assert "not right" in out and "no, because" in out and "yes, because" in out
+
+
+def test_only_the_first_answer_counts():
+    quiz("98.q1", "a")
+    quiz("98.q1", "b")
+    card = progress(98)
+    assert (card.answered, card.right_at_first) == (1, 0)
+
+
+@pytest.mark.parametrize("letter", ["z", 1, None, ["b"]])
+def test_a_letter_that_is_no_option_is_not_recorded(letter, capsys):
+    quiz("98.q1", letter)
+    quiz("98.q1", "b")
+    assert progress(98).right_at_first == 1
+
+
+# --- progress -----------------------------------------------------------------------------------------------
+
+
+def test_the_card_counts_tries_up_to_the_first_success():
+    for answer in (lambda v: v, lambda v: v / 7, unit, lambda v: v):
+        check("98.1", answer)
+    row = progress(98).rows[0]
+    assert (row.done, row.tries) == (True, 3)
+
+
+def test_the_card_reads_as_text_and_as_an_accessible_table():
+    check("98.1", unit)
+    quiz("98.q1", "b")
+    card = progress(98)
+    assert "Score: 2 of 3 points" in repr(card) and "Exercises: 1 of 2 done (about 3 minutes left)." in repr(
+        card
+    )
+    html = card._repr_html_()
+    assert "<caption>" in html and html.count('scope="row"') == 2 and html.count('scope="col"') == 5
+
+
+def test_what_was_done_survives_a_restart(tmp_path):
+    check("98.1", unit)
+    record._in_memory.clear()
+    assert progress(98).done == 1 and (tmp_path / "progress" / "98.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"\x00\xff\xfe",
+        b'{"what": "check", "item": "98.1"',
+        b"[1, 2]",
+        b'{"what": "check", "item": "98.2"}',
+        b'{"what": ["check"], "item": "98.2"}',
+        b'{"what": "prediction", "item": "98.p1", "guess": "x", "confidence": 1}',
+        b"[" * 99999,
+    ],
+    ids=range(7),
+)
+def test_damage_loses_only_the_damaged_line(damage, tmp_path, capsys):
+    check("98.1", unit)
+    path = tmp_path / "progress" / "98.jsonl"
+    path.write_bytes(path.read_bytes() + b"\n" + damage)
+    check("98.2", 0.5, torch.tensor([1.0, -1.0]))
+    assert progress(98).done == 2
+    reveal("98.p1", 3)
+    assert "nothing is scored" in said(capsys)
+
+
+def test_two_kernels_may_record_at_once(tmp_path):
+    def many(start):
+        for number in range(start, start + 100):
+            record.add(98, "check", f"98.{number}", passed=True)
+
+    threads = [threading.Thread(target=many, args=(start,)) for start in (1000, 2000, 3000)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = (tmp_path / "progress" / "98.jsonl").read_text("utf-8").split("\n")[1:]
+    assert len({json.loads(line)["item"] for line in lines}) == 300
+
+
+def test_a_folder_that_cannot_be_written_keeps_progress_in_memory(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "file" / "progress"))
+    check("98.1", unit)
+    assert progress(98).done == 1
+
+
+# --- what authors write -------------------------------------------------------------------------------------
+
+
+def test_an_ill_made_item_is_refused():
+    good = {"title": "x", "minutes": 1, "difficulty": 1, "hints": HINTS, "reference": lambda: 1}
+    with pytest.raises(ValueError, match="2 hints"):
+        exercise("98.9", **{**good, "hints": HINTS[:2]})
+    with pytest.raises(ValueError, match="difficulty 6"):
+        exercise("98.9", **{**good, "difficulty": 6})
+    with pytest.raises(ValueError, match="registered twice"):
+        exercise("98.1", **good)(lambda answer: None)
+    with pytest.raises(ValueError, match="An id looks like"):
+        exercise("nine", **good)(lambda answer: None)
+    with pytest.raises(ValueError, match="one of at least two options"):
+        question("98.q9", "?", options={"a": ("x", "y"), "b": ("x", "y")}, correct="c")
+    with pytest.raises(ValueError, match="either options or bounds"):
+        prediction("98.p9", "?")
