@@ -27,7 +27,7 @@ INK, SOFT, GRID = "#222222", "#6E6E6E", "#E8E8E8"
 ABOVE = dict(y=1, yref="paper", yanchor="bottom", showarrow=False)
 
 
-class Style(NamedTuple):
+class _Style(NamedTuple):
     """Colour of one group, and the second channels that tell it apart without colour."""
 
     colour: str
@@ -38,14 +38,14 @@ class Style(NamedTuple):
 
 
 STYLES = (
-    Style("#D55E00", "triangle-up", "solid", "", "▲"),
-    Style("#0072B2", "circle-open", "dash", "/", "○"),
-    Style("#009E73", "square", "dot", "x", "■"),
-    Style("#CC79A7", "diamond-open", "dashdot", ".", "◇"),
-    Style("#E69F00", "cross", "longdash", "\\", "✚"),
-    Style("#56B4E9", "star-open", "longdashdot", "-", "☆"),
+    _Style("#D55E00", "triangle-up", "solid", "", "▲"),
+    _Style("#0072B2", "circle-open", "dash", "/", "○"),
+    _Style("#009E73", "square", "dot", "x", "■"),
+    _Style("#CC79A7", "diamond-open", "dashdot", ".", "◇"),
+    _Style("#E69F00", "cross", "longdash", "\\", "✚"),
+    _Style("#56B4E9", "star-open", "longdashdot", "-", "☆"),
 )
-CONTROL = Style(SOFT, "diamond-open", "dot", "/", "▨")
+CONTROL = _Style(SOFT, "diamond-open", "dot", "/", "▨")
 
 
 def scatter(
@@ -317,12 +317,12 @@ def _points(x: ArrayLike, y: ArrayLike, name: str, **look) -> go.Scatter:
     return go.Scatter(x=_rounded(x), y=_rounded(y), name=_plain(name), **look)
 
 
-def _cloud(name: str, points: np.ndarray, texts: list[str], style: Style, *, size: int = 7) -> go.Scatter:
+def _cloud(name: str, points: np.ndarray, texts: list[str], style: _Style, *, size: int = 7) -> go.Scatter:
     marker = dict(color=style.colour, symbol=style.symbol, size=size, opacity=0.75)
     return _points(*points.T, name, mode="markers", legendgroup=name, marker=marker, **_hover(texts))
 
 
-def _line(x: np.ndarray, y: np.ndarray, name: str, style: Style) -> go.Scatter:
+def _line(x: np.ndarray, y: np.ndarray, name: str, style: _Style) -> go.Scatter:
     marker = dict(color=style.colour, symbol=style.symbol, size=8)
     line = dict(color=style.colour, dash=style.dash)
     return _points(x, y, name, mode="lines+markers", line=line, marker=marker, showlegend=False)
@@ -334,7 +334,7 @@ def _band(x: np.ndarray, bounds: np.ndarray, name: str, **fill) -> go.Scatter:
     return _points(*around, name, fill="toself", **look, **fill)
 
 
-def _name_ends(figure: go.Figure, ends: list[tuple[float, str, Style]], limits: Sequence[float]) -> None:
+def _name_ends(figure: go.Figure, ends: list[tuple[float, str, _Style]], limits: Sequence[float]) -> None:
     """Writes each line's name at its right end, names that would overlap pushed apart; fixes the y axis."""
     gap = (limits[1] - limits[0]) * 0.065
     at = np.array([end[0] for end in ends])
@@ -348,7 +348,7 @@ def _name_ends(figure: go.Figure, ends: list[tuple[float, str, Style]], limits: 
     figure.update_yaxes(range=_rounded(limits))
 
 
-def _bar(x, y, bounds, name: str, style: Style, width: float) -> go.Bar:
+def _bar(x, y, bounds, name: str, style: _Style, width: float) -> go.Bar:
     pattern = dict(shape=style.pattern, fgcolor="white", bgcolor=style.colour, size=7, solidity=0.3)
     bar = go.Bar(x=_rounded(x), y=_rounded(y), width=round(width, 4), name=_plain(name))
     if bounds is not None:
@@ -378,14 +378,14 @@ def _cells(table: np.ndarray, texts: Sequence[Sequence[str]], centre: float | No
     return go.Heatmap(z=list(map(_rounded, table)), text=text, **look, **words)
 
 
-def _histogram(scores: np.ndarray, edges: np.ndarray, name: str, style: Style) -> go.Bar:
+def _histogram(scores: np.ndarray, edges: np.ndarray, name: str, style: _Style) -> go.Bar:
     pattern = dict(shape=style.pattern, fgcolor=style.colour, bgcolor=_faint(style.colour), size=7)
     marker = dict(color=style.colour, line=dict(color=style.colour, width=1), pattern=pattern)
     middles, counts = _rounded((edges[:-1] + edges[1:]) / 2), np.histogram(scores, edges)[0].tolist()
     return go.Bar(x=middles, y=counts, name=_plain(name), marker=marker, opacity=0.75)
 
 
-def _rug(scores: np.ndarray, texts: list[str], name: str, style: Style) -> go.Scatter:
+def _rug(scores: np.ndarray, texts: list[str], name: str, style: _Style) -> go.Scatter:
     marker = dict(symbol="line-ns-open", color=style.colour, size=12)
     look = dict(mode="markers", marker=marker, showlegend=False, **_hover(texts))
     return go.Scatter(x=_rounded(scores), y=[_plain(name)] * len(scores), yaxis="y2", **look)

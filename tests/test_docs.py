@@ -1,0 +1,204 @@
+"""What the pages promise is there: names, commands, links, terms; and what is there is written about."""
+
+import doctest
+import importlib.util
+import inspect
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LIBRARY = ROOT / "course_lib"
+ROOMS = sorted({path.stem for path in LIBRARY.iterdir() if path.stem not in ("__init__", "__pycache__")})
+SOURCES = sorted((ROOT / "notebooks" / "source").glob("*.py"))
+FOLDERS = [path for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")]
+PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in folder.rglob("*.md"))])
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+FIELD_TERMS = """ablate abliterate activation cache chat template coefficient d_model d_vocab direction feature
+hook hook_name layer logit organism pos refusal score residual stream resid_mid resid_post resid_pre steer"""
+
+
+@cache
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def label(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def shipped(room: str) -> dict[str, object]:
+    """Public functions and classes of a room: what it defines, or what its `__all__` offers."""
+    module = importlib.import_module(f"course_lib.{room}")
+    offered = {name: getattr(module, name) for name in getattr(module, "__all__", vars(module))}
+    kinds = {name: x for name, x in offered.items() if inspect.isfunction(x) or inspect.isclass(x)}
+    return {
+        n: x for n, x in kinds.items() if x.__module__.startswith(module.__name__) and not n.startswith("_")
+    }
+
+
+def undocumented(name: str, thing: object) -> list[str]:
+    """The thing itself and its own public methods, where they have no docstring."""
+    parts = {name: thing}
+    if inspect.isclass(thing):
+        own = {n: m for n, m in vars(thing).items() if inspect.isfunction(m) or isinstance(m, property)}
+        parts |= {f"{name}.{n}": m for n, m in own.items() if not n.startswith("_")}
+    return [part for part, x in parts.items() if not (x.__doc__ or "").strip()]
+
+
+@cache
+def prose() -> str:
+    """Everything in which a public name counts as used: notebook sources and pages."""
+    return "\n".join(map(read, [*SOURCES, *PAGES]))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_public_name_has_a_docstring(room):
+    assert importlib.import_module(f"course_lib.{room}").__doc__
+    assert [part for name, thing in shipped(room).items() for part in undocumented(name, thing)] == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_public_name_is_used_in_a_notebook_or_on_a_page(room):
+    bare = room == "grading"  # notebooks import the grading functions by name
+    pattern = r"\b{}\b" if bare else rf"\b{room}\.{{}}\b"
+    assert [name for name in shipped(room) if not re.search(pattern.format(name), prose())] == []
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *PAGES], ids=label)
+def test_every_library_name_that_is_mentioned_exists(path):
+    rooms = "|".join(ROOMS)
+    mentioned = {*re.findall(rf"(?<![\w.])({rooms})\.(\w+)\(", read(path))}
+    mentioned |= {*re.findall(rf"`({rooms})\.(\w+)", read(path))}
+    modules = {room: importlib.import_module(f"course_lib.{room}") for room in ROOMS}
+    assert [f"{room}.{name}" for room, name in sorted(mentioned) if not hasattr(modules[room], name)] == []
+
+
+def commands() -> list[tuple[str, str]]:
+    """Every command line in a fenced block of a page, with the page."""
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"^```(?:\w*)\n(.*?)^```", read(page), flags=re.MULTILINE | re.DOTALL):
+            lines = [line.split("#")[0].strip() for line in block.splitlines()]
+            found += [(line, label(page)) for line in lines if re.match(r"python\d* ", line)]
+    return found
+
+
+def test_the_readme_opens_with_the_two_commands():
+    readme = [line for line, page in commands() if page == "README.md"]
+    assert readme[:2] == ["python course.py open", "python course.py test"]
+
+
+@pytest.mark.parametrize(("line", "page"), commands())
+def test_every_command_on_a_page_exists(line, page):
+    program, *arguments = shlex.split(line)[1:]
+    target = [program]
+    if program == "-m":
+        program, *arguments = arguments
+        target = ["-m", program]
+        assert importlib.util.find_spec(program), f"{page}: there is no module {program}"
+    else:
+        assert (ROOT / program).is_file(), f"{page}: there is no file {program}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = [sys.executable, *target, "--help"]
+    usage = subprocess.run(run, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert usage.returncode == 0
+    asked = [word for word in arguments[:1] if word.isalpha() or word.startswith("--")]
+    assert [word for word in asked if word not in usage.stdout] == [], f"{page}: {line}"
+
+
+def targets(path: Path) -> list[str]:
+    """Relative links of a page or of a notebook's text, images included."""
+    text = re.sub(r"^```.*?^```", "", read(path), flags=re.MULTILINE | re.DOTALL)
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    return [link for link in links if not re.match(r"[a-z]+:", link)]
+
+
+def anchors(page: Path) -> set[str]:
+    """What a heading of the page is called in a link."""
+    headings = re.findall(r"^#+ (.*)$", read(page), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *PAGES], ids=label)
+def test_every_relative_link_leads_somewhere(path):
+    starts = [ROOT / "notebooks", ROOT / "solutions"] if path in SOURCES else [path.parent]
+    for link in targets(path):
+        file, _, anchor = link.partition("#")
+        for start in starts:
+            target = (start / file).resolve() if file else path
+            assert target.exists(), f"{link} in {label(path)}"
+            if anchor and target.suffix == ".md":
+                assert anchor in anchors(target), f"{link} in {label(path)}"
+
+
+def glossary() -> dict[str, str]:
+    """Term -> its row, from the tables of the glossary."""
+    rows = re.findall(r"^\| \*\*(.+?)\*\* \|(.*)\|$", read(ROOT / "docs" / "glossary.md"), flags=re.MULTILINE)
+    return dict(rows)
+
+
+def test_the_glossary_explains_the_terms_of_the_field_in_alphabetical_order():
+    terms = list(glossary())
+    assert terms == sorted(terms, key=str.lower)
+    words = " ".join(terms)
+    assert [word for word in FIELD_TERMS.split() if word not in words] == []
+
+
+@pytest.mark.parametrize("term", glossary())
+def test_every_glossary_term_is_one_the_course_uses(term):
+    files = [*SOURCES, *LIBRARY.rglob("*.py"), *(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
+    text = spaced(" ".join(read(path) for path in files if path.name != "glossary.md"))
+    assert all(spaced(word) in text for word in term.split(", "))
+
+
+def spaced(text: str) -> str:
+    """Lower case, and one kind of gap between words: project_out is project out."""
+    return re.sub(r"[\s_-]+", " ", text.lower())
+
+
+def test_every_notebook_stands_in_the_readme():
+    readme = read(ROOT / "README.md")
+    assert [source.stem for source in SOURCES if f"notebooks/{source.stem}.ipynb" not in readme] == []
+
+
+def test_every_notebook_leads_to_the_content_note():
+    assert [label(source) for source in SOURCES if "docs/content_note.md" not in read(source)] == []
+    assert "docs/content_note.md" in read(ROOT / "README.md")
+
+
+def test_every_change_is_filed_under_one_of_four_kinds():
+    entries = re.findall(r"^\* (\S+)", read(ROOT / "CHANGELOG.md"), flags=re.MULTILINE)
+    assert entries
+    assert set(entries) <= {"notebook:", "lib:", "organism:", "tool:"}
+
+
+def test_citation_and_changelog_carry_the_version_of_the_package():
+    version = PROJECT["project"]["version"]
+    assert f"\nversion: {version}\n" in read(ROOT / "CITATION.cff")
+    assert f"## {version}" in read(ROOT / "CHANGELOG.md")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=label)
+def test_no_page_waits_for_a_number(path):
+    assert [line for line in read(path).splitlines() if "TODO" in line] == []
+
+
+def test_doctests_of_the_library_are_part_of_the_test_command():
+    options = PROJECT["tool"]["pytest"]["ini_options"]
+    assert "--doctest-modules" in options["addopts"]
+    assert "course_lib" in options["testpaths"]
+
+
+@pytest.mark.parametrize("room", ["data", "directions"])
+def test_rooms_that_can_show_cheap_examples_do(room):
+    found = doctest.DocTestFinder().find(importlib.import_module(f"course_lib.{room}"))
+    assert sum(len(test.examples) for test in found) > 0
