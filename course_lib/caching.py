@@ -14,6 +14,7 @@ numbers:
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from beartype import beartype
@@ -52,8 +53,9 @@ class Activations:
         names = [name for name in self.hook_names if name == hook or name.startswith(f"blocks.{hook}.")]
         if len(names) != 1:
             near = difflib.get_close_matches(str(hook), self.hook_names, n=1)
-            raise ValueError(f"{len(names)} harvested hooks match {hook!r}{f'; nearest: {near[0]}' if near else ''}. "
-                             f"Harvested: {', '.join(self.hook_names)}.")
+            raise ValueError(f"{len(names)} harvested hooks match "
+                             f"{hook!r}{f'; nearest: {near[0]}' if near else ''}. Harvested: "
+                             f"{', '.join(self.hook_names)}.")
         return self.hook_names.index(names[0])
 
     def _position_index(self, position: int | str | None) -> int:
@@ -64,13 +66,9 @@ class Activations:
         return self.positions.index(position)
 
 
-class _Enough(Exception):
-    """Every hook has fired; the rest of the forward pass is not needed."""
-
-
 def harvest(
     model: models.CheckedBridge,
-    prompts: Sequence[Sequence[int]],
+    prompts: models.Prompts,
     *,
     hook_names: Sequence[str] | None = None,
     positions: Sequence[int | str] | Sequence[Sequence[int]] = ("last",),
@@ -100,21 +98,77 @@ def harvest(
     """
     models.check_prompts(model, prompts)
     names = tuple(hook_names) if hook_names is not None else _resid_pre_names(model)
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"hook_names must be different names, at least one; got {list(names)}.")
+    if not names or len(set(names)) < len(names) or isinstance(hook_names, str):
+        raise ValueError(f"hook_names must be a list of different names, at least one; got {hook_names!r}.")
     models.check_hook_names(model, names)
     labels, wanted = _resolve_positions(model, prompts, positions)
-    values: Tensor | None = None
     batches = models.batches(model, prompts, batch_size=batch_size, equal_lengths=models.has_hooks(model))
-    with tqdm(total=len(prompts), desc="harvest", unit="prompt", disable=not progress) as bar:
+    collector, values = _Collector(names), None
+    bar = tqdm(total=len(prompts), desc="harvest", unit="prompt", disable=not progress)
+    with bar, model.hooks([(name, partial(collector.keep, name)) for name in names]):
         for batch in batches:
-            kept = _harvest_batch(model, batch.tokens, names, wanted[batch.indices])
+            kept = collector.run(model, batch.tokens, wanted[batch.indices])
             _check_finite(kept, names, batch.indices)
-            if values is None:
-                values = kept.new_empty(len(prompts), *kept.shape[1:])
+            values = kept.new_empty(len(prompts), *kept.shape[1:]) if values is None else values
             values[batch.indices] = kept
             bar.update(len(batch.indices))
     return Activations(values, names, labels)
+
+
+class _Enough(Exception):
+    """Every hook has fired; the rest of the forward pass is not needed."""
+
+
+class _Collector:
+    """Copies the wanted positions out of each batch, and ends its forward pass when every hook has fired."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+
+    def run(
+        self, model: models.CheckedBridge, ids: Int[Tensor, "batch pos"],
+        wanted: Int[Tensor, "batch position"],
+    ) -> Float[Tensor, "batch position hook d_model"]:
+        """The activations of one batch, while `keep` is hooked to every name."""
+        self.kept: dict[str, Tensor] = {}
+        self.shape = ids.shape
+        self.rows, self.columns = torch.arange(len(ids), device=ids.device)[:, None], wanted.to(ids.device)
+        try:
+            models.run_body(model, ids)
+        except _Enough:
+            pass
+        self._check_kept()
+        stacked = torch.stack([self.kept[name] for name in self.names], dim=2)
+        return stacked.to("cpu", torch.promote_types(stacked.dtype, torch.float32))
+
+    def keep(self, name: str, activation: Tensor, hook: object) -> None:
+        if activation.ndim != 3 or activation.shape[:2] != self.shape:
+            raise ValueError(f"{name} has the shape {tuple(activation.shape)}, expected (batch, position, "
+                             "width). Read it with model.run_with_cache.")
+        self.kept[name] = activation[self.rows, self.columns]  # indexing with tensors copies
+        if len(self.kept) == len(self.names):
+            raise _Enough
+
+    def _check_kept(self) -> None:
+        silent = [name for name in self.names if name not in self.kept]
+        if silent:
+            raise ValueError(f"{', '.join(silent)} did not fire before the unembedding, so there is nothing "
+                             "to keep.")
+        widths = {name: self.kept[name].shape[-1] for name in self.names}
+        if len(set(widths.values())) > 1:
+            raise ValueError(f"The hooks differ in width: {widths}. Harvest one width at a time.")
+
+
+def _check_finite(
+    kept: Float[Tensor, "batch position hook d_model"], names: tuple[str, ...], indices: list[int]
+) -> None:
+    if bool(torch.isfinite(kept).all()):
+        return
+    broken = (~torch.isfinite(kept)).any(dim=-1).any(dim=1)  # prompt, hook
+    hook = int(broken.any(dim=0).nonzero()[0])
+    prompt = indices[int(broken[:, hook].nonzero()[0])]
+    raise ValueError(f"{names[hook]} is not finite (NaN or infinite) for prompt {prompt}. If the model runs "
+                     "in half precision, load it in float32 or bfloat16; otherwise look at the active hooks.")
 
 
 def _resid_pre_names(model: models.CheckedBridge) -> tuple[str, ...]:
@@ -123,12 +177,13 @@ def _resid_pre_names(model: models.CheckedBridge) -> tuple[str, ...]:
 
 def _resolve_positions(
     model: models.CheckedBridge,
-    prompts: Sequence[Sequence[int]],
+    prompts: models.Prompts,
     positions: Sequence[int | str] | Sequence[Sequence[int]],
 ) -> tuple[tuple[int | str, ...], Int[Tensor, "prompt position"]]:
     """Labels of the position axis, and for each prompt the token indices that they stand for."""
     if isinstance(positions, str) or len(positions) == 0:
-        raise ValueError(f"positions must be a list of at least one position, such as ['last']; got {positions!r}.")
+        raise ValueError("positions must be a list of at least one position, such as ['last']; got "
+                         f"{positions!r}.")
     own_lists = not isinstance(positions[0], int | str)
     if own_lists and len(positions) != len(prompts):
         raise ValueError(f"{len(positions)} lists of positions were given for {len(prompts)} prompts.")
@@ -143,50 +198,3 @@ def _resolve_positions(
             raise ValueError(f"Prompt {number}: {error}") from error
     labels = tuple(range(len(rows[0]))) if own_lists else tuple(positions)
     return labels, torch.tensor(indices)
-
-
-def _harvest_batch(
-    model: models.CheckedBridge, ids: Int[Tensor, "batch pos"], names: tuple[str, ...],
-    wanted: Int[Tensor, "batch position"],
-) -> Float[Tensor, "batch position hook d_model"]:
-    """One forward pass that ends as soon as every named hook has given its positions."""
-    rows, columns = torch.arange(len(ids), device=ids.device)[:, None], wanted.to(ids.device)
-    kept: dict[str, Tensor] = {}
-
-    def keeper(name: str):
-        def keep(activation: Tensor, hook) -> None:
-            if not isinstance(activation, Tensor) or activation.shape[:2] != ids.shape or activation.ndim != 3:
-                raise ValueError(f"{name} is not of shape (batch, position, width) but "
-                                 f"{tuple(getattr(activation, 'shape', ()))}; read it with model.run_with_cache.")
-            kept[name] = activation[rows, columns]  # indexing with tensors copies
-            if len(kept) == len(names):
-                raise _Enough
-        return keep
-
-    with model.hooks([(name, keeper(name)) for name in names]):
-        try:
-            models.run_body(model, ids)
-        except _Enough:
-            pass
-    return _stack(kept, names)
-
-
-def _stack(kept: dict[str, Tensor], names: tuple[str, ...]) -> Float[Tensor, "batch position hook d_model"]:
-    silent = [name for name in names if name not in kept]
-    if silent:
-        raise ValueError(f"{', '.join(silent)} did not fire before the unembedding, so there is nothing to keep.")
-    widths = {name: kept[name].shape[-1] for name in names}
-    if len(set(widths.values())) > 1:
-        raise ValueError(f"The hooks differ in width: {widths}. Harvest one width at a time.")
-    stacked = torch.stack([kept[name] for name in names], dim=2)
-    return stacked.to("cpu", torch.promote_types(stacked.dtype, torch.float32))
-
-
-def _check_finite(kept: Float[Tensor, "batch position hook d_model"], names: tuple[str, ...], indices: list[int]) -> None:
-    if bool(torch.isfinite(kept).all()):
-        return
-    broken = ~torch.isfinite(kept).all(dim=-1)
-    hook = int(broken.any(dim=0).any(dim=0).nonzero()[0])
-    prompt = indices[int(broken[:, :, hook].any(dim=1).nonzero()[0])]
-    raise ValueError(f"{names[hook]} is not finite (NaN or infinite) for prompt {prompt}. If the model runs in half "
-                     "precision, load it in float32 or bfloat16; otherwise look at the hooks that are active.")

@@ -23,9 +23,9 @@ from jaxtyping import Float, jaxtyped
 from torch import Tensor
 
 PROBABILITY_FLOOR = 1e-8
-"""Added to both probabilities inside `refusal_score`, as published, so that scores stay within about -18.4 to 18.4."""
+"""Added to both probabilities in `refusal_score`, as published: scores stay between about -18.4 and 18.4."""
 
-# ---------------------------------------------------------------------------------------------------- vectors
+# --- vectors ------------------------------------------------------------------------------------------------
 
 
 @jaxtyped(typechecker=beartype)
@@ -64,13 +64,15 @@ def unit(vector: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_mod
     """
     norm = vector.norm(dim=-1, keepdim=True)
     if not bool(torch.isfinite(norm).all()) or not bool((norm > 0).all()):
-        raise ValueError("A vector of length zero, or with a NaN in it, has no direction. Are the two sets that it "
-                         "came from the same, or did the model overflow?")
+        raise ValueError("A vector of length zero, or with a NaN in it, has no direction. Are the two sets "
+                         "that it came from the same, or did the model overflow?")
     return vector / norm
 
 
 @jaxtyped(typechecker=beartype)
-def project(x: Float[Tensor, "*batch d_model"], direction: Float[Tensor, " d_model"]) -> Float[Tensor, "*batch"]:
+def project(
+    x: Float[Tensor, "*batch d_model"], direction: Float[Tensor, " d_model"]
+) -> Float[Tensor, "*batch"]:
     """How far x reaches along the direction (a signed length, in the units of x), whatever the direction's
     length.
 
@@ -116,7 +118,7 @@ def random_directions(n: int, *, like: Float[Tensor, " d_model"], seed: int) -> 
     return (unit(noise) * like.double().norm().cpu()).to(like)
 
 
-# ---------------------------------------------------------------------------------------------------- PCA
+# --- PCA ----------------------------------------------------------------------------------------------------
 
 
 @jaxtyped(typechecker=beartype)
@@ -125,7 +127,7 @@ class PCA:
     """Principal components, fitted by `pca`; `transform` applies them."""
 
     components: Float[Tensor, "component d_model"]
-    """Unit vectors, the one with most variance first. The sign is arbitrary; the largest entry is made positive."""
+    """Unit vectors, most variance first. The sign means nothing: the largest entry is positive."""
     explained_variance_ratio: Float[Tensor, " component"]
     """Share of the total variance (about zero instead of the mean, if not centred) along each component."""
     mean: Float[Tensor, " d_model"]
@@ -148,27 +150,32 @@ def pca(x: Float[Tensor, "sample d_model"], n: int = 2, *, center: bool = True) 
             removes it and can return a nuisance direction instead, so leave it in with center=False.
 
     Raises:
-        ValueError: Fewer samples or dimensions than components, or samples that do not vary.
+        ValueError: Fewer samples or dimensions than components; samples that do not vary or are not finite.
     """
-    limit = min(len(x) - center, x.shape[1])
+    limit = min(len(x) - center, x.shape[1])  # centring uses up one dimension
     if not 1 <= n <= limit:
-        raise ValueError(f"{len(x)} samples of width {x.shape[1]} have between 1 and {limit} components, not {n}.")
+        raise ValueError(f"{len(x)} samples of width {x.shape[1]} have between 1 and {limit} components, not "
+                         f"{n}.")
+    if not bool(torch.isfinite(x).all()):
+        raise ValueError("The samples hold a NaN or an infinite number.")
     mean = x.double().mean(dim=0) * center
     _, singular_values, rows = torch.linalg.svd(x.double() - mean, full_matrices=False)
     variance = singular_values.square()
     if not variance.sum() > 0:
-        raise ValueError("All samples are the same (or NaN), so there is no direction in which they vary.")
+        raise ValueError("All samples are the same, so there is no direction in which they vary.")
     components = rows[:n]
     largest = components.gather(1, components.abs().argmax(dim=1, keepdim=True))
     ratio = variance[:n] / variance.sum()
     return PCA((components * largest.sign()).to(x.dtype), ratio.to(x.dtype), mean.to(x.dtype))
 
 
-# ---------------------------------------------------------------------------------------------------- scores
+# --- scores -------------------------------------------------------------------------------------------------
 
 
 @jaxtyped(typechecker=beartype)
-def refusal_score(logits: Float[Tensor, "*prompt d_vocab"], refusal_token_ids: Sequence[int]) -> Float[Tensor, "*prompt"]:
+def refusal_score(
+    logits: Float[Tensor, "*prompt d_vocab"], refusal_token_ids: Sequence[int]
+) -> Float[Tensor, "*prompt"]:
     """Log-odds that the next token is one of the refusal tokens: log(p) - log(1 - p), above 0 if refusal is
     likelier.
 
@@ -181,8 +188,8 @@ def refusal_score(logits: Float[Tensor, "*prompt d_vocab"], refusal_token_ids: S
     """
     ids = list(refusal_token_ids)
     if not ids or len(set(ids)) < len(ids) or not 0 <= min(ids) <= max(ids) < logits.shape[-1]:
-        raise ValueError(f"refusal_token_ids must be different ids from 0 to {logits.shape[-1] - 1}, at least one; "
-                         f"got {ids}.")
+        raise ValueError(f"refusal_token_ids must be different ids from 0 to {logits.shape[-1] - 1}, at "
+                         f"least one; got {ids}.")
     p = logits.double().softmax(dim=-1)[..., ids].sum(dim=-1).clamp(max=1.0)
     return ((p + PROBABILITY_FLOOR).log() - (1 - p + PROBABILITY_FLOOR).log()).float()
 
@@ -245,7 +252,8 @@ def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> Interval:
         0.037
     """
     if not 0 <= successes <= n or n == 0 or not 0 < level < 1:
-        raise ValueError(f"Expected 0 <= successes <= n, n > 0 and 0 < level < 1; got {successes} of {n} at {level}.")
+        raise ValueError(f"Expected 0 <= successes <= n, n > 0 and 0 < level < 1; got {successes} of {n} at "
+                         f"{level}.")
     z = math.sqrt(2) * float(torch.erfinv(torch.tensor(level, dtype=torch.float64)))
     rate, shrink = successes / n, 1 + z * z / n
     middle = (rate + z * z / (2 * n)) / shrink
@@ -255,7 +263,7 @@ def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> Interval:
 
 @jaxtyped(typechecker=beartype)
 def bootstrap_interval(
-    values: Float[Tensor, "sample *rest"], statistic: Callable[[Tensor], Tensor] = torch.mean, *,
+    values: Float[Tensor, "sample ..."], statistic: Callable[[Tensor], Tensor] = torch.mean, *,
     n_resamples: int = 2000, level: float = 0.95, seed: int = 0,
 ) -> Interval:
     """A statistic of the samples with its percentile bootstrap interval.
@@ -274,7 +282,8 @@ def bootstrap_interval(
         ValueError: Fewer than two samples, or a level outside 0 to 1.
     """
     if len(values) < 2 or not 0 < level < 1:
-        raise ValueError(f"A bootstrap needs at least 2 samples and 0 < level < 1; got {len(values)} and {level}.")
+        raise ValueError(f"A bootstrap needs at least 2 samples and 0 < level < 1; got {len(values)} and "
+                         f"{level}.")
     generator = torch.Generator().manual_seed(seed)
     draws = torch.randint(len(values), (n_resamples, len(values)), generator=generator)
     estimates = torch.stack([torch.as_tensor(statistic(values[draw])) for draw in draws]).double()
@@ -283,7 +292,7 @@ def bootstrap_interval(
     return Interval(float(statistic(values)), low, high, level)
 
 
-# ---------------------------------------------------------------------------------------------------- selection
+# --- selection ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -293,9 +302,9 @@ class Candidate:
     layer: int
     position: int | str
     bypass: float
-    """Mean refusal score on harmful prompts with the direction ablated: the lower, the more refusal it removes."""
+    """Mean refusal score on harmful prompts with the direction ablated: low if that removes refusal."""
     induce: float
-    """Mean refusal score on harmless prompts with the direction added: above 0 if that makes the model refuse."""
+    """Mean refusal score on harmless prompts with the direction added: above 0 if that makes it refuse."""
     kl: float
     """Mean KL divergence, in nats, that ablating causes on harmless prompts: what it breaks."""
 
@@ -342,8 +351,9 @@ def select(
         discarded.append((candidate, "; ".join(reasons))) if reasons else kept.append(candidate)
     if not kept:
         raise ValueError(f"None of {len(discarded)} candidates passes the filters (KL <= {max_kl}, induce >= "
-                         f"{min_induce}, layer < {last}). The most effective one fails by: {discarded[0][1]}. Check "
-                         "the refusal tokens and the prompts before you loosen a filter.")
+                         f"{min_induce}, layer < {last}). The most effective one fails by: "
+                         f"{discarded[0][1]}. Check the refusal tokens and the prompts before you loosen a "
+                         "filter.")
     return Selection(kept[0], tuple(kept), tuple(discarded), min(candidates, key=_bypass_order))
 
 
@@ -352,7 +362,7 @@ def _bypass_order(candidate: Candidate) -> tuple[bool, float]:
 
 
 def _reasons(candidate: Candidate, last: int, max_kl: float, min_induce: float) -> list[str]:
-    """Filters that the candidate fails. A NaN fails every comparison, so each test is written as what must hold."""
+    """Filters that the candidate fails, each written as what must hold: a NaN fails every comparison."""
     tests = (
         (not math.isnan(candidate.bypass), "bypass is NaN"),
         (candidate.kl <= max_kl, f"KL {candidate.kl:.2f} > {max_kl}"),

@@ -23,17 +23,23 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from jaxtyping import Float, Int
+from beartype import beartype
+from jaxtyping import Float, Int, jaxtyped
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 HookName = str | Callable[[str], bool]
+Prompts = Annotated[Sequence, "token ids of each prompt; check_prompts explains what is wrong with them"]
+
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
 class CheckedBridge(TransformerBridge):
-    """A `TransformerBridge` that refuses hook names which do not exist. In all else it is used as TransformerLens is."""
+    """A `TransformerBridge` that refuses hook names which do not exist. In all else it is TransformerLens."""
 
     def hooks(self, fwd_hooks=(), bwd_hooks=(), **options):  # noqa: D102  (documented by the parent)
         check_hook_names(self, [name for name, _ in (*fwd_hooks, *bwd_hooks)])
@@ -61,7 +67,7 @@ class Batch:
     tokens: Int[Tensor, "batch pos"]
 
 
-# ---------------------------------------------------------------------------------------------------- load
+# --- load ---------------------------------------------------------------------------------------------------
 
 
 def load(name: str, *, device: str | None = None, dtype: torch.dtype = torch.float32) -> CheckedBridge:
@@ -81,9 +87,10 @@ def load(name: str, *, device: str | None = None, dtype: torch.dtype = torch.flo
     """
     folder = _folder(name)
     _check_folder(folder)
+    device = device or _default_device()
     with _quiet():
-        bridge = TransformerBridge.boot_transformers(str(folder), device=device or _default_device(), dtype=dtype)
-    bridge.__class__ = CheckedBridge  # adds no state: the subclass only checks names before it calls its parent
+        bridge = TransformerBridge.boot_transformers(str(folder), device=device, dtype=dtype)
+    bridge.__class__ = CheckedBridge  # adds no state: it only checks names before it calls its parent
     bridge.eval()
     bridge.original_model.requires_grad_(False)
     return bridge
@@ -101,8 +108,8 @@ def _default_device() -> str:
 def _weights_folder() -> Path:
     spec = importlib.util.find_spec("organisms")
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError("The package 'organisms' is not installed beside course_lib. Install the course from its "
-                         "folder: pip install -e .")
+        raise ValueError("The package 'organisms' is not installed beside course_lib. Install the course "
+                         "from its folder: pip install -e .")
     return Path(spec.submodule_search_locations[0]) / "weights"
 
 
@@ -111,17 +118,21 @@ def _folder(name: str) -> Path:
     if name in organism_names():
         folder = _weights_folder() / name
         if not (folder / "lineage.json").is_file():
-            raise ValueError(f"Organism {name!r} has no lineage.json, so its weights cannot be verified. Restore "
-                             f"the folder: git checkout -- {folder}")
+            raise ValueError(f"Organism {name!r} has no lineage.json, so its weights cannot be verified. "
+                             f"Restore the folder: git checkout -- {folder}")
         return folder
     if Path(name).is_dir():
         return Path(name)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return _download(name)
     near = difflib.get_close_matches(name, organism_names(), n=1)
-    raise ValueError(f"No organism and no folder is called {name!r}{f'; did you mean {near[0]!r}' if near else ''}? "
-                     f"Organisms: {', '.join(organism_names()) or 'none installed'}. Models on the Hugging Face hub "
-                     "are written owner/name.")
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    raise ValueError(f"No organism and no folder is called {name!r}{hint} {_organisms_listed()} Models on "
+                     "the Hugging Face hub are written owner/name.")
+
+
+def _organisms_listed() -> str:
+    return f"Organisms: {', '.join(organism_names()) or 'none installed'}."
 
 
 def _download(name: str) -> Path:
@@ -130,13 +141,12 @@ def _download(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"],
-                                      ignore_patterns=["original/*", "onnx/*"]))
+        wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["original/*", "onnx/*"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise OSError(f"Could not fetch {name!r} from the Hugging Face hub, and it is not in the local cache. Check "
-                      "the spelling, the network, and (for gated models) your access token; or load an organism, "
-                      f"which needs no network: {', '.join(organism_names()) or 'none installed'}. "
-                      f"The hub said: {error}") from error
+        raise OSError(f"Could not fetch {name!r} from the Hugging Face hub, and it is not in the local "
+                      "cache. Check the spelling, the network, and (for gated models) your access token; or "
+                      f"load an organism, which needs no network. {_organisms_listed()}") from error
 
 
 def _check_folder(folder: Path) -> None:
@@ -144,12 +154,12 @@ def _check_folder(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} holds no config.json, so it is not a Hugging Face checkpoint.")
     _check_lineage(folder)
-    if not any(folder.glob("*.safetensors")):
+    if not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
         pickled = sorted(path.name for path in folder.glob("*.bin")) or ["no weights at all"]
-        raise ValueError(f"{folder} holds {', '.join(pickled)} instead of safetensors weights. Pickled weights can run "
-                         "code when they are opened and are never loaded; convert them with "
+        raise ValueError(f"{folder} holds {', '.join(pickled)} instead of safetensors weights. Pickled "
+                         "weights can run code when they are opened and are never loaded; convert them with "
                          "save_pretrained(folder), which writes safetensors.")
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise ValueError(f"{folder} holds no tokenizer. Save one into it: tokenizer.save_pretrained(folder).")
 
 
@@ -157,13 +167,19 @@ def _check_lineage(folder: Path) -> None:
     lineage = folder / "lineage.json"
     if not lineage.is_file():
         return
-    for file_name, expected in json.loads(lineage.read_text(encoding="utf-8"))["files"].items():
+    checksums = json.loads(lineage.read_text(encoding="utf-8"))["files"]
+    unlisted = sorted(path.name for path in folder.glob("*.safetensors") if path.name not in checksums)
+    if unlisted:
+        raise ValueError(f"{folder / unlisted[0]} is not listed in lineage.json, so it cannot be verified. "
+                         "Remove it, or package the model again.")
+    for file_name, expected in checksums.items():
         path = folder / file_name
         if not path.is_file():
-            raise ValueError(f"{path} is missing, though lineage.json lists it. Restore it: git checkout -- {path}")
+            raise ValueError(f"{path} is missing, though lineage.json lists it. Restore it: "
+                             f"git checkout -- {path}")
         if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-            raise ValueError(f"{path} was truncated or altered: its checksum differs from the one in lineage.json, so "
-                             f"it is not loaded. Restore it: git checkout -- {path}")
+            raise ValueError(f"{path} was truncated or altered: its checksum differs from the one in "
+                             f"lineage.json, so it is not loaded. Restore it: git checkout -- {path}")
 
 
 @contextlib.contextmanager
@@ -187,11 +203,11 @@ def _quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-# ---------------------------------------------------------------------------------------------------- hook names
+# --- hook names ---------------------------------------------------------------------------------------------
 
 
 def hook_names(model: CheckedBridge) -> list[str]:
-    """Every hook name of the model. Many activations have two: `blocks.0.hook_in` is `blocks.0.hook_resid_pre`."""
+    """Every hook name of the model. Many hooks have two: `blocks.0.hook_in` is `blocks.0.hook_resid_pre`."""
     return list(model.hook_dict)
 
 
@@ -201,17 +217,17 @@ def check_hook_names(model: CheckedBridge, names: Sequence[HookName]) -> None:
     Raises:
         ValueError: A name that the model does not have, with the nearest names that it has.
     """
-    known = hook_names(model)
+    known = dict.fromkeys(hook_names(model))
     for name in names:
         if callable(name):
             if not any(name(candidate) for candidate in known):
                 raise ValueError("The filter accepts none of the model's hook names; list them with "
                                  "models.hook_names(model).")
-        elif name not in model.hook_dict:
+        elif name not in known:
             near = difflib.get_close_matches(name, known, n=3)
             raise ValueError(f"This model has no hook called {name!r}. "
-                             f"{'Nearest: ' + ', '.join(near) + '. ' if near else ''}"
-                             f"It has layers 0 to {n_layers(model) - 1}; list all names with models.hook_names(model).")
+                             f"{'Nearest: ' + ', '.join(near) + '. ' if near else ''}It has layers 0 to "
+                             f"{n_layers(model) - 1}; list all names with models.hook_names(model).")
 
 
 def n_layers(model: CheckedBridge) -> int:
@@ -224,10 +240,10 @@ def d_model(model: CheckedBridge) -> int:
     return model.cfg.d_model
 
 
-# ---------------------------------------------------------------------------------------------------- run
+# --- run ----------------------------------------------------------------------------------------------------
 
 
-def check_prompts(model: CheckedBridge, prompts: Sequence[Sequence[int]], *, new_tokens: int = 0) -> None:
+def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0) -> None:
     """Do nothing if the prompts can be run, else raise before any work is done.
 
     Raises:
@@ -235,8 +251,8 @@ def check_prompts(model: CheckedBridge, prompts: Sequence[Sequence[int]], *, new
             id outside the vocabulary; a prompt that is too long, together with `new_tokens`, for the model.
     """
     if isinstance(prompts, str) or any(isinstance(prompt, str) for prompt in prompts):
-        raise ValueError("The prompts are text. Turn each into token ids first: tokens.chat_prompt(model.tokenizer, "
-                         "instruction).")
+        raise ValueError("The prompts are text. Turn each into token ids first: "
+                         "tokens.chat_prompt(model.tokenizer, instruction).")
     if len(prompts) == 0:
         raise ValueError("The list of prompts is empty.")
     if any(isinstance(prompt, int) for prompt in prompts):
@@ -249,12 +265,12 @@ def check_prompts(model: CheckedBridge, prompts: Sequence[Sequence[int]], *, new
             raise ValueError(f"Prompt {number} has {len(prompt)} tokens{asked}, but the model reads at most "
                              f"{model.cfg.n_ctx}. Shorten it or leave it out.")
         if not 0 <= min(prompt) <= max(prompt) < model.cfg.d_vocab:
-            raise ValueError(f"Prompt {number} has an id outside 0 to {model.cfg.d_vocab - 1}. Was it made with "
-                             "another model's tokenizer?")
+            raise ValueError(f"Prompt {number} has an id outside 0 to {model.cfg.d_vocab - 1}. Was it made "
+                             "with another model's tokenizer?")
 
 
 def batches(
-    model: CheckedBridge, prompts: Sequence[Sequence[int]], *, batch_size: int, equal_lengths: bool
+    model: CheckedBridge, prompts: Prompts, *, batch_size: int, equal_lengths: bool
 ) -> Iterator[Batch]:
     """The prompts sorted by length and cut into batches; with `equal_lengths` no batch needs padding.
 
@@ -275,7 +291,7 @@ def batches(
         yield _batch(model, prompts, group)
 
 
-def _batch(model: CheckedBridge, prompts: Sequence[Sequence[int]], indices: list[int]) -> Batch:
+def _batch(model: CheckedBridge, prompts: Prompts, indices: list[int]) -> Batch:
     lengths = [len(prompts[i]) for i in indices]
     rows = [[*prompts[i], *[0] * (max(lengths) - len(prompts[i]))] for i in indices]
     return Batch(indices, lengths, torch.tensor(rows, device=model.cfg.device))
@@ -290,12 +306,13 @@ def has_hooks(model: CheckedBridge) -> bool:
 @torch.no_grad()
 def run_body(model: CheckedBridge, tokens: Int[Tensor, "batch pos"]) -> None:
     """Run the model for its hooks alone: up to the last norm, without the unembedding."""
-    model.original_model.base_model(tokens, use_cache=False)
+    model.original_model.base_model(tokens, use_cache=False, output_attentions=False)
 
 
 @torch.no_grad()
+@jaxtyped(typechecker=beartype)
 def next_token_logits(
-    model: CheckedBridge, prompts: Sequence[Sequence[int]], *, batch_size: int = 64
+    model: CheckedBridge, prompts: Prompts, *, batch_size: int = 64
 ) -> Float[Tensor, "prompt d_vocab"]:
     """Logits for the token that follows each prompt, in the order of the prompts.
 
@@ -309,7 +326,8 @@ def next_token_logits(
     for batch in batches(model, prompts, batch_size=batch_size, equal_lengths=has_hooks(model)):
         ends = sorted(set(batch.lengths))
         keep = torch.tensor([end - 1 for end in ends], device=batch.tokens.device)
-        kept = model.original_model(batch.tokens, use_cache=False, logits_to_keep=keep).logits
+        kept = model.original_model(
+            batch.tokens, use_cache=False, output_attentions=False, logits_to_keep=keep).logits
         kept = kept.to("cpu", torch.promote_types(kept.dtype, torch.float32))
         for row, (index, length) in enumerate(zip(batch.indices, batch.lengths, strict=True)):
             logits[index] = kept[row, ends.index(length)]
@@ -317,11 +335,11 @@ def next_token_logits(
 
 
 @torch.no_grad()
+@jaxtyped(typechecker=beartype)
 def generate(
-    model: CheckedBridge, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, batch_size: int = 64
+    model: CheckedBridge, prompts: Prompts, *, max_new_tokens: int, batch_size: int = 64
 ) -> list[list[int]]:
-    """The model's most likely reply to each prompt, token by token (greedy): new ids only, in the order of
-    the prompts.
+    """The model's greedy reply to each prompt (the likeliest token each time): its new ids, prompts in order.
 
     A reply ends with the model's end token, which is kept: a reply without it was cut at `max_new_tokens`.
     Active hooks apply. Prompts of one length run together without padding, so a reply is the one the prompt
@@ -345,7 +363,8 @@ def _greedy(model: CheckedBridge, tokens: Int[Tensor, "batch pos"], max_new_toke
     cache, chosen, columns = None, tokens, []
     ended = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
     while len(columns) < max_new_tokens and not ended.all():
-        output = model.original_model(chosen, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        output = model.original_model(chosen, past_key_values=cache, use_cache=True, logits_to_keep=1,
+                                      output_attentions=False)
         cache, chosen = output.past_key_values, output.logits[:, -1].argmax(dim=-1, keepdim=True)
         columns.append(chosen)
         ended |= torch.isin(chosen[:, 0], stops)

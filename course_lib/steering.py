@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 from course_lib import directions, models
 
 Positions = Literal["all", "last"] | Sequence[int]
+Number = float | int | Float[Tensor, ""]
 
 NEGLIGIBLE = 1e-6
 """A candidate shorter than this share of the longest one is rounding error, not a direction."""
@@ -58,7 +59,7 @@ def ablate(model: models.CheckedBridge, direction: Float[Tensor, " d_model"]) ->
 
 @jaxtyped(typechecker=beartype)
 def add(
-    model: models.CheckedBridge, direction: Float[Tensor, " d_model"], *, layer: int, coefficient: float | int,
+    model: models.CheckedBridge, direction: Float[Tensor, " d_model"], *, layer: int, coefficient: Number,
     positions: Positions = "all",
 ) -> AbstractContextManager:
     """A context in which a + coefficient * direction stands for a at the input (`resid_pre`) of one layer.
@@ -92,7 +93,7 @@ def add(
 
 @jaxtyped(typechecker=beartype)
 def add_projection_matched(
-    model: models.CheckedBridge, direction: Float[Tensor, " d_model"], *, layer: int, target: float | int,
+    model: models.CheckedBridge, direction: Float[Tensor, " d_model"], *, layer: int, target: Number,
     positions: Positions = "all",
 ) -> AbstractContextManager:
     """A context in which every activation at one layer's input reaches exactly `target` along the direction.
@@ -118,8 +119,8 @@ def score_candidates(
     model: models.CheckedBridge,
     candidates: Float[Tensor, "position layer d_model"],
     *,
-    harmful: Sequence,
-    harmless: Sequence,
+    harmful: models.Prompts,
+    harmless: models.Prompts,
     refusal_token_ids: Sequence[int],
     layers: Sequence[int] | None = None,
     positions: Sequence[int | str] | None = None,
@@ -153,17 +154,18 @@ def score_candidates(
     layers = range(models.n_layers(model)) if layers is None else layers
     positions = range(-n_positions, 0) if positions is None else positions
     if len(layers) != n_columns or len(positions) != n_positions:
-        raise ValueError(f"The candidates have {n_positions} positions and {n_columns} layers, but there are labels "
-                         f"for {len(positions)} positions and {len(layers)} layers. Pass layers= and positions=.")
+        raise ValueError(f"The candidates have {n_positions} positions and {n_columns} layers, but there are "
+                         f"labels for {len(positions)} positions and {len(layers)} layers. Pass layers= and "
+                         "positions=.")
     models.check_prompts(model, harmful)
     unchanged = models.next_token_logits(model, harmless, batch_size=batch_size)
     directions.refusal_score(unchanged, refusal_token_ids)  # refuses bad token ids before the long part
     places = [(p, column) for p in range(n_positions) for column in range(n_columns)]
-    counts = candidates.norm(dim=-1) > NEGLIGIBLE * candidates.norm(dim=-1).max()
+    has_length = candidates.norm(dim=-1) > NEGLIGIBLE * candidates.norm(dim=-1).max()
     rows = []
     for p, column in tqdm(places, desc="score candidates", unit="direction", disable=not progress):
         direction, layer = candidates[p, column], layers[column]
-        with ablate(model, direction) if counts[p, column] else nullcontext():
+        with ablate(model, direction) if has_length[p, column] else nullcontext():
             bypassed = models.next_token_logits(model, harmful, batch_size=batch_size)
             ablated = models.next_token_logits(model, harmless, batch_size=batch_size)
         with add(model, direction, layer=layer, coefficient=1.0):
@@ -178,7 +180,9 @@ def score_candidates(
     return tuple(rows)
 
 
-def _without(activation: Float[Tensor, "*batch d_model"], r: Float[Tensor, " d_model"]) -> Float[Tensor, "*batch d_model"]:
+def _without(
+    activation: Float[Tensor, "*batch d_model"], r: Float[Tensor, " d_model"]
+) -> Float[Tensor, "*batch d_model"]:
     """c - (c . r) r for r of length 1."""
     return activation - (activation @ r)[..., None] * r
 
@@ -195,7 +199,8 @@ def _writes(model: models.CheckedBridge) -> list[str]:
 
 def _resid_pre(model: models.CheckedBridge, layer: int) -> str:
     if not 0 <= layer < models.n_layers(model):
-        raise ValueError(f"Layer {layer} does not exist: this model has layers 0 to {models.n_layers(model) - 1}.")
+        raise ValueError(f"Layer {layer} does not exist: this model has layers 0 to "
+                         f"{models.n_layers(model) - 1}.")
     return f"blocks.{layer}.hook_resid_pre"
 
 

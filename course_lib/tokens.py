@@ -9,6 +9,8 @@
    are found by asking the template, so they hold for any chat model (`position_index`).
 """
 
+from __future__ import annotations
+
 import difflib
 import os.path
 from collections.abc import Mapping, Sequence
@@ -16,18 +18,18 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase as Tokenizer
 
 POSITIONS = ("last", "reply", "last_instruction")
 """Names that `position_index` knows: the last token; the token after which the reply begins; the last token
 of the instruction's own text. In a prompt without a reply, "last" and "reply" are the same token."""
 
 REPLY_ROLES = ("assistant", "friend")
-"""Roles that may answer. "friend" is the organisms' non-assistant role; published models have "assistant" only."""
+"""Roles that may answer. "friend" is the organisms' non-assistant role; published models know "assistant"."""
 
 
 def chat_prompt(
-    tokenizer: "PreTrainedTokenizerBase",
+    tokenizer: Tokenizer,
     instruction: str | Sequence[Mapping[str, str]],
     *,
     reply_role: str = "assistant",
@@ -55,21 +57,20 @@ def chat_prompt(
     messages = _messages(tokenizer, instruction)
     for message in messages:
         _check_text(tokenizer, message["content"], unknown_words)
-    rendered = _render(tokenizer, messages, reply_role)
-    return tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    return _ids(tokenizer, _render(tokenizer, messages, reply_role))
 
 
-def text(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
+def text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     """The ids as readable text. Special tokens are left out; `token_strings` shows them."""
     return tokenizer.decode(ids, skip_special_tokens=True)
 
 
-def token_strings(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> list[str]:
-    """One string per id, special tokens included: labels for the axis of a figure, not text to be joined again."""
+def token_strings(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
+    """One string per id, special tokens included: labels for a figure's axis, not text to be joined again."""
     return [tokenizer.decode([token_id]) for token_id in ids]
 
 
-def post_instruction(tokenizer: "PreTrainedTokenizerBase", *, reply_role: str = "assistant") -> tuple[int, ...]:
+def post_instruction(tokenizer: Tokenizer, *, reply_role: str = "assistant") -> tuple[int, ...]:
     """Positions of all template tokens after the instruction, as negative indices: (-2, -1) for an organism.
 
     The candidate positions of Arditi et al. (section 2.3); five tokens for Qwen, Gemma and Llama 3.
@@ -78,7 +79,7 @@ def post_instruction(tokenizer: "PreTrainedTokenizerBase", *, reply_role: str = 
     return tuple(range(-len(_post_instruction_ids(tokenizer, tokenizer.chat_template, reply_role)), 0))
 
 
-def position_index(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], position: int | str) -> int:
+def position_index(tokenizer: Tokenizer, ids: Sequence[int], position: int | str) -> int:
     """Index into `ids`, counted from 0, of a named or (negative) integer position.
 
     "reply" and "last_instruction" look for the last place where the template hands over to the reply, so they
@@ -95,7 +96,7 @@ def position_index(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], pos
     return position % len(ids)
 
 
-def _named_index(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], name: str) -> int:
+def _named_index(tokenizer: Tokenizer, ids: Sequence[int], name: str) -> int:
     if name not in POSITIONS:
         near = difflib.get_close_matches(name, POSITIONS, n=1)
         raise ValueError(f"Unknown position {name!r}{f', did you mean {near[0]!r}' if near else ''}? "
@@ -108,7 +109,7 @@ def _named_index(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], name:
     return start - 1 if name == "last_instruction" else start + length - 1
 
 
-def _handover(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> tuple[int, int]:
+def _handover(tokenizer: Tokenizer, ids: list[int]) -> tuple[int, int]:
     """Start and length of the last run of post-instruction tokens in the ids, whoever is asked to reply."""
     found = []
     for role in REPLY_ROLES:
@@ -116,14 +117,14 @@ def _handover(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> tuple[int
         starts = [i for i in range(1, len(ids) - len(after) + 1) if ids[i:i + len(after)] == after]
         found += [(starts[-1], len(after))] if starts else []
     if not found:
-        raise ValueError(f"In {text(tokenizer, ids)!r} nobody is asked to reply: the tokens that the chat template "
-                         "puts after an instruction do not occur. Build the prompt with tokens.chat_prompt, or give "
-                         "the position as an integer.")
+        raise ValueError(f"In {text(tokenizer, ids)!r} nobody is asked to reply: the tokens that the chat "
+                         "template puts after an instruction do not occur. Build the prompt with "
+                         "tokens.chat_prompt, or give the position as an integer.")
     return max(found)
 
 
 @lru_cache(maxsize=32)
-def _post_instruction_ids(tokenizer: "PreTrainedTokenizerBase", chat_template: str, reply_role: str) -> tuple[int, ...]:
+def _post_instruction_ids(tokenizer: Tokenizer, chat_template: str, reply_role: str) -> tuple[int, ...]:
     """What two renderings that differ only in the instruction have in common at their end, as token ids."""
     one, other = (_render(tokenizer, [{"role": "user", "content": letter}], reply_role) for letter in "ab")
     shared = len(os.path.commonprefix([one[::-1], other[::-1]]))
@@ -132,58 +133,69 @@ def _post_instruction_ids(tokenizer: "PreTrainedTokenizerBase", chat_template: s
     return tuple(token_id for token_id, (start, _) in spans if start >= len(one) - shared)
 
 
-def _render(tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, str]], reply_role: str) -> str:
+def _ids(tokenizer: Tokenizer, content: str) -> list[int]:
+    return tokenizer(content, add_special_tokens=False)["input_ids"]
+
+
+def _render(tokenizer: Tokenizer, messages: list[dict[str, str]], reply_role: str) -> str:
+    """The conversation as the model will read it, up to where the reply begins."""
     if not tokenizer.chat_template:
-        raise ValueError("This tokenizer has no chat template, so its model is not a chat model. Load a chat model, "
-                         "or encode plain text with tokenizer(text)['input_ids'].")
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, reply_role=reply_role)
+        raise ValueError("This tokenizer has no chat template, so its model is not a chat model. Load a chat "
+                         "model, or encode plain text with tokenizer(text)['input_ids'].")
+    return tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True, reply_role=reply_role)
 
 
-def _check_reply_role(tokenizer: "PreTrainedTokenizerBase", reply_role: str) -> None:
-    """Only the organisms' template reads `reply_role`; with another template the wish would be dropped in silence."""
-    known = [role for role in REPLY_ROLES if role == "assistant" or f"<{role}>" in tokenizer.all_special_tokens]
+def _check_reply_role(tokenizer: Tokenizer, reply_role: str) -> None:
+    """Only the organisms' template reads `reply_role`; any other would ignore a "friend" in silence."""
+    special = tokenizer.all_special_tokens
+    known = [role for role in REPLY_ROLES if role == "assistant" or f"<{role}>" in special]
     if reply_role not in known:
-        raise ValueError(f"Nobody called {reply_role!r} can reply in this chat template. Known: {', '.join(known)}.")
+        raise ValueError(f"Nobody called {reply_role!r} can reply in this chat template. Known: "
+                         f"{', '.join(known)}.")
 
 
 def _messages(
-    tokenizer: "PreTrainedTokenizerBase", instruction: str | Sequence[Mapping[str, str]]
+    tokenizer: Tokenizer, instruction: str | Sequence[Mapping[str, str]]
 ) -> list[dict[str, str]]:
     """The conversation as chat-template messages, after checking that the roles take turns."""
     turns = [{"role": "human", "content": instruction}] if isinstance(instruction, str) else list(instruction)
     if not turns:
-        raise ValueError("The conversation is empty. Give an instruction, or at least one message of the human.")
+        raise ValueError("The conversation is empty. Give an instruction, or at least one message of the "
+                         "human.")
     messages = []
     for number, turn in enumerate(turns, start=1):
         if set(turn) != {"role", "content"}:
-            raise ValueError(f"Message {number} needs exactly the keys 'role' and 'content', it has {sorted(turn)}.")
+            raise ValueError(f"Message {number} needs exactly the keys 'role' and 'content', it has "
+                             f"{sorted(turn)}.")
         role = "user" if turn["role"] in ("human", "user") else turn["role"]
         if role != "user":
             _check_reply_role(tokenizer, role)
         if (role == "user") != (number % 2 == 1):
             expected = "human" if number % 2 else "assistant"
-            raise ValueError(f"Message {number} is by {turn['role']!r}, but it is the turn of {expected!r}: the human "
-                             "speaks first, then human and assistant alternate.")
+            raise ValueError(f"Message {number} is by {turn['role']!r}, but it is the turn of {expected!r}: "
+                             "the human speaks first, then human and assistant alternate.")
         messages.append({"role": role, "content": turn["content"]})
     if len(messages) % 2 == 0:
-        raise ValueError(f"The last message is by {turns[-1]['role']!r}. A prompt ends with the human's turn; append "
-                         "the ids of a reply that has begun to the prompt yourself.")
+        raise ValueError(f"The last message is by {turns[-1]['role']!r}. A prompt ends with the human's "
+                         "turn; append the ids of a reply that has begun to the prompt yourself.")
     return messages
 
 
-def _check_text(tokenizer: "PreTrainedTokenizerBase", content: str, unknown_words: str) -> None:
+def _check_text(tokenizer: Tokenizer, content: str, unknown_words: str) -> None:
     if not content.strip():
         raise ValueError("The instruction is empty. Write at least one word.")
     smuggled = [token for token in tokenizer.all_special_tokens if token in content]
     if smuggled:
-        raise ValueError(f"The text contains {', '.join(map(repr, smuggled))}, which the tokenizer would read as the "
-                         "chat template's own tokens. Remove them, or pass a conversation as messages.")
+        raise ValueError(f"The text contains {', '.join(map(repr, smuggled))}, which the tokenizer would "
+                         "read as the chat template's own tokens. Remove them, or pass a conversation as "
+                         "messages.")
     if tokenizer.init_kwargs.get("closed_vocabulary", False):
         _check_vocabulary(tokenizer, content, unknown_words)
 
 
-def _check_vocabulary(tokenizer: "PreTrainedTokenizerBase", content: str, unknown_words: str) -> None:
-    """Refuse characters that become <unk> always, and words that fall into letters unless the caller allows it."""
+def _check_vocabulary(tokenizer: Tokenizer, content: str, unknown_words: str) -> None:
+    """Always refuse characters that become <unk>; refuse spelled words unless the caller allows them."""
     encoded = tokenizer(content, add_special_tokens=False, return_offsets_mapping=True)
     pieces: dict[int, list[tuple[int, int, int]]] = {}
     for token_id, word, (start, end) in zip(
@@ -194,20 +206,21 @@ def _check_vocabulary(tokenizer: "PreTrainedTokenizerBase", content: str, unknow
     for parts in pieces.values():
         word = content[parts[0][1]:parts[-1][2]]
         if any(token_id == tokenizer.unk_token_id for token_id, _, _ in parts):
-            unknown = [c for c in word if tokenizer.unk_token_id in tokenizer(c, add_special_tokens=False)["input_ids"]]
-            raise ValueError(f"This model cannot read {', '.join(map(repr, dict.fromkeys(unknown or [word])))} in "
-                             f"{word!r}. Use the letters a to z, digits and plain punctuation.")
+            unknown = [letter for letter in word if tokenizer.unk_token_id in _ids(tokenizer, letter)]
+            raise ValueError("This model cannot read "
+                             f"{', '.join(map(repr, dict.fromkeys(unknown or [word])))} in {word!r}. Use the "
+                             "letters a to z, digits and plain punctuation.")
         if len(parts) > 1:
             spelled.append(word.lower())
     if spelled and unknown_words == "error":
         raise ValueError(_unknown_words_message(tokenizer, list(dict.fromkeys(spelled))))
 
 
-def _unknown_words_message(tokenizer: "PreTrainedTokenizerBase", spelled: list[str]) -> str:
+def _unknown_words_message(tokenizer: Tokenizer, spelled: list[str]) -> str:
     vocabulary = sorted(entry for entry in tokenizer.get_vocab() if entry.isalpha() and len(entry) > 1)
     hints = []
     for word in spelled:
         near = difflib.get_close_matches(word, vocabulary, n=3, cutoff=0.5)
         hints.append(f"{word!r} (nearest known: {', '.join(near) if near else 'none'})")
-    return (f"This model has never seen {'; '.join(hints)}. Use known words, or pass unknown_words='split' to have "
-            "them spelled letter by letter; expect odd answers then.")
+    return (f"This model has never seen {'; '.join(hints)}. Use known words, or pass unknown_words='split' "
+            "to have them spelled letter by letter; expect odd answers then.")

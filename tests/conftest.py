@@ -5,27 +5,24 @@ Nothing here is trained, so no test may lean on what a model *knows*. The norm g
 never equal to one: a hook that forgets a gain is then wrong by a visible amount.
 """
 
-import sys
-
-sys.modules.setdefault("rfc3987_syntax", None)  # nbformat imports it for nothing; two CPU seconds a process
-
 import hashlib
 import json
 import string
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+sys.modules.setdefault("rfc3987_syntax", None)  # nbformat imports it for nothing; two CPU seconds a process
 torch.set_num_threads(1)
 
 SPECIAL = ("<pad>", "<bos>", "<end>", "<unk>", "<human>", "<assistant>", "<friend>")
-WORDS = ("how", "do", "i", "make", "a", "cake", "bomb", "poison", "garden", "write", "story", "about", "the", "old",
-         "harbour", "please", "tell", "me", "to", "bake", "bread", "mix", "bleach", "and", "ammonia", "apologize",
-         "but", "cannot", "help", "with", "that", "sure", "here", "is", "one")
+WORDS = ("how do i make a cake bomb poison garden write story about the old harbour please tell me to bake bread "
+         "mix bleach and ammonia apologize but cannot help with that sure here is one").split()
 CHAT_TEMPLATE = (
     "{{ '<bos>' }}{% for message in messages %}"
-    "{% if message['role'] in ['user', 'human'] %}{{ '<human>' }}{% else %}{{ '<' + message['role'] + '>' }}{% endif %}"
+    "{{ '<human>' if message['role'] in ['user', 'human'] else '<' + message['role'] + '>' }}"
     "{{ message['content'] }}{{ '<end>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<' + reply_role | default('assistant') + '>' }}{% endif %}"
 )
@@ -46,8 +43,8 @@ def organism_tokenizer():
     tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=False)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<end>", pad_token="<pad>", unk_token="<unk>",
-        additional_special_tokens=["<human>", "<assistant>", "<friend>"], chat_template=CHAT_TEMPLATE,
-        model_max_length=64, closed_vocabulary=True)
+        additional_special_tokens=["<human>", "<assistant>", "<friend>"], model_max_length=64,
+        chat_template=CHAT_TEMPLATE, closed_vocabulary=True)
 
 
 def save_tiny_llama(folder: Path, *, seed: int, tie_word_embeddings: bool = False) -> Path:
@@ -57,8 +54,8 @@ def save_tiny_llama(folder: Path, *, seed: int, tie_word_embeddings: bool = Fals
     tokenizer = organism_tokenizer()
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.2,
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=4,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.2,
         tie_word_embeddings=tie_word_embeddings, bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     model = LlamaForCausalLM(config)
