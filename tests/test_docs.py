@@ -22,8 +22,9 @@ FOLDERS = [path for path in ROOT.iterdir() if path.is_dir() and not path.name.st
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in folder.rglob("*.md"))])
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
-FIELD_TERMS = """ablate abliterate activation cache chat template coefficient d_model d_vocab direction feature
-hook hook_name layer logit organism pos refusal score residual stream resid_mid resid_post resid_pre steer"""
+FIELD_TERMS = """ablate abliterate activation cache chat template coefficient d_model d_vocab direction
+feature hook hook_name layer logit organism pos refusal score residual stream resid_mid resid_post
+resid_pre steer"""
 
 
 @cache

@@ -183,6 +183,8 @@ def test_histograms_share_their_bins_and_count_every_prompt():
     counted = [trace for trace in score_strips().data if trace.type == "bar"]
     assert counted[0].x == counted[1].x
     assert [sum(trace.y) for trace in counted] == [3, 3]
+    harmful = [x for x, count in zip(counted[0].x, counted[0].y, strict=True) for _ in range(count)]
+    assert harmful == pytest.approx(sorted(SCORES["harmful"]), abs=(4.0 + 2.5) / 30)
 
 
 def test_hover_labels_show_the_whole_prompt_letter_by_letter():
