@@ -53,9 +53,11 @@ class Activations:
         names = [name for name in self.hook_names if name == hook or name.startswith(f"blocks.{hook}.")]
         if len(names) != 1:
             near = difflib.get_close_matches(str(hook), self.hook_names, n=1)
-            raise ValueError(f"{len(names)} harvested hooks match "
-                             f"{hook!r}{f'; nearest: {near[0]}' if near else ''}. Harvested: "
-                             f"{', '.join(self.hook_names)}.")
+            raise ValueError(
+                f"{len(names)} harvested hooks match "
+                f"{hook!r}{f'; nearest: {near[0]}' if near else ''}. Harvested: "
+                f"{', '.join(self.hook_names)}."
+            )
         return self.hook_names.index(names[0])
 
     def _position_index(self, position: int | str | None) -> int:
@@ -126,7 +128,9 @@ class _Collector:
         self.names = names
 
     def run(
-        self, model: models.CheckedBridge, ids: Int[Tensor, "batch pos"],
+        self,
+        model: models.CheckedBridge,
+        ids: Int[Tensor, "batch pos"],
         wanted: Int[Tensor, "batch position"],
     ) -> Float[Tensor, "batch position hook d_model"]:
         """The activations of one batch, while `keep` is hooked to every name."""
@@ -143,8 +147,10 @@ class _Collector:
 
     def keep(self, name: str, activation: Tensor, hook: object) -> None:
         if activation.ndim != 3 or activation.shape[:2] != self.shape:
-            raise ValueError(f"{name} has the shape {tuple(activation.shape)}, expected (batch, position, "
-                             "width). Read it with model.run_with_cache.")
+            raise ValueError(
+                f"{name} has the shape {tuple(activation.shape)}, expected (batch, position, "
+                "width). Read it with model.run_with_cache."
+            )
         self.kept[name] = activation[self.rows, self.columns]  # indexing with tensors copies
         if len(self.kept) == len(self.names):
             raise _Enough
@@ -152,8 +158,9 @@ class _Collector:
     def _check_kept(self) -> None:
         silent = [name for name in self.names if name not in self.kept]
         if silent:
-            raise ValueError(f"{', '.join(silent)} did not fire before the unembedding, so there is nothing "
-                             "to keep.")
+            raise ValueError(
+                f"{', '.join(silent)} did not fire before the unembedding, so there is nothing to keep."
+            )
         widths = {name: self.kept[name].shape[-1] for name in self.names}
         if len(set(widths.values())) > 1:
             raise ValueError(f"The hooks differ in width: {widths}. Harvest one width at a time.")
@@ -167,8 +174,10 @@ def _check_finite(
     broken = (~torch.isfinite(kept)).any(dim=-1).any(dim=1)  # prompt, hook
     hook = int(broken.any(dim=0).nonzero()[0])
     prompt = indices[int(broken[:, hook].nonzero()[0])]
-    raise ValueError(f"{names[hook]} is not finite (NaN or infinite) for prompt {prompt}. If the model runs "
-                     "in half precision, load it in float32 or bfloat16; otherwise look at the active hooks.")
+    raise ValueError(
+        f"{names[hook]} is not finite (NaN or infinite) for prompt {prompt}. If the model runs "
+        "in half precision, load it in float32 or bfloat16; otherwise look at the active hooks."
+    )
 
 
 def _resid_pre_names(model: models.CheckedBridge) -> tuple[str, ...]:
@@ -182,8 +191,9 @@ def _resolve_positions(
 ) -> tuple[tuple[int | str, ...], Int[Tensor, "prompt position"]]:
     """Labels of the position axis, and for each prompt the token indices that they stand for."""
     if isinstance(positions, str) or len(positions) == 0:
-        raise ValueError("positions must be a list of at least one position, such as ['last']; got "
-                         f"{positions!r}.")
+        raise ValueError(
+            f"positions must be a list of at least one position, such as ['last']; got {positions!r}."
+        )
     own_lists = not isinstance(positions[0], int | str)
     if own_lists and len(positions) != len(prompts):
         raise ValueError(f"{len(positions)} lists of positions were given for {len(prompts)} prompts.")

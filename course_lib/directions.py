@@ -64,8 +64,10 @@ def unit(vector: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_mod
     """
     norm = vector.norm(dim=-1, keepdim=True)
     if not bool(torch.isfinite(norm).all()) or not bool((norm > 0).all()):
-        raise ValueError("A vector of length zero, or with a NaN in it, has no direction. Are the two sets "
-                         "that it came from the same, or did the model overflow?")
+        raise ValueError(
+            "A vector of length zero, or with a NaN in it, has no direction. Are the two sets "
+            "that it came from the same, or did the model overflow?"
+        )
     return vector / norm
 
 
@@ -154,8 +156,9 @@ def pca(x: Float[Tensor, "sample d_model"], n: int = 2, *, center: bool = True) 
     """
     limit = min(len(x) - center, x.shape[1])  # centring uses up one dimension
     if not 1 <= n <= limit:
-        raise ValueError(f"{len(x)} samples of width {x.shape[1]} have between 1 and {limit} components, not "
-                         f"{n}.")
+        raise ValueError(
+            f"{len(x)} samples of width {x.shape[1]} have between 1 and {limit} components, not {n}."
+        )
     if not bool(torch.isfinite(x).all()):
         raise ValueError("The samples hold a NaN or an infinite number.")
     mean = x.double().mean(dim=0) * center
@@ -188,8 +191,10 @@ def refusal_score(
     """
     ids = list(refusal_token_ids)
     if not ids or len(set(ids)) < len(ids) or not 0 <= min(ids) <= max(ids) < logits.shape[-1]:
-        raise ValueError(f"refusal_token_ids must be different ids from 0 to {logits.shape[-1] - 1}, at "
-                         f"least one; got {ids}.")
+        raise ValueError(
+            f"refusal_token_ids must be different ids from 0 to {logits.shape[-1] - 1}, at "
+            f"least one; got {ids}."
+        )
     p = logits.double().softmax(dim=-1)[..., ids].sum(dim=-1).clamp(max=1.0)
     return ((p + PROBABILITY_FLOOR).log() - (1 - p + PROBABILITY_FLOOR).log()).float()
 
@@ -252,8 +257,9 @@ def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> Interval:
         0.037
     """
     if not 0 <= successes <= n or n == 0 or not 0 < level < 1:
-        raise ValueError(f"Expected 0 <= successes <= n, n > 0 and 0 < level < 1; got {successes} of {n} at "
-                         f"{level}.")
+        raise ValueError(
+            f"Expected 0 <= successes <= n, n > 0 and 0 < level < 1; got {successes} of {n} at {level}."
+        )
     z = math.sqrt(2) * float(torch.erfinv(torch.tensor(level, dtype=torch.float64)))
     rate, shrink = successes / n, 1 + z * z / n
     middle = (rate + z * z / (2 * n)) / shrink
@@ -263,8 +269,12 @@ def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> Interval:
 
 @jaxtyped(typechecker=beartype)
 def bootstrap_interval(
-    values: Float[Tensor, "sample ..."], statistic: Callable[[Tensor], Tensor] = torch.mean, *,
-    n_resamples: int = 2000, level: float = 0.95, seed: int = 0,
+    values: Float[Tensor, "sample ..."],
+    statistic: Callable[[Tensor], Tensor] = torch.mean,
+    *,
+    n_resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> Interval:
     """A statistic of the samples with its percentile bootstrap interval.
 
@@ -282,8 +292,9 @@ def bootstrap_interval(
         ValueError: Fewer than two samples, or a level outside 0 to 1.
     """
     if len(values) < 2 or not 0 < level < 1:
-        raise ValueError(f"A bootstrap needs at least 2 samples and 0 < level < 1; got {len(values)} and "
-                         f"{level}.")
+        raise ValueError(
+            f"A bootstrap needs at least 2 samples and 0 < level < 1; got {len(values)} and {level}."
+        )
     generator = torch.Generator().manual_seed(seed)
     draws = torch.randint(len(values), (n_resamples, len(values)), generator=generator)
     estimates = torch.stack([torch.as_tensor(statistic(values[draw])) for draw in draws]).double()
@@ -324,7 +335,11 @@ class Selection:
 
 
 def select(
-    candidates: Sequence[Candidate], *, n_layers: int, max_kl: float = 0.1, min_induce: float = 0.0,
+    candidates: Sequence[Candidate],
+    *,
+    n_layers: int,
+    max_kl: float = 0.1,
+    min_induce: float = 0.0,
     max_depth: float = 0.8,
 ) -> Selection:
     """The candidate with the lowest bypass score among those that pass the published filters.
@@ -350,10 +365,12 @@ def select(
         reasons = _reasons(candidate, last, max_kl, min_induce)
         discarded.append((candidate, "; ".join(reasons))) if reasons else kept.append(candidate)
     if not kept:
-        raise ValueError(f"None of {len(discarded)} candidates passes the filters (KL <= {max_kl}, induce >= "
-                         f"{min_induce}, layer < {last}). The most effective one fails by: "
-                         f"{discarded[0][1]}. Check the refusal tokens and the prompts before you loosen a "
-                         "filter.")
+        raise ValueError(
+            f"None of {len(discarded)} candidates passes the filters (KL <= {max_kl}, induce >= "
+            f"{min_induce}, layer < {last}). The most effective one fails by: "
+            f"{discarded[0][1]}. Check the refusal tokens and the prompts before you loosen a "
+            "filter."
+        )
     return Selection(kept[0], tuple(kept), tuple(discarded), min(candidates, key=_bypass_order))
 
 

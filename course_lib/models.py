@@ -108,8 +108,10 @@ def _default_device() -> str:
 def _weights_folder() -> Path:
     spec = importlib.util.find_spec("organisms")
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError("The package 'organisms' is not installed beside course_lib. Install the course "
-                         "from its folder: pip install -e .")
+        raise ValueError(
+            "The package 'organisms' is not installed beside course_lib. Install the course "
+            "from its folder: pip install -e ."
+        )
     return Path(spec.submodule_search_locations[0]) / "weights"
 
 
@@ -118,8 +120,10 @@ def _folder(name: str) -> Path:
     if name in organism_names():
         folder = _weights_folder() / name
         if not (folder / "lineage.json").is_file():
-            raise ValueError(f"Organism {name!r} has no lineage.json, so its weights cannot be verified. "
-                             f"Restore the folder: git checkout -- {folder}")
+            raise ValueError(
+                f"Organism {name!r} has no lineage.json, so its weights cannot be verified. "
+                f"Restore the folder: git checkout -- {folder}"
+            )
         return folder
     if Path(name).is_dir():
         return Path(name)
@@ -127,8 +131,10 @@ def _folder(name: str) -> Path:
         return _download(name)
     near = difflib.get_close_matches(name, organism_names(), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    raise ValueError(f"No organism and no folder is called {name!r}{hint} {_organisms_listed()} Models on "
-                     "the Hugging Face hub are written owner/name.")
+    raise ValueError(
+        f"No organism and no folder is called {name!r}{hint} {_organisms_listed()} Models on "
+        "the Hugging Face hub are written owner/name."
+    )
 
 
 def _organisms_listed() -> str:
@@ -144,9 +150,11 @@ def _download(name: str) -> Path:
         wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
         return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["original/*", "onnx/*"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise OSError(f"Could not fetch {name!r} from the Hugging Face hub, and it is not in the local "
-                      "cache. Check the spelling, the network, and (for gated models) your access token; or "
-                      f"load an organism, which needs no network. {_organisms_listed()}") from error
+        raise OSError(
+            f"Could not fetch {name!r} from the Hugging Face hub, and it is not in the local "
+            "cache. Check the spelling, the network, and (for gated models) your access token; or "
+            f"load an organism, which needs no network. {_organisms_listed()}"
+        ) from error
 
 
 def _check_folder(folder: Path) -> None:
@@ -156,9 +164,11 @@ def _check_folder(folder: Path) -> None:
     _check_lineage(folder)
     if not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
         pickled = sorted(path.name for path in folder.glob("*.bin")) or ["no weights at all"]
-        raise ValueError(f"{folder} holds {', '.join(pickled)} instead of safetensors weights. Pickled "
-                         "weights can run code when they are opened and are never loaded; convert them with "
-                         "save_pretrained(folder), which writes safetensors.")
+        raise ValueError(
+            f"{folder} holds {', '.join(pickled)} instead of safetensors weights. Pickled "
+            "weights can run code when they are opened and are never loaded; convert them with "
+            "save_pretrained(folder), which writes safetensors."
+        )
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise ValueError(f"{folder} holds no tokenizer. Save one into it: tokenizer.save_pretrained(folder).")
 
@@ -170,16 +180,21 @@ def _check_lineage(folder: Path) -> None:
     checksums = json.loads(lineage.read_text(encoding="utf-8"))["files"]
     unlisted = sorted(path.name for path in folder.glob("*.safetensors") if path.name not in checksums)
     if unlisted:
-        raise ValueError(f"{folder / unlisted[0]} is not listed in lineage.json, so it cannot be verified. "
-                         "Remove it, or package the model again.")
+        raise ValueError(
+            f"{folder / unlisted[0]} is not listed in lineage.json, so it cannot be verified. "
+            "Remove it, or package the model again."
+        )
     for file_name, expected in checksums.items():
         path = folder / file_name
         if not path.is_file():
-            raise ValueError(f"{path} is missing, though lineage.json lists it. Restore it: "
-                             f"git checkout -- {path}")
+            raise ValueError(
+                f"{path} is missing, though lineage.json lists it. Restore it: git checkout -- {path}"
+            )
         if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-            raise ValueError(f"{path} was truncated or altered: its checksum differs from the one in "
-                             f"lineage.json, so it is not loaded. Restore it: git checkout -- {path}")
+            raise ValueError(
+                f"{path} was truncated or altered: its checksum differs from the one in "
+                f"lineage.json, so it is not loaded. Restore it: git checkout -- {path}"
+            )
 
 
 @contextlib.contextmanager
@@ -221,13 +236,17 @@ def check_hook_names(model: CheckedBridge, names: Sequence[HookName]) -> None:
     for name in names:
         if callable(name):
             if not any(name(candidate) for candidate in known):
-                raise ValueError("The filter accepts none of the model's hook names; list them with "
-                                 "models.hook_names(model).")
+                raise ValueError(
+                    "The filter accepts none of the model's hook names; list them with "
+                    "models.hook_names(model)."
+                )
         elif name not in known:
             near = difflib.get_close_matches(name, known, n=3)
-            raise ValueError(f"This model has no hook called {name!r}. "
-                             f"{'Nearest: ' + ', '.join(near) + '. ' if near else ''}It has layers 0 to "
-                             f"{n_layers(model) - 1}; list all names with models.hook_names(model).")
+            raise ValueError(
+                f"This model has no hook called {name!r}. "
+                f"{'Nearest: ' + ', '.join(near) + '. ' if near else ''}It has layers 0 to "
+                f"{n_layers(model) - 1}; list all names with models.hook_names(model)."
+            )
 
 
 def n_layers(model: CheckedBridge) -> int:
@@ -251,8 +270,10 @@ def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0
             id outside the vocabulary; a prompt that is too long, together with `new_tokens`, for the model.
     """
     if isinstance(prompts, str) or any(isinstance(prompt, str) for prompt in prompts):
-        raise ValueError("The prompts are text. Turn each into token ids first: "
-                         "tokens.chat_prompt(model.tokenizer, instruction).")
+        raise ValueError(
+            "The prompts are text. Turn each into token ids first: "
+            "tokens.chat_prompt(model.tokenizer, instruction)."
+        )
     if len(prompts) == 0:
         raise ValueError("The list of prompts is empty.")
     if any(isinstance(prompt, int) for prompt in prompts):
@@ -262,11 +283,15 @@ def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0
             raise ValueError(f"Prompt {number} is empty.")
         if len(prompt) + new_tokens > model.cfg.n_ctx:
             asked = f" and {new_tokens} new ones" if new_tokens else ""
-            raise ValueError(f"Prompt {number} has {len(prompt)} tokens{asked}, but the model reads at most "
-                             f"{model.cfg.n_ctx}. Shorten it or leave it out.")
+            raise ValueError(
+                f"Prompt {number} has {len(prompt)} tokens{asked}, but the model reads at most "
+                f"{model.cfg.n_ctx}. Shorten it or leave it out."
+            )
         if not 0 <= min(prompt) <= max(prompt) < model.cfg.d_vocab:
-            raise ValueError(f"Prompt {number} has an id outside 0 to {model.cfg.d_vocab - 1}. Was it made "
-                             "with another model's tokenizer?")
+            raise ValueError(
+                f"Prompt {number} has an id outside 0 to {model.cfg.d_vocab - 1}. Was it made "
+                "with another model's tokenizer?"
+            )
 
 
 def batches(
@@ -327,7 +352,8 @@ def next_token_logits(
         ends = sorted(set(batch.lengths))
         keep = torch.tensor([end - 1 for end in ends], device=batch.tokens.device)
         kept = model.original_model(
-            batch.tokens, use_cache=False, output_attentions=False, logits_to_keep=keep).logits
+            batch.tokens, use_cache=False, output_attentions=False, logits_to_keep=keep
+        ).logits
         kept = kept.to("cpu", torch.promote_types(kept.dtype, torch.float32))
         for row, (index, length) in enumerate(zip(batch.indices, batch.lengths, strict=True)):
             logits[index] = kept[row, ends.index(length)]
@@ -363,8 +389,9 @@ def _greedy(model: CheckedBridge, tokens: Int[Tensor, "batch pos"], max_new_toke
     cache, chosen, columns = None, tokens, []
     ended = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
     while len(columns) < max_new_tokens and not ended.all():
-        output = model.original_model(chosen, past_key_values=cache, use_cache=True, logits_to_keep=1,
-                                      output_attentions=False)
+        output = model.original_model(
+            chosen, past_key_values=cache, use_cache=True, logits_to_keep=1, output_attentions=False
+        )
         cache, chosen = output.past_key_values, output.logits[:, -1].argmax(dim=-1, keepdim=True)
         columns.append(chosen)
         ended |= torch.isin(chosen[:, 0], stops)
@@ -373,7 +400,7 @@ def _greedy(model: CheckedBridge, tokens: Int[Tensor, "batch pos"], max_new_toke
 
 def _until_stop(ids: list[int], stops: set[int]) -> list[int]:
     ends = [position for position, token_id in enumerate(ids) if token_id in stops]
-    return ids[:ends[0] + 1] if ends else ids
+    return ids[: ends[0] + 1] if ends else ids
 
 
 def _stop_ids(model: CheckedBridge) -> set[int]:

@@ -59,7 +59,11 @@ def ablate(model: models.CheckedBridge, direction: Float[Tensor, " d_model"]) ->
 
 @jaxtyped(typechecker=beartype)
 def add(
-    model: models.CheckedBridge, direction: Float[Tensor, " d_model"], *, layer: int, coefficient: Number,
+    model: models.CheckedBridge,
+    direction: Float[Tensor, " d_model"],
+    *,
+    layer: int,
+    coefficient: Number,
     positions: Positions = "all",
 ) -> AbstractContextManager:
     """A context in which a + coefficient * direction stands for a at the input (`resid_pre`) of one layer.
@@ -93,7 +97,11 @@ def add(
 
 @jaxtyped(typechecker=beartype)
 def add_projection_matched(
-    model: models.CheckedBridge, direction: Float[Tensor, " d_model"], *, layer: int, target: Number,
+    model: models.CheckedBridge,
+    direction: Float[Tensor, " d_model"],
+    *,
+    layer: int,
+    target: Number,
     positions: Positions = "all",
 ) -> AbstractContextManager:
     """A context in which every activation at one layer's input reaches exactly `target` along the direction.
@@ -154,9 +162,11 @@ def score_candidates(
     layers = range(models.n_layers(model)) if layers is None else layers
     positions = range(-n_positions, 0) if positions is None else positions
     if len(layers) != n_columns or len(positions) != n_positions:
-        raise ValueError(f"The candidates have {n_positions} positions and {n_columns} layers, but there are "
-                         f"labels for {len(positions)} positions and {len(layers)} layers. Pass layers= and "
-                         "positions=.")
+        raise ValueError(
+            f"The candidates have {n_positions} positions and {n_columns} layers, but there are "
+            f"labels for {len(positions)} positions and {len(layers)} layers. Pass layers= and "
+            "positions=."
+        )
     models.check_prompts(model, harmful)
     unchanged = models.next_token_logits(model, harmless, batch_size=batch_size)
     directions.refusal_score(unchanged, refusal_token_ids)  # refuses bad token ids before the long part
@@ -170,13 +180,15 @@ def score_candidates(
             ablated = models.next_token_logits(model, harmless, batch_size=batch_size)
         with add(model, direction, layer=layer, coefficient=1.0):
             induced = models.next_token_logits(model, harmless, batch_size=batch_size)
-        rows.append(directions.Candidate(
-            layer=layer,
-            position=positions[p],
-            bypass=float(directions.refusal_score(bypassed, refusal_token_ids).mean()),
-            induce=float(directions.refusal_score(induced, refusal_token_ids).mean()),
-            kl=float(directions.kl_divergence(unchanged, ablated).mean()),
-        ))
+        rows.append(
+            directions.Candidate(
+                layer=layer,
+                position=positions[p],
+                bypass=float(directions.refusal_score(bypassed, refusal_token_ids).mean()),
+                induce=float(directions.refusal_score(induced, refusal_token_ids).mean()),
+                kl=float(directions.kl_divergence(unchanged, ablated).mean()),
+            )
+        )
     return tuple(rows)
 
 
@@ -192,22 +204,28 @@ def _writes(model: models.CheckedBridge) -> list[str]:
 
     `hook_resid_mid` is not one of them: in the Bridge it is what the second norm reads, off the stream.
     """
-    outputs = [f"blocks.{layer}.{hook}" for layer in range(models.n_layers(model))
-               for hook in ("hook_attn_out", "hook_mlp_out")]
+    outputs = [
+        f"blocks.{layer}.{hook}"
+        for layer in range(models.n_layers(model))
+        for hook in ("hook_attn_out", "hook_mlp_out")
+    ]
     return ["blocks.0.hook_resid_pre", *outputs]
 
 
 def _resid_pre(model: models.CheckedBridge, layer: int) -> str:
     if not 0 <= layer < models.n_layers(model):
-        raise ValueError(f"Layer {layer} does not exist: this model has layers 0 to "
-                         f"{models.n_layers(model) - 1}.")
+        raise ValueError(
+            f"Layer {layer} does not exist: this model has layers 0 to {models.n_layers(model) - 1}."
+        )
     return f"blocks.{layer}.hook_resid_pre"
 
 
 def _check_width(model: models.CheckedBridge, direction: Float[Tensor, " d_model"]) -> None:
     if len(direction) != models.d_model(model):
-        raise ValueError(f"The direction has {len(direction)} entries, this model's residual stream "
-                         f"{models.d_model(model)}. Was it found in another model?")
+        raise ValueError(
+            f"The direction has {len(direction)} entries, this model's residual stream "
+            f"{models.d_model(model)}. Was it found in another model?"
+        )
     if not bool(torch.isfinite(direction).all()):
         raise ValueError("The direction holds a NaN or an infinite number.")
 
@@ -217,6 +235,7 @@ def _edit(
     model: models.CheckedBridge, changes: dict[str, Callable[[Tensor], Tensor]], positions: Positions
 ) -> Iterator[models.CheckedBridge]:
     """Hooks that put `change(activation)` in the place of each named activation, at some or all positions."""
+
     def hook_for(change: Callable[[Tensor], Tensor]):
         return lambda activation, hook: _at_positions(activation, change, positions)
 

@@ -91,16 +91,20 @@ def position_index(tokenizer: Tokenizer, ids: Sequence[int], position: int | str
     if isinstance(position, str):
         return _named_index(tokenizer, ids, position)
     if not -len(ids) <= position < len(ids):
-        raise ValueError(f"Position {position} lies outside a prompt of {len(ids)} tokens "
-                         f"(allowed: {-len(ids)} to {len(ids) - 1}).")
+        raise ValueError(
+            f"Position {position} lies outside a prompt of {len(ids)} tokens "
+            f"(allowed: {-len(ids)} to {len(ids) - 1})."
+        )
     return position % len(ids)
 
 
 def _named_index(tokenizer: Tokenizer, ids: Sequence[int], name: str) -> int:
     if name not in POSITIONS:
         near = difflib.get_close_matches(name, POSITIONS, n=1)
-        raise ValueError(f"Unknown position {name!r}{f', did you mean {near[0]!r}' if near else ''}? "
-                         f"Known names: {', '.join(POSITIONS)}; or give an integer.")
+        raise ValueError(
+            f"Unknown position {name!r}{f', did you mean {near[0]!r}' if near else ''}? "
+            f"Known names: {', '.join(POSITIONS)}; or give an integer."
+        )
     if not ids:
         raise ValueError("An empty prompt has no positions.")
     if name == "last":
@@ -114,12 +118,14 @@ def _handover(tokenizer: Tokenizer, ids: list[int]) -> tuple[int, int]:
     found = []
     for role in REPLY_ROLES:
         after = list(_post_instruction_ids(tokenizer, tokenizer.chat_template, role))
-        starts = [i for i in range(1, len(ids) - len(after) + 1) if ids[i:i + len(after)] == after]
+        starts = [i for i in range(1, len(ids) - len(after) + 1) if ids[i : i + len(after)] == after]
         found += [(starts[-1], len(after))] if starts else []
     if not found:
-        raise ValueError(f"In {text(tokenizer, ids)!r} nobody is asked to reply: the tokens that the chat "
-                         "template puts after an instruction do not occur. Build the prompt with "
-                         "tokens.chat_prompt, or give the position as an integer.")
+        raise ValueError(
+            f"In {text(tokenizer, ids)!r} nobody is asked to reply: the tokens that the chat "
+            "template puts after an instruction do not occur. Build the prompt with "
+            "tokens.chat_prompt, or give the position as an integer."
+        )
     return max(found)
 
 
@@ -140,10 +146,13 @@ def _ids(tokenizer: Tokenizer, content: str) -> list[int]:
 def _render(tokenizer: Tokenizer, messages: list[dict[str, str]], reply_role: str) -> str:
     """The conversation as the model will read it, up to where the reply begins."""
     if not tokenizer.chat_template:
-        raise ValueError("This tokenizer has no chat template, so its model is not a chat model. Load a chat "
-                         "model, or encode plain text with tokenizer(text)['input_ids'].")
+        raise ValueError(
+            "This tokenizer has no chat template, so its model is not a chat model. Load a chat "
+            "model, or encode plain text with tokenizer(text)['input_ids']."
+        )
     return tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=True, reply_role=reply_role)
+        messages, tokenize=False, add_generation_prompt=True, reply_role=reply_role
+    )
 
 
 def _check_reply_role(tokenizer: Tokenizer, reply_role: str) -> None:
@@ -151,34 +160,39 @@ def _check_reply_role(tokenizer: Tokenizer, reply_role: str) -> None:
     special = tokenizer.all_special_tokens
     known = [role for role in REPLY_ROLES if role == "assistant" or f"<{role}>" in special]
     if reply_role not in known:
-        raise ValueError(f"Nobody called {reply_role!r} can reply in this chat template. Known: "
-                         f"{', '.join(known)}.")
+        raise ValueError(
+            f"Nobody called {reply_role!r} can reply in this chat template. Known: {', '.join(known)}."
+        )
 
 
-def _messages(
-    tokenizer: Tokenizer, instruction: str | Sequence[Mapping[str, str]]
-) -> list[dict[str, str]]:
+def _messages(tokenizer: Tokenizer, instruction: str | Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     """The conversation as chat-template messages, after checking that the roles take turns."""
     turns = [{"role": "human", "content": instruction}] if isinstance(instruction, str) else list(instruction)
     if not turns:
-        raise ValueError("The conversation is empty. Give an instruction, or at least one message of the "
-                         "human.")
+        raise ValueError(
+            "The conversation is empty. Give an instruction, or at least one message of the human."
+        )
     messages = []
     for number, turn in enumerate(turns, start=1):
         if set(turn) != {"role", "content"}:
-            raise ValueError(f"Message {number} needs exactly the keys 'role' and 'content', it has "
-                             f"{sorted(turn)}.")
+            raise ValueError(
+                f"Message {number} needs exactly the keys 'role' and 'content', it has {sorted(turn)}."
+            )
         role = "user" if turn["role"] in ("human", "user") else turn["role"]
         if role != "user":
             _check_reply_role(tokenizer, role)
         if (role == "user") != (number % 2 == 1):
             expected = "human" if number % 2 else "assistant"
-            raise ValueError(f"Message {number} is by {turn['role']!r}, but it is the turn of {expected!r}: "
-                             "the human speaks first, then human and assistant alternate.")
+            raise ValueError(
+                f"Message {number} is by {turn['role']!r}, but it is the turn of {expected!r}: "
+                "the human speaks first, then human and assistant alternate."
+            )
         messages.append({"role": role, "content": turn["content"]})
     if len(messages) % 2 == 0:
-        raise ValueError(f"The last message is by {turns[-1]['role']!r}. A prompt ends with the human's "
-                         "turn; append the ids of a reply that has begun to the prompt yourself.")
+        raise ValueError(
+            f"The last message is by {turns[-1]['role']!r}. A prompt ends with the human's "
+            "turn; append the ids of a reply that has begun to the prompt yourself."
+        )
     return messages
 
 
@@ -187,9 +201,11 @@ def _check_text(tokenizer: Tokenizer, content: str, unknown_words: str) -> None:
         raise ValueError("The instruction is empty. Write at least one word.")
     smuggled = [token for token in tokenizer.all_special_tokens if token in content]
     if smuggled:
-        raise ValueError(f"The text contains {', '.join(map(repr, smuggled))}, which the tokenizer would "
-                         "read as the chat template's own tokens. Remove them, or pass a conversation as "
-                         "messages.")
+        raise ValueError(
+            f"The text contains {', '.join(map(repr, smuggled))}, which the tokenizer would "
+            "read as the chat template's own tokens. Remove them, or pass a conversation as "
+            "messages."
+        )
     if tokenizer.init_kwargs.get("closed_vocabulary", False):
         _check_vocabulary(tokenizer, content, unknown_words)
 
@@ -204,12 +220,14 @@ def _check_vocabulary(tokenizer: Tokenizer, content: str, unknown_words: str) ->
         pieces.setdefault(word, []).append((token_id, start, end))
     spelled = []
     for parts in pieces.values():
-        word = content[parts[0][1]:parts[-1][2]]
+        word = content[parts[0][1] : parts[-1][2]]
         if any(token_id == tokenizer.unk_token_id for token_id, _, _ in parts):
             unknown = [letter for letter in word if tokenizer.unk_token_id in _ids(tokenizer, letter)]
-            raise ValueError("This model cannot read "
-                             f"{', '.join(map(repr, dict.fromkeys(unknown or [word])))} in {word!r}. Use the "
-                             "letters a to z, digits and plain punctuation.")
+            raise ValueError(
+                "This model cannot read "
+                f"{', '.join(map(repr, dict.fromkeys(unknown or [word])))} in {word!r}. Use the "
+                "letters a to z, digits and plain punctuation."
+            )
         if len(parts) > 1:
             spelled.append(word.lower())
     if spelled and unknown_words == "error":
@@ -222,5 +240,7 @@ def _unknown_words_message(tokenizer: Tokenizer, spelled: list[str]) -> str:
     for word in spelled:
         near = difflib.get_close_matches(word, vocabulary, n=3, cutoff=0.5)
         hints.append(f"{word!r} (nearest known: {', '.join(near) if near else 'none'})")
-    return (f"This model has never seen {'; '.join(hints)}. Use known words, or pass unknown_words='split' "
-            "to have them spelled letter by letter; expect odd answers then.")
+    return (
+        f"This model has never seen {'; '.join(hints)}. Use known words, or pass unknown_words='split' "
+        "to have them spelled letter by letter; expect odd answers then."
+    )

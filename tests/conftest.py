@@ -18,8 +18,10 @@ sys.modules.setdefault("rfc3987_syntax", None)  # nbformat imports it for nothin
 torch.set_num_threads(1)
 
 SPECIAL = ("<pad>", "<bos>", "<end>", "<unk>", "<human>", "<assistant>", "<friend>")
-WORDS = ("how do i make a cake bomb poison garden write story about the old harbour please tell me to bake bread "
-         "mix bleach and ammonia apologize but cannot help with that sure here is one").split()
+WORDS = (
+    "how do i make a cake bomb poison garden write story about the old harbour please tell me to in bake "
+    "bread mix bleach and ammonia apologize but cannot help with that sure here is one"
+).split()
 CHAT_TEMPLATE = (
     "{{ '<bos>' }}{% for message in messages %}"
     "{{ '<human>' if message['role'] in ['user', 'human'] else '<' + message['role'] + '>' }}"
@@ -42,9 +44,16 @@ def organism_tokenizer():
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=False)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<end>", pad_token="<pad>", unk_token="<unk>",
-        additional_special_tokens=["<human>", "<assistant>", "<friend>"], model_max_length=64,
-        chat_template=CHAT_TEMPLATE, closed_vocabulary=True)
+        tokenizer_object=tokenizer,
+        bos_token="<bos>",
+        eos_token="<end>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        additional_special_tokens=["<human>", "<assistant>", "<friend>"],
+        model_max_length=64,
+        chat_template=CHAT_TEMPLATE,
+        closed_vocabulary=True,
+    )
 
 
 def save_tiny_llama(folder: Path, *, seed: int, tie_word_embeddings: bool = False) -> Path:
@@ -54,10 +63,19 @@ def save_tiny_llama(folder: Path, *, seed: int, tie_word_embeddings: bool = Fals
     tokenizer = organism_tokenizer()
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=4,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.2,
-        tie_word_embeddings=tie_word_embeddings, bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        initializer_range=0.2,
+        tie_word_embeddings=tie_word_embeddings,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     model = LlamaForCausalLM(config)
     for name, weight in model.named_parameters():
         if "norm" in name:
@@ -92,3 +110,19 @@ def model(checkpoint):
 @pytest.fixture(scope="session")
 def tokenizer(model):
     return model.tokenizer
+
+
+@pytest.fixture(scope="session")
+def prompts(tokenizer) -> list[list[int]]:
+    """Prompts of mixed length, not in order of length, with two of the same length."""
+    from course_lib import tokens
+
+    instructions = (
+        "how do i make a bomb ?",
+        "mix bleach",
+        "write a story about the old harbour .",
+        "please bake the bread",
+        "make a cake .",
+        "tell me how to make bread in a garden with ammonia",
+    )
+    return [tokens.chat_prompt(tokenizer, instruction) for instruction in instructions]

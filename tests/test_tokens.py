@@ -1,0 +1,235 @@
+"""Prompts, words and positions: for the organisms' closed vocabulary and for the chat templates of published models."""
+
+import pytest
+
+from conftest import organism_tokenizer
+from course_lib import tokens
+
+TEMPLATES = {  # (template, text after the instruction), as published by the model families named
+    "chatml": (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+        "<|im_end|>\n<|im_start|>assistant\n",
+    ),
+    "llama3": (
+        "<|begin|>{% for m in messages %}<|head|>{{ m['role'] }}<|/head|>\n\n{{ m['content'] | trim }}<|eot|>"
+        "{% endfor %}{% if add_generation_prompt %}<|head|>assistant<|/head|>\n\n{% endif %}",
+        "<|eot|><|head|>assistant<|/head|>\n\n",
+    ),
+    "gemma": (
+        "<bos>{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "<start>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n{{ m['content'] }}<end>\n{% endfor %}"
+        "{% if add_generation_prompt %}<start>model\n{% endif %}",
+        "<end>\n<start>model\n",
+    ),
+    "llama2": (
+        "{% for m in messages %}{% if m['role'] == 'user' %}<s>[INST] {{ m['content'] }} [/INST]"
+        "{% else %} {{ m['content'] }} </s>{% endif %}{% endfor %}",
+        " [/INST]",
+    ),
+}
+
+
+def open_tokenizer(template: str):
+    """A byte-level tokenizer with a published model's template: it can write any text, so no word is unknown."""
+    from tokenizers import Tokenizer, decoders, pre_tokenizers
+    from tokenizers.models import BPE
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(BPE({letter: index for index, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = [
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|begin|>",
+        "<|head|>",
+        "<|/head|>",
+        "<|eot|>",
+        "<start>",
+        "<end>",
+        "<s>",
+    ]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<bos>",
+        eos_token="</s>",
+        additional_special_tokens=special,
+        chat_template=template,
+    )
+
+
+def test_a_prompt_is_the_template_around_one_token_per_known_word(tokenizer):
+    ids = tokens.chat_prompt(tokenizer, "make a cake .")
+    assert tokens.token_strings(tokenizer, ids) == [
+        "<bos>",
+        "<human>",
+        "make",
+        "a",
+        "cake",
+        ".",
+        "<end>",
+        "<assistant>",
+    ]
+
+
+def test_upper_case_and_attached_punctuation_are_the_same_words(tokenizer):
+    assert tokens.chat_prompt(tokenizer, "Make a cake.") == tokens.chat_prompt(tokenizer, "make a cake .")
+
+
+def test_another_role_may_be_asked_to_reply(tokenizer):
+    ids = tokens.chat_prompt(tokenizer, "make a cake .", reply_role="friend")
+    assert tokens.token_strings(tokenizer, ids)[-2:] == ["<end>", "<friend>"]
+
+
+def test_a_conversation_keeps_every_turn(tokenizer):
+    ids = tokens.chat_prompt(
+        tokenizer,
+        [
+            {"role": "human", "content": "mix bleach"},
+            {"role": "assistant", "content": "i cannot"},
+            {"role": "user", "content": "please"},
+        ],
+    )
+    assert "".join(tokens.token_strings(tokenizer, ids)) == (
+        "<bos><human>mixbleach<end><assistant>icannot<end><human>please<end><assistant>"
+    )
+
+
+def test_readable_text_has_no_special_tokens(tokenizer):
+    assert tokens.text(tokenizer, tokens.chat_prompt(tokenizer, "make a cake .")) == "make a cake ."
+
+
+@pytest.mark.parametrize(
+    "conversation, message",
+    [
+        ("", "empty"),
+        ("  \n", "empty"),
+        ([], "empty"),
+        ([{"role": "assistant", "content": "sure"}], "Message 1 is by 'assistant'.*turn of 'human'"),
+        (
+            [{"role": "human", "content": "mix"}, {"role": "user", "content": "mix"}],
+            "Message 2.*turn of 'assistant'",
+        ),
+        (
+            [{"role": "human", "content": "mix"}, {"role": "assistant", "content": "sure"}],
+            "ends with the human's turn",
+        ),
+        ([{"role": "system", "content": "help"}], "'system'.*Known: assistant, friend"),
+        ([{"role": "human", "text": "mix"}], "keys 'role' and 'content'.*text"),
+        ("make a cake <end><assistant>", "'<end>'.*template's own tokens"),
+    ],
+)
+def test_a_conversation_that_the_model_cannot_have_meant_is_refused(tokenizer, conversation, message):
+    with pytest.raises(ValueError, match=message):
+        tokens.chat_prompt(tokenizer, conversation)
+
+
+def test_an_unknown_reply_role_is_refused_with_the_known_ones(tokenizer):
+    with pytest.raises(ValueError, match="'robot'.*assistant, friend"):
+        tokens.chat_prompt(tokenizer, "make a cake .", reply_role="robot")
+
+
+def test_an_unknown_word_is_named_with_the_nearest_known_words(tokenizer):
+    with pytest.raises(ValueError, match=r"'cakes' \(nearest known: cake.*unknown_words='split'") as error:
+        tokens.chat_prompt(tokenizer, "make the cakes , zebra !")
+    assert "'zebra'" in str(error.value) and "'make'" not in str(error.value)
+
+
+def test_an_unknown_word_may_be_spelled_letter_by_letter(tokenizer):
+    ids = tokens.chat_prompt(tokenizer, "make zebra", unknown_words="split")
+    assert tokens.text(tokenizer, ids) == "make zebra"
+    assert tokens.token_strings(tokenizer, ids)[3:8] == ["z", "##e", "##b", "##r", "##a"]
+
+
+@pytest.mark.parametrize("unknown_words", ["error", "split"])
+def test_a_character_outside_the_alphabet_is_always_named(tokenizer, unknown_words):
+    with pytest.raises(ValueError, match="cannot read 'é' in 'café'"):
+        tokens.chat_prompt(tokenizer, "make a café", unknown_words=unknown_words)
+
+
+def test_a_misspelled_choice_for_unknown_words_is_refused(tokenizer):
+    with pytest.raises(ValueError, match="'error' or 'split'"):
+        tokens.chat_prompt(tokenizer, "make a cake", unknown_words="ignore")
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_an_open_vocabulary_has_no_unknown_words(name):
+    tokenizer = open_tokenizer(TEMPLATES[name][0])
+    assert "Xylophon-café ☕" in tokenizer.decode(tokens.chat_prompt(tokenizer, "Xylophon-café ☕"))
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_post_instruction_tokens_are_what_the_template_adds(name):
+    template, after = TEMPLATES[name]
+    tokenizer = open_tokenizer(template)
+    ids = tokens.chat_prompt(tokenizer, "Make a cake!")
+    positions = tokens.post_instruction(tokenizer)
+    assert positions == tuple(range(-len(positions), 0))
+    assert tokenizer.decode([ids[position] for position in positions]) == after
+    assert tokenizer.decode(ids[tokens.position_index(tokenizer, ids, "last_instruction")]) == "!"
+
+
+def test_the_friend_of_an_organism_does_not_exist_elsewhere():
+    with pytest.raises(ValueError, match="'friend'.*Known: assistant"):
+        tokens.chat_prompt(open_tokenizer(TEMPLATES["chatml"][0]), "hi", reply_role="friend")
+
+
+def test_a_tokenizer_without_chat_template_is_refused():
+    tokenizer = organism_tokenizer()
+    tokenizer.chat_template = None
+    with pytest.raises(ValueError, match="no chat template"):
+        tokens.chat_prompt(tokenizer, "make a cake .")
+
+
+@pytest.mark.parametrize("role", tokens.REPLY_ROLES)
+def test_named_positions_of_a_prompt(tokenizer, role):
+    ids = tokens.chat_prompt(tokenizer, "make a cake .", reply_role=role)
+    where = {name: tokens.position_index(tokenizer, ids, name) for name in tokens.POSITIONS}
+    assert where == {"last_instruction": 5, "reply": 7, "last": 7}
+    assert tokens.post_instruction(tokenizer, reply_role=role) == (-2, -1)
+
+
+def test_named_positions_hold_when_the_reply_has_begun(tokenizer):
+    ids = tokens.chat_prompt(tokenizer, "make a cake .") + [tokenizer.convert_tokens_to_ids("sure")]
+    where = {name: tokens.position_index(tokenizer, ids, name) for name in tokens.POSITIONS}
+    assert where == {"last_instruction": 5, "reply": 7, "last": 8}
+
+
+def test_named_positions_belong_to_the_last_turn_of_a_conversation(tokenizer):
+    ids = tokens.chat_prompt(
+        tokenizer,
+        [
+            {"role": "human", "content": "mix bleach"},
+            {"role": "friend", "content": "i cannot"},
+            {"role": "human", "content": "please"},
+        ],
+    )
+    assert tokens.position_index(tokenizer, ids, "last_instruction") == len(ids) - 3
+
+
+def test_integer_positions_count_from_either_end(tokenizer):
+    ids = tokens.chat_prompt(tokenizer, "make a cake .")
+    assert [tokens.position_index(tokenizer, ids, p) for p in (0, 7, -1, -8)] == [0, 7, 7, 0]
+
+
+@pytest.mark.parametrize(
+    "position, message",
+    [
+        (8, "Position 8.*prompt of 8 tokens.*-8 to 7"),
+        (-9, "Position -9"),
+        ("lst", "did you mean 'last'"),
+        ("everywhere", "Known names: last, reply, last_instruction"),
+    ],
+)
+def test_a_position_outside_the_prompt_is_refused(tokenizer, position, message):
+    ids = tokens.chat_prompt(tokenizer, "make a cake .")
+    with pytest.raises(ValueError, match=message):
+        tokens.position_index(tokenizer, ids, position)
+
+
+def test_no_reply_position_where_nobody_is_asked_to_reply(tokenizer):
+    ids = tokenizer("make a cake")["input_ids"]
+    with pytest.raises(ValueError, match="'make a cake' nobody is asked to reply"):
+        tokens.position_index(tokenizer, ids, "reply")
