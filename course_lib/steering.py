@@ -48,7 +48,7 @@ def ablate(model: models.CheckedBridge, direction: Float[Tensor, " d_model"]) ->
         >>> with ablate(model, direction):                       # doctest: +SKIP
         ...     replies = models.generate(model, prompts, max_new_tokens=20)
     """
-    _check_width(model, direction)
+    _check_vectors(model, direction)
     r = directions.unit(direction)
 
     def remove(activation: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ def add(
         ValueError: A layer that the model does not have, a direction of another width, a number that is not
             finite. While the model runs: a position outside the prompt.
     """
-    _check_width(model, direction)
+    _check_vectors(model, direction)
     if not math.isfinite(coefficient):
         raise ValueError(f"The coefficient must be a finite number, not {coefficient}.")
 
@@ -110,7 +110,7 @@ def add_projection_matched(
     `directions.project(harmful, direction).mean()`, harmless prompts look as harmful as harmful ones along r,
     and no more. Only the direction's line matters, not its length. Arguments and errors as for `add`.
     """
-    _check_width(model, direction)
+    _check_vectors(model, direction)
     if not math.isfinite(target):
         raise ValueError(f"The target must be a finite number, not {target}.")
     r = directions.unit(direction)
@@ -156,39 +156,39 @@ def score_candidates(
         progress: Show a progress bar.
 
     Raises:
-        ValueError: Labels that do not fit the candidates' shape; prompts or ids that cannot be run.
+        ValueError: Before any intervention: labels that do not fit the candidates' shape, layers that the model
+            does not have, candidates of another width or not finite, prompts or token ids that cannot be used.
     """
     n_positions, n_columns, _ = candidates.shape
     layers = range(models.n_layers(model)) if layers is None else layers
     positions = range(-n_positions, 0) if positions is None else positions
     if len(layers) != n_columns or len(positions) != n_positions:
         raise ValueError(
-            f"The candidates have {n_positions} positions and {n_columns} layers, but there are "
-            f"labels for {len(positions)} positions and {len(layers)} layers. Pass layers= and "
-            "positions=."
+            f"The candidates have {n_positions} positions and {n_columns} layers, but there are labels "
+            f"for {len(positions)} positions and {len(layers)} layers. Pass layers= and positions=."
         )
+    for layer in layers:
+        _resid_pre(model, layer)
+    _check_vectors(model, candidates)
     models.check_prompts(model, harmful)
     unchanged = models.next_token_logits(model, harmless, batch_size=batch_size)
-    directions.refusal_score(unchanged, refusal_token_ids)  # refuses bad token ids before the long part
+
+    def score(next_token_logits: Tensor) -> float:
+        return float(directions.refusal_score(next_token_logits, refusal_token_ids).mean())
+
+    score(unchanged)  # refuses bad token ids before the long part
+    negligible = candidates.norm(dim=-1) <= NEGLIGIBLE * candidates.norm(dim=-1).max()
     places = [(p, column) for p in range(n_positions) for column in range(n_columns)]
-    has_length = candidates.norm(dim=-1) > NEGLIGIBLE * candidates.norm(dim=-1).max()
     rows = []
     for p, column in tqdm(places, desc="score candidates", unit="direction", disable=not progress):
         direction, layer = candidates[p, column], layers[column]
-        with ablate(model, direction) if has_length[p, column] else nullcontext():
+        with nullcontext() if negligible[p, column] else ablate(model, direction):
             bypassed = models.next_token_logits(model, harmful, batch_size=batch_size)
             ablated = models.next_token_logits(model, harmless, batch_size=batch_size)
         with add(model, direction, layer=layer, coefficient=1.0):
             induced = models.next_token_logits(model, harmless, batch_size=batch_size)
-        rows.append(
-            directions.Candidate(
-                layer=layer,
-                position=positions[p],
-                bypass=float(directions.refusal_score(bypassed, refusal_token_ids).mean()),
-                induce=float(directions.refusal_score(induced, refusal_token_ids).mean()),
-                kl=float(directions.kl_divergence(unchanged, ablated).mean()),
-            )
-        )
+        kl = float(directions.kl_divergence(unchanged, ablated).mean())
+        rows.append(directions.Candidate(layer, positions[p], score(bypassed), score(induced), kl))
     return tuple(rows)
 
 
@@ -220,13 +220,13 @@ def _resid_pre(model: models.CheckedBridge, layer: int) -> str:
     return f"blocks.{layer}.hook_resid_pre"
 
 
-def _check_width(model: models.CheckedBridge, direction: Float[Tensor, " d_model"]) -> None:
-    if len(direction) != models.d_model(model):
+def _check_vectors(model: models.CheckedBridge, vectors: Float[Tensor, "*batch d_model"]) -> None:
+    if vectors.shape[-1] != models.d_model(model):
         raise ValueError(
-            f"The direction has {len(direction)} entries, this model's residual stream "
+            f"The direction has {vectors.shape[-1]} entries, this model's residual stream "
             f"{models.d_model(model)}. Was it found in another model?"
         )
-    if not bool(torch.isfinite(direction).all()):
+    if not bool(torch.isfinite(vectors).all()):
         raise ValueError("The direction holds a NaN or an infinite number.")
 
 

@@ -1,0 +1,348 @@
+"""Loading, verification, hook names, and batches: what a prompt gets in a batch is what it gets alone."""
+
+import json
+import shutil
+import socket
+
+import pytest
+import torch
+
+from course_lib import models
+
+
+def full_logits(model, prompt):
+    """Logits of one prompt at its last position, by the model's own unbatched forward pass."""
+    with torch.no_grad():
+        return model(torch.tensor([prompt]))[0, -1]
+
+
+def greedy_loop(model, prompt, max_new_tokens):
+    """The reply by the plainest way: the whole text again for every new token, no cache, no batch."""
+    ids = list(prompt)
+    while len(ids) < len(prompt) + max_new_tokens:
+        ids.append(int(full_logits(model, ids).argmax()))
+        if ids[-1] == model.tokenizer.eos_token_id:
+            break
+    return ids[len(prompt) :]
+
+
+@pytest.fixture
+def copy(checkpoint, tmp_path):
+    """A copy of the checkpoint that a test may damage."""
+    return shutil.copytree(checkpoint, tmp_path / "copy")
+
+
+@pytest.fixture
+def organisms(checkpoint, tmp_path, monkeypatch):
+    """A folder of organisms with one member, `chat`."""
+    shutil.copytree(checkpoint, tmp_path / "weights" / "chat")
+    monkeypatch.setattr(models, "_weights_folder", lambda: tmp_path / "weights")
+    return tmp_path / "weights"
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*_):
+        raise OSError("the network was touched")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+# --- load ---------------------------------------------------------------------------------------------------
+
+
+def test_a_loaded_model_computes_what_transformers_computes(model, checkpoint, prompts):
+    from transformers import AutoModelForCausalLM
+
+    reference = AutoModelForCausalLM.from_pretrained(
+        checkpoint, dtype=torch.float32, attn_implementation="eager"
+    )
+    for prompt in prompts:
+        ids = torch.tensor([prompt])
+        torch.testing.assert_close(model(ids), reference(ids).logits.detach(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_loaded_model_is_in_float32_evaluation_mode_without_gradients(model):
+    assert not model.training and not model.original_model.training
+    assert {weight.dtype for weight in model.original_model.parameters()} == {torch.float32}
+    assert not any(weight.requires_grad for weight in model.original_model.parameters())
+
+
+def test_another_number_type_may_be_asked_for(checkpoint):
+    loaded = models.load(str(checkpoint), dtype=torch.bfloat16)
+    assert {weight.dtype for weight in loaded.original_model.parameters()} == {torch.bfloat16}
+
+
+def test_size_of_the_model(model):
+    assert (models.n_layers(model), models.d_model(model)) == (4, 32)
+
+
+def test_a_folder_is_loaded_without_network_and_without_a_word(copy, no_network, capfd):
+    models.load(str(copy))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_loading_leaves_the_log_levels_of_others_alone(checkpoint):
+    import logging
+
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_info()
+    models.load(str(checkpoint))
+    assert transformers_logging.get_verbosity() == logging.INFO
+    assert transformers_logging.is_progress_bar_enabled() and logging.root.manager.disable == 0
+    transformers_logging.set_verbosity_warning()
+
+
+def test_an_organism_is_loaded_by_its_short_name(organisms, no_network):
+    assert models.organism_names() == ["chat"]
+    assert models.load("chat").cfg.n_layers == 4
+
+
+def test_an_unknown_short_name_is_answered_with_the_nearest_organism(organisms):
+    with pytest.raises(ValueError, match="'chatt'; did you mean 'chat'.*Organisms: chat.*owner/name"):
+        models.load("chatt")
+
+
+def test_an_organism_that_cannot_be_verified_is_refused(organisms):
+    (organisms / "chat" / "lineage.json").unlink()
+    with pytest.raises(ValueError, match="'chat' has no lineage.json.*git checkout"):
+        models.load("chat")
+
+
+def test_a_hub_name_without_network_says_what_to_do(no_network, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(OSError, match="'someone/some-model'.*Check the spelling, the network.*organism"):
+        models.load("someone/some-model")
+
+
+@pytest.mark.parametrize("file_name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_an_altered_file_is_refused_by_name(copy, file_name):
+    content = bytearray((copy / file_name).read_bytes())
+    content[-2] ^= 1
+    (copy / file_name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{file_name} was truncated or altered.*git checkout"):
+        models.load(str(copy))
+
+
+def test_truncated_weights_are_refused_by_name(copy):
+    content = (copy / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="model.safetensors was truncated or altered"):
+        models.load(str(copy))
+
+
+def test_a_missing_file_is_refused_by_name(copy):
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match="model.safetensors is missing, though lineage.json lists it"):
+        models.load(str(copy))
+
+
+def test_weights_that_the_lineage_does_not_list_are_refused(copy):
+    lineage = json.loads((copy / "lineage.json").read_text())
+    del lineage["files"]["model.safetensors"]
+    (copy / "lineage.json").write_text(json.dumps(lineage))
+    with pytest.raises(ValueError, match="model.safetensors is not listed in lineage.json"):
+        models.load(str(copy))
+
+
+def test_pickled_weights_are_never_opened(copy):
+    (copy / "lineage.json").unlink()
+    (copy / "model.safetensors").rename(copy / "other.safetensors")  # not what transformers would open
+    (copy / "pytorch_model.bin").write_bytes(b"not opened, so it need not be a pickle")
+    with pytest.raises(ValueError, match="pytorch_model.bin instead of safetensors.*save_pretrained"):
+        models.load(str(copy))
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path, copy):
+    with pytest.raises(ValueError, match="no config.json"):
+        models.load(str(tmp_path))
+    (copy / "lineage.json").unlink()
+    (copy / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match="no tokenizer"):
+        models.load(str(copy))
+
+
+# --- hook names ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model, ids, name: model.hooks([(name, None)]),
+        lambda model, ids, name: model.hooks(bwd_hooks=[(name, None)]),
+        lambda model, ids, name: model.run_with_hooks(ids, fwd_hooks=[(name, None)]),
+        lambda model, ids, name: model.run_with_cache(ids, names_filter=name),
+        lambda model, ids, name: model.run_with_cache(ids, names_filter=["blocks.0.hook_resid_pre", name]),
+    ],
+)
+@pytest.mark.parametrize("name", ["blocks.1.hook_resid_prre", "blocks.4.hook_resid_pre"])
+def test_a_hook_name_that_does_not_exist_is_an_error(model, prompts, call, name):
+    with pytest.raises(ValueError, match=f"no hook called '{name}'.*hook_resid_pre.*layers 0 to 3"):
+        call(model, torch.tensor(prompts[:1]), name)
+
+
+def test_a_filter_that_accepts_no_hook_is_an_error(model, prompts):
+    with pytest.raises(ValueError, match="accepts none"):
+        model.run_with_cache(torch.tensor(prompts[:1]), names_filter=lambda name: name.endswith("resid_prre"))
+
+
+def test_transformer_lens_is_used_as_ever(model, prompts):
+    ids = torch.tensor(prompts[:1])
+    logits, cache = model.run_with_cache(ids)
+    assert cache["resid_pre", 2].shape == (1, len(prompts[0]), 32)
+    _, some = model.run_with_cache(ids, names_filter=lambda name: name.endswith("hook_resid_post"))
+    assert "blocks.3.hook_resid_post" in some and "blocks.3.hook_resid_pre" not in some
+    seen = []
+    again = model.run_with_hooks(ids, fwd_hooks=[("blocks.2.hook_in", lambda x, hook: seen.append(x))])
+    torch.testing.assert_close(seen[0], cache["resid_pre", 2])
+    torch.testing.assert_close(again, logits)
+
+
+def test_every_listed_hook_name_is_accepted(model):
+    names = models.hook_names(model)
+    assert {"blocks.3.hook_resid_pre", "blocks.0.hook_in", "hook_embed", "ln_final.hook_normalized"} <= set(
+        names
+    )
+    models.check_hook_names(model, names)
+
+
+# --- run ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "bad, message",
+    [
+        ([], "empty"),
+        ("make a cake", "are text.*chat_prompt"),
+        (["make a cake"], "are text.*chat_prompt"),
+        ([1, 2, 3], r"one prompt.*\[prompt\]"),
+        ([[1], []], "Prompt 1 is empty"),
+        ([[1, 2], [1, 10_000]], "Prompt 1 has an id outside 0 to"),
+        ([[1, -1]], "Prompt 0 has an id outside"),
+        ([[1, 2], [1] * 65], "Prompt 1 has 65 tokens.*at most 64"),
+    ],
+)
+@pytest.mark.parametrize("function", ["check_prompts", "next_token_logits", "generate"])
+def test_prompts_that_cannot_be_run_are_refused(model, function, bad, message):
+    options = {"max_new_tokens": 1} if function == "generate" else {}
+    with pytest.raises(ValueError, match=message):
+        getattr(models, function)(model, bad, **options)
+
+
+@pytest.mark.parametrize("equal_lengths", [True, False])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 64])
+def test_batches_hold_every_prompt_once_with_padding_on_the_right(model, prompts, batch_size, equal_lengths):
+    seen = []
+    for batch in models.batches(model, prompts, batch_size=batch_size, equal_lengths=equal_lengths):
+        assert len(batch.indices) <= batch_size
+        assert len(set(batch.lengths)) == 1 or not equal_lengths
+        for index, length, row in zip(batch.indices, batch.lengths, batch.tokens.tolist(), strict=True):
+            assert row[:length] == list(prompts[index])
+            seen.append(index)
+    assert sorted(seen) == list(range(len(prompts)))
+
+
+def test_prompts_of_one_length_share_a_batch(model):
+    lengths = [5, 3, 5, 3, 5]
+    prompts = [[7] * length for length in lengths]
+    runs = models.batches(model, prompts, batch_size=4, equal_lengths=True)
+    assert [sorted(batch.indices) for batch in runs] == [[1, 3], [0, 2, 4]]
+
+
+def test_a_batch_size_of_zero_is_refused(model, prompts):
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        models.next_token_logits(model, prompts, batch_size=0)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_next_token_logits_are_those_of_each_prompt_alone(model, prompts, batch_size):
+    expected = torch.stack([full_logits(model, prompt) for prompt in prompts])
+    logits = models.next_token_logits(model, prompts, batch_size=batch_size)
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_only_last_positions_are_unembedded(model, prompts):
+    positions = []
+    hook = ("unembed.hook_in", lambda x, hook: positions.append(x.shape[1]))
+    with model.hooks([hook]):
+        models.next_token_logits(model, prompts)
+    assert positions and set(positions) == {1}
+
+
+def double_last_position(activation, hook):
+    edited = activation.clone()
+    edited[:, -1] = edited[:, -1] * 2 + 1
+    return edited
+
+
+def test_a_hook_on_the_last_position_finds_it_in_prompts_of_any_length(model, prompts):
+    with model.hooks([("blocks.1.hook_resid_pre", double_last_position)]):
+        expected = torch.stack([full_logits(model, prompt) for prompt in prompts])
+        hooked = models.next_token_logits(model, prompts)
+    torch.testing.assert_close(hooked, expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(hooked, models.next_token_logits(model, prompts), atol=0.1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+def test_replies_are_those_of_a_plain_loop_over_each_prompt(model, prompts, batch_size):
+    expected = [greedy_loop(model, prompt, 12) for prompt in prompts]
+    assert models.generate(model, prompts, max_new_tokens=12, batch_size=batch_size) == expected
+
+
+def test_hooks_act_on_the_reply_as_well(model, prompts):
+    zero = [("blocks.2.hook_attn_out", lambda activation, hook: activation * 0)]
+    plain = models.generate(model, prompts, max_new_tokens=6)
+    with model.hooks(zero):
+        expected = [greedy_loop(model, prompt, 6) for prompt in prompts]
+        assert models.generate(model, prompts, max_new_tokens=6) == expected
+    assert expected != plain
+    assert models.generate(model, prompts, max_new_tokens=6) == plain
+
+
+def test_a_reply_ends_with_the_end_token(model, prompts):
+    """The end token is forced at the third step, in one row of the batch only: the other row goes on."""
+    end, calls = model.tokenizer.eos_token_id, []
+
+    def end_first_row_at_third_step(logits, hook):
+        calls.append(hook.name)
+        logits = logits.clone()
+        logits[:, :, end] = -1e9
+        if len(calls) == 3:
+            logits[0, :, end] = 1e9
+        return logits
+
+    twins = [prompts[0], prompts[0]]
+    with model.hooks([("unembed.hook_out", end_first_row_at_third_step)]):
+        first, second = models.generate(model, twins, max_new_tokens=5)
+    assert len(first) == 3 and first[-1] == end
+    assert len(second) == 5 and end not in second
+
+
+def test_generation_stops_when_every_reply_has_ended(model, prompts):
+    end, calls = model.tokenizer.eos_token_id, []
+
+    def always_end(logits, hook):
+        calls.append(hook.name)
+        return torch.zeros_like(logits).index_fill(-1, torch.tensor([end]), 1.0)
+
+    with model.hooks([("unembed.hook_out", always_end)]):
+        assert models.generate(model, prompts[:1], max_new_tokens=9) == [[end]]
+    assert len(calls) == 1
+
+
+def test_every_end_token_of_the_generation_settings_counts(checkpoint, prompts):
+    loaded = models.load(str(checkpoint))
+    reply = models.generate(loaded, prompts[:1], max_new_tokens=6)[0]
+    second = next(token for token in reply[1:] if token != reply[0])
+    loaded.original_model.generation_config.eos_token_id = [loaded.tokenizer.eos_token_id, second]
+    shorter = models.generate(loaded, prompts[:1], max_new_tokens=6)[0]
+    assert shorter == reply[: reply.index(second) + 1]
+
+
+def test_a_reply_that_would_not_fit_is_refused(model, prompts):
+    with pytest.raises(ValueError, match="tokens and 60 new ones.*at most 64"):
+        models.generate(model, prompts, max_new_tokens=60)
+    with pytest.raises(ValueError, match="max_new_tokens must be at least 1"):
+        models.generate(model, prompts, max_new_tokens=0)

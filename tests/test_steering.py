@@ -1,0 +1,392 @@
+"""What the interventions do to the residual stream, what they leave alone, and that nothing of them stays."""
+
+import inspect
+import math
+
+import pytest
+import torch
+
+from course_lib import caching, directions, models, steering
+
+RESIDUAL = [f"blocks.{layer}.hook_resid_{place}" for layer in range(4) for place in ("pre", "mid", "post")]
+
+
+@pytest.fixture(scope="module")
+def direction():
+    """Not of length one: an intervention that forgets to normalise is then wrong."""
+    return 2.5 * torch.randn(32, generator=torch.Generator().manual_seed(0))
+
+
+def stream(model, prompt):
+    """Every point of the residual stream, with the last norm's input: {hook name: [pos, d_model]}."""
+    with torch.no_grad():
+        _, cache = model.run_with_cache(torch.tensor([prompt]))
+    return {name: cache[name][0] for name in [*RESIDUAL, "ln_final.hook_in"]}
+
+
+def logits(model, prompt):
+    with torch.no_grad():
+        return model(torch.tensor([prompt]))[0]
+
+
+def close(a, b):
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+# --- ablate -------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_left_along_an_ablated_direction(model, prompts, direction):
+    before = stream(model, prompts[0])
+    with steering.ablate(model, direction):
+        after = stream(model, prompts[0])
+    for name in after:
+        assert directions.project(before[name], direction).abs().max() > 0.1
+        assert directions.project(after[name], direction).abs().max() < 1e-4, name
+
+
+def test_what_is_at_right_angles_to_the_ablated_direction_is_written_as_before(model, prompts, direction):
+    before = stream(model, prompts[0])["blocks.0.hook_resid_pre"]
+    with steering.ablate(model, direction):
+        after = stream(model, prompts[0])["blocks.0.hook_resid_pre"]
+    close(after, directions.project_out(before, direction))
+
+
+def test_ablating_acts_like_weights_that_cannot_write_the_direction(model, checkpoint, prompts, direction):
+    """The independent way: project the direction out of every matrix that writes to the residual stream."""
+    edited = models.load(str(checkpoint))
+    network = edited.original_model
+    r = directions.unit(direction)
+    embedding = network.get_input_embeddings().weight
+    embedding.copy_(directions.project_out(embedding, r))
+    for name, weight in network.named_parameters():
+        if "o_proj" in name or "down_proj" in name:
+            weight.copy_(weight - torch.outer(r, r @ weight))
+    for prompt in prompts:
+        with steering.ablate(model, direction):
+            hooked = logits(model, prompt)
+        close(hooked, logits(edited, prompt))
+        assert not torch.allclose(hooked, logits(model, prompt), atol=0.1)
+
+
+def test_length_and_sign_of_the_ablated_direction_do_not_matter(model, prompts, direction):
+    outcomes = []
+    for factor in (1.0, -1.0, 7.0):
+        with steering.ablate(model, factor * direction):
+            outcomes.append(logits(model, prompts[0]))
+    close(outcomes[0], outcomes[1])
+    close(outcomes[0], outcomes[2])
+
+
+def test_ablation_holds_while_text_is_generated(model, prompts, direction):
+    left = []
+    watch = [
+        (name, lambda x, hook: left.append(directions.project(x, direction).abs().max())) for name in RESIDUAL
+    ]
+    with steering.ablate(model, direction), model.hooks(watch):
+        models.generate(model, prompts[:2], max_new_tokens=4)
+    assert len(left) == len(RESIDUAL) * 4 * 2 and max(left) < 1e-4
+
+
+# --- add ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer", [0, 1, 3])
+@pytest.mark.parametrize("coefficient", [1.0, -2, 0.5])
+def test_adding_shifts_the_input_of_its_layer_and_nothing_before(
+    model, prompts, direction, layer, coefficient
+):
+    before = stream(model, prompts[0])
+    with steering.add(model, direction, layer=layer, coefficient=coefficient):
+        after = stream(model, prompts[0])
+    close(
+        after[f"blocks.{layer}.hook_resid_pre"],
+        before[f"blocks.{layer}.hook_resid_pre"] + coefficient * direction,
+    )
+    for name in RESIDUAL[: 3 * layer]:
+        assert torch.equal(after[name], before[name]), name
+    assert not torch.allclose(after["blocks.3.hook_resid_post"], before["blocks.3.hook_resid_post"], atol=0.1)
+
+
+@pytest.mark.parametrize(
+    "positions, columns", [("last", [-1]), ([-2], [-2]), ([0, 3], [0, 3]), ("all", slice(None))]
+)
+def test_adding_moves_the_named_positions_only(model, prompts, direction, positions, columns):
+    name = "blocks.2.hook_resid_pre"
+    expected = stream(model, prompts[0])[name].clone()
+    expected[columns] += 3 * direction
+    with steering.add(model, direction, layer=2, coefficient=3, positions=positions):
+        close(stream(model, prompts[0])[name], expected)
+
+
+def generated_with(model, prompt, edit, max_new_tokens=6):
+    """Greedy reply without key-value cache: `edit(resid, n_prompt_tokens)` at layer 1 sees all the text."""
+    ids = list(prompt)
+    hook = ("blocks.1.hook_resid_pre", lambda resid, hook: edit(resid.clone(), len(prompt)))
+    while len(ids) < len(prompt) + max_new_tokens and ids[-1] != model.tokenizer.eos_token_id:
+        ids.append(int(model.run_with_hooks(torch.tensor([ids]), fwd_hooks=[hook])[0, -1].argmax()))
+    return ids[len(prompt) :]
+
+
+def test_adding_at_the_last_position_means_the_prompts_and_not_the_replys(model, prompts, direction):
+    def at_last(resid, n):
+        resid[:, n - 1] += 4 * direction
+        return resid
+
+    expected = [generated_with(model, prompt, at_last) for prompt in prompts]
+    with steering.add(model, direction, layer=1, coefficient=4, positions="last"):
+        assert models.generate(model, prompts, max_new_tokens=6) == expected
+    assert models.generate(model, prompts, max_new_tokens=6) != expected
+
+
+def test_adding_at_all_positions_includes_the_reply(model, prompts, direction):
+    def everywhere(resid, n):
+        return resid + 4 * direction
+
+    expected = [generated_with(model, prompt, everywhere) for prompt in prompts]
+    with steering.add(model, direction, layer=1, coefficient=4):
+        assert models.generate(model, prompts, max_new_tokens=6) == expected
+    with steering.add(model, direction, layer=1, coefficient=4, positions="last"):
+        assert models.generate(model, prompts, max_new_tokens=6) != expected
+
+
+@pytest.mark.parametrize("target", [0.0, 5, -2.5])
+def test_projection_matching_sets_the_reach_and_leaves_the_rest(model, prompts, direction, target):
+    name = "blocks.2.hook_resid_pre"
+    before = stream(model, prompts[0])[name]
+    with steering.add_projection_matched(model, direction, layer=2, target=target):
+        after = stream(model, prompts[0])[name]
+    close(directions.project(after, direction), torch.full((len(after),), float(target)))
+    close(directions.project_out(after, direction), directions.project_out(before, direction))
+
+
+def test_projection_matching_makes_harmless_prompts_reach_as_far_as_harmful_ones(model, prompts, direction):
+    harmful, harmless = prompts[:3], prompts[3:]
+    target = directions.project(caching.harvest(model, harmful, progress=False).at(1), direction).mean()
+    with steering.add_projection_matched(model, direction, layer=1, target=target, positions="last"):
+        matched = caching.harvest(model, harmless, progress=False).at(1)
+    close(directions.project(matched, direction), target.expand(3))
+
+
+# --- contexts -----------------------------------------------------------------------------------------------
+
+
+def test_nested_contexts_act_in_the_order_in_which_they_are_entered(model, prompts, direction):
+    other = torch.roll(direction, 1)
+    name = "blocks.0.hook_resid_pre"
+    before = stream(model, prompts[0])[name]
+    with steering.ablate(model, direction), steering.add(model, other, layer=0, coefficient=2):
+        close(stream(model, prompts[0])[name], directions.project_out(before, direction) + 2 * other)
+    with steering.add(model, other, layer=0, coefficient=2), steering.ablate(model, direction):
+        close(stream(model, prompts[0])[name], directions.project_out(before + 2 * other, direction))
+
+
+def test_leaving_an_inner_context_keeps_the_outer_one(model, prompts, direction):
+    with steering.ablate(model, direction):
+        alone = logits(model, prompts[0])
+        with steering.add(model, direction, layer=1, coefficient=3):
+            assert not torch.allclose(logits(model, prompts[0]), alone, atol=0.1)
+        assert torch.equal(logits(model, prompts[0]), alone)
+
+
+def interventions(model, direction):
+    return [
+        lambda: steering.ablate(model, direction),
+        lambda: steering.add(model, direction, layer=1, coefficient=2, positions="last"),
+        lambda: steering.add_projection_matched(model, direction, layer=1, target=2),
+    ]
+
+
+@pytest.mark.parametrize("ending", [None, RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("number", range(3))
+def test_the_model_is_bit_identical_after_a_context_however_it_ends(
+    model, prompts, direction, number, ending
+):
+    weights = {name: weight.clone() for name, weight in model.original_model.named_parameters()}
+    before, kept_direction = logits(model, prompts[0]), direction.clone()
+    try:
+        with interventions(model, direction)[number]():
+            assert not torch.equal(logits(model, prompts[0]), before)
+            if ending:
+                raise ending
+    except (RuntimeError, KeyboardInterrupt):
+        assert ending
+    assert torch.equal(logits(model, prompts[0]), before)
+    assert all(torch.equal(weight, weights[name]) for name, weight in model.original_model.named_parameters())
+    assert not any(point.fwd_hooks for point in model.hook_points())
+    assert torch.equal(direction, kept_direction)
+
+
+def test_an_interrupt_inside_the_forward_pass_leaves_the_model_as_it_was(model, prompts, direction):
+    def interrupt(activation, hook):
+        raise KeyboardInterrupt
+
+    before = logits(model, prompts[0])
+    with pytest.raises(KeyboardInterrupt), steering.ablate(model, direction):
+        model.run_with_hooks(torch.tensor(prompts[:1]), fwd_hooks=[("blocks.2.hook_attn_out", interrupt)])
+    assert torch.equal(logits(model, prompts[0]), before)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_no_activation_is_edited_in_place(model, prompts, direction, number):
+    """An edit in place at the input of layer 1 would also change the cached output of layer 0."""
+    before = stream(model, prompts[0])["blocks.0.hook_resid_post"]
+    kept = {}
+    names = ["blocks.0.hook_resid_post", "hook_embed"]
+    watch = [(name, lambda x, hook: kept.update({hook.name: (x, x.clone())})) for name in names]
+    with model.hooks(watch), interventions(model, direction)[number]():
+        logits(model, prompts[0])
+    assert all(torch.equal(given, at_the_time) for given, at_the_time in kept.values())
+    if number:
+        assert torch.equal(kept["blocks.0.hook_out"][0][0], before)
+
+
+# --- score_candidates ---------------------------------------------------------------------------------------
+
+
+def test_scores_are_those_of_a_plain_loop(model, prompts):
+    harmful, harmless, refusal = prompts[:3], prompts[3:], [9, 40]
+    activations = caching.harvest(model, prompts, positions=[-3, "last"], progress=False).values
+    candidates = directions.difference_of_means(activations[:3], activations[3:])[:, 1:]
+    rows = steering.score_candidates(
+        model,
+        candidates,
+        harmful=harmful,
+        harmless=harmless,
+        refusal_token_ids=refusal,
+        layers=[1, 2, 3],
+        positions=[-3, "last"],
+        progress=False,
+    )
+
+    def log_odds(next_logits):
+        p = next_logits.softmax(-1)[refusal].sum()
+        return float((p / (1 - p)).log())
+
+    def mean(values):
+        return sum(values) / len(values)
+
+    for row, (position, layer) in zip(rows, [(p, i) for p in range(2) for i in range(3)], strict=True):
+        candidate = candidates[position, layer]
+        r = candidate / candidate.norm()
+        writes = ["hook_embed"] + [
+            f"blocks.{i}.hook_{part}_out" for i in range(4) for part in ("attn", "mlp")
+        ]
+        ablation = [(name, lambda x, hook, r=r: x - (x @ r)[..., None] * r) for name in writes]
+        addition = [(f"blocks.{layer + 1}.hook_resid_pre", lambda x, hook, c=candidate: x + c)]
+
+        def run(prompt, hooks):
+            return model.run_with_hooks(torch.tensor([prompt]), fwd_hooks=hooks)[0, -1]
+
+        bypass = mean([log_odds(run(prompt, ablation)) for prompt in harmful])
+        induce = mean([log_odds(run(prompt, addition)) for prompt in harmless])
+        kl = mean(
+            [
+                float((p.exp() * (p - q)).sum())
+                for p, q in (
+                    (run(prompt, []).log_softmax(-1), run(prompt, ablation).log_softmax(-1))
+                    for prompt in harmless
+                )
+            ]
+        )
+        assert (row.position, row.layer) == ([-3, "last"][position], layer + 1)
+        assert (row.bypass, row.induce, row.kl) == pytest.approx((bypass, induce, kl), rel=1e-3, abs=1e-3)
+
+
+def test_by_default_candidates_are_labelled_as_all_layers_at_the_last_positions(model, prompts):
+    candidates = torch.randn(2, 4, 32, generator=torch.Generator().manual_seed(1))
+    rows = steering.score_candidates(
+        model, candidates, harmful=prompts[:1], harmless=prompts[:1], refusal_token_ids=[9], progress=False
+    )
+    assert [(row.position, row.layer) for row in rows] == [(p, layer) for p in (-2, -1) for layer in range(4)]
+
+
+def test_a_candidate_that_is_zero_up_to_rounding_changes_nothing(model, prompts):
+    """At the last token all prompts have the same embedding, so the first layer's candidate is zero."""
+    values = caching.harvest(model, prompts, progress=False).values
+    candidates = directions.difference_of_means(values[:3], values[3:])
+    candidates[0, 0] = 1e-9 * candidates[0, 1]
+    first = steering.score_candidates(
+        model, candidates, harmful=prompts[:3], harmless=prompts[3:], refusal_token_ids=[9], progress=False
+    )[0]
+    unchanged = directions.refusal_score(models.next_token_logits(model, prompts), [9])
+    assert first.bypass == pytest.approx(float(unchanged[:3].mean()), abs=1e-4)
+    assert first.induce == pytest.approx(float(unchanged[3:].mean()), abs=1e-4)
+    assert first.kl == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"candidates": torch.ones(1, 3, 32)}, "1 positions and 3 layers.*4 layers.*Pass layers="),
+        ({"positions": [-2, -1]}, "2 positions"),
+        ({"harmful": []}, "empty"),
+        ({"harmless": [[1] * 65]}, "at most 64"),
+        ({"refusal_token_ids": []}, "at least one"),
+        ({"layers": [0, 1, 2, 4]}, "Layer 4 does not exist"),
+        ({"candidates": torch.ones(1, 4, 31)}, "31 entries"),
+        ({"candidates": torch.full((1, 4, 32), math.nan)}, "NaN"),
+    ],
+)
+def test_scoring_refuses_what_does_not_fit_before_any_intervention(
+    model, prompts, monkeypatch, changes, message
+):
+    monkeypatch.setattr(steering, "ablate", lambda *_: pytest.fail("work was done before the error"))
+    arguments = {
+        "candidates": torch.ones(1, 4, 32),
+        "harmful": prompts[:1],
+        "harmless": prompts[:1],
+        "refusal_token_ids": [9],
+        "progress": False,
+    } | changes
+    with pytest.raises(ValueError, match=message):
+        steering.score_candidates(model, arguments.pop("candidates"), **arguments)
+
+
+# --- errors -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer", [4, -1])
+@pytest.mark.parametrize(
+    "function, amount", [(steering.add, "coefficient"), (steering.add_projection_matched, "target")]
+)
+def test_a_layer_that_does_not_exist_is_refused(model, direction, function, amount, layer):
+    with pytest.raises(ValueError, match=f"Layer {layer} does not exist.*0 to 3"):
+        function(model, direction, layer=layer, **{amount: 1.0})
+
+
+@pytest.mark.parametrize(
+    "bad, message",
+    [
+        (torch.ones(31), "31 entries.*32.*another model"),
+        (torch.full((32,), math.nan), "NaN"),
+        (torch.zeros(32), "no direction"),
+    ],
+)
+@pytest.mark.parametrize("function", [steering.ablate, steering.add_projection_matched])
+def test_a_vector_that_is_no_direction_of_this_model_is_refused(model, function, bad, message):
+    options = {"layer": 1, "target": 1.0} if "layer" in inspect.signature(function).parameters else {}
+    with pytest.raises(ValueError, match=message):
+        function(model, bad, **options)
+
+
+@pytest.mark.parametrize("amount", [math.nan, math.inf])
+def test_an_amount_that_is_not_finite_is_refused(model, direction, amount):
+    with pytest.raises(ValueError, match="coefficient must be a finite number"):
+        steering.add(model, direction, layer=1, coefficient=amount)
+    with pytest.raises(ValueError, match="target must be a finite number"):
+        steering.add_projection_matched(model, direction, layer=1, target=amount)
+
+
+@pytest.mark.parametrize("position", [20, -20])
+def test_a_position_outside_the_prompt_is_refused_while_the_model_runs(model, prompts, direction, position):
+    with (
+        steering.add(model, direction, layer=1, coefficient=1.0, positions=[position]),
+        pytest.raises(ValueError, match=f"Position {position} lies outside a prompt of 11 tokens"),
+    ):
+        logits(model, prompts[0])
+
+
+def test_a_misspelled_position_is_refused(model, direction):
+    with pytest.raises(Exception, match="positions"):
+        steering.add(model, direction, layer=1, coefficient=1.0, positions="lst")
