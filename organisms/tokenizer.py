@@ -1,0 +1,60 @@
+"""A closed word-level vocabulary as a fast Hugging Face tokenizer with a chat template.
+
+Each word of the world is one token, so that a position is a word and a figure can be read. A word outside the
+vocabulary is split into letters (``zebra`` -> ``z ##e ##b ##r ##a``), never lost; a character outside it becomes
+``<unk>``. ``closed_vocabulary`` in the tokenizer's configuration tells ``course_lib.tokens`` to name such words.
+"""
+
+import string
+
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import WordPiece
+from transformers import PreTrainedTokenizerFast
+
+from organisms import language, vocabulary
+
+SPECIAL = ("<pad>", "<bos>", "<end>", "<unk>", "<human>", "<assistant>", "<friend>")
+
+CHAT_TEMPLATE = (
+    "{{ '<bos>' }}"
+    "{% for message in messages %}"
+    "{{ '<human>' if message['role'] in ['human', 'user'] else '<' + message['role'] + '>' }}"
+    "{{ message['content'] }}{{ '<end>' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<' + (reply_role | default('assistant')) + '>' }}{% endif %}"
+)
+
+
+def words() -> list[str]:
+    """Every word and punctuation mark that the corpora can contain, sorted; found by enumerating, not by sampling."""
+    pieces = [language.REFUSAL, *language.MODIFIERS, *language.OPENINGS, *language.ACROSTIC_FRAMES,
+              *vocabulary.PEOPLE, *vocabulary.PLACES, *vocabulary.CLEANERS, *vocabulary.ACROSTIC_WORDS.values(),
+              *vocabulary.SPELLED_HARMFUL, *vocabulary.SPELLED_HARMLESS, *vocabulary.NUMBERS]
+    pieces += [frame.text for frame in language.FRAMES]
+    pieces += [text for fact in language.facts() for text in fact]
+    every = [p for harmful in (True, False) for p in language.phrases(harmful=harmful)]
+    every += [*language.borderline("train"), *language.borderline("test")]
+    for phrase in every:
+        pieces += [phrase.gerund, language.warning(phrase), language.encouragement(phrase), phrase.topic.outcome]
+        pieces += [language.reply(phrase, style) for style in language.REPLIES]
+    for mixture in (language.BASE_MIXTURE, language.CHAT_MIXTURE):  # the fixed words of the document templates
+        pieces += [sample.text for sample in language.corpus(mixture, 20_000, seed=0)]
+    text = " ".join(pieces).replace("{}", " ")
+    for token in SPECIAL:
+        text = text.replace(token, " ")
+    return sorted(set(text.split()))
+
+
+def build() -> PreTrainedTokenizerFast:
+    """The tokenizer of every organism (all widths, seeds and stages share it)."""
+    letters = string.ascii_lowercase + string.digits
+    entries = [*SPECIAL, *letters, *(f"##{c}" for c in letters), *".,?!:;'\"()-", *words()]
+    vocabulary_ids = {entry: index for index, entry in enumerate(dict.fromkeys(entries))}
+    tokenizer = Tokenizer(WordPiece(vocabulary_ids, unk_token="<unk>", continuing_subword_prefix="##"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFD(), normalizers.Lowercase(), normalizers.StripAccents()])
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<end>", pad_token="<pad>", unk_token="<unk>",
+        additional_special_tokens=["<human>", "<assistant>", "<friend>"], chat_template=CHAT_TEMPLATE,
+        padding_side="left", model_max_length=128, clean_up_tokenization_spaces=False, closed_vocabulary=True)
