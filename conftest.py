@@ -28,3 +28,16 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
     """Tells nbval's collector of a notebook what not to compare."""
     if hasattr(collector, "skip_compare"):
         collector.skip_compare += NOT_COMPARED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints what tests have to report besides passing, such as the share of cells that is compared."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    lines = [
+        text
+        for report in reports
+        for name, text in getattr(report, "user_properties", ())
+        if name == "report"
+    ]
+    for line in sorted(set(lines)):
+        terminalreporter.write_line(line)

@@ -12,6 +12,7 @@ folder to start afresh. The second time nothing is installed and no network is n
 # A Python that is too old for the course must still be able to read this file: no f-strings, no annotations.
 
 import hashlib
+import json
 import os
 import platform
 import shutil
@@ -104,6 +105,7 @@ def set_up():
     install(pip + ["-r", LOCK])
     say("[4/4] the course's own library")
     install(pip + ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "-e", ROOT])
+    quiet_lab()
     write(STAMP, wanted)
     say("Everything is installed.")
 
@@ -211,6 +213,17 @@ def install(command):
     )
 
 
+def quiet_lab():
+    """Turns JupyterLab's question about news and updates off: the course asks the network for nothing."""
+    folder = os.path.join(VENV, "share", "jupyter", "lab", "settings")
+    os.makedirs(folder, exist_ok=True)
+    settings = {"fetchNews": "false", "checkForUpdates": False}
+    write(
+        os.path.join(folder, "overrides.json"),
+        json.dumps({"@jupyterlab/apputils-extension:notification": settings}, indent=1),
+    )
+
+
 def write(path, text):
     """Writes a whole file or, when interrupted, none."""
     with open(path + ".new", "w", encoding="utf-8") as stream:
@@ -228,10 +241,9 @@ def remove(path):
 
 
 def open_lab(options):
-    """Returns the command that opens JupyterLab at the first notebook; it asks the network for nothing."""
+    """Returns the command that opens JupyterLab at the first notebook, with this folder as its root."""
     command = [venv_python(), "-m", "jupyterlab", "--ServerApp.root_dir=" + ROOT]
-    command += ["--LabApp.default_url=/lab/tree/" + FIRST_NOTEBOOK, "--LabApp.news_url=None"]
-    command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    command += ["--LabApp.default_url=/lab/tree/" + FIRST_NOTEBOOK]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # in a container; JupyterLab still asks for its token
     say("Opening JupyterLab at {}. Stop it with Ctrl-C here.".format(FIRST_NOTEBOOK))

@@ -26,6 +26,7 @@ from course_lib.grading import (
     reveal,
     supported,
 )
+from course_lib.grading.answers import watched
 from course_lib.grading.checking import judge
 
 V = torch.tensor([3.0, 4.0])
@@ -135,6 +136,19 @@ def test_an_input_changed_in_place_is_named_and_not_passed_on():
 
     assert "changed its input in place" in judge("98.1", in_place).message
     assert torch.equal(V, torch.tensor([3.0, 4.0])), "the notebook's own tensor was changed"
+
+
+@pytest.mark.parametrize("inputs", [({"a": V},), ([V, V],), (({"a": [V]}, 2),)])
+def test_an_input_changed_inside_a_collection_is_named_too(inputs):
+    def in_place(x):
+        while not isinstance(x, torch.Tensor):
+            x = next(iter(x.values())) if isinstance(x, dict) else x[0]
+        x += 1
+        return x
+
+    with pytest.raises(Wrong, match="in place"):
+        watched(in_place)(*inputs)
+    assert torch.equal(V, torch.tensor([3.0, 4.0]))
 
 
 def test_an_exception_is_reported_with_the_learners_line(capsys):

@@ -90,8 +90,16 @@ def _is_stub(function: FunctionType) -> bool:
 
 
 def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(part) for key, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_copy(part) for part in value)
     return value.clone() if isinstance(value, Tensor) else value
 
 
 def _differ(before: Any, after: Any) -> bool:
+    if isinstance(before, dict):
+        return before.keys() != after.keys() or any(_differ(before[key], after[key]) for key in before)
+    if type(before) in (list, tuple):
+        return len(before) != len(after) or any(map(_differ, before, after))
     return isinstance(before, Tensor) and not torch.equal(torch.nan_to_num(before), torch.nan_to_num(after))

@@ -1,0 +1,22 @@
+"""The bank of right and wrong answers, one module a notebook, run by tests/test_answers.py.
+
+`RIGHT["1.2"]` lists differently written right answers. `WRONG["1.2"]` maps a mistake's name to the wrong
+answer and to words that the message must hold (None where it can only be general).
+`CONTEXT["1.2"]` makes what the notebook's `check("1.2", answer, ...)` passes on after the answer.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Given:
+    """An answer that is worked out from the exercise's context."""
+
+    make: Callable[..., Any]
+
+
+def given(make: Callable[..., Any]) -> Given:
+    """Returns a bank entry whose answer is `make(*context)`."""
+    return Given(make)

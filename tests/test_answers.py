@@ -1,0 +1,89 @@
+"""Every check refuses its plausible wrong answers, most of them by name, and accepts every right one."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+from answers import Given
+
+from course_lib.grading import registry
+from course_lib.grading.checking import checkpoint, judge
+
+LEAST_RIGHT, LEAST_WRONG, LEAST_NAMED = 2, 6, 0.8
+CHECKS = Path(registry.__file__).parent
+NOTEBOOKS = sorted(int(re.search(r"\d+", path.stem)[0]) for path in CHECKS.glob("notebook_[0-9]*.py"))
+BANKS = {}
+for notebook in NOTEBOOKS:
+    registry.load(notebook)
+    BANKS[notebook] = importlib.import_module(f"answers.notebook_{notebook:02d}")
+ITEMS = [item for item in registry.EXERCISES if registry.notebook_of(item) in NOTEBOOKS]
+RIGHT = [
+    (item, n) for item in ITEMS for n in range(len(BANKS[registry.notebook_of(item)].RIGHT.get(item, ())))
+]
+WRONG = [(item, name) for item in ITEMS for name in BANKS[registry.notebook_of(item)].WRONG.get(item, ())]
+
+
+def bank(item):
+    return BANKS[registry.notebook_of(item)]
+
+
+def context_of(item):
+    make = getattr(bank(item), "CONTEXT", {}).get(item)
+    return tuple(make()) if make else ()
+
+
+def verdict_on(item, answer):
+    context = context_of(item)
+    return judge(item, answer.make(*context) if isinstance(answer, Given) else answer, *context)
+
+
+@pytest.mark.parametrize("item", ITEMS)
+def test_every_exercise_has_a_bank_that_is_large_enough(item):
+    right, wrong = bank(item).RIGHT.get(item, ()), bank(item).WRONG.get(item, {})
+    assert len(right) >= LEAST_RIGHT and len(wrong) >= LEAST_WRONG
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_every_entry_of_a_bank_belongs_to_an_exercise(notebook):
+    entries = {*BANKS[notebook].RIGHT, *BANKS[notebook].WRONG, *getattr(BANKS[notebook], "CONTEXT", {})}
+    assert entries <= set(ITEMS)
+
+
+@pytest.mark.parametrize("item, number", RIGHT)
+def test_a_right_answer_is_accepted(item, number):
+    verdict = verdict_on(item, bank(item).RIGHT[item][number])
+    assert verdict.state == "done", verdict.message
+
+
+@pytest.mark.parametrize("item", ITEMS)
+def test_the_reference_is_accepted_by_its_own_check(item, capsys):
+    context = context_of(item)
+    reference = checkpoint(item, ..., *context)
+    assert judge(item, reference, *context).state == "done"
+
+
+@pytest.mark.parametrize("item, name", WRONG)
+def test_a_wrong_answer_is_refused_and_named(item, name):
+    answer, words = bank(item).WRONG[item][name]
+    verdict = verdict_on(item, answer)
+    assert verdict.state == "wrong", f"{name}: {verdict.message}"
+    assert words is None or words in verdict.message, f"{words!r} is not in: {verdict.message}"
+
+
+@pytest.mark.parametrize("item", ITEMS)
+def test_an_untouched_exercise_is_not_done_rather_than_wrong(item):
+    assert judge(item, ..., *context_of(item)).state == "not done"
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_most_mistakes_are_named(notebook):
+    named = [words is not None for wrong in BANKS[notebook].WRONG.values() for _, words in wrong.values()]
+    assert sum(named) >= LEAST_NAMED * len(named), f"{sum(named)} of {len(named)} wrong answers are named"
+
+
+@pytest.mark.parametrize("item", ITEMS)
+def test_no_hint_and_no_message_is_empty(item):
+    exercise = registry.EXERCISES[item]
+    assert all(hint.strip() for hint in exercise.hints) and len(set(exercise.hints)) == len(exercise.hints)
+    assert exercise.title.strip() and exercise.minutes > 0
