@@ -102,7 +102,7 @@ def wait_for_server(address, server, log):
 
 @pytest.fixture
 def page():
-    """A page of a headless browser that can reach this machine only; requests elsewhere are noted and refused."""
+    """A page of a headless browser that reaches this machine only; other requests are noted and refused."""
     browser_path = find_browser()
     if browser_path is None:
         pytest.skip("no Chromium or Chrome on the PATH: the end-to-end test needs one")
