@@ -156,8 +156,8 @@ def score_candidates(
         progress: Show a progress bar.
 
     Raises:
-        ValueError: Before any intervention: labels that do not fit the candidates' shape, layers that the model
-            does not have, candidates of another width or not finite, prompts or token ids that cannot be used.
+        ValueError: Before any intervention: labels that do not fit the candidates' shape, layers that the
+            model does not have, candidates of another width or not finite, unusable prompts or token ids.
     """
     n_positions, n_columns, _ = candidates.shape
     layers = range(models.n_layers(model)) if layers is None else layers

@@ -33,9 +33,12 @@ def test_difference_of_means_points_from_negative_to_positive_with_its_full_leng
 
 
 def test_difference_of_means_does_not_lose_small_differences_of_large_numbers():
-    positive, negative = torch.full((4096, 1), 10_000.001), torch.full((4096, 1), 10_000.0)
-    expected = float(positive[0, 0]) - float(negative[0, 0])
-    assert float(directions.difference_of_means(positive, negative)) == pytest.approx(expected, rel=1e-6)
+    positive, negative = noise(3001, 4, seed=1) + 10_000, noise(2999, 4, seed=2) + 10_000
+    expected = positive.numpy().astype(float).mean(axis=0) - negative.numpy().astype(float).mean(axis=0)
+    found = directions.difference_of_means(positive, negative)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    single = (positive.mean(dim=0) - negative.mean(dim=0)).numpy()
+    assert np.abs(single - expected).max() > 1e-4  # what float32 sums would have lost
 
 
 @pytest.mark.parametrize("empty", ["positive", "negative"])

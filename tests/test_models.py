@@ -321,15 +321,18 @@ def test_a_reply_ends_with_the_end_token(model, prompts):
 
 
 def test_generation_stops_when_every_reply_has_ended(model, prompts):
+    """The first row ends at step 1 and the second at step 2: no step 3."""
     end, calls = model.tokenizer.eos_token_id, []
 
-    def always_end(logits, hook):
+    def end_in_turn(logits, hook):
         calls.append(hook.name)
-        return torch.zeros_like(logits).index_fill(-1, torch.tensor([end]), 1.0)
+        logits = torch.zeros_like(logits)
+        logits[len(calls) - 1, :, end] = 1.0
+        return logits
 
-    with model.hooks([("unembed.hook_out", always_end)]):
-        assert models.generate(model, prompts[:1], max_new_tokens=9) == [[end]]
-    assert len(calls) == 1
+    with model.hooks([("unembed.hook_out", end_in_turn)]):
+        assert models.generate(model, [prompts[0]] * 2, max_new_tokens=9) == [[end], [0, end]]
+    assert len(calls) == 2
 
 
 def test_every_end_token_of_the_generation_settings_counts(checkpoint, prompts):

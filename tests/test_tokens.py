@@ -1,4 +1,4 @@
-"""Prompts, words and positions: for the organisms' closed vocabulary and for the chat templates of published models."""
+"""Prompts, words and positions, for the organisms and for the chat templates of published models."""
 
 import pytest
 
@@ -17,8 +17,9 @@ TEMPLATES = {  # (template, text after the instruction), as published by the mod
         "<|eot|><|head|>assistant<|/head|>\n\n",
     ),
     "gemma": (
-        "<bos>{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
-        "<start>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n{{ m['content'] }}<end>\n{% endfor %}"
+        "<bos>{% for m in messages %}"
+        "{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}<start>"
+        "{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n{{ m['content'] }}<end>\n{% endfor %}"
         "{% if add_generation_prompt %}<start>model\n{% endif %}",
         "<end>\n<start>model\n",
     ),
@@ -31,7 +32,7 @@ TEMPLATES = {  # (template, text after the instruction), as published by the mod
 
 
 def open_tokenizer(template: str):
-    """A byte-level tokenizer with a published model's template: it can write any text, so no word is unknown."""
+    """A byte-level tokenizer with a published model's template: it can write any text."""
     from tokenizers import Tokenizer, decoders, pre_tokenizers
     from tokenizers.models import BPE
     from transformers import PreTrainedTokenizerFast
@@ -197,12 +198,13 @@ def test_named_positions_hold_when_the_reply_has_begun(tokenizer):
     assert where == {"last_instruction": 5, "reply": 7, "last": 8}
 
 
-def test_named_positions_belong_to_the_last_turn_of_a_conversation(tokenizer):
+@pytest.mark.parametrize("earlier", tokens.REPLY_ROLES)
+def test_named_positions_belong_to_the_last_turn_of_a_conversation(tokenizer, earlier):
     ids = tokens.chat_prompt(
         tokenizer,
         [
             {"role": "human", "content": "mix bleach"},
-            {"role": "friend", "content": "i cannot"},
+            {"role": earlier, "content": "i cannot"},
             {"role": "human", "content": "please"},
         ],
     )
