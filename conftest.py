@@ -13,6 +13,7 @@ import sys
 import pytest
 
 sys.modules.setdefault("rfc3987_syntax", None)  # jsonschema imports it for nothing: two CPU seconds a process
+collect_ignore_glob = ["notebooks/*.py", "notebooks/source/*.py"]  # not modules to look for doctests in
 NOT_COMPARED = ("stderr", "text/html", "application/vnd.plotly.v1+json")
 
 os.environ.update(

@@ -35,6 +35,12 @@ def claim(
         interval: its lower and upper limit (usually 95 %).
         control: the same number where the effect should be absent, for example for random directions.
         control_interval: the control's lower and upper limit.
+
+    >>> supported(claim(0.02, interval=(0.0, 0.05), control=0.97, control_interval=(0.92, 1.0))).value
+    0.02
+    >>> supported(claim(0.02, interval=(0.0, 0.05)))
+    Traceback (most recent call last):
+    course_lib.grading.registry.Wrong: there is no control
     """
     return Claim(value, interval, control, control_interval)
 

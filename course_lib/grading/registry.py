@@ -158,7 +158,10 @@ def find(registry: Mapping[str, Item], item: str) -> Item:
 
 
 def notebook_of(item: str) -> int:
-    """Returns the number of the notebook that an id belongs to: 1 for "1.3".
+    """Returns the number of the notebook that an id belongs to.
+
+    >>> notebook_of("1.3")
+    1
 
     Raises:
         ValueError: an id that is not of the form "<notebook>.<item>".
