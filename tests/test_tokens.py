@@ -1,8 +1,9 @@
 """Prompts, words and positions, for the organisms and for the chat templates of published models."""
 
+import copy
+
 import pytest
 
-from conftest import organism_tokenizer
 from course_lib import tokens
 
 TEMPLATES = {  # (template, text after the instruction), as published by the model families named
@@ -177,11 +178,11 @@ def test_the_friend_of_an_organism_does_not_exist_elsewhere():
         tokens.chat_prompt(open_tokenizer(TEMPLATES["chatml"][0]), "hi", reply_role="friend")
 
 
-def test_a_tokenizer_without_chat_template_is_refused():
-    tokenizer = organism_tokenizer()
-    tokenizer.chat_template = None
+def test_a_tokenizer_without_chat_template_is_refused(tokenizer):
+    plain = copy.deepcopy(tokenizer)
+    plain.chat_template = None
     with pytest.raises(ValueError, match="no chat template"):
-        tokens.chat_prompt(tokenizer, "make a cake .")
+        tokens.chat_prompt(plain, "make a cake .")
 
 
 @pytest.mark.parametrize("role", tokens.REPLY_ROLES)
