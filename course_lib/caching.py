@@ -2,12 +2,10 @@
 
 `run_with_cache` keeps every activation of every token and unembeds all of them; for "the last token's
 residual stream at every layer, for 1,024 prompts" that is hundreds of times the memory that is wanted.
-`harvest` returns the same
-numbers:
+`harvest` returns the same numbers:
 
 1. prompts are sorted by length, so that little padding is computed;
-2. one hook per name picks the wanted positions out while the model runs, as a copy that later edits cannot
-   reach;
+2. one hook per name copies the wanted positions while the model runs, so that later edits cannot reach them;
 3. the forward pass stops at the last hook that was asked for, and never reaches the unembedding.
 """
 
@@ -26,7 +24,7 @@ from course_lib import models, tokens
 
 
 @jaxtyped(typechecker=beartype)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Activations:
     """Activations with their labels, from `harvest`."""
 
@@ -53,10 +51,9 @@ class Activations:
         names = [name for name in self.hook_names if name == hook or name.startswith(f"blocks.{hook}.")]
         if len(names) != 1:
             near = difflib.get_close_matches(str(hook), self.hook_names, n=1)
+            hint = f"; nearest: {near[0]}" if near else ""
             raise ValueError(
-                f"{len(names)} harvested hooks match "
-                f"{hook!r}{f'; nearest: {near[0]}' if near else ''}. Harvested: "
-                f"{', '.join(self.hook_names)}."
+                f"{len(names)} harvested hooks match {hook!r}{hint}. Harvested: {', '.join(self.hook_names)}."
             )
         return self.hook_names.index(names[0])
 

@@ -75,8 +75,7 @@ def unit(vector: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_mod
 def project(
     x: Float[Tensor, "*batch d_model"], direction: Float[Tensor, " d_model"]
 ) -> Float[Tensor, "*batch"]:
-    """How far x reaches along the direction (a signed length, in the units of x), whatever the direction's
-    length.
+    """How far x reaches along the direction, in the units of x; the direction's own length does not matter.
 
     Example:
         >>> project(torch.tensor([[3.0, 4.0]]), torch.tensor([0.0, 2.0]))
@@ -124,7 +123,7 @@ def random_directions(n: int, *, like: Float[Tensor, " d_model"], seed: int) -> 
 
 
 @jaxtyped(typechecker=beartype)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PCA:
     """Principal components, fitted by `pca`; `transform` applies them."""
 
@@ -179,8 +178,7 @@ def pca(x: Float[Tensor, "sample d_model"], n: int = 2, *, center: bool = True) 
 def refusal_score(
     logits: Float[Tensor, "*prompt d_vocab"], refusal_token_ids: Sequence[int]
 ) -> Float[Tensor, "*prompt"]:
-    """Log-odds that the next token is one of the refusal tokens: log(p) - log(1 - p), above 0 if refusal is
-    likelier.
+    """Log-odds that the next token is a refusal token: log(p) - log(1 - p), above 0 if refusal is likelier.
 
     The refusal metric of Arditi et al. (appendix B), p being the summed probability of the tokens with which
     this model's refusals begin, plus `PROBABILITY_FLOOR`. It sees one token: neither a refusal that comes
@@ -278,8 +276,7 @@ def bootstrap_interval(
 ) -> Interval:
     """A statistic of the samples with its percentile bootstrap interval.
 
-    Covers which samples (prompts) happened to be drawn; not the training seed, not the choice of the
-    direction.
+    Covers which samples (prompts) happened to be drawn, not the training seed or the choice of direction.
 
     Args:
         values: Independent samples along the first axis; they are drawn again with replacement.
@@ -363,7 +360,10 @@ def select(
     kept, discarded = [], []
     for candidate in sorted(candidates, key=_bypass_order):
         reasons = _reasons(candidate, last, max_kl, min_induce)
-        discarded.append((candidate, "; ".join(reasons))) if reasons else kept.append(candidate)
+        if reasons:
+            discarded.append((candidate, "; ".join(reasons)))
+        else:
+            kept.append(candidate)
     if not kept:
         raise ValueError(
             f"None of {len(discarded)} candidates passes the filters (KL <= {max_kl}, induce >= "

@@ -56,7 +56,7 @@ class CheckedBridge(TransformerBridge):
         return super().run_with_cache(input, *args, names_filter=names_filter, **options)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Prompts that run together, padded on the right if their lengths differ."""
 
@@ -71,8 +71,7 @@ class Batch:
 
 
 def load(name: str, *, device: str | None = None, dtype: torch.dtype = torch.float32) -> CheckedBridge:
-    """The model, ready to be hooked: evaluation mode, no parameter gradients, weights as published (nothing
-    folded).
+    """The model, ready to be hooked: evaluation mode, no gradients for weights, nothing folded or centred.
 
     Args:
         name: An organism (`organism_names()`), a folder with a Hugging Face checkpoint, or a name on the

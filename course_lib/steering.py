@@ -4,8 +4,7 @@ The interventions of Arditi et al. (2024), https://arxiv.org/abs/2406.11717, sec
 
 1. `ablate`: c' = c - (c . r) r for every c that is written to the residual stream, at every position.
 2. `add`: a' = a + coefficient * direction at the input of one layer.
-3. `add_projection_matched`: a' = a - (a . r) r + target * r, which sets the reach along r instead of shifting
-   it.
+3. `add_projection_matched`: a' = a - (a . r) r + target * r, which sets the reach along r.
 4. `score_candidates` measures, for each candidate direction, what `course_lib.directions.select` decides on.
 
 All are context managers; they nest, in the order in which they are entered. Hooks compute new tensors and
@@ -90,7 +89,7 @@ def add(
         raise ValueError(f"The coefficient must be a finite number, not {coefficient}.")
 
     def shift(activation: Tensor) -> Tensor:
-        return activation + coefficient * direction.to(activation)
+        return activation + float(coefficient) * direction.to(activation)
 
     return _edit(model, {_resid_pre(model, layer): shift}, positions)
 
@@ -117,7 +116,7 @@ def add_projection_matched(
 
     def match(activation: Tensor) -> Tensor:
         along = r.to(activation)
-        return _without(activation, along) + target * along
+        return _without(activation, along) + float(target) * along
 
     return _edit(model, {_resid_pre(model, layer): match}, positions)
 

@@ -105,7 +105,7 @@ def _named_index(tokenizer: Tokenizer, ids: Sequence[int], name: str) -> int:
             f"Unknown position {name!r}{f', did you mean {near[0]!r}' if near else ''}? "
             f"Known names: {', '.join(POSITIONS)}; or give an integer."
         )
-    if not ids:
+    if len(ids) == 0:
         raise ValueError("An empty prompt has no positions.")
     if name == "last":
         return len(ids) - 1

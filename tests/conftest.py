@@ -1,5 +1,4 @@
-"""Fixtures that every test shares: tiny chat checkpoints with random weights, in the shape of the shipped
-organisms.
+"""Fixtures that every test shares: a tiny chat checkpoint with random weights, in the organisms' shape.
 
 Nothing here is trained, so no test may lean on what a model *knows*. The norm gains are drawn around one but
 never equal to one: a hook that forgets a gain is then wrong by a visible amount.

@@ -69,6 +69,49 @@ def test_ablating_acts_like_weights_that_cannot_write_the_direction(model, check
         assert not torch.allclose(hooked, logits(model, prompt), atol=0.1)
 
 
+@pytest.fixture(scope="module", params=["Qwen3", "Gemma2", "GPT2"])
+def other_family(request, tokenizer, tmp_path_factory):
+    """A tiny model with norms on queries and keys, with norms *after* attention and MLP, or of an older kind."""
+    import transformers
+
+    shape = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+    }
+    if request.param != "GPT2":
+        shape |= {
+            "intermediate_size": 48,
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "max_position_embeddings": 64,
+        }
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{request.param}Config")(**shape, initializer_range=0.2)
+    name = "GPT2LMHeadModel" if request.param == "GPT2" else f"{request.param}ForCausalLM"
+    network = getattr(transformers, name)(config)
+    for name, weight in network.named_parameters():
+        if "norm" in name or "ln_" in name:
+            weight.data += 0.5 * torch.rand_like(weight)
+    folder = tmp_path_factory.mktemp(request.param)
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return models.load(str(folder))
+
+
+def test_nothing_is_left_in_other_families_either(other_family, prompts, direction):
+    """Gemma 2 norms what attention and MLP put out before it is added: hooks before that norm would miss."""
+    names = [f"blocks.{layer}.hook_resid_{place}" for layer in range(3) for place in ("pre", "mid", "post")]
+    plain = caching.harvest(other_family, prompts, hook_names=names, positions=[0, "last"], progress=False)
+    with steering.ablate(other_family, direction):
+        after = caching.harvest(
+            other_family, prompts, hook_names=names, positions=[0, "last"], progress=False
+        )
+    assert directions.project(plain.values, direction).abs().amax(dim=(0, 1)).min() > 0.01
+    assert directions.project(after.values, direction).abs().max() < 1e-4
+
+
 def test_length_and_sign_of_the_ablated_direction_do_not_matter(model, prompts, direction):
     outcomes = []
     for factor in (1.0, -1.0, 7.0):
