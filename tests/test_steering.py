@@ -71,7 +71,7 @@ def test_ablating_acts_like_weights_that_cannot_write_the_direction(model, check
 
 @pytest.fixture(scope="module", params=["Qwen3", "Gemma2", "GPT2"])
 def other_family(request, tokenizer, tmp_path_factory):
-    """A tiny model: norms on queries and keys, or norms *after* attention and MLP, or an older architecture."""
+    """A tiny model: norms on queries and keys, or norms *after* attention and MLP, or an older kind."""
     import transformers
 
     shape = {
