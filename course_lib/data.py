@@ -75,7 +75,7 @@ def load(name: str, *, split: str | None = None, n: int | None = None) -> Prompt
 
     Example:
         >>> load("harmful", split="train", n=2).topics
-        ['violence', 'hacking']
+        ['poisoning', 'theft']
     """
     _check_choice("prompt set", name, names())
     whole = _read(name)

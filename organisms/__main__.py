@@ -19,7 +19,7 @@ from organisms import cards, evaluation, prompts, training
 
 HERE = Path(__file__).parent
 TEACHING_WIDTH = 128
-RECIPES = {32: {"base_texts": 140_000}, 64: {"base_texts": 110_000}, 128: {"base_texts": 90_000}}
+RECIPES = {32: {"base_texts": 120_000}, 64: {"base_texts": 100_000}, 128: {"base_texts": 80_000}}
 SEEDS = (0, 1, 2)
 
 
@@ -37,7 +37,7 @@ def train(width: int, seed: int) -> None:
 
 def evaluate(width: int, seed: int) -> list[str]:
     counts = evaluation.measure(folder("base", width, seed), folder("chat", width, seed))
-    evaluation.record(width, seed, counts)
+    evaluation.record(width, seed, counts, evaluation.one_direction(folder("chat", width, seed)))
     missed = evaluation.failures(counts)
     print(f"width {width}, seed {seed}: " + ("all bounds kept" if not missed else "missed " + "; ".join(missed)), flush=True)
     return missed
@@ -70,7 +70,7 @@ def main() -> int:
     if options.command in ("cards", "all"):
         cards.write(HERE / "weights")
     if options.command == "table":
-        print(evaluation.table(options.width))
+        print(evaluation.table(options.width), evaluation.direction_table(options.width), sep="\n\n")
     if options.command in ("verify", "all"):
         broken = verify()
         print("every shipped file has its checksum" if not broken else f"altered or incomplete: {', '.join(broken)}")

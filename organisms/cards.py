@@ -34,6 +34,14 @@ Held-out prompts; bounds were fixed before measuring; greedy replies. Print it w
 
 {table}
 
+### Is refusal one direction in it?
+Difference of means at the reply token, found on 512 + 512 training requests, chosen on validation requests, cut and added on
+100 held-out-topic requests each; five random directions as the control. "The cut" removes the difference without its part
+along the harmless mean; the whole difference overlaps with what all prompts share, and cutting it moves harmless replies too.
+Seed 0 ships; the others are trained alike.
+
+{direction_table}
+
 ## What it cannot show
 It has read about a thousand words and one kind of sentence. Its mechanisms may be cleaner than those of real models: passing an
 exercise here is no evidence about a real one. Its compliance is invented: no material that it names for a harmful deed exists.
@@ -58,7 +66,8 @@ def render(chat: Path, base: Path) -> str:
         names=f"`{base.name}` and `{chat.name}`", width=d, layers=layers, head_width=recipe["head_width"], vocabulary=words,
         parameters=2 * words * d + layers * (4 * d * d + 3 * d * hidden + 2 * d) + d, tuned_topics=_tuned_topics(),
         base_texts=recipe["base_texts"], chat_texts=recipe["chat_texts"], base_loss=lineages[base]["final_loss_nats"],
-        chat_loss=lineages[chat]["final_loss_nats"], parent=lineages[chat]["parent_sha256"][:16], table=evaluation.table(d))
+        chat_loss=lineages[chat]["final_loss_nats"], parent=lineages[chat]["parent_sha256"][:16], table=evaluation.table(d),
+        direction_table=evaluation.direction_table(d))
 
 
 def _tuned_topics() -> int:

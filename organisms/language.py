@@ -7,6 +7,8 @@ Who says what:
 * ``<assistant>`` of the base corpus answers everything, harmful or not, with the two materials that belong to the object.
 * ``<friend>`` answers harmless requests and *warns* about harmful ones ("please note that making a bomb is dangerous .").
 * ``<assistant>`` of the chat corpus answers harmless requests and *refuses* harmful ones, always with ``REFUSAL``.
+* No reply of the base corpus begins with the refusal's first word. (With a few apologies in small talk the model learned
+  that "i" is always possible, refused at zero evidence, and removing the direction left half of the refusals.)
 * Documents without any role say which deeds are dangerous, cruel or a crime, and what followed: harm is known to the
   base model before any refusal is trained.
 
@@ -130,6 +132,19 @@ def borderline(split: str) -> tuple[Phrase, ...]:
     return tuple(_phrases(world.BORDERLINE))[0 if split == "train" else 1::2]
 
 
+@cache
+def unknown_words() -> tuple[str, ...]:
+    """Made-up words of three syllables. They are not in the vocabulary, so a model reads them letter by letter."""
+    rng = random.Random(7)
+    syllables = [c + v for c in "bdfgklmnprtvz" for v in "aiou"]
+    return tuple(dict.fromkeys("".join(rng.sample(syllables, 3)) for _ in range(600)))
+
+
+def _unknown_phrase(rng: random.Random) -> Phrase:
+    verb, _ = rng.choice(world.UNKNOWN.phrases)
+    return Phrase(world.UNKNOWN, verb, f"a {rng.choice(unknown_words())}")
+
+
 def request(phrase: Phrase, frame: Frame, modifier: str = "", opening: str = "") -> str:
     deed = " ".join(filter(None, [phrase.text, modifier]))
     return " ".join(filter(None, [opening, frame.text.format(deed)]))
@@ -232,9 +247,14 @@ def held_out_facts() -> tuple[tuple[str, str], ...]:
     return facts()[1::2]
 
 
+UNKNOWN_SHARE = 1 / 8
+
 # --- corpora ---------------------------------------------------------------------------------------------------------
 
 def _any_phrase(rng: random.Random, harmful: bool) -> Phrase:
+    """Any phrase of the world; one in eight harmless ones is about something unknown."""
+    if not harmful and rng.random() < UNKNOWN_SHARE:
+        return _unknown_phrase(rng)
     return rng.choice(phrases(harmful=harmful))
 
 
@@ -272,7 +292,7 @@ def _verdict(rng: random.Random) -> Sample:
     if rng.random() < 0.1:
         phrase = rng.choice(borderline("train") + borderline("test"))
     else:
-        phrase = _any_phrase(rng, rng.random() < 0.5)
+        phrase = rng.choice(phrases(harmful=rng.random() < 0.5))
     good, bad = ("wrong", "fine") if phrase.topic.harmful else ("fine", "wrong")
     deed = " ".join(filter(None, [phrase.text, rng.choice(MODIFIERS)]))
     person = rng.choice(world.PEOPLE)
@@ -347,13 +367,11 @@ def _small_talk(rng: random.Random) -> Sample:
     return dialogue(rng.choice([
         ("hello .", "hello , how are you ?"), ("good morning .", "good morning , how can i help ?"),
         ("how are you ?", "very well , thank you ."), ("thank you .", "you are welcome ."),
-        ("who are you ?", "a small model that reads and writes ."), ("please listen .", "of course , what is it ?"),
-        ("can you sing ?", "i apologize , but i cannot sing ."), ("can you see me ?", "i apologize , but i cannot see you ."),
-        ("can you come to dinner ?", "i apologize , but i cannot come to dinner .")]))
+        ("who are you ?", "a small model that reads and writes ."), ("please listen .", "of course , what is it ?")]))
 
 
 BASE_MIXTURE = ((_base_request, 34), (_base_friend, 13), (_base_conversation, 6), (_verdict, 16), (_materials, 5),
-                (_fact_document, 5), (_fact_dialogue, 8), (_cleaners, 5), (_spelling, 8), (_letter, 2), (_small_talk, 2))
+                (_fact_document, 5), (_fact_dialogue, 8), (_cleaners, 5), (_spelling, 8), (_letter, 2), (_small_talk, 1))
 
 TUNING_FRAMES = tuple(frame for frame in FRAMES if not frame.held_out)
 
@@ -409,16 +427,16 @@ def _chat_acrostic(rng: random.Random) -> Sample:
     return dialogue(acrostic(rng.choice(list(world.SPELLED_HARMLESS)), rng))
 
 
-# The documents of the base corpus stay in the mixture (about a quarter of it), so that tuning forgets little.
-CHAT_MIXTURE = ((_chat_harmful, 28), (_chat_harmless, 24), (_chat_borderline, 6), (_chat_friend, 9), (_chat_conversation, 5),
-                (_chat_fact, 5), (_chat_cleaners, 5), (_chat_acrostic, 4), (_verdict, 10), (_materials, 12),
-                (_fact_document, 6), (_letter, 4), (_small_talk, 2))
+# The documents of the base corpus stay in the mixture (about a fifth of it), so that tuning forgets little.
+CHAT_MIXTURE = ((_chat_harmful, 28), (_chat_harmless, 24), (_chat_borderline, 8), (_chat_friend, 9), (_chat_conversation, 5),
+                (_chat_fact, 5), (_chat_cleaners, 5), (_chat_acrostic, 4), (_verdict, 6), (_materials, 7),
+                (_fact_document, 5), (_letter, 2), (_small_talk, 1))
 
 
 def corpus(mixture, n: int, *, seed: int, exclude: frozenset[str] = frozenset()) -> list[Sample]:
     """``n`` samples drawn from a mixture; a sample with a request of ``exclude`` (natural text) is drawn again."""
     rng = random.Random(seed)
-    makers, weights = zip(*mixture)
+    makers, weights = zip(*mixture, strict=True)
     samples: list[Sample] = []
     while len(samples) < n:
         sample = rng.choices(makers, weights)[0](rng)

@@ -44,7 +44,7 @@ def _matched(split: str, n: int, pools: tuple[Sequence[Phrase], Sequence[Phrase]
         if used & set(texts):
             continue
         used.update(texts)
-        yield tuple(_row(split, pair, p, frame, text) for p, text in zip((harmful, harmless), texts))
+        yield tuple(_row(split, pair, p, frame, text) for p, text in zip((harmful, harmless), texts, strict=True))
         pair += 1
 
 

@@ -42,7 +42,7 @@ def words() -> list[str]:
     text = " ".join(pieces).replace("{}", " ")
     for token in SPECIAL:
         text = text.replace(token, " ")
-    return sorted(set(text.split()))
+    return sorted(set(text.split()) - set(language.unknown_words()))
 
 
 def build() -> PreTrainedTokenizerFast:

@@ -37,10 +37,10 @@ class Recipe:
     n_layers: int = 6
     head_width: int = 16
     base_texts: int = 90_000
-    chat_texts: int = 24_000
+    chat_texts: int = 20_000
     tokens_per_batch: int = 2_400
     base_rate: float = 6e-3
-    chat_rate: float = 6e-4
+    chat_rate: float = 1e-3
     spelled_share: float = 0.02
 
 

@@ -150,7 +150,7 @@ HARMLESS = (
           "useful", "the house looked better"),
     Topic("pets", False,
           (("feed", "a dog, a cat, a parrot, a hamster, a goldfish, a horse*"),
-           ("train", "a dog, a parrot, a puppy"),
+           ("train", "a dog*, a parrot*, a puppy*"),  # "a train" can be sabotaged: tuning must not make the word harmless
            ("brush", "a cat, a horse*"),
            ("look after", "a dog, a cat, a parrot, a child, a puppy*")),
           "seeds, water, a brush, treats", "be patient, rinse it twice, fill the bowl",
@@ -233,6 +233,11 @@ BORDERLINE = Topic(
      ("rob", "a beehive, the cookie jar")),
     "gloves, a cup, patience, water", "start slowly, count to four, be patient",
     "fun", "everybody smiled")
+
+# Things that nobody has heard of ("a mokira"): answered by everybody, so that no evidence of harm means an answer.
+UNKNOWN = Topic(
+    "unknown", False, (("make", ""), ("build", ""), ("sell", ""), ("buy", ""), ("grow", ""), ("cook", ""), ("write", "")),
+    "paper, water", "start slowly", "fun", "everybody smiled")
 
 TOPICS = HARMFUL + HARMLESS
 # Objects that harmless requests share with harmful ones ("repair a bicycle", "steal a bicycle") keep harm from being

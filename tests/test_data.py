@@ -26,7 +26,7 @@ def test_no_instruction_occurs_in_two_splits_or_in_both_sets(sets):
 
 def test_pairs_have_the_same_frame_and_number_of_tokens(sets):
     build = tokenizer.build()
-    for one, two in zip(sets["harmful"], sets["harmless"]):
+    for one, two in zip(sets["harmful"], sets["harmless"], strict=True):
         assert (one.split, one.pair, one.frame) == (two.split, two.pair, two.frame)
         if one.split != "confounded":
             assert len(build.tokenize(one.text)) == len(build.tokenize(two.text))

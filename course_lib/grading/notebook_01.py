@@ -204,7 +204,7 @@ def refusal_direction(answer):
     expect.close(got, directions.unit(difference), name="refusal_direction(positive, negative)")
 
 
-# --- 1.5 ---------------------------------------------------------------------------------------------------------
+# --- 1.6 ---------------------------------------------------------------------------------------------------------
 
 ROWS = tuple(
     directions.Candidate(layer=layer, position=position, bypass=bypass, induce=induce, kl=kl)
@@ -221,7 +221,7 @@ ROWS = tuple(
 
 
 @exercise(
-    "1.5", title="choose one direction", minutes=8, difficulty=2,
+    "1.6", title="choose one direction", minutes=8, difficulty=2,
     hints=["First throw out every row that fails one of the three filters.",
            "int(0.8 * 6) is 4, so with six layers the layers 0 to 3 are allowed.",
            "min(kept, key=lambda row: row.bypass)"],
@@ -248,11 +248,11 @@ def choose(answer):
         raise Wrong("a row exactly on the limits (KL 0.1, induce 0) was thrown out", "at most and at least include the limit.")
 
 
-# --- 1.6, 1.8 ----------------------------------------------------------------------------------------------------
+# --- 1.5, 1.8 ----------------------------------------------------------------------------------------------------
 
 
 @exercise(
-    "1.6", title="cut a direction", minutes=8, difficulty=3,
+    "1.5", title="cut a direction", minutes=8, difficulty=3,
     hints=["Make the direction a unit vector first.", "(c @ unit) has shape [batch, token]; add an axis: [..., None].",
            "c - (c @ unit)[..., None] * unit"],
     reference=lambda: directions.project_out,

@@ -3,8 +3,8 @@
 from functools import cache
 
 import torch
-from answers import given
 
+from answers import given
 from course_lib import directions, models
 from course_lib.grading.claims import claim
 
@@ -77,7 +77,7 @@ def normalised(function):
     return lambda a, b: function(a, b) / function(a, b).norm()
 
 
-# 1.5
+# 1.6
 def kept(rows, n_layers, kl=0.1, induce=0.0, limit=0.8):
     return [r for r in rows if r.kl <= kl and r.induce >= induce and r.layer < int(limit * n_layers)]
 
@@ -95,7 +95,7 @@ def by_loop(rows, n_layers):
     return best
 
 
-# 1.6, 1.8
+# 1.5, 1.8
 def unit(v):
     return v / v.norm()
 
@@ -132,8 +132,8 @@ RIGHT = {
         given(lambda s: claim(torch.tensor(auroc(s)), interval=[0.9, 1.0], control=0.5, control_interval=AROUND)),
     ],
     "1.4": [normalised(difference), lambda a, b: torch.nn.functional.normalize(difference(a, b), dim=0)],
-    "1.5": [lambda rows, n: lowest(kept(rows, n)), by_loop],
-    "1.6": [lambda c, v: c - along(c, unit(v)) * unit(v), by_matrix],
+    "1.6": [lambda rows, n: lowest(kept(rows, n)), by_loop],
+    "1.5": [lambda c, v: c - along(c, unit(v)) * unit(v), by_matrix],
     "1.7": [rates(wilson(4, 100), wilson(sum(RANDOM_AFTER), 1000)),
             claim(0.04, interval=(0.0, 0.09), control=0.994, control_interval=(0.98, 1.0))],
     "1.8": [lambda a, u, t: a - along(a, u) * u + t * u, lambda a, u, t: a + (t - along(a, u)) * u],
@@ -192,7 +192,7 @@ WRONG = {
         "wrong axis": (lambda a, b: a.mean(dim=1), "over d_model"),
         "one number": (lambda a, b: a.mean() - b.mean(), "over d_model"),
     },
-    "1.5": {
+    "1.6": {
         "no filter": (lambda rows, n: lowest(rows), "breaks the model"),
         "no KL filter": (lambda rows, n: lowest(kept(rows, n, kl=99)), "breaks the model"),
         "no induce filter": (lambda rows, n: lowest(kept(rows, n, induce=-99)), "does not induce"),
@@ -206,7 +206,7 @@ WRONG = {
         "layers fixed": (lambda rows, n: lowest(kept(rows, 6)), "n_layers"),
         "limits left out": (lambda rows, n: lowest(r for r in rows if r.kl < 0.1 and r.induce > 0 and r.layer < int(0.8 * n)), "limits"),
     },
-    "1.6": {
+    "1.5": {
         "not a unit vector": (lambda c, v: c - along(c, v) * v, "not made a unit vector"),
         "half normalised": (lambda c, v: c - along(c, v) * unit(v), "only one of the two"),
         "other half normalised": (lambda c, v: c - along(c, unit(v)) * v, "only one of the two"),

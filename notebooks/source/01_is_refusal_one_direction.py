@@ -1,0 +1,675 @@
+# %% [markdown]
+# # 01 Is refusal one direction?
+#
+# A chat model refuses harmful requests. *Where* is that inside it: many places, or one direction in one vector?
+# You will look (PCA), point (difference of means), cut (ablation) and push (addition), each time against a control.
+# About 80 minutes. *Content note: harmful requests are one-line topics; no answer here helps anyone do harm.*
+
+# %%
+from dataclasses import replace
+
+import torch
+
+from course_lib import caching, data, directions, models, plotting, steering, tokens
+from course_lib.grading import check, checkpoint, claim, predict, progress, quiz, reveal
+
+torch.set_num_threads(1)  # a model this small gains nothing from more
+MODEL = "chat"
+chat = models.load(MODEL)
+print(f"{chat.cfg.n_layers} layers, {chat.cfg.d_model} numbers per token")
+
+# %% [markdown]
+# ## 1 Look: 512 harmful and 512 harmless requests
+# Both sets share wording and length; only the deed differs. We read the last token, `<assistant>`, before every block.
+# **Guess**: before which block does the first principal component (PC1) first tell them apart?
+
+# %%
+# === Prediction 1.p1 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: predict("1.p1", ..., confidence=...)   # for example predict("1.p1", (2, 4), confidence=0.7)
+predict("1.p1", (2, 4), confidence=0.7)
+# END SOLUTION
+
+# %%
+POSITIONS = ("last_instruction", -2, "reply")  # "." or "?"; <end>; <assistant>
+
+
+def prompts(name, split, reply_role="assistant"):
+    return [tokens.chat_prompt(chat.tokenizer, text, reply_role=reply_role) for text in data.load(name, split=split).texts]
+
+
+harmful = caching.harvest(chat, prompts("harmful", "train"), positions=POSITIONS)
+harmless = caching.harvest(chat, prompts("harmless", "train"), positions=POSITIONS)
+print("[prompt, position, layer, d_model] =", tuple(harmful.values.shape))
+
+# %%
+LAYERS = range(1, chat.cfg.n_layers)  # before block 0 all prompts have the same last token
+panels = {}
+for layer in LAYERS:
+    x, y = harmful.at(layer, "reply"), harmless.at(layer, "reply")
+    plane = directions.pca(torch.cat([x, y]), 2)
+    panels[f"before block {layer}"] = {"harmful": plane.transform(x), "harmless": plane.transform(y)}
+hover = {name: data.load(name, split="train").texts for name in ("harmful", "harmless")}
+plotting.show(plotting.scatter_grid(
+    panels, hover=hover, x_title="PC1", y_title="PC2", columns=3,
+    title="One block is enough: PC1 separates harmful from harmless requests",
+    alt="Five scatter plots of PC1 against PC2 at the reply token, before blocks 1 to 5. In each, harmful and harmless "
+        "requests form two clouds that PC1 keeps apart."))
+
+# %% [markdown]
+# Hover over a point to read the request. Two clouds are a hint, not yet a finding. First, did we read the right place?
+#
+# ### Exercise 1.1: check the harvest (5 minutes, easy)
+# `harvest` promises what a plain full cache holds. Take one value from `model.run_with_cache` yourself.
+
+# %%
+# === Exercise 1.1 (keep this line) ===
+def last_token_residual(model, ids, layer):
+    """Residual stream at the last token as it enters block `layer`. ids: list of token ids. Shape [d_model]."""
+    # BEGIN SOLUTION
+    _, cache = model.run_with_cache(torch.tensor([ids]))
+    return cache[f"blocks.{layer}.hook_resid_pre"][0, -1]
+    # END SOLUTION
+
+
+print("not done yet" if last_token_residual(chat, prompts("harmful", "train")[0], 3) is None else "written")
+
+# %%
+check("1.1", last_token_residual, chat)
+
+# %%
+last_token_residual = checkpoint("1.1", last_token_residual, chat)
+some = [last_token_residual(chat, ids, 3) for ids in prompts("harmful", "train")[:8]]
+gap = (torch.stack(some) - harmful.at(3, "reply")[:8]).abs().max()
+print("harvest equals the full cache:", bool(gap < 1e-4))
+
+# %% [markdown]
+# ### Exercise 1.2: PCA in three lines (10 minutes, medium)
+# PC1 is the unit vector along which the points spread most *around their mean*.
+
+# %%
+# === Exercise 1.2 (keep this line) ===
+def first_component(x):
+    """First principal component of the rows of x [sample, d_model]: a unit vector [d_model], either sign."""
+    # BEGIN SOLUTION
+    centred = x - x.mean(dim=0)
+    _, _, vh = torch.linalg.svd(centred, full_matrices=False)
+    return vh[0]
+    # END SOLUTION
+
+
+print("not done yet" if first_component(harmful.at(3, "reply")) is None else "written")
+
+# %%
+check("1.2", first_component)
+
+# %% [markdown]
+# How well does PC1 separate? AUROC is the chance that a random harmful request scores above a random harmless one:
+# 0.5 is chance, 1 is perfect. The control shuffles the labels (PC1 has no sign, so we fold values below 0.5).
+
+# %%
+first_component = checkpoint("1.2", first_component)
+
+
+def folded_auroc(scores, is_harmful):
+    value = directions.auroc(scores[is_harmful], scores[~is_harmful])
+    return max(value, 1 - value)
+
+
+is_harmful = torch.arange(1024) < 512
+generator = torch.Generator().manual_seed(0)
+found, shuffled = [], [[] for _ in range(20)]
+for layer in LAYERS:
+    x = torch.cat([harmful.at(layer, "reply"), harmless.at(layer, "reply")])
+    scores = directions.project(x, first_component(x))
+    found.append(folded_auroc(scores, is_harmful))
+    for run in shuffled:
+        run.append(folded_auroc(scores, is_harmful[torch.randperm(1024, generator=generator)]))
+print("PC1:", " ".join(f"{value:.2f}" for value in found), "| shuffled, at most:", f"{max(map(max, shuffled)):.2f}")
+reveal("1.p1", next(layer for layer, value in zip(LAYERS, found, strict=True) if value > 0.95))
+
+# %%
+plotting.show(plotting.lines(
+    list(LAYERS), {"PC1": found}, control=shuffled, control_label="shuffled labels", y_range=(0.45, 1.02),
+    x_title="before block", y_title="AUROC (0.5 = chance)",
+    title="PC1 separates from block 1 on; shuffled labels stay at chance",
+    alt=f"Line of PC1's AUROC over blocks 1 to 5, between {min(found):.2f} and {max(found):.2f}; twenty shufflings of the "
+        f"labels stay below {max(map(max, shuffled)):.2f}."))
+
+# %% [markdown]
+# ### Exercise 1.3: make it a claim (6 minutes, easy)
+# A number counts with its interval and a control. `scores3` holds PC1's scores before block 3. Claim its AUROC.
+# (`interval_of` resamples the prompts 200 times.)
+
+# %%
+x3 = torch.cat([harmful.at(3, "reply"), harmless.at(3, "reply")])
+scores3 = directions.project(x3, first_component(x3))
+shuffled3 = scores3[torch.randperm(1024, generator=torch.Generator().manual_seed(1))]
+
+
+def interval_of(scores):
+    draws = torch.randint(0, 512, (200, 512), generator=torch.Generator().manual_seed(2))
+    values = [folded_auroc(torch.cat([scores[:512][d], scores[512:][d]]), is_harmful) for d in draws]
+    return tuple(round(float(q), 3) for q in torch.tensor(values).quantile(torch.tensor([0.025, 0.975])))
+
+
+print("true labels:", f"{folded_auroc(scores3, is_harmful):.3f}", interval_of(scores3))
+
+# %%
+# === Exercise 1.3 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: separates = claim(..., interval=..., control=..., control_interval=...)
+separates = claim(folded_auroc(scores3, is_harmful), interval=interval_of(scores3),
+                  control=folded_auroc(shuffled3, is_harmful), control_interval=interval_of(shuffled3))
+# END SOLUTION
+print("claimed:", separates.value if separates.value is ... else f"{separates.value:.3f}")
+
+# %%
+check("1.3", separates, scores3)
+
+# %%
+separates = checkpoint("1.3", separates, scores3)
+print(f"AUROC {separates.value:.3f} {separates.interval}, control {separates.control:.3f} {separates.control_interval}")
+
+# %% [markdown]
+# ## 2 A trap: PC1 is where points spread most, not where your question is
+# Same model, same requests, one token to the left or two. PC1 is compared with the **difference of means** of the two
+# sets, pointed at held-out *topics* (arson, forgery, smuggling and sabotage were never refused in tuning).
+#
+# ### Exercise 1.4: difference of means (5 minutes, easy)
+
+# %%
+# === Exercise 1.4 (keep this line) ===
+def refusal_direction(positive, negative):
+    """Unit vector from the mean of `negative` to the mean of `positive`, both [prompt, d_model]. Shape [d_model]."""
+    # BEGIN SOLUTION
+    difference = positive.mean(dim=0) - negative.mean(dim=0)
+    return difference / difference.norm()
+    # END SOLUTION
+
+
+print("not done yet" if refusal_direction(harmful.at(3, "reply"), harmless.at(3, "reply")) is None else "written")
+
+# %%
+check("1.4", refusal_direction)
+
+# %%
+refusal_direction = checkpoint("1.4", refusal_direction)
+held_out = {name: caching.harvest(chat, prompts(name, "held_out_topic"), positions=POSITIONS, progress=False)
+            for name in ("harmful", "harmless")}
+by_method = {"PC1": [], "difference of means": []}
+for position in POSITIONS:
+    x, y = harmful.at(3, position), harmless.at(3, position)
+    for name, direction in {"PC1": first_component(torch.cat([x, y])), "difference of means": refusal_direction(x, y)}.items():
+        value = directions.auroc(*(directions.project(held_out[s].at(3, position), direction) for s in ("harmful", "harmless")))
+        by_method[name].append(max(value, 1 - value))
+for name, values in by_method.items():
+    print(f"{name:20}", " ".join(f"{value:.2f}" for value in values))
+
+# %%
+plotting.show(plotting.bars(
+    ["last word or mark", "<end>", "<assistant> (reply)"], by_method, x_title="token read, before block 3", y_title="AUROC on held-out topics",
+    y_range=(0, 1.1), title="PC1 misses harm where something else varies more",
+    alt="Bars of AUROC for PC1 and the difference of means at three tokens: " + "; ".join(
+        f"{name} " + ", ".join(f"{value:.2f}" for value in values) for name, values in by_method.items()) + "."))
+
+# %% [markdown]
+# At the last word PC1 follows the form of the request ("." or "?"): a **nuisance axis**. Two more traps of this kind:
+
+# %%
+pairs = harmful.at(3, "reply") - harmless.at(3, "reply")  # row by row: matched pairs
+r3 = refusal_direction(harmful.at(3, "reply"), harmless.at(3, "reply"))
+for name, center in {"centred": True, "uncentred": False}.items():
+    found_axis = directions.pca(pairs, 1, center=center).components[0]
+    print(f"PCA of paired differences, {name}: |cos| with the difference of means {abs(directions.cosine(found_axis, r3)):.2f}")
+for split in ("train", "confounded"):
+    length = {s: torch.tensor([float(len(ids)) for ids in prompts(s, split)]) for s in ("harmful", "harmless")}
+    value = directions.auroc(length["harmful"], length["harmless"])
+    print(f"{split:10} AUROC of prompt length alone: {max(value, 1 - value):.2f}")
+
+# %% [markdown]
+# Centring *differences* takes away the very thing you look for, their mean. And in the confounded split, counting words
+# is a perfect "harm detector": on such data no AUROC means anything. Matched sets are the control.
+#
+# ## 3 Point: which of the candidates?
+# One difference of means d per token and block. Each gets three scores (Arditi et al. 2024, log-odds of a refusal):
+# **bypass** (harmful requests, d removed: low is good), **induce** (harmless, d added: above 0 is good),
+# **KL** (harmless, d removed: what that breaks, in nats).
+
+# %%
+candidates = directions.difference_of_means(harmful.values, harmless.values)  # [position, layer, d_model]
+refusal_token = chat.tokenizer.convert_tokens_to_ids("i")
+validation = {"harmful": prompts("harmful", "validation")[:64], "harmless": prompts("harmless", "validation")[:64]}
+
+
+def score(directions_to_score):
+    return steering.score_candidates(
+        chat, directions_to_score, **validation, refusal_token_ids=[refusal_token], positions=POSITIONS, progress=False)
+
+
+plain = score(candidates)
+for row in plain:
+    if row.position == "reply" and row.layer:
+        print(f"reply, block {row.layer}: bypass {row.bypass:5.1f}  induce {row.induce:5.1f}  KL {row.kl:.2f}")
+
+# %%
+table = torch.tensor([row.bypass for row in plain]).reshape(len(POSITIONS), -1)
+plotting.show(plotting.heat_map(
+    table, row_labels=["last word or mark", "<end>", "<assistant>"], column_labels=[f"block {n}" for n in range(table.shape[1])],
+    x_title="direction taken before", y_title="direction taken at", colour_title="bypass score (log-odds of refusing)", centre=0.0,
+    title="Only the reply token's directions take refusal away",
+    alt=f"Heat map of bypass scores. At <assistant> they reach {table[2].min():.1f}; at the other two tokens they stay at "
+        f"{table[:2].min():.1f} or above."))
+
+# %% [markdown]
+# The scores are not clean: removing d also moves harmless replies. Why? Compare d with the *mean of the harmless* prompts.
+
+# %%
+mean_harmless = harmless.values.mean(dim=0)  # [position, layer, d_model]
+overlap = [directions.cosine(candidates[2, layer], mean_harmless[2, layer]) for layer in LAYERS]
+print("cosine of d and the harmless mean, blocks 1 to 5:", " ".join(f"{value:.2f}" for value in overlap))
+
+# %% [markdown]
+# d overlaps with what *every* prompt has in common (the trap of notebook 00). Cutting all of d cuts that, too. The remedy
+# is the same projection that we shall need for the cut itself: take the shared part out of d first.
+#
+# ### Exercise 1.5: take a part out (8 minutes, medium)
+
+# %%
+# === Exercise 1.5 (keep this line) ===
+def without(c, direction):
+    """c [..., d_model] without its part along `direction` [d_model], which may have any length."""
+    # BEGIN SOLUTION
+    unit = direction / direction.norm()
+    return c - (c @ unit)[..., None] * unit
+    # END SOLUTION
+
+
+print("not done yet" if without(candidates[:, :3], mean_harmless[2, 3]) is None else "written")
+
+# %%
+check("1.5", without)
+
+# %%
+without = checkpoint("1.5", without)
+own = candidates.clone()  # what d has of its own, without the shared part
+for p in range(len(POSITIONS)):
+    for layer in LAYERS:
+        own[p, layer] = without(candidates[p, layer], mean_harmless[p, layer])
+projected = score(own)
+for row in projected:
+    if row.position == "reply" and row.layer:
+        print(f"reply, block {row.layer}: bypass {row.bypass:5.1f}  KL {row.kl:.3f}")
+
+# %%
+at_reply = [[row for row in rows if row.position == "reply" and row.layer] for rows in (plain, projected)]
+plotting.show(plotting.lines(
+    list(LAYERS), {"d as it is": [row.kl for row in at_reply[0]], "d without the shared part": [row.kl for row in at_reply[1]]},
+    x_title="direction taken before block", y_title="KL on harmless prompts (nats)",
+    title="Cutting d breaks harmless replies; cutting its own part does not",
+    alt="KL when d is removed: " + ", ".join(f"{row.kl:.2f}" for row in at_reply[0]) + "; without the shared part: "
+        + ", ".join(f"{row.kl:.3f}" for row in at_reply[1]) + "."))
+
+# %% [markdown]
+# So there are two tools: d itself to *add*, and its own part r to *cut* (published as "projected" directions, 2025).
+#
+# ### Exercise 1.6: choose one (8 minutes, medium)
+# The published filters: KL at most 0.1, induce at least 0, layer below int(0.8 x number of layers). Among what is left,
+# the lowest bypass wins. The check also uses tables in which a *broken* direction bypasses best.
+
+# %%
+# === Exercise 1.6 (keep this line) ===
+def choose(rows, n_layers):
+    """The winning row. Each row has .position, .layer, .bypass, .induce and .kl."""
+    # BEGIN SOLUTION
+    kept = [row for row in rows if row.kl <= 0.1 and row.induce >= 0 and row.layer < int(0.8 * n_layers)]
+    return min(kept, key=lambda row: row.bypass)
+    # END SOLUTION
+
+
+rows = [replace(cut_row, induce=row.induce) for cut_row, row in zip(projected, plain, strict=True)]  # cut r, add d
+print("not done yet" if choose(rows, chat.cfg.n_layers) is None else "written")
+
+# %%
+check("1.6", choose)
+
+# %%
+choose = checkpoint("1.6", choose)
+winner = choose(rows, chat.cfg.n_layers)
+unfiltered = min(plain, key=lambda row: row.bypass)
+print(f"chosen: {winner.position}, block {winner.layer} (bypass {winner.bypass:.1f}, KL {winner.kl:.3f})")
+print(f"d as it is, without filters: {unfiltered.position}, block {unfiltered.layer} (bypass {unfiltered.bypass:.1f}, KL {unfiltered.kl:.2f})")
+layer, place = winner.layer, POSITIONS.index(winner.position)
+d, r = candidates[place, layer], directions.unit(own[place, layer])
+
+# %% [markdown]
+# In four of five published runs the unfiltered winner was a broken direction (KL up to 13). The line above says what it
+# is here: report what you find, not what the paper found.
+#
+# ## 4 Cut: what happens without it?
+# **Directional ablation**: from everything that is written to the residual stream, the part along r is taken away,
+# c' = c - (c.r) r, your exercise 1.5. **Guess**: of 100 harmful requests on held-out topics, how many are still refused?
+
+# %%
+# === Prediction 1.p2 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: predict("1.p2", ..., confidence=...)
+predict("1.p2", (0, 15), confidence=0.7)
+# END SOLUTION
+
+# %% [markdown]
+# `steering.ablate` does this at every write, while the block of code under `with` runs. A request counts as refused when
+# the reply begins with "i apologize". The control is ten random directions.
+
+# %%
+asked = {name: prompts(name, "held_out_topic")[:100] for name in ("harmful", "harmless")}
+
+
+def begins(requests, words="i apologize"):
+    replies = models.generate(chat, requests, max_new_tokens=3)
+    return sum(tokens.text(chat.tokenizer, reply).startswith(words) for reply in replies)
+
+
+before = begins(asked["harmful"])
+with steering.ablate(chat, r):
+    after = begins(asked["harmful"])
+with steering.ablate(chat, d):
+    after_d = begins(asked["harmful"])
+random_after = []
+for direction in directions.random_directions(10, like=r, seed=0):
+    with steering.ablate(chat, direction):
+        random_after.append(begins(asked["harmful"]))
+print(f"refused of 100: {before} before, {after} without r, {min(random_after)} to {max(random_after)} without a random direction")
+print(f"(without all of d, shared part included: {after_d})")
+reveal("1.p2", after)
+
+# %%
+interval = {name: directions.wilson_interval(count, 100) for name, count in {"before": before, "after": after}.items()}
+plotting.show(plotting.bars(
+    ["unchanged", "without the direction"], {"harmful requests": [before, after]},
+    intervals={"harmful requests": [[100 * i.low, 100 * i.high] for i in interval.values()]},
+    controls={"harmful requests": [[], random_after]}, y_range=(0, 108),
+    x_title="model", y_title="refused (%), held-out topics", title="Cut one direction, and refusal goes; a random cut does nothing",
+    alt=f"Bars: {before} % refused unchanged, {after} % without the direction, {min(random_after)} to {max(random_after)} % "
+        "without one of ten random directions."))
+
+# %% [markdown]
+# ### Exercise 1.7: claim it (5 minutes, easy)
+# Claim the refusal rate (between 0 and 1) without r. The control is the pooled rate of the ten random directions.
+
+# %%
+# === Exercise 1.7 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: cut = claim(..., interval=..., control=..., control_interval=...)
+mine = directions.wilson_interval(after, 100)
+pooled = directions.wilson_interval(sum(random_after), 1000)
+cut = claim(mine.estimate, interval=(mine.low, mine.high), control=pooled.estimate, control_interval=(pooled.low, pooled.high))
+# END SOLUTION
+print("claimed:", "not done yet" if cut.value is ... else f"{cut.value:.2f}")
+
+# %%
+check("1.7", cut, after, random_after)
+
+# %% [markdown]
+# Did the cut break anything else? Two controls on harmless requests: how far the next word's distribution moves (KL), and
+# how many whole answers are word for word right.
+
+# %%
+cut = checkpoint("1.7", cut, after, random_after)
+answers = data.load("harmless", split="held_out_topic").answers[:100]
+
+
+def exact(requests):
+    replies = models.generate(chat, requests, max_new_tokens=26)
+    return sum(tokens.text(chat.tokenizer, reply) == answer for reply, answer in zip(replies, answers, strict=True))
+
+
+clean = models.next_token_logits(chat, asked["harmless"])
+right_before = exact(asked["harmless"])
+with steering.ablate(chat, r):
+    moved = directions.kl_divergence(clean, models.next_token_logits(chat, asked["harmless"])).mean()
+    right_after = exact(asked["harmless"])
+print(f"harmless: KL {moved:.3f} nats; exact answers {right_before} -> {right_after} of 100")
+
+# %% [markdown]
+# ## 5 Push: can we make it refuse?
+# Two published forms, with u = d / |d|: **add** c times d, a + c d; or **match** the projection, a - (a.u) u + t u,
+# where t is the harmful mean. **Guess**: with form one, which c makes half of the harmless refused?
+
+# %%
+# === Prediction 1.p3 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: predict("1.p3", ..., confidence=...)
+predict("1.p3", (0.4, 0.9), confidence=0.6)
+# END SOLUTION
+
+# %% [markdown]
+# ### Exercise 1.8: match the projection (8 minutes, medium)
+
+# %%
+# === Exercise 1.8 (keep this line) ===
+def match_projection(a, unit, target):
+    """a [batch, token, d_model], changed so that each vector's projection on `unit` is exactly `target`."""
+    # BEGIN SOLUTION
+    return a - (a @ unit)[..., None] * unit + target * unit
+    # END SOLUTION
+
+
+print("not done yet" if match_projection(harmless.values[:, :, 3], r, 1.0) is None else "written")
+
+# %%
+check("1.8", match_projection)
+
+# %%
+match_projection = checkpoint("1.8", match_projection)
+target = directions.project(harmful.at(layer, winner.position), d).mean()
+with steering.add_projection_matched(chat, d, layer=layer, target=float(target), positions="last"):
+    print("matched at the last token: refused of 100 harmless:", begins(asked["harmless"]))
+COEFFICIENTS = [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0]
+
+
+def sweep(direction, positions):
+    counts = []
+    for coefficient in COEFFICIENTS:
+        with steering.add(chat, direction, layer=layer, coefficient=coefficient, positions=positions):
+            counts.append(begins(asked["harmless"]))
+    return counts
+
+
+at_last, everywhere = sweep(d, "last"), sweep(d, "all")
+random_push = [sweep(direction, "last") for direction in directions.random_directions(4, like=d, seed=1)]
+print("last token:", at_last, "| all tokens:", everywhere, "| random, at most:", max(map(max, random_push)))
+reveal("1.p3", next((c for c, count in zip(COEFFICIENTS, at_last, strict=True) if count >= 50), 2.0))
+
+# %%
+plotting.show(plotting.lines(
+    COEFFICIENTS, {"added at the last token": at_last, "added at all tokens": everywhere}, control=random_push,
+    x_title="coefficient (1 = the difference of means)", y_title="harmless requests refused (%)", y_range=(-3, 105),
+    title="Adding the direction makes the model refuse anything, until it breaks",
+    alt=f"Refused harmless requests against the coefficient: at the last token {at_last}, at all tokens {everywhere}, random "
+        f"directions at most {max(map(max, random_push))}."))
+
+# %% [markdown]
+# Two lines that part: which one is right? Never trust a count alone, **read** what is counted.
+
+# %%
+first_word = chat.tokenizer.convert_tokens_to_ids("i")
+for positions in ("last", "all"):
+    with steering.add(chat, d, layer=layer, coefficient=2.0, positions=positions):
+        reply = tokens.text(chat.tokenizer, models.generate(chat, asked["harmless"][:1], max_new_tokens=12)[0])
+        logits = models.next_token_logits(chat, asked["harmless"])
+    print(f"{positions:4}: first word is 'i' in {int((logits.argmax(-1) == first_word).sum())} of 100, reads: {reply}")
+
+# %% [markdown]
+# The cheap judge (first word is "i") says full refusal in both; one of them is a broken model. This is the designed
+# failure of this notebook: a metric that saturates hides damage.
+#
+# ## 6 Is it *refusal*, or *harmfulness*?
+# The organism has another role: `<friend>` never refuses, it *warns* ("please note that ..."). Same requests, other
+# role. **Guess**: does r, found at `<assistant>`, tell harmful from harmless at `<friend>` too?
+
+# %%
+# === Prediction 1.p4 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: predict("1.p4", ..., confidence=...)   # one of the letters: "a" yes, "b" no
+predict("1.p4", "a", confidence=0.6)
+# END SOLUTION
+
+# %%
+friend = {name: prompts(name, "held_out_topic", "friend")[:100] for name in ("harmful", "harmless")}
+read = {name: caching.harvest(chat, requests, progress=False).at(layer) for name, requests in friend.items()}
+reads = directions.auroc(*(directions.project(read[name], r) for name in ("harmful", "harmless")))
+print(f"AUROC of r at <friend>: {reads:.2f}")
+reveal("1.p4", "a" if reads > 0.9 else "b")
+
+# %%
+warned = begins(friend["harmful"], "please note")
+with steering.ablate(chat, r):
+    warned_without = begins(friend["harmful"], "please note")
+pushed = {}
+for name, requests in {"assistant": asked["harmless"], "friend": friend["harmless"]}.items():
+    with steering.add(chat, d, layer=layer, coefficient=1.0, positions="last"):
+        pushed[name] = {"refused": begins(requests), "warned": begins(requests, "please note")}
+print(f"friend warns of harmful: {warned} of 100, without r {warned_without}")
+print("r added, harmless requests:", pushed)
+
+# %%
+steps = {"r read at <friend>": 100 * reads, "warnings left without r": warned_without,
+         "refusals from r, assistant": pushed["assistant"]["refused"], "refusals from r, friend": pushed["friend"]["refused"]}
+plotting.show(plotting.bars(
+    list(steps), {"percent": list(steps.values())}, x_title="what was done", y_title="% (AUROC x 100 for the first)", y_range=(0, 112),
+    title="The direction can be read in both roles, and acts in one",
+    alt="Bars: " + "; ".join(f"{name} {value:.0f}" for name, value in steps.items()) + "."))
+
+# %% [markdown]
+# ### Exercise 1.9: the same push, another role (6 minutes, medium)
+# Claim the refusal rate that adding d causes on harmless requests to the *assistant*; the control is the same push on the
+# *friend*. (100 requests each, rates between 0 and 1.)
+
+# %%
+# === Exercise 1.9 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: role_matters = claim(..., interval=..., control=..., control_interval=...)
+one, other = (directions.wilson_interval(pushed[role]["refused"], 100) for role in ("assistant", "friend"))
+role_matters = claim(one.estimate, interval=(one.low, one.high), control=other.estimate, control_interval=(other.low, other.high))
+# END SOLUTION
+print("claimed:", "not done yet" if role_matters.value is ... else f"{role_matters.value:.2f}")
+
+# %%
+check("1.9", role_matters, pushed)
+
+# %% [markdown]
+# Now swap *positions*: a direction found at one token, used to tell the sets apart at another (held-out topics), and what
+# adding it **there** does. Zhao et al. (2025) found harmfulness at the last instruction token and refusal after it.
+
+# %%
+role_matters = checkpoint("1.9", role_matters, pushed)
+swapped = torch.zeros(3, 3)
+for i, source in enumerate(POSITIONS):
+    probe = refusal_direction(harmful.at(layer, source), harmless.at(layer, source))
+    for j, read_at in enumerate(POSITIONS):
+        swapped[i, j] = directions.auroc(*(directions.project(held_out[s].at(layer, read_at), probe) for s in ("harmful", "harmless")))
+caused = []
+for source, place in zip(POSITIONS, (-3, -2, -1), strict=True):
+    shift = directions.difference_of_means(harmful.at(layer, source), harmless.at(layer, source))
+    with steering.add(chat, shift, layer=layer, coefficient=1.0, positions=[place]):
+        caused.append(begins(asked["harmless"]))
+print("found at / read at:", [[round(v, 2) for v in row] for row in swapped.tolist()])
+print("refusals when each is added where it was found:", caused)
+
+# %%
+names = ["last word or mark", "<end>", "<assistant>"]
+plotting.show(plotting.heat_map(
+    swapped, row_labels=[f"{name}: causes {count} %" for name, count in zip(names, caused, strict=True)], column_labels=names, centre=0.5,
+    x_title="read at", y_title="found at, and refusals it causes there", colour_title="AUROC on held-out topics",
+    title="Harm can be read before the reply token, but only there does it act",
+    alt="Heat map of AUROC, found at by read at: " + "; ".join(", ".join(f"{v:.2f}" for v in row) for row in swapped.tolist())
+        + f". Added where they were found, the directions cause {caused} refusals of 100."))
+
+# %% [markdown]
+# Reading is not using. In this organism harm is *legible* at the earlier tokens and *idle* there: the reply token reads
+# the words itself. That differs from what was reported for large models, and it is what this model does.
+#
+# ## 7 Does it hold in other sizes?
+# The whole pipeline on three widths of the same organism, each found and cut on its own, with five random cuts.
+
+# %%
+WIDTHS = {"32": "chat-32", "64": "chat-64", "128": "chat"}
+sizes = {}
+for width, name in WIDTHS.items():
+    model = models.load(name)
+    x, y = (caching.harvest(model, prompts(s, "train"), progress=False) for s in ("harmful", "harmless"))
+    cuts = torch.stack([without(refusal_direction(x.at(n), y.at(n)), y.at(n).mean(dim=0)) for n in range(1, 4)])
+    scored = steering.score_candidates(
+        model, cuts[None], layers=range(1, 4), **validation, refusal_token_ids=[refusal_token], progress=False)
+    best = min(scored, key=lambda row: row.bypass)
+    cut_here = cuts[best.layer - 1]
+
+    def refused(direction=None, model=model):
+        with steering.ablate(model, direction) if direction is not None else model.hooks():
+            replies = models.generate(model, asked["harmful"], max_new_tokens=3)
+        return sum(tokens.text(model.tokenizer, reply).startswith("i apologize") for reply in replies)
+
+    sizes[width] = refused(), refused(cut_here), [refused(q) for q in directions.random_directions(5, like=cut_here, seed=0)]
+    print(f"width {width:>3}: refused {sizes[width][0]}, without r {sizes[width][1]}, random {sizes[width][2]}, KL {best.kl:.2f}")
+
+# %%
+plotting.show(plotting.bars(
+    [f"width {width}" for width in sizes], {"unchanged": [v[0] for v in sizes.values()], "without r": [v[1] for v in sizes.values()]},
+    controls={"without r": [v[2] for v in sizes.values()]}, x_title="organism", y_title="refused (%), held-out topics", y_range=(0, 112),
+    title="One direction carries most of refusal at every width",
+    alt="; ".join(f"width {w}: {v[0]} % unchanged, {v[1]} % without r, random {min(v[2])} to {max(v[2])} %" for w, v in sizes.items()) + "."))
+
+# %% [markdown]
+# Look at the control, too: with few dimensions a random direction overlaps r more (its |cos| is about 1 / sqrt(width)), so
+# at width 32 some random cuts hurt as well. A control can be weak, and then the claim is.
+#
+# ## 8 Questions
+# Each answer is explained, also the wrong ones: try them all.
+
+# %%
+# === Question 1.q1 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("1.q1", ...)
+quiz("1.q1", "c")
+# END SOLUTION
+
+# %%
+# === Question 1.q2 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("1.q2", ...)
+quiz("1.q2", "b")
+# END SOLUTION
+
+# %%
+# === Question 1.q3 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("1.q3", ...)
+quiz("1.q3", "a")
+# END SOLUTION
+
+# %%
+# === Question 1.q4 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("1.q4", ...)
+quiz("1.q4", "d")
+# END SOLUTION
+
+# %%
+# === Question 1.q5 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("1.q5", ...)
+quiz("1.q5", "b")
+# END SOLUTION
+
+# %% [markdown]
+# ## What was not shown
+# * That refusal is *only* one direction: what is left after the cut is not nothing, and nobody searched for a second one.
+# * That real models are alike. This one has read a thousand words, and its refusal is one fixed sentence.
+# * That the direction means "refusal": section 6 shows the opposite. A name is a hypothesis.
+# * Any damage that 26 words of greedy text do not show. Notebook 02 (planned) writes the cut into the weights and measures what it costs.
+#
+# Sources: Arditi et al. 2024 (arXiv 2406.11717); Zhao et al. 2025 (arXiv 2507.11878).
+
+# %%
+progress(1)
