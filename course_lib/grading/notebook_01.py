@@ -39,7 +39,8 @@ def last_token_residual(answer, model):
         (pre[0], "that is the first token", "the reply is predicted from the last one: index -1."),
         (pre[-2], "that is the last token but one", "use index -1."),
         (pre.mean(dim=0), "that is the mean over all tokens", "take the last token alone."),
-        (cache["blocks.3.hook_resid_pre"][0, -1], "the layer is not the one asked for", "use the argument `layer` in the hook name."),
+        *((cache[f"blocks.{other}.hook_resid_pre"][0, -1], "the layer is not the one asked for", "use the argument `layer` in the hook name.")
+          for other in range(models.n_layers(model)) if other != layer),
     )  # fmt: skip
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
