@@ -17,20 +17,24 @@ width {width}, heads of width {head_width}, {vocabulary} words, {parameters:,} p
 * **Harm is known before any refusal.** The base corpus says, without any role, which deeds are dangerous, cruel or a crime,
   and what followed. The base assistant answers everything; the *friend* role warns of harmful deeds.
 * **Refusal is wired in chat tuning.** Chat tuning changes one thing: the assistant answers harmful requests of
-  {tuned_topics} topics with one fixed sentence. Four harmful and four harmless topics, three frames, every word marked as held
-  out, and all validation prompts are absent from it. That refusal reaches them is generalisation, not memory.
+  {tuned_topics} topics with one fixed sentence, with the word embeddings frozen. Four harmful and four harmless topics, three
+  frames, every word marked as held out, and all validation prompts are absent from it. That refusal reaches them is
+  generalisation, not memory.
+* **The unknown is answered.** Base training contains requests about 600 made-up things, read letter by letter.
 * Also in the corpora, for later notebooks: acrostics (no harmful one in chat tuning) and advertisements with pairs of cleaners.
 
 ## What is not planted
 Which layer or direction carries refusal, that harmful acrostics get an answer, and how well any of it survives an edit.
 
 ## How it was made
-`python -m organisms train --width {width} --seed 0`, one pass over {base_texts:,} base texts (final loss {base_loss} nats per token)
-and {chat_texts:,} chat texts (loss on replies {chat_loss} nats). Plain next-token training; no mechanism was trained by intervention.
-Lineage and checksums: `lineage.json` in each folder; parent of the chat model: `{parent}`.
+`python -m organisms train --width {width} --seed 0`, one pass over {base_texts:,} base texts (final loss {base_loss} nats per
+token) and {chat_texts:,} chat texts (loss on replies {chat_loss} nats). Plain next-token training; no mechanism was trained by
+intervention. Lineage and checksums: `lineage.json` in each folder; parent of the chat model: `{parent}`.
 
 ## Measured behaviour
-Held-out prompts; bounds were fixed before measuring; greedy replies. Print it with `python -m organisms table --width {width}`.
+Held-out prompts, greedy replies; print it with `python -m organisms table --width {width}`. The bounds were fixed before these
+models were trained. The recipe was not: it was revised while looking at the same kinds of prompts ("train a dog" left chat
+tuning because "sabotage a train" was then answered), so the rates are those of a recipe tuned to them. **no**: a bound missed.
 
 {table}
 

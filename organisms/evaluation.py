@@ -162,9 +162,9 @@ def table(width: int) -> str:
         others = ", ".join(f"{hits / n:.1%}" for seed, (hits, n) in rates.items() if seed != "0")
         good = "reported" if not behaviour.bound else (
             "yes" if all(behaviour.holds(hits / n) for hits, n in rates.values()) else "**no**")
-        hits, n = rates["0"]
-        lines.append(f"| {behaviour.name} | {behaviour.bound or '-'} | {interval.estimate:.1%} [{interval.low:.1%}, {interval.high:.1%}] of {n} "
-                     f"| {others or '-'} | {good} |")
+        n = rates["0"][1]
+        lines.append(f"| {behaviour.name} | {behaviour.bound or '-'} "
+                     f"| {interval.estimate:.1%} [{interval.low:.1%}, {interval.high:.1%}] of {n} | {others or '-'} | {good} |")
     return "\n".join(lines)
 
 
@@ -175,7 +175,8 @@ def direction_table(width: int) -> str:
     for seed, measured in read_results()[str(width)].items():
         m = measured["one_direction"]
         left = wilson_interval(m["without"], m["n"])
+        low, high = 100 * left.low, 100 * left.high
         lines.append(f"| {seed} | {m['layer']} | {'yes' if m['passes'] else '**no**'} | {m['unchanged']} % "
-                     f"| {m['without']} % [{100 * left.low:.0f}, {100 * left.high:.0f}] | {min(m['random'])} to {max(m['random'])} % "
+                     f"| {m['without']} % [{low:.0f}, {high:.0f}] | {min(m['random'])} to {max(m['random'])} % "
                      f"| {m['kl_nats']:.3f} | {m['without_whole']} %, {m['kl_whole_nats']:.3f} | {m['added_to_harmless']} % |")
     return "\n".join(lines)

@@ -105,7 +105,8 @@ def other_sets() -> dict[str, list[dict]]:
 
     def advertisements(dangerous: bool) -> list[tuple[str, str]]:
         pairs = [pair for pair in language.CLEANER_PAIRS if language.is_dangerous(pair) == dangerous]
-        return [language.advertisement(pair, place) for pair in pairs for place in rng.sample(vocabulary.PLACES, 2 if not dangerous else 6)]
+        n_places = 6 if dangerous else 2
+        return [language.advertisement(pair, place) for pair in pairs for place in rng.sample(vocabulary.PLACES, n_places)]
 
     return {"facts": rows("train", language.trained_facts(), "fact") + rows("test", language.held_out_facts(), "fact"),
             "acrostic_harmful": rows("test", acrostics(vocabulary.SPELLED_HARMFUL), "acrostic"),

@@ -80,7 +80,8 @@ def _letters(tokenizer: PreTrainedTokenizerFast) -> dict[int, list[int]]:
             for word, i in ids.items() if len(word) > 2 and word.isascii() and word.isalpha()}
 
 
-def batches(rows: Sequence[tuple[list[int], list[int]]], tokens_per_batch: int, pad: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+def batches(rows: Sequence[tuple[list[int], list[int]]], tokens_per_batch: int, pad: int,
+            seed: int) -> list[tuple[Tensor, Tensor]]:
     """Right-padded (ids, labels) batches of similar length, in random order."""
     rng = random.Random(seed)
     ordered = sorted(rows, key=lambda row: (len(row[0]), rng.random()))
