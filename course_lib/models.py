@@ -41,15 +41,18 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt
 class CheckedBridge(TransformerBridge):
     """A `TransformerBridge` that refuses hook names which do not exist. In all else it is TransformerLens."""
 
-    def hooks(self, fwd_hooks=(), bwd_hooks=(), **options):  # noqa: D102  (documented by the parent)
+    def hooks(self, fwd_hooks=(), bwd_hooks=(), **options):
+        """A context in which the (hook name, function) pairs are active. Unknown names are a ValueError."""
         check_hook_names(self, [name for name, _ in (*fwd_hooks, *bwd_hooks)])
         return super().hooks(list(fwd_hooks), list(bwd_hooks), **options)
 
-    def run_with_hooks(self, input, fwd_hooks=(), bwd_hooks=(), **options):  # noqa: D102
+    def run_with_hooks(self, input, fwd_hooks=(), bwd_hooks=(), **options):
+        """What the model returns for `input` while the hooks are active. Unknown names are a ValueError."""
         check_hook_names(self, [name for name, _ in (*fwd_hooks, *bwd_hooks)])
         return super().run_with_hooks(input, list(fwd_hooks), list(bwd_hooks), **options)
 
-    def run_with_cache(self, input, *args, names_filter=None, **options):  # noqa: D102
+    def run_with_cache(self, input, *args, names_filter=None, **options):
+        """Output and cache of the hooks that `names_filter` names or accepts. Unknown names are a ValueError."""
         if names_filter is not None:
             check_hook_names(self, names_filter if isinstance(names_filter, list | tuple) else [names_filter])
         names_filter = list(names_filter) if isinstance(names_filter, tuple) else names_filter
