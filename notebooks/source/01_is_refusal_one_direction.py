@@ -3,7 +3,8 @@
 #
 # A chat model refuses harmful requests. *Where* is that inside it: many places, or one direction in one vector?
 # You will look (PCA), point (difference of means), cut (ablation) and push (addition), each time against a control.
-# About 80 minutes. *Content note: harmful requests are one-line topics; no answer here helps anyone do harm.*
+# About 80 minutes. *Content note: harmful requests are one-line topics; no answer here helps
+# anyone do harm ([more](../docs/content_note.md)).*
 
 # %%
 from dataclasses import replace
@@ -534,10 +535,10 @@ print(f"friend warns of harmful: {warned} of 100, without r {warned_without}")
 print("r added, harmless requests:", pushed)
 
 # %%
-steps = {"r read at <friend>": 100 * reads, "warnings left without r": warned_without,
+steps = {"AUROC of r at <friend>, x 100": 100 * reads, "warnings left without r": warned_without,
          "refusals from r, assistant": pushed["assistant"]["refused"], "refusals from r, friend": pushed["friend"]["refused"]}
 plotting.show(plotting.bars(
-    list(steps), {"percent": list(steps.values())}, x_title="what was done", y_title="% (AUROC x 100 for the first)", y_range=(0, 112),
+    list(steps), {"percent": list(steps.values())}, x_title="what was done", y_title="% of 100 requests", y_range=(0, 112),
     title="The direction can be read in both roles, and acts in one",
     alt="Bars: " + "; ".join(f"{name} {value:.0f}" for name, value in steps.items()) + "."))
 
@@ -581,7 +582,7 @@ print("refusals when each is added where it was found:", caused)
 names = ["last word or mark", "<end>", "<assistant>"]
 plotting.show(plotting.heat_map(
     swapped, row_labels=[f"{name}: causes {count} %" for name, count in zip(names, caused, strict=True)], column_labels=names, centre=0.5,
-    x_title="read at", y_title="found at, and refusals it causes there", colour_title="AUROC on held-out topics",
+    x_title="read at", y_title="found at", colour_title="AUROC on held-out topics",
     title="Harm can be read before the reply token, but only there does it act",
     alt="Heat map of AUROC, found at by read at: " + "; ".join(", ".join(f"{v:.2f}" for v in row) for row in swapped.tolist())
         + f". Added where they were found, the directions cause {caused} refusals of 100."))
