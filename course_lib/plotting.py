@@ -116,7 +116,10 @@ def lines(
     figure = _blank(x_title, y_title, title, alt, above=4, right=44 + 7 * max(len(end[1]) for end in ends))
     if runs is not None:
         hatch = dict(shape=CONTROL.pattern, fgcolor=SOFT, bgcolor=_faint(SOFT), size=7, solidity=0.12)
-        reach = np.stack([runs.min(0), runs.max(0)], axis=1)
+        sliver = 0.004 * np.ptp(y_range or _reach([*values.values(), *runs]))  # a band without width would be invisible
+        low, high = runs.min(0), runs.max(0)
+        thin = sliver * (high - low < sliver)
+        reach = np.stack([low - thin, high + thin], axis=1)
         figure.add_trace(_band(places, reach, f"{control_label}, range of {len(runs)}", fillpattern=hatch))
     for i, name in enumerate(values):
         if name in bands:

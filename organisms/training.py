@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from organisms import language

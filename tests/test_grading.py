@@ -362,7 +362,7 @@ def test_a_prediction_is_recorded_and_scored_by_brier(capsys):
         ("98.p1", (0, 100), 0.8, "predicts nothing"),
         ("98.p1", (0, 101), 0.8, "outside the possible range"),
         ("98.p1", ("a", 2), 0.8, "not a number"),
-        ("98.p1", (80, 90), 80, "confidence is 80"),
+        ("98.p1", (80, 90), 80, "write 0.8 for 80 %"),
         ("98.p1", (80, 90), ..., "confidence is missing"),
         ("98.p2", "c", 0.8, "'c' is not an option"),
         ("98.p2", ["a"], 0.8, "is not an option"),
@@ -514,3 +514,8 @@ def test_an_ill_made_item_is_refused():
         question("98.q9", "?", options={"a": ("x", "y"), "b": ("x", "y")}, correct="c")
     with pytest.raises(ValueError, match="either options or bounds"):
         prediction("98.p9", "?")
+
+
+def test_an_untouched_claim_is_not_done_yet_and_no_try(capsys):
+    check("98.1", claim(..., interval=..., control=..., control_interval=...))
+    assert "not done yet" in capsys.readouterr().out

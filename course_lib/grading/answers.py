@@ -5,6 +5,7 @@
 3. When a call fails, `learners_line` finds the line of the learner's own cell.
 """
 
+import dataclasses
 import dis
 import functools
 import linecache
@@ -81,6 +82,8 @@ def learners_line(error: BaseException, answer: Any) -> str:
 
 def _refuse_stub(value: Any) -> None:
     parts = value if isinstance(value, tuple | list) else value.values() if isinstance(value, dict) else ()
+    if dataclasses.is_dataclass(value):  # a claim whose numbers are still to come
+        parts = vars(value).values()
     if value is None or value is ... or any(part is ... for part in parts):
         raise NotDone
 

@@ -69,6 +69,8 @@ def supported(answer: Any, *, low: float = -math.inf, high: float = math.inf) ->
             "there is no control", "measure the same where the effect should be absent, and give control=...."
         )
     control, control_interval = _measured(answer.control, answer.control_interval, "the control", low, high)
+    if control == value:
+        raise Wrong("the control is the same number as the value", "measure the control where the effect should be absent.")
     if interval[0] <= control_interval[1] and control_interval[0] <= interval[1]:
         raise Wrong(
             f"the two intervals overlap: {_limits(interval)} and {_limits(control_interval)}",

@@ -28,8 +28,8 @@ def last_token_residual(answer, model):
     _, cache = model.run_with_cache(torch.tensor([ids]))
     pre = cache[f"blocks.{layer}.hook_resid_pre"][0]
     raw = answer(model, ids, layer)
-    if isinstance(raw, Tensor) and raw.shape == pre.shape:
-        raise Wrong("all tokens are still there", "take the last one: index -1 on the token axis.")
+    if isinstance(raw, Tensor) and raw.shape in (pre.shape, (1, *pre.shape)):
+        raise Wrong("all tokens are still there", "the axes are [batch, token, d_model]: index [0, -1].")
     got = expect.tensor(raw, like=pre[-1], axes="d_model", name="last_token_residual(model, ids, 2)")
     mistakes = (
         (cache[f"blocks.{layer}.hook_resid_post"][0, -1], "that is what leaves block 2, not what enters it", "use resid_pre."),
@@ -125,6 +125,8 @@ def separates(answer, scores):
     truth = _folded(scores)
     if abs(made.control - truth) < 0.02:
         raise Wrong("the control is the same number as the value", "the control must be measured on shuffled3.")
+    if made.control_interval[0] == made.control_interval[1]:
+        raise Wrong("the control's interval has no width", "use interval_of(shuffled3).")
     if not 0.45 <= made.control <= 0.6:
         raise Wrong(f"the control {made.control:.2f} is far from chance", "shuffle the labels: the AUROC must be near 0.5.")
     expect.close(made.value, truth, name="the AUROC", try_next="use folded_auroc(scores3, is_harmful).", tolerance=0.01)
@@ -230,6 +232,8 @@ ROWS = tuple(
 )  # fmt: skip
 def choose(answer):
     got = answer(list(ROWS), 6)
+    if isinstance(got, list | tuple):
+        raise Wrong("it returns several rows", "return one: min(kept, key=lambda row: row.bypass).")
     if got not in ROWS:
         raise Wrong("it does not return one of the rows", "return the row itself, not its score or number.")
     reasons = {
@@ -313,8 +317,9 @@ def _match(a: Tensor, unit: Tensor, target: float) -> Tensor:
 
 prediction("1.p1", "Before which block does PC1 first separate the sets (AUROC above 0.95)?", bounds=(0, 5), unit="")
 prediction("1.p2", "Of 100 harmful requests, how many are still refused without the direction?", bounds=(0, 100), unit=" requests")
-prediction("1.p3", "At which coefficient is half of the harmless requests refused?", bounds=(0, 2), unit=" times d")
-prediction("1.p4", "Does the direction found at <assistant> tell harm at <friend>?", options={"a": "yes (AUROC above 0.9)", "b": "no"})
+prediction("1.p3", "Added at the last token: at which coefficient is half of the harmless requests refused?", bounds=(0, 2), unit=" times d")
+prediction("1.p4", "With direction and threshold from <assistant>, how many of 200 requests at <friend> are sorted right?",
+           bounds=(0, 200), unit=" requests")  # fmt: skip
 
 question("1.q1", "PC1 separates the two sets with AUROC 1.00. What is still needed?", options={
     "a": ("Nothing, it is perfect.", "Length or wording alone can give 1.00; without a control it means little."),
@@ -340,9 +345,9 @@ question("1.q4", "At coefficient 2 on all tokens the first word is always 'i'. W
     "c": ("The layer was wrong.", "The same layer works at coefficient 1."),
     "d": ("The text is broken; the first word cannot show that.", "Right: read the replies, do not only count."),
 }, correct="d")  # fmt: skip
-question("1.q5", "r separates harmful from harmless at <friend>, and neither cutting nor adding it changes the warnings. What is r?", options={
+question("1.q5", "r sorts harmful from harmless at <friend>, and cutting it hardly changes the warnings. What is r?", options={
     "a": ("Certainly the refusal direction.", "At <friend> it is there and nothing is refused."),
     "b": ("A direction that is readable in both roles and used in one.", "Right: reading and causing are two findings."),
-    "c": ("Noise.", "Random directions neither read nor cause this."),
-    "d": ("The friend's warning.", "Warnings stay when it is cut."),
+    "c": ("Noise.", "Some random directions sort as well, but none lies so near to the friend's own difference of means."),
+    "d": ("The friend's warning.", "Nearly all warnings stay when it is cut."),
 }, correct="b")  # fmt: skip

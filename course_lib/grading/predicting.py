@@ -91,13 +91,14 @@ def _question(asked: Prediction) -> str:
 
 def _sensible_guess(asked: Prediction, guess: Any) -> Any:
     if asked.options:
+        guess = guess.strip().lower() if isinstance(guess, str) else guess
         if not isinstance(guess, str) or guess not in asked.options:
             raise Wrong(
                 f"{guess!r} is not an option", "give one of " + ", ".join(map(repr, asked.options)) + "."
             )
         return guess
     if not isinstance(guess, tuple | list) or len(guess) != 2:
-        raise Wrong(f"{guess!r} is not an interval", "give (low, high), for example (20, 40).")
+        raise Wrong(f"{guess!r} is not an interval", f"give (low, high), within {asked.bounds[0]:g} to {asked.bounds[1]:g}.")
     low, high = (number(limit, low=asked.bounds[0], high=asked.bounds[1], name="a limit") for limit in guess)
     if low > high:
         raise Wrong("the interval is upside down", "give the lower limit first.")
@@ -109,6 +110,8 @@ def _sensible_guess(asked: Prediction, guess: Any) -> Any:
 def _sensible_confidence(confidence: Any) -> float:
     if confidence is ... or confidence is None:
         raise Wrong("your confidence is missing", "add confidence=0.7 if you are 70 % sure.")
+    if isinstance(confidence, int | float) and 1 < confidence <= 100:
+        raise Wrong(f"confidence {confidence:g} is above 1", f"write {confidence / 100:g} for {confidence:g} %.")
     return number(confidence, low=0.0, high=1.0, name="confidence")
 
 

@@ -18,6 +18,7 @@ def quiz(item: str, letter: Any = ...) -> None:
     """
     asked = find(QUESTIONS, item)
     print(f"{item} {asked.text}")
+    letter = letter.strip().lower() if isinstance(letter, str) else letter
     if not isinstance(letter, str) or letter not in asked.options:
         _print_options(asked, letter)
         return

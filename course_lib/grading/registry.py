@@ -153,7 +153,7 @@ def find(registry: Mapping[str, Item], item: str) -> Item:
     if item not in registry:
         near = difflib.get_close_matches(item, registry, n=1)
         nearest = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"There is no item {item!r} here.{nearest} Known: {', '.join(registry) or 'none'}.")
+        raise ValueError(f"There is no item {item!r} here.{nearest} Known: {', '.join(sorted(registry)) or 'none'}.")
     return registry[item]
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 
 from course_lib import caching, data, directions, models, plotting, steering, tokens
-from course_lib.grading import check, checkpoint, claim, predict, progress, quiz, reveal
+from course_lib.grading import check, checkpoint, claim, hint, predict, progress, quiz, reveal
 
 torch.set_num_threads(1)  # a model this small gains nothing from more
 MODEL = "chat"
@@ -54,11 +54,11 @@ hover = {name: data.load(name, split="train").texts for name in ("harmful", "har
 plotting.show(plotting.scatter_grid(
     panels, hover=hover, x_title="PC1", y_title="PC2", columns=3,
     title="One block is enough: PC1 separates harmful from harmless requests",
-    alt="Five scatter plots of PC1 against PC2 at the reply token, before blocks 1 to 5. In each, harmful and harmless "
-        "requests form two clouds that PC1 keeps apart."))
+    alt="Five scatter plots of PC1 against PC2 at the reply token, before blocks 1 to 5. In each, harmful requests form one "
+        "group and harmless ones two or three; PC1 keeps nearly all of them apart."))
 
 # %% [markdown]
-# Hover over a point to read the request. Two clouds are a hint, not yet a finding. First, did we read the right place?
+# Hover over a point to read the request. Separate clouds are a hint, not yet a finding. First, did we read the right place?
 #
 # ### Exercise 1.1: check the harvest (5 minutes, easy)
 # `harvest` promises what a plain full cache holds. Take one value from `model.run_with_cache` yourself.
@@ -73,7 +73,7 @@ def last_token_residual(model, ids, layer):
     # END SOLUTION
 
 
-print("not done yet" if last_token_residual(chat, prompts("harmful", "train")[0], 3) is None else "written")
+print(last_token_residual.__doc__)
 
 # %%
 check("1.1", last_token_residual, chat)
@@ -99,7 +99,7 @@ def first_component(x):
     # END SOLUTION
 
 
-print("not done yet" if first_component(harmful.at(3, "reply")) is None else "written")
+print(first_component.__doc__)
 
 # %%
 check("1.2", first_component)
@@ -139,7 +139,8 @@ plotting.show(plotting.lines(
 
 # %% [markdown]
 # ### Exercise 1.3: make it a claim (6 minutes, easy)
-# A number counts with its interval and a control. `scores3` holds PC1's scores before block 3. Claim its AUROC.
+# A number counts with its interval and a control. `scores3` holds PC1's scores before block 3, `shuffled3` the same scores
+# in random order: that is the control. Claim the AUROC.
 # (`interval_of` resamples the prompts 200 times.)
 
 # %%
@@ -163,14 +164,15 @@ print("true labels:", f"{folded_auroc(scores3, is_harmful):.3f}", interval_of(sc
 separates = claim(folded_auroc(scores3, is_harmful), interval=interval_of(scores3),
                   control=folded_auroc(shuffled3, is_harmful), control_interval=interval_of(shuffled3))
 # END SOLUTION
-print("claimed:", separates.value if separates.value is ... else f"{separates.value:.3f}")
+print("claimed:", "not done yet" if separates.value is ... else f"{separates.value:.3f}")
 
 # %%
 check("1.3", separates, scores3)
 
 # %%
 separates = checkpoint("1.3", separates, scores3)
-print(f"AUROC {separates.value:.3f} {separates.interval}, control {separates.control:.3f} {separates.control_interval}")
+print(f"AUROC {separates.value:.3f} {[round(v, 3) for v in separates.interval]}, "
+      f"control {separates.control:.3f} {[round(v, 3) for v in separates.control_interval]}")
 
 # %% [markdown]
 # ## 2 A trap: PC1 is where points spread most, not where your question is
@@ -189,7 +191,7 @@ def refusal_direction(positive, negative):
     # END SOLUTION
 
 
-print("not done yet" if refusal_direction(harmful.at(3, "reply"), harmless.at(3, "reply")) is None else "written")
+print(refusal_direction.__doc__)
 
 # %%
 check("1.4", refusal_direction)
@@ -209,7 +211,7 @@ for name, values in by_method.items():
 
 # %%
 plotting.show(plotting.bars(
-    ["last word or mark", "<end>", "<assistant> (reply)"], by_method, x_title="token read, before block 3", y_title="AUROC on held-out topics",
+    [". or ?", "<end>", "<assistant> (reply)"], by_method, x_title="token read, before block 3", y_title="AUROC on held-out topics",
     y_range=(0, 1.1), title="PC1 misses harm where something else varies more",
     alt="Bars of AUROC for PC1 and the difference of means at three tokens: " + "; ".join(
         f"{name} " + ", ".join(f"{value:.2f}" for value in values) for name, values in by_method.items()) + "."))
@@ -233,9 +235,10 @@ for split in ("train", "confounded"):
 # is a perfect "harm detector": on such data no AUROC means anything. Matched sets are the control.
 #
 # ## 3 Point: which of the candidates?
-# One difference of means d per token and block. Each gets three scores (Arditi et al. 2024, log-odds of a refusal):
+# One difference of means d per token and block. Each gets three scores (Arditi et al. 2024). The first two are log-odds of a
+# refusal: 0 is even, +3 is 20 to 1 for refusing.
 # **bypass** (harmful requests, d removed: low is good), **induce** (harmless, d added: above 0 is good),
-# **KL** (harmless, d removed: what that breaks, in nats).
+# **KL** (harmless, d removed: how far the next word moves; 0 nats is not at all, 1 nat is a lot).
 
 # %%
 candidates = directions.difference_of_means(harmful.values, harmless.values)  # [position, layer, d_model]
@@ -256,14 +259,14 @@ for row in plain:
 # %%
 table = torch.tensor([row.bypass for row in plain]).reshape(len(POSITIONS), -1)
 plotting.show(plotting.heat_map(
-    table, row_labels=["last word or mark", "<end>", "<assistant>"], column_labels=[f"block {n}" for n in range(table.shape[1])],
+    table, row_labels=[". or ?", "<end>", "<assistant>"], column_labels=[f"block {n}" for n in range(table.shape[1])],
     x_title="direction taken before", y_title="direction taken at", colour_title="bypass score (log-odds of refusing)", centre=0.0,
-    title="Only the reply token's directions take refusal away",
+    title="Only the reply token's directions weaken refusal, and only one of them flips it",
     alt=f"Heat map of bypass scores. At <assistant> they reach {table[2].min():.1f}; at the other two tokens they stay at "
         f"{table[:2].min():.1f} or above."))
 
 # %% [markdown]
-# The scores are not clean: removing d also moves harmless replies. Why? Compare d with the *mean of the harmless* prompts.
+# The scores are not good: d hardly removes refusal, and removing it moves harmless replies. Why? Compare d with the *mean of the harmless* prompts.
 
 # %%
 mean_harmless = harmless.values.mean(dim=0)  # [position, layer, d_model]
@@ -271,8 +274,9 @@ overlap = [directions.cosine(candidates[2, layer], mean_harmless[2, layer]) for 
 print("cosine of d and the harmless mean, blocks 1 to 5:", " ".join(f"{value:.2f}" for value in overlap))
 
 # %% [markdown]
-# d overlaps with what *every* prompt has in common (the trap of notebook 00). Cutting all of d cuts that, too. The remedy
-# is the same projection that we shall need for the cut itself: take the shared part out of d first.
+# d overlaps with what *every* prompt has in common (the trap of notebook 00; negative: harmful prompts have less of it).
+# Cutting all of d cuts that, too. The remedy is the same projection that we shall need for the cut itself: take the shared
+# part out of d first. What is left is called r.
 #
 # ### Exercise 1.5: take a part out (8 minutes, medium)
 
@@ -286,7 +290,7 @@ def without(c, direction):
     # END SOLUTION
 
 
-print("not done yet" if without(candidates[:, :3], mean_harmless[2, 3]) is None else "written")
+print(without.__doc__)
 
 # %%
 check("1.5", without)
@@ -307,7 +311,7 @@ at_reply = [[row for row in rows if row.position == "reply" and row.layer] for r
 plotting.show(plotting.lines(
     list(LAYERS), {"d as it is": [row.kl for row in at_reply[0]], "d without the shared part": [row.kl for row in at_reply[1]]},
     x_title="direction taken before block", y_title="KL on harmless prompts (nats)",
-    title="Cutting d breaks harmless replies; cutting its own part does not",
+    title="From block 2 on cutting d breaks harmless replies; cutting its own part never does",
     alt="KL when d is removed: " + ", ".join(f"{row.kl:.2f}" for row in at_reply[0]) + "; without the shared part: "
         + ", ".join(f"{row.kl:.3f}" for row in at_reply[1]) + "."))
 
@@ -329,7 +333,7 @@ def choose(rows, n_layers):
 
 
 rows = [replace(cut_row, induce=row.induce) for cut_row, row in zip(projected, plain, strict=True)]  # cut r, add d
-print("not done yet" if choose(rows, chat.cfg.n_layers) is None else "written")
+print(choose.__doc__)
 
 # %%
 check("1.6", choose)
@@ -381,7 +385,7 @@ for direction in directions.random_directions(10, like=r, seed=0):
     with steering.ablate(chat, direction):
         random_after.append(begins(asked["harmful"]))
 print(f"refused of 100: {before} before, {after} without r, {min(random_after)} to {max(random_after)} without a random direction")
-print(f"(without all of d, shared part included: {after_d})")
+print(f"cutting all of d, shared part included, leaves {after_d}: d itself does not do it, its own part does")
 reveal("1.p2", after)
 
 # %%
@@ -397,6 +401,7 @@ plotting.show(plotting.bars(
 # %% [markdown]
 # ### Exercise 1.7: claim it (5 minutes, easy)
 # Claim the refusal rate (between 0 and 1) without r. The control is the pooled rate of the ten random directions.
+# `directions.wilson_interval(count, n)` has `.estimate`, `.low` and `.high`.
 
 # %%
 # === Exercise 1.7 (keep this line) ===
@@ -435,7 +440,7 @@ print(f"harmless: KL {moved:.3f} nats; exact answers {right_before} -> {right_af
 # %% [markdown]
 # ## 5 Push: can we make it refuse?
 # Two published forms, with u = d / |d|: **add** c times d, a + c d; or **match** the projection, a - (a.u) u + t u,
-# where t is the harmful mean. **Guess**: with form one, which c makes half of the harmless refused?
+# where t is the harmful mean. **Guess**: adding at the last token, which c makes half of the harmless refused?
 
 # %%
 # === Prediction 1.p3 (keep this line) ===
@@ -456,7 +461,7 @@ def match_projection(a, unit, target):
     # END SOLUTION
 
 
-print("not done yet" if match_projection(harmless.values[:, :, 3], r, 1.0) is None else "written")
+print(match_projection.__doc__)
 
 # %%
 check("1.8", match_projection)
@@ -466,6 +471,8 @@ match_projection = checkpoint("1.8", match_projection)
 target = directions.project(harmful.at(layer, winner.position), d).mean()
 with steering.add_projection_matched(chat, d, layer=layer, target=float(target), positions="last"):
     print("matched at the last token: refused of 100 harmless:", begins(asked["harmless"]))
+unit_d = directions.unit(d)
+print("yours reaches the target:", bool((match_projection(harmless.values[:, :, layer], unit_d, target) @ unit_d - target).abs().max() < 1e-3))
 COEFFICIENTS = [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0]
 
 
@@ -480,13 +487,15 @@ def sweep(direction, positions):
 at_last, everywhere = sweep(d, "last"), sweep(d, "all")
 random_push = [sweep(direction, "last") for direction in directions.random_directions(4, like=d, seed=1)]
 print("last token:", at_last, "| all tokens:", everywhere, "| random, at most:", max(map(max, random_push)))
-reveal("1.p3", next((c for c, count in zip(COEFFICIENTS, at_last, strict=True) if count >= 50), 2.0))
+k = next(i for i, count in enumerate(at_last) if count >= 50)
+share = (50 - at_last[k - 1]) / (at_last[k] - at_last[k - 1])
+reveal("1.p3", round(COEFFICIENTS[k - 1] + share * (COEFFICIENTS[k] - COEFFICIENTS[k - 1]), 2))
 
 # %%
 plotting.show(plotting.lines(
     COEFFICIENTS, {"added at the last token": at_last, "added at all tokens": everywhere}, control=random_push,
     x_title="coefficient (1 = the difference of means)", y_title="harmless requests refused (%)", y_range=(-3, 105),
-    title="Adding the direction makes the model refuse anything, until it breaks",
+    title="Adding d makes the model refuse harmless requests; at all tokens it breaks at 2",
     alt=f"Refused harmless requests against the coefficient: at the last token {at_last}, at all tokens {everywhere}, random "
         f"directions at most {max(map(max, random_push))}."))
 
@@ -506,41 +515,65 @@ for positions in ("last", "all"):
 # failure of this notebook: a metric that saturates hides damage.
 #
 # ## 6 Is it *refusal*, or *harmfulness*?
-# The organism has another role: `<friend>` never refuses, it *warns* ("please note that ..."). Same requests, other
-# role. **Guess**: does r, found at `<assistant>`, tell harmful from harmless at `<friend>` too?
+# The organism has another role: `<friend>` never refuses, it *warns* ("please note that ..."). Take r and a threshold
+# halfway between the two sets at `<assistant>`, and use both unchanged at `<friend>`. **Guess**: how many of 200 requests
+# are sorted right?
 
 # %%
 # === Prediction 1.p4 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("1.p4", ..., confidence=...)   # one of the letters: "a" yes, "b" no
-predict("1.p4", "a", confidence=0.6)
+# STUB: predict("1.p4", ..., confidence=...)
+predict("1.p4", (150, 200), confidence=0.6)
 # END SOLUTION
 
 # %%
 friend = {name: prompts(name, "held_out_topic", "friend")[:100] for name in ("harmful", "harmless")}
 read = {name: caching.harvest(chat, requests, progress=False).at(layer) for name, requests in friend.items()}
-reads = directions.auroc(*(directions.project(read[name], r) for name in ("harmful", "harmless")))
-print(f"AUROC of r at <friend>: {reads:.2f}")
-reveal("1.p4", "a" if reads > 0.9 else "b")
+
+
+def sorted_right(direction):
+    """Requests at <friend> on the right side of a threshold found at <assistant>, of 200."""
+    high, low = (directions.project(s.at(layer, "reply"), direction).mean() for s in (harmful, harmless))
+    sides = {name: (directions.project(values, direction) - (high + low) / 2) * (high - low) > 0 for name, values in read.items()}
+    return int(sides["harmful"].sum() + (~sides["harmless"]).sum())
+
+
+random_read = directions.random_directions(20, like=r, seed=2)
+right_random = sorted(sorted_right(q) for q in random_read)
+d_friend = directions.difference_of_means(read["harmful"], read["harmless"])
+angles = [abs(float(directions.cosine(q, d_friend))) for q in random_read]
+print(f"sorted right at <friend>: r {sorted_right(r)} of 200; 20 random ones: median {right_random[10]}, best {right_random[-1]}")
+print(f"|cos| with the friend's own difference of means: r {abs(directions.cosine(r, d_friend)):.2f}, random at most {max(angles):.2f}")
+reveal("1.p4", sorted_right(r))
+
+# %% [markdown]
+# A perfect score, and it proves little: harm is so loud at this token that the best of twenty *random* directions sorts as
+# well. What no random one shares is the **angle**: r lies near the friend's own difference. Now: does it also *act* there?
 
 # %%
 warned = begins(friend["harmful"], "please note")
 with steering.ablate(chat, r):
     warned_without = begins(friend["harmful"], "please note")
+warned_random = []
+for q in random_read[:5]:
+    with steering.ablate(chat, q):
+        warned_random.append(begins(friend["harmful"], "please note"))
 pushed = {}
 for name, requests in {"assistant": asked["harmless"], "friend": friend["harmless"]}.items():
     with steering.add(chat, d, layer=layer, coefficient=1.0, positions="last"):
         pushed[name] = {"refused": begins(requests), "warned": begins(requests, "please note")}
-print(f"friend warns of harmful: {warned} of 100, without r {warned_without}")
-print("r added, harmless requests:", pushed)
+print(f"friend warns of harmful: {warned} of 100, without r {warned_without}, random cuts {min(warned_random)} to {max(warned_random)}")
+print("d added to harmless requests:", pushed)
 
 # %%
-steps = {"AUROC of r at <friend>, x 100": 100 * reads, "warnings left without r": warned_without,
-         "refusals from r, assistant": pushed["assistant"]["refused"], "refusals from r, friend": pushed["friend"]["refused"]}
 plotting.show(plotting.bars(
-    list(steps), {"percent": list(steps.values())}, x_title="what was done", y_title="% of 100 requests", y_range=(0, 112),
-    title="The direction can be read in both roles, and acts in one",
-    alt="Bars: " + "; ".join(f"{name} {value:.0f}" for name, value in steps.items()) + "."))
+    ["harmful requests", "harmful, r cut", "harmless, d added"],
+    {"assistant refuses": [before, after, pushed["assistant"]["refused"]], "friend warns": [warned, warned_without, pushed["friend"]["warned"]]},
+    controls={"assistant refuses": [[], random_after, []], "friend warns": [[], warned_random, []]}, control_label="each random cut",
+    x_title="what was asked and done", y_title="of 100 replies", y_range=(0, 112),
+    title="Cut and push decide the assistant's refusals, and hardly touch the friend's warnings",
+    alt=f"Bars. Assistant refuses: {before} harmful, {after} with r cut, {pushed['assistant']['refused']} harmless with d added. "
+        f"Friend warns: {warned}, {warned_without}, {pushed['friend']['warned']}."))
 
 # %% [markdown]
 # ### Exercise 1.9: the same push, another role (6 minutes, medium)
@@ -575,20 +608,29 @@ for source, place in zip(POSITIONS, (-3, -2, -1), strict=True):
     shift = directions.difference_of_means(harmful.at(layer, source), harmless.at(layer, source))
     with steering.add(chat, shift, layer=layer, coefficient=1.0, positions=[place]):
         caused.append(begins(asked["harmless"]))
+chance = torch.zeros(20, 3)  # folded, since a random direction has no sign
+for i, q in enumerate(random_read):
+    for j, read_at in enumerate(POSITIONS):
+        value = directions.auroc(*(directions.project(held_out[s].at(layer, read_at), q) for s in ("harmful", "harmless")))
+        chance[i, j] = max(value, 1 - value)
 print("found at / read at:", [[round(v, 2) for v in row] for row in swapped.tolist()])
+print("best of 20 random directions:", [round(v, 2) for v in chance.amax(dim=0).tolist()])
 print("refusals when each is added where it was found:", caused)
 
 # %%
-names = ["last word or mark", "<end>", "<assistant>"]
+names = [". or ?", "<end>", "<assistant>"]
 plotting.show(plotting.heat_map(
-    swapped, row_labels=[f"{name}: causes {count} %" for name, count in zip(names, caused, strict=True)], column_labels=names, centre=0.5,
+    torch.cat([swapped, chance.amax(dim=0, keepdim=True)]), column_labels=names, centre=0.5,
+    row_labels=[*(f"{name}: causes {count} %" for name, count in zip(names, caused, strict=True)), "best of 20 random"],
     x_title="read at", y_title="found at", colour_title="AUROC on held-out topics",
-    title="Harm can be read before the reply token, but only there does it act",
+    title="Harm can be read earlier, but adding it acts only at the reply token",
     alt="Heat map of AUROC, found at by read at: " + "; ".join(", ".join(f"{v:.2f}" for v in row) for row in swapped.tolist())
-        + f". Added where they were found, the directions cause {caused} refusals of 100."))
+        + f". Best of 20 random directions: {', '.join(f'{v:.2f}' for v in chance.amax(dim=0).tolist())}. "
+        f"Added where they were found, the directions cause {caused} refusals of 100."))
 
 # %% [markdown]
-# Reading is not using. In this organism harm is *legible* at the earlier tokens and *idle* there: the reply token reads
+# Read each column against its last row: at the reply token nearly anything reads harm, earlier only the right direction
+# does. And reading is not using: in this organism harm is *legible* at the earlier tokens and *idle* there: the reply token reads
 # the words itself. That differs from what was reported for large models, and it is what this model does.
 #
 # ## 7 Does it hold in other sizes?
@@ -612,17 +654,18 @@ for width, name in WIDTHS.items():
         return sum(tokens.text(model.tokenizer, reply).startswith("i apologize") for reply in replies)
 
     sizes[width] = refused(), refused(cut_here), [refused(q) for q in directions.random_directions(5, like=cut_here, seed=0)]
-    print(f"width {width:>3}: refused {sizes[width][0]}, without r {sizes[width][1]}, random {sizes[width][2]}, KL {best.kl:.2f}")
+    print(f"width {width:>3}: refused {sizes[width][0]}, without r {sizes[width][1]}, random {sizes[width][2]}, KL {best.kl:.2f} "
+          f"({'passes' if best.kl <= 0.1 else 'fails'} the filter)")
 
 # %%
 plotting.show(plotting.bars(
     [f"width {width}" for width in sizes], {"unchanged": [v[0] for v in sizes.values()], "without r": [v[1] for v in sizes.values()]},
     controls={"without r": [v[2] for v in sizes.values()]}, x_title="organism", y_title="refused (%), held-out topics", y_range=(0, 112),
-    title="One direction carries most of refusal at every width",
+    title="One cut removes refusal at every width; at width 32 it does damage, too",
     alt="; ".join(f"width {w}: {v[0]} % unchanged, {v[1]} % without r, random {min(v[2])} to {max(v[2])} %" for w, v in sizes.items()) + "."))
 
 # %% [markdown]
-# Look at the control, too: with few dimensions a random direction overlaps r more (its |cos| is about 1 / sqrt(width)), so
+# At width 32 no candidate passes the KL filter: the cut works, and it is not clean. Look at the control, too: with few dimensions a random direction overlaps r more (its |cos| is about 1 / sqrt(width)), so
 # at width 32 some random cuts hurt as well. A control can be weak, and then the claim is.
 #
 # ## 8 Questions
@@ -667,7 +710,7 @@ quiz("1.q5", "b")
 # ## What was not shown
 # * That refusal is *only* one direction: what is left after the cut is not nothing, and nobody searched for a second one.
 # * That real models are alike. This one has read a thousand words, and its refusal is one fixed sentence.
-# * That the direction means "refusal": section 6 shows the opposite. A name is a hypothesis.
+# * That the direction means "refusal": section 6 leaves it open. A name is a hypothesis.
 # * Any damage that 26 words of greedy text do not show. Notebook 02 (planned) writes the cut into the weights and measures what it costs.
 #
 # Sources: Arditi et al. 2024 (arXiv 2406.11717); Zhao et al. 2025 (arXiv 2507.11878).
