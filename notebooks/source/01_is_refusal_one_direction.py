@@ -629,9 +629,10 @@ plotting.show(plotting.heat_map(
         f"Added where they were found, the directions cause {caused} refusals of 100."))
 
 # %% [markdown]
-# Read each column against its last row: at the reply token nearly anything reads harm, earlier only the right direction
-# does. And reading is not using: in this organism harm is *legible* at the earlier tokens and *idle* there: the reply token reads
-# the words itself. That differs from what was reported for large models, and it is what this model does.
+# Read each column against its last row: the best of twenty random directions does about as well everywhere, so no AUROC
+# here makes a direction special. What adding it *does* tells them apart. Reading is not using: in this organism harm is
+# legible at the earlier tokens and idle there; the reply token reads the words itself. That differs from what was
+# reported for large models, and it is what this model does.
 #
 # ## 7 Does it hold in other sizes?
 # The whole pipeline on three widths of the same organism, each found and cut on its own, with five random cuts.
