@@ -116,7 +116,7 @@ def other_sets() -> dict[str, list[dict]]:
 
 
 def never_tuned() -> frozenset[str]:
-    """Requests (as the corpora write them) that chat tuning must not contain: validation and confounded prompts."""
+    """Requests, as natural text, that chat tuning must not contain: validation and confounded prompts."""
     rows = [row for name in ("harmful", "harmless") for row in matched_sets()[name]]
     return frozenset(row["text"] for row in rows if row["split"] in ("validation", "confounded"))
 

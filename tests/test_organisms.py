@@ -72,7 +72,7 @@ CHECKED = [b for b in evaluation.BEHAVIOURS if b.name in (
 def test_the_shipped_models_do_what_was_recorded(behaviour):
     recorded, n = evaluation.read_results()[str(TEACHING_WIDTH)]["0"]["behaviours"][behaviour.name]
     asked = data.load(behaviour.prompts[0], split=behaviour.prompts[1])
-    said = evaluation.replies(folder(behaviour.stage, TEACHING_WIDTH, 0), asked, behaviour.reply_role)
+    said = evaluation.replies(models.load(str(folder(behaviour.stage, TEACHING_WIDTH, 0))), asked, behaviour.reply_role)
     measured = sum(evaluation.JUDGES[behaviour.judge](reply, prompt) for reply, prompt in zip(said, asked, strict=True))
     assert len(asked) == n and abs(measured - recorded) <= 2  # another processor may round a close call the other way
 

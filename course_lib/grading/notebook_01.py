@@ -118,7 +118,7 @@ def _separates(scores: Tensor) -> Claim:
     hints=["claim(value, interval=..., control=..., control_interval=...)",
            "The control is the same AUROC for shuffled3.",
            "folded_auroc(shuffled3, is_harmful) and interval_of(shuffled3)"],
-    reference=lambda scores: _separates(scores),
+    reference=_separates,
 )  # fmt: skip
 def separates(answer, scores):
     made = supported(answer, low=0, high=1)
