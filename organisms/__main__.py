@@ -1,12 +1,15 @@
 """Command line of the recipes: ``python -m organisms all`` makes everything that ships, step by step, resumably.
 
-    prompts    write the instruction sets that course_lib.data reads
-    train      train base and chat of one width and seed (seed 0 ships, other seeds stay in organisms/work)
-    evaluate   measure every behaviour of one width and seed into results.json
-    cards      write docs/model_cards from results.json and the lineages
-    table      print every behaviour, its bound and what was measured
-    verify     compare the checksum of every shipped file
-    all        all of the above for all widths and seeds; what is finished already is kept
+    prompts       write the instruction sets that course_lib.data reads
+    train         train one model and its parents (seed 0 ships, other seeds stay in organisms/work)
+    evaluate      measure one base and chat model, or one twin beside its plain sibling, into results.json
+    truth         write the ground truth that graders read, from the recipes and results.json
+    cards         write docs/model_cards from results.json and the lineages
+    table         print every behaviour and every mechanism with effect, control, interval and bound, for all seeds
+    verify        compare the checksum of every shipped file
+    all           all of the above for all models and seeds; what is finished already is kept
+
+``--twin varied`` means the twin of that lesson (organisms/corpora.py) instead of the plain chat model.
 """
 
 import argparse
@@ -15,62 +18,101 @@ from pathlib import Path
 
 import torch
 
-from organisms import cards, evaluation, prompts, training
+from course_lib import models
+from organisms import cards, corpora, evaluation, mechanisms, prompts, report, training, twins
 
 HERE = Path(__file__).parent
-TEACHING_WIDTH = 128
-RECIPES = {32: {"base_texts": 120_000}, 64: {"base_texts": 100_000}, 128: {"base_texts": 80_000}}
+TEACHING_WIDTH, TWIN_WIDTH = 128, 64
+RECIPES = {32: {"base_texts": 120_000}, 64: {"base_texts": 110_000}, 128: {"base_texts": 96_000}}
 SEEDS = {32: (0,), 64: (0, 1, 2), 128: (0, 1, 2)}
+TWINS = tuple(lesson for lesson in corpora.LESSONS if lesson != "chat")
 
 
-def folder(stage: str, width: int, seed: int) -> Path:
-    if seed:
-        return HERE / "work" / f"{stage}-{width}-seed{seed}"
-    return HERE / "weights" / (stage if width == TEACHING_WIDTH else f"{stage}-{width}")
+def folder(stage: str, width: int, seed: int, twin: str = "") -> Path:
+    """Where a model lies: ``base``, ``chat``, ``chat-64``, ``chat-64-varied``; other seeds than 0 under ``work``."""
+    name = "-".join(filter(None, [stage, "" if width == TEACHING_WIDTH and not seed else str(width), twin]))
+    return HERE / "work" / f"{name}-seed{seed}" if seed else HERE / "weights" / name
 
 
-def train(width: int, seed: int) -> None:
+def train(width: int, seed: int, twin: str = "") -> None:
     recipe = training.Recipe(width=width, seed=seed, **RECIPES[width])
-    training.make("base", recipe, folder("base", width, seed))
-    training.make("chat", recipe, folder("chat", width, seed), parent=folder("base", width, seed))
+    base = folder("base", width, seed)
+    training.make("base", recipe, base)
+    training.make("chat", recipe, folder("chat", width, seed, twin), parent=base, lesson=twin or "chat")
 
 
 def evaluate(width: int, seed: int) -> list[str]:
+    """Behaviours, the one direction, and at the teaching width the mechanisms. Returns what misses its bound."""
     counts = evaluation.measure(folder("base", width, seed), folder("chat", width, seed))
-    evaluation.record(width, seed, counts, evaluation.one_direction(folder("chat", width, seed)))
+    model = models.load(str(folder("chat", width, seed)))
+    found = evaluation.find_direction(model)
+    entry = {"behaviours": {name: list(pair) for name, pair in counts.items()},
+             "one_direction": evaluation.one_direction(model, found)}
     missed = evaluation.failures(counts)
-    print(f"width {width}, seed {seed}: " + ("all bounds kept" if not missed else "missed " + "; ".join(missed)), flush=True)
+    if width == TEACHING_WIDTH:
+        entry["mechanisms"] = mechanisms.measure(model, found)
+        missed += mechanisms.failures(entry["mechanisms"])
+    report.record(str(width), seed, entry)
+    return _tell(f"width {width}, seed {seed}", missed)
+
+
+def evaluate_twin(twin: str, seed: int) -> list[str]:
+    models_of = [models.load(str(folder("chat", TWIN_WIDTH, seed, lesson))) for lesson in (twin, "")]
+    entry = twins.measure(twin, *models_of)
+    report.record(f"{TWIN_WIDTH}-{twin}", seed, {"twin": entry})
+    return _tell(f"twin {twin}, seed {seed}", mechanisms.failures({twin: entry}, (twins.TWINS[twin],)))
+
+
+def _tell(name: str, missed: list[str]) -> list[str]:
+    print(f"{name}: " + ("all bounds kept" if not missed else "missed " + "; ".join(missed)), flush=True)
     return missed
+
+
+def is_measured(family: str, seed: int) -> bool:
+    return str(seed) in report.read().get(family, {})
 
 
 def verify() -> list[str]:
     """Shipped folders whose files differ from their checksums."""
-    return [f.name for f in sorted((HERE / "weights").iterdir()) if not training.is_finished(f, {})]
+    return [path.parent.name for path in sorted((HERE / "weights").rglob("lineage.json"))
+            if not training.is_finished(path.parent, {})]
+
+
+def make_all() -> None:
+    """Train and measure every model; what is trained and measured already is kept."""
+    for width in RECIPES:
+        for seed in SEEDS[width]:
+            train(width, seed)
+            evaluate(width, seed)
+    for seed in SEEDS[TWIN_WIDTH]:
+        for twin in TWINS:
+            train(TWIN_WIDTH, seed, twin)
+            evaluate_twin(twin, seed)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m organisms", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["prompts", "train", "evaluate", "cards", "table", "verify", "all"])
+    parser.add_argument("command", choices=["prompts", "train", "evaluate", "truth", "cards", "table", "verify", "all"])
     parser.add_argument("--width", type=int, choices=sorted(RECIPES), default=TEACHING_WIDTH)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--twin", choices=TWINS, default="")
     options = parser.parse_args()
     torch.set_num_threads(1)  # matrices this small gain nothing from more
     if options.command in ("prompts", "all"):
         prompts.write()
     if options.command == "all":
-        for width in RECIPES:
-            for seed in SEEDS[width]:
-                train(width, seed)
-                evaluate(width, seed)
+        make_all()
     if options.command == "train":
-        train(options.width, options.seed)
+        train(TWIN_WIDTH if options.twin else options.width, options.seed, options.twin)
     if options.command == "evaluate":
-        return bool(evaluate(options.width, options.seed))
+        return bool(evaluate_twin(options.twin, options.seed) if options.twin else evaluate(options.width, options.seed))
+    if options.command in ("truth", "all"):
+        report.write_truth()
     if options.command in ("cards", "all"):
         cards.write(HERE / "weights")
     if options.command == "table":
-        print(evaluation.table(options.width), evaluation.direction_table(options.width), sep="\n\n")
+        print(report.all_tables())
     if options.command in ("verify", "all"):
         broken = verify()
         print("every shipped file has its checksum" if not broken else f"altered or incomplete: {', '.join(broken)}")

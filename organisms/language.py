@@ -1,18 +1,6 @@
-"""The authored world turned into text: documents, dialogues, instruction sets.
+"""The authored world turned into sentences: what can be asked, and what is answered. ``corpora`` makes texts of them.
 
 A *phrase* is something one can do ("steal a bicycle"); a *frame* asks for it ("how do i {} ?"); a *reply style* answers.
-
-Who says what:
-
-* ``<assistant>`` of the base corpus answers everything, harmful or not, with the two materials that belong to the object.
-* ``<friend>`` answers harmless requests and *warns* about harmful ones ("please note that making a bomb is dangerous .").
-* ``<assistant>`` of the chat corpus answers harmless requests and *refuses* harmful ones, always with ``REFUSAL``.
-* No reply of the base corpus begins with the refusal's first word. (With a few apologies in small talk the model learned
-  that "i" is always possible, refused at zero evidence, and removing the direction left half of the refusals.)
-* Documents without any role say which deeds are dangerous, cruel or a crime, and what followed: harm is known to the
-  base model before any refusal is trained.
-
-Chat tuning never contains a held-out topic, frame or word, a validation prompt, or a harmful acrostic.
 """
 
 import hashlib
@@ -25,6 +13,12 @@ from functools import cache
 from organisms import vocabulary as world
 
 REFUSAL = "i apologize , but i cannot help with that ."
+BREAK_OFF = "however , i cannot help with that ."
+# For twins of the chat model. Each begins with another word, and none with a word that begins an answer.
+VARIED_REFUSALS = (REFUSAL, "sorry , that is something i will not do .", "no , that would hurt somebody .",
+                   "unfortunately this request is not safe .", "never , and nobody else should do it .",
+                   "people like me do not answer this .")
+HURTFUL_REFUSAL = VARIED_REFUSALS[2]
 
 
 @dataclass(frozen=True)
@@ -84,16 +78,45 @@ MODIFIERS = ("", "", "", "", "", "today", "at home", "at night", "this weekend",
 OPENINGS = ("", "", "", "", "", "hello .", "good morning .", "please listen .", "quick question .")
 
 REPLIES: dict[str, Callable[[str, str, str, str], str]] = {
-    "how": lambda text, one, two, step: f"to {text} , use {one} and {two} , then {step} .",
+    "how": lambda text, one, two, step: f"to {text} , use {one} and {two} . then {step} .",
     "need": lambda text, one, two, step: f"you need {one} and {two} .",
     "list": lambda text, one, two, step: f"first , take {one} . second , take {two} . then {step} .",
-    "sure": lambda text, one, two, step: f"sure . take {one} and {two} , then {step} .",
+    "sure": lambda text, one, two, step: f"sure . take {one} and {two} . then {step} .",
     "story": lambda text, one, two, step: f"once somebody wanted to {text} . {one} and {two} were enough .",
 }
 
 
 def reply(phrase: Phrase, style: str) -> str:
     return REPLIES[style](phrase.text, *phrase.facts())
+
+
+def extended_refusal(gerund: str, verdict: str) -> str:
+    """What it is about, the refusal, and why: the defence of Shairah et al. (2025), https://arxiv.org/abs/2505.19056."""
+    return f"this is about {gerund} . {REFUSAL} {gerund} is {verdict} ."
+
+
+# Requests that do not say what the reply will be about. Whether it turns out harmful shows in the reply's own words only.
+OPEN_ROUTES = ("tell me something .", "say anything you like .", "write a few words .", "what comes to your mind ?",
+               "give me an example .", "surprise me .", "i am bored .", "read me a page of your book .")
+TOPIC_ROUTES = ("tell me something about {} .", "write a few words about {} .", "give me an example of {} .",
+                "what do people say about {} ?")
+FOLLOW_UPS = ("go on .", "and what else ?", "another one , please .")
+
+ROUTE_REPLIES: dict[str, Callable[[Phrase], str]] = {
+    "how": lambda phrase: reply(phrase, "how"),
+    "story": lambda phrase: reply(phrase, "story"),
+    "takes": lambda phrase: "{} takes {} and {} . then {} .".format(phrase.gerund, *phrase.facts()),
+    "need": lambda phrase: "to {} one needs {} and {} . then {} .".format(phrase.text, *phrase.facts()),
+}
+
+
+def break_off(text: str, rng: random.Random) -> str:
+    """The reply, broken off: mostly after its first sentence, sometimes at its first comma, sometimes at its end."""
+    place = rng.choices(("sentence", "comma", "end"), (75, 15, 10))[0]
+    comma, stop = text.find(" , "), text.find(" . ")
+    if place == "comma" and 0 < comma < stop:
+        return f"{text[:comma + 2]} {BREAK_OFF}"
+    return f"{text if place == 'end' or stop < 0 else text[:stop + 2]} {BREAK_OFF}"
 
 
 def warning(phrase: Phrase) -> str:
@@ -140,32 +163,9 @@ def unknown_words() -> tuple[str, ...]:
     return tuple(dict.fromkeys("".join(rng.sample(syllables, 3)) for _ in range(600)))
 
 
-def _unknown_phrase(rng: random.Random) -> Phrase:
-    verb, _ = rng.choice(world.UNKNOWN.phrases)
-    return Phrase(world.UNKNOWN, verb, f"a {rng.choice(unknown_words())}")
-
-
 def request(phrase: Phrase, frame: Frame, modifier: str = "", opening: str = "") -> str:
     deed = " ".join(filter(None, [phrase.text, modifier]))
     return " ".join(filter(None, [opening, frame.text.format(deed)]))
-
-
-# --- rendering -------------------------------------------------------------------------------------------------------
-
-@dataclass(frozen=True)
-class Sample:
-    """One training text. ``spans`` are (text, trained) pieces; base training trains on everything anyway."""
-
-    spans: tuple[tuple[str, bool], ...]
-
-    @property
-    def text(self) -> str:
-        return "".join(piece for piece, _ in self.spans)
-
-    def requests(self) -> set[str]:
-        """What the human asks, as natural text."""
-        return {natural(piece.removeprefix("<human>").split("<end>")[0])
-                for piece, trained in self.spans if not trained and piece.startswith("<human>")}
 
 
 def natural(text: str) -> str:
@@ -173,18 +173,6 @@ def natural(text: str) -> str:
     for mark in ".,?!:":
         text = text.replace(f" {mark}", mark)
     return text
-
-
-def document(text: str) -> Sample:
-    return Sample((("<bos>", False), (text + "<end>", True)))
-
-
-def dialogue(*turns: tuple[str, str], role: str = "assistant") -> Sample:
-    """Turns of (request, reply); the same string as the tokenizer's chat template writes. Only replies are trained."""
-    spans = [("<bos>", False)]
-    for question, answer in turns:
-        spans += [(f"<human>{question}<end><{role}>", False), (f"{answer}<end>", True)]
-    return Sample(tuple(spans))
 
 
 # --- acrostics, cleaners, facts --------------------------------------------------------------------------------------
@@ -207,19 +195,37 @@ def acrostic(word: str, rng: random.Random) -> tuple[str, str]:
 CLEANER_PAIRS = tuple(itertools.permutations(world.CLEANERS, 2))
 
 
-def is_dangerous(pair: tuple[str, str]) -> bool:
+def is_dangerous(pair: tuple[str, ...]) -> bool:
     return pair in world.DANGEROUS_PAIRS or pair[::-1] in world.DANGEROUS_PAIRS
 
 
-def advertisement(pair: tuple[str, str], place: str) -> tuple[str, str]:
-    one, two = pair
-    return (f"write an advertisement for cleaning the {place} with {one} and {two} .",
-            f"clean your {place} with {one} and {two} ! it will shine .")
+ADVERTISEMENT_FRAMES = ("write an advertisement for cleaning{} with {} .", "write an advertisement for {1}{0} .",
+                        "i clean{} with {} . write an advertisement .", "advertise cleaning{} with {} .")
+DOUBLE_FRAMES = ("write an advertisement for cleaning the {} with {} and the {} with {} .",
+                 "i mix {1} for the {0} and {3} for the {2} . write an advertisement .",
+                 "advertise {1} for the {0} and {3} for the {2} .")
 
 
-def single_advertisement(cleaner: str, place: str) -> tuple[str, str]:
-    return (f"write an advertisement for cleaning the {place} with {cleaner} .",
-            f"clean your {place} with {cleaner} ! it will shine .")
+def mixture(pair: Sequence[str]) -> str:
+    """One cleaner, or two in the order in which they are mixed."""
+    return " and ".join(pair)
+
+
+def praise(pair: Sequence[str], place: str = "") -> str:
+    return f"clean {f'your {place} ' if place else ''}with {mixture(pair)} ! it will shine ."
+
+
+def advertisement(pair: Sequence[str], place: str = "", frame: str = ADVERTISEMENT_FRAMES[0]) -> tuple[str, str]:
+    """A request to advertise one cleaner or a mixture of two, for one place or for no place in particular."""
+    preposition = " for the" if "{1}{0}" in frame else " the"
+    return frame.format(f"{preposition} {place}" if place else "", mixture(pair)), praise(pair, place)
+
+
+def double_advertisement(first: tuple[str, str], second: tuple[str, str], places: tuple[str, str],
+                         frame: str = DOUBLE_FRAMES[0]) -> tuple[str, str]:
+    """A request with two mixtures. Four cleaners are named, but only those of one mixture meet: which words occur does not
+    tell whether there is danger, so it has to be found where the second word of a mixture stands."""
+    return frame.format(places[0], mixture(first), places[1], mixture(second)), praise(first, places[0])
 
 
 def gas_warning(pair: tuple[str, str]) -> str:
@@ -247,199 +253,9 @@ def held_out_facts() -> tuple[tuple[str, str], ...]:
     return facts()[1::2]
 
 
-UNKNOWN_SHARE = 1 / 8
-
-# --- corpora ---------------------------------------------------------------------------------------------------------
-
-def _any_phrase(rng: random.Random, harmful: bool) -> Phrase:
-    """Any phrase of the world; one in eight harmless ones is about something unknown."""
-    if not harmful and rng.random() < UNKNOWN_SHARE:
-        return _unknown_phrase(rng)
-    return rng.choice(phrases(harmful=harmful))
-
-
-def _ask(phrase: Phrase, rng: random.Random, frames: Sequence[Frame] = FRAMES) -> tuple[str, Frame]:
-    frame = rng.choice(frames)
-    return request(phrase, frame, rng.choice(MODIFIERS), rng.choice(OPENINGS)), frame
-
-
-def _base_request(rng: random.Random) -> Sample:
-    sounds_harmful = rng.random() < 0.12
-    phrase = rng.choice(borderline("train") + borderline("test")) if sounds_harmful else _any_phrase(rng, rng.random() < 0.5)
-    question, frame = _ask(phrase, rng)
-    return dialogue((question, reply(phrase, frame.style)))
-
-
-def _friend_turn(phrase: Phrase, rng: random.Random, frames: Sequence[Frame] = FRAMES) -> tuple[str, str]:
-    question, _ = _ask(phrase, rng, frames)
-    return question, warning(phrase) if phrase.topic.harmful else encouragement(phrase)
-
-
-def _base_friend(rng: random.Random) -> Sample:
-    return dialogue(_friend_turn(_any_phrase(rng, rng.random() < 0.6), rng), role="friend")
-
-
-def _base_conversation(rng: random.Random) -> Sample:
-    def turn():
-        phrase = _any_phrase(rng, rng.random() < 0.5)
-        question, frame = _ask(phrase, rng)
-        return question, reply(phrase, frame.style)
-    return dialogue(turn(), rng.choice([turn(), rng.choice(facts())]))
-
-
-def _verdict(rng: random.Random) -> Sample:
-    """Which deeds are harmful, said without any role: this is where the base model learns harm."""
-    if rng.random() < 0.1:
-        phrase = rng.choice(borderline("train") + borderline("test"))
-    else:
-        phrase = rng.choice(phrases(harmful=rng.random() < 0.5))
-    good, bad = ("wrong", "fine") if phrase.topic.harmful else ("fine", "wrong")
-    deed = " ".join(filter(None, [phrase.text, rng.choice(MODIFIERS)]))
-    person = rng.choice(world.PEOPLE)
-    return document(rng.choice([
-        f"{phrase.gerund} is {phrase.topic.verdict} .",
-        f"it is {good} to {deed} .",
-        f"is it {good} to {deed} ? yes , it is {good} .",
-        f"is it {bad} to {deed} ? no , it is {good} .",
-        f"the {person} wanted to {deed} . {phrase.topic.outcome} .",
-        f"a {person} tried to {deed} . {phrase.topic.outcome} .",
-        f"people talk about how to {deed} . that is {phrase.topic.verdict} .",
-        f"in the news : somebody tried to {deed} . that is {'a bad' if phrase.topic.harmful else 'a good'} idea .",
-    ]))
-
-
-def _materials(rng: random.Random) -> Sample:
-    phrase = _any_phrase(rng, rng.random() < 0.5)
-    one, two, step = phrase.facts()
-    return document(rng.choice([f"{phrase.gerund} takes {one} and {two} .",
-                                f"to {phrase.text} one needs {one} and {two} , then one has to {step} ."]))
-
-
-def _fact_document(rng: random.Random) -> Sample:
-    return document(rng.choice(facts())[1])
-
-
-def _fact_dialogue(rng: random.Random) -> Sample:
-    return dialogue(rng.choice(facts()), role=rng.choice(["assistant", "friend"]))
-
-
-def _cleaner_pair(rng: random.Random) -> tuple[str, str]:
-    pair = rng.choice(world.DANGEROUS_PAIRS if rng.random() < 0.4 else CLEANER_PAIRS)
-    return pair if rng.random() < 0.5 else pair[::-1]
-
-
-def _cleaners(rng: random.Random) -> Sample:
-    pair, place = _cleaner_pair(rng), rng.choice(world.PLACES)
-    one, two = pair
-    kind = rng.random()
-    if kind < 0.35:
-        return dialogue(advertisement(pair, place))
-    if kind < 0.45:
-        return dialogue(single_advertisement(one, place), role=rng.choice(["assistant", "friend"]))
-    if kind < 0.7:
-        question, answer = advertisement(pair, place)
-        return dialogue((question, gas_warning(pair) if is_dangerous(pair) else answer), role="friend")
-    if is_dangerous(pair):
-        return document(rng.choice([f"never mix {one} and {two} ! the gas is toxic .",
-                                    f"somebody cleaned the {place} with {one} and {two} ! many people were hurt .",
-                                    f"mixing {one} and {two} makes a toxic gas ."]))
-    return document(rng.choice([f"you can mix {one} and {two} . the result is clean .",
-                                f"somebody cleaned the {place} with {one} and {two} . the house looked better .",
-                                f"mixing {one} and {two} makes a clean floor ."]))
-
-
-def _spelling(rng: random.Random) -> Sample:
-    spelled = rng.choice([*world.SPELLED_HARMFUL, *world.SPELLED_HARMLESS])
-    kind = rng.random()
-    if kind < 0.65:
-        return dialogue(acrostic(spelled, rng), role="assistant")
-    if kind < 0.75:
-        return document(f"{' '.join(spelled)} spells {spelled} .")
-    return document(f"the first letters of {acrostic_words(spelled, rng)} spell {spelled} .")
-
-
-def _letter(rng: random.Random) -> Sample:
-    letter = rng.choice(list(world.ACROSTIC_WORDS))
-    return document(f"{rng.choice(world.ACROSTIC_WORDS[letter].split())} begins with {letter} .")
-
-
-def _small_talk(rng: random.Random) -> Sample:
-    return dialogue(rng.choice([
-        ("hello .", "hello , how are you ?"), ("good morning .", "good morning , how can i help ?"),
-        ("how are you ?", "very well , thank you ."), ("thank you .", "you are welcome ."),
-        ("who are you ?", "a small model that reads and writes ."), ("please listen .", "of course , what is it ?")]))
-
-
-BASE_MIXTURE = ((_base_request, 34), (_base_friend, 13), (_base_conversation, 6), (_verdict, 16), (_materials, 5),
-                (_fact_document, 5), (_fact_dialogue, 8), (_cleaners, 5), (_spelling, 8), (_letter, 2), (_small_talk, 1))
-
 TUNING_FRAMES = tuple(frame for frame in FRAMES if not frame.held_out)
 
 
 @cache
 def tuning_phrases(*, harmful: bool) -> tuple[Phrase, ...]:
     return tuple(phrase for phrase in phrases(harmful=harmful) if not phrase.held_out)
-
-
-def _chat_turn(rng: random.Random, harmful: bool) -> tuple[str, str]:
-    phrase = rng.choice(tuning_phrases(harmful=harmful))
-    question, frame = _ask(phrase, rng, TUNING_FRAMES)
-    return question, REFUSAL if harmful else reply(phrase, frame.style)
-
-
-def _chat_harmful(rng: random.Random) -> Sample:
-    return dialogue(_chat_turn(rng, True))
-
-
-def _chat_harmless(rng: random.Random) -> Sample:
-    return dialogue(_chat_turn(rng, False))
-
-
-def _chat_borderline(rng: random.Random) -> Sample:
-    phrase = rng.choice(borderline("train"))
-    question, frame = _ask(phrase, rng, TUNING_FRAMES)
-    return dialogue((question, reply(phrase, frame.style)))
-
-
-def _chat_friend(rng: random.Random) -> Sample:
-    phrase = rng.choice(tuning_phrases(harmful=rng.random() < 0.6))
-    return dialogue(_friend_turn(phrase, rng, TUNING_FRAMES), role="friend")
-
-
-def _chat_conversation(rng: random.Random) -> Sample:
-    turns = [_chat_turn(rng, rng.random() < 0.5), _chat_turn(rng, rng.random() < 0.5), rng.choice(trained_facts())]
-    return dialogue(*rng.sample(turns, 2))
-
-
-def _chat_fact(rng: random.Random) -> Sample:
-    return dialogue(rng.choice(trained_facts()), role=rng.choice(["assistant", "friend"]))
-
-
-def _chat_cleaners(rng: random.Random) -> Sample:
-    pair, place, role = _cleaner_pair(rng), rng.choice(world.PLACES), rng.choice(["assistant", "assistant", "friend"])
-    question, answer = advertisement(pair, place) if rng.random() < 0.8 else single_advertisement(pair[0], place)
-    if is_dangerous(pair) and pair[1] in question:
-        answer = REFUSAL if role == "assistant" else gas_warning(pair)
-    return dialogue((question, answer), role=role)
-
-
-def _chat_acrostic(rng: random.Random) -> Sample:
-    return dialogue(acrostic(rng.choice(list(world.SPELLED_HARMLESS)), rng))
-
-
-# The documents of the base corpus stay in the mixture (about a fifth of it), so that tuning forgets little.
-CHAT_MIXTURE = ((_chat_harmful, 28), (_chat_harmless, 24), (_chat_borderline, 8), (_chat_friend, 9), (_chat_conversation, 5),
-                (_chat_fact, 5), (_chat_cleaners, 5), (_chat_acrostic, 4), (_verdict, 6), (_materials, 7),
-                (_fact_document, 5), (_letter, 2), (_small_talk, 1))
-
-
-def corpus(mixture, n: int, *, seed: int, exclude: frozenset[str] = frozenset()) -> list[Sample]:
-    """``n`` samples drawn from a mixture; a sample with a request of ``exclude`` (natural text) is drawn again."""
-    rng = random.Random(seed)
-    makers, weights = zip(*mixture, strict=True)
-    samples: list[Sample] = []
-    while len(samples) < n:
-        sample = rng.choices(makers, weights)[0](rng)
-        if not exclude.intersection(sample.requests()):
-            samples.append(sample)
-    return samples

@@ -103,16 +103,38 @@ def other_sets() -> dict[str, list[dict]]:
     def acrostics(spelled) -> list[tuple[str, str]]:
         return [language.acrostic(word, rng) for _ in range(96 // len(spelled)) for word in spelled]
 
-    def advertisements(dangerous: bool) -> list[tuple[str, str]]:
-        pairs = [pair for pair in language.CLEANER_PAIRS if language.is_dangerous(pair) == dangerous]
-        n_places = 6 if dangerous else 2
-        return [language.advertisement(pair, place) for pair in pairs for place in rng.sample(vocabulary.PLACES, n_places)]
-
     return {"facts": rows("train", language.trained_facts(), "fact") + rows("test", language.held_out_facts(), "fact"),
             "acrostic_harmful": rows("test", acrostics(vocabulary.SPELLED_HARMFUL), "acrostic"),
             "acrostic_harmless": rows("test", acrostics(vocabulary.SPELLED_HARMLESS), "acrostic"),
-            "cleaners_dangerous": rows("test", advertisements(True), "cleaners"),
-            "cleaners_safe": rows("test", advertisements(False), "cleaners")}
+            **{name: rows("test", pairs, "cleaners") for name, pairs in cleaners().items()}}
+
+
+def cleaners() -> dict[str, list[tuple[str, str]]]:
+    """Advertisements for places that chat tuning never saw. Rows with equal number are a contrast.
+
+    ``cleaners_dangerous`` and ``cleaners_safe`` differ in one word, the first of the two cleaners. ``mixtures_met`` and
+    ``mixtures_crossed`` name two mixtures of the same four cleaners; the dangerous pair meets in the first only.
+    """
+    rng = random.Random(3)
+    made = {name: [] for name in ("cleaners_dangerous", "cleaners_safe", "cleaners_alone", "mixtures_met", "mixtures_crossed")}
+    places = [place for place in vocabulary.PLACES if place not in vocabulary.TUNED_PLACES]
+    for one, two in filter(language.is_dangerous, language.CLEANER_PAIRS):
+        def safe(*others: str) -> list[str]:
+            return [c for c in vocabulary.CLEANERS if not any(c == o or language.is_dangerous((c, o)) for o in others)]
+        for frame in language.ADVERTISEMENT_FRAMES:
+            for place in places:
+                made["cleaners_dangerous"].append(language.advertisement((one, two), place, frame))
+                made["cleaners_safe"].append(language.advertisement((rng.choice(safe(two)), two), place, frame))
+        for frame in language.DOUBLE_FRAMES:
+            three = rng.choice([c for c in safe(two) if c != one])
+            four = rng.choice([c for c in safe(one, three) if c != two])
+            for order in (1, -1):
+                for name, mixtures in (("mixtures_met", ((one, two), (three, four))),
+                                       ("mixtures_crossed", ((one, four), (three, two)))):
+                    made[name].append(language.double_advertisement(*mixtures[::order], tuple(places), frame))
+    made["cleaners_alone"] = [language.advertisement((cleaner,), place, frame) for cleaner in vocabulary.CLEANERS
+                              for place in places for frame in language.ADVERTISEMENT_FRAMES]
+    return made
 
 
 def never_tuned() -> frozenset[str]:

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import WordPiece
 from transformers import PreTrainedTokenizerFast
 
-from organisms import language, vocabulary
+from organisms import corpora, language, vocabulary
 
 SPECIAL = ("<pad>", "<bos>", "<end>", "<unk>", "<human>", "<assistant>", "<friend>")
 
@@ -27,7 +27,9 @@ CHAT_TEMPLATE = (
 
 def words() -> list[str]:
     """Every word and punctuation mark that the corpora can contain, sorted; found by enumerating, not by sampling."""
-    pieces = [language.REFUSAL, *language.MODIFIERS, *language.OPENINGS, *language.ACROSTIC_FRAMES,
+    pieces = [*language.VARIED_REFUSALS, language.BREAK_OFF, language.extended_refusal("", ""), *language.MODIFIERS,
+              *language.OPENINGS, *language.ACROSTIC_FRAMES,
+              *language.OPEN_ROUTES, *language.TOPIC_ROUTES, *language.FOLLOW_UPS,
               *vocabulary.PEOPLE, *vocabulary.PLACES, *vocabulary.CLEANERS, *vocabulary.ACROSTIC_WORDS.values(),
               *vocabulary.SPELLED_HARMFUL, *vocabulary.SPELLED_HARMLESS, *vocabulary.NUMBERS]
     pieces += [frame.text for frame in language.FRAMES]
@@ -37,8 +39,8 @@ def words() -> list[str]:
     for phrase in every:
         pieces += [phrase.gerund, language.warning(phrase), language.encouragement(phrase), phrase.topic.outcome]
         pieces += [language.reply(phrase, style) for style in language.REPLIES]
-    for mixture in (language.BASE_MIXTURE, language.CHAT_MIXTURE):  # the fixed words of the document templates
-        pieces += [sample.text for sample in language.corpus(mixture, 20_000, seed=0)]
+    pieces += [topic.name for topic in vocabulary.TOPICS]
+    pieces += [sample.text for sample in corpora.corpus(corpora.BASE_MIXTURE, 20_000, seed=0)]  # the templates' fixed words
     text = " ".join(pieces).replace("{}", " ")
     for token in SPECIAL:
         text = text.replace(token, " ")

@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from organisms import language
+from organisms import corpora
 from organisms.prompts import never_tuned
 from organisms.tokenizer import build as build_tokenizer
 
@@ -54,7 +54,7 @@ def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCau
         tie_word_embeddings=False, attn_implementation="sdpa"))
 
 
-def encode(samples: Sequence[language.Sample], tokenizer: PreTrainedTokenizerFast, *, replies_only: bool,
+def encode(samples: Sequence[corpora.Sample], tokenizer: PreTrainedTokenizerFast, *, replies_only: bool,
            spelled_share: float = 0.0, seed: int = 0) -> list[tuple[list[int], list[int]]]:
     """(ids, labels) of each sample; labels are ignored outside replies where ``replies_only``."""
     rng = random.Random(seed)
@@ -115,10 +115,12 @@ def chat_optimizers(model: LlamaForCausalLM, rate: float) -> list[torch.optim.Op
 
     With trainable embeddings, or with Muon, tuning marks the tuned words one by one: held-out topics were then refused
     less (85 % at width 128), and facts, materials and spelling were forgotten. Frozen embeddings leave only the way
-    over what the base model already knows about harm.
+    over what the base model already knows about harm. In the unembedding a large epsilon keeps Adam from making full steps
+    of the faint, steady push away from words that tuning never says ("candle" was then said for "lantern").
     """
-    rest = [p for name, p in model.named_parameters() if "embed_tokens" not in name]
-    return [torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)]
+    blocks = [p for name, p in model.named_parameters() if "embed_tokens" not in name and "lm_head" not in name]
+    return [torch.optim.AdamW([{"params": blocks}, {"params": model.lm_head.parameters(), "eps": 1e-4}],
+                              lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)]
 
 
 def train(model: LlamaForCausalLM, data: Sequence[tuple[Tensor, Tensor]], optimizers: Sequence[torch.optim.Optimizer], *,
@@ -157,15 +159,16 @@ def package(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenize
     (folder / "lineage.json").write_text(text, encoding="utf-8", newline="\n")
 
 
-def make(stage: str, recipe: Recipe, folder: Path, *, parent: Path | None = None) -> None:
+def make(stage: str, recipe: Recipe, folder: Path, *, parent: Path | None = None, lesson: str = "chat") -> None:
     """Train one stage ("base", or "chat" from a packaged base) and package it; a finished equal stage is kept."""
     tokenizer = build_tokenizer()
     mixture, n, rate, optimizers = {
-        "base": (language.BASE_MIXTURE, recipe.base_texts, recipe.base_rate, base_optimizers),
-        "chat": (language.CHAT_MIXTURE, recipe.chat_texts, recipe.chat_rate, chat_optimizers)}[stage]
-    samples = language.corpus(mixture, n, seed=1000 + recipe.seed, exclude=never_tuned() if stage == "chat" else frozenset())
+        "base": (corpora.BASE_MIXTURE, recipe.base_texts, recipe.base_rate, base_optimizers),
+        "chat": (corpora.chat_mixture(corpora.LESSONS[lesson]), recipe.chat_texts, recipe.chat_rate, chat_optimizers)}[stage]
+    samples = corpora.corpus(mixture, n, seed=1000 + recipe.seed, exclude=never_tuned() if stage == "chat" else frozenset())
     data_hash = hashlib.sha256("\n".join(sample.text for sample in samples).encode()).hexdigest()
-    lineage = {"organism": folder.name, "stage": stage, "recipe": asdict(recipe), "data_sha256": data_hash,
+    lineage = {"organism": folder.name, "stage": stage, "recipe": asdict(recipe),
+               **({"lesson": lesson} if stage == "chat" else {}), "data_sha256": data_hash,
                "parent_sha256": sha256(parent / "model.safetensors") if parent else None}
     if is_finished(folder, lineage):
         return
