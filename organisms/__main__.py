@@ -4,6 +4,7 @@
     train      train base and chat of one width and seed (seed 0 ships, other seeds stay in organisms/work)
     evaluate   measure every behaviour of one width and seed into results.json
     cards      write docs/model_cards from results.json and the lineages
+    dictionaries  train and measure the autoencoders and transcoders of one organism, and write their card
     table      print every behaviour, its bound and what was measured
     verify     compare the checksum of every shipped file
     all        all of the above for all widths and seeds; what is finished already is kept
@@ -20,6 +21,7 @@ from organisms import cards, evaluation, prompts, training
 HERE = Path(__file__).parent
 TEACHING_WIDTH = 128
 RECIPES = {32: {"base_texts": 120_000}, 64: {"base_texts": 100_000}, 128: {"base_texts": 80_000}}
+WITH_DICTIONARIES = ("base", "chat")
 SEEDS = {32: (0,), 64: (0, 1, 2), 128: (0, 1, 2)}
 
 
@@ -43,17 +45,29 @@ def evaluate(width: int, seed: int) -> list[str]:
     return missed
 
 
+def dictionaries(organism: str) -> None:
+    from organisms import dictionaries as recipes  # imports sae_lens, which takes seconds
+
+    for recipe in recipes.RECIPES.values():
+        recipes.make(organism, recipe)
+    recipes.evaluate(organism)
+    recipes.write_card(organism)
+
+
 def verify() -> list[str]:
     """Shipped folders whose files differ from their checksums."""
-    return [f.name for f in sorted((HERE / "weights").iterdir()) if not training.is_finished(f, {})]
+    weights = HERE / "weights"
+    folders = [f for f in weights.iterdir() if f.name != "dictionaries"] + list(weights.glob("dictionaries/*/*"))
+    return [str(f.relative_to(weights)) for f in sorted(folders) if not training.is_finished(f, {})]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m organisms", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["prompts", "train", "evaluate", "cards", "table", "verify", "all"])
+    parser.add_argument("command", choices=["prompts", "train", "evaluate", "cards", "dictionaries", "table", "verify", "all"])
     parser.add_argument("--width", type=int, choices=sorted(RECIPES), default=TEACHING_WIDTH)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--organism", choices=WITH_DICTIONARIES, default="chat")
     options = parser.parse_args()
     torch.set_num_threads(1)  # matrices this small gain nothing from more
     if options.command in ("prompts", "all"):
@@ -63,12 +77,16 @@ def main() -> int:
             for seed in SEEDS[width]:
                 train(width, seed)
                 evaluate(width, seed)
+        for organism in WITH_DICTIONARIES:
+            dictionaries(organism)
     if options.command == "train":
         train(options.width, options.seed)
     if options.command == "evaluate":
         return bool(evaluate(options.width, options.seed))
     if options.command in ("cards", "all"):
         cards.write(HERE / "weights")
+    if options.command == "dictionaries":
+        dictionaries(options.organism)
     if options.command == "table":
         print(evaluation.table(options.width), evaluation.direction_table(options.width), sep="\n\n")
     if options.command in ("verify", "all"):

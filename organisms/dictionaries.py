@@ -1,0 +1,393 @@
+"""Sparse dictionaries of an organism: a sparse autoencoder and a transcoder for every layer, trained by sae_lens.
+
+A sparse autoencoder (Bricken et al. 2023, https://transformer-circuits.pub/2023/monosemantic-features) rewrites one
+activation as a sum of few features; a transcoder (Dunefsky et al. 2024, https://arxiv.org/abs/2406.11944) rewrites what
+the MLP does: it reads the MLP's input and writes the MLP's output.
+
+1. Texts: half from the base mixture, half from the chat mixture.
+2. Harvest the activations of every token but ``<bos>``, once for all layers. ``<bos>`` is the same vector in every text,
+   and several times longer than the others: a dictionary would spend a feature and its scale on a constant.
+3. Train BatchTopK (Bussmann et al. 2024, https://arxiv.org/abs/2412.06410) with sae_lens' own trainer. It saves one
+   threshold, learned in training: a JumpReLU dictionary. sae_lens has no trainer for transcoders, so `TranscoderInTraining`
+   gives its autoencoder another target, and leaves the rest of it as it is.
+4. Package: sae_lens' own two files, in float16 (opened in float32), and the lineage with their checksums.
+5. Measure on texts of another seed, beside a random dictionary of the same size and the same L0.
+
+A transcoder reads ``blocks.{n}.mlp.hook_in``, the norm's output *after* its gain, as published transcoders do: with the
+norm's scale frozen, every path of an attribution graph into it is linear. (``ln2.hook_normalized`` fires before the gain.)
+"""
+
+import copy
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from sae_lens import SAE, BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, JumpReLUTranscoderConfig, SAETrainer
+from sae_lens.config import SAETrainerConfig
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from course_lib import caching, features, models
+from organisms import cards, language, training
+
+HERE = Path(__file__).parent
+WEIGHTS = HERE / "weights"
+RESULTS = HERE / "dictionaries.json"
+KINDS = ("sae", "transcoder")
+HELD_OUT_SEED = 9_000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a dictionary, but for the model and the texts' mixture. One line of the lineage."""
+
+    kind: str
+    k: int
+    rate: float
+    d_sae: int = 512
+    n_texts: int = 12_000
+    steps: int = 2_400
+    tokens_per_step: int = 512
+    seed: int = 0
+
+
+RECIPES = {"sae": Recipe("sae", k=16, rate=4e-3), "transcoder": Recipe("transcoder", k=12, rate=8e-3)}
+
+
+def hooks(kind: str, layer: int) -> tuple[str, str]:
+    """(read, written) hook of a dictionary."""
+    return {"sae": (f"blocks.{layer}.hook_resid_post",) * 2,
+            "transcoder": (f"blocks.{layer}.mlp.hook_in", f"blocks.{layer}.hook_mlp_out")}[kind]
+
+
+def folder(organism: str, kind: str, layer: int, *, root: Path = WEIGHTS / "dictionaries") -> Path:
+    return root / organism / f"{kind}-{layer}"
+
+
+# --- activations -----------------------------------------------------------------------------------------------------
+
+def _texts(n: int, seed: int) -> list[language.Sample]:
+    """Half of the base mixture, half of the chat mixture."""
+    return [sample for mixture in (language.BASE_MIXTURE, language.CHAT_MIXTURE)
+            for sample in language.corpus(mixture, n // 2, seed=seed)]
+
+
+def token_ids(model: models.CheckedBridge, n: int, seed: int) -> list[list[int]]:
+    return [ids for ids, _ in training.encode(_texts(n, seed), model.tokenizer, replies_only=False)]
+
+
+def harvest(model: models.CheckedBridge, prompts: Sequence[list[int]], hook_names: Sequence[str]) -> dict[str, Tensor]:
+    """Hook name -> (token, d_model), every token but ``<bos>`` of every prompt."""
+    groups: dict[int, list[list[int]]] = {}
+    for prompt in prompts:
+        groups.setdefault(len(prompt), []).append(prompt)
+    kept = [caching.harvest(model, group, hook_names=hook_names, positions=list(range(1, length)), progress=False)
+            for length, group in tqdm(sorted(groups.items()), desc="harvest", unit="length", mininterval=5)]
+    return {name: torch.cat([part.values[:, :, i].flatten(0, 1) for part in kept]) for i, name in enumerate(hook_names)}
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+class TranscoderConfigInTraining(BatchTopKTrainingSAEConfig):
+    """As sae_lens' BatchTopK, but saved as a JumpReLU transcoder."""
+
+    def get_inference_config_class(self) -> type[JumpReLUTranscoderConfig]:
+        return JumpReLUTranscoderConfig
+
+    def get_inference_sae_cfg_dict(self) -> dict:
+        return super().get_inference_sae_cfg_dict() | {"d_out": self.d_in}
+
+    @property
+    def d_out(self) -> int:
+        return self.d_in
+
+
+class TranscoderInTraining(BatchTopKTrainingSAE):
+    """sae_lens' BatchTopK autoencoder with another target: a row holds the MLP's input, then its output."""
+
+    def __init__(self, cfg: TranscoderConfigInTraining) -> None:
+        super().__init__(cfg)
+        squared_error = self.mse_loss_fn
+        self.mse_loss_fn = lambda output, rows: squared_error(output, rows[:, cfg.d_in:])
+
+    def encode_with_hidden_pre(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return super().encode_with_hidden_pre(x[:, :self.cfg.d_in])
+
+    def calculate_topk_aux_loss(self, sae_in: Tensor, **rest: Tensor) -> Tensor:
+        return super().calculate_topk_aux_loss(sae_in[:, self.cfg.d_in:], **rest)
+
+
+def _untrained(recipe: Recipe, width: int) -> BatchTopKTrainingSAE:
+    size = dict(d_in=width, d_sae=recipe.d_sae, k=recipe.k, normalize_activations="expected_average_only_in")
+    if recipe.kind == "sae":
+        return BatchTopKTrainingSAE(BatchTopKTrainingSAEConfig(**size))
+    return TranscoderInTraining(TranscoderConfigInTraining(**size, apply_b_dec_to_input=False))
+
+
+def _shuffled(rows: Tensor, size: int, seed: int) -> Iterator[Tensor]:
+    """Batches of rows without end, in a new order each time round."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        order = torch.randperm(len(rows), generator=generator)
+        yield from (rows[part] for part in order.split(size) if len(part) == size)
+
+
+def train(recipe: Recipe, read: Tensor, written: Tensor) -> BatchTopKTrainingSAE:
+    """The dictionary that sae_lens trains on (token, d_model) activations; alike for a like seed."""
+    rows = read if recipe.kind == "sae" else torch.cat([read, written], dim=1)
+    samples = recipe.steps * recipe.tokens_per_step
+    settings = SAETrainerConfig(
+        total_training_samples=samples, train_batch_size_samples=recipe.tokens_per_step, lr=recipe.rate, lr_end=0.0,
+        lr_warm_up_steps=recipe.steps // 20, lr_decay_steps=recipe.steps // 2, dead_feature_window=200,
+        feature_sampling_window=recipe.steps, n_batches_for_norm_estimate=50)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        trainer = SAETrainer(settings, _untrained(recipe, read.shape[1]), _shuffled(rows, recipe.tokens_per_step, recipe.seed))
+        return trainer.fit()
+
+
+# --- packaging -------------------------------------------------------------------------------------------------------
+
+def package(path: Path, trained: BatchTopKTrainingSAE, layer: int, lineage: dict) -> None:
+    """Write sae_lens' two files into an empty folder, weights in float16, and last of all ``lineage.json``."""
+    shutil.rmtree(path, ignore_errors=True)
+    read, written = hooks(lineage["kind"], layer)
+    for name, value in {"model_name": lineage["organism"], "hook_name": read, "hook_name_out": written,
+                        "prepend_bos": True, "exclude_special_tokens": ["<bos>"]}.items():
+        setattr(trained.cfg.metadata, name, value)
+    weights, config = trained.save_inference_model(path)
+    save_file({name: value.half() for name, value in load_file(weights).items()}, weights)
+    _write_json(config, json.loads(config.read_text(encoding="utf-8")))
+    versions = {name: version(name).split("+")[0] for name in ("torch", "sae-lens")}
+    files = {file.name: training.sha256(file) for file in (config, weights)}
+    _write_json(path / "lineage.json", lineage | {"versions": versions, "files": files})
+
+
+def _write_json(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8", newline="\n")
+
+
+def _lineage(organism: str, recipe: Recipe, layer: int) -> dict:
+    texts = "\n".join(sample.text for sample in _texts(recipe.n_texts, recipe.seed))
+    return {"organism": organism, "kind": recipe.kind, "layer": layer, "recipe": asdict(recipe),
+            "data_sha256": hashlib.sha256(texts.encode()).hexdigest(),
+            "parent_sha256": training.sha256(WEIGHTS / organism / "model.safetensors")}
+
+
+def make(organism: str, recipe: Recipe, *, root: Path = WEIGHTS / "dictionaries") -> None:
+    """Train and package one kind of dictionary for every layer; finished ones that are equal and intact are kept."""
+    model = models.load(organism, device="cpu")
+    shared = _lineage(organism, recipe, 0)
+    missing = [layer for layer in range(models.n_layers(model))
+               if not training.is_finished(folder(organism, recipe.kind, layer, root=root), shared | {"layer": layer})]
+    if not missing:
+        return
+    names = dict.fromkeys(name for layer in missing for name in hooks(recipe.kind, layer))
+    found = harvest(model, token_ids(model, recipe.n_texts, recipe.seed), list(names))
+    for layer in missing:
+        read, written = (found[name] for name in hooks(recipe.kind, layer))
+        trained = train(recipe, read, written)
+        package(folder(organism, recipe.kind, layer, root=root), trained, layer, shared | {"layer": layer})
+
+
+# --- measuring -------------------------------------------------------------------------------------------------------
+
+def unexplained(written: Tensor, output: Tensor) -> float:
+    """Fraction of variance unexplained (FVU): squared error over squared distance from the mean, over all tokens."""
+    return float((written - output).pow(2).sum() / (written - written.mean(dim=0)).pow(2).sum())
+
+
+@torch.no_grad()
+def randomised(dictionary: SAE, read: Tensor, written: Tensor, *, seed: int = 0) -> SAE:
+    """A random dictionary of the same class, size and L0: the control.
+
+    Its decoder directions are random unit vectors, times the one scalar that fits best; its encoder is their transpose,
+    about the mean; its threshold gives the same number of active features on the same tokens.
+    """
+    control = copy.deepcopy(dictionary)
+    directions = torch.randn(control.W_dec.shape, generator=torch.Generator().manual_seed(seed))
+    directions /= directions.norm(dim=1, keepdim=True)
+    centre = read.mean(dim=0)
+    n_active = int((dictionary.encode(read) > 0).sum())
+    found = ((read - centre) @ directions.T).relu()
+    threshold = found.flatten().topk(n_active).values[-1]
+    parts = torch.where(found > threshold, found, 0) @ directions
+    scale = (parts * (written - written.mean(dim=0))).sum() / parts.pow(2).sum()
+    control.W_enc.data, control.W_dec.data = directions.T.contiguous(), directions * scale
+    control.b_dec.data, control.threshold.data = written.mean(dim=0), torch.full_like(control.threshold, threshold)
+    subtracted = control.cfg.apply_b_dec_to_input
+    control.b_enc.data = torch.zeros_like(control.b_enc) if subtracted else -centre @ control.W_enc
+    return control
+
+
+def spliced(dictionary: SAE) -> list[tuple[str, Callable]]:
+    """Hooks that put the dictionary's output where it belongs, at every position but that of ``<bos>``."""
+    seen: dict[str, Tensor] = {}
+
+    def keep(activation: Tensor, hook: object) -> None:
+        seen["read"] = activation
+
+    def write(activation: Tensor, hook: object) -> Tensor:
+        return torch.cat([activation[:, :1], dictionary(seen["read"])[:, 1:]], dim=1)
+
+    about = dictionary.cfg.metadata
+    return [(about.hook_name, keep), (about.hook_name_out, write)]
+
+
+def replaced(name: str, value: Tensor) -> list[tuple[str, Callable]]:
+    """A hook that writes one vector at every position but that of ``<bos>``: mean or zero ablation."""
+    def write(activation: Tensor, hook: object) -> Tensor:
+        return torch.cat([activation[:, :1], value.expand_as(activation[:, 1:])], dim=1)
+
+    return [(name, write)]
+
+
+@torch.no_grad()
+def cross_entropy(model: models.CheckedBridge, prompts: Sequence[list[int]], edits: Sequence[tuple[str, Callable]]) -> float:
+    """Mean next-token loss in nats over all tokens that something stands before, while the edits are active."""
+    total, n = 0.0, 0
+    with model.hooks(edits):
+        for batch in models.batches(model, prompts, batch_size=64, equal_lengths=True):
+            logits = model.original_model(batch.tokens, use_cache=False).logits[:, :-1]
+            targets = batch.tokens[:, 1:]
+            total += float(F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum"))
+            n += targets.numel()
+    return total / n
+
+
+def _described(dictionary: SAE, read: Tensor, written: Tensor) -> dict:
+    """FVU, L0, dead features and how often features are active, over the given tokens."""
+    with torch.no_grad():
+        features = dictionary.encode(read)
+        output = dictionary.decode(features)
+    density = (features > 0).float().mean(dim=0)
+    shares = torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95])
+    return {"fvu": unexplained(written, output), "l0": float(density.sum()), "dead": int((density == 0).sum()),
+            "density_quantiles": dict(zip(["5%", "25%", "50%", "75%", "95%"], density.quantile(shares).tolist(), strict=True))}
+
+
+def measure(dictionary: SAE, model: models.CheckedBridge, prompts: Sequence[list[int]], *, spliced_texts: int = 500) -> dict:
+    """What a dictionary explains on held-out prompts, beside a random dictionary of the same size and L0.
+
+    "Recovered" is (ablated - spliced) / (ablated - original) of the cross-entropy: 1 if the model predicts with the
+    dictionary's output as well as with its own activation, 0 if no better than with zeros, or with the mean, in its
+    place. It does not say that the features are the model's own parts, nor that single features mean one thing.
+    """
+    read_name, written_name = dictionary.cfg.metadata.hook_name, dictionary.cfg.metadata.hook_name_out
+    found = harvest(model, prompts, list(dict.fromkeys((read_name, written_name))))
+    read, written = found[read_name], found[written_name]
+    some = prompts[::max(1, len(prompts) // spliced_texts)]
+    mean = written.mean(dim=0)
+    loss = {"original": cross_entropy(model, some, []),
+            "zero": cross_entropy(model, some, replaced(written_name, torch.zeros_like(mean))),
+            "mean": cross_entropy(model, some, replaced(written_name, mean))}
+    result = {"tokens": len(read), "loss_nats": loss}
+    for name, tried in {"trained": dictionary, "random": randomised(dictionary, read, written)}.items():
+        now = cross_entropy(model, some, spliced(tried))
+        recovered = {f"recovered_from_{worst}": (loss[worst] - now) / (loss[worst] - loss["original"])
+                     for worst in ("zero", "mean")}
+        result[name] = _described(tried, read, written) | {"spliced_nats": now} | recovered
+    return result
+
+
+def evaluate(organism: str, *, n_texts: int = 2_000) -> None:
+    """Measure every dictionary of an organism into ``dictionaries.json``; what was measured of the same files is kept."""
+    model = models.load(organism, device="cpu")
+    prompts = token_ids(model, n_texts, HELD_OUT_SEED)
+    results = read_results()
+    for kind in KINDS:
+        for layer in tqdm(range(models.n_layers(model)), desc=f"measure {kind} of {organism}"):
+            path, name = folder(organism, kind, layer), f"{kind}-{layer}"
+            digest = training.sha256(path / "sae_weights.safetensors")
+            if results.get(organism, {}).get(name, {}).get("weights_sha256") != digest:
+                measured = measure(features.load(organism, kind, layer=layer), model, prompts)
+                results.setdefault(organism, {})[name] = {"weights_sha256": digest} | _rounded(measured)
+                _write_json(RESULTS, results)
+
+
+def _rounded(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    return round(value, 5) if isinstance(value, float) else value
+
+
+def read_results() -> dict[str, dict[str, dict]]:
+    """Organism -> dictionary -> what was measured."""
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+
+
+# --- card ------------------------------------------------------------------------------------------------------------
+
+def table(organism: str) -> str:
+    """One line for each dictionary; the random one's values stand behind the stroke."""
+    lines = ["| dictionary | FVU | L0 | dead | median density | loss recovered from mean | from zero |", "|---" * 7 + "|"]
+    for name, found in sorted(read_results()[organism].items()):
+        own, control = found["trained"], found["random"]
+        lines.append(
+            f"| {name} | {own['fvu']:.4f} / {control['fvu']:.2f} | {own['l0']:.1f} | {own['dead']} | "
+            f"{own['density_quantiles']['50%']:.4f} | {own['recovered_from_mean']:.3f} / {control['recovered_from_mean']:.2f} | "
+            f"{own['recovered_from_zero']:.3f} / {control['recovered_from_zero']:.2f} |")
+    return "\n".join(lines)
+
+
+CARD = """# Dictionaries of `{organism}`
+
+{n} dictionaries of {d_sae} features for the {width} numbers of each layer: a sparse autoencoder and a transcoder of every
+layer, in sae_lens' own format. sae_lens alone opens them, without this course:
+`SAE.load_from_disk("organisms/weights/dictionaries/{organism}/sae-0")`. `features.load("{organism}", "sae", layer=0)` does the
+same after it has compared the checksums, and only beside the very weights that the dictionary was trained on.
+
+| kind | reads | writes | k |
+|---|---|---|---|
+{kinds}
+
+The autoencoders read the residual stream after every block, where a feature holds what all blocks so far have written. The
+transcoders read the norm's output after its gain (`ln2.hook_normalized` would be before it), as published transcoders do:
+with the norm's scale frozen, all that leads into them is linear, so that an attribution graph can be exact.
+Weights are stored in float16 and run in float32.
+
+## How they were made
+`python -m organisms dictionaries --organism {organism}`: {n_texts:,} texts, half of the base mixture and half of the chat
+mixture, harvested once; {steps:,} steps of {tokens_per_step:,} tokens with sae_lens' BatchTopK trainer, activations scaled to
+their mean norm in training and the scale folded back. BatchTopK keeps k features a token on average and is saved with one
+threshold (JumpReLU), so that L0 on new text is near k, not k. The position of `<bos>` is left out, in training and in every
+number below: it is the same vector in every text and several times longer than the rest. Recipe, seed, versions, checksums
+and the parent's checksum: `lineage.json` in each folder.
+
+## Measured on held-out texts
+{tokens:,} tokens of texts drawn with another seed (loss on every fourth text). Behind each stroke: a random dictionary of the
+same size and the same L0, random unit directions as decoder, their transpose as encoder, times the best single factor. FVU:
+fraction of the variance unexplained. Dead: never active on these tokens. Recovered: 1 if the model predicts as well with the
+dictionary's output in place of its activation, 0 if as badly as with the mean (or zero) there; below 0 if worse.
+
+{table}
+
+## What they cannot show
+The texts are drawn from the same closed language, many from the same frames: this is no test on a new kind of text. A small FVU
+does not say that the features are the model's own parts: another seed finds partly other features. What a feature means has to
+be shown, on held-out text and by intervention. What the dictionary leaves over (the error term) belongs to every attribution;
+for the positions of `<bos>` it is everything.
+"""
+
+
+def render(organism: str) -> str:
+    lineages = {kind: json.loads((folder(organism, kind, 0) / "lineage.json").read_text(encoding="utf-8")) for kind in KINDS}
+    kinds = "\n".join("| {} | `{}` | `{}` | {} |".format(
+        kind, *(name.replace(".0.", ".{n}.") for name in hooks(kind, 0)), lineages[kind]["recipe"]["k"]) for kind in KINDS)
+    config = json.loads((folder(organism, "sae", 0) / "cfg.json").read_text(encoding="utf-8"))
+    recipe, results = lineages["sae"]["recipe"], read_results()[organism]
+    return CARD.format(
+        organism=organism, n=len(results), d_sae=config["d_sae"], width=config["d_in"], kinds=kinds, table=table(organism),
+        tokens=results["sae-0"]["tokens"], **{key: recipe[key] for key in ("n_texts", "steps", "tokens_per_step")})
+
+
+def write_card(organism: str) -> None:
+    path = cards.FOLDER / f"dictionaries-{organism}.md"
+    path.write_text(render(organism), encoding="utf-8", newline="\n")
