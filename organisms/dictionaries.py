@@ -141,6 +141,8 @@ def _shuffled(rows: Tensor, size: int, seed: int) -> Iterator[Tensor]:
 
 def train(recipe: Recipe, read: Tensor, written: Tensor) -> BatchTopKTrainingSAE:
     """The dictionary that sae_lens trains on (token, d_model) activations; alike for a like seed."""
+    if len(read) < recipe.tokens_per_step:
+        raise ValueError(f"There are {len(read)} tokens, but one step takes {recipe.tokens_per_step}. Draw more texts.")
     rows = read if recipe.kind == "sae" else torch.cat([read, written], dim=1)
     samples = recipe.steps * recipe.tokens_per_step
     settings = SAETrainerConfig(
@@ -155,12 +157,12 @@ def train(recipe: Recipe, read: Tensor, written: Tensor) -> BatchTopKTrainingSAE
 
 # --- packaging -------------------------------------------------------------------------------------------------------
 
-def package(path: Path, trained: BatchTopKTrainingSAE, layer: int, lineage: dict) -> None:
+def package(path: Path, trained: BatchTopKTrainingSAE, lineage: dict, *, bos: int) -> None:
     """Write sae_lens' two files into an empty folder, weights in float16, and last of all ``lineage.json``."""
     shutil.rmtree(path, ignore_errors=True)
-    read, written = hooks(lineage["kind"], layer)
+    read, written = hooks(lineage["kind"], lineage["layer"])
     for name, value in {"model_name": lineage["organism"], "hook_name": read, "hook_name_out": written,
-                        "prepend_bos": True, "exclude_special_tokens": ["<bos>"]}.items():
+                        "prepend_bos": True, "exclude_special_tokens": [bos]}.items():
         setattr(trained.cfg.metadata, name, value)
     weights, config = trained.save_inference_model(path)
     save_file({name: value.half() for name, value in load_file(weights).items()}, weights)
@@ -194,7 +196,8 @@ def make(organism: str, recipe: Recipe, *, root: Path = WEIGHTS / "dictionaries"
     for layer in missing:
         read, written = (found[name] for name in hooks(recipe.kind, layer))
         trained = train(recipe, read, written)
-        package(folder(organism, recipe.kind, layer, root=root), trained, layer, shared | {"layer": layer})
+        path = folder(organism, recipe.kind, layer, root=root)
+        package(path, trained, shared | {"layer": layer}, bos=model.tokenizer.bos_token_id)
 
 
 # --- measuring -------------------------------------------------------------------------------------------------------
