@@ -21,8 +21,9 @@ import copy
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -41,7 +42,11 @@ HERE = Path(__file__).parent
 WEIGHTS = HERE / "weights"
 RESULTS = HERE / "dictionaries.json"
 KINDS = ("sae", "transcoder")
-HELD_OUT_SEED = 9_000
+HELD_OUT_SEED, HELD_OUT_TEXTS = 9_000, 2_000
+SPLICED = 4  # predictions are measured on every fourth held-out text
+
+Edits = list[tuple[str, Callable]]
+"""(hook name, function) pairs."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +235,7 @@ def randomised(dictionary: SAE, read: Tensor, written: Tensor, *, seed: int = 0)
     return control
 
 
-def spliced(dictionary: SAE) -> list[tuple[str, Callable]]:
+def spliced(dictionary: SAE) -> Edits:
     """Hooks that put the dictionary's output where it belongs, at every position but that of ``<bos>``."""
     seen: dict[str, Tensor] = {}
 
@@ -244,7 +249,7 @@ def spliced(dictionary: SAE) -> list[tuple[str, Callable]]:
     return [(about.hook_name, keep), (about.hook_name_out, write)]
 
 
-def replaced(name: str, value: Tensor) -> list[tuple[str, Callable]]:
+def replaced(name: str, value: Tensor) -> Edits:
     """A hook that writes one vector at every position but that of ``<bos>``: mean or zero ablation."""
     def write(activation: Tensor, hook: object) -> Tensor:
         return torch.cat([activation[:, :1], value.expand_as(activation[:, 1:])], dim=1)
@@ -253,16 +258,38 @@ def replaced(name: str, value: Tensor) -> list[tuple[str, Callable]]:
 
 
 @torch.no_grad()
-def cross_entropy(model: models.CheckedBridge, prompts: Sequence[list[int]], edits: Sequence[tuple[str, Callable]]) -> float:
-    """Mean next-token loss in nats over all tokens that something stands before, while the edits are active."""
-    total, n = 0.0, 0
+def effects(model: models.CheckedBridge, prompts: Sequence[list[int]], conditions: Mapping[str, Edits]) -> dict[str, dict]:
+    """Condition -> mean next-token loss, and KL divergence of its predictions from the original ones, in nats a token.
+
+    "original" is among them. The loss can gain as well as lose by an edit; the KL divergence counts every change.
+    """
+    sums = {name: torch.zeros(2, dtype=torch.float64) for name in ("original", *conditions)}
+    n = 0
+    for batch in models.batches(model, prompts, batch_size=64, equal_lengths=True):
+        targets = batch.tokens[:, 1:].flatten()
+        original = _log_probs(model, batch.tokens, [])
+        n += len(targets)
+        for name, edits in {"original": [], **conditions}.items():
+            found = _log_probs(model, batch.tokens, edits) if edits else original
+            divergence = F.kl_div(found, original, log_target=True, reduction="sum")
+            sums[name] += torch.stack([F.nll_loss(found, targets, reduction="sum"), divergence]).double()
+    return {name: {"loss_nats": float(total[0]) / n, "kl_nats": float(total[1]) / n} for name, total in sums.items()}
+
+
+def _log_probs(model: models.CheckedBridge, tokens: Tensor, edits: Edits) -> Tensor:
     with model.hooks(edits):
-        for batch in models.batches(model, prompts, batch_size=64, equal_lengths=True):
-            logits = model.original_model(batch.tokens, use_cache=False).logits[:, :-1]
-            targets = batch.tokens[:, 1:]
-            total += float(F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum"))
-            n += targets.numel()
-    return total / n
+        logits = model.original_model(tokens, use_cache=False).logits[:, :-1]
+    return logits.flatten(0, 1).log_softmax(dim=-1)
+
+
+def _recovered(found: dict[str, dict]) -> dict[str, dict]:
+    """The effects with the shares that the trained and the random dictionary recover of what an ablation costs."""
+    for name in ("trained", "random"):
+        for ablated in ("mean", "zero"):
+            loss = {key: value["loss_nats"] for key, value in found.items()}
+            found[name][f"loss_recovered_from_{ablated}"] = (loss[ablated] - loss[name]) / (loss[ablated] - loss["original"])
+            found[name][f"kl_recovered_from_{ablated}"] = 1 - found[name]["kl_nats"] / found[ablated]["kl_nats"]
+    return found
 
 
 def _described(dictionary: SAE, read: Tensor, written: Tensor) -> dict:
@@ -276,43 +303,58 @@ def _described(dictionary: SAE, read: Tensor, written: Tensor) -> dict:
             "density_quantiles": dict(zip(["5%", "25%", "50%", "75%", "95%"], density.quantile(shares).tolist(), strict=True))}
 
 
-def measure(dictionary: SAE, model: models.CheckedBridge, prompts: Sequence[list[int]], *, spliced_texts: int = 500) -> dict:
+def measure(dictionary: SAE, model: models.CheckedBridge, prompts: Sequence[list[int]]) -> dict:
     """What a dictionary explains on held-out prompts, beside a random dictionary of the same size and L0.
 
-    "Recovered" is (ablated - spliced) / (ablated - original) of the cross-entropy: 1 if the model predicts with the
+    "Loss recovered" is (ablated - spliced) / (ablated - original) of the cross-entropy: 1 if the model predicts with the
     dictionary's output as well as with its own activation, 0 if no better than with zeros, or with the mean, in its
-    place. It does not say that the features are the model's own parts, nor that single features mean one thing.
+    place. "KL recovered" is the same of the KL divergence from the original predictions. Neither says that the features
+    are the model's own parts, nor that a single feature means one thing.
     """
     read_name, written_name = dictionary.cfg.metadata.hook_name, dictionary.cfg.metadata.hook_name_out
     found = harvest(model, prompts, list(dict.fromkeys((read_name, written_name))))
     read, written = found[read_name], found[written_name]
-    some = prompts[::max(1, len(prompts) // spliced_texts)]
-    mean = written.mean(dim=0)
-    loss = {"original": cross_entropy(model, some, []),
-            "zero": cross_entropy(model, some, replaced(written_name, torch.zeros_like(mean))),
-            "mean": cross_entropy(model, some, replaced(written_name, mean))}
-    result = {"tokens": len(read), "loss_nats": loss}
-    for name, tried in {"trained": dictionary, "random": randomised(dictionary, read, written)}.items():
-        now = cross_entropy(model, some, spliced(tried))
-        recovered = {f"recovered_from_{worst}": (loss[worst] - now) / (loss[worst] - loss["original"])
-                     for worst in ("zero", "mean")}
-        result[name] = _described(tried, read, written) | {"spliced_nats": now} | recovered
-    return result
+    mean, control = written.mean(dim=0), randomised(dictionary, read, written)
+    conditions = {"trained": spliced(dictionary), "random": spliced(control), "mean": replaced(written_name, mean),
+                  "zero": replaced(written_name, torch.zeros_like(mean))}
+    result = _recovered(effects(model, prompts[::SPLICED], conditions))
+    for name, tried in {"trained": dictionary, "random": control}.items():
+        result[name] |= _described(tried, read, written)
+    return result | {"tokens": len(read)}
 
 
-def evaluate(organism: str, *, n_texts: int = 2_000) -> None:
+def measure_together(transcoders: Sequence[SAE], model: models.CheckedBridge, prompts: Sequence[list[int]]) -> dict:
+    """The effects of all transcoders at once in place of all MLPs: the replacement model of an attribution graph."""
+    conditions: dict[str, list] = {"trained": [], "random": [], "mean": [], "zero": []}
+    for transcoder in transcoders:
+        read, written = transcoder.cfg.metadata.hook_name, transcoder.cfg.metadata.hook_name_out
+        found = harvest(model, prompts, [read, written])
+        mean = found[written].mean(dim=0)
+        conditions["trained"] += spliced(transcoder)
+        conditions["random"] += spliced(randomised(transcoder, found[read], found[written]))
+        conditions["mean"] += replaced(written, mean)
+        conditions["zero"] += replaced(written, torch.zeros_like(mean))
+    return _recovered(effects(model, prompts[::SPLICED], conditions))
+
+
+def evaluate(organism: str) -> None:
     """Measure every dictionary of an organism into ``dictionaries.json``; what was measured of the same files is kept."""
     model = models.load(organism, device="cpu")
-    prompts = token_ids(model, n_texts, HELD_OUT_SEED)
-    results = read_results()
+    prompts, layers = token_ids(model, HELD_OUT_TEXTS, HELD_OUT_SEED), range(models.n_layers(model))
     for kind in KINDS:
-        for layer in tqdm(range(models.n_layers(model)), desc=f"measure {kind} of {organism}"):
-            path, name = folder(organism, kind, layer), f"{kind}-{layer}"
-            digest = training.sha256(path / "sae_weights.safetensors")
-            if results.get(organism, {}).get(name, {}).get("weights_sha256") != digest:
-                measured = measure(features.load(organism, kind, layer=layer), model, prompts)
-                results.setdefault(organism, {})[name] = {"weights_sha256": digest} | _rounded(measured)
-                _write_json(RESULTS, results)
+        opened = [features.load(organism, kind, layer=layer) for layer in layers]
+        digests = [training.sha256(folder(organism, kind, layer) / "sae_weights.safetensors") for layer in layers]
+        for layer, dictionary, digest in zip(layers, opened, digests, strict=True):
+            _record(organism, f"{kind}-{layer}", digest, partial(measure, dictionary, model, prompts))
+        if kind == "transcoder":
+            _record(organism, "transcoders together", "".join(digests), partial(measure_together, opened, model, prompts))
+
+
+def _record(organism: str, name: str, digest: str, measured: Callable[[], dict]) -> None:
+    results = read_results()
+    if results.get(organism, {}).get(name, {}).get("weights_sha256") != digest:
+        results.setdefault(organism, {})[name] = {"weights_sha256": digest} | _rounded(measured())
+        _write_json(RESULTS, results)
 
 
 def _rounded(value: object) -> object:
@@ -329,14 +371,16 @@ def read_results() -> dict[str, dict[str, dict]]:
 # --- card ------------------------------------------------------------------------------------------------------------
 
 def table(organism: str) -> str:
-    """One line for each dictionary; the random one's values stand behind the stroke."""
-    lines = ["| dictionary | FVU | L0 | dead | median density | loss recovered from mean | from zero |", "|---" * 7 + "|"]
+    """One line for each dictionary; in a cell: the trained one / the random one / the mean in its place."""
+    lines = ["| dictionary | FVU | L0 | dead | median density | loss added, nats | KL, nats | KL recovered |", "|---" * 8 + "|"]
     for name, found in sorted(read_results()[organism].items()):
-        own, control = found["trained"], found["random"]
-        lines.append(
-            f"| {name} | {own['fvu']:.4f} / {control['fvu']:.2f} | {own['l0']:.1f} | {own['dead']} | "
-            f"{own['density_quantiles']['50%']:.4f} | {own['recovered_from_mean']:.3f} / {control['recovered_from_mean']:.2f} | "
-            f"{own['recovered_from_zero']:.3f} / {control['recovered_from_zero']:.2f} |")
+        own, control, mean, original = (found[key] for key in ("trained", "random", "mean", "original"))
+        described = "| | | | " if "fvu" not in own else (
+            f"| {own['fvu']:.4f} / {control['fvu']:.2f} | {own['l0']:.1f} | {own['dead']} | {own['density_quantiles']['50%']:.3f} ")
+        added = " / ".join(f"{case['loss_nats'] - original['loss_nats']:.3f}" for case in (own, control, mean))
+        divergence = " / ".join(f"{case['kl_nats']:.3f}" for case in (own, control, mean))
+        recovered = f"{own['kl_recovered_from_mean']:.3f} / {control['kl_recovered_from_mean']:.2f}"
+        lines.append(f"| {name} {described}| {added} | {divergence} | {recovered} |")
     return "\n".join(lines)
 
 
@@ -365,10 +409,16 @@ number below: it is the same vector in every text and several times longer than 
 and the parent's checksum: `lineage.json` in each folder.
 
 ## Measured on held-out texts
-{tokens:,} tokens of texts drawn with another seed (loss on every fourth text). Behind each stroke: a random dictionary of the
-same size and the same L0, random unit directions as decoder, their transpose as encoder, times the best single factor. FVU:
-fraction of the variance unexplained. Dead: never active on these tokens. Recovered: 1 if the model predicts as well with the
-dictionary's output in place of its activation, 0 if as badly as with the mean (or zero) there; below 0 if worse.
+{tokens:,} tokens of texts drawn with another seed; the last three columns on every fourth of these texts. In a cell: this
+dictionary / a random dictionary of the same size and the same L0 / the mean activation in its place. Random: unit directions
+as decoder, their transpose as encoder, times the best single factor.
+
+FVU: fraction of the variance unexplained. Dead: never active on these tokens. Density: share of tokens on which a feature is
+active. Loss added: cross-entropy with the dictionary's output spliced in, less the original {loss:.3f} nats a token. KL: how far
+the predictions move, in nats a token. KL recovered: 1 if they do not move, 0 if as far as with the mean in its place, below 0
+if farther. The share of the *loss* that is recovered is in `organisms/dictionaries.json`, for the mean and for zeros; where an
+MLP adds a few thousandths of a nat, it is a quotient of two small numbers and says little. "transcoders together": all
+at once in place of all MLPs, the model that an attribution graph describes without its error terms.
 
 {table}
 
@@ -386,9 +436,11 @@ def render(organism: str) -> str:
         kind, *(name.replace(".0.", ".{n}.") for name in hooks(kind, 0)), lineages[kind]["recipe"]["k"]) for kind in KINDS)
     config = json.loads((folder(organism, "sae", 0) / "cfg.json").read_text(encoding="utf-8"))
     recipe, results = lineages["sae"]["recipe"], read_results()[organism]
+    measured = [found for found in results.values() if "tokens" in found]
     return CARD.format(
-        organism=organism, n=len(results), d_sae=config["d_sae"], width=config["d_in"], kinds=kinds, table=table(organism),
-        tokens=results["sae-0"]["tokens"], **{key: recipe[key] for key in ("n_texts", "steps", "tokens_per_step")})
+        organism=organism, n=len(measured), d_sae=config["d_sae"], width=config["d_in"], kinds=kinds, table=table(organism),
+        tokens=measured[0]["tokens"], loss=measured[0]["original"]["loss_nats"],
+        **{key: recipe[key] for key in ("n_texts", "steps", "tokens_per_step")})
 
 
 def write_card(organism: str) -> None:
