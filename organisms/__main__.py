@@ -46,12 +46,13 @@ def evaluate(width: int, seed: int) -> list[str]:
 
 
 def dictionaries(organism: str) -> None:
-    from organisms import dictionaries as recipes  # imports sae_lens, which takes seconds
+    from organisms import dictionaries as made  # these import sae_lens, which takes seconds
+    from organisms import dictionary_measures as measures
 
-    for recipe in recipes.RECIPES.values():
-        recipes.make(organism, recipe)
-    recipes.evaluate(organism)
-    recipes.write_card(organism)
+    for recipe in made.RECIPES.values():
+        made.make(organism, recipe)
+    measures.evaluate(organism)
+    measures.write_card(organism)
 
 
 def verify() -> list[str]:

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from course_lib import features, models
 from organisms import cards, dictionaries, training
+from organisms import dictionary_measures as measures
 from organisms.__main__ import WITH_DICTIONARIES, verify
 
 LAYERS = range(6)
@@ -94,17 +95,17 @@ def test_sae_lens_alone_opens_it_and_it_explains_what_transformers_alone_compute
     assert dictionary.W_dec.dtype == torch.float32
     read, written = plain[organism, kind, layer]
     with torch.no_grad():
-        assert dictionaries.unexplained(written, dictionary(read)) < MOST_UNEXPLAINED[kind]
+        assert measures.unexplained(written, dictionary(read)) < MOST_UNEXPLAINED[kind]
 
 
 @every_one
 def test_a_random_dictionary_of_the_same_size_and_l0_explains_far_less(plain, organism, kind, layer):
     read, written = plain[organism, kind, layer]
     dictionary = features.load(organism, kind, layer=layer)
-    control = dictionaries.randomised(dictionary, read, written)
+    control = measures.randomised(dictionary, read, written)
     active = [(tried.encode(read) > 0).float().sum(dim=1).mean() for tried in (dictionary, control)]
     torch.testing.assert_close(active[0], active[1], rtol=0.02, atol=0)
-    own, random = (dictionaries.unexplained(written, tried(read)) for tried in (dictionary, control))
+    own, random = (measures.unexplained(written, tried(read)) for tried in (dictionary, control))
     assert random > 5 * own and random < 1.01  # the best factor cannot be worse than the mean
 
 
@@ -120,7 +121,7 @@ def test_a_transcoder_gives_the_mlp_of_its_own_layer_and_of_no_other(plain, orga
     opened = [features.load(organism, "transcoder", layer=layer) for layer in LAYERS]
     for layer in LAYERS:
         read, written = plain[organism, "transcoder", layer]
-        missed = [dictionaries.unexplained(written, transcoder(read)) for transcoder in opened]
+        missed = [measures.unexplained(written, transcoder(read)) for transcoder in opened]
         assert missed[layer] < MOST_UNEXPLAINED["transcoder"] and min(missed[:layer] + missed[layer + 1:]) > 0.5
 
 
@@ -151,8 +152,8 @@ def test_the_bridge_serves_the_same_activations_as_transformers_alone(plain, org
 @pytest.mark.parametrize("organism", WITH_DICTIONARIES)
 def test_the_card_says_what_was_measured_of_the_shipped_files(organism):
     card = (cards.FOLDER / f"dictionaries-{organism}.md").read_text(encoding="utf-8")
-    assert card == dictionaries.render(organism)
-    results = dictionaries.read_results()[organism]
+    assert card == measures.render(organism)
+    results = measures.read_results()[organism]
     for kind in dictionaries.KINDS:
         for layer in LAYERS:
             weights = dictionaries.folder(organism, kind, layer) / "sae_weights.safetensors"
@@ -161,22 +162,22 @@ def test_the_card_says_what_was_measured_of_the_shipped_files(organism):
 
 @pytest.mark.parametrize("organism, kind, layer", EACH, ids=str)
 def test_the_model_predicts_with_it_and_not_with_a_random_one(organism, kind, layer):
-    found = dictionaries.read_results()[organism][f"{kind}-{layer}"]
+    found = measures.read_results()[organism][f"{kind}-{layer}"]
     assert found["trained"]["kl_recovered_from_mean"] > 0.8
     assert found["random"]["kl_recovered_from_mean"] < found["trained"]["kl_recovered_from_mean"] - 0.2
 
 
 @pytest.mark.parametrize("organism", WITH_DICTIONARIES)
 def test_the_model_predicts_with_all_transcoders_at_once_and_not_without_mlps(organism):
-    found = dictionaries.read_results()[organism]["transcoders together"]
+    found = measures.read_results()[organism]["transcoders together"]
     assert found["trained"]["kl_recovered_from_mean"] > 0.8 and found["random"]["kl_recovered_from_mean"] < 0.5
 
 
 def test_measuring_a_shipped_dictionary_again_gives_the_recorded_numbers():
-    recorded = dictionaries.read_results()["chat"]["transcoder-1"]
+    recorded = measures.read_results()["chat"]["transcoder-1"]
     model = models.load("chat", device="cpu")
-    prompts = dictionaries.token_ids(model, dictionaries.HELD_OUT_TEXTS, dictionaries.HELD_OUT_SEED)
-    measured = dictionaries.measure(features.load("chat", "transcoder", layer=1), model, prompts)
+    prompts = dictionaries.token_ids(model, measures.HELD_OUT_TEXTS, measures.HELD_OUT_SEED)
+    measured = measures.measure(features.load("chat", "transcoder", layer=1), model, prompts)
     assert measured["tokens"] == recorded["tokens"]
     for name in ("fvu", "l0", "loss_nats"):
         assert measured["trained"][name] == pytest.approx(recorded["trained"][name], rel=1e-3)
@@ -193,17 +194,17 @@ def test_splicing_in_the_mlp_itself_leaves_the_loss_as_it_is_and_zeros_do_not():
             mlp = AutoModelForCausalLM.from_pretrained(models.weights_folder() / "chat", dtype=torch.float32).model.layers[2].mlp
             return mlp(read)
 
-    conditions = {"itself": dictionaries.spliced(Mlp()), "zero": dictionaries.replaced("blocks.2.hook_mlp_out", torch.zeros(128))}
-    found = dictionaries.effects(model, prompts, conditions)
+    conditions = {"itself": measures.spliced(Mlp()), "zero": measures.replaced("blocks.2.hook_mlp_out", torch.zeros(128))}
+    found = measures.effects(model, prompts, conditions)
     assert found["itself"]["loss_nats"] == pytest.approx(found["original"]["loss_nats"], rel=1e-5)
     assert found["original"]["kl_nats"] == 0 and found["itself"]["kl_nats"] < 1e-6 < 1e-3 < found["zero"]["kl_nats"]
-    assert dictionaries.effects(model, prompts, {})["original"] == found["original"]
+    assert measures.effects(model, prompts, {})["original"] == found["original"]
 
 
 def test_nothing_is_unexplained_by_the_thing_itself_and_all_of_it_by_its_mean():
     values = torch.randn(50, 7, generator=torch.Generator().manual_seed(0)) + 3
-    assert dictionaries.unexplained(values, values) == 0
-    assert dictionaries.unexplained(values, values.mean(dim=0).expand_as(values)) == pytest.approx(1)
+    assert measures.unexplained(values, values) == 0
+    assert measures.unexplained(values, values.mean(dim=0).expand_as(values)) == pytest.approx(1)
 
 
 # --- refused ------------------------------------------------------------------------------------------------
@@ -301,4 +302,4 @@ def test_a_transcoder_learns_its_target_and_not_its_input():
     trained = dictionaries.train(recipe, read, written)
     with torch.no_grad():
         output = trained.decode(trained.encode(read))
-    assert dictionaries.unexplained(written, output) < 0.2 and dictionaries.unexplained(read, output) > 1
+    assert measures.unexplained(written, output) < 0.2 and measures.unexplained(read, output) > 1
