@@ -90,7 +90,7 @@ def load(name: str, *, device: str | None = None, dtype: torch.dtype = torch.flo
     folder = _folder(name)
     _check_folder(folder)
     device = device or _default_device()
-    with _quiet():
+    with quiet():
         bridge = TransformerBridge.boot_transformers(str(folder), device=device, dtype=dtype)
     bridge.__class__ = CheckedBridge  # adds no state: it only checks names before it calls its parent
     bridge.eval()
@@ -100,14 +100,15 @@ def load(name: str, *, device: str | None = None, dtype: torch.dtype = torch.flo
 
 def organism_names() -> list[str]:
     """Short names of the organisms that ship with the course."""
-    return sorted(path.parent.name for path in _weights_folder().glob("*/config.json"))
+    return sorted(path.parent.name for path in weights_folder().glob("*/config.json"))
 
 
 def _default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _weights_folder() -> Path:
+def weights_folder() -> Path:
+    """Where the weights lie that ship with the course."""
     spec = importlib.util.find_spec("organisms")
     if spec is None or not spec.submodule_search_locations:
         raise ValueError(
@@ -120,7 +121,7 @@ def _weights_folder() -> Path:
 def _folder(name: str) -> Path:
     """Where the checkpoint lies: an organism's folder, the given folder, or the hub's local copy."""
     if name in organism_names():
-        folder = _weights_folder() / name
+        folder = weights_folder() / name
         if not (folder / "lineage.json").is_file():
             raise ValueError(
                 f"Organism {name!r} has no lineage.json, so its weights cannot be verified. "
@@ -163,7 +164,7 @@ def _check_folder(folder: Path) -> None:
     """Refuse what is not a safetensors checkpoint with a tokenizer, or not the one that was packaged."""
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} holds no config.json, so it is not a Hugging Face checkpoint.")
-    _check_lineage(folder)
+    check_files(folder)
     if not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
         pickled = sorted(path.name for path in folder.glob("*.bin")) or ["no weights at all"]
         raise ValueError(
@@ -175,7 +176,12 @@ def _check_folder(folder: Path) -> None:
         raise ValueError(f"{folder} holds no tokenizer. Save one into it: tokenizer.save_pretrained(folder).")
 
 
-def _check_lineage(folder: Path) -> None:
+def check_files(folder: Path) -> None:
+    """Do nothing if every file that the folder's lineage.json lists has its checksum, or there is none; else raise.
+
+    Raises:
+        ValueError: A file that is missing, truncated or altered, or weights that are not listed, by name.
+    """
     lineage = folder / "lineage.json"
     if not lineage.is_file():
         return
@@ -200,7 +206,7 @@ def _check_lineage(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep progress bars and warnings about loading, which a learner cannot act on, off the page."""
     from transformers.utils import logging as transformers_logging
 

@@ -3,6 +3,7 @@
     prompts       write the instruction sets that course_lib.data reads
     train         train one model and its parents (seed 0 ships, other seeds stay in organisms/work)
     evaluate      measure one base and chat model, or one twin beside its plain sibling, into results.json
+    dictionaries  train and measure the autoencoders and transcoders of one organism, and write their card
     truth         write the ground truth that graders read, from the recipes and results.json
     cards         write docs/model_cards from results.json and the lineages
     table         print every behaviour and every mechanism with effect, control, interval and bound, for all seeds
@@ -25,6 +26,7 @@ HERE = Path(__file__).parent
 TEACHING_WIDTH, TWIN_WIDTH = 128, 64
 RECIPES = {32: {"base_texts": 120_000}, 64: {"base_texts": 110_000}, 128: {"base_texts": 96_000}}
 SEEDS = {32: (0,), 64: (0, 1, 2), 128: (0, 1, 2)}
+WITH_DICTIONARIES = ("base", "chat")
 TWINS = tuple(lesson for lesson in corpora.LESSONS if lesson != "chat")
 
 
@@ -43,10 +45,11 @@ def train(width: int, seed: int, twin: str = "") -> None:
 
 def evaluate(width: int, seed: int) -> list[str]:
     """Behaviours, the one direction, and at the teaching width the mechanisms. Returns what misses its bound."""
+    weights = training.sha256(folder("chat", width, seed) / "model.safetensors")
     counts = evaluation.measure(folder("base", width, seed), folder("chat", width, seed))
     model = models.load(str(folder("chat", width, seed)))
     found = evaluation.find_direction(model)
-    entry = {"behaviours": {name: list(pair) for name, pair in counts.items()},
+    entry = {"model_sha256": weights, "behaviours": {name: list(pair) for name, pair in counts.items()},
              "one_direction": evaluation.one_direction(model, found)}
     missed = evaluation.failures(counts)
     if width == TEACHING_WIDTH:
@@ -59,8 +62,19 @@ def evaluate(width: int, seed: int) -> list[str]:
 def evaluate_twin(twin: str, seed: int) -> list[str]:
     models_of = [models.load(str(folder("chat", TWIN_WIDTH, seed, lesson))) for lesson in (twin, "")]
     entry = twins.measure(twin, *models_of)
-    report.record(f"{TWIN_WIDTH}-{twin}", seed, {"twin": entry})
+    weights = training.sha256(folder("chat", TWIN_WIDTH, seed, twin) / "model.safetensors")
+    report.record(f"{TWIN_WIDTH}-{twin}", seed, {"model_sha256": weights, "twin": entry})
     return _tell(f"twin {twin}, seed {seed}", mechanisms.failures({twin: entry}, (twins.TWINS[twin],)))
+
+
+def dictionaries(organism: str) -> None:
+    from organisms import dictionaries as made  # these import sae_lens, which takes seconds
+    from organisms import dictionary_measures as measures
+
+    for recipe in made.RECIPES.values():
+        made.make(organism, recipe)
+    measures.evaluate(organism)
+    measures.write_card(organism)
 
 
 def _tell(name: str, missed: list[str]) -> list[str]:
@@ -68,14 +82,17 @@ def _tell(name: str, missed: list[str]) -> list[str]:
     return missed
 
 
-def is_measured(family: str, seed: int) -> bool:
-    return str(seed) in report.read().get(family, {})
+def is_measured(family: str, seed: int, path: Path) -> bool:
+    """Whether ``results.json`` holds what was measured on just these weights."""
+    found = report.read().get(family, {}).get(str(seed), {})
+    return found.get("model_sha256") == training.sha256(path / "model.safetensors")
 
 
 def verify() -> list[str]:
     """Shipped folders whose files differ from their checksums."""
-    return [path.parent.name for path in sorted((HERE / "weights").rglob("lineage.json"))
-            if not training.is_finished(path.parent, {})]
+    weights = HERE / "weights"
+    folders = [path for path in weights.iterdir() if path.name != "dictionaries"] + list(weights.glob("dictionaries/*/*"))
+    return [str(path.relative_to(weights)) for path in sorted(folders) if not training.is_finished(path, {})]
 
 
 def make_all() -> None:
@@ -83,20 +100,26 @@ def make_all() -> None:
     for width in RECIPES:
         for seed in SEEDS[width]:
             train(width, seed)
-            evaluate(width, seed)
+            if not is_measured(str(width), seed, folder("chat", width, seed)):
+                evaluate(width, seed)
     for seed in SEEDS[TWIN_WIDTH]:
         for twin in TWINS:
             train(TWIN_WIDTH, seed, twin)
-            evaluate_twin(twin, seed)
+            if not is_measured(f"{TWIN_WIDTH}-{twin}", seed, folder("chat", TWIN_WIDTH, seed, twin)):
+                evaluate_twin(twin, seed)
+    for organism in WITH_DICTIONARIES:
+        dictionaries(organism)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m organisms", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["prompts", "train", "evaluate", "truth", "cards", "table", "verify", "all"])
+    parser.add_argument("command", choices=["prompts", "train", "evaluate", "dictionaries", "truth", "cards", "table",
+                                            "verify", "all"])
     parser.add_argument("--width", type=int, choices=sorted(RECIPES), default=TEACHING_WIDTH)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--twin", choices=TWINS, default="")
+    parser.add_argument("--organism", choices=WITH_DICTIONARIES, default="chat", help="of the dictionaries")
     options = parser.parse_args()
     torch.set_num_threads(1)  # matrices this small gain nothing from more
     if options.command in ("prompts", "all"):
@@ -107,6 +130,8 @@ def main() -> int:
         train(TWIN_WIDTH if options.twin else options.width, options.seed, options.twin)
     if options.command == "evaluate":
         return bool(evaluate_twin(options.twin, options.seed) if options.twin else evaluate(options.width, options.seed))
+    if options.command == "dictionaries":
+        dictionaries(options.organism)
     if options.command in ("truth", "all"):
         report.write_truth()
     if options.command in ("cards", "all"):

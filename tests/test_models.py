@@ -36,7 +36,7 @@ def copy(checkpoint, tmp_path):
 def organisms(checkpoint, tmp_path, monkeypatch):
     """A folder of organisms with one member, `chat`."""
     shutil.copytree(checkpoint, tmp_path / "weights" / "chat")
-    monkeypatch.setattr(models, "_weights_folder", lambda: tmp_path / "weights")
+    monkeypatch.setattr(models, "weights_folder", lambda: tmp_path / "weights")
     return tmp_path / "weights"
 
 

@@ -1,0 +1,272 @@
+"""What the dictionaries of an organism explain, beside random dictionaries of the same size, and the card that says so.
+
+1. Fraction of variance unexplained, L0, dead features and densities, on the tokens of held-out texts.
+2. Effects on the model's predictions with the dictionary's output spliced in: loss and KL divergence, against the mean or
+   zeros in its place, and as shares recovered of what these cost.
+3. The same for a random dictionary of the same size and L0, and for all transcoders at once.
+4. Into ``dictionaries.json``, and from there into ``docs/model_cards``.
+"""
+
+import copy
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from sae_lens import SAE
+from torch import Tensor
+
+from course_lib import features, models
+from organisms import cards, training
+from organisms.dictionaries import KINDS, folder, harvest, hooks, token_ids, write_json
+
+RESULTS = Path(__file__).parent / "dictionaries.json"
+HELD_OUT_SEED, HELD_OUT_TEXTS = 9_000, 2_000
+SPLICED = 4  # predictions are measured on every fourth held-out text
+Edits = list[tuple[str, Callable]]
+"""(hook name, function) pairs."""
+
+
+def unexplained(written: Tensor, output: Tensor) -> float:
+    """Fraction of variance unexplained (FVU): squared error over squared distance from the mean, over all tokens."""
+    return float((written - output).pow(2).sum() / (written - written.mean(dim=0)).pow(2).sum())
+
+
+@torch.no_grad()
+def randomised(dictionary: SAE, read: Tensor, written: Tensor, *, seed: int = 0) -> SAE:
+    """A random dictionary of the same class, size and L0: the control.
+
+    Its decoder directions are random unit vectors, times the one scalar that fits best; its encoder is their transpose,
+    about the mean; its threshold gives the same number of active features on the same tokens.
+    """
+    control = copy.deepcopy(dictionary)
+    directions = torch.randn(control.W_dec.shape, generator=torch.Generator().manual_seed(seed))
+    directions /= directions.norm(dim=1, keepdim=True)
+    centre = read.mean(dim=0)
+    n_active = int((dictionary.encode(read) > 0).sum())
+    found = ((read - centre) @ directions.T).relu()
+    threshold = found.flatten().topk(n_active).values[-1]
+    parts = torch.where(found > threshold, found, 0) @ directions
+    scale = (parts * (written - written.mean(dim=0))).sum() / parts.pow(2).sum()
+    control.W_enc.data, control.W_dec.data = directions.T.contiguous(), directions * scale
+    control.b_dec.data, control.threshold.data = written.mean(dim=0), torch.full_like(control.threshold, threshold)
+    subtracted = control.cfg.apply_b_dec_to_input
+    control.b_enc.data = torch.zeros_like(control.b_enc) if subtracted else -centre @ control.W_enc
+    return control
+
+
+def spliced(dictionary: SAE) -> Edits:
+    """Hooks that put the dictionary's output where it belongs, at every position but that of ``<bos>``."""
+    seen: dict[str, Tensor] = {}
+
+    def keep(activation: Tensor, hook: object) -> None:
+        seen["read"] = activation
+
+    def write(activation: Tensor, hook: object) -> Tensor:
+        return torch.cat([activation[:, :1], dictionary(seen["read"])[:, 1:]], dim=1)
+
+    about = dictionary.cfg.metadata
+    return [(about.hook_name, keep), (about.hook_name_out, write)]
+
+
+def replaced(name: str, value: Tensor) -> Edits:
+    """A hook that writes one vector at every position but that of ``<bos>``: mean or zero ablation."""
+    def write(activation: Tensor, hook: object) -> Tensor:
+        return torch.cat([activation[:, :1], value.expand_as(activation[:, 1:])], dim=1)
+
+    return [(name, write)]
+
+
+@torch.no_grad()
+def effects(model: models.CheckedBridge, prompts: Sequence[list[int]], conditions: Mapping[str, Edits]) -> dict[str, dict]:
+    """Condition -> mean next-token loss, and KL divergence of its predictions from the original ones, in nats a token.
+
+    "original" is among them. The loss can gain as well as lose by an edit; the KL divergence counts every change.
+    """
+    sums = {name: torch.zeros(2, dtype=torch.float64) for name in ("original", *conditions)}
+    n = 0
+    for batch in models.batches(model, prompts, batch_size=64, equal_lengths=True):
+        targets = batch.tokens[:, 1:].flatten()
+        original = _log_probs(model, batch.tokens, [])
+        n += len(targets)
+        for name, edits in {"original": [], **conditions}.items():
+            found = _log_probs(model, batch.tokens, edits) if edits else original
+            divergence = F.kl_div(found, original, log_target=True, reduction="sum")
+            sums[name] += torch.stack([F.nll_loss(found, targets, reduction="sum"), divergence]).double()
+    return {name: {"loss_nats": float(total[0]) / n, "kl_nats": float(total[1]) / n} for name, total in sums.items()}
+
+
+def _log_probs(model: models.CheckedBridge, tokens: Tensor, edits: Edits) -> Tensor:
+    with model.hooks(edits):
+        logits = model.original_model(tokens, use_cache=False).logits[:, :-1]
+    return logits.flatten(0, 1).log_softmax(dim=-1)
+
+
+def _recovered(found: dict[str, dict]) -> dict[str, dict]:
+    """The effects with the shares that the trained and the random dictionary recover of what an ablation costs."""
+    for name in ("trained", "random"):
+        for ablated in ("mean", "zero"):
+            loss = {key: value["loss_nats"] for key, value in found.items()}
+            found[name][f"loss_recovered_from_{ablated}"] = (loss[ablated] - loss[name]) / (loss[ablated] - loss["original"])
+            found[name][f"kl_recovered_from_{ablated}"] = 1 - found[name]["kl_nats"] / found[ablated]["kl_nats"]
+    return found
+
+
+def _described(dictionary: SAE, read: Tensor, written: Tensor) -> dict:
+    """FVU, L0, dead features and how often features are active, over the given tokens."""
+    with torch.no_grad():
+        features = dictionary.encode(read)
+        output = dictionary.decode(features)
+    density = (features > 0).float().mean(dim=0)
+    shares = torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95])
+    return {"fvu": unexplained(written, output), "l0": float(density.sum()), "dead": int((density == 0).sum()),
+            "density_quantiles": dict(zip(["5%", "25%", "50%", "75%", "95%"], density.quantile(shares).tolist(), strict=True))}
+
+
+def measure(dictionary: SAE, model: models.CheckedBridge, prompts: Sequence[list[int]]) -> dict:
+    """What a dictionary explains on held-out prompts, beside a random dictionary of the same size and L0.
+
+    "Loss recovered" is (ablated - spliced) / (ablated - original) of the cross-entropy: 1 if the model predicts with the
+    dictionary's output as well as with its own activation, 0 if no better than with zeros, or with the mean, in its
+    place. "KL recovered" is the same of the KL divergence from the original predictions. Neither says that the features
+    are the model's own parts, nor that a single feature means one thing.
+    """
+    read_name, written_name = dictionary.cfg.metadata.hook_name, dictionary.cfg.metadata.hook_name_out
+    found = harvest(model, prompts, list(dict.fromkeys((read_name, written_name))))
+    read, written = found[read_name], found[written_name]
+    mean, control = written.mean(dim=0), randomised(dictionary, read, written)
+    conditions = {"trained": spliced(dictionary), "random": spliced(control), "mean": replaced(written_name, mean),
+                  "zero": replaced(written_name, torch.zeros_like(mean))}
+    result = _recovered(effects(model, prompts[::SPLICED], conditions))
+    for name, tried in {"trained": dictionary, "random": control}.items():
+        result[name] |= _described(tried, read, written)
+    return result | {"tokens": len(read)}
+
+
+def measure_together(transcoders: Sequence[SAE], model: models.CheckedBridge, prompts: Sequence[list[int]]) -> dict:
+    """The effects of all transcoders at once in place of all MLPs: the replacement model of an attribution graph."""
+    conditions: dict[str, list] = {"trained": [], "random": [], "mean": [], "zero": []}
+    for transcoder in transcoders:
+        read, written = transcoder.cfg.metadata.hook_name, transcoder.cfg.metadata.hook_name_out
+        found = harvest(model, prompts, [read, written])
+        mean = found[written].mean(dim=0)
+        conditions["trained"] += spliced(transcoder)
+        conditions["random"] += spliced(randomised(transcoder, found[read], found[written]))
+        conditions["mean"] += replaced(written, mean)
+        conditions["zero"] += replaced(written, torch.zeros_like(mean))
+    return _recovered(effects(model, prompts[::SPLICED], conditions))
+
+
+def evaluate(organism: str) -> None:
+    """Measure every dictionary of an organism into ``dictionaries.json``; what was measured of the same files is kept."""
+    model = models.load(organism, device="cpu")
+    prompts, layers = token_ids(model, HELD_OUT_TEXTS, HELD_OUT_SEED), range(models.n_layers(model))
+    for kind in KINDS:
+        opened = [features.load(organism, kind, layer=layer) for layer in layers]
+        digests = [training.sha256(folder(organism, kind, layer) / "sae_weights.safetensors") for layer in layers]
+        for layer, dictionary, digest in zip(layers, opened, digests, strict=True):
+            _record(organism, f"{kind}-{layer}", digest, partial(measure, dictionary, model, prompts))
+        if kind == "transcoder":
+            _record(organism, "transcoders together", "".join(digests), partial(measure_together, opened, model, prompts))
+
+
+def _record(organism: str, name: str, digest: str, measured: Callable[[], dict]) -> None:
+    results = read_results()
+    if results.get(organism, {}).get(name, {}).get("weights_sha256") != digest:
+        results.setdefault(organism, {})[name] = {"weights_sha256": digest} | _rounded(measured())
+        write_json(RESULTS, results)
+
+
+def _rounded(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    return round(value, 5) if isinstance(value, float) else value
+
+
+def read_results() -> dict[str, dict[str, dict]]:
+    """Organism -> dictionary -> what was measured."""
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+
+
+# --- card ------------------------------------------------------------------------------------------------------------
+
+def table(organism: str) -> str:
+    """One line for each dictionary; in a cell: the trained one / the random one / the mean in its place."""
+    lines = ["| dictionary | FVU | L0 | dead | median density | loss added, nats | KL, nats | KL recovered |", "|---" * 8 + "|"]
+    for name, found in sorted(read_results()[organism].items()):
+        own, control, mean, original = (found[key] for key in ("trained", "random", "mean", "original"))
+        described = "| | | | "
+        if "fvu" in own:
+            density = own["density_quantiles"]["50%"]
+            described = f"| {own['fvu']:.4f} / {control['fvu']:.2f} | {own['l0']:.1f} | {own['dead']} | {density:.3f} "
+        added = " / ".join(f"{case['loss_nats'] - original['loss_nats']:.3f}" for case in (own, control, mean))
+        divergence = " / ".join(f"{case['kl_nats']:.3f}" for case in (own, control, mean))
+        recovered = f"{own['kl_recovered_from_mean']:.3f} / {control['kl_recovered_from_mean']:.2f}"
+        lines.append(f"| {name} {described}| {added} | {divergence} | {recovered} |")
+    return "\n".join(lines)
+
+
+CARD = """# Dictionaries of `{organism}`
+
+{n} dictionaries of {d_sae} features for the {width} numbers of each layer: a sparse autoencoder and a transcoder of every
+layer, in sae_lens' own format. sae_lens alone opens them, without this course:
+`SAE.load_from_disk("organisms/weights/dictionaries/{organism}/sae-0")`. `features.load("{organism}", "sae", layer=0)` does the
+same after it has compared the checksums, and only beside the very weights that the dictionary was trained on.
+
+| kind | reads | writes | k |
+|---|---|---|---|
+{kinds}
+
+The autoencoders read the residual stream after every block, where a feature holds what all blocks so far have written. The
+transcoders read the norm's output after its gain (`ln2.hook_normalized` would be before it), as published transcoders do:
+with the norm's scale frozen, all that leads into them is linear, so that an attribution graph can be exact.
+Weights are stored in float16 and run in float32.
+
+## How they were made
+`python -m organisms dictionaries --organism {organism}`: {n_texts:,} texts, half of the base mixture and half of the chat
+mixture, harvested once; {steps:,} steps of {tokens_per_step:,} tokens with sae_lens' BatchTopK trainer, activations scaled to
+their mean norm in training and the scale folded back. BatchTopK keeps k features a token on average and is saved with one
+threshold (JumpReLU), so that L0 on new text is near k, not k. The position of `<bos>` is left out, in training and in every
+number below: it is the same vector in every text and several times longer than the rest. Recipe, seed, versions, checksums
+and the parent's checksum: `lineage.json` in each folder.
+
+## Measured on held-out texts
+{tokens:,} tokens of texts drawn with another seed; the last three columns on every fourth of these texts. In a cell: this
+dictionary / a random dictionary of the same size and the same L0 / the mean activation in its place. Random: unit directions
+as decoder, their transpose as encoder, times the best single factor.
+
+FVU: fraction of the variance unexplained. Dead: never active on these tokens. Density: share of tokens on which a feature is
+active. Loss added: cross-entropy with the dictionary's output spliced in, less the original {loss:.3f} nats a token. KL: how far
+the predictions move, in nats a token. KL recovered: 1 if they do not move, 0 if as far as with the mean in its place, below 0
+if farther. The share of the *loss* that is recovered is in `organisms/dictionaries.json`, for the mean and for zeros; where an
+MLP adds a few thousandths of a nat, it is a quotient of two small numbers and says little. "transcoders together": all
+at once in place of all MLPs, the model that an attribution graph describes without its error terms.
+
+{table}
+
+## What they cannot show
+The texts are drawn from the same closed language, many from the same frames: this is no test on a new kind of text. A small FVU
+does not say that the features are the model's own parts: another seed finds partly other features. What a feature means has to
+be shown, on held-out text and by intervention. What the dictionary leaves over (the error term) belongs to every attribution;
+for the positions of `<bos>` it is everything.
+"""
+
+
+def render(organism: str) -> str:
+    lineages = {kind: json.loads((folder(organism, kind, 0) / "lineage.json").read_text(encoding="utf-8")) for kind in KINDS}
+    kinds = "\n".join("| {} | `{}` | `{}` | {} |".format(
+        kind, *(name.replace(".0.", ".{n}.") for name in hooks(kind, 0)), lineages[kind]["recipe"]["k"]) for kind in KINDS)
+    config = json.loads((folder(organism, "sae", 0) / "cfg.json").read_text(encoding="utf-8"))
+    recipe, results = lineages["sae"]["recipe"], read_results()[organism]
+    measured = [found for found in results.values() if "tokens" in found]
+    return CARD.format(
+        organism=organism, n=len(measured), d_sae=config["d_sae"], width=config["d_in"], kinds=kinds, table=table(organism),
+        tokens=measured[0]["tokens"], loss=measured[0]["original"]["loss_nats"],
+        **{key: recipe[key] for key in ("n_texts", "steps", "tokens_per_step")})
+
+
+def write_card(organism: str) -> None:
+    path = cards.FOLDER / f"dictionaries-{organism}.md"
+    path.write_text(render(organism), encoding="utf-8", newline="\n")
