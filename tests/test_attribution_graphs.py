@@ -39,7 +39,7 @@ def fitted(model, prompts, *, d_sae=96, seed=0):
         W_enc = torch.randn(width, d_sae, generator=random) / x.norm(dim=1).mean()
         b_enc = 0.1 * torch.randn(d_sae, generator=random)
         before = x @ W_enc + b_enc
-        threshold = before.quantile(0.8, dim=0).clamp(min=0.01)
+        threshold = before.quantile(0.8, dim=0).clamp(min=0.01) - 1e-3  # not on a value: rounding would decide
         features = before.clamp(min=0) * (before > threshold)
         solved = torch.linalg.lstsq(torch.cat([features, torch.ones(len(x), 1)], 1), y, driver="gelsd").solution
         transcoders.append(Transcoder(W_enc, b_enc, 0.8 * solved[:-1], solved[-1] + 0.01, threshold))
@@ -87,7 +87,7 @@ def test_every_edge_into_a_logit_is_the_effect_of_removing_its_source_alone(case
     model, transcoders, prompt = case
     graph = attribution.graph(model, prompt, transcoders=transcoders, targets=[TARGET])
     before = difference(model, prompt, TARGET)
-    for column in range(0, graph.n_features, 3):
+    for column in range(0, graph.n_features, graph.n_features // 40):
         node = graph.sources[column]
         changes = {(node.layer, node.position, node.feature): 0.0}
         with attribution.intervene(
@@ -123,7 +123,7 @@ def test_every_edge_into_a_feature_is_the_effect_on_its_pre_activation(case):
     features = graph.targets[: graph.n_features]
     before = feature_values(model, transcoders, prompt, features)
     torch.testing.assert_close(before, graph.values[: graph.n_features], rtol=1e-4, atol=1e-5)
-    for column in range(0, graph.n_features // 2, 7):
+    for column in range(0, graph.n_features // 2, graph.n_features // 20):
         with frozen(case, {graph.sources[column]: 0.0}):
             effect = before - feature_values(model, transcoders, prompt, features)
         torch.testing.assert_close(effect, graph.edges[: graph.n_features, column], rtol=1e-3, atol=1e-4)
@@ -157,10 +157,11 @@ def test_edges_of_embeddings_and_errors_are_interventions_too(case):
     model, transcoders, prompt = case
     graph = attribution.graph(model, prompt, transcoders=transcoders, targets=[TARGET])
     before, errors = difference(model, prompt, TARGET), missed(case)
-    for node in graph.sources[graph.n_features :]:
-        with frozen(case, {}), without(model, node, errors):
-            effect = before - difference(model, prompt, TARGET)
-        assert effect == pytest.approx(graph.edge(node, graph.asked[0]), rel=1e-3, abs=1e-4), node
+    with frozen(case, {}):
+        for node in graph.sources[graph.n_features :: 2]:
+            with without(model, node, errors):
+                effect = before - difference(model, prompt, TARGET)
+            assert effect == pytest.approx(graph.edge(node, graph.asked[0]), rel=1e-3, abs=1e-4), node
 
 
 def test_the_total_effect_is_the_change_along_all_paths_of_the_local_replacement_model(case):
@@ -169,11 +170,11 @@ def test_the_total_effect_is_the_change_along_all_paths_of_the_local_replacement
     before, total = difference(model, prompt, TARGET), graph.total_effect()[0]
     step = 0.01
     found = []
-    for column in range(0, graph.n_features, 5):
+    for column in range(0, graph.n_features, graph.n_features // 20):
         less = float(graph.values[column]) * (1 - step)
         with frozen(case, {graph.sources[column]: less}, mlps="transcoders"):
             found.append((before - difference(model, prompt, TARGET)) / step)
-    expected = total[: graph.n_features : 5]
+    expected = total[: graph.n_features : graph.n_features // 20]
     error = (torch.tensor(found) - expected).abs()
     assert float(error.median()) < 1e-3 * float(expected.abs().max())  # a few cross a threshold even so
     assert float((total[: graph.n_features] - graph.edges[-1, : graph.n_features]).abs().max()) > 0.01
@@ -279,7 +280,9 @@ def test_pruning_keeps_the_share_of_influence_and_embeddings_and_targets(random_
         for source in pruned.sources:
             assert pruned.edge(source, target) in (0.0, whole.edge(source, target))
     everything = whole.prune(node_share=1.0, edge_share=1.0)
-    assert float(everything.edges.abs().sum()) == pytest.approx(float(whole.edges.abs().sum()), rel=0.01)
+    reached = [whole.sources.index(node) for node in everything.sources]
+    torch.testing.assert_close(everything.influence, whole.influence[reached], rtol=1e-4, atol=1e-6)
+    assert float(everything.influence.sum()) == pytest.approx(float(whole.influence.sum()), rel=1e-4)
 
 
 def test_edges_between_groups_are_sums_of_their_nodes_edges(random_case):
