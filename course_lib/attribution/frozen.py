@@ -56,6 +56,11 @@ class FrozenRun:
         """What attention adds whatever it reads: every head's b_V W_O, since patterns sum to 1, and b_O."""
         return torch.einsum("lhe,lhed->ld", self.b_V, self.W_O) + self.b_O
 
+    def unembedding(self, token: int, minus: int | None) -> tuple[Float[Tensor, " d_model"], float]:
+        """Direction and constant whose sum a logit minus another (or minus the mean of all) is."""
+        against, constant = (self.W_U.mean(dim=1), self.b_U.mean()) if minus is None else (self.W_U[:, minus], self.b_U[minus])
+        return self.W_U[:, token] - against, float(self.b_U[token] - constant)
+
     def attention_backward(
         self, layer: int, gradient: Float[Tensor, "target pos d_model"]
     ) -> Float[Tensor, "target pos d_model"]:
@@ -102,7 +107,7 @@ def record(model: models.CheckedBridge, prompt_ids: Prompt) -> FrozenRun:
         z=seen["attn.hook_z"],
         attn_gain=_block_gains(model, "ln1") / seen["ln1.hook_scale"],
         mlp_gain=_block_gains(model, "ln2") / seen["ln2.hook_scale"],
-        final_gain=_gain(model, model.ln_final) / seen["ln_final.hook_scale"],
+        final_gain=norm_gain(model, model.ln_final) / seen["ln_final.hook_scale"],
         mlp_in=seen["ln2.hook_out"],
         mlp_out=seen["hook_mlp_out"],
         logits=logits[0].float(),
@@ -126,14 +131,14 @@ def check_prompt(model: models.CheckedBridge, prompt_ids: Prompt) -> None:
         )
 
 
-def _gain(model: models.CheckedBridge, norm: torch.nn.Module) -> Float[Tensor, " d_model"]:
+def norm_gain(model: models.CheckedBridge, norm: torch.nn.Module) -> Float[Tensor, " d_model"]:
     """A norm's weight as it multiplies; the Bridge fires `hook_normalized` before this."""
     offset = 1.0 if getattr(model.cfg, "rmsnorm_uses_offset", False) else 0.0
     return norm.weight.detach().float() + offset
 
 
 def _block_gains(model: models.CheckedBridge, norm: str) -> Float[Tensor, "layer 1 d_model"]:
-    return torch.stack([_gain(model, getattr(block, norm)) for block in model.blocks])[:, None]
+    return torch.stack([norm_gain(model, getattr(block, norm)) for block in model.blocks])[:, None]
 
 
 def _weights(model: models.CheckedBridge) -> dict[str, Tensor]:

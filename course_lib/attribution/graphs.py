@@ -278,10 +278,8 @@ class _Sweep:
             transcoder = self.transcoders[target.layer]
             encoder = transcoder.W_enc[:, target.feature].float() * run.mlp_gain[target.layer, target.position]
             return encoder, float(transcoder.b_enc[target.feature])
-        against = [slice(None)] if target.minus is None else [target.minus]
-        direction = run.W_U[:, target.token] - run.W_U[:, against[0]].reshape(len(run.W_U), -1).mean(dim=1)
-        bias = run.b_U[target.token] - run.b_U[against[0]].mean()
-        return direction * run.final_gain[target.position], float(bias)
+        direction, bias = run.unembedding(target.token, target.minus)
+        return direction * run.final_gain[target.position], bias
 
     def _read_mlp(self, layer: int, gradient: Tensor, edges: Tensor, constants: Tensor) -> None:
         """Write the columns of one layer's features, position by position, and errors; add its bias."""
