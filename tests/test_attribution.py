@@ -1,5 +1,7 @@
 """Direct parts sum, patching recovers, gradients agree with brute force, and bad input is refused."""
 
+import types
+
 import pytest
 import torch
 
@@ -36,6 +38,56 @@ def difference(model, prompt, target=TARGET):
     with torch.no_grad():
         logits = model(torch.tensor([prompt]))[0, target.position]
     return float(logits[target.token] - (logits.mean() if target.minus is None else logits[target.minus]))
+
+
+@pytest.fixture(scope="module", params=["Qwen2", "Qwen3", "Mistral"])
+def other_family(request, tokenizer, tmp_path_factory, random_case):
+    """Tiny Llama-shaped models: with biases on queries, keys and values, with norms on queries and keys."""
+    import transformers
+
+    config = getattr(transformers, f"{request.param}Config")(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, head_dim=8,
+        intermediate_size=48, num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.2,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    network = getattr(transformers, f"{request.param}ForCausalLM")(config)
+    for name, weight in network.named_parameters():
+        if "norm" in name or "bias" in name:
+            weight.data = 0.5 + torch.rand_like(weight)
+    folder = tmp_path_factory.mktemp(request.param)
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return models.load(str(folder)), *random_case[1:]
+
+
+def test_a_graph_counts_the_biases_of_other_families_among_its_constants(other_family):
+    model, clean, _ = other_family
+    silent = []
+    for _ in range(2):
+        zeros = {"W_enc": torch.zeros(32, 5), "b_enc": torch.zeros(5), "W_dec": torch.zeros(5, 32)}
+        made = types.SimpleNamespace(**zeros, b_dec=torch.full((32,), 0.3), cfg=types.SimpleNamespace())
+        made.encode = lambda x: torch.zeros(*x.shape[:-1], 5)
+        silent.append(made)
+    graph = attribution.graph(model, clean, transcoders=silent, targets=[TARGET])
+    assert float(graph.edges.sum() + graph.constants[0]) == pytest.approx(difference(model, clean), abs=1e-3)
+    assert abs(float(graph.constants[0])) > 0.01
+
+
+def test_other_llama_shaped_families_are_split_up_exactly_too(other_family):
+    from course_lib.attribution.edges import make_pairs
+
+    model, clean, corrupted = other_family
+    parts = attribution.direct_logit(model, clean, target=TARGET)
+    assert float(parts.values.sum()) == pytest.approx(difference(model, clean), abs=1e-4)
+    pair = make_pairs(model, [clean], [corrupted], TARGET)[0]
+    masks = torch.ones(3, *pair.wiring.exists.shape)
+    masks[1:] = 0
+    masks[2, 0] = masks[2, pair.wiring.sources.index("L0.H1"), -1] = 1  # tokens to head to logits
+    with torch.no_grad():
+        whole, empty, one = pair.run(masks).tolist()
+    assert whole == pytest.approx(difference(model, clean), abs=1e-4)
+    assert empty == pytest.approx(difference(model, corrupted), abs=1e-4)
+    assert abs(one - empty) > 1e-4
 
 
 # --- direct logit attribution -------------------------------------------------------------------------------

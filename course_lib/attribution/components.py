@@ -22,7 +22,7 @@ def direct_logit(model: models.CheckedBridge, prompt_ids: Prompt, *, target: Log
 
     Only what is written at the target's own position, straight to the logits: not what a component did for
     later components to read, nor what it did to the last norm's denominator. In logits. "biases" are those of
-    attention and the unembedding, 0 in a Llama.
+    attention's output and the unembedding, 0 in a Llama; a head's own value bias is in its part.
 
     Raises:
         ValueError: A prompt or target that does not exist, active hooks, a model that is not Llama-shaped.
@@ -37,5 +37,5 @@ def direct_logit(model: models.CheckedBridge, prompt_ids: Prompt, *, target: Log
     for layer in range(run.n_layers):
         labels += [f"L{layer}.H{head}" for head in range(heads.shape[1])] + [f"L{layer}.MLP"]
         values += [*heads[layer], mlps[layer]]
-    values.append((run.attn_bias.sum(dim=0) @ reads) + bias)
+    values.append(run.b_O.sum(dim=0) @ reads + bias)
     return ComponentScores((*labels, "biases"), torch.stack(values).cpu())

@@ -194,7 +194,8 @@ def make_pairs(
         except ValueError as error:
             raise ValueError(f"Pair {number}: {error}") from error
     wiring = Wiring.of(model)
-    return [_pair(model, wiring, *one) for one in zip(clean_prompts, corrupted_prompts, resolved, strict=True)]
+    partners = zip(clean_prompts, corrupted_prompts, resolved, strict=True)
+    return [_pair(model, wiring, *partner) for partner in partners]
 
 
 def _pair(model: models.CheckedBridge, wiring: Wiring, clean_ids, corrupted_ids, target: Logit) -> Pair:

@@ -38,7 +38,7 @@ class FaithfulnessCurve:
 
     @property
     def cpr(self) -> float:
-        """Area under f over the share of edges (trapezoids, nothing below the smallest share): higher is better."""
+        """Area under f over the share of edges (trapezoids, from the smallest share on): higher is better."""
         return float(torch.trapezoid(self.values, torch.tensor(self.shares)))
 
     @property

@@ -20,14 +20,14 @@ from course_lib import models
 Prompt = Annotated[Sequence, "token ids of one prompt"]
 
 TOLERANCE = 0.02
-"""Largest difference between a linear piece and the model, as a share of the piece's largest entry. A wrong
-shape misses it by far; rounding in bfloat16 does not reach it."""
+"""Largest difference between a linear piece and the model, as a share of the piece's largest entry: rounding in
+bfloat16 stays below it, another shape of model does not."""
 
 
 @jaxtyped(typechecker=beartype)
 @dataclass(frozen=True, eq=False)
 class FrozenRun:
-    """What one prompt's forward pass holds constant, and what flowed through it. Float32, on the model's device."""
+    """What one prompt's forward pass holds constant, and what flowed through it: float32, on the model's device."""
 
     prompt_ids: tuple[int, ...]
     embedding: Float[Tensor, "pos d_model"]
@@ -58,7 +58,8 @@ class FrozenRun:
 
     def unembedding(self, token: int, minus: int | None) -> tuple[Float[Tensor, " d_model"], float]:
         """Direction and constant whose sum a logit minus another (or minus the mean of all) is."""
-        against, constant = (self.W_U.mean(dim=1), self.b_U.mean()) if minus is None else (self.W_U[:, minus], self.b_U[minus])
+        others = range(len(self.b_U)) if minus is None else [minus]
+        against, constant = self.W_U[:, list(others)].mean(dim=1), self.b_U[list(others)].mean()
         return self.W_U[:, token] - against, float(self.b_U[token] - constant)
 
     def attention_backward(
@@ -73,7 +74,7 @@ class FrozenRun:
         return at_v @ self.W_V[layer].transpose(1, 2).reshape(-1, width) * self.attn_gain[layer]
 
     def head_outputs(self) -> Float[Tensor, "layer head pos d_model"]:
-        """What each head writes to the stream, without biases."""
+        """What each head writes to the stream, its value bias included, without b_O."""
         return torch.einsum("lphe,lhed->lhpd", self.z, self.W_O)
 
 
@@ -146,11 +147,11 @@ def _weights(model: models.CheckedBridge) -> dict[str, Tensor]:
     n_heads, rows = model.cfg.n_heads, []
     for attention in (block.attn for block in model.blocks):
         W_V, W_O = attention.W_V.detach().float(), attention.W_O.detach().float()
-        b_V = W_V.new_zeros(W_V.shape[0] * W_V.shape[2]) if attention.b_V is None else attention.b_V.detach().float()
-        b_O = W_O.new_zeros(W_O.shape[2]) if attention.b_O is None else attention.b_O.detach().float()
-        shared = n_heads // len(W_V)
-        b_V = b_V.reshape(len(W_V), -1)
-        rows.append((W_V.repeat_interleave(shared, 0), W_O, b_V.repeat_interleave(shared, 0), b_O))
+        b_V = W_V.new_zeros(1) if attention.b_V is None else attention.b_V.detach().float()
+        b_O = W_O.new_zeros(1) if attention.b_O is None else attention.b_O.detach().float()
+        b_V = b_V.reshape(-1, 1 if attention.b_V is None else W_V.shape[2]).expand(len(W_V), W_V.shape[2])
+        shared = [x.repeat_interleave(n_heads // len(W_V), 0) for x in (W_V, b_V)]
+        rows.append((shared[0], W_O, shared[1], b_O.expand(W_O.shape[2])))
     stacked = dict(zip(("W_V", "W_O", "b_V", "b_O"), map(torch.stack, zip(*rows, strict=True)), strict=True))
     return stacked | {"W_U": model.W_U.detach().float(), "b_U": model.b_U.detach().float()}
 
@@ -164,7 +165,7 @@ def _check_linear(run: FrozenRun, seen: dict[str, Tensor]) -> None:
         "the norm before attention": (seen["ln1.hook_in"] * run.attn_gain, seen["ln1.hook_out"]),
         "the norm before the MLP": (seen["ln2.hook_in"] * run.mlp_gain, seen["ln2.hook_out"]),
         "attention's mixing": (mixed, run.z),
-        "attention's output": (torch.einsum("lphe,lhed->lpd", run.z, run.W_O) + run.b_O[:, None], seen["hook_attn_out"]),
+        "attention's output": (run.head_outputs().sum(dim=1) + run.b_O[:, None], seen["hook_attn_out"]),
         "the residual stream": (stream, seen["ln_final.hook_in"]),
         "the last norm": (seen["ln_final.hook_in"] * run.final_gain, seen["ln_final.hook_out"]),
         "the unembedding": (seen["ln_final.hook_out"] @ run.W_U + run.b_U, run.logits),

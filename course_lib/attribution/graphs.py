@@ -7,7 +7,7 @@ https://transformer-circuits.pub/2025/attribution-graphs/methods.html, with one 
    Attention patterns and the norms' denominators are held at their values on the prompt (`frozen.record`).
 2. What is left is linear, so the gradient of a target with respect to the stream is exact: a logit difference
    starts it at the unembedding, a feature at its encoder vector. It flows back through attention and the
-   residual stream, never through an MLP; targets join the sweep at their own layer.
+   residual stream, never through an MLP; targets join this `sweep` at their own layer.
 3. Edge = source's vector times the gradient where it is written. A target's edges and its constant (biases on
    the way) sum to its value.
 4. Influence: every target's incoming edges, as shares of their absolute sum, are followed back from the logits
@@ -25,9 +25,10 @@ from torch import Tensor
 
 from course_lib import models
 from course_lib.attribution import dictionaries
-from course_lib.attribution.dictionaries import Encoded, Transcoders
+from course_lib.attribution.dictionaries import Transcoders
 from course_lib.attribution.frozen import FrozenRun, Prompt, check_prompt, record
 from course_lib.attribution.nodes import Embedding, Error, Feature, Node, Target, resolve
+from course_lib.attribution.sweep import Sweep
 
 
 @jaxtyped(typechecker=beartype)
@@ -192,7 +193,7 @@ def graph(
     n_tokens = len(run.prompt_ids)
     errors = [Error(layer, position) for layer in range(depth) for position in range(n_tokens)]
     embeddings = [Embedding(position, token) for position, token in enumerate(run.prompt_ids)]
-    sweep = _Sweep(run, encoded, transcoders, depth, features)
+    sweep = Sweep(run, encoded, transcoders, depth, features)
     edges, constants = sweep.edges([*features, *asked], batch_size)
     values = torch.tensor([_value(run, transcoders, target) for target in [*features, *asked]])
     return AttributionGraph(
@@ -217,82 +218,6 @@ def _value(run: FrozenRun, transcoders: Transcoders, target: Target) -> float:
         return float(dictionaries.pre_activation(transcoders[target.layer], read)[target.feature])
     logits = run.logits[target.position]
     return float(logits[target.token] - (logits.mean() if target.minus is None else logits[target.minus]))
-
-
-# --- edges --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class _Sweep:
-    """The backward pass of the local replacement model for many targets at once."""
-
-    run: FrozenRun
-    encoded: Encoded
-    transcoders: Transcoders
-    depth: int
-    """Layers below this one have nodes."""
-    features: Sequence[Feature]
-
-    def edges(
-        self, targets: Sequence[Target], batch_size: int
-    ) -> tuple[Float[Tensor, "target source"], Float[Tensor, " target"]]:
-        """Edges from all sources, and constants, of each target."""
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
-        n_tokens = len(self.run.prompt_ids)
-        edges = torch.empty(len(targets), len(self.features) + (self.depth + 1) * n_tokens)
-        constants = torch.empty(len(targets))
-        order = sorted(range(len(targets)), key=lambda i: self._layer(targets[i]))
-        for begin in range(0, len(order), batch_size):
-            rows = order[begin : begin + batch_size]
-            batch = self._batch([targets[row] for row in rows], edges.shape[1])
-            edges[rows], constants[rows] = batch[0].cpu(), batch[1].cpu()
-        return edges, constants
-
-    def _layer(self, target: Target) -> int:
-        return target.layer if isinstance(target, Feature) else self.run.n_layers
-
-    def _batch(self, targets: Sequence[Target], n_sources: int) -> tuple[Tensor, Tensor]:
-        """Targets in order of their layer, so that those which have joined the sweep are the last rows."""
-        run, n_tokens = self.run, len(self.run.prompt_ids)
-        gradient = run.embedding.new_zeros(len(targets), *run.embedding.shape)
-        edges = gradient.new_zeros(len(targets), n_sources)
-        constants = gradient.new_zeros(len(targets))
-        for row, target in enumerate(targets):
-            gradient[row, target.position], constants[row] = self._start(target)
-        layers = [self._layer(target) for target in targets]
-        for layer in reversed(range(min(run.n_layers, layers[-1] + 1))):
-            reads_above = sum(at <= layer for at in layers)  # first row that reads the MLP of this layer
-            if reads_above < len(targets):
-                self._read_mlp(layer, gradient[reads_above:], edges[reads_above:], constants[reads_above:])
-            joined = sum(at < layer for at in layers)
-            constants[joined:] += (gradient[joined:] @ run.attn_bias[layer]).sum(dim=1)
-            gradient[joined:] += run.attention_backward(layer, gradient[joined:])
-        edges[:, -n_tokens:] = (gradient * run.embedding).sum(dim=-1)
-        return edges, constants
-
-    def _start(self, target: Target) -> tuple[Float[Tensor, " d_model"], float]:
-        """Gradient of a target with respect to the stream it reads, and its own bias."""
-        run = self.run
-        if isinstance(target, Feature):
-            transcoder = self.transcoders[target.layer]
-            encoder = transcoder.W_enc[:, target.feature].float() * run.mlp_gain[target.layer, target.position]
-            return encoder, float(transcoder.b_enc[target.feature])
-        direction, bias = run.unembedding(target.token, target.minus)
-        return direction * run.final_gain[target.position], bias
-
-    def _read_mlp(self, layer: int, gradient: Tensor, edges: Tensor, constants: Tensor) -> None:
-        """Write the columns of one layer's features, position by position, and errors; add its bias."""
-        active, W_dec = self.encoded.activations[layer], self.transcoders[layer].W_dec.float()
-        column = int((self.encoded.activations[:layer] > 0).sum())
-        for position, row in enumerate(active):
-            numbers = row.nonzero()[:, 0]
-            written = W_dec[numbers] * row[numbers, None]
-            edges[:, column : column + len(numbers)] = gradient[:, position] @ written.T
-            column += len(numbers)
-        first = len(self.features) + layer * len(active)
-        edges[:, first : first + len(active)] = (gradient * self.encoded.errors[layer]).sum(dim=-1)
-        constants += (gradient @ self.transcoders[layer].b_dec.float()).sum(dim=1)
 
 
 # --- influence ----------------------------------------------------------------------------------------------
