@@ -25,7 +25,7 @@ and hooks and weights agree. No function here saves a model.
 import copy
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -166,16 +166,15 @@ def edit(
     """
     r = _checked_direction(model, direction)
     done = Edit(r, norm, tuple(_writers(model, r, layers)), [])
-    try:
+    with ExitStack() as if_it_fails:
+        if_it_fails.callback(done.undo)
         for writer in done._writers:
             before = writer.parameter
             after = nn.Parameter(before.detach().clone(), requires_grad=before.requires_grad)
             _remove(writer, after, norm)
             done._before.append(before)
             writer.put(after)  # a new parameter: what was tied to the old one keeps the old one
-    except BaseException:  # Ctrl+C as well: half an edit must not stay behind
-        done.undo()
-        raise
+        if_it_fails.pop_all()
     return done
 
 
@@ -237,7 +236,10 @@ def _remove_and_keep_columns(
     name: str, weight: Float[Tensor, "d_model input"], u: Float[Tensor, " d_model"]
 ) -> None:
     """Every column without its part along u, at its old length: |w - (w . u) u|^2 = |w|^2 - (w . u)^2."""
-    n, c = weight.norm(dim=0), u @ weight
+    n = sum(
+        rows.square().sum(dim=0) for rows in weight.split(256)
+    ).sqrt()  # norm(dim=0) takes 20 times as long
+    c = u @ weight
     safe = torch.where(n > 0, n, 1)
     squares = 1 - (c / safe).square()
     _check_something_left(name, "column", squares, n > 0)
