@@ -43,10 +43,13 @@ class Runner:
             )
 
     def bytes_for(self, n_tokens: int) -> int:
-        """About what the activations of one prompt take at their peak, attention scores written out."""
+        """About what the activations of one prompt take at their peak: the stream and, whichever is larger, the
+        MLP's or the attention's, scores written out. The factors are rounded up from measurements."""
         cfg, n_kept = self.model.cfg, self.request.wanted.shape[1] * len(self.request.names)
-        per_token = 4 * cfg.d_model + 4 * (cfg.d_mlp or 4 * cfg.d_model) + 3 * cfg.n_heads * n_tokens
-        return (n_tokens * per_token + 3 * n_kept * cfg.d_model) * max(4, cfg.dtype.itemsize)
+        mlp = 6 * (cfg.d_mlp or 4 * cfg.d_model)
+        attention = 8 * cfg.n_heads * cfg.d_head + 5 * cfg.n_heads * n_tokens
+        numbers = n_tokens * (4 * cfg.d_model + max(mlp, attention)) + 3 * n_kept * cfg.d_model
+        return numbers * max(4, cfg.dtype.itemsize)
 
     def hooks(self) -> AbstractContextManager:
         """The context in which `run` works: hooks that keep what was asked for. It belongs to the caller, so that
