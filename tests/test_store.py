@@ -296,7 +296,7 @@ def child(folder, checkpoint, prompts, *, die_at=-1, together=False, environment
 
 
 def answer(process, **options):
-    out, err = process.communicate(timeout=120, **options)
+    out, err = process.communicate(timeout=300, **options)
     assert process.returncode == 0, err[-2000:]
     return json.loads(out.strip().splitlines()[-1])
 
@@ -306,7 +306,7 @@ def test_a_harvest_killed_in_the_middle_goes_on_to_the_same_bits(
 ):
     undisturbed = stored(model, many, tmp_path / "undisturbed").load().values
     killed = child(tmp_path / "killed", checkpoint, many, die_at=3)
-    killed.communicate(timeout=120)
+    killed.communicate(timeout=300)
     assert killed.returncode == -signal.SIGKILL
     assert len(shard_files(tmp_path / "killed")) == 2
     assert list((tmp_path / "killed").glob("*/.*.draft")), "it was killed between writing and renaming"
