@@ -22,6 +22,7 @@ FLOORS = {
     "caching": 3,
     "models": 2,
     "data": 2,
+    "store": 2,
     "tokens": 1,
 }
 OUTSIDE = {"notebooks", "solutions", "tests", "organisms", "benchmarks"}

@@ -1,0 +1,460 @@
+"""A copy of the model whose weights cannot write along a direction.
+
+Weight orthogonalisation of Arditi et al. (2024), https://arxiv.org/abs/2406.11717, section 4.1 and appendix E:
+
+1. the *writers* are all matrices whose output is added to the residual stream: the embedding (and learned
+   positions), and the output matrices of every attention and every MLP, with their biases;
+2. W' = W - r (r^T W) for each of them, with r of length 1, as a rank-1 update: the matrix r r^T is never made;
+3. where the output of a writer passes a norm before it is added (Gemma 2 and 3, OLMo 2), y = g * x / rms(x),
+   nothing along r in y needs nothing along g * r in x: so the direction u = g * r / |g * r| is removed there;
+4. an embedding that is also the unembedding is untied first: what the model reads off the stream stays.
+
+`norm="preserved"` gives each row of W, one coordinate of the stream, its old length back, as published tools do
+(https://huggingface.co/blog/grimjim/norm-preserving-biprojected-abliteration). With n the lengths of the rows,
+
+    W' = s * (W - a c^T),   a = n * r,   c = W^T (r / n),   s = 1 / |rows of (W / n - r c^T)|,
+
+a row scale of a rank-1 update, exact and without any decomposition. It undoes part of step 2, and `Edit.report`
+says how much. `norm="vectors"` keeps the length of each column instead, of what one token or one neuron writes,
+and gives nothing back, because a vector without r is without r at any length.
+
+The Bridge wraps the Hugging Face modules and holds no weights of its own, so the edit is made in those modules,
+and hooks and weights agree. No function here saves a model.
+"""
+
+import copy
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from beartype import beartype
+from jaxtyping import Float, jaxtyped
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from course_lib import directions, models, store
+
+Layers = Literal["all"] | Sequence[int]
+Norm = Literal["free", "preserved", "vectors"]
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What an edit did to one matrix or bias."""
+
+    name: str
+    """Its name in the Bridge, such as "blocks.3.mlp.out.weight"."""
+    share: float
+    """|u^T W| / |W| before the edit (Frobenius): how much of the matrix wrote along the direction. A random
+    direction has about 1 / sqrt(d_model)."""
+    given_back: float
+    """|u^T W'| / |u^T W|: the part of what was there that is there now. Zero up to rounding for "free" and
+    "vectors" (bfloat16: about 0.004), not so for "preserved"; one after `undo`."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Writer:
+    """One weight or bias that writes to the residual stream, and what it must not write along."""
+
+    name: str
+    module: nn.Module
+    kind: Literal["weight", "bias"]
+    along: Float[Tensor, " d_model"]
+    """u, of length 1: r itself, or the normalised g * r before a norm."""
+
+    @property
+    def parameter(self) -> nn.Parameter:
+        return self.module.get_parameter(self.kind)
+
+    def put(self, new: nn.Parameter) -> None:
+        self.module.register_parameter(self.kind, new)
+
+    def matrix(self, parameter: Tensor) -> Float[Tensor, "d_model input"]:
+        """A view in which each column is what one input writes."""
+        if self.kind == "bias":
+            return parameter.detach()[:, None]
+        written_by_column = isinstance(self.module, nn.Linear)  # the others hold one row for each input
+        return parameter.detach() if written_by_column else parameter.detach().T
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """An edit of a model's weights that can be read and undone, from `edit` or `abliterated`."""
+
+    direction: Float[Tensor, " d_model"]
+    """r, of length 1."""
+    norm: Norm
+    """Which lengths were kept."""
+    _writers: tuple[_Writer, ...]
+    _before: list[nn.Parameter]
+
+    def report(self) -> tuple[Removed, ...]:
+        """What was removed and what was given back, for each matrix, from the weights as they are now."""
+        pairs = zip(self._writers, self._before, strict=True)
+        return tuple(_removed(writer, writer.matrix(before)) for writer, before in pairs)
+
+    def undo(self) -> None:
+        """Put the old weights back, bit for bit; a second time does nothing."""
+        for writer, before in zip(self._writers, self._before, strict=False):
+            writer.put(before)
+
+
+# --- edit ---------------------------------------------------------------------------------------------------
+
+
+@jaxtyped(typechecker=beartype)
+def abliterate(
+    model: models.CheckedBridge,
+    direction: Float[Tensor, " d_model"],
+    *,
+    layers: Layers = "all",
+    norm: Norm = "free",
+) -> models.CheckedBridge:
+    """A new model that cannot write along the direction; the given one stays as it is, bit for bit.
+
+    Directional ablation as a weight edit: with "all" layers and free norms it computes what the model computes
+    under `steering.ablate`, without any hook. (Not on models that norm what attention and MLP put out, such as
+    Gemma 2: there the hooks act after that norm and the weights before it, so that both remove the direction and
+    the rest differs by a factor.) The direction's length and sign do not matter. The copy needs as much memory
+    as the model.
+
+    Args:
+        model: From `models.load`, without active hooks.
+        direction: What the copy must not write; from `directions.difference_of_means`, for example.
+        layers: "all" edits embedding, learned positions and every block; a list edits attention and MLP of these
+            blocks only, and then the direction is still in the stream.
+        norm: "free", the published edit; "preserved", every row keeps its length, which gives part of the
+            direction back; "vectors", every column (what one token or neuron writes) keeps its length. Biases
+            are projected and not rescaled.
+
+    Raises:
+        ValueError: A direction that is zero, not finite, of another width or without data ("meta"); a layer that
+            the model does not have; active hooks; weights on the "meta" device; a block whose attention or MLP
+            has no single output matrix (mixtures of experts); a row or column that lies along the direction
+            altogether, so that nothing is left to rescale.
+
+    Example:
+        >>> edited = abliterate(model, direction)                # doctest: +SKIP
+        >>> models.generate(edited, prompts, max_new_tokens=20)  # doctest: +SKIP
+    """
+    r = _checked_direction(model, direction)
+    _writers(model, r, layers)  # refuses before the copy is made
+    edited = copy.deepcopy(model)
+    _untie(edited)
+    for writer in _writers(edited, r, layers):
+        _remove(writer, writer.parameter, norm)
+    return edited
+
+
+@jaxtyped(typechecker=beartype)
+def edit(
+    model: models.CheckedBridge,
+    direction: Float[Tensor, " d_model"],
+    *,
+    layers: Layers = "all",
+    norm: Norm = "free",
+) -> Edit:
+    """The edit of `abliterate` made on the model itself, to be read (`.report()`) and taken back (`.undo()`).
+
+    The old weights of the writers are kept until the `Edit` is gone. Arguments and errors as for `abliterate`.
+    If it fails or is interrupted, the model is as before.
+    """
+    r = _checked_direction(model, direction)
+    done = Edit(r, norm, tuple(_writers(model, r, layers)), [])
+    with ExitStack() as if_it_fails:
+        if_it_fails.callback(done.undo)
+        for writer in done._writers:
+            before = writer.parameter
+            after = nn.Parameter(before.detach().clone(), requires_grad=before.requires_grad)
+            _remove(writer, after, norm)
+            done._before.append(before)
+            writer.put(after)  # a new parameter: what was tied to the old one keeps the old one
+        if_it_fails.pop_all()
+    return done
+
+
+@contextmanager
+def abliterated(
+    model: models.CheckedBridge,
+    direction: Float[Tensor, " d_model"],
+    *,
+    layers: Layers = "all",
+    norm: Norm = "free",
+) -> Iterator[Edit]:
+    """A context in which the model itself cannot write along the direction; its value is the `Edit`.
+
+    Afterwards the weights are the old ones, bit for bit, however the context ends. Arguments and errors as for
+    `abliterate`; contexts nest, and are left in reverse order.
+
+    Example:
+        >>> with abliterated(model, direction) as edit:          # doctest: +SKIP
+        ...     replies = models.generate(model, prompts, max_new_tokens=20)
+    """
+    done = edit(model, direction, layers=layers, norm=norm)
+    try:
+        yield done
+    finally:
+        done.undo()
+
+
+@torch.no_grad()
+def _remove(writer: _Writer, parameter: nn.Parameter, norm: Norm) -> None:
+    """Write the edited matrix into `parameter`; rounding happens once, in the parameter's own number type."""
+    stored = writer.matrix(parameter)
+    exact = stored.to(torch.promote_types(stored.dtype, torch.float32))  # the same memory, unless it is half
+    u = writer.along.to(exact)
+    if norm == "free" or writer.kind == "bias":
+        exact.addr_(u, u @ exact, alpha=-1)
+    elif norm == "preserved":
+        _remove_and_keep_rows(writer.name, exact, u)
+    else:
+        _remove_and_keep_columns(writer.name, exact, u)
+    if exact.dtype != stored.dtype:
+        stored.copy_(exact)
+
+
+def _remove_and_keep_rows(
+    name: str, weight: Float[Tensor, "d_model input"], u: Float[Tensor, " d_model"]
+) -> None:
+    """W <- s * (W - a c^T) in place, in the notation at the top of this page."""
+    n = weight.norm(dim=1)
+    safe = torch.where(n > 0, n, 1)  # a row of zeros stays one
+    c = (u / safe) @ weight
+    # |w/n - u_i c|^2 of row i, where |w/n| = 1: 1 - 2 u_i (w/n . c) + u_i^2 |c|^2
+    squares = 1 - 2 * u * (weight @ c) / safe + u.square() * (c @ c)
+    _check_something_left(name, "row", squares, n > 0)
+    weight.addr_(n * u, c, alpha=-1)
+    weight.mul_(torch.where(n > 0, squares.clamp(min=0).rsqrt(), 1)[:, None])
+
+
+def _remove_and_keep_columns(
+    name: str, weight: Float[Tensor, "d_model input"], u: Float[Tensor, " d_model"]
+) -> None:
+    """Every column without its part along u, at its old length: |w - (w . u) u|^2 = |w|^2 - (w . u)^2."""
+    n = sum(
+        rows.square().sum(dim=0) for rows in weight.split(256)
+    ).sqrt()  # norm(dim=0) takes 20 times as long
+    c = u @ weight
+    safe = torch.where(n > 0, n, 1)
+    squares = 1 - (c / safe).square()
+    _check_something_left(name, "column", squares, n > 0)
+    weight.addr_(u, c, alpha=-1)
+    weight.mul_(torch.where(n > 0, squares.clamp(min=0).rsqrt(), 1))
+
+
+def _check_something_left(name: str, line: str, squares: Tensor, counts: Tensor) -> None:
+    gone = ((squares < 1e-6) & counts).nonzero()
+    if len(gone):
+        raise ValueError(
+            f"{line.capitalize()} {int(gone[0])} of {name} lies along the direction altogether: nothing of it is "
+            'left that could be given its old length. Use norm="free".'
+        )
+
+
+def _removed(writer: _Writer, before: Float[Tensor, "d_model input"]) -> Removed:
+    u = writer.along.to(before.device, torch.promote_types(before.dtype, torch.float32))
+    after = writer.matrix(writer.parameter).to(u.dtype)
+    before = before.to(u.dtype)
+    was, now = (u @ before).norm(), (u @ after).norm()
+    share = float(was / before.norm()) if before.any() else 0.0
+    return Removed(writer.name, share, float(now / was) if was > 0 else 0.0)
+
+
+# --- writers ------------------------------------------------------------------------------------------------
+
+
+def _writers(model: models.CheckedBridge, r: Float[Tensor, " d_model"], layers: Layers) -> list[_Writer]:
+    """Every weight and bias that is edited, with what it must not write along."""
+    n_layers = models.n_layers(model)
+    unknown = [layer for layer in layers if not 0 <= layer < n_layers] if layers != "all" else []
+    if unknown or len(layers) == 0:
+        raise ValueError(
+            f'layers must be "all" or a list of layers from 0 to {n_layers - 1}, got {layers!r}.'
+        )
+    if models.has_hooks(model):
+        raise ValueError("The model has active hooks. Leave their context before you edit its weights.")
+    found = []
+    if layers == "all":
+        for name in ("embed", "pos_embed"):
+            if name in model._modules:
+                found += _of_module(name, getattr(model, name).original_component, r)
+    for layer in range(n_layers) if layers == "all" else sorted(set(layers)):
+        block = model.blocks[layer]
+        for name, part, norm in (("attn", "o", "ln1"), ("mlp", "out", "ln2")):
+            bridge = getattr(block, name, None)
+            if bridge is None or part not in bridge.submodules:
+                raise ValueError(
+                    f"blocks.{layer}.{name} has no single output matrix ({name}.{part}), so its writes cannot be "
+                    "edited here. Use steering.ablate, which works on any model."
+                )
+            along = _before_norm(block, norm, r)
+            found += _of_module(
+                f"blocks.{layer}.{name}.{part}", getattr(bridge, part).original_component, along
+            )
+    return found
+
+
+def _of_module(name: str, module: nn.Module, along: Float[Tensor, " d_model"]) -> list[_Writer]:
+    kinds = [kind for kind in ("weight", "bias") if getattr(module, kind, None) is not None]
+    if any(getattr(module, kind).is_meta for kind in kinds):
+        raise ValueError(
+            f"The weights of {name} are on the device 'meta': they were never loaded, or are kept "
+            "on disk. Load the whole model: models.load(name, device='cpu')."
+        )
+    return [_Writer(f"{name}.{kind}", module, kind, along) for kind in kinds]
+
+
+@torch.no_grad()
+def _before_norm(block: nn.Module, norm: str, r: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:
+    """What may not be in a writer's output: r, or g * r at length 1 if a norm with the gain g follows."""
+    after = block._modules.get(f"{norm}_post")
+    first = block._modules.get("ln1")
+    if after is None and first is not None and (first.name or "").startswith("post_"):
+        after = block._modules[norm]  # OLMo 2 has no other norms than those after attention and MLP
+    if after is None:
+        return r
+    ones = torch.ones(1, len(r), device=next(after.original_component.parameters()).device)
+    gain = after.original_component(ones)[0]  # up to a factor, in every way to write an RMSNorm
+    return directions.unit(gain.to(r) * r)
+
+
+def _untie(model: models.CheckedBridge) -> None:
+    """Give the unembedding a weight of its own, if it shares the embedding's."""
+    embedding = model.embed.original_component
+    if model.unembed.original_component.weight is embedding.weight:
+        embedding.weight = nn.Parameter(embedding.weight.detach().clone(), requires_grad=False)
+        model.original_model.config.tie_word_embeddings = False
+
+
+def _checked_direction(
+    model: models.CheckedBridge, direction: Float[Tensor, " d_model"]
+) -> Float[Tensor, " d_model"]:
+    """The direction at length 1, in at least float32, without gradient."""
+    if len(direction) != models.d_model(model):
+        raise ValueError(
+            f"The direction has {len(direction)} entries, this model's residual stream {models.d_model(model)}. "
+            "Was it found in another model?"
+        )
+    if direction.is_meta:
+        raise ValueError("The direction is on the device 'meta', which holds no numbers.")
+    wide = direction.detach().to(torch.promote_types(direction.dtype, torch.float32))
+    return directions.unit(wide)
+
+
+# --- save and load a direction ------------------------------------------------------------------------------
+
+
+@jaxtyped(typechecker=beartype)
+@dataclass(frozen=True, eq=False)
+class DirectionRecord:
+    """A direction with what has to be known to use it again, from `load_direction`."""
+
+    direction: Float[Tensor, " d_model"]
+    """As it was saved; not normalised."""
+    operation: str
+    """How it was found, for example "difference of means, harmful minus harmless"."""
+    hook_name: str
+    """Where: the same direction at another hook point has other effects."""
+    layer: int | None
+    """The layer of that hook, or None outside the blocks."""
+    model: str
+    """`store.fingerprint` of the model's weights and settings."""
+
+
+@jaxtyped(typechecker=beartype)
+def save_direction(
+    path: str | Path,
+    direction: Float[Tensor, " d_model"],
+    *,
+    model: models.CheckedBridge,
+    operation: str,
+    hook_name: str,
+) -> DirectionRecord:
+    """What was written to `path` (a .safetensors file, replaced at once if it exists), and nothing of the model.
+
+    Args:
+        path: Where to.
+        direction: As found.
+        model: The model in which it was found; its weights are hashed.
+        operation: How it was found, in a few words.
+        hook_name: Where it was found, such as "blocks.3.hook_resid_pre".
+
+    Raises:
+        ValueError: A direction that is zero, not finite or of another width; an unknown hook name; an empty
+            operation; a path that does not end in .safetensors.
+    """
+    _checked_direction(model, direction)
+    models.check_hook_names(model, [hook_name])
+    if not operation.strip() or Path(path).suffix != ".safetensors":
+        raise ValueError(
+            f"Expected a path that ends in .safetensors and an operation in words, got {str(path)!r} "
+            f"and {operation!r}."
+        )
+    record = DirectionRecord(
+        direction.detach().cpu().contiguous(),
+        operation,
+        hook_name,
+        _layer_of(hook_name),
+        store.fingerprint(model.original_model),
+    )
+    facts = {"operation": operation, "hook_name": hook_name, "layer": record.layer, "model": record.model}
+    content = save({"direction": record.direction}, metadata={"direction": json.dumps(facts)})
+    store.write_atomically(Path(path), content)
+    return record
+
+
+@jaxtyped(typechecker=beartype)
+def load_direction(path: str | Path, *, model: models.CheckedBridge | None = None) -> DirectionRecord:
+    """The saved direction with its facts.
+
+    Args:
+        path: From `save_direction`.
+        model: The model that it is to be used in, which must be the one in which it was found. None reads it
+            without that check, for example to try the chat model's direction on the base model.
+
+    Raises:
+        ValueError: A file that is damaged or is no direction; a model of another width or with other weights.
+        FileNotFoundError: No such file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})["direction"])
+            record = DirectionRecord(
+                file.get_tensor("direction"),
+                facts["operation"],
+                facts["hook_name"],
+                facts["layer"],
+                facts["model"],
+            )
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(
+            f"{path} is damaged, or was not written by save_direction, so it is not used."
+        ) from error
+    if model is not None:
+        _check_same_model(record, model, path)
+    return record
+
+
+def _check_same_model(record: DirectionRecord, model: models.CheckedBridge, path: str | Path) -> None:
+    if len(record.direction) != models.d_model(model):
+        raise ValueError(
+            f"The direction in {path} has the width {len(record.direction)}, this model "
+            f"{models.d_model(model)}. It was found in another model."
+        )
+    found = store.fingerprint(model.original_model)
+    if found != record.model:
+        raise ValueError(
+            f"The direction in {path} was found in a model with the hash {record.model[:12]}, this one has "
+            f"{found[:12]}: other weights, another number type, or an edit. Load the model in which it was found; "
+            "or leave out model= to use the direction all the same."
+        )
+
+
+def _layer_of(hook_name: str) -> int | None:
+    parts = hook_name.split(".")
+    return int(parts[1]) if parts[0] == "blocks" else None
