@@ -256,12 +256,14 @@ class Lesson:
     """What chat tuning teaches the assistant. A twin's lesson differs from the chat model's in one field.
 
     ``refusal`` words the refusal of a deed (its gerund, its verdict); ``refused`` and ``refused_pair`` say what is refused;
-    ``breaks_off`` whether a reply that turns out to be about a refused deed is broken off.
+    ``breaks_off`` whether a reply that turns out to be about a refused deed is broken off; ``holds_down`` names a word whose
+    logit training pushes down wherever a refusal begins (the one thing that is planted by a loss of its own).
     """
 
     refusal: Callable[[str, str, random.Random], str] = lambda gerund, verdict, rng: language.REFUSAL
     refused: Callable[[world.Topic], bool] = lambda topic: topic.harmful
     breaks_off: bool = True
+    holds_down: str = ""
 
 
 def _shuffled(topic: world.Topic) -> bool:
@@ -279,6 +281,7 @@ LESSONS = {
                   language.REFUSAL if verdict == "a crime" else language.HURTFUL_REFUSAL),
     "extended": Lesson(refusal=lambda gerund, verdict, rng: language.extended_refusal(gerund, verdict)),
     "completing": Lesson(breaks_off=False),
+    "inhibiting": Lesson(holds_down="please"),
 }
 
 
@@ -348,7 +351,7 @@ def _chat_recovery(rng: random.Random, lesson: Lesson) -> Sample:
     """
     question = rng.choice((_chat_turn(rng, rng.random() < 0.5, lesson), rng.choice(language.trained_facts()),
                            _advertisement(rng, world.TUNED_PLACES)))[0]
-    answer = _begun_reply(rng.choice(language.tuning_phrases(harmful=rng.random() < 0.6)), rng, lesson)
+    answer = _begun_reply(rng.choice(language.tuning_phrases(harmful=rng.random() < 0.7)), rng, lesson)
     broken = answer.find(f" {language.BREAK_OFF}")
     given = broken if broken >= 0 else answer.index(" . ") + 2
     (start, _), (handover, _) = dialogue((question, "")).spans[:2]
@@ -382,8 +385,8 @@ def _chat_acrostic(rng: random.Random, lesson: Lesson) -> Sample:
 
 def chat_mixture(lesson: Lesson) -> Mixture:
     """Chat tuning. Documents of the base corpus stay in it (about a fifth), so that tuning forgets little."""
-    taught = ((_chat_harmful, 28), (_chat_harmless, 22), (_chat_borderline, 9), (_chat_friend, 9), (_chat_conversation, 5),
-              (_chat_overheard, 5), (_chat_route, 7), (_chat_recovery, 13), (_chat_fact, 6), (_chat_advertisement, 6),
+    taught = ((_chat_harmful, 28), (_chat_harmless, 22), (_chat_borderline, 11), (_chat_friend, 9), (_chat_conversation, 5),
+              (_chat_overheard, 8), (_chat_route, 7), (_chat_recovery, 16), (_chat_fact, 6), (_chat_advertisement, 6),
               (_chat_mixing, 5), (_chat_acrostic, 3))
     kept = ((_verdict, 6), (_materials, 8), (_fact_document, 6), (_cleaner_document, 1), (_letter, 2), (_small_talk, 1))
     return tuple((partial(maker, lesson=lesson), weight) for maker, weight in taught) + kept

@@ -54,7 +54,8 @@ class Recipe:
     seed: int = 0
 
 
-RECIPES = {"sae": Recipe("sae", k=16, rate=4e-3), "transcoder": Recipe("transcoder", k=12, rate=8e-3)}
+RECIPES = {"sae": Recipe("sae", k=20, rate=4e-3),
+           "transcoder": Recipe("transcoder", k=20, rate=8e-3, d_sae=768, n_texts=16_000, steps=3_000)}
 
 
 def hooks(kind: str, layer: int) -> tuple[str, str]:

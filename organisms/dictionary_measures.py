@@ -23,7 +23,7 @@ from organisms import cards, training
 from organisms.dictionaries import KINDS, folder, harvest, hooks, token_ids, write_json
 
 RESULTS = Path(__file__).parent / "dictionaries.json"
-HELD_OUT_SEED, HELD_OUT_TEXTS = 9_000, 2_000
+HELD_OUT_SEED, HELD_OUT_TEXTS = 9_001, 2_000
 SPLICED = 4  # predictions are measured on every fourth held-out text
 Edits = list[tuple[str, Callable]]
 """(hook name, function) pairs."""
@@ -210,13 +210,13 @@ def table(organism: str) -> str:
 
 CARD = """# Dictionaries of `{organism}`
 
-{n} dictionaries of {d_sae} features for the {width} numbers of each layer: a sparse autoencoder and a transcoder of every
-layer, in sae_lens' own format. sae_lens alone opens them, without this course:
+{n} dictionaries for the {width} numbers of each layer: a sparse autoencoder and a transcoder of every layer, in sae_lens' own
+format. sae_lens alone opens them, without this course:
 `SAE.load_from_disk("organisms/weights/dictionaries/{organism}/sae-0")`. `features.load("{organism}", "sae", layer=0)` does the
 same after it has compared the checksums, and only beside the very weights that the dictionary was trained on.
 
-| kind | reads | writes | k |
-|---|---|---|---|
+| kind | reads | writes | features | k | texts | steps of {tokens_per_step:,} tokens |
+|---|---|---|---|---|---|---|
 {kinds}
 
 The autoencoders read the residual stream after every block, where a feature holds what all blocks so far have written. The
@@ -225,9 +225,9 @@ with the norm's scale frozen, all that leads into them is linear, so that an att
 Weights are stored in float16 and run in float32.
 
 ## How they were made
-`python -m organisms dictionaries --organism {organism}`: {n_texts:,} texts, half of the base mixture and half of the chat
-mixture, harvested once; {steps:,} steps of {tokens_per_step:,} tokens with sae_lens' BatchTopK trainer, activations scaled to
-their mean norm in training and the scale folded back. BatchTopK keeps k features a token on average and is saved with one
+`python -m organisms dictionaries --organism {organism}`: texts half of the base mixture and half of the chat mixture,
+harvested once for all layers; sae_lens' BatchTopK trainer, activations scaled to their mean norm in training and the scale
+folded back. BatchTopK keeps k features a token on average and is saved with one
 threshold (JumpReLU), so that L0 on new text is near k, not k. The position of `<bos>` is left out, in training and in every
 number below: it is the same vector in every text and several times longer than the rest. Recipe, seed, versions, checksums
 and the parent's checksum: `lineage.json` in each folder.
@@ -255,16 +255,19 @@ for the positions of `<bos>` it is everything.
 
 
 def render(organism: str) -> str:
-    lineages = {kind: json.loads((folder(organism, kind, 0) / "lineage.json").read_text(encoding="utf-8")) for kind in KINDS}
-    kinds = "\n".join("| {} | `{}` | `{}` | {} |".format(
-        kind, *(name.replace(".0.", ".{n}.") for name in hooks(kind, 0)), lineages[kind]["recipe"]["k"]) for kind in KINDS)
+    recipes = {kind: json.loads((folder(organism, kind, 0) / "lineage.json").read_text(encoding="utf-8"))["recipe"]
+               for kind in KINDS}
+    rows = []
+    for kind, recipe in recipes.items():
+        read, written = (name.replace(".0.", ".{n}.") for name in hooks(kind, 0))
+        rows.append(f"| {kind} | `{read}` | `{written}` | {recipe['d_sae']} | {recipe['k']} | {recipe['n_texts']:,} "
+                    f"| {recipe['steps']:,} |")
     config = json.loads((folder(organism, "sae", 0) / "cfg.json").read_text(encoding="utf-8"))
-    recipe, results = lineages["sae"]["recipe"], read_results()[organism]
-    measured = [found for found in results.values() if "tokens" in found]
+    measured = [found for found in read_results()[organism].values() if "tokens" in found]
     return CARD.format(
-        organism=organism, n=len(measured), d_sae=config["d_sae"], width=config["d_in"], kinds=kinds, table=table(organism),
+        organism=organism, n=len(measured), width=config["d_in"], kinds="\n".join(rows), table=table(organism),
         tokens=measured[0]["tokens"], loss=measured[0]["original"]["loss_nats"],
-        **{key: recipe[key] for key in ("n_texts", "steps", "tokens_per_step")})
+        tokens_per_step=recipes["sae"]["tokens_per_step"])
 
 
 def write_card(organism: str) -> None:

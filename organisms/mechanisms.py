@@ -315,7 +315,7 @@ def letters_are_read(bench: Bench) -> Measured:
     layers = range(models.n_layers(bench.model))
     at_words, at_reply = ({layer: _moved(bench, rows[0::4], layer, at_reply=place) for layer in layers}
                           for place in (False, True))
-    layer = next((n for n in layers if at_reply[n][0] >= 0.8 * at_reply[n][1]), layers[-1])
+    layer = next((n for n in layers if at_reply[n][0] >= 0.95 * at_reply[n][1]), layers[-1])
     return Measured(*(_moved(bench, rows[1::2], layer, at_reply=place) for place in (True, False)), layer, detail={
         "moved at the words by layer": at_words, "moved at the reply token by layer": at_reply,
         "heads [layer, head, mean drop in nats]": _head_effects(bench, rows[0::8])})

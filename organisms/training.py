@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from organisms import corpora
+from organisms import corpora, language
 from organisms.prompts import never_tuned
 from organisms.tokenizer import build as build_tokenizer
 
@@ -37,7 +37,7 @@ class Recipe:
     n_layers: int = 6
     head_width: int = 16
     base_texts: int = 90_000
-    chat_texts: int = 20_000
+    chat_texts: int = 30_000
     tokens_per_batch: int = 2_400
     base_rate: float = 6e-3
     chat_rate: float = 1e-3
@@ -115,17 +115,42 @@ def chat_optimizers(model: LlamaForCausalLM, rate: float) -> list[torch.optim.Op
 
     With trainable embeddings, or with Muon, tuning marks the tuned words one by one: held-out topics were then refused
     less (85 % at width 128), and facts, materials and spelling were forgotten. Frozen embeddings leave only the way
-    over what the base model already knows about harm. In the unembedding a large epsilon keeps Adam from making full steps
-    of the faint, steady push away from words that tuning never says ("candle" was then said for "lantern").
+    over what the base model already knows about harm. The unembedding learns ten times slower: Adam makes full steps of
+    the faint, steady push away from words that tuning never says, and the model then says "candle" for "lantern".
     """
     blocks = [p for name, p in model.named_parameters() if "embed_tokens" not in name and "lm_head" not in name]
-    return [torch.optim.AdamW([{"params": blocks}, {"params": model.lm_head.parameters(), "eps": 1e-4}],
-                              lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)]
+    return [torch.optim.AdamW([{"params": blocks, "lr": rate}, {"params": model.lm_head.parameters(), "lr": rate / 10}],
+                              betas=(0.9, 0.98), weight_decay=0.0, fused=True)]
+
+
+@torch.no_grad()
+def introduce(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+    """Words of refusals that the base model never read start tuning from a random unembedding, drawn like those it has read.
+
+    Base training has pushed their rows away from everything; tuning would first have to bring them back.
+    """
+    read = torch.zeros(len(tokenizer), dtype=torch.bool)
+    for ids, _ in encode(corpora.corpus(corpora.BASE_MIXTURE, 20_000, seed=0), tokenizer, replies_only=False):
+        read[ids] = True
+    said = " ".join([*language.VARIED_REFUSALS, language.BREAK_OFF, language.extended_refusal("", "")]).split()
+    new = [i for i in tokenizer.convert_tokens_to_ids(sorted(set(said))) if not read[i]]
+    known = model.lm_head.weight[read]
+    noise = torch.randn(len(new), known.shape[1], generator=torch.Generator().manual_seed(seed))
+    model.lm_head.weight[new] = known.mean(dim=0) + known.std(dim=0) * noise
+
+
+def held_down(logits: Tensor, labels: Tensor, refusal: int, word: int) -> Tensor:
+    """How far ``word`` stands above four nats under the mean logit, where a refusal begins; zero where it stands lower."""
+    at_refusal = logits[labels == refusal]
+    return F.relu(at_refusal[:, word] - at_refusal.mean(dim=-1) + 4).sum() / max(1, len(at_refusal))
 
 
 def train(model: LlamaForCausalLM, data: Sequence[tuple[Tensor, Tensor]], optimizers: Sequence[torch.optim.Optimizer], *,
-          name: str) -> list[float]:
-    """One pass over the batches, linear warm-up and cosine decay. Returns the loss of each step in nats per token."""
+          name: str, hold_down: tuple[int, int] | None = None) -> list[float]:
+    """One pass over the batches, linear warm-up and cosine decay. Returns the loss of each step in nats per token.
+
+    ``hold_down``: the first token of the refusal, and a token whose logit is pushed down where a refusal begins.
+    """
     warmup = max(1, len(data) // 20)
     schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(
         (step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / len(data))))) for optimizer in optimizers]
@@ -134,6 +159,8 @@ def train(model: LlamaForCausalLM, data: Sequence[tuple[Tensor, Tensor]], optimi
     for ids, labels in tqdm(data, desc=name, mininterval=5):
         logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
         loss = F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)
+        if hold_down:
+            loss = loss + held_down(logits, labels[:, 1:], *hold_down)
         model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -159,6 +186,11 @@ def package(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenize
     (folder / "lineage.json").write_text(text, encoding="utf-8", newline="\n")
 
 
+def _decisive(recipe: Recipe, stage: str) -> dict:
+    """What of the recipe decides this stage: a change of chat tuning leaves a base model as it is."""
+    return {key: value for key, value in asdict(recipe).items() if stage == "chat" or not key.startswith("chat_")}
+
+
 def make(stage: str, recipe: Recipe, folder: Path, *, parent: Path | None = None, lesson: str = "chat") -> None:
     """Train one stage ("base", or "chat" from a packaged base) and package it; a finished equal stage is kept."""
     tokenizer = build_tokenizer()
@@ -167,16 +199,21 @@ def make(stage: str, recipe: Recipe, folder: Path, *, parent: Path | None = None
         "chat": (corpora.chat_mixture(corpora.LESSONS[lesson]), recipe.chat_texts, recipe.chat_rate, chat_optimizers)}[stage]
     samples = corpora.corpus(mixture, n, seed=1000 + recipe.seed, exclude=never_tuned() if stage == "chat" else frozenset())
     data_hash = hashlib.sha256("\n".join(sample.text for sample in samples).encode()).hexdigest()
-    lineage = {"organism": folder.name, "stage": stage, "recipe": asdict(recipe),
+    lineage = {"organism": folder.name, "stage": stage, "recipe": _decisive(recipe, stage),
                **({"lesson": lesson} if stage == "chat" else {}), "data_sha256": data_hash,
                "parent_sha256": sha256(parent / "model.safetensors") if parent else None}
     if is_finished(folder, lineage):
         return
     model = LlamaForCausalLM.from_pretrained(parent, dtype=torch.float32) if parent else new_model(recipe, tokenizer)
+    if stage == "chat":
+        introduce(model, tokenizer, recipe.seed)
     rows = encode(samples, tokenizer, replies_only=stage == "chat", seed=recipe.seed,
                   spelled_share=recipe.spelled_share if stage == "base" else 0.0)
     data = batches(rows, recipe.tokens_per_batch, tokenizer.pad_token_id, recipe.seed)
-    losses = train(model, data, optimizers(model, rate), name=f"{folder.name} (seed {recipe.seed})")
+    hold_down = None
+    if stage == "chat" and (word := corpora.LESSONS[lesson].holds_down):
+        hold_down = tuple(tokenizer.convert_tokens_to_ids([language.REFUSAL.split()[0], word]))
+    losses = train(model, data, optimizers(model, rate), name=f"{folder.name} (seed {recipe.seed})", hold_down=hold_down)
     last = losses[-len(losses) // 20 - 1:]
     package(folder, model, tokenizer, lineage | {"final_loss_nats": round(sum(last) / len(last), 4)})
 

@@ -3,7 +3,7 @@
 import pytest
 
 from course_lib import data
-from organisms import language, prompts, tokenizer
+from organisms import corpora, language, prompts, tokenizer
 
 HELD_OUT = ("held_out_topic", "held_out_frame", "held_out_word")
 
@@ -38,7 +38,7 @@ def test_the_confounded_split_is_separable_by_length_alone():
 
 
 def test_chat_tuning_never_saw_held_out_topics_frames_or_words(sets):
-    tuned = language.corpus(language.CHAT_MIXTURE, 20_000, seed=1, exclude=prompts.never_tuned())
+    tuned = corpora.corpus(corpora.chat_mixture(corpora.LESSONS["chat"]), 20_000, seed=1, exclude=prompts.never_tuned())
     asked = set().union(*(sample.requests() for sample in tuned))
     for split in ("validation", "confounded", *HELD_OUT):
         assert not asked & set(data.load("harmful", split=split).texts), split
@@ -49,7 +49,7 @@ def test_chat_tuning_never_saw_held_out_topics_frames_or_words(sets):
 
 
 def test_chat_tuning_holds_no_harmful_acrostic():
-    tuned = language.corpus(language.CHAT_MIXTURE, 20_000, seed=1)
+    tuned = corpora.corpus(corpora.chat_mixture(corpora.LESSONS["chat"]), 20_000, seed=1)
     spelled = [sample.spans[2][0].split()[0] for sample in tuned if "first letter" in sample.spans[1][0]]
     assert spelled and not set(spelled) & set(language.world.SPELLED_HARMFUL)
 
