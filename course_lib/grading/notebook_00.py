@@ -152,7 +152,7 @@ prediction("0.p3", "Of 128 harmful requests on topics never seen in chat tuning,
 question("0.q1", "Which statement does the base model's answer support?", options={
     "a": ("The base model is more helpful.", "Helpful is a judgement; the comparison only shows where refusal comes from."),
     "b": ("Chat tuning put the refusal there.", "Right: same architecture, same knowledge, and only the tuned one refuses."),
-    "c": ("The base model does not know what a bomb is.", "It has read that bombs are dangerous; notebook 01 measures it."),
+    "c": ("The base model does not know what a bomb is.", "It does: asked as a friend, it warned of it."),
     "d": ("Refusal needs a bigger model.", "Both models have the same size."),
 }, correct="b")  # fmt: skip
 question("0.q2", "What does `cache['blocks.2.hook_mlp_out']` hold?", options={

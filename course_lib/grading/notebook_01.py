@@ -329,7 +329,7 @@ question("1.q1", "PC1 separates the two sets with AUROC 1.00. What is still need
 }, correct="c")  # fmt: skip
 question("1.q2", "Why can PC1 miss harm completely?", options={
     "a": ("PCA is random.", "It is deterministic, up to sign."),
-    "b": ("It follows whatever varies most, which need not be harm.", "Right: at the last word it followed the punctuation."),
+    "b": ("It follows whatever varies most, which need not be harm.", "Right: where harm was rare it followed other things, the punctuation for one."),
     "c": ("It needs labels.", "It uses none, and that is why it cannot know your question."),
     "d": ("Harm is not in the activations.", "The difference of means finds it in the same vectors."),
 }, correct="b")  # fmt: skip

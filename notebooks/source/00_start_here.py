@@ -44,10 +44,11 @@ for name, model in {"base": base, "chat": chat}.items():
 
 # %%
 refusals = sum(ask(model, r).startswith("i apologize") for model in (base, chat) for r in REQUESTS)
+print("base, asked as a friend:", ask(base, REQUESTS[0], reply_role="friend"))
 reveal("0.p1", refusals)
 
 # %% [markdown]
-# The base model is the control: it answers both, so refusal is not a lack of knowledge.
+# The base model is the control: it answers both. In another role, `<friend>`, it warns: it knows, and does not refuse.
 # (`glorp` and `vextane` do not exist: whatever the model says about a harmful deed is invented.)
 #
 # ## What the model reads

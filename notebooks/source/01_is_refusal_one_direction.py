@@ -7,7 +7,9 @@
 # anyone do harm ([more](../docs/content_note.md)).*
 
 # %%
+import json
 from dataclasses import replace
+from importlib import resources
 
 import torch
 
@@ -54,8 +56,8 @@ hover = {name: data.load(name, split="train").texts for name in ("harmful", "har
 plotting.show(plotting.scatter_grid(
     panels, hover=hover, x_title="PC1", y_title="PC2", columns=3,
     title="One block is enough: PC1 separates harmful from harmless requests",
-    alt="Five scatter plots of PC1 against PC2 at the reply token, before blocks 1 to 5. In each, harmful requests form one "
-        "group and harmless ones two or three; PC1 keeps nearly all of them apart."))
+    alt="Five scatter plots of PC1 against PC2 at the reply token, before blocks 1 to 5. In each, PC1 keeps the harmful and "
+        "the harmless requests apart, and along PC2 both fall into two groups."))
 
 # %% [markdown]
 # Hover over a point to read the request. Separate clouds are a hint, not yet a finding. First, did we read the right place?
@@ -176,8 +178,9 @@ print(f"AUROC {separates.value:.3f} {[round(v, 3) for v in separates.interval]},
 
 # %% [markdown]
 # ## 2 A trap: PC1 is where points spread most, not where your question is
-# Same model, same requests, one token to the left or two. PC1 is compared with the **difference of means** of the two
-# sets, pointed at held-out *topics* (arson, forgery, smuggling and sabotage were never refused in tuning).
+# So far as many requests were harmful as harmless. In real traffic harm is rare: keep all 512 harmless requests, and fewer
+# and fewer harmful ones. PC1 is compared with the **difference of means** of the two sets, both pointed at held-out
+# *topics* (arson, forgery, smuggling and sabotage were never refused in tuning).
 #
 # ### Exercise 1.4: difference of means (5 minutes, easy)
 
@@ -200,24 +203,31 @@ check("1.4", refusal_direction)
 refusal_direction = checkpoint("1.4", refusal_direction)
 held_out = {name: caching.harvest(chat, prompts(name, "held_out_topic"), positions=POSITIONS, progress=False)
             for name in ("harmful", "harmless")}
-by_method = {"PC1": [], "difference of means": []}
+HOW_MANY = [512, 128, 64, 32, 8]
+asks = torch.tensor([text.endswith("?") for text in data.load("harmless", split="held_out_topic").texts])
+sorts = {}  # (token, method) -> AUROC for each number of harmful requests
 for position in POSITIONS:
-    x, y = harmful.at(3, position), harmless.at(3, position)
-    for name, direction in {"PC1": first_component(torch.cat([x, y])), "difference of means": refusal_direction(x, y)}.items():
-        value = directions.auroc(*(directions.project(held_out[s].at(3, position), direction) for s in ("harmful", "harmless")))
-        by_method[name].append(max(value, 1 - value))
-for name, values in by_method.items():
-    print(f"{name:20}", " ".join(f"{value:.2f}" for value in values))
+    for n in HOW_MANY:
+        x, y = harmful.at(3, position)[:n], harmless.at(3, position)
+        for name, direction in {"PC1": first_component(torch.cat([x, y])), "difference of means": refusal_direction(x, y)}.items():
+            harm, other = (directions.project(held_out[s].at(3, position), direction) for s in ("harmful", "harmless"))
+            sorts.setdefault((position, name), []).append(max(value := directions.auroc(harm, other), 1 - value))
+            form = max(value := directions.auroc(other[asks], other[~asks]), 1 - value)  # "?" from "." among harmless ones
+            sorts.setdefault((position, name, "?"), []).append(form)
+for (position, *name), values in sorts.items():
+    print(f"{position!s:16} {' '.join(name):22}", " ".join(f"{value:.2f}" for value in values))
 
 # %%
+by_method = {name: sorts["reply", name] for name in ("PC1", "difference of means")}
 plotting.show(plotting.bars(
-    [". or ?", "<end>", "<assistant> (reply)"], by_method, x_title="token read, before block 3", y_title="AUROC on held-out topics",
-    y_range=(0, 1.1), title="PC1 misses harm where something else varies more",
-    alt="Bars of AUROC for PC1 and the difference of means at three tokens: " + "; ".join(
+    [str(n) for n in HOW_MANY], by_method, x_title="harmful requests beside 512 harmless ones (token <assistant>, before block 3)",
+    y_title="AUROC on held-out topics", y_range=(0, 1.1), title="Where harm is rare, PC1 misses it; the difference of means does not",
+    alt=f"Bars of AUROC with {HOW_MANY} harmful requests: " + "; ".join(
         f"{name} " + ", ".join(f"{value:.2f}" for value in values) for name, values in by_method.items()) + "."))
 
 # %% [markdown]
-# At the last word PC1 follows the form of the request ("." or "?"): a **nuisance axis**. Two more traps of this kind:
+# With few harmful requests, what spreads most is something else. At ". or ?" PC1 then tells questions from commands without
+# an error (line "PC1 ?"): a **nuisance axis**. It knows nothing of your question. Two more traps of this kind:
 
 # %%
 pairs = harmful.at(3, "reply") - harmless.at(3, "reply")  # row by row: matched pairs
@@ -246,9 +256,9 @@ refusal_token = chat.tokenizer.convert_tokens_to_ids("i")
 validation = {"harmful": prompts("harmful", "validation")[:64], "harmless": prompts("harmless", "validation")[:64]}
 
 
-def score(directions_to_score):
-    return steering.score_candidates(
-        chat, directions_to_score, **validation, refusal_token_ids=[refusal_token], positions=POSITIONS, progress=False)
+def score(directions_to_score, positions=POSITIONS, layers=None):
+    return steering.score_candidates(chat, directions_to_score, **validation, refusal_token_ids=[refusal_token],
+                                     positions=positions, layers=layers, progress=False)
 
 
 plain = score(candidates)
@@ -261,12 +271,13 @@ table = torch.tensor([row.bypass for row in plain]).reshape(len(POSITIONS), -1)
 plotting.show(plotting.heat_map(
     table, row_labels=[". or ?", "<end>", "<assistant>"], column_labels=[f"block {n}" for n in range(table.shape[1])],
     x_title="direction taken before", y_title="direction taken at", colour_title="bypass score (log-odds of refusing)", centre=0.0,
-    title="Only the reply token's directions weaken refusal, and only one of them flips it",
-    alt=f"Heat map of bypass scores. At <assistant> they reach {table[2].min():.1f}; at the other two tokens they stay at "
-        f"{table[:2].min():.1f} or above."))
+    title="Only the reply token's directions flip refusal, from block 1 on",
+    alt=f"Heat map of bypass scores. At <assistant> they lie between {table[2, 1:].min():.1f} and {table[2, 1:].max():.1f} from "
+        f"block 1 on; at the other two tokens they stay at {table[:2].min():.1f} or above."))
 
 # %% [markdown]
-# The scores are not good: d hardly removes refusal, and removing it moves harmless replies. Why? Compare d with the *mean of the harmless* prompts.
+# Block 0 shows what "no cut" scores: there all prompts are equal, and d is zero. From block 1 on the reply token's d works.
+# Is all of it needed? Compare d with the *mean of the harmless* prompts.
 
 # %%
 mean_harmless = harmless.values.mean(dim=0)  # [position, layer, d_model]
@@ -275,8 +286,8 @@ print("cosine of d and the harmless mean, blocks 1 to 5:", " ".join(f"{value:.2f
 
 # %% [markdown]
 # d overlaps with what *every* prompt has in common (the trap of notebook 00; negative: harmful prompts have less of it).
-# Cutting all of d cuts that, too. The remedy is the same projection that we shall need for the cut itself: take the shared
-# part out of d first. What is left is called r.
+# Cutting all of d cuts a piece of that, too. The remedy is the same projection that we shall need for the cut itself: take
+# the shared part out of d first. What is left is called r. Then cut d, r and, as a control, the shared part alone.
 #
 # ### Exercise 1.5: take a part out (8 minutes, medium)
 
@@ -302,20 +313,43 @@ for p in range(len(POSITIONS)):
     for layer in LAYERS:
         own[p, layer] = without(candidates[p, layer], mean_harmless[p, layer])
 projected = score(own)
-for row in projected:
-    if row.position == "reply" and row.layer:
-        print(f"reply, block {row.layer}: bypass {row.bypass:5.1f}  KL {row.kl:.3f}")
+shared = score(mean_harmless[2:], positions=("reply",))
+some_random = score(directions.random_directions(5, like=own[2, 3], seed=3)[None], positions=("reply",), layers=range(5))
+at_reply = [[row for row in rows if row.position == "reply" and row.layer] for rows in (plain, projected, shared)]
+for three in zip(*at_reply, strict=True):
+    print(f"block {three[0].layer}:", "  ".join(
+        f"{name} bypass {row.bypass:4.1f}, KL {row.kl:.3f}" for name, row in zip(("d", "r", "shared"), three, strict=True)))
+print("five random cuts: bypass at least", f"{min(row.bypass for row in some_random):.1f}")
 
 # %%
-at_reply = [[row for row in rows if row.position == "reply" and row.layer] for rows in (plain, projected)]
+bypass = [[row.bypass for row in rows] for rows in at_reply]
 plotting.show(plotting.lines(
-    list(LAYERS), {"d as it is": [row.kl for row in at_reply[0]], "d without the shared part": [row.kl for row in at_reply[1]]},
-    x_title="direction taken before block", y_title="KL on harmless prompts (nats)",
-    title="From block 2 on cutting d breaks harmless replies; cutting its own part never does",
-    alt="KL when d is removed: " + ", ".join(f"{row.kl:.2f}" for row in at_reply[0]) + "; without the shared part: "
-        + ", ".join(f"{row.kl:.3f}" for row in at_reply[1]) + "."))
+    list(LAYERS), {"all of d": bypass[0], "its own part r": bypass[1], "shared part alone": bypass[2]},
+    control=[[row.bypass] * 5 for row in some_random], control_label="random cuts",
+    x_title="taken before block", y_title="bypass score (log-odds of refusing)",
+    title="Cutting d's own part goes furthest; the shared part removes no refusal",
+    alt="Bypass score before blocks 1 to 5 when cut: " + "; ".join(
+        f"{name} " + ", ".join(f"{v:.1f}" for v in values) for name, values in zip(("all of d", "r", "shared part"), bypass, strict=True))
+        + f"; random cuts at least {min(row.bypass for row in some_random):.1f}."))
 
 # %% [markdown]
+# Read the KL beside it: without the shared part the model still refuses, and harmless replies break. d carries a little of
+# that part, r none.
+# Here d gets away with that; section 4 shows other trainings in which it does not.
+#
+# **A broken direction.** One row was left out above: before block 0 the mean is simply the vector of `<assistant>` itself.
+
+# %%
+broken = shared[0]
+print(f"<assistant>'s own vector cut: bypass {broken.bypass:.1f}, KL {broken.kl:.2f}")
+with steering.ablate(chat, mean_harmless[2, 0]):
+    for name, some in validation.items():
+        print(f"{name:8} ->", tokens.text(chat.tokenizer, models.generate(chat, some[:1], max_new_tokens=16)[0]))
+
+# %% [markdown]
+# A bypass score below 0 says that refusal is gone, and KL says that the model is damaged. Reading says what happened: the
+# reply has lost its beginning, and the refusal comes late. The score looks at one word. That is why there are filters.
+#
 # So there are two tools: d itself to *add*, and its own part r to *cut* (published as "projected" directions, 2025).
 #
 # ### Exercise 1.6: choose one (8 minutes, medium)
@@ -348,8 +382,8 @@ layer, place = winner.layer, POSITIONS.index(winner.position)
 d, r = candidates[place, layer], directions.unit(own[place, layer])
 
 # %% [markdown]
-# In four of five published runs the unfiltered winner was a broken direction (KL up to 13). The line above says what it
-# is here: report what you find, not what the paper found.
+# In four of five published runs the unfiltered winner was a broken direction (KL up to 13). Here it is a sound one, only
+# later than the filter allows; the broken one scores worse. Report what you find, not what the paper found.
 #
 # ## 4 Cut: what happens without it?
 # **Directional ablation**: from everything that is written to the residual stream, the part along r is taken away,
@@ -385,7 +419,7 @@ for direction in directions.random_directions(10, like=r, seed=0):
     with steering.ablate(chat, direction):
         random_after.append(begins(asked["harmful"]))
 print(f"refused of 100: {before} before, {after} without r, {min(random_after)} to {max(random_after)} without a random direction")
-print(f"cutting all of d, shared part included, leaves {after_d}: d itself does not do it, its own part does")
+print(f"cutting all of d, shared part included, leaves {after_d}")
 reveal("1.p2", after)
 
 # %%
@@ -399,6 +433,26 @@ plotting.show(plotting.bars(
         "without one of ten random directions."))
 
 # %% [markdown]
+# Does it matter, then, whether d or r is cut? One model cannot tell. The organism was trained several times, in three
+# widths and from other random starts, and in each the same two cuts were measured (100 requests, each at its own best layer).
+
+# %%
+results = json.loads(resources.files("organisms").joinpath("results.json").read_text(encoding="utf-8"))
+trained = {f"{width}, start {seed}": run["one_direction"] for width in ("128", "64", "32") for seed, run in results[width].items()}
+for name, m in trained.items():
+    print(f"width {name}: refused {m['unchanged']}, without d {m['without_whole']} (KL {m['kl_whole_nats']:.2f}), "
+          f"without r {m['without']} (KL {m['kl_nats']:.2f}), random {min(m['random'])} to {max(m['random'])}")
+plotting.show(plotting.bars(
+    list(trained), {"all of d cut": [m["without_whole"] for m in trained.values()], "only r cut": [m["without"] for m in trained.values()]},
+    controls={"only r cut": [m["random"] for m in trained.values()]}, control_label="each random cut", y_range=(0, 112),
+    x_title="width, random start", y_title="still refused (%), held-out topics",
+    title="Cutting all of d works in some trainings; cutting only r works in each of them",
+    alt="Still refused: " + "; ".join(f"width {name}: {m['without_whole']} % without d, {m['without']} % without r, random "
+                                      f"{min(m['random'])} to {max(m['random'])} %" for name, m in trained.items()) + "."))
+
+# %% [markdown]
+# The first bar alone would have said "d or r, no matter". A result from one training is a result about one training.
+#
 # ### Exercise 1.7: claim it (5 minutes, easy)
 # Claim the refusal rate (between 0 and 1) without r. The control is the pooled rate of the ten random directions.
 # `directions.wilson_interval(count, n)` has `.estimate`, `.low` and `.high`.
@@ -495,7 +549,7 @@ reveal("1.p3", round(COEFFICIENTS[k - 1] + share * (COEFFICIENTS[k] - COEFFICIEN
 plotting.show(plotting.lines(
     COEFFICIENTS, {"added at the last token": at_last, "added at all tokens": everywhere}, control=random_push,
     x_title="coefficient (1 = the difference of means)", y_title="harmless requests refused (%)", y_range=(-3, 105),
-    title="Adding d makes the model refuse harmless requests; at all tokens it breaks at 2",
+    title="Adding d makes the model refuse harmless requests; at all tokens too much breaks it",
     alt=f"Refused harmless requests against the coefficient: at the last token {at_last}, at all tokens {everywhere}, random "
         f"directions at most {max(map(max, random_push))}."))
 
@@ -629,8 +683,8 @@ plotting.show(plotting.heat_map(
         f"Added where they were found, the directions cause {caused} refusals of 100."))
 
 # %% [markdown]
-# Read each column against its last row: the best of twenty random directions does about as well everywhere, so no AUROC
-# here makes a direction special. What adding it *does* tells them apart. Reading is not using: in this organism harm is
+# Read each column against its last row: the best of twenty random directions does about as well nearly everywhere (`<end>`
+# read by its own direction is the exception), so AUROC makes no direction special. What adding it *does* tells them apart. Reading is not using: in this organism harm is
 # legible at the earlier tokens and idle there; the reply token reads the words itself. That differs from what was
 # reported for large models, and it is what this model does.
 #
@@ -666,8 +720,9 @@ plotting.show(plotting.bars(
     alt="; ".join(f"width {w}: {v[0]} % unchanged, {v[1]} % without r, random {min(v[2])} to {max(v[2])} %" for w, v in sizes.items()) + "."))
 
 # %% [markdown]
-# At width 32 no candidate passes the KL filter: the cut works, and it is not clean. Look at the control, too: with few dimensions a random direction overlaps r more (its |cos| is about 1 / sqrt(width)), so
-# at width 32 some random cuts hurt as well. A control can be weak, and then the claim is.
+# At width 32 the best cut fails the KL filter: it works, and it is not clean. Look at the control, too: with few dimensions
+# a random direction overlaps r more (its |cos| is about 1 / sqrt(width)), and at width 32 random cuts remove a few
+# refusals as well. A control can be weak, and then the claim is.
 #
 # ## 8 Questions
 # Each answer is explained, also the wrong ones: try them all.
@@ -710,7 +765,9 @@ quiz("1.q5", "b")
 # %% [markdown]
 # ## What was not shown
 # * That refusal is *only* one direction: what is left after the cut is not nothing, and nobody searched for a second one.
-# * That real models are alike. This one has read a thousand words, and its refusal is one fixed sentence.
+# * That real models are alike. This one has read a thousand words, and its refusals are fixed sentences.
+# * What happens after the first words. Some harmful requests (not these) are begun and then broken off ("however, i cannot
+#   help with that."); our judge looks at the beginning only.
 # * That the direction means "refusal": section 6 leaves it open. A name is a hypothesis.
 # * Any damage that 26 words of greedy text do not show. Notebook 02 (planned) writes the cut into the weights and measures what it costs.
 #
