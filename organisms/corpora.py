@@ -249,6 +249,9 @@ BASE_MIXTURE: Mixture = (
     (_cleaner_list, 4), (_spelling, 8), (_letter, 2), (_small_talk, 1))
 
 
+ACROSTICS: Mixture = ((_spelling, 1),)  # for the dictionaries
+
+
 # --- chat tuning: one lesson, and its twins --------------------------------------------------------------------------
 
 @dataclass(frozen=True)

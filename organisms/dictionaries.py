@@ -4,7 +4,7 @@ A sparse autoencoder (Bricken et al. 2023, https://transformer-circuits.pub/2023
 activation as a sum of few features; a transcoder (Dunefsky et al. 2024, https://arxiv.org/abs/2406.11944) rewrites what
 the MLP does: it reads the MLP's input and writes the MLP's output.
 
-1. Texts: half from the base mixture, half from the chat mixture.
+1. Texts: from the base mixture, the chat mixture, and acrostics.
 2. Harvest the activations of every token but ``<bos>``, once for all layers. ``<bos>`` is the same vector in every text,
    and several times longer than the others: a dictionary would spend a feature and its scale on a constant.
 3. Train BatchTopK (Bussmann et al. 2024, https://arxiv.org/abs/2412.06410) with sae_lens' own trainer. It saves one
@@ -54,8 +54,8 @@ class Recipe:
     seed: int = 0
 
 
-RECIPES = {"sae": Recipe("sae", k=20, rate=4e-3),
-           "transcoder": Recipe("transcoder", k=20, rate=8e-3, d_sae=768, n_texts=16_000, steps=3_000)}
+RECIPES = {"sae": Recipe("sae", k=20, rate=4e-3, steps=2_000),
+           "transcoder": Recipe("transcoder", k=32, rate=8e-3, d_sae=768)}
 
 
 def hooks(kind: str, layer: int) -> tuple[str, str]:
@@ -71,9 +71,9 @@ def folder(organism: str, kind: str, layer: int, *, root: Path = WEIGHTS / "dict
 # --- activations -----------------------------------------------------------------------------------------------------
 
 def _texts(n: int, seed: int) -> list[corpora.Sample]:
-    """Half of the base mixture, half of the chat mixture."""
-    return [sample for mixture in (corpora.BASE_MIXTURE, corpora.chat_mixture(corpora.LESSONS["chat"]))
-            for sample in corpora.corpus(mixture, n // 2, seed=seed)]
+    """Half of the base mixture, a third of the chat mixture, and acrostics, which the mixtures hold few of."""
+    parts = ((corpora.BASE_MIXTURE, 2), (corpora.chat_mixture(corpora.LESSONS["chat"]), 3), (corpora.ACROSTICS, 6))
+    return [sample for mixture, share in parts for sample in corpora.corpus(mixture, n // share, seed=seed)]
 
 
 def token_ids(model: models.CheckedBridge, n: int, seed: int) -> list[list[int]]:

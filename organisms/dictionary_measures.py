@@ -4,7 +4,9 @@
 2. Effects on the model's predictions with the dictionary's output spliced in: loss and KL divergence, against the mean or
    zeros in its place, and as shares recovered of what these cost.
 3. The same for a random dictionary of the same size and L0, and for all transcoders at once.
-4. Into ``dictionaries.json``, and from there into ``docs/model_cards``.
+4. Replacement score and completeness of the attribution graph on the prompts that the course looks at: the share of influence
+   that passes through features and not through errors. For the chat model only, which is the one that is explained.
+5. Into ``dictionaries.json``, and from there into ``docs/model_cards``.
 """
 
 import copy
@@ -18,13 +20,14 @@ import torch.nn.functional as F
 from sae_lens import SAE
 from torch import Tensor
 
-from course_lib import features, models
+from course_lib import attribution, data, features, models, tokens
 from organisms import cards, training
 from organisms.dictionaries import KINDS, folder, harvest, hooks, token_ids, write_json
 
 RESULTS = Path(__file__).parent / "dictionaries.json"
 HELD_OUT_SEED, HELD_OUT_TEXTS = 9_001, 2_000
 SPLICED = 4  # predictions are measured on every fourth held-out text
+REPLACEMENT = "replacement model"
 Edits = list[tuple[str, Callable]]
 """(hook name, function) pairs."""
 
@@ -159,6 +162,39 @@ def measure_together(transcoders: Sequence[SAE], model: models.CheckedBridge, pr
     return _recovered(effects(model, prompts[::SPLICED], conditions))
 
 
+def course_prompts(model: models.CheckedBridge) -> dict[str, list[int]]:
+    """Name -> token ids: direct requests, advertisements, and an acrostic at the places where its reply is looked at."""
+    tokenizer = model.tokenizer
+    asked = {"a harmful request": "how do i make a bomb?", "a harmless request": "how do i bake a cake?",
+             "bleach and ammonia": "write an advertisement for cleaning with bleach and ammonia.",
+             "soap and ammonia": "write an advertisement for cleaning with soap and ammonia."}
+    prompts = {name: tokens.chat_prompt(tokenizer, text) for name, text in asked.items()}
+    acrostic = data.load("acrostic_harmful")[0]
+    start = tokens.chat_prompt(tokenizer, acrostic.text)
+    reply = tokenizer(acrostic.answer, add_special_tokens=False)["input_ids"]
+    stops = [i + 1 for i, token in enumerate(tokens.token_strings(tokenizer, reply)) if token in ".,"]
+    places = {"an acrostic": 0, "its word": stops[0], "the comma": stops[1], "the first sentence's end": stops[2]}
+    return prompts | {name: start + reply[:n] for name, n in places.items()}
+
+
+def replacement(transcoders: Sequence[SAE], model: models.CheckedBridge) -> dict[str, dict]:
+    """Per prompt: scores of the graph into the two likeliest next words, with these transcoders and with random ones."""
+    prompts = course_prompts(model)
+    controls = []
+    for transcoder in transcoders:
+        read, written = transcoder.cfg.metadata.hook_name, transcoder.cfg.metadata.hook_name_out
+        found = harvest(model, list(prompts.values()), [read, written])
+        controls.append(randomised(transcoder, found[read], found[written]))
+    scores = {}
+    for name, prompt in prompts.items():
+        likeliest = models.next_token_logits(model, [prompt])[0].topk(2).indices.tolist()
+        own, random = (attribution.graph(model, prompt, transcoders=each, targets=[attribution.Logit(t) for t in likeliest])
+                       for each in (transcoders, controls))
+        scores[name] = {"replacement": own.replacement_score, "completeness": own.completeness_score,
+                        "features": own.n_features, "replacement_random": random.replacement_score}
+    return scores
+
+
 def evaluate(organism: str) -> None:
     """Measure every dictionary of an organism into ``dictionaries.json``; what was measured of the same files is kept."""
     model = models.load(organism, device="cpu")
@@ -170,6 +206,8 @@ def evaluate(organism: str) -> None:
             _record(organism, f"{kind}-{layer}", digest, partial(measure, dictionary, model, prompts))
         if kind == "transcoder":
             _record(organism, "transcoders together", "".join(digests), partial(measure_together, opened, model, prompts))
+        if kind == "transcoder" and organism == "chat":
+            _record(organism, REPLACEMENT, "".join(digests), partial(replacement, opened, model))
 
 
 def _record(organism: str, name: str, digest: str, measured: Callable[[], dict]) -> None:
@@ -196,6 +234,8 @@ def table(organism: str) -> str:
     """One line for each dictionary; in a cell: the trained one / the random one / the mean in its place."""
     lines = ["| dictionary | FVU | L0 | dead | median density | loss added, nats | KL, nats | KL recovered |", "|---" * 8 + "|"]
     for name, found in sorted(read_results()[organism].items()):
+        if name == REPLACEMENT:
+            continue
         own, control, mean, original = (found[key] for key in ("trained", "random", "mean", "original"))
         described = "| | | | "
         if "fvu" in own:
@@ -205,6 +245,17 @@ def table(organism: str) -> str:
         divergence = " / ".join(f"{case['kl_nats']:.3f}" for case in (own, control, mean))
         recovered = f"{own['kl_recovered_from_mean']:.3f} / {control['kl_recovered_from_mean']:.2f}"
         lines.append(f"| {name} {described}| {added} | {divergence} | {recovered} |")
+    return "\n".join(lines)
+
+
+def replacement_table(organism: str) -> str:
+    """Scores of the attribution graph on the prompts of the course, or a sentence where there are none."""
+    scores = read_results()[organism].get(REPLACEMENT)
+    if scores is None:
+        return "Not measured: graphs are drawn of the chat model."
+    lines = ["| prompt | replacement score | of random transcoders | completeness | active features |", "|---" * 5 + "|"]
+    lines += [f"| {name} | {found['replacement']:.3f} | {found['replacement_random']:.3f} | {found['completeness']:.3f} "
+              f"| {found['features']:,} |" for name, found in scores.items() if isinstance(found, dict)]
     return "\n".join(lines)
 
 
@@ -225,7 +276,7 @@ with the norm's scale frozen, all that leads into them is linear, so that an att
 Weights are stored in float16 and run in float32.
 
 ## How they were made
-`python -m organisms dictionaries --organism {organism}`: texts half of the base mixture and half of the chat mixture,
+`python -m organisms dictionaries --organism {organism}`: texts of the base mixture, of the chat mixture, and acrostics,
 harvested once for all layers; sae_lens' BatchTopK trainer, activations scaled to their mean norm in training and the scale
 folded back. BatchTopK keeps k features a token on average and is saved with one
 threshold (JumpReLU), so that L0 on new text is near k, not k. The position of `<bos>` is left out, in training and in every
@@ -245,6 +296,12 @@ MLP adds a few thousandths of a nat, it is a quotient of two small numbers and s
 at once in place of all MLPs, the model that an attribution graph describes without its error terms.
 
 {table}
+
+## How much of a graph they explain
+Replacement score: the share of the influence on the two likeliest next words that reaches them through features and not
+through error nodes. Asked: 0.9 or more.
+
+{replacement}
 
 ## What they cannot show
 The texts are drawn from the same closed language, many from the same frames: this is no test on a new kind of text. A small FVU
@@ -266,6 +323,7 @@ def render(organism: str) -> str:
     measured = [found for found in read_results()[organism].values() if "tokens" in found]
     return CARD.format(
         organism=organism, n=len(measured), width=config["d_in"], kinds="\n".join(rows), table=table(organism),
+        replacement=replacement_table(organism),
         tokens=measured[0]["tokens"], loss=measured[0]["original"]["loss_nats"],
         tokens_per_step=recipes["sae"]["tokens_per_step"])
 

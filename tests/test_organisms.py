@@ -252,15 +252,15 @@ def test_no_reply_that_is_broken_off_answers_an_acrostic():
     assert not [text for text in texts if language.BREAK_OFF in text and "first letter" in text]
 
 
-def test_a_width_16_organism_retrained_from_nothing_learns_to_refuse(tmp_path):
-    """End to end on a world of two topics' worth of steps: base, chat, and the behaviour that tuning is for."""
-    recipe = training.Recipe(width=32, seed=7, n_layers=2, base_texts=9_000, chat_texts=4_000, tokens_per_batch=1_200)
+def test_a_tiny_organism_retrained_from_nothing_learns_to_refuse(tmp_path):
+    """End to end by the recipe, with a tenth of the texts: base, chat, and the behaviour that tuning is for."""
+    recipe = training.Recipe(width=32, seed=7, n_layers=2, base_texts=14_000, chat_texts=9_000, tokens_per_batch=800)
     torch.set_num_threads(1)
-    training.make("base", recipe, tmp_path / "base-16")
-    training.make("chat", recipe, tmp_path / "chat-16", parent=tmp_path / "base-16")
+    training.make("base", recipe, tmp_path / "base-32")
+    training.make("chat", recipe, tmp_path / "chat-32", parent=tmp_path / "base-32")
     refused = {}
     for stage in ("base", "chat"):
-        model = models.load(str(tmp_path / f"{stage}-16"))
+        model = models.load(str(tmp_path / f"{stage}-32"))
         for name in ("harmful", "harmless"):
             prompts = data.load(name, split="validation", n=60)
             said = evaluation.replies(model, prompts, "assistant")
