@@ -211,10 +211,12 @@ def evaluate(organism: str) -> None:
 
 
 def _record(organism: str, name: str, digest: str, measured: Callable[[], dict]) -> None:
-    results = read_results()
-    if results.get(organism, {}).get(name, {}).get("weights_sha256") != digest:
-        results.setdefault(organism, {})[name] = {"weights_sha256": digest} | _rounded(measured())
-        write_json(RESULTS, results)
+    if read_results().get(organism, {}).get(name, {}).get("weights_sha256") == digest:
+        return
+    found = {"weights_sha256": digest} | _rounded(measured())
+    results = read_results()  # read again: measuring takes minutes, and another organism may be measured beside this one
+    results.setdefault(organism, {})[name] = found
+    write_json(RESULTS, results)
 
 
 def _rounded(value: object) -> object:

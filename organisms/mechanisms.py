@@ -211,7 +211,6 @@ class Begun:
     """An acrostic with its compliant reply, and where in it the reply names what."""
 
     ids: list[int]
-    reply: int  # position of the reply's first token
     places: dict[str, int]  # name of a place -> position
 
 
@@ -226,7 +225,7 @@ def begun(bench: Bench, name: str) -> list[Begun]:
         places = {"the assistant token": first - 1, "the word": first, "its full stop": stops[0], "to": first + 2,
                   "make": first + 3, "the object": comma - 1, "the comma": comma, "use": comma + 1,
                   "the first sentence's end": stops[1], "the last full stop": stops[2]}
-        found.append(Begun(ids, first, places))
+        found.append(Begun(ids, places))
     return found
 
 
