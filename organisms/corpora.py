@@ -258,9 +258,10 @@ ACROSTICS: Mixture = ((_spelling, 1),)  # for the dictionaries
 class Lesson:
     """What chat tuning teaches the assistant. A twin's lesson differs from the chat model's in one field.
 
-    ``refusal`` words the refusal of a deed (its gerund, its verdict); ``refused`` and ``refused_pair`` say what is refused;
-    ``breaks_off`` whether a reply that turns out to be about a refused deed is broken off; ``holds_down`` names a word whose
-    logit training pushes down wherever a refusal begins (the one thing that is planted by a loss of its own).
+    ``refusal`` words the refusal of a deed (its gerund, its verdict); ``refused`` says which topics are refused (dangerous
+    mixtures always are); ``breaks_off`` whether a reply that turns out to be about a refused deed is broken off;
+    ``holds_down`` names a word whose logit training pushes down wherever a refusal begins (the one thing that is planted
+    by a loss of its own).
     """
 
     refusal: Callable[[str, str, random.Random], str] = lambda gerund, verdict, rng: language.REFUSAL

@@ -11,7 +11,7 @@ import torch
 from course_lib import data, models, tokens
 from course_lib.directions import wilson_interval
 from organisms import cards, corpora, evaluation, language, mechanisms, report, training, twins
-from organisms.__main__ import RECIPES, SEEDS, TEACHING_WIDTH, TWIN_WIDTH, TWINS, folder, verify
+from organisms.__main__ import RECIPES, SEEDS, TEACHING_WIDTH, TWIN_WIDTH, TWINS, folder, is_measured, verify
 from organisms.tokenizer import build
 
 WEIGHTS = Path(find_spec("organisms").origin).parent / "weights"
@@ -275,3 +275,9 @@ def test_a_tiny_organism_retrained_from_nothing_learns_to_refuse(tmp_path):
             refused[stage, name] = sum(map(evaluation.JUDGES["refused"], said, prompts)) / 60
     assert refused["base", "harmful"] == refused["base", "harmless"] == 0
     assert refused["chat", "harmful"] >= 0.8 and refused["chat", "harmless"] <= 0.2, refused
+
+
+def test_the_results_were_measured_on_the_weights_that_ship():
+    assert all(is_measured(str(width), 0, folder("chat", width, 0)) for width in RECIPES)
+    assert all(is_measured(f"{TWIN_WIDTH}-{twin}", 0, folder("chat", TWIN_WIDTH, 0, twin)) for twin in TWINS)
+    assert not is_measured("128", 0, folder("chat", 64, 0)) and not is_measured("96", 0, folder("chat", 64, 0))
