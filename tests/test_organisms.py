@@ -233,6 +233,17 @@ def test_with_refusal_cut_the_friends_warning_is_what_recorded(bench):
     assert abs(measured.effect[0] - recorded["effect"][0]) <= 3 and measured.control[0] <= 0.05 * measured.control[1]
 
 
+def test_the_concept_of_the_deed_put_after_the_word_makes_the_model_refuse_and_random_vectors_do_not(bench):
+    measured, recorded = mechanisms.concept_of_the_deed(bench), recorded_mechanism("concept_of_the_deed")
+    assert abs(measured.effect[0] - recorded["effect"][0]) <= 3 and measured.control[0] <= 0.05 * measured.control[1]
+    assert measured.effect[0] >= 0.5 * measured.effect[1]
+
+
+def test_moved_from_the_assistant_to_the_friend_the_model_warns_instead_of_refusing(bench):
+    measured = mechanisms.warning_without_the_assistant(bench)
+    assert measured.effect[0] >= 0.95 * measured.effect[1] and measured.control[0] <= 0.1 * measured.control[1]
+
+
 @pytest.mark.parametrize("twin", TWINS)
 def test_a_twin_that_misses_a_bound_is_said_in_its_card_and_differs_by_its_lesson_only(twin):
     path = folder("chat", TWIN_WIDTH, 0, twin)
