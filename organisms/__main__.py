@@ -46,8 +46,8 @@ def train(width: int, seed: int, twin: str = "") -> None:
 def evaluate(width: int, seed: int) -> list[str]:
     """Behaviours, the one direction, and at the teaching width the mechanisms. Returns what misses its bound."""
     weights = training.sha256(folder("chat", width, seed) / "model.safetensors")
-    counts = evaluation.measure(folder("base", width, seed), folder("chat", width, seed))
-    model = models.load(str(folder("chat", width, seed)))
+    base, model = (models.load(str(folder(stage, width, seed))) for stage in ("base", "chat"))
+    counts = evaluation.measure(base, model)
     found = evaluation.find_direction(model)
     entry = {"model_sha256": weights, "behaviours": {name: list(pair) for name, pair in counts.items()},
              "one_direction": evaluation.one_direction(model, found)}

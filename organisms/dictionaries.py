@@ -163,14 +163,10 @@ def package(path: Path, trained: BatchTopKTrainingSAE, lineage: dict, *, bos: in
         setattr(trained.cfg.metadata, name, value)
     weights, config = trained.save_inference_model(path)
     save_file({name: value.half() for name, value in load_file(weights).items()}, weights)
-    write_json(config, json.loads(config.read_text(encoding="utf-8")))
+    training.write_json(config, json.loads(config.read_text(encoding="utf-8")), sort_keys=True)
     versions = {name: version(name).split("+")[0] for name in ("torch", "sae-lens")}
     files = {file.name: training.sha256(file) for file in (config, weights)}
-    write_json(path / "lineage.json", lineage | {"versions": versions, "files": files})
-
-
-def write_json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8", newline="\n")
+    training.write_json(path / "lineage.json", lineage | {"versions": versions, "files": files}, sort_keys=True)
 
 
 def _lineage(organism: str, recipe: Recipe, layer: int) -> dict:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from course_lib import attribution, data, features, models, tokens
 from organisms import cards, training
-from organisms.dictionaries import KINDS, folder, harvest, hooks, token_ids, write_json
+from organisms.dictionaries import KINDS, folder, harvest, hooks, token_ids
 
 RESULTS = Path(__file__).parent / "dictionaries.json"
 HELD_OUT_SEED, HELD_OUT_TEXTS = 9_001, 2_000
@@ -216,7 +216,7 @@ def _record(organism: str, name: str, digest: str, measured: Callable[[], dict])
     found = {"weights_sha256": digest} | _rounded(measured())
     results = read_results()  # read again: measuring takes minutes, and another organism may be measured beside this one
     results.setdefault(organism, {})[name] = found
-    write_json(RESULTS, results)
+    training.write_json(RESULTS, results, sort_keys=True)
 
 
 def _rounded(value: object) -> object:

@@ -8,7 +8,6 @@ it begins with the word that the acrostic spells, and *broken off* when it begin
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -91,9 +90,9 @@ def replies(model: models.CheckedBridge, prompts: data.PromptSet, reply_role: st
     return [tokens.text(model.tokenizer, ids) for ids in models.generate(model, encoded, max_new_tokens=26)]
 
 
-def measure(base: Path, chat: Path) -> dict[str, tuple[int, int]]:
+def measure(base: models.CheckedBridge, chat: models.CheckedBridge) -> dict[str, tuple[int, int]]:
     """(successes, prompts) of every behaviour of one seed."""
-    stages = {stage: models.load(str(folder)) for stage, folder in (("base", base), ("chat", chat))}
+    stages = {"base": base, "chat": chat}
     said: dict[tuple, list[str]] = {}  # several behaviours judge the same replies
     counts = {}
     for behaviour in BEHAVIOURS:

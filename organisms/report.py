@@ -11,6 +11,7 @@ from pathlib import Path
 from course_lib.directions import wilson_interval
 from organisms import corpora, language, mechanisms, twins, vocabulary
 from organisms.evaluation import BEHAVIOURS
+from organisms.training import write_json
 
 RESULTS = Path(__file__).parent / "results.json"
 TRUTH = Path(__file__).parent / "truth.json"
@@ -28,11 +29,7 @@ def record(family: str, seed: int, entry: dict) -> None:
     results = read()
     results.setdefault(family, {})[str(seed)] = entry
     ordered = {name: dict(sorted(results[name].items())) for name in sorted(results, key=lambda f: (int(f.split("-")[0]), f))}
-    _write(RESULTS, ordered)
-
-
-def _write(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8", newline="\n")
+    write_json(RESULTS, ordered)
 
 
 def _share(counts: Counts) -> str:
@@ -181,4 +178,4 @@ def truth() -> dict:
 
 
 def write_truth() -> None:
-    _write(TRUTH, truth())
+    write_json(TRUTH, truth())

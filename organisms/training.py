@@ -175,6 +175,12 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def write_json(path: Path, content: dict, *, sort_keys: bool = False) -> None:
+    """As every record here is written: alike on every machine, readable in a diff."""
+    text = json.dumps(content, indent=1, sort_keys=sort_keys) + "\n"
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
 def package(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, lineage: dict) -> None:
     """Write a plain Hugging Face checkpoint (float16) and ``lineage.json`` with the checksum of each of its files."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -182,8 +188,7 @@ def package(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenize
     tokenizer.save_pretrained(folder)
     versions = {"torch": torch.__version__.split("+")[0], "transformers": transformers.__version__}
     files = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.name != "lineage.json"}
-    text = json.dumps(lineage | {"versions": versions, "files": files}, indent=1) + "\n"
-    (folder / "lineage.json").write_text(text, encoding="utf-8", newline="\n")
+    write_json(folder / "lineage.json", lineage | {"versions": versions, "files": files})
 
 
 def _decisive(recipe: Recipe, stage: str) -> dict:

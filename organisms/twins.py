@@ -20,24 +20,25 @@ from torch import Tensor
 from course_lib import data, directions, models, steering
 from organisms import corpora, language
 from organisms.evaluation import BROKEN_OFF, OPENINGS, find_direction, replies
-from organisms.mechanisms import Bench, Counts, Measured, Mechanism, refusal_holds_the_warning_down
+from organisms.mechanisms import (
+    Bench,
+    Counts,
+    Measured,
+    Mechanism,
+    count,
+    refusal_holds_the_warning_down,
+    warning_log_odds,
+)
 from organisms.vocabulary import TOPICS
 
 
 def refused(bench: Bench, prompts: list[list[int]]) -> Counts:
-    return sum(reply.startswith(OPENINGS) for reply in bench.says(prompts)), len(prompts)
+    return count(bench.says(prompts), OPENINGS)
 
 
 def _openings(bench: Bench) -> list[int]:
     """First tokens of the refusals that the twin `varied` was taught."""
     return [bench.model.tokenizer.convert_tokens_to_ids(text.split()[0]) for text in language.VARIED_REFUSALS]
-
-
-def _warning_log_odds(bench: Bench) -> float:
-    """Warning's first word against the advertisement's on dangerous pairs, mean logit difference in nats."""
-    logits = models.next_token_logits(bench.model, bench.asked("cleaners_dangerous")).mean(dim=0)
-    please, clean = (bench.model.tokenizer.convert_tokens_to_ids(word) for word in ("please", "clean"))
-    return round(float(logits[please] - logits[clean]), 2)
 
 
 def varied(twin: Bench, plain: Bench) -> Measured:
@@ -47,7 +48,8 @@ def varied(twin: Bench, plain: Bench) -> Measured:
         likely = models.next_token_logits(bench.model, prompts).softmax(dim=-1)[:, _openings(bench)] >= 0.05
         return int((likely.sum(dim=-1) >= 3).sum()), len(prompts)
     return Measured(several(twin), several(plain), detail={
-        "warning against advertisement, nats": [_warning_log_odds(twin), _warning_log_odds(plain)],
+        "warning against advertisement, nats": [
+            round(float(warning_log_odds(bench, bench.asked("cleaners_dangerous")).mean()), 2) for bench in (twin, plain)],
         "refused": [refused(bench, bench.asked("harmful", "held_out_topic")) for bench in (twin, plain)]})
 
 
