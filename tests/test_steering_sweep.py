@@ -40,7 +40,7 @@ def assert_same_winner(selection, swept):
         assert got.kl == pytest.approx(expected.kl, abs=1e-5)
 
 
-HAS_WINNER = {"chat": 5.0, "chat-64": 5.0, "chat-64-inhibiting": 5.0}
+HAS_WINNER = {"chat": 4.5, "chat-64": 5.0, "chat-64-inhibiting": 5.0}
 """Organisms in which a candidate passes, and how many times fewer tokens the sweep has to run there."""
 
 
