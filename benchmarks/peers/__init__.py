@@ -38,24 +38,30 @@ def circuit_tracer(organism: str, request: dict, ours: attribution.AttributionGr
 
 
 def aligned(features: np.ndarray, edges: Tensor, ours: attribution.AttributionGraph) -> tuple[Tensor, Tensor]:
-    """Both graphs with the same rows and columns. circuit-tracer has no features at position 0, and puts what they
-    write into the errors there; so neither these features nor these errors are compared.
+    """circuit-tracer's edges and ours, with the same rows and columns."""
+    columns, comparable = correspondence(features, ours)
+    n = len(features)
+    mine = ours.edges[[*columns[:n].tolist(), ours.n_features]][:, columns[comparable]]
+    return edges[[*range(n), -1]][:, : len(columns)][:, comparable], mine
+
+
+def correspondence(features: np.ndarray, ours: attribution.AttributionGraph) -> tuple[Tensor, Tensor]:
+    """Our column for each of circuit-tracer's, and whether they can be compared.
+
+    circuit-tracer has no features at position 0 and counts what they write among the errors there; so neither these
+    features nor these errors are compared. Errors by layer and position, then embeddings, stand in the same order.
 
     Raises:
         Different: Other features are active.
     """
     place = {(node.layer, node.position, node.feature): i for i, node in enumerate(ours.targets[: ours.n_features])}
-    wanted = [tuple(map(int, row)) for row in features]
-    if set(wanted) != {key for key in place if key[1] > 0}:
-        raise Different(f"circuit-tracer has {len(wanted)} active features, attribution.graph others.")
-    n_tokens, rows = len(ours.prompt_ids), [place[key] for key in wanted]
-    tail = len(ours.sources) - ours.n_features  # errors by layer and position, then embeddings: as in circuit-tracer
-    shared = torch.tensor([i >= tail - n_tokens or i % n_tokens > 0 for i in range(tail)])
-    columns = torch.cat([torch.tensor(rows), ours.n_features + torch.arange(tail)[shared]])
-    mine = ours.edges[[*rows, ours.n_features]][:, columns]
-    theirs = edges[[*range(len(rows)), -1]]
-    theirs = theirs[:, torch.cat([torch.arange(len(rows)), len(rows) + torch.arange(tail)[shared]])]
-    return theirs, mine
+    theirs = [tuple(map(int, row)) for row in features]
+    if set(theirs) != {key for key in place if key[1] > 0}:
+        raise Different(f"circuit-tracer has {len(theirs)} active features, attribution.graph others.")
+    n_tokens, n_rest = len(ours.prompt_ids), len(ours.sources) - ours.n_features
+    columns = [*(place[key] for key in theirs), *range(ours.n_features, len(ours.sources))]
+    comparable = [True] * len(theirs) + [i >= n_rest - n_tokens or i % n_tokens > 0 for i in range(n_rest)]
+    return torch.tensor(columns), torch.tensor(comparable)
 
 
 def run(peer: str, arguments: list[str], request: dict) -> dict[str, np.ndarray]:
