@@ -44,7 +44,7 @@ HAS_WINNER = {"chat": 4.5, "chat-64": 5.0, "chat-64-inhibiting": 5.0}
 """Organisms in which a candidate passes, and how many times fewer tokens the sweep has to run there."""
 
 
-NONE_PASSES = ("base", "chat-32", "chat-64-two")
+NONE_PASSES = ("chat-32",)
 
 
 @pytest.mark.parametrize("name", [*HAS_WINNER, *NONE_PASSES])
@@ -108,7 +108,7 @@ def family(request, model, tokenizer, tmp_path_factory):
     return models.load(str(folder))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_random_candidates_have_the_same_winner_under_random_filters_in_every_family(family, prompts, seed):
     generator = torch.Generator().manual_seed(seed)
     candidates = 3 * torch.randn(3, 4, 32, generator=generator)
