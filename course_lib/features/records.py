@@ -36,8 +36,8 @@ class Detection:
     precision: float
     recall: float
     specificity: float
-    recall_by_quarter: tuple[float, float, float, float]
-    """Recall on the weakest quarter of the feature's activations, ..., on the strongest."""
+    recall_by_quarter: tuple[float, ...]
+    """Recall on the weakest quarter of the feature's activations, ..., on the strongest; empty if there are under four."""
     n_active: int
     n_silent: int
 
