@@ -404,6 +404,31 @@ def test_labels_are_found_by_their_text_the_best_score_first(model, planted, pla
     assert index.with_labels(labels).labels == index.labels
 
 
+def test_the_danger_feature_fires_on_the_pair_and_not_on_the_word_which_f1_sees_and_balanced_accuracy_does_not(chat):
+    truth = json.loads((models.weights_folder().parent / "truth.json").read_text(encoding="utf-8"))
+    cleaners, pairs = set(truth["cleaners"]), {frozenset(pair) for pair in truth["dangerous_pairs"]}
+
+    def places(strings):
+        return [i for i, string in enumerate(strings) if string in cleaners]
+
+    def reacts(strings, position):
+        earlier = [strings[i] for i in places(strings) if i < position]
+        return bool(earlier) and frozenset((strings[position], earlier[-1])) in pairs
+
+    def cleaner(strings, position):
+        return strings[position] in cleaners
+
+    dangerous, safe, alone = (asked(chat, f"cleaners_{name}", 80) for name in ("dangerous", "safe", "alone"))
+    at = tuple([places(tokens.token_strings(chat.tokenizer, p))[-1] for p in half[::2]] for half in (dangerous, safe))
+    transcoder = features.load("chat", "transcoder", layer=4)
+    best = features.by_contrast(chat, transcoder, dangerous[::2], safe[::2], position=at).top(1)[0]
+    assert best.auroc > 0.95 and best.rate_second < 0.1 and best.difference.low > 0
+    held_out = [*dangerous[1::2], *safe[1::2], *alone[1::2]]
+    pair, word = (features.detection(chat, transcoder, best.feature, rule=r, prompts=held_out) for r in (reacts, cleaner))
+    assert pair.f1.low > 0.8 > 0.5 > word.f1.high
+    assert abs(pair.balanced_accuracy.estimate - word.balanced_accuracy.estimate) < 0.1
+
+
 # --- pages --------------------------------------------------------------------------------------------------
 
 
@@ -457,7 +482,7 @@ def test_a_page_shows_labels_with_author_and_score_and_says_when_there_is_none(m
     labels = [features.Label(BOMB, "<b>bomb</b>", "A. Learner", scored), features.Label(CAKE, "cake", "rule")]
     index = planted_index.with_labels(labels)
     pages = [features.page(index, number, folder=tmp_path).read_text(encoding="utf-8") for number in (BOMB, CAKE, DEAD)]
-    assert "&lt;b&gt;bomb&lt;/b&gt;" in pages[0] and "A. Learner" in pages[0] and "balanced accuracy 1.00" in pages[0]
+    assert "&lt;b&gt;bomb&lt;/b&gt;" in pages[0] and "A. Learner" in pages[0] and "F1 1.00" in pages[0]
     assert "not scored: a guess" in pages[1] and "No label yet" in pages[2] and "Never active" in pages[2]
 
 
@@ -722,6 +747,8 @@ def test_an_index_of_another_dictionary_a_place_without_feature_and_a_label_with
         features.by_prompt(model, planted, prompts[0], position=0)
     with pytest.raises(ValueError, match="Prompt 0: Position 99 lies outside"):
         features.by_prompt(model, planted, prompts[0], position=99)
+    with pytest.raises(ValueError, match="1 positions were given for 6 prompts"):
+        features.by_contrast(model, planted, prompts, prompts, position=([1], [1] * 6))
     with pytest.raises(ValueError, match="needs a text and an author"):
         planted_index.with_labels([features.Label(BOMB, "bomb", " ")])
     with pytest.raises(ValueError, match="No label holds 'cake'"):

@@ -72,12 +72,12 @@ def _scored(label: Label) -> str:
     by = f'<span class="note">label by {escape(label.author)}; '
     if label.detection is None:
         return by + "not scored: a guess</span>"
-    found, spread = label.detection, label.detection.balanced_accuracy
+    found, spread = label.detection, label.detection.f1
     quarters = ", ".join(f"{recall:.2f}" for recall in found.recall_by_quarter) or "too few"
     return (
-        f"{by}rule: {escape(found.rule)}; balanced accuracy {spread.estimate:.2f} ({spread.low:.2f} to {spread.high:.2f}), "
-        f"F1 {found.f1.estimate:.2f}, on {found.n_active} active and {found.n_silent} silent held-out tokens; recall from the "
-        f"weakest quarter to the strongest: {quarters}</span>"
+        f"{by}rule: {escape(found.rule)}; F1 {spread.estimate:.2f} ({spread.low:.2f} to {spread.high:.2f}), balanced accuracy "
+        f"{found.balanced_accuracy.estimate:.2f}, on {found.n_active} active and {found.n_silent} silent held-out tokens; "
+        f"recall from the weakest quarter to the strongest: {quarters}</span>"
     )
 
 
