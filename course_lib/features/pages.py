@@ -105,7 +105,8 @@ def _histogram(about: Feature, n_bins: int = 16) -> str:
             f"<title>{i * width:.2f} to {(i + 1) * width:.2f}: {count}</title></rect>"
         )
     half = about.sample[len(about.sample) // 2]
-    drawn = f"{len(about.sample)} activations drawn at random"
+    n = len(about.sample)
+    drawn = f"All {n} activations" if n == about.n_active else f"{n} of {about.n_active:,} activations, drawn at random"
     summary = f"{drawn}: half of them are at or below {half:.3f}, the maximum is {about.max:.3f}."
     return (
         f'<h2>How strongly</h2><svg role="img" aria-label="Histogram. {summary}" width="440" height="115">{"".join(bars)}'
