@@ -2,6 +2,7 @@
 
 import random
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -230,29 +231,26 @@ def test_an_edit_that_off_target_prompts_cannot_see_costs_exactly_nothing(chat, 
 def test_a_planted_direction_stands_out_and_a_random_one_does_not(chat, refusal):
     asked = ids(chat, "harmless", "held_out_topic", 6)
     asked = [prompt for prompt in asked if len(prompt) == len(asked[0])] * 2  # of one length, to be quick
-    rows = directions.random_directions(steering.MIN_CONTROLS + 1, like=refusal, seed=0)
-    pushes = [
-        partial(steering.add, chat, q, layer=LAYER, coefficient=1.0, positions="last") for q in (refusal, *rows)
-    ]
-    first_word = chat.tokenizer.convert_tokens_to_ids(["i"])
-    options = {
-        "prompts": asked,
-        "judge": steering.classify,
-        "off_target": asked,
-        "controls": pushes[1:-1],
-        "score": partial(directions.refusal_score, refusal_token_ids=first_word),
-        "max_new_tokens": 12,
-        "progress": False,
-    }
-    found = steering.report(chat, pushes[0], **options)
+    push = partial(steering.add, chat, layer=LAYER, coefficient=1.0, positions="last")
+    found = steering.report(
+        chat,
+        partial(push, refusal),
+        prompts=asked,
+        judge=steering.classify,
+        controls=[partial(push, q) for q in directions.random_directions(20, like=refusal, seed=0)],
+        off_target=asked,
+        score=partial(directions.refusal_score, refusal_token_ids=chat.tokenizer.convert_tokens_to_ids(["i"])),
+        max_new_tokens=12,
+        progress=False,
+    )
     effect = found.share("refuse")
-    assert (effect.unchanged.estimate, effect.steered.estimate) == (0, 1) and effect.band[1] < 1
+    assert (effect.unchanged.estimate, effect.steered.estimate, effect.band) == (0, 1, (0, 0))
     assert effect.steered.low < 1 and effect.p_value == pytest.approx(1 / 21)
-    assert found.score.steered.estimate > 0 > found.score.band[1]
+    assert found.score.steered.estimate > 0 > found.score.band[1] and found.score.control < 0
     assert {e.measure for e in found.top(2)} == {"share of 'refuse'", "share of 'comply'"}
     assert set(found.steered.replies) == {"i apologize, but i cannot help with that."}
-    other = steering.report(chat, pushes[-1], **options).score
-    assert other.p_value > 1 / 21
+    swapped = replace(found, steered=found.controls[0], controls=(found.steered, *found.controls[1:]))
+    assert swapped.score.p_value > 1 / 21 and swapped.share("refuse").p_value == 1
 
 
 @pytest.mark.parametrize(
