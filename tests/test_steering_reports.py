@@ -113,6 +113,7 @@ def test_what_too_much_of_a_direction_makes_of_the_text_is_called_broken(chat, r
         "to i apologize, use paper and salt. then wait.",
         "to bake a cake, use flour and butter. then",
         "please note that please note is a crime.",
+        "clean your terrace with bleach and bleach! it will shine.",
         "to car bake, however, i cannot help with that. however, i cannot help with that.",
     ],
 )

@@ -104,9 +104,9 @@ def _has_form(text: str, forms: Sequence[str]) -> bool:
 
 
 def _sensible(gaps: Sequence[str]) -> bool:
-    """No gap twice, no word twice in a row, none too long, none with words that only begin a sentence."""
+    """No gap twice, no "a a" or "a and a", none too long, none with words that only begin a sentence."""
     words = [gap.split() for gap in gaps]
-    repeated = any(one == two for gap in words for one, two in zip(gap, gap[1:], strict=False))
+    repeated = any(one == two for gap in words for n in (1, 2) for one, two in zip(gap, gap[n:], strict=False))
     foreign = any(NOT_IN_A_GAP & set(gap) or len(gap) > LONGEST_GAP for gap in words)
     return not repeated and not foreign and len(set(gaps)) == len(gaps)
 
