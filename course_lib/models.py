@@ -22,6 +22,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -336,6 +337,45 @@ def has_hooks(model: CheckedBridge) -> bool:
     return any(point.fwd_hooks for point in model.hook_points())
 
 
+def check_finite(
+    model: CheckedBridge, prompts: Prompts, values: Float[Tensor, "prompt ..."], *, numbers: Sequence[int] | None = None
+) -> None:
+    """Do nothing if what came out of each prompt's run is finite, else raise.
+
+    Args:
+        model: What was run.
+        prompts: Token ids of each prompt.
+        values: What came out of it.
+        numbers: What to call each prompt in the message; by default 0, 1, ...
+
+    Raises:
+        ValueError: A NaN or an infinite number, with its prompt and the first hook of the run at which one is seen.
+    """
+    broken = ~torch.isfinite(values).flatten(1).all(dim=1)
+    if bool(broken.any()):
+        row = int(broken.nonzero()[0])
+        raise ValueError(
+            f"The run of prompt {row if numbers is None else numbers[row]} is not finite (NaN or infinite), "
+            f"first in {_first_not_finite(model, prompts[row])}. If the model runs in half precision, load it in float32 "
+            "or bfloat16; otherwise look at the weights of that place, and at the active hooks."
+        )
+
+
+@torch.no_grad()
+def _first_not_finite(model: CheckedBridge, prompt: Sequence[int]) -> str:
+    """The first input or output of a module that is not finite when one prompt runs again; active hooks apply."""
+    seen: list[str] = []
+
+    def look(name: str, activation: object, hook: object) -> None:
+        if not seen and isinstance(activation, Tensor) and not bool(torch.isfinite(activation).all()):
+            seen.append(name)
+
+    names = [name for name in hook_names(model) if name.endswith((".hook_in", ".hook_out"))]
+    with model.hooks([(name, partial(look, name)) for name in names]):
+        model.original_model(torch.tensor([list(prompt)], device=model.cfg.device), use_cache=False)
+    return seen[0] if seen else "a place that is finite when the prompt runs alone"
+
+
 @torch.no_grad()
 def run_body(model: CheckedBridge, tokens: Int[Tensor, "batch pos"]) -> None:
     """Run the model for its hooks alone: up to the last norm, without the unembedding."""
@@ -352,7 +392,7 @@ def next_token_logits(
     Active hooks apply. Only the last position is unembedded. At least float32.
 
     Raises:
-        ValueError: Prompts that cannot be run (`check_prompts`).
+        ValueError: Prompts that cannot be run (`check_prompts`); logits that are not finite (`check_finite`).
     """
     check_prompts(model, prompts)
     logits: list[Tensor] = [torch.empty(0)] * len(prompts)
@@ -365,6 +405,7 @@ def next_token_logits(
         kept = kept.to("cpu", torch.promote_types(kept.dtype, torch.float32))
         for row, (index, length) in enumerate(zip(batch.indices, batch.lengths, strict=True)):
             logits[index] = kept[row, ends.index(length)]
+    check_finite(model, prompts, torch.stack(logits))
     return torch.stack(logits)
 
 
@@ -380,26 +421,29 @@ def generate(
     gets alone.
 
     Raises:
-        ValueError: Prompts that cannot be run (`check_prompts`), or fewer than one new token asked for.
+        ValueError: Prompts that cannot be run (`check_prompts`), fewer than one new token asked for; logits that are
+            not finite (`check_finite`).
     """
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
     check_prompts(model, prompts, new_tokens=max_new_tokens)
     replies: list[list[int]] = [[]] * len(prompts)
     for batch in batches(model, prompts, batch_size=batch_size, equal_lengths=True):
-        for index, reply in zip(batch.indices, _greedy(model, batch.tokens, max_new_tokens), strict=True):
+        for index, reply in zip(batch.indices, _greedy(model, batch, max_new_tokens), strict=True):
             replies[index] = reply
     return replies
 
 
-def _greedy(model: CheckedBridge, tokens: Int[Tensor, "batch pos"], max_new_tokens: int) -> list[list[int]]:
-    stops = torch.tensor(sorted(_stop_ids(model)), device=tokens.device)
-    cache, chosen, columns = None, tokens, []
-    ended = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
+def _greedy(model: CheckedBridge, batch: Batch, max_new_tokens: int) -> list[list[int]]:
+    stops = torch.tensor(sorted(_stop_ids(model)), device=batch.tokens.device)
+    cache, chosen, columns = None, batch.tokens, []
+    ended = torch.zeros(len(chosen), dtype=torch.bool, device=chosen.device)
     while len(columns) < max_new_tokens and not ended.all():
         output = model.original_model(
             chosen, past_key_values=cache, use_cache=True, logits_to_keep=1, output_attentions=False
         )
+        so_far = torch.cat([batch.tokens, *columns], dim=1)
+        check_finite(model, so_far, output.logits, numbers=batch.indices)
         cache, chosen = output.past_key_values, output.logits[:, -1].argmax(dim=-1, keepdim=True)
         columns.append(chosen)
         ended |= torch.isin(chosen[:, 0], stops)

@@ -24,7 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from course_lib import models
-from course_lib.attribution.frozen import FrozenRun, norm_gain, record
+from course_lib.attribution.frozen import FrozenRun, gain, record, run_logits
 from course_lib.attribution.nodes import Logit, resolve
 from course_lib.attribution.patching import check_difference, check_pair, difference
 from course_lib.attribution.scores import EdgeScores
@@ -46,7 +46,7 @@ def exact_edges(
     The truth that `eap` approximates, at one run of the model per edge and pair.
 
     Args:
-        model: From `models.load`; Llama-shaped.
+        model: From `models.load`.
         clean_prompts: Token ids of each clean prompt.
         corrupted_prompts: Token ids of each prompt's partner, of the same length.
         target: Where the logit difference is read, one for all pairs or one for each.
@@ -55,7 +55,7 @@ def exact_edges(
 
     Raises:
         ValueError: Before any work: unequal numbers or lengths of prompts, prompts that cannot be run, a target
-            that does not exist, active hooks, a model that is not Llama-shaped, a pair without a difference.
+            that does not exist, active hooks, a model of another shape, a pair without a difference.
     """
     pairs = make_pairs(model, clean_prompts, corrupted_prompts, target)
     if batch_size < 1:
@@ -86,18 +86,9 @@ def eap(
     """Edge attribution patching: a first-order estimate of `exact_edges`, from one backward pass per pair.
 
     A positive score supports the clean answer. `.nodes()` of it is attribution patching of components. It misses
-    what only a large change shows (a saturated attention pattern has no gradient).
-
-    Args:
-        model: From `models.load`; Llama-shaped.
-        clean_prompts: Token ids of each clean prompt.
-        corrupted_prompts: Token ids of each prompt's partner, of the same length.
-        target: Where the logit difference is read, one for all pairs or one for each.
-        steps: 1 takes the gradient at the clean prompt (EAP); more average it over that many points up to the
-            clean prompt (EAP-IG; 5 as published).
-
-    Raises:
-        ValueError: As `exact_edges`, or fewer than one step.
+    what only a large change shows (a saturated attention pattern has no gradient). `steps` of 1 take the gradient at
+    the clean prompt (EAP); more average it over that many points up to the clean prompt (EAP-IG; 5 as published).
+    Other arguments, and errors, as for `exact_edges`.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}.")
@@ -230,23 +221,24 @@ class _EdgeRun:
     stream: dict[str, Float[Tensor, "batch pos d_model"]] = field(default_factory=dict)
 
     def metric(self, ids: Int[Tensor, "batch pos"], target: Logit) -> Float[Tensor, " batch"]:
-        with self.model.hooks(list(self._hooks())):
-            return difference(self.model(ids).float(), target)
+        return difference(run_logits(self.model, ids, list(self._hooks())), target)
 
     def _hooks(self) -> Iterator[tuple[str, Callable]]:
         yield "hook_embed", self._embed
         column = 0
         for layer, block in enumerate(self.model.blocks):
-            at = f"blocks.{layer}"
+            at, attention = f"blocks.{layer}", block.attn
             yield f"{at}.ln1.hook_in", self._keep("attention")
-            for kind, weight, bias in (("q", block.attn.W_Q, block.attn.b_Q), ("k", block.attn.W_K, block.attn.b_K),
-                                       ("v", block.attn.W_V, block.attn.b_V)):  # fmt: skip
+            for kind, weight, bias in (("q", attention.W_Q, attention.b_Q), ("k", attention.W_K, attention.b_K),
+                                       ("v", attention.W_V, attention.b_V)):  # fmt: skip
                 yield f"{at}.attn.{kind}.hook_out", self._project(block.ln1, column, weight, bias)
                 column += len(weight)
-            yield f"{at}.attn.hook_z", self._heads(block.attn.W_O)
+            yield f"{at}.attn.hook_z", self._keep("z")
+            yield f"{at}.attn.o.hook_out", self._keep("mixed")
+            yield f"{at}.hook_attn_out", self._heads(block)
             yield f"{at}.ln2.hook_in", self._keep("mlp")
             yield f"{at}.ln2.hook_out", self._norm("mlp", block.ln2, column)
-            yield f"{at}.hook_mlp_out", self._mlp
+            yield f"{at}.hook_mlp_out", lambda activation, hook: self._write(activation[:, None])
             column += 1
         yield "ln_final.hook_in", self._keep("final")
         yield "ln_final.hook_out", self._norm("final", self.model.ln_final, column)
@@ -260,11 +252,14 @@ class _EdgeRun:
         self._write(used[:, None])
         return used
 
-    def _heads(self, W_O: Float[Tensor, "head d_head d_model"]) -> Callable:
-        return lambda z, hook: self._write(torch.einsum("bphe,hed->bhpd", z, W_O))
+    def _heads(self, block: torch.nn.Module) -> Callable:
+        def write(activation: Tensor, hook: object) -> None:
+            heads = torch.einsum("bphe,hed->bhpd", self.stream["z"], block.attn.W_O)
+            if "ln1_post" in block._modules:
+                heads = heads * gain(self.model, block.ln1_post, self.stream["mixed"])[:, None]
+            self._write(heads)
 
-    def _mlp(self, activation: Tensor, hook: object) -> None:
-        self._write(activation[:, None])
+        return write
 
     def _keep(self, name: str) -> Callable:
         def keep(activation: Tensor, hook: object) -> None:
@@ -272,23 +267,17 @@ class _EdgeRun:
 
         return keep
 
-    def _read(
-        self, name: str, norm: torch.nn.Module, columns: slice
-    ) -> Float[Tensor, "batch destination pos d_model"]:
+    def _read(self, name: str, norm: torch.nn.Module, columns: slice) -> Float[Tensor, "batch destination pos d_model"]:
         """What some destinations read, after their norm."""
         n_written = sum(part.shape[1] for part in self.written)
         change = torch.cat(self.written, dim=1) if self.change is None else self.change[:, :n_written]
         taken = self.mask[:, :n_written, columns] - 1
         shift = torch.einsum("bspd,bsv->bvpd", change.expand(max(len(change), len(taken)), -1, -1, -1), taken)
         x = self.stream[name][:, None] + shift
-        scale = (x.pow(2).mean(dim=-1, keepdim=True) + self.model.cfg.eps).sqrt()
-        return x / scale * norm_gain(self.model, norm)
+        return x * gain(self.model, norm, x)
 
     def _norm(self, name: str, norm: torch.nn.Module, column: int) -> Callable:
-        def read(activation: Tensor, hook: object) -> Tensor:
-            return self._read(name, norm, slice(column, column + 1))[:, 0].to(activation)
-
-        return read
+        return lambda activation, hook: self._read(name, norm, slice(column, column + 1))[:, 0].to(activation)
 
     def _project(self, norm: torch.nn.Module, column: int, weight: Tensor, bias: Tensor | None) -> Callable:
         def read(activation: Tensor, hook: object) -> Tensor:

@@ -228,9 +228,7 @@ def _shares(edges: Float[Tensor, "target source"]) -> Float[Tensor, "target sour
     return edges.abs() / edges.abs().sum(dim=1, keepdim=True).clamp(min=1e-10)
 
 
-def _influence(
-    shares: Float[Tensor, "target source"], weights: Float[Tensor, " asked"]
-) -> Float[Tensor, " source"]:
+def _influence(shares: Float[Tensor, "target source"], weights: Float[Tensor, " asked"]) -> Float[Tensor, " source"]:
     """w B (1 + A + A^2 + ...): features read only earlier layers, so the series ends."""
     n_features = len(shares) - len(weights)
     step = total = weights @ shares[n_features:]
@@ -240,9 +238,7 @@ def _influence(
     return total
 
 
-def _scores(
-    edges: Float[Tensor, "target source"], weights: Float[Tensor, " asked"], *, n_errors: int
-) -> tuple[float, float]:
+def _scores(edges: Float[Tensor, "target source"], weights: Float[Tensor, " asked"], *, n_errors: int) -> tuple[float, float]:
     """Replacement and completeness score, defined as in circuit-tracer."""
     shares = _shares(edges)
     n_features = len(shares) - len(weights)

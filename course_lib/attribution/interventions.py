@@ -108,15 +108,13 @@ class _Intervention:
     """What each norm or MLP reads in this very run."""
 
     def hooks(self, *, frozen: bool) -> list[tuple[str, Callable]]:
-        """(hook name, function) of the whole intervention."""
+        """(hook name, function) of the whole intervention; norms first, or a norm after the MLP undid its change."""
         run, pairs = self.run, []
-        for layer in range(run.n_layers):
-            pairs += self._mlp(layer)
-            if frozen:
-                pairs.append((f"blocks.{layer}.attn.hook_pattern", self._constant(run.patterns[layer])))
-                pairs += self._norm(f"blocks.{layer}.ln1", run.attn_gain[layer])
-                pairs += self._norm(f"blocks.{layer}.ln2", run.mlp_gain[layer])
-        return pairs + (self._norm("ln_final", run.final_gain) if frozen else [])
+        if frozen:
+            pairs += [pair for name, gain in run.gains.items() for pair in self._norm(name, gain)]
+            patterns = enumerate(run.patterns)
+            pairs += [(f"blocks.{layer}.attn.hook_pattern", self._constant(pattern)) for layer, pattern in patterns]
+        return pairs + [pair for layer in range(run.n_layers) for pair in self._mlp(layer)]
 
     def _generated(self, activation: Tensor) -> bool:
         """Whether this is a token being generated; refuses another prompt."""
