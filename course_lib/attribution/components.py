@@ -20,10 +20,9 @@ from course_lib.attribution.scores import ComponentScores
 def direct_logit(model: models.CheckedBridge, prompt_ids: Prompt, *, target: Logit) -> ComponentScores:
     """What the embedding, each head, each MLP and the biases add to a logit difference; the parts sum to it.
 
-    Only what is written at the target's own position, straight to the logits: not what a component did for
-    later components to read, nor what it did to the denominators of the last norm and of norms after attention and
-    MLP. In logits before any cap. "biases" are those of attention's output and the unembedding, 0 in a Llama; a head's
-    own value bias is in its part.
+    Only what is written at the target's own position, straight to the logits: not what a component did for later components to
+    read, nor what it did to the denominators of the last norm and of norms after attention and MLP. In logits before any cap.
+    "biases" are those of attention's output and the unembedding, 0 in a Llama; a head's own value bias is in its part.
 
     Raises:
         ValueError: A prompt or target that does not exist, active hooks, a model of another shape.

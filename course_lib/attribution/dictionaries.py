@@ -69,20 +69,17 @@ def _check_one(model: models.CheckedBridge, layer: int, transcoder: torch.nn.Mod
             f"The transcoder of layer {layer} reads {reads[0]} numbers and writes {reads[1]}, this model's MLP "
             f"reads and writes {width}. Was it trained on another model?"
         )
-    metadata = getattr(transcoder.cfg, "metadata", None)
-    hook_name = getattr(metadata, "hook_name", None)
+    hook_name = getattr(getattr(transcoder.cfg, "metadata", None), "hook_name", None)
     if hook_name is not None and hook_name not in [f"blocks.{layer}.{hook}" for hook in READS]:
         raise ValueError(
             f"The transcoder at place {layer} was trained on {hook_name}; there it must read the MLP's input, "
             f"blocks.{layer}.{READS[0]}. Check the order of the list, or train it on that hook."
         )
-    if getattr(transcoder.cfg, "normalize_activations", "none") != "none":
+    if getattr(transcoder.cfg, "normalize_activations", "none") != "none" or getattr(transcoder, "W_skip", None) is not None:
         raise ValueError(
-            f"The transcoder of layer {layer} normalises its input as it runs. Fold that into its weights first "
-            "(sae_lens: fold_activation_norm_scaling_factor)."
+            f"The transcoder of layer {layer} normalises its input as it runs, which has to be folded into its weights first "
+            "(sae_lens: fold_activation_norm_scaling_factor), or it has a skip path, which is not supported."
         )
-    if getattr(transcoder, "W_skip", None) is not None:
-        raise ValueError(f"The transcoder of layer {layer} has a skip path, which is not supported.")
 
 
 def _check_linear_when_active(

@@ -24,7 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from course_lib import models
-from course_lib.attribution.frozen import FrozenRun, gain, record, run_logits
+from course_lib.attribution.frozen import FrozenRun, gain, keep, record, run_logits
 from course_lib.attribution.nodes import Logit, resolve
 from course_lib.attribution.patching import check_difference, check_pair, difference
 from course_lib.attribution.scores import EdgeScores
@@ -47,8 +47,7 @@ def exact_edges(
 
     Args:
         model: From `models.load`.
-        clean_prompts: Token ids of each clean prompt.
-        corrupted_prompts: Token ids of each prompt's partner, of the same length.
+        clean_prompts, corrupted_prompts: Token ids of each clean prompt, and of its partner of the same length.
         target: Where the logit difference is read, one for all pairs or one for each.
         batch_size: Edges run at once at most.
         progress: Show a progress bar.
@@ -57,9 +56,9 @@ def exact_edges(
         ValueError: Before any work: unequal numbers or lengths of prompts, prompts that cannot be run, a target
             that does not exist, active hooks, a model of another shape, a pair without a difference.
     """
-    pairs = make_pairs(model, clean_prompts, corrupted_prompts, target)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
+    pairs = make_pairs(model, clean_prompts, corrupted_prompts, target)
     wiring = pairs[0].wiring
     places = wiring.exists.nonzero()
     values = torch.zeros(wiring.exists.shape)
@@ -228,19 +227,19 @@ class _EdgeRun:
         column = 0
         for layer, block in enumerate(self.model.blocks):
             at, attention = f"blocks.{layer}", block.attn
-            yield f"{at}.ln1.hook_in", self._keep("attention")
+            yield f"{at}.ln1.hook_in", keep(self.stream, "attention")
             for kind, weight, bias in (("q", attention.W_Q, attention.b_Q), ("k", attention.W_K, attention.b_K),
                                        ("v", attention.W_V, attention.b_V)):  # fmt: skip
                 yield f"{at}.attn.{kind}.hook_out", self._project(block.ln1, column, weight, bias)
                 column += len(weight)
-            yield f"{at}.attn.hook_z", self._keep("z")
-            yield f"{at}.attn.o.hook_out", self._keep("mixed")
+            yield f"{at}.attn.hook_z", keep(self.stream, "z")
+            yield f"{at}.attn.o.hook_out", keep(self.stream, "mixed")
             yield f"{at}.hook_attn_out", self._heads(block)
-            yield f"{at}.ln2.hook_in", self._keep("mlp")
+            yield f"{at}.ln2.hook_in", keep(self.stream, "mlp")
             yield f"{at}.ln2.hook_out", self._norm("mlp", block.ln2, column)
             yield f"{at}.hook_mlp_out", lambda activation, hook: self._write(activation[:, None])
             column += 1
-        yield "ln_final.hook_in", self._keep("final")
+        yield "ln_final.hook_in", keep(self.stream, "final")
         yield "ln_final.hook_out", self._norm("final", self.model.ln_final, column)
 
     def _write(self, outputs: Float[Tensor, "batch source pos d_model"]) -> None:
@@ -260,12 +259,6 @@ class _EdgeRun:
             self._write(heads)
 
         return write
-
-    def _keep(self, name: str) -> Callable:
-        def keep(activation: Tensor, hook: object) -> None:
-            self.stream[name] = activation
-
-        return keep
 
     def _read(self, name: str, norm: torch.nn.Module, columns: slice) -> Float[Tensor, "batch destination pos d_model"]:
         """What some destinations read, after their norm."""

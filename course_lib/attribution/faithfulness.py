@@ -65,10 +65,7 @@ def faithfulness(
     prompt puts in decides much of the number.
 
     Args:
-        model: From `models.load`; Llama-shaped.
-        clean_prompts: Token ids of each clean prompt.
-        corrupted_prompts: Token ids of each prompt's partner, of the same length.
-        target: Where the logit difference is read, one for all pairs or one for each.
+        model, clean_prompts, corrupted_prompts, target: As for `exact_edges`.
         scores: From `eap` or `exact_edges`.
         rank: Take edges by "size", which finds what acts against the answer too; or "signed", for CPR alone.
         shares: Sizes of the circuits, growing, above 0 and at most 1.

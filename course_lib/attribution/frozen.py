@@ -140,6 +140,11 @@ def run_logits(
     return seen[0].float()
 
 
+def keep(into: dict[str, Tensor], name: str) -> Callable:
+    """A hook that only looks: it puts the activation into `into` under `name`."""
+    return lambda activation, hook: into.update({name: activation})
+
+
 def gain(
     model: models.CheckedBridge, norm: torch.nn.Module, x: Float[Tensor, "*batch d_model"]
 ) -> Float[Tensor, "*batch d_model"]:
@@ -181,7 +186,7 @@ def _check_linear(run: FrozenRun, seen: dict[str, Tensor], attn_out: Tensor, att
         "the unembedding": (seen["ln_final.hook_out"] @ run.W_U + run.b_U, run.logits),
     }
     for name, (linear, actual) in pieces.items():
-        if float((linear - actual).abs().max()) > TOLERANCE * float(actual.abs().max()):
+        if (linear - actual).abs().max() > TOLERANCE * actual.abs().max():
             raise ValueError(
                 f"{name} of this model is not the one this module splits up (RMSNorm before attention and MLP, and "
                 "perhaps after). Use a Llama-, Mistral-, Qwen- or Gemma-shaped model."

@@ -63,8 +63,7 @@ def resolve(model: models.CheckedBridge, target: Target, n_tokens: int, d_sae: i
     """The target with its position counted from 0.
 
     Raises:
-        ValueError: A position outside the prompt, a token outside the vocabulary, a layer or feature that does
-            not exist.
+        ValueError: A position outside the prompt, a token outside the vocabulary, a layer or feature that does not exist.
     """
     if not isinstance(target, Logit | Feature):
         raise ValueError(f"A target is a Logit or a Feature, not {target!r}. Write attribution.Logit(token, minus=other).")

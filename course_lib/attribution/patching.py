@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from course_lib import models
-from course_lib.attribution.frozen import Prompt, check_prompt, run_logits
+from course_lib.attribution.frozen import Prompt, check_prompt, keep, run_logits
 from course_lib.attribution.nodes import Logit, resolve
 
 
@@ -142,14 +142,14 @@ def _patch(
         raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
     ids = torch.tensor([list(clean_ids), list(corrupted_ids)], device=model.cfg.device)
     names, kept = [f"blocks.{layer}.{part}" for layer in range(models.n_layers(model))], {}
-    logits = run_logits(model, ids, [(name, lambda x, hook, name=name: kept.update({name: x[:1]})) for name in names])
+    logits = run_logits(model, ids, [(name, keep(kept, name)) for name in names])
     models.check_finite(model, ids.tolist(), logits)
     clean, corrupted = difference(logits, target).tolist()
     check_difference(clean, corrupted)
     values = torch.empty(len(names), len(columns))
     for layer, name in enumerate(tqdm(names, desc="patch", unit="layer", disable=not progress)):
         for rows in torch.arange(len(columns)).split(batch_size):
-            hook = (name, _putting(kept[name], chosen[rows].to(ids.device)))
+            hook = (name, _putting(kept[name][:1], chosen[rows].to(ids.device)))
             patched = difference(run_logits(model, ids[1:].expand(len(rows), -1), [hook]), target).cpu()
             values[layer, rows] = (patched - corrupted) / (clean - corrupted)
     return Patching(values, columns, clean, corrupted)

@@ -32,8 +32,6 @@ class Sweep:
         self, targets: Sequence[Target], batch_size: int
     ) -> tuple[Float[Tensor, "target source"], Float[Tensor, " target"]]:
         """Edges from all sources, and constants, of each target."""
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
         n_tokens = len(self.run.prompt_ids)
         edges = torch.empty(len(targets), len(self.features) + (self.depth + 1) * n_tokens)
         constants = torch.empty(len(targets))
