@@ -84,7 +84,7 @@ def load(name: str, *, split: str | None = None, n: int | None = None) -> Prompt
         _check_choice(f"split of {name!r}", split, sorted({prompt.split for prompt in rows}))
         rows = tuple(prompt for prompt in rows if prompt.split == split)
     if n is not None:
-        if not 1 <= n <= len(rows):
+        if not isinstance(n, int) or not 1 <= n <= len(rows):
             raise ValueError(f"n = {n} prompts asked of {name!r} (split {split!r}), which has {len(rows)}: "
                              f"ask for 1 to {len(rows)}, or leave n out for all.")
         rows = rows[:n]

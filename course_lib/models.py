@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Annotated
 
@@ -85,12 +86,14 @@ def load(name: str, *, device: str | None = None, dtype: torch.dtype = torch.flo
 
     Raises:
         ValueError: An unknown name; a folder that is not a checkpoint, or whose weights are pickled; a file
-            that differs from the checksum in the folder's lineage.json.
+            that differs from the checksum in the folder's lineage.json; a device that is not there, or a number type
+            that is not a floating-point one.
         OSError: A hub name that is neither in the local cache nor can be downloaded.
     """
-    folder = _folder(name)
-    _check_folder(folder)
     device = device or _default_device()
+    _check_device(device, dtype)
+    folder = _folder(str(name))
+    _check_folder(folder)
     with quiet():
         bridge = TransformerBridge.boot_transformers(str(folder), device=device, dtype=dtype)
     bridge.__class__ = CheckedBridge  # adds no state: it only checks names before it calls its parent
@@ -106,6 +109,16 @@ def organism_names() -> list[str]:
 
 def _default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _check_device(device: str, dtype: torch.dtype) -> None:
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"dtype must be a floating-point type such as torch.float32, not {dtype!r}.")
+    kind, _, number = str(device).partition(":")
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if not (number or "0").isdigit() or int(number or 0) >= there.get(kind, 0):
+        found = [name for name, count in there.items() if count]
+        raise ValueError(f"This machine has no device {device!r} for a model. It has: {', '.join(found)}.")
 
 
 def weights_folder() -> Path:
@@ -250,7 +263,7 @@ def check_hook_names(model: CheckedBridge, names: Sequence[HookName]) -> None:
                     "models.hook_names(model)."
                 )
         elif name not in known:
-            near = difflib.get_close_matches(name, known, n=3)
+            near = difflib.get_close_matches(str(name), known, n=3)
             raise ValueError(
                 f"This model has no hook called {name!r}. "
                 f"{'Nearest: ' + ', '.join(near) + '. ' if near else ''}It has layers 0 to "
@@ -275,9 +288,14 @@ def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0
     """Do nothing if the prompts can be run, else raise before any work is done.
 
     Raises:
-        ValueError: No prompts; one prompt instead of a list of them; text instead of ids; an empty prompt; an
-            id outside the vocabulary; a prompt that is too long, together with `new_tokens`, for the model.
+        ValueError: No prompts; one prompt instead of a list of them; text, a tensor or anything else instead of ids;
+            an empty prompt; an id outside the vocabulary; a prompt that is too long, together with `new_tokens`, for
+            the model.
     """
+    if isinstance(prompts, Tensor) or not isinstance(prompts, Sequence):
+        raise ValueError(
+            f"Expected a list of prompts, each a list of token ids, not a {type(prompts).__name__}. A tensor: .tolist()."
+        )
     if isinstance(prompts, str) or any(isinstance(prompt, str) for prompt in prompts):
         raise ValueError(
             "The prompts are text. Turn each into token ids first: "
@@ -288,6 +306,7 @@ def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0
     if any(isinstance(prompt, int) for prompt in prompts):
         raise ValueError("This is one prompt (a list of ids), a list of prompts is expected. Write [prompt].")
     for number, prompt in enumerate(prompts):
+        _check_are_ids(number, prompt)
         if len(prompt) == 0:
             raise ValueError(f"Prompt {number} is empty.")
         if len(prompt) + new_tokens > model.cfg.n_ctx:
@@ -303,6 +322,16 @@ def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0
             )
 
 
+def _check_are_ids(number: int, prompt: object) -> None:
+    is_list = isinstance(prompt, Sequence) and not isinstance(prompt, Tensor)
+    other = [i for i in prompt if not isinstance(i, Integral) or isinstance(i, bool)] if is_list else [prompt]
+    if other:
+        raise ValueError(
+            f"Prompt {number} is not a list of token ids: it holds {other[0]!r}. Text becomes ids by tokens.chat_prompt, a "
+            "tensor by .tolist()."
+        )
+
+
 def batches(
     model: CheckedBridge, prompts: Prompts, *, batch_size: int, equal_lengths: bool
 ) -> Iterator[Batch]:
@@ -311,8 +340,8 @@ def batches(
     Without it, a batch that is half full still ends where the length changes: a little padding buys fuller
     batches. Padding stands on the right, where a causal model's real tokens cannot see it.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number of at least 1, not {batch_size}.")
     fewest = 1 if equal_lengths else max(1, batch_size // 2)
     group: list[int] = []
     for index in sorted(range(len(prompts)), key=lambda i: len(prompts[i])):

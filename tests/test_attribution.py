@@ -7,7 +7,7 @@ from course_lib import attribution, models, tokens
 from course_lib.attribution import Logit
 
 TARGET = Logit(7, minus=9)
-FAMILIES = ["Qwen2", "Qwen3", "Mistral", "Gemma2"]
+FAMILIES = ["Qwen2", "Qwen3", "Mistral", "Gemma2", "Gemma3"]
 """Biases on queries, keys and values; norms on them; the plain shape; norms behind attention and MLP, and caps."""
 
 

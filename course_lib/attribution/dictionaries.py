@@ -48,7 +48,7 @@ def check(model: models.CheckedBridge, transcoders: Transcoders) -> None:
 
     Raises:
         ValueError: Another count than layers, another width than the model's, different numbers of features,
-            a reading place that is not the MLP's input, input normalisation that is not folded in, a skip path.
+            another device, a reading place that is not the MLP's input, input normalisation that is not folded in, a skip path.
     """
     if len(transcoders) != models.n_layers(model):
         raise ValueError(
@@ -63,6 +63,12 @@ def check(model: models.CheckedBridge, transcoders: Transcoders) -> None:
 
 
 def _check_one(model: models.CheckedBridge, layer: int, transcoder: torch.nn.Module) -> None:
+    device = torch.device(model.cfg.device)
+    if transcoder.W_dec.device.type != device.type:
+        raise ValueError(
+            f"The transcoder of layer {layer} is on {transcoder.W_dec.device}, the model on {device}. Bring both to one "
+            "device: transcoder.to(model.cfg.device)."
+        )
     width, reads = models.d_model(model), (transcoder.W_enc.shape[0], transcoder.W_dec.shape[1])
     if reads != (width, width):
         raise ValueError(

@@ -15,6 +15,7 @@ corrupted), through the real norm. A mask of 0 and 1 is a circuit; the gradient 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -178,14 +179,22 @@ def make_pairs(
         )
     resolved = []
     for number, (clean, corrupted) in enumerate(zip(clean_prompts, corrupted_prompts, strict=True)):
-        try:
+        with _named(number):
             check_pair(model, clean, corrupted)
             resolved.append(resolve(model, targets[number], len(clean)))
-        except ValueError as error:
-            raise ValueError(f"Pair {number}: {error}") from error
-    wiring = Wiring.of(model)
-    partners = zip(clean_prompts, corrupted_prompts, resolved, strict=True)
-    return [_pair(model, wiring, *partner) for partner in partners]
+    wiring, pairs = Wiring.of(model), []
+    for number, partners in enumerate(zip(clean_prompts, corrupted_prompts, resolved, strict=True)):
+        with _named(number):
+            pairs.append(_pair(model, wiring, *partners))
+    return pairs
+
+
+@contextmanager
+def _named(number: int) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"Pair {number}: {error}") from error
 
 
 def _pair(model: models.CheckedBridge, wiring: Wiring, clean_ids, corrupted_ids, target: Logit) -> Pair:

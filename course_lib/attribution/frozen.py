@@ -120,7 +120,7 @@ def record(model: models.CheckedBridge, prompt_ids: Prompt) -> FrozenRun:
 
 def check_prompt(model: models.CheckedBridge, prompt_ids: Prompt) -> None:
     """Do nothing if this one prompt can be run by a model that nothing is hooked to, else raise."""
-    if len(prompt_ids) and not isinstance(prompt_ids[0], int | str):
+    if len(prompt_ids) and isinstance(prompt_ids[0], Sequence) and not isinstance(prompt_ids[0], str):
         raise ValueError("One prompt (a list of ids) is expected here, not a list of prompts. Write prompts[0].")
     models.check_prompts(model, [prompt_ids])
     if models.has_hooks(model):

@@ -19,7 +19,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -77,6 +76,8 @@ def _checked(model: models.CheckedBridge, changes: Changes, n_tokens: int, d_sae
     """The changes by feature, positions counted from 0."""
     wanted = {}
     for place, value in changes.items():
+        if not isinstance(place, Feature) and len(place) != 3:
+            raise ValueError(f"A feature is named by (layer, position, feature), not by {place}.")
         feature = resolve(model, place if isinstance(place, Feature) else Feature(*place), n_tokens, d_sae)
         if feature in wanted:
             raise ValueError(f"{feature} is changed twice. Give each feature one value.")

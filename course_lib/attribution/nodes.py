@@ -67,7 +67,7 @@ def resolve(model: models.CheckedBridge, target: Target, n_tokens: int, d_sae: i
     """
     if not isinstance(target, Logit | Feature):
         raise ValueError(f"A target is a Logit or a Feature, not {target!r}. Write attribution.Logit(token, minus=other).")
-    if not -n_tokens <= target.position < n_tokens:
+    if not isinstance(target.position, int) or not -n_tokens <= target.position < n_tokens:
         raise ValueError(f"Position {target.position} lies outside a prompt of {n_tokens} tokens.")
     if isinstance(target, Feature):
         check_feature(model, target, d_sae)
@@ -86,5 +86,5 @@ def check_feature(model: models.CheckedBridge, feature: Feature, d_sae: int) -> 
 
 def _check_tokens(model: models.CheckedBridge, tokens: Sequence[int]) -> None:
     for token in tokens:
-        if not 0 <= token < model.cfg.d_vocab:
-            raise ValueError(f"Token id {token} lies outside the vocabulary of 0 to {model.cfg.d_vocab - 1}.")
+        if not isinstance(token, int) or not 0 <= token < model.cfg.d_vocab:
+            raise ValueError(f"Token id {token!r} lies outside the vocabulary of 0 to {model.cfg.d_vocab - 1}.")

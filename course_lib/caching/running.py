@@ -33,6 +33,8 @@ class Runner:
         max_memory: int | None,
     ) -> None:
         self.model, self.prompts, self.request = model, prompts, request
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size must be a whole number of at least 1, not {batch_size}.")
         self.limit, self.max_memory = batch_size, max_memory
         self._collector, self._equal_lengths = _Collector(request.names), models.has_hooks(model)
         longest = max(len(prompt) for prompt in prompts)
