@@ -16,7 +16,6 @@ All functions run without gradients; results come back on the CPU.
 import contextlib
 import difflib
 import hashlib
-import importlib.util
 import json
 import logging
 import warnings
@@ -32,6 +31,8 @@ from beartype import beartype
 from jaxtyping import Float, Int, jaxtyped
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
+
+from course_lib import shipped
 
 HookName = str | Callable[[str], bool]
 Prompts = Annotated[Sequence, "token ids of each prompt; check_prompts explains what is wrong with them"]
@@ -123,13 +124,7 @@ def _check_device(device: str, dtype: torch.dtype) -> None:
 
 def weights_folder() -> Path:
     """Where the weights lie that ship with the course."""
-    spec = importlib.util.find_spec("organisms")
-    if spec is None or not spec.submodule_search_locations:
-        raise ValueError(
-            "The package 'organisms' is not installed beside course_lib. Install the course "
-            "from its folder: pip install -e ."
-        )
-    return Path(spec.submodule_search_locations[0]) / "weights"
+    return shipped.folder("weights")
 
 
 def _folder(name: str) -> Path:
