@@ -102,7 +102,7 @@ FAMILY_EXTRAS = {  # biases in the writers of one family, tied embeddings in sev
     "Qwen3": {"head_dim": 8},
     "Gemma": {"head_dim": 8},
     "Gemma2": GEMMA | {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 5.0},
-    "Gemma3": GEMMA,
+    "Gemma3": GEMMA | {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
 }
 
 
