@@ -16,11 +16,11 @@ corrupted), through the real norm. A mask of 0 and 1 is a circuit; the gradient 
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from beartype import beartype
-from jaxtyping import Bool, Float, Int, jaxtyped
+from jaxtyping import Float, Int, jaxtyped
 from torch import Tensor
 from tqdm import tqdm
 
@@ -71,7 +71,7 @@ def exact_edges(
                 masks[torch.arange(len(cut)), cut[:, 0], cut[:, 1]] = 0.0
                 values[cut[:, 0], cut[:, 1]] += (pair.clean - pair.run(masks)) / len(pairs)
                 bar.update(len(cut))
-    return wiring.scores(values)
+    return replace(wiring, values=values)
 
 
 @jaxtyped(typechecker=beartype)
@@ -94,39 +94,26 @@ def eap(
         raise ValueError(f"steps must be at least 1, not {steps}.")
     pairs = make_pairs(model, clean_prompts, corrupted_prompts, target)
     total = sum(pair.gradient(steps) for pair in pairs) / len(pairs)
-    return pairs[0].wiring.scores(total)
+    wiring = pairs[0].wiring
+    return replace(wiring, values=total * wiring.exists)
 
 
 # --- pairs --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class Wiring:
-    """Labels of sources and destinations, and which of them an edge joins."""
-
-    sources: tuple[str, ...]
-    destinations: tuple[str, ...]
-    exists: Bool[Tensor, "source destination"]
-
-    @classmethod
-    def of(cls, model: models.CheckedBridge) -> "Wiring":
-        sources, destinations, before = ["embedding"], [], []
-        for layer, block in enumerate(model.blocks):
-            n_heads, n_shared = len(block.attn.W_Q), len(block.attn.W_K)
-            inputs = [f"L{layer}.H{head}.{kind}" for kind, n in (("q", n_heads), ("k", n_shared), ("v", n_shared))
-                      for head in range(n)]  # fmt: skip
-            destinations += inputs
-            before += [len(sources)] * len(inputs)
-            sources += [f"L{layer}.H{head}" for head in range(n_heads)]
-            destinations.append(f"L{layer}.MLP")
-            before.append(len(sources))
-            sources.append(f"L{layer}.MLP")
-        before.append(len(sources))
-        exists = torch.arange(len(sources))[:, None] < torch.tensor(before)
-        return cls(tuple(sources), (*destinations, "logits"), exists)
-
-    def scores(self, values: Float[Tensor, "source destination"]) -> EdgeScores:
-        return EdgeScores(self.sources, self.destinations, values * self.exists, self.exists)
+def no_scores(model: models.CheckedBridge) -> EdgeScores:
+    """Labels of sources and destinations, and which of them an edge joins, with scores of 0."""
+    sources, destinations, before = ["embedding"], [], []
+    for layer, block in enumerate(model.blocks):
+        n_heads, n_shared = len(block.attn.W_Q), len(block.attn.W_K)
+        kinds = (("q", n_heads), ("k", n_shared), ("v", n_shared))
+        inputs = [f"L{layer}.H{head}.{kind}" for kind, n in kinds for head in range(n)]
+        heads = [f"L{layer}.H{head}" for head in range(n_heads)]
+        destinations += [*inputs, f"L{layer}.MLP"]
+        before += [*[len(sources)] * len(inputs), len(sources) + n_heads]
+        sources += [*heads, f"L{layer}.MLP"]
+    exists = torch.arange(len(sources))[:, None] < torch.tensor([*before, len(sources)])
+    return EdgeScores(tuple(sources), (*destinations, "logits"), torch.zeros(exists.shape), exists)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +121,7 @@ class Pair:
     """A clean and a corrupted prompt, what every component wrote on both, and both logit differences."""
 
     model: models.CheckedBridge
-    wiring: Wiring
+    wiring: EdgeScores
     target: Logit
     ids: Int[Tensor, " pos"]
     written_clean: Float[Tensor, "source pos d_model"]
@@ -182,7 +169,7 @@ def make_pairs(
         with _named(number):
             check_pair(model, clean, corrupted)
             resolved.append(resolve(model, targets[number], len(clean)))
-    wiring, pairs = Wiring.of(model), []
+    wiring, pairs = no_scores(model), []
     for number, partners in enumerate(zip(clean_prompts, corrupted_prompts, resolved, strict=True)):
         with _named(number):
             pairs.append(_pair(model, wiring, *partners))
@@ -197,7 +184,7 @@ def _named(number: int) -> Iterator[None]:
         raise ValueError(f"Pair {number}: {error}") from error
 
 
-def _pair(model: models.CheckedBridge, wiring: Wiring, clean_ids, corrupted_ids, target: Logit) -> Pair:
+def _pair(model: models.CheckedBridge, wiring: EdgeScores, clean_ids, corrupted_ids, target: Logit) -> Pair:
     clean, corrupted = record(model, clean_ids), record(model, corrupted_ids)
     metrics = [float(difference(run.logits, target)) for run in (clean, corrupted)]
     check_difference(*metrics)

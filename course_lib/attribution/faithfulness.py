@@ -18,7 +18,7 @@ from jaxtyping import Float, jaxtyped
 from torch import Tensor
 
 from course_lib import models
-from course_lib.attribution.edges import Wiring, make_pairs
+from course_lib.attribution.edges import make_pairs, no_scores
 from course_lib.attribution.nodes import Logit
 from course_lib.attribution.scores import EdgeScores
 
@@ -75,7 +75,7 @@ def faithfulness(
     """
     if not shares or list(shares) != sorted(set(shares)) or shares[0] <= 0 or shares[-1] > 1:
         raise ValueError(f"shares must grow and lie above 0 and at most at 1; got {list(shares)}.")
-    wiring = Wiring.of(model)
+    wiring = no_scores(model)
     if (scores.sources, scores.destinations) != (wiring.sources, wiring.destinations):
         raise ValueError("These scores have other edges than this model has. Were they made with another model?")
     if not bool(torch.isfinite(scores.values).all()):
