@@ -252,7 +252,7 @@ def test_prompts_of_one_length_share_a_batch(model):
 
 
 def test_a_batch_size_of_zero_is_refused(model, prompts):
-    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1"):
         models.next_token_logits(model, prompts, batch_size=0)
 
 

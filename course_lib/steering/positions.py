@@ -34,6 +34,8 @@ def edit(
 
     `spared`: token ids that are left alone wherever they stand.
     """
+    if len(positions) == 0:
+        raise ValueError('positions is empty, so nothing would change. Give "all", "last" or a list of positions.')
     run: dict[str, Tensor] = {}
 
     def remember(ids: Tensor, hook: object) -> None:

@@ -169,12 +169,13 @@ def score_candidates(
         resid_pre(model, layer)
     check_vectors(model, candidates)
     models.check_prompts(model, harmful)
+    models.check_prompts(model, harmless)
+    directions.refusal_score(torch.zeros(1, model.cfg.d_vocab), refusal_token_ids)  # refuses bad token ids
     unchanged = models.next_token_logits(model, harmless, batch_size=batch_size)
 
     def score(next_token_logits: Tensor) -> float:
         return float(directions.refusal_score(next_token_logits, refusal_token_ids).mean())
 
-    score(unchanged)  # refuses bad token ids before the long part
     negligible = candidates.norm(dim=-1) <= NEGLIGIBLE * candidates.norm(dim=-1).max()
     places = [(p, column) for p in range(n_positions) for column in range(n_columns)]
     rows = []
@@ -226,5 +227,5 @@ def check_vectors(model: models.CheckedBridge, vectors: Float[Tensor, "*batch d_
             f"The direction has {vectors.shape[-1]} entries, this model's residual stream "
             f"{models.d_model(model)}. Was it found in another model?"
         )
-    if not bool(torch.isfinite(vectors).all()):
-        raise ValueError("The direction holds a NaN or an infinite number.")
+    if vectors.is_meta or not bool(torch.isfinite(vectors).all()):
+        raise ValueError("The direction holds a NaN or an infinite number, or is on the device 'meta' and holds none.")
