@@ -109,10 +109,10 @@ def split_by_topic(
             topics for prompts of both kinds in each part.
 
     Example:
-        >>> split = split_by_topic(["a", "b", "c"], torch.tensor([True, True, False]))
-        Traceback (most recent call last):
-        ...
-        ValueError: The validation part has no prompt labelled False: there are only 1 topics with such prompts ...
+        >>> topics = [f"topic {number}" for number in range(8) for _ in range(10)]
+        >>> split = split_by_topic(topics, torch.arange(80) < 40)
+        >>> {name: len(rows) for name, rows in split.parts().items()}
+        {'train': 40, 'validation': 20, 'test': 20}
     """
     _check_labels(labels)
     if len(topics) != len(labels):
