@@ -391,7 +391,7 @@ def test_what_the_chat_model_reads_at_the_last_instruction_token_does_not_cause_
     assert idle.changed.estimate >= 0.9 and not idle.causes
     assert float(decisive.random.min()) >= 0.9
     assert warned(reports["last_instruction"], "reads but does not cause")
-    assert not warned(reports["reply"], "reads but does not cause") and "causes" in reports["reply"].table()
+    assert not warned(reports["reply"], "reads but does not cause") and "beyond all" in reports["reply"].table()
 
 
 def test_an_effect_that_random_directions_share_is_not_taken_for_one_of_the_probe(planted):
@@ -401,6 +401,19 @@ def test_an_effect_that_random_directions_share_is_not_taken_for_one_of_the_prob
     assert breaking.difference.estimate == -1 and not breaking.causes
     own = probing.causal_effect(probe, lambda given: torch.full((50,), float(given is not probe)))
     assert own.difference.estimate == -1 and own.causes
+
+
+@pytest.mark.parametrize(("moved", "small"), [(5, True), (45, False)])
+def test_an_effect_that_leaves_most_of_the_outcome_is_called_small(planted, moved, small):
+    """Beyond every random direction, as 5 of 50 are where random ones do nothing, is not yet an explanation."""
+    probe, _ = probing.select(planted, divided(planted))
+
+    def outcome(given):
+        own = given is not None and torch.equal(given.direction, probe.direction)
+        return (torch.arange(50) >= moved).double() if own else torch.ones(50)
+
+    report = report_of(planted, n_shuffles=1, interventions={"cut": outcome})
+    assert report.causal[0].causes and warned(report, "is a small cause: 'cut'") == small
 
 
 def test_random_directions_are_as_long_as_the_probes_step_and_at_its_place(planted):

@@ -16,6 +16,8 @@ RARE = 0.01
 """A larger share of random directions that do as well as the probe is warned of."""
 SURPRISING = 0.05
 """A larger share of shuffled labels that do as well as the probe is warned of."""
+MOST = 0.5
+"""An effect smaller than this, in the units of the outcome (0 to 1), is warned of even if random directions have none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +193,7 @@ def _effect(effect: CausalEffect) -> str:
     low, high = float(effect.random.min()), float(effect.random.max())
     return (
         f"{_percent(effect.unchanged)} -> {_percent(effect.changed)}; random directions {low:.0%} to {high:.0%}: "
-        f"{'causes' if effect.causes else 'does not cause'}"
+        f"{'beyond all of them' if effect.causes else 'does not cause'}"
     )
 
 
@@ -256,9 +258,11 @@ def _of_the_threshold(report: ProbeReport) -> list[str]:
 def _of_causes(report: ProbeReport) -> list[str]:
     if not report.causal:
         return ["No intervention was tried: the probe reads, and whether the model uses what it reads is open."]
-    return [
-        f"The probe reads but does not cause: {effect.name!r} takes the outcome from {_percent(effect.unchanged)} to "
-        f"{_percent(effect.changed)}, no further than random directions do, or than chance."
-        for effect in report.causal
-        if not effect.causes
-    ]
+    found = []
+    for effect in report.causal:
+        moved = f"{effect.name!r} takes the outcome from {_percent(effect.unchanged)} to {_percent(effect.changed)}"
+        if not effect.causes:
+            found.append(f"The probe reads but does not cause: {moved}, no further than random directions do, or than chance.")
+        elif abs(effect.difference.estimate) < MOST:
+            found.append(f"The probe's direction is a small cause: {moved}; the rest does not go through it.")
+    return found
