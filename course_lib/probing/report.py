@@ -224,8 +224,8 @@ def _of_controls(report: ProbeReport) -> list[str]:
             found.append(f"{name} alone reaches AUROC {_range(baseline)}: the probe may read {reads}.")
     if report.random.share_reaching > RARE:
         found.append(
-            f"{report.random.share_reaching:.0%} of random directions reach the probe's AUROC: nearly everything here "
-            "differs between the two kinds, and this direction is not special."
+            f"{report.random.share_reaching:.0%} of random directions reach the probe's AUROC: the two kinds differ "
+            "along many directions, and that this one separates them is not special."
         )
     if report.shuffled.share_reaching > SURPRISING:
         found.append(
