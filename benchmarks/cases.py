@@ -9,6 +9,8 @@ import transformers
 
 from course_lib import data, models, tokens
 
+ANSWER = "sure."
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -39,10 +41,16 @@ def encoded(model: models.CheckedBridge, name: str, split: str, n: int) -> list[
 
 
 def organism(setting: Setting) -> Case:
-    """`chat` with 512 + 512 training requests."""
+    """`chat` with 512 + 512 training requests, each after none to three earlier ones: prompts of mixed length."""
     name, n = ("chat-32", 8) if setting.quick else ("chat", 512)
-    model = models.load(name, device=setting.device)
-    prompts = [prompt for kind in ("harmful", "harmless") for prompt in encoded(model, kind, "train", n)]
+    model, draw = models.load(name, device=setting.device), random.Random(0)
+    asked = [text for kind in ("harmful", "harmless") for text in data.load(kind, split="train", n=n).texts]
+    prompts = []
+    for text in asked:
+        before = draw.sample(asked, draw.randint(0, 3))
+        turns = [turn for earlier in before for turn in (("user", earlier), ("assistant", ANSWER))]
+        messages = [{"role": role, "content": content} for role, content in (*turns, ("user", text))]
+        prompts.append(tokens.chat_prompt(model.tokenizer, messages))
     return Case(name, str(models.weights_folder() / name), model, prompts)
 
 
