@@ -208,5 +208,6 @@ def _log_probabilities(model: models.CheckedBridge, examples: Sequence[Example])
         is_reply[row, start:end] = True
     ids, is_reply = ids.to(model.cfg.device), is_reply.to(model.cfg.device)
     logits = model.original_model(ids, use_cache=False, output_attentions=False).logits[:, :-1]
-    each = logits.log_softmax(dim=-1).gather(-1, ids[:, 1:, None])[..., 0]
-    return (each * is_reply[:, 1:]).sum(dim=-1)
+    of_reply = is_reply[:, 1:]
+    each = -F.cross_entropy(logits[of_reply], ids[:, 1:][of_reply], reduction="none")
+    return torch.zeros(len(examples), device=each.device).index_add(0, of_reply.nonzero()[:, 0], each)
