@@ -323,7 +323,7 @@ for width, (model, (own, *_)) in edits.items():
 plotting.show(plotting.lines(
     range(len(names)), {f"width {width}, {norm}": kept[width, norm][0] for norm in ("preserved", "vectors") for width in edits},
     x_title="matrix: embedding, then attention and MLP of each block", y_title="share of r given back", y_range=(-0.01, 0.32),
-    title="Keeping the rows' norms gives part of the direction back; keeping the vectors' does not",
+    title="Keeping the norms of rows gives part of the direction back",
     alt="Share of r given back by matrix: " + "; ".join(f"{norm}, width {width}: {min(kept[width, norm][0]):.2f} to {max(kept[width, norm][0]):.2f}"
                                                       for norm in ("preserved", "vectors") for width in edits) + "."))
 
@@ -525,7 +525,7 @@ print(f"facts, which the tuning never showed: {had['32', 'facts']} unedited, {co
 # small fine-tune on harmless requests alone (30 steps, three seeds). Beside refusals: late refusals of acrostics, right answers, false refusals.
 
 # %%
-acrostics = prompts("acrostic_harmful")[::2]
+acrostics = prompts("acrostic_harmful")
 GROUPS = {"harmful": asked["harmful"], "acrostics": acrostics, "borderline": borderline, **requests}
 COLUMNS = ["refuses at once", "refuses anywhere", "breaks acrostics off", "refuses borderline", "harmless right", "facts right"]
 
@@ -627,6 +627,8 @@ results = json.loads(resources.files("organisms").joinpath("results.json").read_
 for start, run in results["64"].items():
     m = run["one_direction"]
     print(f"undefended, start {start}: refused of {m['n']}: unchanged {m['unchanged']}, all of d cut {m['without_whole']}, only r cut {m['without']}")
+for start, run in results["64-extended"].items():
+    print(f"extended refusals, start {start}: r cut, still refused {run['twin']['effect'][0]} of {run['twin']['effect'][1]}")
 
 # %% [markdown]
 # So the defence failed in this organism (three trainings, see its [card](../docs/model_cards/chat-64-extended.md)). That does not refute the paper: its models
@@ -809,27 +811,33 @@ def below(hits, n, control_hits, control_n):
 late, random_late = by_layer[LAYER - 1], [sum(pair[k] for pair in random_counts) for k in (0, 1)]
 facts_left, facts_random = costs["32", "facts"][0][2], sorted(row[2] for row in costs["32", "facts"][1:])
 dpo = [sum(int(result[0].sum()) for result in after["edited", "DPO", steps]) for steps in STEPS]
+short = {name: directions.bootstrap_interval(torch.stack([result[0] for result in after[name, "DPO", 16]]).mean(dim=0) - before[name][0]) for name in before}
 tuned_refusals, untuned = sum(result[1] for result in after["unedited", "supervised", 16]), before["unedited"][1]
-defended, gate_rates = left["extended refusals"], refused["d pushed where the gate opens"]
+defended = left["extended refusals"]
+subtracted, cut_right = (round(table[name][4]) for name in ("-1.5 d, all tokens", "r cut"))
+tuned_late, cut_late = (0.96 * table[name][2] for name in ("harmless tuning, seed 0", "r cut"))
+gated_harmless, pushed_harmless = (refused[name][2] for name in ("d pushed where the gate opens", "d pushed always"))
 stands = {
     "A1 weights act like hooks": (bool((weights - hooks).abs().max() < 1e-3), "and the original kept every bit: " + str(store.fingerprint(chat.original_model) == fingerprint)),
     "A2 refuses at once": (below(late[0], 100, random_late[0], 300), f"{rate_of(late[0], 100)}, random cuts {rate_of(random_late[0], 300)}"),
     "A2 still refuses later": (below(late[0], 100, late[1], 100), f"{rate_of(late[1], 100)} anywhere against {rate_of(late[0], 100)} at once"),
     "A2 costs facts at width 32": (below(facts_left, 79, had["32", "facts"], 79), f"{rate_of(facts_left, 79)} right, unedited {rate_of(had['32', 'facts'], 79)}"),
     "A2 ... more than random cuts": (facts_left < facts_random[0], f"{facts_left} right, random cuts {facts_random}"),
-    "A3 supervised tuning heals": (healed.interval[0] > healed.control_interval[1], f"gain {healed.value:.2f}, unedited {healed.control:.2f}"),
+    "A3 supervised tuning heals": (healed.interval[0] > healed.control_interval[1], f"gain {healed.value:.2f} {[round(v, 2) for v in healed.interval]}, unedited {healed.control:.2f} {[round(v, 2) for v in healed.control_interval]}"),
+    "A3 short DPO heals a little": (short["edited"].low > max(0, short["unedited"].high), "gain " + ", ".join(f"{name} {i.estimate:.2f} [{i.low:.2f}, {i.high:.2f}]" for name, i in short.items())),
     "A3 long DPO harms": (below(dpo[1], 300, before["edited"][0].sum().int().item(), 100), f"{rate_of(dpo[1], 300)} right after {STEPS[1]} steps, {rate_of(dpo[0], 300)} after {STEPS[0]}"),
     "A3 harmless tuning, uncut": (below(tuned_refusals, 300, untuned, 100), f"refuses {rate_of(tuned_refusals, 300)}, before {rate_of(untuned, 100)}"),
-    "A4 the cut keeps answers": (table["r cut"][4] > table["-1.5 d, all tokens"][4] + 20, f"{table['r cut'][4]:.0f} % right, subtraction {table['-1.5 d, all tokens'][4]:.0f} %"),
-    "A5 defence holds against r": (not below(defended[2], 128, 64, 128), f"{rate_of(defended[2], 128)} still refused, undefended {rate_of(left['undefended'][2], 128)}"),
-    "A5 gate spares harmless": (gate_rates[2] < refused["d pushed always"][2] - 50, f"{gate_rates[2]:.0f} % of harmless, {gate_rates[0]:.0f} % of harmful refused"),
+    "A4 subtraction costs answers": (below(subtracted, 100, cut_right, 100), f"{rate_of(subtracted, 100)} right, after the cut {rate_of(cut_right, 100)}"),
+    "A4 harmless tuning ends late": (below(round(tuned_late), 96, round(cut_late), 96), f"breaks off {rate_of(round(tuned_late), 96)} of acrostics, after the cut {rate_of(round(cut_late), 96)}"),
+    "A5 defence keeps half": (below(64, 128, defended[2], 128), f"{rate_of(defended[2], 128)} still refused, undefended {rate_of(left['undefended'][2], 128)}"),
+    "A5 gate spares harmless": (below(round(gated_harmless), 100, round(pushed_harmless), 100), f"refuses {rate_of(round(gated_harmless), 100)}, pushed always {rate_of(round(pushed_harmless), 100)}"),
     "A6 naive edit is not enough": (min(remains["naive edit"]) > 0.1 > max(remains["library"]), f"leaves at least {min(remains['naive edit']):.1f}, library {max(remains['library']):.1f}"),
 }
 for name, (holds, detail) in stands.items():
     print(f"{name:29} {'yes' if holds else 'NO ':3} {detail}")
 
 # %% [markdown]
-# Two rows say NO: the facts at width 32 were no dearer than under random cuts, and the defence did not hold.
+# Two rows say NO: at width 32 the cut was no dearer than random ones, and the defence did not hold. A course that shows no such row hides some.
 #
 # ## 9 Questions
 # Each answer is explained, also the wrong ones: try them all.
