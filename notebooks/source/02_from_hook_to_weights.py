@@ -201,9 +201,9 @@ plotting.show(plotting.lines(
         f"{min(p[1] for p in random_counts)} to {max(p[1] for p in random_counts)}."))
 
 # %% [markdown]
-# **A judge that saturates.** By first words there is nothing left to find out. Whole replies show a second refusal, the one that breaks off in mid-reply;
-# the direction found before block 5 takes most of it along, the others leave it. Published keyword counts at 30 tokens
-# missed refusals that come late in the same way (8 against 60 of 100 in one report).
+# **A judge that saturates.** By first words there is nothing left to find out. Whole replies show a second refusal, which breaks
+# off in mid-reply; the later a direction was found, the more of it goes with the cut. Keyword counts at 30 tokens missed late
+# refusals of real models in the same way (8 against 60 of 100 in one published report).
 #
 # ## 3 What does it cost?
 # Three costs: right answers lost (harmless requests, known facts), requests that are wrongly refused or no longer wrongly refused
@@ -456,9 +456,9 @@ plotting.show(plotting.lines(
 
 # %%
 sides = {"chosen": [tuning.Example(p.prompt, p.chosen) for p in pairs], "rejected": [tuning.Example(p.prompt, p.rejected) for p in pairs]}
+reference = {side: tuning.log_probabilities(hurt, rows) for side, rows in sides.items()}
 for steps, model in {0: hurt, **{steps: tuned["edited", "DPO", steps][0].model for steps in STEPS}}.items():
     logs = {side: tuning.log_probabilities(model, rows) for side, rows in sides.items()}
-    reference = logs if steps == 0 else reference
     loss = dpo_loss(logs["chosen"], logs["rejected"], reference["chosen"], reference["rejected"], 0.1)
     print(f"{steps:2} steps: loss {loss:.2f}, log-probability of the chosen {logs['chosen'].mean():5.1f}, of the rejected {logs['rejected'].mean():5.1f}; "
           f"says: {replies(model, requests['harmless'][:1])[0]}")
