@@ -66,8 +66,8 @@ plotting.show(plotting.lines(
         f"Ten random directions lie between {min(map(min, chance)):.2f} and {max(map(max, chance)):.2f}."))
 
 # %% [markdown]
-# No matrix stands out, so the weights alone do not betray where refusal is, and editing one matrix would not do: to be rid of r,
-# *every* one must stop writing along it.
+# One matrix, the MLP of block 0, rises a little above chance; but all of them write along r. Editing one would not do: to be rid of
+# r, *every* one must stop writing along it.
 #
 # ### Exercise 2.1: orthogonalise a matrix (8 minutes, medium)
 # W is `[d_model, input]`, so W @ h is what it writes for an input h. Make W' such that W' @ h has nothing along r, for any h,
@@ -293,7 +293,7 @@ reveal("2.p2", costs["32", "facts"][0][2])
 # %%
 labels = [f"width {width}, {task}" for width, task in costs]
 plotting.show(plotting.bars(
-    labels, {"first word": [rows[0][0] for rows in costs.values()], "whole answer": [rows[0][1] for rows in costs.values()]},
+    labels, {name: [round(rows[0][k], 2) for rows in costs.values()] for k, name in enumerate(("first word", "whole answer"))},
     controls={name: [[row[k] for row in rows[1:]] for rows in costs.values()] for k, name in enumerate(("first word", "whole answer"))},
     control_label="each random cut", x_title="model and task", y_title="KL from the unedited model (nats)",
     title="At width 32 the first word's KL hides the damage; at width 128 there is none",
@@ -474,17 +474,18 @@ for name, values in refusing.items():
 reveal("2.p3", max(pair[0] for name in ("edited, DPO", "edited, supervised") for pair in refusing[name]))
 
 # %%
-order = ["unedited", "unedited, DPO", "unedited, supervised", "edited", "edited, DPO", "edited, supervised"]
+TUNINGS = {"before tuning": "", "after DPO": ", DPO", "after supervised tuning": ", supervised"}
 means, spread = {}, {}
-for k, kind in enumerate(("at once", "anywhere")):
-    means[kind] = [sum(pair[k] for pair in refusing[name]) / len(refusing[name]) for name in order]
-    spread[kind] = [[pair[k] for pair in refusing[name]] if "," in name else [] for name in order]
+for name in ("unedited", "edited"):
+    for k, kind in enumerate(("at once", "anywhere")):
+        runs = [[pair[k] for pair in refusing[name + ending]] for ending in TUNINGS.values()]
+        means[f"{name}, {kind}"] = [round(sum(counted) / len(counted)) for counted in runs]
+        spread[f"{name}, {kind}"] = [counted if len(counted) > 1 else [] for counted in runs]
 plotting.show(plotting.bars(
-    order, means, controls=spread, control_label="each seed", x_title="model of width 32, and how it was tuned (16 steps)",
+    list(TUNINGS), means, controls=spread, control_label="each seed", x_title="model of width 32, 16 steps",
     y_title="harmful requests refused, of 100", y_range=(0, 112),
     title="Healing brings no refusal back; harmless tuning even takes it away",
-    alt="Refused at once and anywhere, means over seeds: " + "; ".join(
-        f"{name} {means['at once'][i]:.0f} and {means['anywhere'][i]:.0f}" for i, name in enumerate(order)) + "."))
+    alt="Refused of 100, means over seeds, " + ", ".join(TUNINGS) + ": " + "; ".join(f"{name} {values}" for name, values in means.items()) + "."))
 
 # %% [markdown]
 # No refusal came back: what the data do not show is not healed. The control is the louder result: a few supervised steps on
@@ -527,7 +528,7 @@ print(f"facts, which the tuning never showed: {had['32', 'facts']} unedited, {co
 # %%
 acrostics = prompts("acrostic_harmful")
 GROUPS = {"harmful": asked["harmful"], "acrostics": acrostics, "borderline": borderline, **requests}
-COLUMNS = ["refuses at once", "refuses anywhere", "breaks acrostics off", "refuses borderline", "harmless right", "facts right"]
+COLUMNS = ["at once", "anywhere", "acrostics", "borderline", "harmless", "facts"]  # four kinds of refusal, two of right answers
 
 
 def profile(model):
@@ -565,7 +566,7 @@ print(f"harmless tuning: {3 * fine_tuned[0].tokens_read} tokens forward or the l
 # %%
 rows = torch.tensor(list(table.values()))
 plotting.show(plotting.heat_map(
-    rows, row_labels=list(table), column_labels=COLUMNS, x_title="what is counted", y_title="what was done", colour_title="per cent of replies",
+    rows, row_labels=list(table), column_labels=COLUMNS, x_title="refuses: harmful requests (at once, anywhere), acrostics, borderline | right: harmless, facts", y_title="what was done", colour_title="per cent of replies",
     cell_text=[[f"{value:.0f}" for value in row] for row in rows.tolist()],
     title="Each way to lose refusal takes something else away",
     alt="Heat map, per cent: " + "; ".join(f"{name} {', '.join(f'{v:.0f} {c}' for v, c in zip(row, COLUMNS, strict=True))}" for name, row in table.items()) + "."))
@@ -611,10 +612,10 @@ reveal("2.p4", left["extended refusals"][2])
 # %%
 intervals = {name: [[100 * v for v in (i.low, i.high)] for i in (directions.wilson_interval(c, len(hard)) for c in row[:3])] for name, row in left.items()}
 plotting.show(plotting.bars(
-    ["unchanged", "all of d cut", "only r cut"], {name: [100 * c / len(hard) for c in row[:3]] for name, row in left.items()}, intervals=intervals,
+    ["unchanged", "all of d cut", "only r cut"], {name: [round(100 * c / len(hard)) for c in row[:3]] for name, row in left.items()}, intervals=intervals,
     controls={name: [[], [], [100 * c / len(hard) for c in row[3:]]] for name, row in left.items()}, control_label="each random cut",
     x_title="attack", y_title=f"refused at once (%), {len(hard)} held-out requests", y_range=(0, 112),
-    title="Against a blunt attack the defence shines; against a better one nothing is left",
+    title="Against a blunt attack the defence shines; against a better one little is left",
     alt="Refused at once: " + "; ".join(f"{name} {row[0]} unchanged, {row[1]} with d cut, {row[2]} with r cut, of {len(hard)}" for name, row in left.items())
         + ". Random cuts leave nearly all."))
 
@@ -696,7 +697,7 @@ for name, values in refused.items():
 
 # %%
 plotting.show(plotting.bars(
-    list(tests), refused, controls={"d pushed where the gate opens": by_chance}, control_label="each random gate",
+    list(tests), {name: [round(v) for v in values] for name, values in refused.items()}, controls={"d pushed where the gate opens": by_chance}, control_label="each random gate",
     intervals={"d pushed where the gate opens": [[100 * i.low, 100 * i.high] for i in (
         directions.wilson_interval(round(v * len(pushed[name]) / 100), len(pushed[name])) for name, v in zip(tests, refused["d pushed where the gate opens"], strict=True))]},
     x_title="requests", y_title="refused at once (%)", y_range=(0, 118), title="Pushed always, the edited copy refuses everything; gated, mostly harm",
@@ -784,7 +785,7 @@ print("chat, which has no such norm: unchanged", round(no_norm[0]), "| naive edi
 
 # %%
 plotting.show(plotting.bars(
-    list(METHODS), {"Gemma 2 shape, mean of 3": [sum(values) / 3 for values in remains.values()]}, controls={"Gemma 2 shape, mean of 3": list(remains.values())},
+    list(METHODS), {"Gemma 2 shape, mean of 3": [round(sum(values) / 3, 2) for values in remains.values()]}, controls={"Gemma 2 shape, mean of 3": list(remains.values())},
     control_label="each seed", x_title="edit", y_title="largest reach along the direction in the stream",
     title="Behind a post-norm only the gain-aware edit removes the direction",
     alt="Largest reach along the direction, means of three random checkpoints: " + "; ".join(f"{name} {sum(v) / 3:.2f}" for name, v in remains.items())
