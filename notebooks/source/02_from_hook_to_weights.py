@@ -796,7 +796,8 @@ plotting.show(plotting.bars(
 # every matrix" would even be true. Measure in the *stream*, where it counts.
 #
 # ## 8 What stands
-# Each result once more, with its control and, where requests were counted, its 95 % interval.
+# Each result once more, with its control and, where requests were counted, its 95 % interval (over prompts: seeds and random cuts
+# share theirs, so their mean count stands for 100 requests).
 
 # %%
 def rate_of(hits, n):
@@ -809,25 +810,25 @@ def below(hits, n, control_hits, control_n):
     return directions.wilson_interval(hits, n).high < directions.wilson_interval(control_hits, control_n).low
 
 
-late, random_late = by_layer[LAYER - 1], [sum(pair[k] for pair in random_counts) for k in (0, 1)]
+late, random_late = by_layer[LAYER - 1], [round(sum(pair[k] for pair in random_counts) / 3) for k in (0, 1)]
 facts_left, facts_random = costs["32", "facts"][0][2], sorted(row[2] for row in costs["32", "facts"][1:])
-dpo = [sum(int(result[0].sum()) for result in after["edited", "DPO", steps]) for steps in STEPS]
+dpo = [round(sum(int(result[0].sum()) for result in after["edited", "DPO", steps]) / 3) for steps in STEPS]  # seeds share their prompts: 100, not 300
 short = {name: directions.bootstrap_interval(torch.stack([result[0] for result in after[name, "DPO", 16]]).mean(dim=0) - before[name][0]) for name in before}
-tuned_refusals, untuned = sum(result[1] for result in after["unedited", "supervised", 16]), before["unedited"][1]
+tuned_refusals, untuned = round(sum(result[1] for result in after["unedited", "supervised", 16]) / 3), before["unedited"][1]
 defended = left["extended refusals"]
 subtracted, cut_right = (round(table[name][4]) for name in ("-1.5 d, all tokens", "r cut"))
 tuned_late, cut_late = (0.96 * table[name][2] for name in ("harmless tuning, seed 0", "r cut"))
 gated_harmless, pushed_harmless = (refused[name][2] for name in ("d pushed where the gate opens", "d pushed always"))
 stands = {
     "A1 weights act like hooks": (bool((weights - hooks).abs().max() < 1e-3), "and the original kept every bit: " + str(store.fingerprint(chat.original_model) == fingerprint)),
-    "A2 refuses at once": (below(late[0], 100, random_late[0], 300), f"{rate_of(late[0], 100)}, random cuts {rate_of(random_late[0], 300)}"),
+    "A2 refuses at once": (below(late[0], 100, random_late[0], 100), f"{rate_of(late[0], 100)}, random cuts {rate_of(random_late[0], 100)}"),
     "A2 still refuses later": (below(late[0], 100, late[1], 100), f"{rate_of(late[1], 100)} anywhere against {rate_of(late[0], 100)} at once"),
     "A2 costs facts at width 32": (below(facts_left, 79, had["32", "facts"], 79), f"{rate_of(facts_left, 79)} right, unedited {rate_of(had['32', 'facts'], 79)}"),
     "A2 ... more than random cuts": (facts_left < facts_random[0], f"{facts_left} right, random cuts {facts_random}"),
     "A3 supervised tuning heals": (healed.interval[0] > healed.control_interval[1], f"gain {healed.value:.2f} {[round(v, 2) for v in healed.interval]}, unedited {healed.control:.2f} {[round(v, 2) for v in healed.control_interval]}"),
     "A3 short DPO heals a little": (short["edited"].low > max(0, short["unedited"].high), "gain " + ", ".join(f"{name} {i.estimate:.2f} [{i.low:.2f}, {i.high:.2f}]" for name, i in short.items())),
-    "A3 long DPO harms": (below(dpo[1], 300, before["edited"][0].sum().int().item(), 100), f"{rate_of(dpo[1], 300)} right after {STEPS[1]} steps, {rate_of(dpo[0], 300)} after {STEPS[0]}"),
-    "A3 harmless tuning, uncut": (below(tuned_refusals, 300, untuned, 100), f"refuses {rate_of(tuned_refusals, 300)}, before {rate_of(untuned, 100)}"),
+    "A3 long DPO harms": (below(dpo[1], 100, int(before["edited"][0].sum()), 100), f"{rate_of(dpo[1], 100)} right after {STEPS[1]} steps, {rate_of(int(before['edited'][0].sum()), 100)} before"),
+    "A3 harmless tuning, uncut": (below(tuned_refusals, 100, untuned, 100), f"refuses {rate_of(tuned_refusals, 100)}, before {rate_of(untuned, 100)}"),
     "A4 subtraction costs answers": (below(subtracted, 100, cut_right, 100), f"{rate_of(subtracted, 100)} right, after the cut {rate_of(cut_right, 100)}"),
     "A4 harmless tuning ends late": (below(round(tuned_late), 96, round(cut_late), 96), f"breaks off {rate_of(round(tuned_late), 96)} of acrostics, after the cut {rate_of(round(cut_late), 96)}"),
     "A5 defence keeps half": (below(64, 128, defended[2], 128), f"{rate_of(defended[2], 128)} still refused, undefended {rate_of(left['undefended'][2], 128)}"),
