@@ -22,7 +22,6 @@ The Bridge wraps the Hugging Face modules and holds no weights of its own, so th
 and hooks and weights agree. No function here saves a model.
 """
 
-import copy
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -144,7 +143,7 @@ def abliterate(
     """
     r = _checked_direction(model, direction)
     _writers(model, r, layers)  # refuses before the copy is made
-    edited = copy.deepcopy(model)
+    edited = models.duplicate(model)
     _untie(edited)
     for writer in _writers(edited, r, layers):
         _remove(writer, writer.parameter, norm)

@@ -14,6 +14,7 @@ All functions run without gradients; results come back on the CPU.
 """
 
 import contextlib
+import copy
 import difflib
 import hashlib
 import json
@@ -265,6 +266,19 @@ def check_hook_names(model: CheckedBridge, names: Sequence[HookName]) -> None:
                 f"{'Nearest: ' + ', '.join(near) + '. ' if near else ''}It has layers 0 to "
                 f"{n_layers(model) - 1}; list all names with models.hook_names(model)."
             )
+
+
+def duplicate(model: CheckedBridge) -> CheckedBridge:
+    """A copy of the model with weights and hooks of its own, for an edit or for tuning; needs as much memory again.
+
+    `copy.deepcopy` alone is not enough: some hooks that the Bridge sets for itself would still write into the given model,
+    and the copy would stop working when that model is gone.
+    """
+    copied = copy.deepcopy(model)
+    for block in copied.blocks:
+        block._teardown_capture_hooks()
+        block._maybe_wire_capture_hooks()
+    return copied
 
 
 def n_layers(model: CheckedBridge) -> int:

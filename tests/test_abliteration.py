@@ -1,6 +1,7 @@
 """Edited weights act like the hooks, leave nothing along the direction, and can be taken back bit for bit."""
 
 import copy
+import gc
 
 import pytest
 import torch
@@ -222,6 +223,14 @@ def test_nested_contexts_remove_both_directions_and_restore_all(model, prompts, 
     assert_same_bits(model, before)
 
 
+def test_an_edited_copy_goes_on_when_the_original_is_gone(checkpoint, prompts, direction):
+    original = models.load(str(checkpoint))
+    edited = abliteration.abliterate(original, direction)
+    del original
+    gc.collect()
+    assert reach(edited, prompts, direction) < 1e-4
+
+
 def test_hooks_work_on_the_copy_and_do_not_reach_the_original(model, prompts, direction):
     edited, fired = abliteration.abliterate(model, direction), []
     with edited.hooks([("blocks.1.hook_resid_pre", lambda a, hook: fired.append(hook.name))]):
@@ -334,7 +343,7 @@ def test_what_cannot_keep_its_length_is_refused_by_name(model):
 def test_a_direction_or_layer_that_cannot_be_used_is_refused_before_any_copy(
     model, monkeypatch, call, bad, options, message
 ):
-    monkeypatch.setattr(copy, "deepcopy", lambda _: pytest.fail("copied before the error"))
+    monkeypatch.setattr(models, "duplicate", lambda _: pytest.fail("copied before the error"))
     before = state(model)
     with pytest.raises(ValueError, match=message):
         call(model, bad, **options)

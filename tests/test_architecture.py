@@ -16,6 +16,7 @@ FLOORS = {
     "abliteration": 4,
     "features": 4,
     "attribution": 4,
+    "tuning": 4,
     "probing": 4,
     "backdoors": 4,
     "directions": 3,

@@ -1,5 +1,6 @@
 """Loading, verification, hook names, and batches: what a prompt gets in a batch is what it gets alone."""
 
+import gc
 import json
 import shutil
 import socket
@@ -162,6 +163,27 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path, copy):
     (copy / "tokenizer.json").unlink()
     with pytest.raises(ValueError, match="no tokenizer"):
         models.load(str(copy))
+
+
+def test_a_duplicate_works_like_the_model_and_goes_on_when_the_model_is_gone(checkpoint, prompts):
+    model = models.load(str(checkpoint))
+    expected, duplicate = models.next_token_logits(model, prompts), models.duplicate(model)
+    del model
+    gc.collect()
+    assert torch.equal(models.next_token_logits(duplicate, prompts), expected)
+
+
+def test_a_duplicate_shares_no_weight_and_leaves_nothing_of_its_runs_in_the_model(checkpoint, prompts):
+    model = models.load(str(checkpoint))
+    duplicate, before = models.duplicate(model), models.next_token_logits(model, prompts)
+    for block in model.blocks:
+        block.attn._captured_pre_ln_residual = None
+    duplicate.original_model(torch.tensor([prompts[0]]))
+    assert all(block.attn._captured_pre_ln_residual is None for block in model.blocks)
+    with torch.no_grad():
+        for weight in duplicate.original_model.parameters():
+            weight.zero_()
+    assert torch.equal(models.next_token_logits(model, prompts), before)
 
 
 # --- hook names ---------------------------------------------------------------------------------------------
