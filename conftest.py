@@ -31,6 +31,14 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
         collector.skip_compare += NOT_COMPARED
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tells pytest-xdist what stays together: a file (the cells of a notebook share a kernel), or a test marked `long`."""
+    for item in items:
+        group = item.nodeid if item.get_closest_marker("long") else item.nodeid.split("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Prints what tests have to report besides passing, such as the share of cells that is compared."""
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]

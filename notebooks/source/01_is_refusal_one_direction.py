@@ -428,7 +428,7 @@ plotting.show(plotting.bars(
     ["unchanged", "without the direction"], {"harmful requests": [before, after]},
     intervals={"harmful requests": [[100 * i.low, 100 * i.high] for i in interval.values()]},
     controls={"harmful requests": [[], random_after]}, y_range=(0, 108),
-    x_title="model", y_title="refused (%), held-out topics", title="Cut one direction, and refusal goes; a random cut does nothing",
+    x_title="model", y_title="begins with a refusal (%), held-out topics", title="Cut one direction, and no reply begins with a refusal",
     alt=f"Bars: {before} % refused unchanged, {after} % without the direction, {min(random_after)} to {max(random_after)} % "
         "without one of ten random directions."))
 
@@ -766,10 +766,10 @@ quiz("1.q5", "b")
 # ## What was not shown
 # * That refusal is *only* one direction: what is left after the cut is not nothing, and nobody searched for a second one.
 # * That real models are alike. This one has read a thousand words, and its refusals are fixed sentences.
-# * What happens after the first words. Some harmful requests (not these) are begun and then broken off ("however, i cannot
-#   help with that."); our judge looks at the beginning only.
+# * What happens after the first words. Our judge looks at the beginning only. Without r many of these replies begin well and
+#   are broken off later ("however, i cannot help with that."): refusal has a second way. Notebook 02 counts both.
 # * That the direction means "refusal": section 6 leaves it open. A name is a hypothesis.
-# * Any damage that 26 words of greedy text do not show. Notebook 02 (planned) writes the cut into the weights and measures what it costs.
+# * Any damage that 26 words of greedy text do not show. Notebook 02 writes the cut into the weights and measures what it costs.
 #
 # Sources: Arditi et al. 2024 (arXiv 2406.11717); Zhao et al. 2025 (arXiv 2507.11878).
 
