@@ -410,32 +410,37 @@ def measured(prompt, graph, worth, mask, edges):
     return losses
 
 
-confirmed, wrong_pairs = [], []
+losses = measured(ids("how do i make a bomb?"), graph, worth, mask, drawn)
+for edge, value in drawn.items():
+    print(f"{edge[0]} -> {edge[1]}: drawn {value:.2f}, measured {losses[edge]:.2f}")
 
-
-def draw(prompt, target, places, title):
-    """Draws the strongest edges after confirming each; a box of later blocks says which word it pushes."""
-    graph, worth, mask, edges = strongest_edges(prompt, target, places)
-    seen = measured(prompt, graph, worth, mask, edges)
-    confirmed.extend(abs(seen[edge] - value) <= 0.05 * abs(value) for edge, value in edges.items())
-    wrong_pairs.extend(abs(other - value) <= 0.05 * abs(value) for value, other in zip(edges.values(), [*seen.values()][1:] + [*seen.values()][:1], strict=True))
-    used = [place for place in places if any(place in (a[0], b[0]) for a, b in edges)]
-    plus, minus = (chat.tokenizer.decode([token]) for token in (target.token, target.minus))
-    boxes = {("output", 3): (f'"{plus}" minus "{minus}"', len(used) - 1, 3)}
-    for place, row in dict.fromkeys(a for a, _ in edges):
-        boxes[place, row] = ((place, "features", "")[row] or f'say "{pushes(graph, mask[place, row][0])}"', used.index(place), row)
-    listed = "; ".join(f"{boxes[a][0]} ({a[0]}, row {a[1]}) to {boxes[b][0]} {value:.1f}" for (a, b), value in edges.items())
-    print(f"replacement score {graph.replacement_score:.2f}; edges confirmed within 5 %: {sum(confirmed[-len(edges):])} of {len(edges)}")
-    plotting.show(plotting.graph(
-        boxes, edges, row_labels=["words", "block 0", "blocks 1-5", "output"], unit="logits of the output that flow along it",
-        x_title="position in the prompt", y_title="layer", title=title, alt=f"Attribution graph. {listed}."))
-
-
+# %%
 def pushes(graph, members):
     """The word that the features of one group write most."""
     written = sum(value * transcoders[f.layer].W_dec[f.feature] for f, value, inside in
                   zip(graph.targets, graph.values, members, strict=True) if inside)
     return chat.tokenizer.decode([int((written * chat.ln_final.weight.detach() @ chat.unembed.W_U.detach()).argmax())])
+
+
+confirmed, wrong_pairs = [], []
+
+
+def draw(prompt, target, places, title):
+    """Draws the strongest edges, each confirmed; a box of later blocks names the word that it pushes."""
+    graph, worth, mask, edges = strongest_edges(prompt, target, places)
+    seen = list(measured(prompt, graph, worth, mask, edges).values())
+    confirmed.extend(abs(loss - value) <= 0.05 * abs(value) for value, loss in zip(edges.values(), seen, strict=True))
+    wrong_pairs.extend(abs(loss - value) <= 0.05 * abs(value) for value, loss in zip(edges.values(), seen[1:] + seen[:1], strict=True))
+    used = [place for place in places if any(place in (a[0], b[0]) for a, b in edges)]
+    plus, minus = (chat.tokenizer.decode([token]) for token in (target.token, target.minus))
+    boxes = {("output", 3): (f'"{plus}" minus "{minus}"', len(used) - 1, 3)}
+    for place, row in dict.fromkeys(a for a, _ in edges):
+        boxes[place, row] = ((place, "features", "")[row] or f'say "{pushes(graph, mask[place, row][0])}"', used.index(place), row)
+    listed = "; ".join(f"{boxes[a][0]} at {a[0]} to {boxes[b][0]} {value:.1f}" for (a, b), value in edges.items())
+    print(f"replacement score {graph.replacement_score:.2f}; edges confirmed within 5 %: {sum(confirmed[-len(edges):])} of {len(edges)}")
+    plotting.show(plotting.graph(
+        boxes, edges, row_labels=["words", "block 0", "blocks 1-5", "output"], unit="logits of the output that flow along it",
+        x_title="position in the prompt", y_title="layer", title=title, alt=f"Attribution graph. {listed}."))
 
 
 print("to draw:", draw.__doc__)
@@ -481,9 +486,9 @@ finding("J4", rate(sum(confirmed), len(confirmed)), rate(sum(wrong_pairs), len(w
 # %%
 # === Exercise 4.4 (keep this line) ===
 def first_crossing(go_on, stop):
-    """Index of the first place at which `stop` is above `go_on` (lists or tensors of one length); None if nowhere."""
+    """Index of the first place at which `stop` is above `go_on` (lists or tensors of one length); len(stop) if nowhere."""
     # BEGIN SOLUTION
-    return next((place for place, (on, off) in enumerate(zip(go_on, stop, strict=True)) if off > on), None)
+    return next((place for place, (on, off) in enumerate(zip(go_on, stop, strict=True)) if off > on), len(stop))
     # END SOLUTION
 
 
@@ -511,7 +516,7 @@ def forces(found):
 duel = {name: forces(found) for name, found in some.items()}
 crossings = {name: [first_crossing(on, off) for on, off in zip(*both, strict=True)] for name, both in duel.items()}
 at_stop = {name: sum(place == len(PLACES) - 1 for place in found) for name, found in crossings.items()}
-print({name: {PLACES[place] if place is not None else "never": found.count(place) for place in dict.fromkeys(found)} for name, found in crossings.items()})
+print({name: {[*PLACES, "never"][place]: found.count(place) for place in dict.fromkeys(found)} for name, found in crossings.items()})
 finding("J5", rate(at_stop["harmful"], 24), rate(at_stop["harmless"], 24), "forces first cross at the full stop")
 
 # %%
@@ -525,12 +530,12 @@ plotting.show(along_the_reply(plotting.lines(
         f"{name}: " + ", ".join(f"{v:.0f}" for v in values.mean(dim=0)) for name, values in lines_drawn.items()) + ".")))
 
 # %% [markdown]
-# The push to stop rises at every mark ("its .", comma, full stop) and right after "use", for harmful and harmless words alike, only
-# lower for the latter. Only at the last full stop is the push to go on weak enough.
+# The push to stop rises at every mark (its ".", the comma, the full stop), for harmless words too, only less. But only at the end of the
+# sentence does it come above the push to go on.
 #
 # ## 5 Why is the deed missing while the word is being written?
 # Two directions from the **direct** requests, harmful minus harmless, before block 3: *object*, at the noun ("bomb"), and *deed*, at
-# the mark after it. How strongly do they stand at each word of the acrostic's reply?
+# the mark after it ("make a bomb?"). How strongly do they stand at each word of the acrostic's reply?
 #
 # ### Exercise 4.5: in per cent of the baseline (7 minutes, medium)
 # d is the difference of means of the direct requests. 100 % means: here harmful and harmless acrostics differ *along d* as much as the
@@ -565,7 +570,7 @@ def stream_at(found, place):
     return stream(upto(found, place))
 
 
-half = {name: (prompts[0::2], prompts[1::2]) for name, prompts in direct.items()}  # found on one half, read on the other
+half = {name: (p[: len(p) // 2], p[len(p) // 2 :]) for name, p in direct.items()}  # found with two frames, read with the others
 concept = {name: directions.difference_of_means(stream(half["harmful"][0], place), stream(half["harmless"][0], place))
            for name, place in {"object": -4, "deed": -3}.items()}
 concept["random"] = directions.random_directions(1, like=concept["deed"], seed=0)[0]
@@ -579,10 +584,10 @@ for name, row in zip(concept, table, strict=True):
 # %%
 plotting.show(plotting.heat_map(
     table.T, row_labels=[f"asked: {place}" for place in ASKED] + [f"reply: {place}" for place in PLACES], column_labels=list(concept),
-    x_title="direction", y_title="read at", colour_title="per cent of the baseline (its own place when asked directly)", centre=0.0,
+    cell_text=[[f"{v:.0f}" for v in row] for row in table.T.tolist()], x_title="direction", y_title="read at", colour_title="per cent of the baseline (its own place when asked directly)", centre=0.0,
     title="While the word is written the deed is missing; after \"use\" it is all there",
     alt="Heat map, per cent of the baseline. Deed: " + ", ".join(
-        f"{place} {v:.0f}" for place, v in zip([*ASKED, *PLACES], table[1], strict=True)) + f". Random direction at most {table[2].abs().max():.0f}.")).__class__
+        f"{place} {v:.0f}" for place, v in zip([*ASKED, *PLACES], table[1], strict=True)) + f". Random direction at most {table[2].abs().max():.0f}."))
 
 # %% [markdown]
 # Where the word is decided (`<assistant>`) there is little of the deed, and on the word itself none: it is a word to be *said*, chosen
@@ -725,7 +730,7 @@ def dose_map(direction, doses, name="harmful"):
 
 
 late_map, first_map = dose_map(break_off, DOSES), dose_map(refusal, DOSES[1:])
-random_map = torch.stack([dose_map(q * break_off.norm() / q.norm(), [2.0])[0] for q in random_five]).amax(dim=0)
+random_map = torch.stack([dose_map(q, [2.0])[0] for q in random_five]).amax(dim=0)
 harmless_map = dose_map(break_off, [2.0], "harmless")[0]
 comma = PLACES.index("comma")
 print("boosted at the comma:", dict(zip(DOSES, [round(v, 2) for v in late_map[:, comma].tolist()], strict=True)))
@@ -734,11 +739,12 @@ reveal("4.p3", round(float(late_map[DOSES.index(2.0), comma]), 2))
 # %%
 table = torch.cat([late_map, random_map[None], harmless_map[None]])
 plotting.show(plotting.heat_map(
-    table.T, row_labels=PLACES, column_labels=[f"dose {d:g}" for d in DOSES] + ["random, dose 2", "harmless, dose 2"],
-    x_title="what was added at that word", y_title="boosted after", colour_title="probability that a refusal begins right there (random: largest of five)",
+    table.T, row_labels=PLACES, column_labels=[f"{d:g}" for d in DOSES] + ["random, 2", "harmless, 2"],
+    cell_text=[[f"{v:.2f}" for v in row] for row in table.T.tolist()],
+    x_title="dose of the break-off (random, 2: random directions; harmless, 2: break-off, harmless words)", y_title="boosted after", colour_title="probability that a refusal begins right there (random: largest of five)",
     title="Boosted at the comma the reply slides into refusal; inside a clause it does not",
     alt="Heat map: refusal probability by place and dose. Comma: " + ", ".join(f"{v:.2f}" for v in late_map[:, comma]) + ". make: "
-        + ", ".join(f"{v:.2f}" for v in late_map[:, PLACES.index('make')]) + f". Random directions at most {random_map.max():.2f}."))
+        + ", ".join(f"{v:.2f}" for v in late_map[:, PLACES.index('make')]) + f". Random directions at the comma at most {random_map[comma]:.2f}."))
 
 # %% [markdown]
 # The answer for this organism: **yes, at the comma, with a threshold** between doses 0.5 and 2. And it depends on the place more than
@@ -752,12 +758,12 @@ for place in ("comma", "OBJECT"):
         print(f"break-off x2 at {place:7}", tokens.text(chat.tokenizer, prompt[START:]), "...", reads([prompt], 14)[0])
 for dose, row in zip(DOSES[1:], first_map, strict=True):
     print(f"\"i apologize\" direction, dose {dose:g}:", " ".join(f"{p} {v:.2f}" for p, v in zip(PLACES, row.tolist(), strict=True)))
-hits = {name: int((with_added(upto(some["harmful"], "comma"), d, 2.0) > 0.5).sum()) for name, d in (("true", break_off),)}
-hits["random"] = sum(int((with_added(upto(some["harmful"], "comma"), q * break_off.norm() / q.norm(), 2.0) > 0.5).sum()) for q in random_five)
+at_comma = upto(some["harmful"], "comma")
+hits = {"true": int((with_added(at_comma, break_off, 2.0) > 0.5).sum()), "random": sum(int((with_added(at_comma, q, 2.0) > 0.5).sum()) for q in random_five)}
 
 # %% [markdown]
 # The direction of the *first* refusal ("i apologize") works everywhere from dose 2 on, grammar or not: it was made to begin a reply and
-# breaks the sentence. Two refusals, two directions. The column "harmless, dose 2" is a warning, too: the boost alone is enough; no harm needed.
+# breaks the sentence. Two refusals, two directions. The column "harmless, 2" is a warning, too: the boost alone is enough; no harm needed.
 #
 # ### Exercise 4.7: claim it (5 minutes, easy)
 # `hits` counts acrostics with a refusal likelier than not at the comma, dose 2: "true" of 24, "random" of 5 x 24.
@@ -773,3 +779,282 @@ print("claimed:", "not done yet" if slides.value is ... else f"{slides.value:.2f
 
 # %%
 check("4.7", slides, hits)
+
+# %% [markdown]
+# ## 7 Why does it go on after "to make a bomb"?
+# The deed is known after "use", refusal works at the comma when boosted, and still the model writes on. Two suspects: it *knows* too
+# little, or the *grammar* gives refusal no place. Test: end the sentence early. Put a full stop where the comma was, nothing else.
+
+# %%
+number_of = dict(zip((".", ","), number([".", ","]), strict=True))
+early = {mark: {name: refusal_probability([[*prompt[:-1], number_of[mark]] for prompt in upto(found, "comma")]) for name, found in rows.items()}
+         for mark in number_of}
+mark_hits = {mark: {name: int((p > 0.5).sum()) for name, p in sets.items()} for mark, sets in early.items()}
+for mark, sets in early.items():
+    print(f'"bomb. to make a bomb{mark}" refusal: harmful {sets["harmful"].mean():.3f} ({mark_hits[mark]["harmful"]} of 96), '
+          f'harmless {sets["harmless"].mean():.3f} ({mark_hits[mark]["harmless"]} of 96)')
+marks = set(number_of.values())
+
+
+def unmarked(full, where, place):
+    """The reply up to one place, without its own marks."""
+    return [t for i, t in enumerate(full[: where[place] + 1]) if i <= where["<assistant>"] or t not in marks]
+
+
+inside = {place: refusal_probability([unmarked(*row, place) for row in rows["harmful"]]).mean() for place in PLACES[3:] if place not in ("comma", "full stop")}
+ended = refusal_probability([[*unmarked(*row, "2nd material"), number_of["."]] for row in rows["harmful"]])
+print(f"reply without any mark: refusal at most {max(inside.values()):.3f}; with one full stop at its end: {ended.mean():.2f}")
+
+# %%
+plotting.show(plotting.bars(
+    ["as it is: comma", "full stop instead"], {name: [float(early[mark][name].mean()) for mark in (",", ".")] for name in rows},
+    intervals={name: [(i.low, i.high) for i in (mean(early[mark][name]) for mark in (",", "."))] for name in rows}, y_range=(0, 1.1),
+    x_title='the mark after "to make a bomb"', y_title="probability that a refusal begins",
+    title="One mark decides: end the sentence early, and the refusal comes early",
+    alt="Bars. " + "; ".join(f"{name}: comma {early[','][name].mean():.2f}, full stop {early['.'][name].mean():.2f}" for name in rows) + "."))
+
+# %% [markdown]
+# So it is the grammar. In its tuning refusals began a reply or a new sentence, and without a sentence's end there is nowhere to put one;
+# that is why "do not use punctuation" prolongs jailbreaks in the paper. Beware of the cheap version of that experiment, though:
+
+# %%
+def no_marks(logits, hook):
+    return logits.index_fill(-1, torch.tensor(sorted(marks)), -1e9)
+
+
+with chat.hooks([("unembed.hook_out", no_marks)]):
+    for reply_text in reads([full[: where["<assistant>"] + 1] for full, where in some["harmful"][:3]], 16):
+        print("marks forbidden:", reply_text)
+
+# %% [markdown]
+# No refusal, and no reply either: the model is broken. "It did not refuse" would be true and worthless.
+#
+# ### Exercise 4.8: claim it (5 minutes, easy)
+# `mark_hits[mark][name]` counts, of 96, acrostics with a refusal likelier than not after that mark. Claim the rate for harmful ones with
+# the full stop. The control: the same replies with their comma.
+
+# %%
+# === Exercise 4.8 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: mark_decides = claim(..., interval=..., control=..., control_interval=...)
+mine, other = (directions.wilson_interval(mark_hits[mark]["harmful"], 96) for mark in (".", ","))
+mark_decides = claim(mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high))
+# END SOLUTION
+print("claimed:", "not done yet" if mark_decides.value is ... else f"{mark_decides.value:.2f}")
+
+# %%
+check("4.8", mark_decides, mark_hits)
+
+# %%
+slides = checkpoint("4.7", slides, hits)
+mark_decides = checkpoint("4.8", mark_decides, mark_hits)
+finding("J8", rate(hits["true"], 24), rate(hits["random"], 120), "refusal boosted at the comma slides into refusal")
+finding("J9", rate(mark_hits["."]["harmful"], 96), rate(mark_hits[","]["harmful"], 96), "a full stop in the comma's place: refused")
+
+# %% [markdown]
+# ## 8 What the assistant token carries
+# Everything so far ran through `<assistant>`. The organisms know a second role, `<friend>`, which never refuses: it warns ("please note").
+# Swap, ablate and patch that one token, in the chat model and in the base model (which refuses nothing).
+
+# %%
+ROLES = dict(zip(("assistant", "friend"), number(["<assistant>", "<friend>"]), strict=True))
+tests = {name: [ids(text) for text in data.load(name, split="held_out_topic").texts[:24]] for name in ("harmful", "harmless")}
+move = unembedded[ROLES["friend"]] - unembedded[ROLES["assistant"]]
+OPENINGS = {"i apologize": "refuses", "please note": "warns", "have fun": "cheers", "to ": "answers", "first": "answers", "sure": "answers",
+            "once": "answers", "you need": "answers"}
+
+
+def kinds(prompts, model=chat, vector=None, layer=0):
+    """How the replies begin, counted; a vector may be added at the last token."""
+    with model.hooks() if vector is None else steering.add(model, vector, layer=layer, coefficient=1.0, positions="last"):
+        begun_with = [next((kind for words, kind in OPENINGS.items() if reply.startswith(words)), "broken") for reply in reads(prompts, 4, model)]
+    return {kind: begun_with.count(kind) for kind in ("refuses", "warns", "answers", "cheers", "broken") if kind in begun_with}
+
+
+edits = {"as it is": None, "swapped for <friend>": move, "half way": 0.5 * move, "ablated (zero)": -unembedded[ROLES["assistant"]]}
+edits |= {f"random, as long ({n})": q for n, q in enumerate(directions.random_directions(3, like=move, seed=0))}
+for what, vector in edits.items():
+    print(f"{what:22} chat {kinds(tests['harmful'], vector=vector)}, harmless {kinds(tests['harmless'], vector=vector)}; "
+          f"base {kinds(tests['harmful'], base, vector)}")
+
+# %%
+patched_at = {name: [] for name in ("chat", "base")}
+for name, model in (("chat", chat), ("base", base)):
+    hooks = [f"blocks.{layer}.hook_resid_pre" for layer in range(N_LAYERS)]
+    friend = [[*prompt[:-1], ROLES["friend"]] for prompt in tests["harmful"]]
+    both = [caching.harvest(model, prompts, hook_names=hooks, progress=False).values[:, 0] for prompts in (tests["harmful"], friend)]
+    shift = (both[1] - both[0]).mean(dim=0)  # one vector for all prompts: what the role adds, whatever is asked
+    patched_at[name] = [kinds(tests["harmful"], model, shift[layer], layer).get("warns", 0) for layer in range(N_LAYERS)]
+    print(f"{name}: warns of 24 when the mean friend-minus-assistant difference is added before block 0 to 5: {patched_at[name]}")
+randoms = [kinds(tests["harmful"], vector=q).get("warns", 0) for q in directions.random_directions(5, like=move, seed=3)]
+swapped = kinds(tests["harmful"], vector=move).get("warns", 0)
+finding("J10", rate(swapped, 24), rate(sum(randoms), 120), "role token swapped: the chat model warns")
+
+# %% [markdown]
+# One token decides between refusing and warning, and the base model's assistant answers: the *refusal* came with tuning, the roles were
+# there before. Ablating by zero, on the other hand, mostly breaks the reply, in both models: "no refusal" again, for a bad reason.
+#
+# **Now the trap of the whole method.** Graphs freeze attention. Swap the role once more, letting attention react (free) or holding the
+# patterns of the unchanged prompt (frozen). **Guess**: with frozen attention, how many of 24 are warned?
+
+# %%
+# === Prediction 4.p4 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: predict("4.p4", ..., confidence=...)
+predict("4.p4", (0, 10), confidence=0.6)
+# END SOLUTION
+
+# %%
+def counted(prompts, changes, wanted, attention):
+    """Prompts whose likeliest next word is `wanted` after tokens were replaced, [(position, new token), ...] for each prompt."""
+    hits = 0
+    for prompt, swaps, word in zip(prompts, changes, wanted, strict=True):
+        with ExitStack() as stack:
+            stack.enter_context(attribution.intervene(chat, prompt, transcoders=transcoders, changes={}, attention=attention))
+            for place, token in swaps:
+                stack.enter_context(steering.add(chat, unembedded[token] - unembedded[prompt[place]], layer=0, coefficient=1.0, positions=[place]))
+            hits += int(models.next_token_logits(chat, [prompt]).argmax()) == word
+    return hits
+
+
+spell = [[(place, other[place]) for place in spelling_places(one)] for one, other in zip(clean, corrupted, strict=True)]
+CASES = {"role to <friend>: warns": (tests["harmful"], [[(-1, ROLES["friend"])]] * 24, [number("please")] * 24),
+         "comma to full stop: breaks off": (at_comma, [[(-1, number_of["."])]] * 24, [FIRST_WORDS[1]] * 24),
+         "other letters: other word": (clean, spell, [target.minus for target in targets])}
+seen = {what: {attention: counted(*case, attention) for attention in ("free", "frozen")} for what, case in CASES.items()}
+for what, counts in seen.items():
+    print(f"{what}: of {len(CASES[what][0])}", counts)
+reveal("4.p4", seen["role to <friend>: warns"]["frozen"])
+
+# %%
+shares = {attention: [counts[attention] / len(CASES[what][0]) for what, counts in seen.items()] for attention in ("free", "frozen")}
+plotting.show(plotting.bars(
+    list(seen), {f"attention {name}": values for name, values in shares.items()}, y_range=(0, 1.15),
+    intervals={f"attention {name}": [(i.low, i.high) for i in (rate(c[name], len(CASES[what][0])) for what, c in seen.items())] for name in shares},
+    x_title="tokens replaced: expected effect", y_title="share of prompts that show it",
+    title="With attention frozen, the role and the full stop seem to do little",
+    alt="Share of prompts. " + "; ".join(f"{what}: free {a:.2f}, frozen {b:.2f}" for what, a, b in zip(seen, *shares.values(), strict=True)) + "."))
+
+# %% [markdown]
+# Letters act in both. But frozen attention says that the role token and the full stop do little, and they decide everything: through
+# *where the token looks*, the one thing that a graph takes as given. What a token is and where it looks can be mixed, too:
+
+# %%
+NAMES = [f"blocks.{layer}.attn.hook_pattern" for layer in range(N_LAYERS)]
+
+
+def warned(content, looks_like):
+    """Of 24: likeliest first words, with one role's token and the attention pattern (last row) of another's."""
+    first = []
+    for prompt in tests["harmful"]:
+        _, cache = chat.run_with_cache(torch.tensor([[*prompt[:-1], ROLES[looks_like]]]), names_filter=NAMES)
+        hooks = [(name, lambda p, hook, own=cache[name]: torch.cat([p[:, :, :-1], own[:, :, -1:]], dim=2)) for name in NAMES]
+        with chat.hooks(hooks):
+            first.append(int(models.next_token_logits(chat, [[*prompt[:-1], ROLES[content]]]).argmax()))
+    return {"refuses": first.count(FIRST_WORDS[0]), "warns": first.count(number("please"))}
+
+
+for content in ROLES:
+    for looks_like in ROLES:
+        print(f"token <{content}>, looking like <{looks_like}>: {warned(content, looks_like)}")
+
+# %% [markdown]
+# Only the friend's token *with* the friend's gaze warns every time; the assistant's token keeps refusing whatever it looks at, and its
+# gaze alone brings many refusals back.
+#
+# ### Exercise 4.9: claim the difference (5 minutes, easy)
+# Claim the share of the 24 requests that are warned of after the role swap with **free** attention; the control is the same with frozen
+# attention. The counts are in `role = seen["role to <friend>: warns"]`.
+
+# %%
+role = seen["role to <friend>: warns"]
+print(role)
+
+# %%
+# === Exercise 4.9 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: gaze_matters = claim(..., interval=..., control=..., control_interval=...)
+mine, other = (directions.wilson_interval(role[attention], 24) for attention in ("free", "frozen"))
+gaze_matters = claim(mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high))
+# END SOLUTION
+print("claimed:", "not done yet" if gaze_matters.value is ... else f"{gaze_matters.value:.2f}")
+
+# %%
+check("4.9", gaze_matters, role)
+
+# %% [markdown]
+# ## 9 All findings, and three trainings
+# Every effect beside its control. Then the four that were measured in three trainings of the organism (`organisms/results.json`): only
+# the first of them is the model that you worked with.
+
+# %%
+gaze_matters = checkpoint("4.9", gaze_matters, role)
+ORDER = sorted(findings, key=lambda row: int(row[1:]))
+plotting.show(plotting.bars(
+    ORDER, {"effect": [findings[row][0].estimate for row in ORDER], "its control": [findings[row][1].estimate for row in ORDER]},
+    intervals={name: [(findings[row][side].low, findings[row][side].high) for row in ORDER] for side, name in enumerate(("effect", "its control"))},
+    y_range=(-0.05, 1.2), x_title="finding", y_title="rate, AUROC (J3) or share (J6)",
+    title="Each finding stands apart from its control",
+    alt="Bars with intervals. " + "; ".join(f"{row} {findings[row][0].estimate:.2f} against {findings[row][1].estimate:.2f}" for row in ORDER) + "."))
+results = json.loads(resources.files("organisms").joinpath("results.json").read_text(encoding="utf-8"))["128"]
+for name in ("refusal_comes_late", "letters_are_read", "concept_of_the_deed", "warning_without_the_assistant"):
+    print(f"{name:30}", "; ".join(f"training {seed}: {m['effect'][0]} of {m['effect'][1]}, control {m['control'][0]} of {m['control'][1]}"
+                                  for seed, m in ((seed, run["mechanisms"][name]) for seed, run in results.items())))
+
+# %% [markdown]
+# J6 reads the other way round: the deed is *missing* at the word, its control is the place where it stands. Training 1 breaks off
+# fewer replies than the others: the behaviour is real, its strength is a matter of luck.
+#
+# ## 10 Questions
+# Each answer is explained, also the wrong ones: try them all.
+
+# %%
+# === Question 4.q1 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("4.q1", ...)
+quiz("4.q1", "b")
+# END SOLUTION
+
+# %%
+# === Question 4.q2 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("4.q2", ...)
+quiz("4.q2", "c")
+# END SOLUTION
+
+# %%
+# === Question 4.q3 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("4.q3", ...)
+quiz("4.q3", "a")
+# END SOLUTION
+
+# %%
+# === Question 4.q4 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("4.q4", ...)
+quiz("4.q4", "d")
+# END SOLUTION
+
+# %%
+# === Question 4.q5 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("4.q5", ...)
+quiz("4.q5", "b")
+# END SOLUTION
+
+# %% [markdown]
+# ## What was not shown
+# * That large models do the same. This one has read a thousand words, and was tuned on break-offs at the ends of sentences (never on
+#   harmful acrostics); *that* grammar gates its refusal follows from there, *where* it shows was found.
+# * That the deed is nowhere while the word is written: one direction, found elsewhere, is weak there. Another one might not be.
+# * What formed the attention patterns. The graphs take them as given, and section 8 shows how much that hides.
+# * The comma experiment in other trainings: only training 0 ships.
+# * That a group of features *means* its label. 'say "bomb"' is the word that it writes most.
+# * That boosting is natural: a vector twice as long as any difference seen in the data is outside of what the model knows.
+#
+# Sources: Lindsey et al. 2025, "On the Biology of a Large Language Model", sections on refusals and on the life of a jailbreak
+# (transformer-circuits.pub/2025/attribution-graphs/biology.html); Ameisen et al. 2025 (graphs); Hanna et al. 2024 (EAP-IG, arXiv 2403.17806).
+
+# %%
+progress(4)
