@@ -645,7 +645,7 @@ known = {name: feature_values(found[24:], "full stop") for name, found in rows.i
 usual = known["harmful"].mean(dim=0)
 separates = (known["harmful"] > 0).float().mean(dim=0) - (known["harmless"] > 0).float().mean(dim=0)
 worth_most = torch.zeros_like(usual)
-for full, where in rows["harmful"][24:28]:
+for full, where in rows["harmful"][24:26]:
     stop = attribution.graph(chat, full[: where["full stop"] + 1], transcoders=transcoders, targets=[Logit(number("however"), minus=number("then"))])
     for node, effect in zip(stop.targets[:-1], stop.edges[-1], strict=False):
         if node.position == where["full stop"]:
@@ -729,7 +729,7 @@ def dose_map(direction, doses, name="harmful"):
     return torch.tensor([dose_row(chat, upto(some[name], place), direction, LAYER, doses, refusal_probability) for place in PLACES]).T
 
 
-late_map, first_map = dose_map(break_off, DOSES), dose_map(refusal, DOSES[1:])
+late_map, first_map = dose_map(break_off, DOSES), dose_map(refusal, [1.0, 2.0])
 random_map = torch.stack([dose_map(q, [2.0])[0] for q in random_five]).amax(dim=0)
 harmless_map = dose_map(break_off, [2.0], "harmless")[0]
 comma = PLACES.index("comma")
@@ -756,7 +756,7 @@ for place in ("comma", "OBJECT"):
     with steering.add(chat, break_off, layer=LAYER, coefficient=2.0, positions="last"):
         prompt = upto(some["harmful"], place)[0]
         print(f"break-off x2 at {place:7}", tokens.text(chat.tokenizer, prompt[START:]), "...", reads([prompt], 14)[0])
-for dose, row in zip(DOSES[1:], first_map, strict=True):
+for dose, row in zip((1.0, 2.0), first_map, strict=True):
     print(f"\"i apologize\" direction, dose {dose:g}:", " ".join(f"{p} {v:.2f}" for p, v in zip(PLACES, row.tolist(), strict=True)))
 at_comma = upto(some["harmful"], "comma")
 hits = {"true": int((with_added(at_comma, break_off, 2.0) > 0.5).sum()), "random": sum(int((with_added(at_comma, q, 2.0) > 0.5).sum()) for q in random_five)}
@@ -872,7 +872,7 @@ def kinds(prompts, model=chat, vector=None, layer=0):
 
 
 edits = {"as it is": None, "swapped for <friend>": move, "half way": 0.5 * move, "ablated (zero)": -unembedded[ROLES["assistant"]]}
-edits |= {f"random, as long ({n})": q for n, q in enumerate(directions.random_directions(3, like=move, seed=0))}
+edits |= {f"random, as long ({n})": q for n, q in enumerate(directions.random_directions(2, like=move, seed=0))}
 for what, vector in edits.items():
     print(f"{what:22} chat {kinds(tests['harmful'], vector=vector)}, harmless {kinds(tests['harmless'], vector=vector)}; "
           f"base {kinds(tests['harmful'], base, vector)}")
