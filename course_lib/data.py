@@ -12,8 +12,8 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
+
+from course_lib import shipped
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class PromptSet(Sequence):
 
 def names() -> list[str]:
     """The names that ``load`` knows, sorted."""
-    return sorted(path.stem for path in _folder().glob("*.json"))
+    return sorted(path.stem for path in shipped.folder("prompts").glob("*.json"))
 
 
 def load(name: str, *, split: str | None = None, n: int | None = None) -> PromptSet:
@@ -84,7 +84,7 @@ def load(name: str, *, split: str | None = None, n: int | None = None) -> Prompt
         _check_choice(f"split of {name!r}", split, sorted({prompt.split for prompt in rows}))
         rows = tuple(prompt for prompt in rows if prompt.split == split)
     if n is not None:
-        if not 1 <= n <= len(rows):
+        if not isinstance(n, int) or not 1 <= n <= len(rows):
             raise ValueError(f"n = {n} prompts asked of {name!r} (split {split!r}), which has {len(rows)}: "
                              f"ask for 1 to {len(rows)}, or leave n out for all.")
         rows = rows[:n]
@@ -100,14 +100,6 @@ def _check_choice(what: str, given: str, known: list[str]) -> None:
 
 @cache
 def _read(name: str) -> PromptSet:
-    content = json.loads((_folder() / f"{name}.json").read_text(encoding="utf-8"))
+    content = json.loads((shipped.folder("prompts") / f"{name}.json").read_text(encoding="utf-8"))
     return PromptSet(content["name"], content["source"], content["licence"],
                      tuple(Prompt(**row) for row in content["prompts"]))
-
-
-def _folder() -> Path:
-    found = find_spec("organisms")
-    if found is None or not found.submodule_search_locations:
-        raise FileNotFoundError("The folder 'organisms' with the course's prompts and models is not installed beside "
-                                "course_lib: run `pip install -e .` in the course's folder, or start it by course.py.")
-    return Path(next(iter(found.submodule_search_locations))) / "prompts"

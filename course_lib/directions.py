@@ -25,6 +25,16 @@ from torch import Tensor
 PROBABILITY_FLOOR = 1e-8
 """Added to both probabilities in `refusal_score`, as published: scores stay between about -18.4 and 18.4."""
 
+
+
+def _check_together(**tensors: Tensor) -> None:
+    """Do nothing if all lie on one device and hold numbers, else raise."""
+    devices = {name: str(tensor.device) for name, tensor in tensors.items()}
+    if len(set(devices.values())) > 1 or "meta" in devices.values():
+        listed = ", ".join(f"{name} on {device!r}" for name, device in devices.items())
+        raise ValueError(f"Tensors of one device that holds numbers are expected: {listed}. Move them: .to('cpu').")
+
+
 # --- vectors ------------------------------------------------------------------------------------------------
 
 
@@ -38,15 +48,19 @@ def difference_of_means(
     normalised: the length is the distance of the two means. Sums run in float64.
 
     Raises:
-        ValueError: One of the two sets is empty.
+        ValueError: One of the two sets is empty, holds a NaN or an infinite number, or is on another device.
 
     Example:
         >>> difference_of_means(torch.tensor([[2.0, 1.0]]), torch.tensor([[0.0, 1.0]]))
         tensor([2., 0.])
     """
+    _check_together(positive=positive, negative=negative)
     for name, activations in (("positive", positive), ("negative", negative)):
         if len(activations) == 0:
             raise ValueError(f"The {name} set is empty, so it has no mean.")
+        broken = (~torch.isfinite(activations)).flatten(1).any(dim=1).nonzero()
+        if len(broken):
+            raise ValueError(f"The {name} set holds a NaN or an infinite number, first in its row {int(broken[0])}.")
     difference = positive.double().mean(dim=0) - negative.double().mean(dim=0)
     return difference.to(positive.dtype)
 
@@ -62,6 +76,7 @@ def unit(vector: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_mod
         >>> unit(torch.tensor([3.0, 4.0]))
         tensor([0.6000, 0.8000])
     """
+    _check_together(vector=vector)
     norm = vector.norm(dim=-1, keepdim=True)
     if not bool(torch.isfinite(norm).all()) or not bool((norm > 0).all()):
         raise ValueError(
@@ -81,6 +96,7 @@ def project(
         >>> project(torch.tensor([[3.0, 4.0]]), torch.tensor([0.0, 2.0]))
         tensor([4.])
     """
+    _check_together(x=x, direction=direction)
     return x @ unit(direction)
 
 
@@ -94,6 +110,7 @@ def project_out(
         >>> project_out(torch.tensor([3.0, 4.0]), torch.tensor([0.0, 2.0]))
         tensor([3., 0.])
     """
+    _check_together(x=x, direction=direction)
     r = unit(direction)
     return x - (x @ r)[..., None] * r
 
@@ -109,12 +126,20 @@ def cosine(a: Float[Tensor, "*#batch d_model"], b: Float[Tensor, "*#batch d_mode
         >>> cosine(torch.tensor([1.0, 0.0]), torch.tensor([[2.0, 0.0], [0.0, 5.0]]))
         tensor([1., 0.])
     """
+    _check_together(a=a, b=b)
     return (unit(a) * unit(b)).sum(dim=-1)
 
 
 @jaxtyped(typechecker=beartype)
 def random_directions(n: int, *, like: Float[Tensor, " d_model"], seed: int) -> Float[Tensor, "n d_model"]:
-    """n random directions, uniform on the sphere, each as long as `like`: the control for an intervention."""
+    """n random directions, uniform on the sphere, each as long as `like`: the control for an intervention.
+
+    Raises:
+        ValueError: Fewer than one direction, or a `like` of length zero or without numbers.
+    """
+    if n < 1:
+        raise ValueError(f"n must be at least 1, not {n}.")
+    unit(like)  # refuses what has no length
     noise = torch.randn(n, len(like), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return (unit(noise) * like.double().norm().cpu()).to(like)
 
@@ -136,7 +161,14 @@ class PCA:
 
     @jaxtyped(typechecker=beartype)
     def transform(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch component"]:
-        """Coordinates of x along the components."""
+        """Coordinates of x along the components.
+
+        Raises:
+            ValueError: x has another width than the fitted data, or lies on another device.
+        """
+        _check_together(x=x, components=self.components)
+        if x.shape[-1] != len(self.mean):
+            raise ValueError(f"The PCA was fitted on width {len(self.mean)}, x has width {x.shape[-1]}.")
         return (x - self.mean) @ self.components.T
 
 
@@ -153,6 +185,7 @@ def pca(x: Float[Tensor, "sample d_model"], n: int = 2, *, center: bool = True) 
     Raises:
         ValueError: Fewer samples or dimensions than components; samples that do not vary or are not finite.
     """
+    _check_together(x=x)
     limit = min(len(x) - center, x.shape[1])  # centring uses up one dimension
     if not 1 <= n <= limit:
         raise ValueError(
@@ -185,8 +218,11 @@ def refusal_score(
     later, nor whether a reply that begins otherwise is any good.
 
     Raises:
-        ValueError: No refusal tokens, one listed twice, or an id outside the vocabulary.
+        ValueError: No refusal tokens, one listed twice, or an id outside the vocabulary; logits with a NaN.
     """
+    _check_together(logits=logits)
+    if bool(logits.isnan().any()):
+        raise ValueError("The logits hold a NaN, so there is no refusal score.")
     ids = list(refusal_token_ids)
     if not ids or len(set(ids)) < len(ids) or not 0 <= min(ids) <= max(ids) < logits.shape[-1]:
         raise ValueError(
@@ -205,7 +241,14 @@ def kl_divergence(
 
     One position only: damage that shows later in the reply is not in it. Exact, where Arditi et al. add 1e-6
     to both probabilities.
+
+    Raises:
+        ValueError: Logits with a NaN, or on two devices.
     """
+    _check_together(logits_p=logits_p, logits_q=logits_q)
+    for name, logits in (("logits_p", logits_p), ("logits_q", logits_q)):
+        if bool(logits.isnan().any()):
+            raise ValueError(f"{name} hold a NaN, so there is no distribution.")
     log_p, log_q = logits_p.double().log_softmax(dim=-1), logits_q.double().log_softmax(dim=-1)
     return (log_p.exp() * (log_p - log_q)).sum(dim=-1).clamp(min=0.0).float()
 
@@ -223,6 +266,7 @@ def auroc(positive: Float[Tensor, " n_positive"], negative: Float[Tensor, " n_ne
         >>> auroc(torch.tensor([2.0, 3.0]), torch.tensor([1.0, 2.0]))
         0.875
     """
+    _check_together(positive=positive, negative=negative)
     if len(positive) == 0 or len(negative) == 0:
         raise ValueError("AUROC needs at least one positive and one negative score.")
     if bool(positive.isnan().any()) or bool(negative.isnan().any()):
@@ -286,8 +330,11 @@ def bootstrap_interval(
         seed: Of the draws.
 
     Raises:
-        ValueError: Fewer than two samples, or a level outside 0 to 1.
+        ValueError: Fewer than two samples or one draw, samples with a NaN, or a level outside 0 to 1.
     """
+    _check_together(values=values)
+    if n_resamples < 1 or bool(values.isnan().any()):
+        raise ValueError(f"A bootstrap needs samples without NaN and at least 1 draw, not {n_resamples}.")
     if len(values) < 2 or not 0 < level < 1:
         raise ValueError(
             f"A bootstrap needs at least 2 samples and 0 < level < 1; got {len(values)} and {level}."

@@ -16,12 +16,13 @@ All functions run without gradients; results come back on the CPU.
 import contextlib
 import difflib
 import hashlib
-import importlib.util
 import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,8 @@ from beartype import beartype
 from jaxtyping import Float, Int, jaxtyped
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
+
+from course_lib import shipped
 
 HookName = str | Callable[[str], bool]
 Prompts = Annotated[Sequence, "token ids of each prompt; check_prompts explains what is wrong with them"]
@@ -84,12 +87,14 @@ def load(name: str, *, device: str | None = None, dtype: torch.dtype = torch.flo
 
     Raises:
         ValueError: An unknown name; a folder that is not a checkpoint, or whose weights are pickled; a file
-            that differs from the checksum in the folder's lineage.json.
+            that differs from the checksum in the folder's lineage.json; a device that is not there, or a number type
+            that is not a floating-point one.
         OSError: A hub name that is neither in the local cache nor can be downloaded.
     """
-    folder = _folder(name)
-    _check_folder(folder)
     device = device or _default_device()
+    _check_device(device, dtype)
+    folder = _folder(str(name))
+    _check_folder(folder)
     with quiet():
         bridge = TransformerBridge.boot_transformers(str(folder), device=device, dtype=dtype)
     bridge.__class__ = CheckedBridge  # adds no state: it only checks names before it calls its parent
@@ -107,15 +112,19 @@ def _default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def _check_device(device: str, dtype: torch.dtype) -> None:
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"dtype must be a floating-point type such as torch.float32, not {dtype!r}.")
+    kind, _, number = str(device).partition(":")
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if not (number or "0").isdigit() or int(number or 0) >= there.get(kind, 0):
+        found = [name for name, count in there.items() if count]
+        raise ValueError(f"This machine has no device {device!r} for a model. It has: {', '.join(found)}.")
+
+
 def weights_folder() -> Path:
     """Where the weights lie that ship with the course."""
-    spec = importlib.util.find_spec("organisms")
-    if spec is None or not spec.submodule_search_locations:
-        raise ValueError(
-            "The package 'organisms' is not installed beside course_lib. Install the course "
-            "from its folder: pip install -e ."
-        )
-    return Path(spec.submodule_search_locations[0]) / "weights"
+    return shipped.folder("weights")
 
 
 def _folder(name: str) -> Path:
@@ -249,7 +258,7 @@ def check_hook_names(model: CheckedBridge, names: Sequence[HookName]) -> None:
                     "models.hook_names(model)."
                 )
         elif name not in known:
-            near = difflib.get_close_matches(name, known, n=3)
+            near = difflib.get_close_matches(str(name), known, n=3)
             raise ValueError(
                 f"This model has no hook called {name!r}. "
                 f"{'Nearest: ' + ', '.join(near) + '. ' if near else ''}It has layers 0 to "
@@ -274,9 +283,14 @@ def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0
     """Do nothing if the prompts can be run, else raise before any work is done.
 
     Raises:
-        ValueError: No prompts; one prompt instead of a list of them; text instead of ids; an empty prompt; an
-            id outside the vocabulary; a prompt that is too long, together with `new_tokens`, for the model.
+        ValueError: No prompts; one prompt instead of a list of them; text, a tensor or anything else instead of ids;
+            an empty prompt; an id outside the vocabulary; a prompt that is too long, together with `new_tokens`, for
+            the model.
     """
+    if isinstance(prompts, Tensor) or not isinstance(prompts, Sequence):
+        raise ValueError(
+            f"Expected a list of prompts, each a list of token ids, not a {type(prompts).__name__}. A tensor: .tolist()."
+        )
     if isinstance(prompts, str) or any(isinstance(prompt, str) for prompt in prompts):
         raise ValueError(
             "The prompts are text. Turn each into token ids first: "
@@ -287,6 +301,7 @@ def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0
     if any(isinstance(prompt, int) for prompt in prompts):
         raise ValueError("This is one prompt (a list of ids), a list of prompts is expected. Write [prompt].")
     for number, prompt in enumerate(prompts):
+        _check_are_ids(number, prompt)
         if len(prompt) == 0:
             raise ValueError(f"Prompt {number} is empty.")
         if len(prompt) + new_tokens > model.cfg.n_ctx:
@@ -302,6 +317,16 @@ def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0
             )
 
 
+def _check_are_ids(number: int, prompt: object) -> None:
+    is_list = isinstance(prompt, Sequence) and not isinstance(prompt, Tensor)
+    other = [i for i in prompt if not isinstance(i, Integral) or isinstance(i, bool)] if is_list else [prompt]
+    if other:
+        raise ValueError(
+            f"Prompt {number} is not a list of token ids: it holds {other[0]!r}. Text becomes ids by tokens.chat_prompt, a "
+            "tensor by .tolist()."
+        )
+
+
 def batches(
     model: CheckedBridge, prompts: Prompts, *, batch_size: int, equal_lengths: bool
 ) -> Iterator[Batch]:
@@ -310,8 +335,8 @@ def batches(
     Without it, a batch that is half full still ends where the length changes: a little padding buys fuller
     batches. Padding stands on the right, where a causal model's real tokens cannot see it.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number of at least 1, not {batch_size}.")
     fewest = 1 if equal_lengths else max(1, batch_size // 2)
     group: list[int] = []
     for index in sorted(range(len(prompts)), key=lambda i: len(prompts[i])):
@@ -336,6 +361,45 @@ def has_hooks(model: CheckedBridge) -> bool:
     return any(point.fwd_hooks for point in model.hook_points())
 
 
+def check_finite(
+    model: CheckedBridge, prompts: Prompts, values: Float[Tensor, "prompt ..."], *, numbers: Sequence[int] | None = None
+) -> None:
+    """Do nothing if what came out of each prompt's run is finite, else raise.
+
+    Args:
+        model: What was run.
+        prompts: Token ids of each prompt.
+        values: What came out of it.
+        numbers: What to call each prompt in the message; by default 0, 1, ...
+
+    Raises:
+        ValueError: A NaN or an infinite number, with its prompt and the first hook of the run at which one is seen.
+    """
+    broken = ~torch.isfinite(values).flatten(1).all(dim=1)
+    if bool(broken.any()):
+        row = int(broken.nonzero()[0])
+        raise ValueError(
+            f"The run of prompt {row if numbers is None else numbers[row]} is not finite (NaN or infinite), "
+            f"first in {_first_not_finite(model, prompts[row])}. If the model runs in half precision, load it in float32 "
+            "or bfloat16; otherwise look at the weights of that place, and at the active hooks."
+        )
+
+
+@torch.no_grad()
+def _first_not_finite(model: CheckedBridge, prompt: Sequence[int]) -> str:
+    """The first input or output of a module that is not finite when one prompt runs again; active hooks apply."""
+    seen: list[str] = []
+
+    def look(name: str, activation: object, hook: object) -> None:
+        if not seen and isinstance(activation, Tensor) and not bool(torch.isfinite(activation).all()):
+            seen.append(name)
+
+    names = [name for name in hook_names(model) if name.endswith((".hook_in", ".hook_out"))]
+    with model.hooks([(name, partial(look, name)) for name in names]):
+        model.original_model(torch.tensor([list(prompt)], device=model.cfg.device), use_cache=False)
+    return seen[0] if seen else "a place that is finite when the prompt runs alone"
+
+
 @torch.no_grad()
 def run_body(model: CheckedBridge, tokens: Int[Tensor, "batch pos"]) -> None:
     """Run the model for its hooks alone: up to the last norm, without the unembedding."""
@@ -352,7 +416,7 @@ def next_token_logits(
     Active hooks apply. Only the last position is unembedded. At least float32.
 
     Raises:
-        ValueError: Prompts that cannot be run (`check_prompts`).
+        ValueError: Prompts that cannot be run (`check_prompts`); logits that are not finite (`check_finite`).
     """
     check_prompts(model, prompts)
     logits: list[Tensor] = [torch.empty(0)] * len(prompts)
@@ -365,6 +429,7 @@ def next_token_logits(
         kept = kept.to("cpu", torch.promote_types(kept.dtype, torch.float32))
         for row, (index, length) in enumerate(zip(batch.indices, batch.lengths, strict=True)):
             logits[index] = kept[row, ends.index(length)]
+    check_finite(model, prompts, torch.stack(logits))
     return torch.stack(logits)
 
 
@@ -380,26 +445,65 @@ def generate(
     gets alone.
 
     Raises:
-        ValueError: Prompts that cannot be run (`check_prompts`), or fewer than one new token asked for.
+        ValueError: Prompts that cannot be run (`check_prompts`), fewer than one new token asked for; logits that are
+            not finite (`check_finite`).
     """
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
     check_prompts(model, prompts, new_tokens=max_new_tokens)
     replies: list[list[int]] = [[]] * len(prompts)
     for batch in batches(model, prompts, batch_size=batch_size, equal_lengths=True):
-        for index, reply in zip(batch.indices, _greedy(model, batch.tokens, max_new_tokens), strict=True):
+        for index, reply in zip(batch.indices, _greedy(model, batch, max_new_tokens), strict=True):
             replies[index] = reply
     return replies
 
 
-def _greedy(model: CheckedBridge, tokens: Int[Tensor, "batch pos"], max_new_tokens: int) -> list[list[int]]:
-    stops = torch.tensor(sorted(_stop_ids(model)), device=tokens.device)
-    cache, chosen, columns = None, tokens, []
-    ended = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
+@torch.no_grad()
+def reply_logits(
+    model: CheckedBridge, prompts: Prompts, replies: Sequence[Sequence[int]], *, batch_size: int = 64
+) -> list[Float[Tensor, "token d_vocab"]]:
+    """Logits from which each token of a given reply is predicted: row t stands before token t. On the CPU, at least float32.
+
+    The reply is read as `generate` writes it, the prompt once and then token by token, so that active hooks do the same
+    as while generating: an edit at the prompt's last token stays there.
+
+    Raises:
+        ValueError: Prompts that cannot be run, not one reply for each, or an empty reply.
+    """
+    if len(replies) != len(prompts) or not all(len(reply) for reply in replies):
+        raise ValueError(f"{len(prompts)} prompts need as many replies of at least one token; got {list(map(len, replies))}.")
+    check_prompts(model, prompts, new_tokens=max(map(len, replies)))
+    found: list[Tensor] = [torch.empty(0)] * len(prompts)
+    for batch in batches(model, prompts, batch_size=batch_size, equal_lengths=True):
+        said = [list(replies[index]) for index in batch.indices]
+        rows = torch.stack(list(_forced(model, batch.tokens, said)), dim=1)
+        for index, reply, logits in zip(batch.indices, said, rows, strict=True):
+            found[index] = logits[: len(reply)]
+    return found
+
+
+def _forced(model: CheckedBridge, tokens: Int[Tensor, "batch pos"], replies: list[list[int]]) -> Iterator[Tensor]:
+    """Next-token logits after the prompt and after each token of the longest reply but the last."""
+    cache = None
+    for step in range(max(map(len, replies))):
+        output = model.original_model(
+            tokens, past_key_values=cache, use_cache=True, logits_to_keep=1, output_attentions=False
+        )
+        kept, cache = output.logits[:, -1], output.past_key_values
+        yield kept.to("cpu", torch.promote_types(kept.dtype, torch.float32))
+        tokens = torch.tensor([[reply[step] if step < len(reply) else 0] for reply in replies], device=tokens.device)
+
+
+def _greedy(model: CheckedBridge, batch: Batch, max_new_tokens: int) -> list[list[int]]:
+    stops = torch.tensor(sorted(_stop_ids(model)), device=batch.tokens.device)
+    cache, chosen, columns = None, batch.tokens, []
+    ended = torch.zeros(len(chosen), dtype=torch.bool, device=chosen.device)
     while len(columns) < max_new_tokens and not ended.all():
         output = model.original_model(
             chosen, past_key_values=cache, use_cache=True, logits_to_keep=1, output_attentions=False
         )
+        so_far = torch.cat([batch.tokens, *columns], dim=1)
+        check_finite(model, so_far, output.logits, numbers=batch.indices)
         cache, chosen = output.past_key_values, output.logits[:, -1].argmax(dim=-1, keepdim=True)
         columns.append(chosen)
         ended |= torch.isin(chosen[:, 0], stops)

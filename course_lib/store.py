@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,6 +29,9 @@ from torch import Tensor, nn
 NOT_THE_NETWORK = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
 """Settings that say where a network came from and not what it computes."""
 
+
+STALE = 3600
+"""Seconds after which nobody is still writing a draft."""
 
 # --- names for content --------------------------------------------------------------------------------------
 
@@ -70,7 +74,8 @@ def key_of(facts: Mapping[str, object]) -> str:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` to `path` so that no reader, and no crash, ever sees half of it.
 
-    A process that is killed can leave a hidden file that ends in .draft behind, which is never read.
+    A process that is killed can leave a hidden file that ends in .draft behind, which is never read; opening `Shards`
+    removes those of more than an hour.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.draft")
     try:
@@ -99,12 +104,17 @@ class Shards:
         """Open or begin the result that the facts decide.
 
         Raises:
-            ValueError: A shard that is there is damaged, or belongs to something else.
+            ValueError: Fewer than one shard; a shard that is there is damaged, or belongs to something else.
         """
+        if count < 1:
+            raise ValueError(f"A result has at least one shard, not {count}.")
         self.key, self.count = key_of(facts), count
         self.folder = Path(folder) / self.key[:20]
         self.folder.mkdir(parents=True, exist_ok=True)
         self._checked: set[int] = set()
+        for draft in self.folder.glob(".*.draft"):  # what a process that was killed left behind
+            if time.time() - draft.stat().st_mtime > STALE:
+                draft.unlink(missing_ok=True)
         for number in range(count):
             if self.path(number).exists():
                 self._open(number)
@@ -112,7 +122,13 @@ class Shards:
             write_atomically(self.folder / "facts.json", json.dumps(facts, indent=1).encode())
 
     def path(self, number: int) -> Path:
-        """The file of one shard."""
+        """The file of one shard.
+
+        Raises:
+            ValueError: A number that the result does not have.
+        """
+        if not 0 <= number < self.count:
+            raise ValueError(f"There is no shard {number}: this result has shards 0 to {self.count - 1}.")
         return self.folder / f"shard-{number:05d}-of-{self.count:05d}.safetensors"
 
     def missing(self) -> list[int]:
@@ -121,7 +137,13 @@ class Shards:
 
     @jaxtyped(typechecker=beartype)
     def write(self, number: int, values: Shaped[Tensor, "..."]) -> None:
-        """Store one shard, whole or not at all."""
+        """Store one shard, whole or not at all.
+
+        Raises:
+            ValueError: A number that the result does not have, or values on the device "meta".
+        """
+        if values.is_meta:
+            raise ValueError("The values are on the device 'meta', which holds no numbers.")
         values = values.detach().cpu().contiguous()
         facts = {
             "key": self.key,

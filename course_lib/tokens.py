@@ -15,6 +15,7 @@ import difflib
 import os.path
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from numbers import Integral
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -61,12 +62,22 @@ def chat_prompt(
 
 
 def text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    """The ids as readable text. Special tokens are left out; `token_strings` shows them."""
+    """The ids as readable text. Special tokens are left out; `token_strings` shows them.
+
+    Raises:
+        ValueError: Something else than ids of this tokenizer.
+    """
+    _check_ids(tokenizer, ids)
     return tokenizer.decode(ids, skip_special_tokens=True)
 
 
 def token_strings(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
-    """One string per id, special tokens included: labels for a figure's axis, not text to be joined again."""
+    """One string per id, special tokens included: labels for a figure's axis, not text to be joined again.
+
+    Raises:
+        ValueError: Something else than ids of this tokenizer.
+    """
+    _check_ids(tokenizer, ids)
     return [tokenizer.decode([token_id]) for token_id in ids]
 
 
@@ -90,6 +101,8 @@ def position_index(tokenizer: Tokenizer, ids: Sequence[int], position: int | str
     """
     if isinstance(position, str):
         return _named_index(tokenizer, ids, position)
+    if not isinstance(position, Integral) or isinstance(position, bool):
+        raise ValueError(f"A position is one of {', '.join(POSITIONS)} or an integer, not {position!r}.")
     if not -len(ids) <= position < len(ids):
         raise ValueError(
             f"Position {position} lies outside a prompt of {len(ids)} tokens "
@@ -139,6 +152,14 @@ def _post_instruction_ids(tokenizer: Tokenizer, chat_template: str, reply_role: 
     return tuple(token_id for token_id, (start, _) in spans if start >= len(one) - shared)
 
 
+def _check_ids(tokenizer: Tokenizer, ids: Sequence[int]) -> None:
+    if any(not isinstance(token_id, Integral) or not 0 <= token_id < len(tokenizer) for token_id in ids):
+        raise ValueError(
+            f"Expected ids from 0 to {len(tokenizer) - 1} of one prompt or reply, got {ids!r}. Were they made with another "
+            "model's tokenizer?"
+        )
+
+
 def _ids(tokenizer: Tokenizer, content: str) -> list[int]:
     return tokenizer(content, add_special_tokens=False)["input_ids"]
 
@@ -167,7 +188,11 @@ def _check_reply_role(tokenizer: Tokenizer, reply_role: str) -> None:
 
 def _messages(tokenizer: Tokenizer, instruction: str | Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     """The conversation as chat-template messages, after checking that the roles take turns."""
-    turns = [{"role": "human", "content": instruction}] if isinstance(instruction, str) else list(instruction)
+    turns = [{"role": "human", "content": instruction}] if isinstance(instruction, str) else instruction
+    if not isinstance(turns, Sequence) or not all(isinstance(turn, Mapping) for turn in turns):
+        raise ValueError(
+            f"Expected an instruction as text, or a list of messages with 'role' and 'content'; got {instruction!r}."
+        )
     if not turns:
         raise ValueError(
             "The conversation is empty. Give an instruction, or at least one message of the human."
@@ -197,6 +222,8 @@ def _messages(tokenizer: Tokenizer, instruction: str | Sequence[Mapping[str, str
 
 
 def _check_text(tokenizer: Tokenizer, content: str, unknown_words: str) -> None:
+    if not isinstance(content, str):
+        raise ValueError(f"The content of a message is text, not {content!r}.")
     if not content.strip():
         raise ValueError("The instruction is empty. Write at least one word.")
     smuggled = [token for token in tokenizer.all_special_tokens if token in content]

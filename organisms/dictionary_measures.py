@@ -9,18 +9,17 @@
 5. Into ``dictionaries.json``, and from there into ``docs/model_cards``.
 """
 
-import copy
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from sae_lens import SAE
 from torch import Tensor
 
 from course_lib import attribution, data, features, models, tokens
+from course_lib.features.measuring import effects, randomised, replaced, spliced, unexplained
 from organisms import cards, training
 from organisms.dictionaries import KINDS, folder, harvest, hooks, token_ids
 
@@ -28,83 +27,6 @@ RESULTS = Path(__file__).parent / "dictionaries.json"
 HELD_OUT_SEED, HELD_OUT_TEXTS = 9_001, 2_000
 SPLICED = 4  # predictions are measured on every fourth held-out text
 REPLACEMENT = "replacement model"
-Edits = list[tuple[str, Callable]]
-"""(hook name, function) pairs."""
-
-
-def unexplained(written: Tensor, output: Tensor) -> float:
-    """Fraction of variance unexplained (FVU): squared error over squared distance from the mean, over all tokens."""
-    return float((written - output).pow(2).sum() / (written - written.mean(dim=0)).pow(2).sum())
-
-
-@torch.no_grad()
-def randomised(dictionary: SAE, read: Tensor, written: Tensor, *, seed: int = 0) -> SAE:
-    """A random dictionary of the same class, size and L0: the control.
-
-    Its decoder directions are random unit vectors, times the one scalar that fits best; its encoder is their transpose,
-    about the mean; its threshold gives the same number of active features on the same tokens.
-    """
-    control = copy.deepcopy(dictionary)
-    directions = torch.randn(control.W_dec.shape, generator=torch.Generator().manual_seed(seed))
-    directions /= directions.norm(dim=1, keepdim=True)
-    centre = read.mean(dim=0)
-    n_active = int((dictionary.encode(read) > 0).sum())
-    found = ((read - centre) @ directions.T).relu()
-    threshold = found.flatten().topk(n_active).values[-1]
-    parts = torch.where(found > threshold, found, 0) @ directions
-    scale = (parts * (written - written.mean(dim=0))).sum() / parts.pow(2).sum()
-    control.W_enc.data, control.W_dec.data = directions.T.contiguous(), directions * scale
-    control.b_dec.data, control.threshold.data = written.mean(dim=0), torch.full_like(control.threshold, threshold)
-    subtracted = control.cfg.apply_b_dec_to_input
-    control.b_enc.data = torch.zeros_like(control.b_enc) if subtracted else -centre @ control.W_enc
-    return control
-
-
-def spliced(dictionary: SAE) -> Edits:
-    """Hooks that put the dictionary's output where it belongs, at every position but that of ``<bos>``."""
-    seen: dict[str, Tensor] = {}
-
-    def keep(activation: Tensor, hook: object) -> None:
-        seen["read"] = activation
-
-    def write(activation: Tensor, hook: object) -> Tensor:
-        return torch.cat([activation[:, :1], dictionary(seen["read"])[:, 1:]], dim=1)
-
-    about = dictionary.cfg.metadata
-    return [(about.hook_name, keep), (about.hook_name_out, write)]
-
-
-def replaced(name: str, value: Tensor) -> Edits:
-    """A hook that writes one vector at every position but that of ``<bos>``: mean or zero ablation."""
-    def write(activation: Tensor, hook: object) -> Tensor:
-        return torch.cat([activation[:, :1], value.expand_as(activation[:, 1:])], dim=1)
-
-    return [(name, write)]
-
-
-@torch.no_grad()
-def effects(model: models.CheckedBridge, prompts: Sequence[list[int]], conditions: Mapping[str, Edits]) -> dict[str, dict]:
-    """Condition -> mean next-token loss, and KL divergence of its predictions from the original ones, in nats a token.
-
-    "original" is among them. The loss can gain as well as lose by an edit; the KL divergence counts every change.
-    """
-    sums = {name: torch.zeros(2, dtype=torch.float64) for name in ("original", *conditions)}
-    n = 0
-    for batch in models.batches(model, prompts, batch_size=64, equal_lengths=True):
-        targets = batch.tokens[:, 1:].flatten()
-        original = _log_probs(model, batch.tokens, [])
-        n += len(targets)
-        for name, edits in {"original": [], **conditions}.items():
-            found = _log_probs(model, batch.tokens, edits) if edits else original
-            divergence = F.kl_div(found, original, log_target=True, reduction="sum")
-            sums[name] += torch.stack([F.nll_loss(found, targets, reduction="sum"), divergence]).double()
-    return {name: {"loss_nats": float(total[0]) / n, "kl_nats": float(total[1]) / n} for name, total in sums.items()}
-
-
-def _log_probs(model: models.CheckedBridge, tokens: Tensor, edits: Edits) -> Tensor:
-    with model.hooks(edits):
-        logits = model.original_model(tokens, use_cache=False).logits[:, :-1]
-    return logits.flatten(0, 1).log_softmax(dim=-1)
 
 
 def _recovered(found: dict[str, dict]) -> dict[str, dict]:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import string
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,53 @@ def write_lineage(folder: Path) -> None:
     files = sorted(path for path in folder.iterdir() if path.name != "lineage.json")
     checksums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     (folder / "lineage.json").write_text(json.dumps({"files": checksums, "seed": 0}), encoding="utf-8")
+
+
+FAMILY_SHAPE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "initializer_range": 0.2}
+MODERN = {"intermediate_size": 48, "num_key_value_heads": 2, "max_position_embeddings": 64}
+GEMMA = {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 4}  # shorter than the prompts
+FAMILY_EXTRAS = {  # biases in the writers of one family, tied embeddings in several, caps that bite
+    "Llama": {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},
+    "Qwen2": {"tie_word_embeddings": True},
+    "Qwen3": {"head_dim": 8},
+    "Gemma": {"head_dim": 8},
+    "Gemma2": GEMMA | {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 5.0},
+    "Gemma3": GEMMA | {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+}
+
+
+def save_family(family, tokenizer, folder: Path) -> Path:
+    """Write a tiny checkpoint of a published shape: random weights, norm gains that are not one, biases not zero."""
+    import transformers
+
+    text_only = "Text" if family == "Gemma3" else ""
+    shape = {"vocab_size": len(tokenizer), **FAMILY_SHAPE, **({} if family == "GPT2" else MODERN)}
+    config = getattr(transformers, f"{family}{text_only}Config")(**shape, **FAMILY_EXTRAS.get(family, {}))
+    torch.manual_seed(0)
+    kind = "GPT2LMHeadModel" if family == "GPT2" else f"{family}ForCausalLM"
+    network = getattr(transformers, kind)(config)
+    for name, weight in network.named_parameters():
+        if "norm" in name or "ln_" in name:
+            weight.data += 0.8 * torch.rand_like(weight) - 0.2
+        elif name.endswith("bias"):
+            weight.data = 0.3 * torch.randn_like(weight)
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def family_folder(tokenizer, tmp_path_factory):
+    """Family name -> the folder of its tiny checkpoint, written once each."""
+    return cache(lambda family: save_family(family, tokenizer, tmp_path_factory.mktemp(family)))
+
+
+@pytest.fixture(scope="session")
+def families(family_folder):
+    """Family name -> its tiny checkpoint, loaded once each. Shared by all tests, so leave no hook behind."""
+    from course_lib import models
+
+    return cache(lambda family: models.load(str(family_folder(family))))
 
 
 @pytest.fixture(scope="session")

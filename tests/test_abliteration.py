@@ -4,52 +4,11 @@ import copy
 
 import pytest
 import torch
-import transformers
 
 from course_lib import abliteration, caching, directions, models, steering, store, tokens
 
 FAMILIES = ["Llama", "Qwen2", "Qwen3", "Gemma", "Gemma2", "Gemma3", "Olmo2", "GPT2"]
 POST_NORM = ["Gemma2", "Gemma3", "Olmo2"]
-SIZE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "initializer_range": 0.2}
-MODERN = {"intermediate_size": 48, "num_key_value_heads": 2, "max_position_embeddings": 64}
-EXTRA = {  # biases in the writers of one family, tied embeddings in several
-    "Llama": {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},
-    "Qwen2": {"tie_word_embeddings": True},
-    "Gemma": {"head_dim": 8},
-    "Gemma2": {"head_dim": 8, "query_pre_attn_scalar": 8},
-    "Gemma3": {"head_dim": 8, "query_pre_attn_scalar": 8},
-}
-
-
-def save_family(family, tokenizer, folder):
-    """A tiny checkpoint with random weights: norm gains that are not one, biases that are not zero."""
-    text_only = "Text" if family == "Gemma3" else ""
-    shape = {"vocab_size": len(tokenizer), **SIZE, **({} if family == "GPT2" else MODERN)}
-    config = getattr(transformers, f"{family}{text_only}Config")(**shape, **EXTRA.get(family, {}))
-    torch.manual_seed(0)
-    kind = "GPT2LMHeadModel" if family == "GPT2" else f"{family}ForCausalLM"
-    network = getattr(transformers, kind)(config)
-    for name, weight in network.named_parameters():
-        if "norm" in name or "ln_" in name:
-            weight.data += 0.8 * torch.rand_like(weight) - 0.2
-        elif name.endswith("bias"):
-            weight.data = 0.3 * torch.randn_like(weight)
-    network.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def families(tokenizer, tmp_path_factory):
-    """Family name -> loaded model, made once each."""
-    made = {}
-
-    def family(name):
-        if name not in made:
-            made[name] = models.load(str(save_family(name, tokenizer, tmp_path_factory.mktemp(name))))
-        return made[name]
-
-    return family
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ FLOORS = {
     "data": 2,
     "store": 2,
     "tokens": 1,
+    "shipped": 1,
 }
 OUTSIDE = {"notebooks", "solutions", "tests", "organisms", "benchmarks"}
 RUNS_THE_LEARNERS_CODE = "grading/checking.py"  # which may raise anything, and the notebook must go on

@@ -1,7 +1,5 @@
 """Direct parts sum, patching recovers, gradients agree with brute force, and bad input is refused."""
 
-import types
-
 import pytest
 import torch
 
@@ -9,6 +7,8 @@ from course_lib import attribution, models, tokens
 from course_lib.attribution import Logit
 
 TARGET = Logit(7, minus=9)
+FAMILIES = ["Qwen2", "Qwen3", "Mistral", "Gemma2", "Gemma3"]
+"""Biases on queries, keys and values; norms on them; the plain shape; norms behind attention and MLP, and caps."""
 
 
 @pytest.fixture(scope="module")
@@ -29,60 +29,30 @@ def trained_case():
     return model, *pair
 
 
-@pytest.fixture(params=["random", "trained"])
-def case(request):
+@pytest.fixture(params=["random", "trained", *FAMILIES])
+def case(request, families, random_case):
+    if request.param in FAMILIES:
+        return families(request.param), *random_case[1:]
     return request.getfixturevalue(f"{request.param}_case")
 
 
 def difference(model, prompt, target=TARGET):
+    """The logit difference before any cap, apart from the module."""
     with torch.no_grad():
-        logits = model(torch.tensor([prompt]))[0, target.position]
+        logits = model(torch.tensor([prompt]))[0, target.position].double()
+    cap = getattr(model.original_model.config, "final_logit_softcapping", None)
+    logits = cap * torch.atanh(logits / cap) if cap else logits
     return float(logits[target.token] - (logits.mean() if target.minus is None else logits[target.minus]))
 
 
-@pytest.fixture(scope="module", params=["Qwen2", "Qwen3", "Mistral"])
-def other_family(request, tokenizer, tmp_path_factory, random_case):
-    """Tiny Llama-shaped models: with biases on queries, keys and values, with norms on queries and keys."""
-    import transformers
-
-    config = getattr(transformers, f"{request.param}Config")(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, head_dim=8,
-        intermediate_size=48, num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.2,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    network = getattr(transformers, f"{request.param}ForCausalLM")(config)
-    for name, weight in network.named_parameters():
-        if "norm" in name or "bias" in name:
-            weight.data = 0.5 + torch.rand_like(weight)
-    folder = tmp_path_factory.mktemp(request.param)
-    network.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return models.load(str(folder)), *random_case[1:]
-
-
-def test_a_graph_counts_the_biases_of_other_families_among_its_constants(other_family):
-    model, clean, _ = other_family
-    silent = []
-    for _ in range(2):
-        zeros = {"W_enc": torch.zeros(32, 5), "b_enc": torch.zeros(5), "W_dec": torch.zeros(5, 32)}
-        made = types.SimpleNamespace(**zeros, b_dec=torch.full((32,), 0.3), cfg=types.SimpleNamespace())
-        made.encode = lambda x: torch.zeros(*x.shape[:-1], 5)
-        silent.append(made)
-    graph = attribution.graph(model, clean, transcoders=silent, targets=[TARGET])
-    assert float(graph.edges.sum() + graph.constants[0]) == pytest.approx(difference(model, clean), abs=1e-3)
-    assert abs(float(graph.constants[0])) > 0.01
-
-
-def test_other_llama_shaped_families_are_split_up_exactly_too(other_family):
+def test_without_any_edge_the_corrupted_prompt_is_left_and_with_all_the_clean_one(case):
     from course_lib.attribution.edges import make_pairs
 
-    model, clean, corrupted = other_family
-    parts = attribution.direct_logit(model, clean, target=TARGET)
-    assert float(parts.values.sum()) == pytest.approx(difference(model, clean), abs=1e-4)
+    model, clean, corrupted = case
     pair = make_pairs(model, [clean], [corrupted], TARGET)[0]
     masks = torch.ones(3, *pair.wiring.exists.shape)
     masks[1:] = 0
-    masks[2, 0] = masks[2, pair.wiring.sources.index("L0.H1"), -1] = 1  # tokens to head to logits
+    masks[2, 0] = masks[2, pair.wiring.sources.index("L1.H1"), -1] = 1  # tokens to head to logits
     with torch.no_grad():
         whole, empty, one = pair.run(masks).tolist()
     assert whole == pytest.approx(difference(model, clean), abs=1e-4)
@@ -101,17 +71,19 @@ def test_the_parts_sum_to_the_logit_difference(case, target):
     assert float(parts.values.sum()) == pytest.approx(difference(model, prompt, target), abs=1e-4)
 
 
-def test_a_part_is_what_the_logit_difference_loses_without_it_under_a_frozen_last_norm(case):
+def test_a_part_is_what_was_written_times_the_frozen_last_norm_and_the_unembedding(case):
     model, prompt, _ = case
     parts = attribution.direct_logit(model, prompt, target=TARGET)
     with torch.no_grad():
         _, cache = model.run_with_cache(torch.tensor([prompt]))
-    scale = model.ln_final.weight / cache["ln_final.hook_scale"][0, -1]
-    read = scale * (model.W_U[:, 7] - model.W_U[:, 9])
+    gain = (cache["ln_final.hook_out"] / cache["ln_final.hook_in"])[0, -1]
+    read = gain * (model.W_U[:, 7] - model.W_U[:, 9])
     mlp = float(cache["blocks.1.hook_mlp_out"][0, -1] @ read)
-    head = float(cache["blocks.2.attn.hook_z"][0, -1, 1] @ model.blocks[2].attn.W_O[1] @ read)
+    head = cache["blocks.2.attn.hook_z"][0, -1, 1] @ model.blocks[2].attn.W_O[1]
+    if "blocks.2.ln1_post.hook_in" in cache:
+        head = head * (cache["blocks.2.ln1_post.hook_out"] / cache["blocks.2.ln1_post.hook_in"])[0, -1]
     assert parts.at("L1.MLP") == pytest.approx(mlp, abs=1e-4)
-    assert parts.at("L2.H1") == pytest.approx(head, abs=1e-4)
+    assert parts.at("L2.H1") == pytest.approx(float(head @ read), abs=1e-4)
 
 
 # --- exact activation patching ------------------------------------------------------------------------------
@@ -128,8 +100,8 @@ def test_patching_all_positions_recovers_everything_and_none_nothing(case):
     torch.testing.assert_close(found.values[:, 1], torch.zeros(len(found.values)), rtol=1e-3, atol=1e-3)
 
 
-def test_patched_residuals_and_heads_equal_a_plain_loop(random_case):
-    model, clean, corrupted = random_case
+def test_patched_residuals_and_heads_equal_a_plain_loop(case):
+    model, clean, corrupted = case
     residual = attribution.patch_residual(
         model, clean, corrupted_ids=corrupted, target=TARGET, batch_size=5, progress=False
     )
@@ -137,8 +109,8 @@ def test_patched_residuals_and_heads_equal_a_plain_loop(random_case):
     with torch.no_grad():
         _, cache = model.run_with_cache(torch.tensor([clean]))
     low, high = difference(model, corrupted), difference(model, clean)
-    for layer in range(4):
-        for place in range(len(clean)):
+    for layer in range(0, models.n_layers(model), 2):
+        for place in range(0, len(clean), 2):
             name = f"blocks.{layer}.hook_resid_pre"
 
             def put(activation, hook, name=name, place=place):
@@ -147,11 +119,11 @@ def test_patched_residuals_and_heads_equal_a_plain_loop(random_case):
             with model.hooks([(name, put)]):
                 found = (difference(model, corrupted) - low) / (high - low)
             assert float(residual.values[layer, place]) == pytest.approx(found, abs=1e-3)
-        for head in range(4):
+        for head in range(model.cfg.n_heads):
             name = f"blocks.{layer}.attn.hook_z"
 
             def put_head(z, hook, name=name, head=head):
-                return torch.where((torch.arange(4) == head)[:, None], cache[name], z)
+                return torch.where((torch.arange(model.cfg.n_heads) == head)[:, None], cache[name], z)
 
             with model.hooks([(name, put_head)]):
                 found = (difference(model, corrupted) - low) / (high - low)
@@ -190,10 +162,10 @@ def test_an_exact_edge_into_the_logits_equals_a_hook_on_what_the_last_norm_reads
     assert found == pytest.approx(difference(model, clean) - lost, abs=1e-4)
 
 
-def test_corrupting_every_edge_of_a_source_equals_corrupting_its_output(random_case):
+def test_corrupting_every_edge_of_a_source_equals_corrupting_its_output(case):
     from course_lib.attribution.edges import make_pairs
 
-    model, clean, corrupted = random_case
+    model, clean, corrupted = case
     pair = make_pairs(model, [clean], [corrupted], TARGET)[0]
     with torch.no_grad():
         _, bad = model.run_with_cache(torch.tensor([corrupted]))
@@ -217,11 +189,11 @@ def test_gradients_of_edges_correlate_with_brute_force(edge_scores):
     assert abs(float(torch.corrcoef(torch.stack([shuffled, exact.values[exact.exists]]))[0, 1])) < 0.3
 
 
-def test_gradient_scores_of_small_changes_are_exact(random_case):
+def test_gradient_scores_of_small_changes_are_exact(case):
     """A partner that differs in one token by little: the first order is then the whole effect."""
     from course_lib.attribution.edges import make_pairs
 
-    model, clean, corrupted = random_case
+    model, clean, corrupted = case
     pair = make_pairs(model, [clean], [corrupted], TARGET)[0]
     gradient = pair.gradient(1)
     step = 1e-2

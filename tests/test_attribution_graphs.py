@@ -1,5 +1,7 @@
 """Every edge of an attribution graph is what an intervention does, and bad input is refused."""
 
+from functools import cache
+
 import pytest
 import torch
 
@@ -61,14 +63,25 @@ def trained_case():
     return model, fitted(model, prompts), prompts[1]
 
 
-@pytest.fixture(params=["random", "trained"])
-def case(request):
-    return request.getfixturevalue(f"{request.param}_case")
+@pytest.fixture(scope="module")
+def family_case(families, prompts):
+    """Family name -> its tiny model with transcoders; Gemma 2 has norms behind attention and MLP, and caps."""
+    return cache(lambda family: (families(family), fitted(families(family), prompts), prompts[2]))
+
+
+@pytest.fixture(params=["random", "trained", "Qwen2", "Qwen3", "Gemma2"])
+def case(request, family_case):
+    if request.param in ("random", "trained"):
+        return request.getfixturevalue(f"{request.param}_case")
+    return family_case(request.param)
 
 
 def difference(model, prompt, target):
+    """The logit difference before any cap, apart from the module."""
     with torch.no_grad():
-        logits = model(torch.tensor([prompt]))[0, target.position]
+        logits = model(torch.tensor([prompt]))[0, target.position].double()
+    cap = getattr(model.original_model.config, "final_logit_softcapping", None)
+    logits = cap * torch.atanh(logits / cap) if cap else logits
     return float(logits[target.token] - (logits.mean() if target.minus is None else logits[target.minus]))
 
 
@@ -324,7 +337,7 @@ def test_no_change_leaves_the_logits_as_they_are(case):
 
 def test_with_free_attention_the_real_model_runs_on_a_shifted_mlp_output(case):
     model, transcoders, prompt = case
-    layer, position, number = 1, 3, 5
+    layer, position, number = 1, len(prompt) - 2, 5  # near enough for a sliding window
     seen = {}
 
     def read(activation, hook):
@@ -437,22 +450,12 @@ def test_a_feature_whose_activation_is_not_its_pre_activation_is_refused(random_
         )
 
 
-def test_a_hooked_model_and_a_model_of_another_shape_are_refused(random_case, tokenizer, tmp_path):
-    model, transcoders, prompt = random_case
+def test_a_hooked_model_and_a_model_of_another_shape_are_refused(random_case, families):
+    _, transcoders, prompt = random_case
     with frozen(random_case, {}), pytest.raises(ValueError, match="active hooks"):
         asked_for(random_case)
-    import transformers
-
-    config = transformers.Gemma2Config(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=4, num_attention_heads=4,
-        intermediate_size=48, num_key_value_heads=2, head_dim=8, max_position_embeddings=64,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    transformers.Gemma2ForCausalLM(config).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    gemma = models.load(str(tmp_path))
-    with pytest.raises(ValueError, match="not the one this module splits up"):
-        attribution.graph(gemma, prompt, transcoders=transcoders, targets=[TARGET])
+    with pytest.raises(ValueError, match="blocks.0.ln1 of this model is not the one this module splits up"):
+        attribution.graph(families("GPT2"), prompt, transcoders=transcoders[:3], targets=[TARGET])
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_a_nan_is_reported_where_it_starts(model, prompts):
 
     with (
         model.hooks([("blocks.1.hook_mlp_out", spoil)]),
-        pytest.raises(ValueError, match="blocks.2.hook_resid_pre is not finite.*prompt 5"),
+        pytest.raises(ValueError, match="prompt 5 is not finite .* first in blocks.1.mlp.hook_out"),
     ):
         harvest(model, prompts)
 

@@ -69,35 +69,10 @@ def test_ablating_acts_like_weights_that_cannot_write_the_direction(model, check
         assert not torch.allclose(hooked, logits(model, prompt), atol=0.1)
 
 
-@pytest.fixture(scope="module", params=["Qwen3", "Gemma2", "GPT2"])
-def other_family(request, tokenizer, tmp_path_factory):
-    """A tiny model: norms on queries and keys, or norms *after* attention and MLP, or an older kind."""
-    import transformers
-
-    shape = {
-        "vocab_size": len(tokenizer),
-        "hidden_size": 32,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-    }
-    if request.param != "GPT2":
-        shape |= {
-            "intermediate_size": 48,
-            "num_key_value_heads": 2,
-            "head_dim": 8,
-            "max_position_embeddings": 64,
-        }
-    torch.manual_seed(0)
-    config = getattr(transformers, f"{request.param}Config")(**shape, initializer_range=0.2)
-    name = "GPT2LMHeadModel" if request.param == "GPT2" else f"{request.param}ForCausalLM"
-    network = getattr(transformers, name)(config)
-    for name, weight in network.named_parameters():
-        if "norm" in name or "ln_" in name:
-            weight.data += 0.5 * torch.rand_like(weight)
-    folder = tmp_path_factory.mktemp(request.param)
-    network.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return models.load(str(folder))
+@pytest.fixture(params=["Llama", "Qwen2", "Qwen3", "Gemma2", "GPT2"])
+def other_family(request, families):
+    """A tiny model of a published shape: Gemma 2 has norms *after* attention and MLP too."""
+    return families(request.param)
 
 
 def test_nothing_is_left_in_other_families_either(other_family, prompts, direction):
@@ -374,7 +349,7 @@ def test_a_candidate_that_is_zero_up_to_rounding_changes_nothing(model, prompts)
 def test_scoring_refuses_what_does_not_fit_before_any_intervention(
     model, prompts, monkeypatch, changes, message
 ):
-    monkeypatch.setattr(steering, "ablate", lambda *_: pytest.fail("work was done before the error"))
+    monkeypatch.setattr(steering.vectors, "ablate", lambda *_: pytest.fail("work was done before the error"))
     arguments = {
         "candidates": torch.ones(1, 4, 32),
         "harmful": prompts[:1],

@@ -473,6 +473,16 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_an_old_draft_of_a_killed_process_is_removed_and_a_new_one_left_to_its_writer(tmp_path):
+    folder = store.Shards(tmp_path, {"a": 1}, 1).folder
+    old, new = folder / ".shard-0.1.a.draft", folder / ".shard-0.2.b.draft"
+    for draft in (old, new):
+        draft.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    store.Shards(tmp_path, {"a": 1}, 1)
+    assert not old.exists() and new.exists()
+
+
 def test_a_shard_that_nobody_has_finished_cannot_be_read(tmp_path):
     shards = store.Shards(tmp_path, {"what": "a test"}, 2)
     shards.write(1, torch.arange(3.0))

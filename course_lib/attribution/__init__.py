@@ -9,7 +9,7 @@ From cheap and partial to exact and slow, each module with its paper:
 5. `graphs`: which features of the MLPs moved a logit, through which other features;
 6. `interventions`: the test of a graph, setting features while the model runs.
 
-All but 2 need a Llama-shaped model, and refuse any other.
+All but 2 need a model of the Llama, Mistral, Qwen or Gemma shape, and refuse any other.
 """
 
 from course_lib.attribution.components import direct_logit

@@ -48,7 +48,7 @@ def check(model: models.CheckedBridge, transcoders: Transcoders) -> None:
 
     Raises:
         ValueError: Another count than layers, another width than the model's, different numbers of features,
-            a reading place that is not the MLP's input, input normalisation that is not folded in, a skip path.
+            another device, a reading place that is not the MLP's input, input normalisation that is not folded in, a skip path.
     """
     if len(transcoders) != models.n_layers(model):
         raise ValueError(
@@ -63,26 +63,29 @@ def check(model: models.CheckedBridge, transcoders: Transcoders) -> None:
 
 
 def _check_one(model: models.CheckedBridge, layer: int, transcoder: torch.nn.Module) -> None:
+    device = torch.device(model.cfg.device)
+    if transcoder.W_dec.device.type != device.type:
+        raise ValueError(
+            f"The transcoder of layer {layer} is on {transcoder.W_dec.device}, the model on {device}. Bring both to one "
+            "device: transcoder.to(model.cfg.device)."
+        )
     width, reads = models.d_model(model), (transcoder.W_enc.shape[0], transcoder.W_dec.shape[1])
     if reads != (width, width):
         raise ValueError(
             f"The transcoder of layer {layer} reads {reads[0]} numbers and writes {reads[1]}, this model's MLP "
             f"reads and writes {width}. Was it trained on another model?"
         )
-    metadata = getattr(transcoder.cfg, "metadata", None)
-    hook_name = getattr(metadata, "hook_name", None)
+    hook_name = getattr(getattr(transcoder.cfg, "metadata", None), "hook_name", None)
     if hook_name is not None and hook_name not in [f"blocks.{layer}.{hook}" for hook in READS]:
         raise ValueError(
             f"The transcoder at place {layer} was trained on {hook_name}; there it must read the MLP's input, "
             f"blocks.{layer}.{READS[0]}. Check the order of the list, or train it on that hook."
         )
-    if getattr(transcoder.cfg, "normalize_activations", "none") != "none":
+    if getattr(transcoder.cfg, "normalize_activations", "none") != "none" or getattr(transcoder, "W_skip", None) is not None:
         raise ValueError(
-            f"The transcoder of layer {layer} normalises its input as it runs. Fold that into its weights first "
-            "(sae_lens: fold_activation_norm_scaling_factor)."
+            f"The transcoder of layer {layer} normalises its input as it runs, which has to be folded into its weights first "
+            "(sae_lens: fold_activation_norm_scaling_factor), or it has a skip path, which is not supported."
         )
-    if getattr(transcoder, "W_skip", None) is not None:
-        raise ValueError(f"The transcoder of layer {layer} has a skip path, which is not supported.")
 
 
 def _check_linear_when_active(

@@ -15,16 +15,17 @@ corrupted), through the real norm. A mask of 0 and 1 is a circuit; the gradient 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import torch
 from beartype import beartype
-from jaxtyping import Bool, Float, Int, jaxtyped
+from jaxtyping import Float, Int, jaxtyped
 from torch import Tensor
 from tqdm import tqdm
 
 from course_lib import models
-from course_lib.attribution.frozen import FrozenRun, norm_gain, record
+from course_lib.attribution.frozen import FrozenRun, gain, keep, record, run_logits
 from course_lib.attribution.nodes import Logit, resolve
 from course_lib.attribution.patching import check_difference, check_pair, difference
 from course_lib.attribution.scores import EdgeScores
@@ -46,20 +47,19 @@ def exact_edges(
     The truth that `eap` approximates, at one run of the model per edge and pair.
 
     Args:
-        model: From `models.load`; Llama-shaped.
-        clean_prompts: Token ids of each clean prompt.
-        corrupted_prompts: Token ids of each prompt's partner, of the same length.
+        model: From `models.load`.
+        clean_prompts, corrupted_prompts: Token ids of each clean prompt, and of its partner of the same length.
         target: Where the logit difference is read, one for all pairs or one for each.
         batch_size: Edges run at once at most.
         progress: Show a progress bar.
 
     Raises:
         ValueError: Before any work: unequal numbers or lengths of prompts, prompts that cannot be run, a target
-            that does not exist, active hooks, a model that is not Llama-shaped, a pair without a difference.
+            that does not exist, active hooks, a model of another shape, a pair without a difference.
     """
-    pairs = make_pairs(model, clean_prompts, corrupted_prompts, target)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
+    pairs = make_pairs(model, clean_prompts, corrupted_prompts, target)
     wiring = pairs[0].wiring
     places = wiring.exists.nonzero()
     values = torch.zeros(wiring.exists.shape)
@@ -71,7 +71,7 @@ def exact_edges(
                 masks[torch.arange(len(cut)), cut[:, 0], cut[:, 1]] = 0.0
                 values[cut[:, 0], cut[:, 1]] += (pair.clean - pair.run(masks)) / len(pairs)
                 bar.update(len(cut))
-    return wiring.scores(values)
+    return replace(wiring, values=values)
 
 
 @jaxtyped(typechecker=beartype)
@@ -86,56 +86,34 @@ def eap(
     """Edge attribution patching: a first-order estimate of `exact_edges`, from one backward pass per pair.
 
     A positive score supports the clean answer. `.nodes()` of it is attribution patching of components. It misses
-    what only a large change shows (a saturated attention pattern has no gradient).
-
-    Args:
-        model: From `models.load`; Llama-shaped.
-        clean_prompts: Token ids of each clean prompt.
-        corrupted_prompts: Token ids of each prompt's partner, of the same length.
-        target: Where the logit difference is read, one for all pairs or one for each.
-        steps: 1 takes the gradient at the clean prompt (EAP); more average it over that many points up to the
-            clean prompt (EAP-IG; 5 as published).
-
-    Raises:
-        ValueError: As `exact_edges`, or fewer than one step.
+    what only a large change shows (a saturated attention pattern has no gradient). `steps` of 1 take the gradient at
+    the clean prompt (EAP); more average it over that many points up to the clean prompt (EAP-IG; 5 as published).
+    Other arguments, and errors, as for `exact_edges`.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}.")
     pairs = make_pairs(model, clean_prompts, corrupted_prompts, target)
     total = sum(pair.gradient(steps) for pair in pairs) / len(pairs)
-    return pairs[0].wiring.scores(total)
+    wiring = pairs[0].wiring
+    return replace(wiring, values=total * wiring.exists)
 
 
 # --- pairs --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class Wiring:
-    """Labels of sources and destinations, and which of them an edge joins."""
-
-    sources: tuple[str, ...]
-    destinations: tuple[str, ...]
-    exists: Bool[Tensor, "source destination"]
-
-    @classmethod
-    def of(cls, model: models.CheckedBridge) -> "Wiring":
-        sources, destinations, before = ["embedding"], [], []
-        for layer, block in enumerate(model.blocks):
-            n_heads, n_shared = len(block.attn.W_Q), len(block.attn.W_K)
-            inputs = [f"L{layer}.H{head}.{kind}" for kind, n in (("q", n_heads), ("k", n_shared), ("v", n_shared))
-                      for head in range(n)]  # fmt: skip
-            destinations += inputs
-            before += [len(sources)] * len(inputs)
-            sources += [f"L{layer}.H{head}" for head in range(n_heads)]
-            destinations.append(f"L{layer}.MLP")
-            before.append(len(sources))
-            sources.append(f"L{layer}.MLP")
-        before.append(len(sources))
-        exists = torch.arange(len(sources))[:, None] < torch.tensor(before)
-        return cls(tuple(sources), (*destinations, "logits"), exists)
-
-    def scores(self, values: Float[Tensor, "source destination"]) -> EdgeScores:
-        return EdgeScores(self.sources, self.destinations, values * self.exists, self.exists)
+def no_scores(model: models.CheckedBridge) -> EdgeScores:
+    """Labels of sources and destinations, and which of them an edge joins, with scores of 0."""
+    sources, destinations, before = ["embedding"], [], []
+    for layer, block in enumerate(model.blocks):
+        n_heads, n_shared = len(block.attn.W_Q), len(block.attn.W_K)
+        kinds = (("q", n_heads), ("k", n_shared), ("v", n_shared))
+        inputs = [f"L{layer}.H{head}.{kind}" for kind, n in kinds for head in range(n)]
+        heads = [f"L{layer}.H{head}" for head in range(n_heads)]
+        destinations += [*inputs, f"L{layer}.MLP"]
+        before += [*[len(sources)] * len(inputs), len(sources) + n_heads]
+        sources += [*heads, f"L{layer}.MLP"]
+    exists = torch.arange(len(sources))[:, None] < torch.tensor([*before, len(sources)])
+    return EdgeScores(tuple(sources), (*destinations, "logits"), torch.zeros(exists.shape), exists)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +121,7 @@ class Pair:
     """A clean and a corrupted prompt, what every component wrote on both, and both logit differences."""
 
     model: models.CheckedBridge
-    wiring: Wiring
+    wiring: EdgeScores
     target: Logit
     ids: Int[Tensor, " pos"]
     written_clean: Float[Tensor, "source pos d_model"]
@@ -188,17 +166,25 @@ def make_pairs(
         )
     resolved = []
     for number, (clean, corrupted) in enumerate(zip(clean_prompts, corrupted_prompts, strict=True)):
-        try:
+        with _named(number):
             check_pair(model, clean, corrupted)
             resolved.append(resolve(model, targets[number], len(clean)))
-        except ValueError as error:
-            raise ValueError(f"Pair {number}: {error}") from error
-    wiring = Wiring.of(model)
-    partners = zip(clean_prompts, corrupted_prompts, resolved, strict=True)
-    return [_pair(model, wiring, *partner) for partner in partners]
+    wiring, pairs = no_scores(model), []
+    for number, partners in enumerate(zip(clean_prompts, corrupted_prompts, resolved, strict=True)):
+        with _named(number):
+            pairs.append(_pair(model, wiring, *partners))
+    return pairs
 
 
-def _pair(model: models.CheckedBridge, wiring: Wiring, clean_ids, corrupted_ids, target: Logit) -> Pair:
+@contextmanager
+def _named(number: int) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"Pair {number}: {error}") from error
+
+
+def _pair(model: models.CheckedBridge, wiring: EdgeScores, clean_ids, corrupted_ids, target: Logit) -> Pair:
     clean, corrupted = record(model, clean_ids), record(model, corrupted_ids)
     metrics = [float(difference(run.logits, target)) for run in (clean, corrupted)]
     check_difference(*metrics)
@@ -230,25 +216,26 @@ class _EdgeRun:
     stream: dict[str, Float[Tensor, "batch pos d_model"]] = field(default_factory=dict)
 
     def metric(self, ids: Int[Tensor, "batch pos"], target: Logit) -> Float[Tensor, " batch"]:
-        with self.model.hooks(list(self._hooks())):
-            return difference(self.model(ids).float(), target)
+        return difference(run_logits(self.model, ids, list(self._hooks())), target)
 
     def _hooks(self) -> Iterator[tuple[str, Callable]]:
         yield "hook_embed", self._embed
         column = 0
         for layer, block in enumerate(self.model.blocks):
-            at = f"blocks.{layer}"
-            yield f"{at}.ln1.hook_in", self._keep("attention")
-            for kind, weight, bias in (("q", block.attn.W_Q, block.attn.b_Q), ("k", block.attn.W_K, block.attn.b_K),
-                                       ("v", block.attn.W_V, block.attn.b_V)):  # fmt: skip
+            at, attention = f"blocks.{layer}", block.attn
+            yield f"{at}.ln1.hook_in", keep(self.stream, "attention")
+            for kind, weight, bias in (("q", attention.W_Q, attention.b_Q), ("k", attention.W_K, attention.b_K),
+                                       ("v", attention.W_V, attention.b_V)):  # fmt: skip
                 yield f"{at}.attn.{kind}.hook_out", self._project(block.ln1, column, weight, bias)
                 column += len(weight)
-            yield f"{at}.attn.hook_z", self._heads(block.attn.W_O)
-            yield f"{at}.ln2.hook_in", self._keep("mlp")
+            yield f"{at}.attn.hook_z", keep(self.stream, "z")
+            yield f"{at}.attn.o.hook_out", keep(self.stream, "mixed")
+            yield f"{at}.hook_attn_out", self._heads(block)
+            yield f"{at}.ln2.hook_in", keep(self.stream, "mlp")
             yield f"{at}.ln2.hook_out", self._norm("mlp", block.ln2, column)
-            yield f"{at}.hook_mlp_out", self._mlp
+            yield f"{at}.hook_mlp_out", lambda activation, hook: self._write(activation[:, None])
             column += 1
-        yield "ln_final.hook_in", self._keep("final")
+        yield "ln_final.hook_in", keep(self.stream, "final")
         yield "ln_final.hook_out", self._norm("final", self.model.ln_final, column)
 
     def _write(self, outputs: Float[Tensor, "batch source pos d_model"]) -> None:
@@ -260,35 +247,26 @@ class _EdgeRun:
         self._write(used[:, None])
         return used
 
-    def _heads(self, W_O: Float[Tensor, "head d_head d_model"]) -> Callable:
-        return lambda z, hook: self._write(torch.einsum("bphe,hed->bhpd", z, W_O))
+    def _heads(self, block: torch.nn.Module) -> Callable:
+        def write(activation: Tensor, hook: object) -> None:
+            heads = torch.einsum("bphe,hed->bhpd", self.stream["z"], block.attn.W_O)
+            if "ln1_post" in block._modules:
+                heads = heads * gain(self.model, block.ln1_post, self.stream["mixed"])[:, None]
+            self._write(heads)
 
-    def _mlp(self, activation: Tensor, hook: object) -> None:
-        self._write(activation[:, None])
+        return write
 
-    def _keep(self, name: str) -> Callable:
-        def keep(activation: Tensor, hook: object) -> None:
-            self.stream[name] = activation
-
-        return keep
-
-    def _read(
-        self, name: str, norm: torch.nn.Module, columns: slice
-    ) -> Float[Tensor, "batch destination pos d_model"]:
+    def _read(self, name: str, norm: torch.nn.Module, columns: slice) -> Float[Tensor, "batch destination pos d_model"]:
         """What some destinations read, after their norm."""
         n_written = sum(part.shape[1] for part in self.written)
         change = torch.cat(self.written, dim=1) if self.change is None else self.change[:, :n_written]
         taken = self.mask[:, :n_written, columns] - 1
         shift = torch.einsum("bspd,bsv->bvpd", change.expand(max(len(change), len(taken)), -1, -1, -1), taken)
         x = self.stream[name][:, None] + shift
-        scale = (x.pow(2).mean(dim=-1, keepdim=True) + self.model.cfg.eps).sqrt()
-        return x / scale * norm_gain(self.model, norm)
+        return x * gain(self.model, norm, x)
 
     def _norm(self, name: str, norm: torch.nn.Module, column: int) -> Callable:
-        def read(activation: Tensor, hook: object) -> Tensor:
-            return self._read(name, norm, slice(column, column + 1))[:, 0].to(activation)
-
-        return read
+        return lambda activation, hook: self._read(name, norm, slice(column, column + 1))[:, 0].to(activation)
 
     def _project(self, norm: torch.nn.Module, column: int, weight: Tensor, bias: Tensor | None) -> Callable:
         def read(activation: Tensor, hook: object) -> Tensor:

@@ -18,7 +18,7 @@ from jaxtyping import Float, jaxtyped
 from torch import Tensor
 
 from course_lib import models
-from course_lib.attribution.edges import make_pairs
+from course_lib.attribution.edges import make_pairs, no_scores
 from course_lib.attribution.nodes import Logit
 from course_lib.attribution.scores import EdgeScores
 
@@ -65,10 +65,7 @@ def faithfulness(
     prompt puts in decides much of the number.
 
     Args:
-        model: From `models.load`; Llama-shaped.
-        clean_prompts: Token ids of each clean prompt.
-        corrupted_prompts: Token ids of each prompt's partner, of the same length.
-        target: Where the logit difference is read, one for all pairs or one for each.
+        model, clean_prompts, corrupted_prompts, target: As for `exact_edges`.
         scores: From `eap` or `exact_edges`.
         rank: Take edges by "size", which finds what acts against the answer too; or "signed", for CPR alone.
         shares: Sizes of the circuits, growing, above 0 and at most 1.
@@ -78,10 +75,12 @@ def faithfulness(
     """
     if not shares or list(shares) != sorted(set(shares)) or shares[0] <= 0 or shares[-1] > 1:
         raise ValueError(f"shares must grow and lie above 0 and at most at 1; got {list(shares)}.")
-    pairs = make_pairs(model, clean_prompts, corrupted_prompts, target)
-    wiring = pairs[0].wiring
+    wiring = no_scores(model)
     if (scores.sources, scores.destinations) != (wiring.sources, wiring.destinations):
         raise ValueError("These scores have other edges than this model has. Were they made with another model?")
+    if not bool(torch.isfinite(scores.values).all()):
+        raise ValueError("The scores hold a NaN or an infinite number, so they have no order.")
+    pairs = make_pairs(model, clean_prompts, corrupted_prompts, target)
     n_edges = [max(1, round(share * int(wiring.exists.sum()))) for share in shares]
     ranked = scores.values.abs() if rank == "size" else scores.values
     order = ranked.masked_fill(~wiring.exists, -torch.inf).flatten().argsort(descending=True)

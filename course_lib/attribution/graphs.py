@@ -28,6 +28,7 @@ from course_lib.attribution import dictionaries
 from course_lib.attribution.dictionaries import Transcoders
 from course_lib.attribution.frozen import FrozenRun, Prompt, check_prompt, record
 from course_lib.attribution.nodes import Embedding, Error, Feature, Node, Target, resolve
+from course_lib.attribution.patching import difference
 from course_lib.attribution.sweep import Sweep
 
 
@@ -100,7 +101,7 @@ class AttributionGraph:
 
     def edge(self, source: Node, target: Node) -> float:
         """One direct edge. An asked target comes before a feature of the same name."""
-        return float(self.edges[_rows(self, [target])[0], _columns(self, [source])[0]])
+        return float(self.edges[_place(self.targets, target, "target"), _place(self.sources, source, "source")])
 
     def top(self, k: int = 10) -> tuple[tuple[Node, float], ...]:
         """The k sources of most influence, with it."""
@@ -109,7 +110,7 @@ class AttributionGraph:
 
     def top_edges(self, target: Node, k: int = 10) -> tuple[tuple[Node, float], ...]:
         """The k sources with the largest direct edges to a target, by size, with the signed edge."""
-        row = self.edges[_rows(self, [target])[0]]
+        row = self.edges[_place(self.targets, target, "target")]
         order = row.abs().topk(min(k, len(row))).indices
         return tuple((self.sources[int(i)], float(row[i])) for i in order)
 
@@ -170,7 +171,7 @@ def graph(
     feature does once a threshold is crossed, or what an inactive feature would have done.
 
     Args:
-        model: From `models.load`; Llama-shaped.
+        model: From `models.load`.
         prompt_ids: Token ids of one prompt.
         transcoders: One sae_lens transcoder per layer, from the MLP's input to its output.
         targets: `Logit(token, minus=other)` or `Feature(layer, position, feature)`.
@@ -186,6 +187,8 @@ def graph(
     d_sae = transcoders[0].W_dec.shape[0]
     asked = [resolve(model, target, len(prompt_ids), d_sae) for target in targets]
     shares = _target_shares(asked, weights)
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
     run = record(model, prompt_ids[: max(target.position for target in asked) + 1])
     encoded = dictionaries.encode(run, transcoders)
     depth = max(target.layer if isinstance(target, Feature) else run.n_layers for target in asked)
@@ -216,8 +219,7 @@ def _value(run: FrozenRun, transcoders: Transcoders, target: Target) -> float:
     if isinstance(target, Feature):
         read = run.mlp_in[target.layer, target.position]
         return float(dictionaries.pre_activation(transcoders[target.layer], read)[target.feature])
-    logits = run.logits[target.position]
-    return float(logits[target.token] - (logits.mean() if target.minus is None else logits[target.minus]))
+    return float(difference(run.logits, target))
 
 
 # --- influence ----------------------------------------------------------------------------------------------
@@ -228,9 +230,7 @@ def _shares(edges: Float[Tensor, "target source"]) -> Float[Tensor, "target sour
     return edges.abs() / edges.abs().sum(dim=1, keepdim=True).clamp(min=1e-10)
 
 
-def _influence(
-    shares: Float[Tensor, "target source"], weights: Float[Tensor, " asked"]
-) -> Float[Tensor, " source"]:
+def _influence(shares: Float[Tensor, "target source"], weights: Float[Tensor, " asked"]) -> Float[Tensor, " source"]:
     """w B (1 + A + A^2 + ...): features read only earlier layers, so the series ends."""
     n_features = len(shares) - len(weights)
     step = total = weights @ shares[n_features:]
@@ -240,9 +240,7 @@ def _influence(
     return total
 
 
-def _scores(
-    edges: Float[Tensor, "target source"], weights: Float[Tensor, " asked"], *, n_errors: int
-) -> tuple[float, float]:
+def _scores(edges: Float[Tensor, "target source"], weights: Float[Tensor, " asked"], *, n_errors: int) -> tuple[float, float]:
     """Replacement and completeness score, defined as in circuit-tracer."""
     shares = _shares(edges)
     n_features = len(shares) - len(weights)
@@ -292,20 +290,10 @@ def _without_dead_ends(graph: AttributionGraph) -> AttributionGraph:
         graph = _subgraph(graph, stays)
 
 
-def _rows(graph: AttributionGraph, nodes: Sequence[Node]) -> list[int]:
-    places = {node: row for row, node in enumerate(graph.targets)}
-    return [_place(places, node, "target") for node in nodes]
-
-
-def _columns(graph: AttributionGraph, nodes: Sequence[Node]) -> list[int]:
-    places = {node: column for column, node in enumerate(graph.sources)}
-    return [_place(places, node, "source") for node in nodes]
-
-
-def _place(places: Mapping[Node, int], node: Node, role: str) -> int:
-    if node not in places:
+def _place(nodes: Sequence[Node], node: Node, role: str) -> int:
+    if node not in nodes:
         raise ValueError(
             f"The graph has no {role} {node}: is the feature inactive here, was it pruned, or does its position "
             "count from the end?"
         )
-    return places[node]
+    return max(place for place, each in enumerate(nodes) if each == node)

@@ -13,19 +13,19 @@ With frozen attention and `mlps="constant"` a change acts through direct edges o
 through all paths of the graph (`AttributionGraph.total_effect`), up to features that cross their threshold.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from course_lib import models
 from course_lib.attribution import dictionaries
 from course_lib.attribution.dictionaries import Encoded, Transcoders
-from course_lib.attribution.frozen import FrozenRun, Prompt, check_prompt, record
+from course_lib.attribution.frozen import FrozenRun, Prompt, check_prompt, keep, record
 from course_lib.attribution.nodes import Feature, resolve
 
 Changes = Mapping[tuple[int, int, int] | Feature, float]
@@ -44,12 +44,11 @@ def intervene(
 ) -> AbstractContextManager:
     """A context in which some features have the values they are given, on one prompt.
 
-    Read the result with `models.next_token_logits(model, [prompt_ids])`, `models.generate` or
-    `caching.harvest`. Only the prompt is changed: tokens that are being generated see it through the key-value
-    cache, with attention and MLPs free.
+    Read the result with `models.next_token_logits(model, [prompt_ids])`, `models.generate` or `caching.harvest`. Only the
+    prompt is changed: tokens that are being generated see it through the key-value cache, with attention and MLPs free.
 
     Args:
-        model: From `models.load`; Llama-shaped.
+        model: From `models.load`.
         prompt_ids: The only prompt that may be run in the context.
         transcoders: One sae_lens transcoder per layer.
         changes: New activation of each (layer, position, feature); a negative position counts from the end.
@@ -62,36 +61,27 @@ def intervene(
         ValueError: At once: unusable prompt or transcoders, active hooks, a feature or position that does not
             exist, a value that is not finite. While the model runs: a prompt of another length.
     """
-    wanted = _checked(model, prompt_ids, transcoders, changes, attention, mlps)
+    for name, value, known in (("attention", attention, get_args(Attention)), ("mlps", mlps, get_args(MLPs))):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}.")
+    check_prompt(model, prompt_ids)
+    dictionaries.check(model, transcoders)
+    wanted = _checked(model, changes, len(prompt_ids), transcoders[0].W_dec.shape[0])
     run = record(model, prompt_ids)
     intervention = _Intervention(run, dictionaries.encode(run, transcoders), transcoders, wanted, mlps)
     return model.hooks(intervention.hooks(frozen=attention == "frozen"))
 
 
-def _checked(
-    model: models.CheckedBridge,
-    prompt_ids: Prompt,
-    transcoders: Transcoders,
-    changes: Changes,
-    attention: str,
-    mlps: str,
-) -> dict[Feature, float]:
+def _checked(model: models.CheckedBridge, changes: Changes, n_tokens: int, d_sae: int) -> dict[Feature, float]:
     """The changes by feature, positions counted from 0."""
-    for name, value, known in (
-        ("attention", attention, ("free", "frozen")),
-        ("mlps", mlps, ("model", "transcoders", "constant")),
-    ):
-        if value not in known:
-            raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}.")
-    check_prompt(model, prompt_ids)
-    dictionaries.check(model, transcoders)
-    d_sae, wanted = transcoders[0].W_dec.shape[0], {}
+    wanted = {}
     for place, value in changes.items():
-        feature = place if isinstance(place, Feature) else Feature(*place)
-        feature = resolve(model, feature, len(prompt_ids), d_sae)
+        if not isinstance(place, Feature) and len(place) != 3:
+            raise ValueError(f"A feature is named by (layer, position, feature), not by {place}.")
+        feature = resolve(model, place if isinstance(place, Feature) else Feature(*place), n_tokens, d_sae)
         if feature in wanted:
             raise ValueError(f"{feature} is changed twice. Give each feature one value.")
-        if not torch.isfinite(torch.tensor(float(value))):
+        if not math.isfinite(value):
             raise ValueError(f"{feature} must get a finite value, not {value}.")
         wanted[feature] = float(value)
     return wanted
@@ -108,15 +98,13 @@ class _Intervention:
     """What each norm or MLP reads in this very run."""
 
     def hooks(self, *, frozen: bool) -> list[tuple[str, Callable]]:
-        """(hook name, function) of the whole intervention."""
+        """(hook name, function) of the whole intervention; norms first, or a norm after the MLP undid its change."""
         run, pairs = self.run, []
-        for layer in range(run.n_layers):
-            pairs += self._mlp(layer)
-            if frozen:
-                pairs.append((f"blocks.{layer}.attn.hook_pattern", self._constant(run.patterns[layer])))
-                pairs += self._norm(f"blocks.{layer}.ln1", run.attn_gain[layer])
-                pairs += self._norm(f"blocks.{layer}.ln2", run.mlp_gain[layer])
-        return pairs + (self._norm("ln_final", run.final_gain) if frozen else [])
+        if frozen:
+            pairs += [pair for name, gain in run.gains.items() for pair in self._norm(name, gain)]
+            patterns = enumerate(run.patterns)
+            pairs += [(f"blocks.{layer}.attn.hook_pattern", self._constant(pattern)) for layer, pattern in patterns]
+        return pairs + [pair for layer in range(run.n_layers) for pair in self._mlp(layer)]
 
     def _generated(self, activation: Tensor) -> bool:
         """Whether this is a token being generated; refuses another prompt."""
@@ -127,12 +115,6 @@ class _Intervention:
                 "context. Open a context for each prompt."
             )
         return n_tokens != expected
-
-    def _keep(self, name: str) -> Callable:
-        def keep(activation: Tensor, hook: object) -> None:
-            self.read[name] = activation
-
-        return keep
 
     def _constant(self, pattern: Float[Tensor, "head query key"]) -> Callable:
         def freeze(activation: Tensor, hook: object) -> Tensor | None:
@@ -146,7 +128,7 @@ class _Intervention:
         def freeze(activation: Tensor, hook: object) -> Tensor | None:
             return None if self._generated(activation) else self.read[name] * gain.to(activation)
 
-        return [(f"{name}.hook_in", self._keep(name)), (f"{name}.hook_out", freeze)]
+        return [(f"{name}.hook_in", keep(self.read, name)), (f"{name}.hook_out", freeze)]
 
     def _mlp(self, layer: int) -> list[tuple[str, Callable]]:
         name = f"blocks.{layer}.mlp.hook_in"
@@ -157,7 +139,7 @@ class _Intervention:
         def replace(activation: Tensor, hook: object) -> Tensor | None:
             return None if self._generated(activation) else self._output(layer, activation, changes)
 
-        return [(name, self._keep(name)), (f"blocks.{layer}.hook_mlp_out", replace)]
+        return [(name, keep(self.read, name)), (f"blocks.{layer}.hook_mlp_out", replace)]
 
     def _output(self, layer: int, mlp_out: Tensor, changes: Mapping[Feature, float]) -> Tensor:
         """The MLP's output after the change."""

@@ -42,7 +42,10 @@ class Error:
 
 @dataclass(frozen=True)
 class Logit:
-    """A token's logit minus another token's; without `minus`, minus the mean of all logits."""
+    """A token's logit minus another token's; without `minus`, minus the mean of all logits.
+
+    Where a model caps its logits (Gemma 2), this is the difference before the cap, which keeps their order.
+    """
 
     token: int
     minus: int | None = None
@@ -60,14 +63,11 @@ def resolve(model: models.CheckedBridge, target: Target, n_tokens: int, d_sae: i
     """The target with its position counted from 0.
 
     Raises:
-        ValueError: A position outside the prompt, a token outside the vocabulary, a layer or feature that does
-            not exist.
+        ValueError: A position outside the prompt, a token outside the vocabulary, a layer or feature that does not exist.
     """
     if not isinstance(target, Logit | Feature):
-        raise ValueError(
-            f"A target is a Logit or a Feature, not {target!r}. Write attribution.Logit(token, minus=other)."
-        )
-    if not -n_tokens <= target.position < n_tokens:
+        raise ValueError(f"A target is a Logit or a Feature, not {target!r}. Write attribution.Logit(token, minus=other).")
+    if not isinstance(target.position, int) or not -n_tokens <= target.position < n_tokens:
         raise ValueError(f"Position {target.position} lies outside a prompt of {n_tokens} tokens.")
     if isinstance(target, Feature):
         check_feature(model, target, d_sae)
@@ -79,14 +79,12 @@ def resolve(model: models.CheckedBridge, target: Target, n_tokens: int, d_sae: i
 def check_feature(model: models.CheckedBridge, feature: Feature, d_sae: int) -> None:
     """Do nothing if the feature's layer and number exist, else raise."""
     if not 0 <= feature.layer < models.n_layers(model):
-        raise ValueError(
-            f"Layer {feature.layer} does not exist: this model has layers 0 to {models.n_layers(model) - 1}."
-        )
+        raise ValueError(f"Layer {feature.layer} does not exist: this model has layers 0 to {models.n_layers(model) - 1}.")
     if not 0 <= feature.feature < d_sae:
         raise ValueError(f"Feature {feature.feature} does not exist: there are features 0 to {d_sae - 1}.")
 
 
 def _check_tokens(model: models.CheckedBridge, tokens: Sequence[int]) -> None:
     for token in tokens:
-        if not 0 <= token < model.cfg.d_vocab:
-            raise ValueError(f"Token id {token} lies outside the vocabulary of 0 to {model.cfg.d_vocab - 1}.")
+        if not isinstance(token, int) or not 0 <= token < model.cfg.d_vocab:
+            raise ValueError(f"Token id {token!r} lies outside the vocabulary of 0 to {model.cfg.d_vocab - 1}.")

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import torch
 from beartype import beartype
-from jaxtyping import Float, jaxtyped
+from jaxtyping import Bool, Float, jaxtyped
 from torch import Tensor
 from tqdm import tqdm
 
 from course_lib import models
-from course_lib.attribution.frozen import Prompt, check_prompt
+from course_lib.attribution.frozen import Prompt, check_prompt, keep, run_logits
 from course_lib.attribution.nodes import Logit, resolve
 
 
@@ -50,42 +50,35 @@ def patch_residual(
     *,
     corrupted_ids: Prompt,
     target: Logit,
-    positions: Sequence | None = None,
+    positions: Sequence[int | Sequence[int]] | None = None,
     batch_size: int = 64,
     progress: bool = True,
 ) -> Patching:
-    """Recovery from the clean residual stream before every layer (`resid_pre`), at one position at a time.
+    """Recovery from the clean residual stream before every block, at one position or group of them at a time.
 
     Args:
         model: From `models.load`.
         clean_ids: Token ids of the prompt whose activations are put in.
         corrupted_ids: Token ids of the prompt that runs, as many.
         target: Where the logit difference is read.
-        positions: Columns: each a position, or a group of positions that are patched together. By default
-            every position by itself.
+        positions: Columns: each a position, or a group that is patched together. By default every position by itself.
         batch_size: Prompts run at once at most.
         progress: Show a progress bar.
 
     Raises:
-        ValueError: Before any patch: prompts of unequal length or that cannot be run, a position outside them,
-            a target that does not exist, active hooks, prompts with (nearly) the same logit difference.
+        ValueError: Before any patch: prompts of unequal length or that cannot be run, a position outside them, a target
+            that does not exist, active hooks, prompts with (nearly) the same logit difference, a run that is not finite.
     """
-    pair = _Pair.of(model, clean_ids, corrupted_ids, target)
-    columns = tuple(range(len(clean_ids))) if positions is None else tuple(map(_column, positions))
+    check_pair(model, clean_ids, corrupted_ids)
+    n_tokens = len(clean_ids)
+    columns = tuple(p if isinstance(p, int) else tuple(p) for p in (range(n_tokens) if positions is None else positions))
     groups = [[column] if isinstance(column, int) else list(column) for column in columns]
-    outside = [p for group in groups for p in group if not -len(clean_ids) <= p < len(clean_ids)]
-    if outside or not columns:
-        raise ValueError(
-            f"positions must be places in a prompt of {len(clean_ids)} tokens, at least one; got {positions}."
-        )
-
-    def put(corrupted: Tensor, clean: Tensor, rows: Sequence[int]) -> Tensor:
-        patched = corrupted.clone()
-        for row, number in enumerate(rows):
-            patched[row, groups[number]] = clean[groups[number]]
-        return patched
-
-    return pair.patch("hook_resid_pre", columns, put, batch_size, progress)
+    if not columns or any(not -n_tokens <= place < n_tokens for group in groups for place in group):
+        raise ValueError(f"positions must be places in a prompt of {n_tokens} tokens, at least one; got {positions}.")
+    chosen = torch.zeros(len(columns), n_tokens, 1, dtype=torch.bool)
+    for row, group in enumerate(groups):
+        chosen[row, group] = True
+    return _patch(model, clean_ids, corrupted_ids, target, "hook_resid_pre", columns, chosen, batch_size, progress)
 
 
 @torch.no_grad()
@@ -100,15 +93,10 @@ def patch_heads(
     progress: bool = True,
 ) -> Patching:
     """Recovery from one head's clean output, at all positions. Arguments and errors as for `patch_residual`."""
-    pair = _Pair.of(model, clean_ids, corrupted_ids, target)
-
-    def put(corrupted: Tensor, clean: Tensor, rows: Sequence[int]) -> Tensor:
-        patched = corrupted.clone()
-        for row, head in enumerate(rows):
-            patched[row, :, head] = clean[:, head]
-        return patched
-
-    return pair.patch("attn.hook_z", tuple(range(model.cfg.n_heads)), put, batch_size, progress)
+    check_pair(model, clean_ids, corrupted_ids)
+    columns = tuple(range(model.cfg.n_heads))
+    chosen = torch.eye(len(columns), dtype=torch.bool)[:, None, :, None]
+    return _patch(model, clean_ids, corrupted_ids, target, "attn.hook_z", columns, chosen, batch_size, progress)
 
 
 def check_pair(model: models.CheckedBridge, clean_ids: Prompt, corrupted_ids: Prompt) -> None:
@@ -137,45 +125,35 @@ def check_difference(clean: float, corrupted: float) -> None:
         )
 
 
-def _column(position: int | Sequence[int]) -> int | tuple[int, ...]:
-    return position if isinstance(position, int) else tuple(position)
+def _patch(
+    model: models.CheckedBridge,
+    clean_ids: Prompt,
+    corrupted_ids: Prompt,
+    target: Logit,
+    part: str,
+    columns: tuple,
+    chosen: Bool[Tensor, "column ..."],
+    batch_size: int,
+    progress: bool,
+) -> Patching:
+    """Recovery with the clean activation where a column's row of `chosen` says so, in each layer's `part`."""
+    target = resolve(model, target, len(clean_ids))
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
+    ids = torch.tensor([list(clean_ids), list(corrupted_ids)], device=model.cfg.device)
+    names, kept = [f"blocks.{layer}.{part}" for layer in range(models.n_layers(model))], {}
+    logits = run_logits(model, ids, [(name, keep(kept, name)) for name in names])
+    models.check_finite(model, ids.tolist(), logits)
+    clean, corrupted = difference(logits, target).tolist()
+    check_difference(clean, corrupted)
+    values = torch.empty(len(names), len(columns))
+    for layer, name in enumerate(tqdm(names, desc="patch", unit="layer", disable=not progress)):
+        for rows in torch.arange(len(columns)).split(batch_size):
+            hook = (name, _putting(kept[name][:1], chosen[rows].to(ids.device)))
+            patched = difference(run_logits(model, ids[1:].expand(len(rows), -1), [hook]), target).cpu()
+            values[layer, rows] = (patched - corrupted) / (clean - corrupted)
+    return Patching(values, columns, clean, corrupted)
 
 
-@dataclass(frozen=True, eq=False)
-class _Pair:
-    model: models.CheckedBridge
-    clean_ids: Prompt
-    corrupted_ids: Prompt
-    target: Logit
-    clean: float
-    corrupted: float
-
-    @classmethod
-    def of(cls, model: models.CheckedBridge, clean_ids: Prompt, corrupted_ids: Prompt, target: Logit) -> "_Pair":
-        check_pair(model, clean_ids, corrupted_ids)
-        target = resolve(model, target, len(clean_ids))
-        ids = torch.tensor([list(clean_ids), list(corrupted_ids)], device=model.cfg.device)
-        clean, corrupted = difference(model(ids).float(), target).tolist()
-        check_difference(clean, corrupted)
-        return cls(model, clean_ids, corrupted_ids, target, clean, corrupted)
-
-    def patch(self, part: str, columns: tuple, put: Callable, batch_size: int, progress: bool) -> Patching:
-        """Recovery with `put(corrupted, clean, columns of the batch)` in the place of each layer's `part`."""
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
-        model, device = self.model, self.model.cfg.device
-        names = [f"blocks.{layer}.{part}" for layer in range(models.n_layers(model))]
-        _, cache = model.run_with_cache(torch.tensor([list(self.clean_ids)], device=device), names_filter=names)
-        values = torch.empty(len(names), len(columns))
-        for layer, name in enumerate(tqdm(names, desc="patch", unit="layer", disable=not progress)):
-            for begin in range(0, len(columns), batch_size):
-                rows = range(len(columns))[begin : begin + batch_size]
-                ids = torch.tensor([list(self.corrupted_ids)], device=device).expand(len(rows), -1)
-                hook = _patching_hook(put, cache[name][0], rows)
-                patched = difference(model.run_with_hooks(ids, fwd_hooks=[(name, hook)]).float(), self.target)
-                values[layer, list(rows)] = ((patched - self.corrupted) / (self.clean - self.corrupted)).cpu()
-        return Patching(values, columns, self.clean, self.corrupted)
-
-
-def _patching_hook(put: Callable, clean: Tensor, rows: Sequence[int]) -> Callable:
-    return lambda activation, hook: put(activation, clean, rows)
+def _putting(clean: Tensor, chosen: Bool[Tensor, "column ..."]) -> Callable:
+    return lambda corrupted, hook: torch.where(chosen, clean, corrupted)

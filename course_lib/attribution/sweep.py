@@ -32,8 +32,6 @@ class Sweep:
         self, targets: Sequence[Target], batch_size: int
     ) -> tuple[Float[Tensor, "target source"], Float[Tensor, " target"]]:
         """Edges from all sources, and constants, of each target."""
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
         n_tokens = len(self.run.prompt_ids)
         edges = torch.empty(len(targets), len(self.features) + (self.depth + 1) * n_tokens)
         constants = torch.empty(len(targets))
@@ -61,7 +59,7 @@ class Sweep:
             if reads_above < len(targets):
                 self._read_mlp(layer, gradient[reads_above:], edges[reads_above:], constants[reads_above:])
             joined = sum(at < layer for at in layers)
-            constants[joined:] += (gradient[joined:] @ run.attn_bias[layer]).sum(dim=1)
+            constants[joined:] += (gradient[joined:] * run.attention_bias(values=True)[layer]).sum(dim=(1, 2))
             gradient[joined:] += run.attention_backward(layer, gradient[joined:])
         edges[:, -n_tokens:] = (gradient * run.embedding).sum(dim=-1)
         return edges, constants
@@ -71,10 +69,10 @@ class Sweep:
         run = self.run
         if isinstance(target, Feature):
             transcoder = self.transcoders[target.layer]
-            encoder = transcoder.W_enc[:, target.feature].float() * run.mlp_gain[target.layer, target.position]
+            encoder = transcoder.W_enc[:, target.feature].float() * run.gains[f"blocks.{target.layer}.ln2"][target.position]
             return encoder, float(transcoder.b_enc[target.feature])
         direction, bias = run.unembedding(target.token, target.minus)
-        return direction * run.final_gain[target.position], bias
+        return direction * run.gains["ln_final"][target.position], bias
 
     def _read_mlp(self, layer: int, gradient: Tensor, edges: Tensor, constants: Tensor) -> None:
         """Write the columns of one layer's features, position by position, and errors; add its bias."""

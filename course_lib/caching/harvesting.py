@@ -97,6 +97,8 @@ def stored_harvest(
             something else, with its name.
     """
     request = _request(model, prompts, hook_names, positions)
+    if not dtype.is_floating_point:
+        raise ValueError(f"Activations are not whole numbers: dtype must be a floating-point type, not {dtype}.")
     if models.has_hooks(model):
         raise ValueError(
             "The model has active hooks, whose effect could not be told apart on disk from activations without "
@@ -122,7 +124,7 @@ def _request(
 ) -> Request:
     models.check_prompts(model, prompts)
     names = tuple(hook_names) if hook_names is not None else _resid_pre_names(model)
-    if not names or len(set(names)) < len(names) or isinstance(hook_names, str):
+    if not names or len(set(names)) < len(names) or isinstance(hook_names, str) or not all(isinstance(n, str) for n in names):
         raise ValueError(f"hook_names must be a list of different names, at least one; got {hook_names!r}.")
     models.check_hook_names(model, names)
     return Request(names, *_resolve_positions(model, prompts, positions))
@@ -138,16 +140,16 @@ def _resolve_positions(
     positions: Sequence[int | str] | Sequence[Sequence[int]],
 ) -> tuple[tuple[int | str, ...], Int[Tensor, "prompt position"]]:
     """Labels of the position axis, and for each prompt the token indices that they stand for."""
-    if isinstance(positions, str) or len(positions) == 0:
+    if isinstance(positions, str) or not isinstance(positions, Sequence) or len(positions) == 0:
         raise ValueError(
             f"positions must be a list of at least one position, such as ['last']; got {positions!r}."
         )
-    own_lists = not isinstance(positions[0], int | str)
+    own_lists = isinstance(positions[0], Sequence) and not isinstance(positions[0], str)
     if own_lists and len(positions) != len(prompts):
         raise ValueError(f"{len(positions)} lists of positions were given for {len(prompts)} prompts.")
     rows = positions if own_lists else [positions] * len(prompts)
-    if len({len(row) for row in rows}) != 1:
-        raise ValueError("Every prompt needs the same number of positions.")
+    if len({len(row) for row in rows}) != 1 or len(rows[0]) == 0:
+        raise ValueError("Every prompt needs the same number of positions, at least one.")
     indices = []
     for number, (prompt, row) in enumerate(zip(prompts, rows, strict=True)):
         try:

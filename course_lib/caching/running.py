@@ -33,6 +33,8 @@ class Runner:
         max_memory: int | None,
     ) -> None:
         self.model, self.prompts, self.request = model, prompts, request
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size must be a whole number of at least 1, not {batch_size}.")
         self.limit, self.max_memory = batch_size, max_memory
         self._collector, self._equal_lengths = _Collector(request.names), models.has_hooks(model)
         longest = max(len(prompt) for prompt in prompts)
@@ -101,7 +103,7 @@ class Runner:
 
     def _checked(self, indices: list[int], copy: "_HostCopy") -> tuple[list[int], Tensor]:
         kept = copy.wait()
-        _check_finite(kept, self.request.names, indices)
+        models.check_finite(self.model, [self.prompts[i] for i in indices], kept, numbers=indices)
         return indices, kept
 
 
@@ -137,6 +139,7 @@ class _Collector:
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
+        self.forget()
 
     def run(
         self,
@@ -146,7 +149,7 @@ class _Collector:
     ) -> Float[Tensor, "batch position hook d_model"]:
         """The activations of one batch, while `keep` is hooked to every name."""
         self.kept: dict[str, Tensor] = {}
-        self.shape = ids.shape
+        self.shape: torch.Size | None = ids.shape
         self.rows, self.columns = torch.arange(len(ids), device=ids.device)[:, None], wanted.to(ids.device)
         try:
             models.run_body(model, ids)
@@ -159,9 +162,11 @@ class _Collector:
 
     def forget(self) -> None:
         """Let go of what was kept of the last batch."""
-        self.kept = {}
+        self.kept, self.shape = {}, None
 
     def keep(self, name: str, activation: Tensor, hook: object) -> None:
+        if self.shape is None:  # a run that is none of ours
+            return
         if activation.ndim != 3 or activation.shape[:2] != self.shape:
             raise ValueError(
                 f"{name} has the shape {tuple(activation.shape)}, expected (batch, position, "
@@ -180,17 +185,3 @@ class _Collector:
         widths = {name: self.kept[name].shape[-1] for name in self.names}
         if len(set(widths.values())) > 1:
             raise ValueError(f"The hooks differ in width: {widths}. Harvest one width at a time.")
-
-
-def _check_finite(
-    kept: Float[Tensor, "batch position hook d_model"], names: tuple[str, ...], indices: list[int]
-) -> None:
-    if bool(torch.isfinite(kept).all()):
-        return
-    broken = (~torch.isfinite(kept)).any(dim=-1).any(dim=1)  # prompt, hook
-    hook = int(broken.any(dim=0).nonzero()[0])
-    prompt = indices[int(broken[:, hook].nonzero()[0])]
-    raise ValueError(
-        f"{names[hook]} is not finite (NaN or infinite) for prompt {prompt}. If the model runs "
-        "in half precision, load it in float32 or bfloat16; otherwise look at the active hooks."
-    )

@@ -1,16 +1,4 @@
-"""Sparse dictionaries of the organisms: sparse autoencoders and transcoders, by name and with checked files.
-
-1. A sparse autoencoder ("sae") rewrites the residual stream after a block as a sum of few features (Bricken et al.
-   2023, https://transformer-circuits.pub/2023/monosemantic-features).
-2. A transcoder ("transcoder") rewrites what a block's MLP does: it reads the MLP's input and writes the MLP's output
-   as a sum of few features (Dunefsky et al. 2024, https://arxiv.org/abs/2406.11944).
-
-Both are sae_lens' own objects, with `encode`, `decode`, `W_enc`, `W_dec`, `b_enc`, `b_dec` and `threshold`;
-`cfg.metadata.hook_name` and `cfg.metadata.hook_name_out` name the hooks they read and write. They were trained without
-the position of `<bos>` and say nothing about it.
-
-The only module that imports sae_lens, and only when a dictionary is opened.
-"""
+"""The dictionaries that ship with the course, by name and with checked files."""
 
 import difflib
 import json
@@ -47,8 +35,7 @@ def load(organism: str, kind: Literal["sae", "transcoder"], *, layer: int) -> "S
     folder = _folder(organism, kind, layer)
     if not (folder / "lineage.json").is_file():
         raise ValueError(
-            f"{folder / 'lineage.json'} is missing, so the dictionary cannot be verified. Restore it: "
-            f"git checkout -- {folder}"
+            f"{folder / 'lineage.json'} is missing, so the dictionary cannot be verified. Restore it: git checkout -- {folder}"
         )
     models.check_files(folder)
     _check_parent(organism, folder)
@@ -80,9 +67,7 @@ def _check_choice(what: str, given: str, choices: Sequence[str]) -> None:
     if given not in choices:
         near = difflib.get_close_matches(str(given), choices, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise ValueError(
-            f"{what} is not called {given!r}{hint} With dictionaries: {', '.join(choices) or 'none installed'}."
-        )
+        raise ValueError(f"{what} is not called {given!r}{hint} With dictionaries: {', '.join(choices) or 'none installed'}.")
 
 
 def _check_parent(organism: str, folder: Path) -> None:

@@ -1,0 +1,448 @@
+"""Bad input of every kind is refused in words, by every public function that takes it, before the model runs once.
+
+Damaged files are in test_models.py (weights), test_store.py (caches), test_dictionaries.py and test_abliteration.py.
+"""
+
+import copy
+import importlib
+import inspect
+from types import SimpleNamespace
+
+import pytest
+import torch
+from test_attribution_graphs import fitted
+
+from course_lib import abliteration, attribution, caching, data, directions, models, steering, store, tokens
+from course_lib.attribution import EdgeScores, Feature, Logit
+
+NAN = float("nan")
+TARGET = Logit(7, minus=9)
+ROOMS = ("tokens", "models", "data", "store", "caching", "directions", "steering", "abliteration", "attribution")
+TAKES_NOTHING_BAD = {
+    "models.d_model", "models.n_layers", "models.hook_names", "models.has_hooks", "models.organism_names",
+    "models.weights_folder", "models.quiet", "data.names", "store.key_of", "store.write_atomically",
+    "models.batches", "models.run_body",  # for prompts that were checked
+    "models.check_finite", "models.check_files",  # refuse as their whole work: below, and in test_models.py
+    "store.fingerprint", "abliteration.load_direction",  # in test_store.py and test_abliteration.py
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def given(model, tokenizer, prompts, tmp_path_factory):
+    """Everything that a good call needs; a row changes one thing."""
+    clean, corrupted = prompts[0], list(prompts[0])
+    corrupted[4], corrupted[6] = corrupted[6] + 3, corrupted[4] - 2
+    pair = {"corrupted_prompts": [corrupted], "target": TARGET}
+    return SimpleNamespace(
+        model=model, tokenizer=tokenizer, prompts=prompts, clean=clean, corrupted=corrupted, pair=pair,
+        direction=torch.randn(32), x=torch.randn(6, 32), logits=torch.randn(2, 50), folder=tmp_path_factory.mktemp("bad"),
+        transcoders=fitted(model, prompts), scores=attribution.eap(model, [clean], **pair),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def passes(model):
+    """How often the model's embedding was reached: once in each forward pass."""
+    seen = []
+    handle = model.embed.register_forward_pre_hook(lambda module, inputs: seen.append(1))
+    yield seen
+    handle.remove()
+
+
+def prompts_of(call, *kinds):
+    """The rows of a function whose argument is a list of prompts, or one prompt."""
+    bad = {
+        "empty set": ([], "empty"), "text": (["make a cake"], "text"), "over-long prompt": ([[1] * 64 + [2]], "at most 64"),
+        "outside the vocabulary": ([[1, 117]], "outside 0 to 116"), "not ids": ([[1.5]], "not a list of token ids"),
+        "empty prompt": ([[]], "empty"), "mixed devices": ([torch.zeros(3, device="meta").long()], "not a list of token ids"),
+    }  # fmt: skip
+    return [(kind, lambda g, p=prompts: call(g, p), words) for kind, (prompts, words) in bad.items()]
+
+
+def one_prompt_of(call):
+    """The same rows for a function that takes one prompt."""
+    rows = prompts_of(lambda g, prompts: call(g, prompts[0] if prompts else []))
+    return [(kind, run, words) for kind, run, words in rows if kind != "mixed devices"]
+
+
+def vectors_of(call):
+    """The rows of a function whose argument is a direction of the model's width."""
+    bad = {
+        "not finite": (torch.full((32,), NAN), "NaN"), "another width": (torch.ones(31), "31 entries"),
+        "mixed devices": (torch.ones(32, device="meta"), "meta"),
+    }  # fmt: skip
+    return [(kind, lambda g, v=vector: call(g, v), words) for kind, (vector, words) in bad.items()]
+
+
+def entered(context):
+    with context:
+        pytest.fail("the context was entered")
+
+
+def chat(**options):
+    return lambda g: tokens.chat_prompt(g.tokenizer, **({"instruction": "make a cake"} | options))
+
+
+def harvest(**options):
+    return lambda g: caching.harvest(g.model, g.prompts, progress=False, **options)
+
+
+def stored(**options):
+    return lambda g: caching.stored_harvest(g.model, g.prompts, folder=g.folder, progress=False, **options)
+
+
+def add(function, **options):
+    amount = {steering.add: "coefficient", steering.add_projection_matched: "target"}[function]
+    return lambda g: entered(function(g.model, g.direction, **({"layer": 1, amount: 1.0} | options)))
+
+
+def score(**options):
+    def call(g):
+        usual = {"candidates": torch.ones(1, 4, 32), "harmful": g.prompts, "harmless": g.prompts, "refusal_token_ids": [7]}
+        return steering.score_candidates(g.model, **(usual | options), progress=False)
+
+    return call
+
+
+def patch(function, **options):
+    def call(g):
+        usual = {"clean_ids": g.clean, "corrupted_ids": g.corrupted, "target": TARGET, "progress": False} | options
+        return function(g.model, usual.pop("clean_ids"), **usual)
+
+    return call
+
+
+def edges(function, clean=None, **options):
+    return lambda g: function(g.model, [g.clean] if clean is None else clean, **(g.pair | options))
+
+
+def faithful(change=None, **options):
+    return lambda g: edges(
+        attribution.faithfulness, scores=change(g.scores) if change else g.scores, **options
+    )(g)  # fmt: skip
+
+
+def graph(**options):
+    return lambda g: attribution.graph(g.model, g.clean, **({"transcoders": g.transcoders, "targets": [TARGET]} | options))
+
+
+def intervene(changes, **options):
+    return lambda g: attribution.intervene(g.model, g.clean, **({"transcoders": g.transcoders, "changes": changes} | options))
+
+
+def elsewhere(call):
+    """A call with the transcoders on another device."""
+    return lambda g: call(SimpleNamespace(**{**vars(g), "transcoders": [copy.deepcopy(t).to("meta") for t in g.transcoders]}))
+
+
+def other_edges(scores):
+    return EdgeScores(scores.sources[:-1], scores.destinations, scores.values[:-1], scores.exists[:-1])
+
+
+def broken_scores(scores):
+    return EdgeScores(scores.sources, scores.destinations, scores.values * NAN, scores.exists)
+
+
+def says(role, content="make a cake"):
+    return {"role": role, "content": content}
+
+
+BAD = {
+    "tokens.chat_prompt": [
+        ("empty set", chat(instruction=""), "empty"),
+        ("empty set", chat(instruction=[]), "empty"),
+        ("unknown word", chat(instruction="make a plutonium"), "'plutonium' .nearest known"),
+        ("unknown word", chat(instruction="make a çake"), "cannot read"),
+        ("wrong roles", chat(instruction=[says("assistant")]), "the turn of 'human'"),
+        ("wrong roles", chat(instruction=[says("human"), says("human")]), "the turn of 'assistant'"),
+        ("wrong roles", chat(instruction=[says("human"), says("assistant")]), "last message is by 'assistant'"),
+        ("wrong roles", chat(instruction=[says("system")]), "Nobody called 'system'"),
+        ("wrong roles", chat(reply_role="human"), "Nobody called 'human'"),
+        ("not text", chat(instruction=None), "Expected an instruction as text"),
+        ("not text", chat(instruction=["make a cake"]), "Expected an instruction as text"),
+        ("not text", chat(instruction=[says("human", 3)]), "is text, not 3"),
+    ],
+    "tokens.post_instruction": [
+        ("wrong roles", lambda g: tokens.post_instruction(g.tokenizer, reply_role="human"), "Nobody called 'human'"),
+    ],
+    "tokens.position_index": [
+        ("empty set", lambda g: tokens.position_index(g.tokenizer, [], "last"), "no positions"),
+        ("no such place", lambda g: tokens.position_index(g.tokenizer, [1, 2], "lst"), "did you mean 'last'"),
+        ("no such place", lambda g: tokens.position_index(g.tokenizer, [1, 2], 2), "outside a prompt of 2 tokens"),
+        ("no such place", lambda g: tokens.position_index(g.tokenizer, [1, 2], 0.5), "or an integer, not 0.5"),
+    ],
+    "tokens.text": [("outside the vocabulary", lambda g: tokens.text(g.tokenizer, [117]), "ids from 0 to 116")],
+    "tokens.token_strings": [("not ids", lambda g: tokens.token_strings(g.tokenizer, [[1, 2]]), "of one prompt")],
+    "models.load": [
+        ("no such name", lambda g: models.load("chatt"), "did you mean 'chat'"),
+        ("no such name", lambda g: models.load("no such"), "No organism and no folder"),
+        ("mixed devices", lambda g: models.load("chat-32", device="cuda:99"), "no device 'cuda:99'"),
+        ("mixed devices", lambda g: models.load("chat-32", device="gpu"), "no device 'gpu' .* has: cpu"),
+        ("number type", lambda g: models.load("chat-32", dtype=torch.int8), "floating-point type"),
+    ],
+    "models.check_hook_names": [
+        ("wrong hook name", lambda g: models.check_hook_names(g.model, ["blocks.0.resid_pre"]), "Nearest: .*resid_pre"),
+        ("layer out of range", lambda g: models.check_hook_names(g.model, ["blocks.4.hook_in"]), "layers 0 to 3"),
+        ("wrong hook name", lambda g: models.check_hook_names(g.model, [None]), "no hook called None"),
+    ],
+    "models.check_prompts": prompts_of(lambda g, prompts: models.check_prompts(g.model, prompts)),
+    "models.next_token_logits": [
+        *prompts_of(lambda g, prompts: models.next_token_logits(g.model, prompts)),
+        ("batch size", lambda g: models.next_token_logits(g.model, g.prompts, batch_size=0), "at least 1"),
+    ],
+    "models.generate": [
+        *prompts_of(lambda g, prompts: models.generate(g.model, prompts, max_new_tokens=2)),
+        ("over-long prompt", lambda g: models.generate(g.model, g.prompts, max_new_tokens=60), "60 new ones"),
+        ("batch size", lambda g: models.generate(g.model, g.prompts, max_new_tokens=2, batch_size=0), "at least 1"),
+    ],
+    "data.load": [
+        ("no such name", lambda g: data.load("harmfull"), "Did you mean 'harmful'"),
+        ("no such name", lambda g: data.load("harmful", split="test"), "There are: .*held_out_topic"),
+        ("empty set", lambda g: data.load("harmful", n=0), "ask for 1 to"),
+        ("number type", lambda g: data.load("harmful", n=1.5), "ask for 1 to"),
+    ],
+    "store.Shards": [
+        ("empty set", lambda g: store.Shards(g.folder, {}, 0), "at least one shard"),
+        ("no such place", lambda g: store.Shards(g.folder, {}, 2).read(2), "shards 0 to 1"),
+        ("no such place", lambda g: store.Shards(g.folder, {}, 2).write(-1, torch.ones(1)), "shards 0 to 1"),
+        ("mixed devices", lambda g: store.Shards(g.folder, {}, 2).write(0, torch.ones(1, device="meta")), "meta"),
+    ],
+    "caching.harvest": [
+        *prompts_of(lambda g, prompts: caching.harvest(g.model, prompts, progress=False)),
+        ("wrong hook name", harvest(hook_names=["blocks.0.resid_pre"]), "no hook called"),
+        ("layer out of range", harvest(hook_names=["blocks.4.hook_resid_pre"]), "layers 0 to 3"),
+        ("empty set", harvest(hook_names=[]), "at least one"),
+        ("empty set", harvest(positions=[]), "at least one position"),
+        ("empty set", harvest(positions=[[]] * 6), "at least one"),
+        ("no such place", harvest(positions=[64]), "Prompt 0: Position 64 lies outside"),
+        ("no such place", harvest(positions=3), "must be a list"),
+        ("batch size", harvest(batch_size=0), "at least 1"),
+        ("batch size", harvest(max_memory=0), "max_memory is 0"),
+    ],
+    "caching.stored_harvest": [
+        ("empty set", lambda g: caching.stored_harvest(g.model, [], folder=g.folder, progress=False), "empty"),
+        ("wrong hook name", stored(hook_names=["blocks.0.resid_pre"]), "no hook called"),
+        ("batch size", stored(batch_size=0), "at least 1"),
+        ("number type", stored(dtype=torch.int8), "floating-point type"),
+    ],
+    "directions.difference_of_means": [
+        ("empty set", lambda g: directions.difference_of_means(g.x[:0], g.x), "positive set is empty"),
+        ("mixed devices", lambda g: directions.difference_of_means(g.x, g.x.to("meta")), "negative on 'meta'"),
+        ("not finite", lambda g: directions.difference_of_means(g.x, g.x * NAN), "negative set holds a NaN.* row 0"),
+    ],
+    "directions.unit": [
+        ("no direction", lambda g: directions.unit(g.direction * 0), "length zero"),
+        ("not finite", lambda g: directions.unit(g.direction * NAN), "NaN"),
+        ("mixed devices", lambda g: directions.unit(g.direction.to("meta")), "vector on 'meta'"),
+    ],
+    "directions.project": [
+        ("mixed devices", lambda g: directions.project(g.x, g.direction.to("meta")), "direction on 'meta'"),
+        ("no direction", lambda g: directions.project(g.x, g.direction * 0), "length zero"),
+    ],
+    "directions.project_out": [("mixed devices", lambda g: directions.project_out(g.x.to("meta"), g.direction), "x on 'meta'")],
+    "directions.cosine": [("mixed devices", lambda g: directions.cosine(g.x, g.x.to("meta")), "b on 'meta'")],
+    "directions.random_directions": [
+        ("empty set", lambda g: directions.random_directions(0, like=g.direction, seed=0), "at least 1"),
+        ("no direction", lambda g: directions.random_directions(2, like=g.direction * 0, seed=0), "length zero"),
+    ],
+    "directions.pca": [
+        ("empty set", lambda g: directions.pca(g.x[:1], 1), "components"),
+        ("not finite", lambda g: directions.pca(g.x * NAN, 1), "NaN"),
+        ("mixed devices", lambda g: directions.pca(g.x.to("meta"), 1), "x on 'meta'"),
+        ("another width", lambda g: directions.pca(g.x, 1).transform(g.x[:, :3]), "fitted on width 32"),
+    ],
+    "directions.refusal_score": [
+        ("empty set", lambda g: directions.refusal_score(g.logits, []), "at least one"),
+        ("outside the vocabulary", lambda g: directions.refusal_score(g.logits, [50]), "ids from 0 to 49"),
+        ("not finite", lambda g: directions.refusal_score(g.logits * NAN, [1]), "NaN"),
+        ("mixed devices", lambda g: directions.refusal_score(g.logits.to("meta"), [1]), "logits on 'meta'"),
+    ],
+    "directions.kl_divergence": [
+        ("not finite", lambda g: directions.kl_divergence(g.logits, g.logits * NAN), "logits_q hold a NaN"),
+        ("mixed devices", lambda g: directions.kl_divergence(g.logits, g.logits.to("meta")), "logits_q on 'meta'"),
+    ],
+    "directions.auroc": [
+        ("empty set", lambda g: directions.auroc(g.x[0, :0], g.x[0]), "at least one positive"),
+        ("not finite", lambda g: directions.auroc(g.x[0] * NAN, g.x[0]), "NaN"),
+        ("mixed devices", lambda g: directions.auroc(g.x[0], g.x[0].to("meta")), "negative on 'meta'"),
+    ],
+    "directions.wilson_interval": [("empty set", lambda g: directions.wilson_interval(0, 0), "n > 0")],
+    "directions.bootstrap_interval": [
+        ("empty set", lambda g: directions.bootstrap_interval(g.x[:1]), "at least 2 samples"),
+        ("not finite", lambda g: directions.bootstrap_interval(g.x * NAN), "without NaN"),
+        ("mixed devices", lambda g: directions.bootstrap_interval(g.x.to("meta")), "values on 'meta'"),
+    ],
+    "directions.select": [("empty set", lambda g: directions.select([], n_layers=4), "no candidates")],
+    "steering.ablate": [
+        *vectors_of(lambda g, vector: entered(steering.ablate(g.model, vector))),
+        ("no direction", lambda g: entered(steering.ablate(g.model, g.direction * 0)), "length zero"),
+    ],
+    **{
+        f"steering.{function.__name__}": [
+            *vectors_of(lambda g, vector, f=function, a=amount: entered(f(g.model, vector, layer=1, **{a: 1.0}))),
+            ("layer out of range", add(function, layer=4), "layers 0 to 3"),
+            ("layer out of range", add(function, layer=-1), "layers 0 to 3"),
+            ("not finite", add(function, **{amount: NAN}), "finite number"),
+            ("empty set", add(function, positions=[]), "positions is empty"),
+        ]
+        for function, amount in ((steering.add, "coefficient"), (steering.add_projection_matched, "target"))
+    },
+    "steering.score_candidates": [
+        ("empty set", score(harmful=[]), "empty"),
+        ("empty set", score(harmless=[]), "empty"),
+        ("empty set", score(refusal_token_ids=[]), "at least one"),
+        ("outside the vocabulary", score(refusal_token_ids=[117]), "ids from 0 to 116"),
+        ("over-long prompt", score(harmless=[[1] * 65]), "at most 64"),
+        ("layer out of range", score(layers=[0, 1, 2, 4]), "layers 0 to 3"),
+        ("not finite", score(candidates=torch.full((1, 4, 32), NAN)), "NaN"),
+        ("mixed devices", score(candidates=torch.ones(1, 4, 32, device="meta")), "meta"),
+        ("batch size", score(batch_size=0), "at least 1"),
+    ],
+    **{
+        f"abliteration.{name}": [
+            *vectors_of(lambda g, vector, f=function: f(g.model, vector)),
+            ("layer out of range", lambda g, f=function: f(g.model, g.direction, layers=[4]), "from 0 to 3"),
+            ("empty set", lambda g, f=function: f(g.model, g.direction, layers=[]), "from 0 to 3"),
+        ]
+        for name, function in (
+            ("abliterate", abliteration.abliterate),
+            ("edit", abliteration.edit),
+            ("abliterated", lambda *given, **options: entered(abliteration.abliterated(*given, **options))),
+        )
+    },
+    "abliteration.save_direction": [
+        (kind, lambda g, v=vector, hook=hook: abliteration.save_direction(
+            g.folder / "r.safetensors", v, model=g.model, operation="x", hook_name=hook), words)
+        for kind, vector, hook, words in (
+            ("wrong hook name", torch.ones(32), "blocks.0.resid_pre", "no hook called"),
+            ("layer out of range", torch.ones(32), "blocks.4.hook_in", "layers 0 to 3"),
+            ("mixed devices", torch.ones(32, device="meta"), "hook_embed", "meta"),
+            ("not finite", torch.full((32,), NAN), "hook_embed", "NaN"),
+        )
+    ],
+    "attribution.direct_logit": [
+        *one_prompt_of(lambda g, prompt: attribution.direct_logit(g.model, prompt, target=TARGET)),
+        ("outside the vocabulary", lambda g: attribution.direct_logit(g.model, g.clean, target=Logit(117)), "of 0 to 116"),
+        ("no such place", lambda g: attribution.direct_logit(g.model, g.clean, target=Logit(7, position=64)), "Position 64"),
+    ],
+    **{
+        f"attribution.{function.__name__}": [
+            *one_prompt_of(lambda g, prompt, f=function: patch(f, clean_ids=prompt)(g)),
+            ("unequal lengths", patch(function, corrupted_ids=[1, 2]), "prompts of one length"),
+            ("outside the vocabulary", patch(function, target=Logit("i")), "Token id 'i'"),
+            ("batch size", patch(function, batch_size=0), "at least 1"),
+        ]
+        for function in (attribution.patch_residual, attribution.patch_heads)
+    },
+    **{
+        f"attribution.{function.__name__}": [
+            *prompts_of(lambda g, prompts, f=function: f(g.model, prompts, **g.pair)),
+            ("unequal lengths", edges(function, corrupted_prompts=[[1, 2]]), "Pair 0: .*prompts of one length"),
+            ("outside the vocabulary", edges(function, target=Logit(117)), "Pair 0: .*of 0 to 116"),
+        ]
+        for function in (attribution.eap, attribution.exact_edges)
+    },
+    "attribution.faithfulness": [
+        ("empty set", faithful(clean=[], corrupted_prompts=[]), "empty"),
+        ("empty set", faithful(shares=[]), "shares must grow"),
+        ("no such place", faithful(other_edges), "other edges"),
+        ("not finite", faithful(broken_scores), "NaN"),
+    ],
+    "attribution.graph": [
+        *one_prompt_of(lambda g, prompt: attribution.graph(g.model, prompt, transcoders=g.transcoders, targets=[TARGET])),
+        ("empty set", graph(targets=[]), "at least one"),
+        ("empty set", graph(transcoders=[]), "0 transcoders"),
+        ("layer out of range", graph(targets=[Feature(4, 0, 0)]), "layers 0 to 3"),
+        ("mixed devices", elsewhere(lambda g: graph(transcoders=g.transcoders)(g)), "is on meta, the model on cpu"),
+        ("not finite", graph(weights=[NAN]), "none negative"),
+        ("batch size", graph(batch_size=0), "at least 1"),
+    ],
+    "attribution.intervene": [
+        ("layer out of range", intervene({(4, 0, 0): 1.0}), "layers 0 to 3"),
+        ("no such place", intervene({(0, 64, 0): 1.0}), "Position 64"),
+        ("no such place", intervene({(0, 0): 1.0}), "named by .layer, position, feature."),
+        ("not finite", intervene({(0, 0, 0): NAN}), "finite value"),
+        ("mixed devices", elsewhere(lambda g: intervene({}, transcoders=g.transcoders)(g)), "is on meta, the model on cpu"),
+    ],
+}  # fmt: skip
+ROWS = [(name, *row) for name, rows in BAD.items() for row in rows]
+
+
+@pytest.mark.parametrize(("name", "kind", "call", "words"), ROWS, ids=[f"{name}-{kind}" for name, kind, *_ in ROWS])
+def test_bad_input_is_refused_in_words_before_the_model_runs(given, passes, name, kind, call, words):
+    with pytest.raises(ValueError, match=words):
+        call(given)
+    assert passes == [] and not models.has_hooks(given.model)
+
+
+def test_a_good_call_is_counted(given, passes):
+    """The control of the count."""
+    models.next_token_logits(given.model, given.prompts[:1])
+    caching.harvest(given.model, given.prompts[:1], progress=False)
+    attribution.direct_logit(given.model, given.clean, target=TARGET)
+    assert len(passes) == 3
+
+
+def test_every_function_that_can_get_bad_input_has_its_rows():
+    functions = {
+        f"{room}.{name}"
+        for room in ROOMS
+        for name, thing in vars(importlib.import_module(f"course_lib.{room}")).items()
+        if inspect.isroutine(thing) and not name.startswith("_") and thing.__module__.startswith(f"course_lib.{room}")
+    }
+    assert functions - set(BAD) == TAKES_NOTHING_BAD
+    kinds = {"empty set", "wrong hook name", "unknown word", "wrong roles", "over-long prompt", "mixed devices",
+             "layer out of range", "not finite"}  # fmt: skip
+    assert kinds <= {kind for _, kind, *_ in ROWS}
+
+
+# --- NaNs ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def broken(given, checkpoint):
+    """`given` with a model in which one weight of block 3 is NaN."""
+    model = models.load(str(checkpoint))
+    model.blocks[3].mlp.out.original_component.weight[0, 0] = NAN
+    return SimpleNamespace(**{**vars(given), "model": model})
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        harvest(hook_names=["blocks.3.hook_resid_post"]),
+        stored(hook_names=["blocks.3.hook_resid_post"]),
+        lambda g: models.next_token_logits(g.model, g.prompts),
+        lambda g: models.generate(g.model, g.prompts, max_new_tokens=3),
+        score(),
+        lambda g: attribution.direct_logit(g.model, g.clean, target=TARGET),
+        patch(attribution.patch_residual),
+        patch(attribution.patch_heads),
+        edges(attribution.eap),
+        edges(attribution.exact_edges),
+        faithful(),
+        graph(),
+        intervene({}),
+    ],
+)  # fmt: skip
+def test_a_nan_in_the_weights_is_reported_with_the_place_where_it_begins(broken, call):
+    with pytest.raises(ValueError, match=r"The run of prompt \d is not finite .* first in blocks\.3\.mlp\.out\.hook_out"):
+        call(broken)
+    assert not models.has_hooks(broken.model)
+
+
+def test_a_nan_of_one_token_is_reported_with_its_prompt(given, checkpoint):
+    model = models.load(str(checkpoint))
+    model.embed.original_component.weight[given.prompts[4][4]] = NAN  # prompt 4 is the only one with a cake
+    spared = [number for number, prompt in enumerate(given.prompts) if given.prompts[4][4] not in prompt]
+    assert models.next_token_logits(model, [given.prompts[number] for number in spared]).isfinite().all()
+    first = min(set(range(len(given.prompts))) - set(spared))
+    for call in (models.next_token_logits, lambda *args: models.generate(*args, max_new_tokens=1)):
+        with pytest.raises(ValueError, match=rf"prompt {first} is not finite .* first in embed\.hook_out"):
+            call(model, given.prompts)
+
+
+def test_a_nan_that_a_hook_makes_is_reported_at_the_hook(given):
+    with given.model.hooks([("blocks.1.hook_mlp_out", lambda x, hook: x * NAN)]):
+        with pytest.raises(ValueError, match=r"prompt 0 .* first in blocks\.1\.mlp\.hook_out"):
+            models.next_token_logits(given.model, given.prompts)
