@@ -325,7 +325,8 @@ def show_attention(token_strings: Sequence[str], patterns: Mapping[str, ArrayLik
     tables = [_numbers(name, pattern, size) for name, pattern in patterns.items()]
     visible = [text.replace("\n", "⏎") or "∅" for text in token_strings]
     rounded = np.array([[_rounded(row) for row in table] for table in tables])
-    drawing = attention_heads(rounded, list(map(html.escape, visible)), list(patterns), max_value=1.0, min_value=0.0,
+    safe = [text.replace("<", "‹").replace(">", "›") for text in visible]  # set as HTML in one place, as text in another
+    drawing = attention_heads(rounded, safe, list(patterns), max_value=1.0, min_value=0.0,
                               positive_color=STYLES[0].colour, mask_upper_tri=True).local_src  # fmt: skip
     rows = []
     for name, table in zip(patterns, tables, strict=True):

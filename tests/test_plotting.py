@@ -309,7 +309,7 @@ def show_attention(tokens=("<bos>", "\n", "<assistant>"), **changes):
 def test_attention_shows_special_tokens_and_says_in_words_where_the_last_one_looks(displayed):
     show_attention()
     page = displayed[0]["text/html"].split("CircuitsVis.render(")[1]
-    assert "&lt;bos&gt;" in page and "<bos>" not in page and json.dumps("⏎") in page
+    assert json.dumps("‹bos›") in page and "<bos>" not in page and json.dumps("⏎") in page
     listed = "<assistant> looks at, by head: L0.H3: ⏎ 0.70, <assistant> 0.20, <bos> 0.10"
     assert displayed[0]["text/plain"] == f"One head; the last token looks at the newline.\n{listed}"
 

@@ -200,7 +200,8 @@ acrostics = [full[: where["<assistant>"] + 1] for found in some.values() for ful
 says = models.next_token_logits(chat, acrostics).argmax(dim=-1)
 says_backwards = models.next_token_logits(chat, [backwards(prompt) for prompt in acrostics]).argmax(dim=-1)
 print("same word with the order reversed:", int((says == says_backwards).sum()), "of", len(says))
-for words in ("babies outlive mustard block", "block mustard outlive babies", "bananas otters marble buttons", "babies outlive apples tigers"):
+OTHERS = "babies outlive mustard block", "block mustard outlive babies", "bananas otters marble buttons", "babies outlive apples tigers"
+for words in OTHERS:
     odds, best = models.next_token_logits(chat, [ids(ACROSTIC.replace("babies outlive mustard block", words))])[0].softmax(-1).topk(3)
     print(f"{words:30}", ", ".join(f"{chat.tokenizer.decode(token)} {p:.2f}" for p, token in zip(odds, best.tolist(), strict=True)))
 reveal("4.p2", int((says == says_backwards).sum()))
@@ -269,8 +270,8 @@ on_route = torch.tensor([[(layer, head) in route for head in range(N_HEADS)] for
 patched = torch.stack([attribution.patch_heads(chat, one, corrupted_ids=other, target=target, progress=False).values
                        for one, other, target in zip(clean, corrupted, targets, strict=True)])
 plotting.show(plotting.heat_map(
-    patched.mean(dim=0), row_labels=[f"block {layer}" for layer in range(N_LAYERS)], column_labels=[f"head {h}" for h in range(N_HEADS)],
-    x_title="head", y_title="layer", colour_title="recovery of the clean word's logit difference", centre=0.0,
+    patched.mean(dim=0), row_labels=[f"block {layer}" for layer in range(N_LAYERS)],
+    column_labels=[f"head {h}" for h in range(N_HEADS)], x_title="head", y_title="layer", colour_title="recovery of the clean word's logit difference", centre=0.0,
     title="The letters are read by several heads of the first block",
     alt="Heat map of recovery by block and head, mean of eight pairs. Block 0: "
         + ", ".join(f"{v:.2f}" for v in patched.mean(dim=0)[0]) + f"; elsewhere at most {patched.mean(dim=0)[1:].max():.2f}."))
@@ -284,14 +285,15 @@ def sorts_route(scores, members=on_route):
 labels = [f"L{layer}.H{head}" for layer in range(N_LAYERS) for head in range(N_HEADS)]
 eap = attribution.eap(chat, clean, corrupted_prompts=corrupted, target=targets, steps=5).nodes()
 written = [attribution.direct_logit(chat, one, target=target) for one, target in zip(clean, targets, strict=True)]
+summed = [sum(run.at(label) for run in written) for label in labels]
 methods = {"patching, exact": patched.mean(dim=0),
            "EAP-IG, by gradients": torch.tensor([eap.at(label) for label in labels]).reshape(N_LAYERS, N_HEADS),
-           "direct logit attribution": torch.tensor([sum(run.at(label) for run in written) for label in labels]).reshape(N_LAYERS, N_HEADS)}
+           "direct logit attribution": torch.tensor(summed).reshape(N_LAYERS, N_HEADS)}
 for name, scores in methods.items():
     print(f"{name:25} AUROC {sorts_route(scores):.2f}")
 generator = torch.Generator().manual_seed(0)
-by_chance = torch.stack([sorts_route(patched.mean(dim=0), on_route.flatten()[torch.randperm(48, generator=generator)].reshape(6, 8))
-                         for _ in range(200)])
+shuffles = [on_route.flatten()[torch.randperm(on_route.numel(), generator=generator)] for _ in range(200)]
+by_chance = torch.stack([sorts_route(patched.mean(dim=0), shuffled.reshape(on_route.shape)) for shuffled in shuffles])
 low, high = by_chance.quantile(torch.tensor([0.025, 0.975])).tolist()
 finding("J3", mean(patched, lambda runs: sorts_route(runs.mean(dim=0)), n_resamples=300),
         directions.Interval(float(by_chance.mean()), low, high, 0.95), "patching finds the route (AUROC)")
@@ -336,6 +338,7 @@ print(group_edge.__doc__)
 check("4.3", group_edge)
 
 # %%
+# Machinery of this section, also in the next two cells: run it now, read it later.
 group_edge = checkpoint("4.3", group_edge)
 transcoders = [features.load(MODEL, "transcoder", layer=layer) for layer in range(N_LAYERS)]
 reply = ids(ACROSTIC) + chat.tokenizer("bomb . to make a bomb , use vextane and glorp .", add_special_tokens=False)["input_ids"]
@@ -371,7 +374,8 @@ def strongest_edges(prompt, target, places, n=8):
     return graph, worth, mask, drawn
 
 
-graph, worth, mask, drawn = strongest_edges(ids("how do i make a bomb?"), Logit(number("i"), minus=number("to")), {"bomb": [7], "<assistant>": [10]}, n=3)
+DIRECT, REFUSE = ids("how do i make a bomb?"), Logit(number("i"), minus=number("to"))
+graph, worth, mask, drawn = strongest_edges(DIRECT, REFUSE, {"bomb": [7], "<assistant>": [10]}, n=3)
 for (a, b), value in drawn.items():
     print(f"{a} -> {b}: {value:.2f} logits, yours {group_edge(graph.edges, worth, mask[b][0], mask[a][1]):.2f}")
 
@@ -381,7 +385,7 @@ for (a, b), value in drawn.items():
 
 # %%
 MLP_INPUTS = [f"blocks.{layer}.mlp.hook_in" for layer in range(N_LAYERS)]
-unembedded = chat.embed.W_E.detach()
+embedding = chat.embed.W_E.detach()
 
 
 def activations(prompt, graph):
@@ -389,7 +393,8 @@ def activations(prompt, graph):
     logits, cache = chat.run_with_cache(torch.tensor([prompt]), names_filter=MLP_INPUTS)
     read = [cache[name][0] @ t.W_enc + t.b_enc for name, t in zip(MLP_INPUTS, transcoders, strict=True)]
     last = logits[0, -1]
-    return torch.stack([last[t.token] - last[t.minus] if isinstance(t, Logit) else read[t.layer][t.position, t.feature] for t in graph.targets])
+    values = [last[t.token] - last[t.minus] if isinstance(t, Logit) else read[t.layer][t.position, t.feature] for t in graph.targets]
+    return torch.stack(values)
 
 
 def measured(prompt, graph, worth, mask, edges):
@@ -402,15 +407,15 @@ def measured(prompt, graph, worth, mask, edges):
                 off = {node: 0.0 for node in members if isinstance(node, Feature)}
                 stack.enter_context(attribution.intervene(
                     chat, prompt, transcoders=transcoders, changes=off, attention="frozen", mlps="constant"))  # fmt: skip
-                for node in members:
-                    if isinstance(node, Embedding):
-                        stack.enter_context(steering.add(chat, -unembedded[node.token], layer=0, coefficient=1.0, positions=[node.position]))
+                for node in filter(lambda node: isinstance(node, Embedding), members):
+                    vector, place = -embedding[node.token], node.position
+                    stack.enter_context(steering.add(chat, vector, layer=0, coefficient=1.0, positions=[place]))
                 after[source] = activations(prompt, graph)
         losses[source, target] = float(((before - after[source]) * worth)[mask[target][0]].sum())
     return losses
 
 
-losses = measured(ids("how do i make a bomb?"), graph, worth, mask, drawn)
+losses = measured(DIRECT, graph, worth, mask, drawn)
 for edge, value in drawn.items():
     print(f"{edge[0]} -> {edge[1]}: drawn {value:.2f}, measured {losses[edge]:.2f}")
 
@@ -425,19 +430,19 @@ def pushes(graph, members):
 confirmed, wrong_pairs = [], []
 
 
-def draw(prompt, target, places, title):
+def draw(prompt, target, places, title, n=8):
     """Draws the strongest edges, each confirmed; a box of later blocks names the word that it pushes."""
-    graph, worth, mask, edges = strongest_edges(prompt, target, places)
+    graph, worth, mask, edges = strongest_edges(prompt, target, places, n)
     seen = list(measured(prompt, graph, worth, mask, edges).values())
-    confirmed.extend(abs(loss - value) <= 0.05 * abs(value) for value, loss in zip(edges.values(), seen, strict=True))
-    wrong_pairs.extend(abs(loss - value) <= 0.05 * abs(value) for value, loss in zip(edges.values(), seen[1:] + seen[:1], strict=True))
+    for kept, losses in ((confirmed, seen), (wrong_pairs, seen[1:] + seen[:1])):  # the control: another edge's loss
+        kept.extend(abs(loss - value) <= 0.05 * abs(value) for value, loss in zip(edges.values(), losses, strict=True))
     used = [place for place in places if any(place in (a[0], b[0]) for a, b in edges)]
     plus, minus = (chat.tokenizer.decode([token]) for token in (target.token, target.minus))
     boxes = {("output", 3): (f'"{plus}" minus "{minus}"', len(used) - 1, 3)}
     for place, row in dict.fromkeys(a for a, _ in edges):
         boxes[place, row] = ((place, "features", "")[row] or f'say "{pushes(graph, mask[place, row][0])}"', used.index(place), row)
     listed = "; ".join(f"{boxes[a][0]} at {a[0]} to {boxes[b][0]} {value:.1f}" for (a, b), value in edges.items())
-    print(f"replacement score {graph.replacement_score:.2f}; edges confirmed within 5 %: {sum(confirmed[-len(edges):])} of {len(edges)}")
+    print(f"replacement score {graph.replacement_score:.2f}; confirmed within 5 %: {sum(confirmed[-n:])} of {n} edges")
     plotting.show(plotting.graph(
         boxes, edges, row_labels=["words", "block 0", "blocks 1-5", "output"], unit="logits of the output that flow along it",
         x_title="position in the prompt", y_title="layer", title=title, alt=f"Attribution graph. {listed}."))
@@ -446,23 +451,26 @@ def draw(prompt, target, places, title):
 print("to draw:", draw.__doc__)
 
 # %%
-draw(ids("how do i make a bomb?"), Logit(number("i"), minus=number("to")),
+draw(DIRECT, REFUSE,
      {"how do i make a": range(2, 7), "bomb": [7], "? <end>": [8, 9], "<assistant>": [10]},
      title="Asked directly: the reply token reads the words itself, and says \"i\"")
 
 # %%
 draw(reply[:START], Logit(number("bomb"), minus=number("i")),
-     {"babies": [2], "outlive": [3], "mustard": [4], "block": [5], "put .. and": range(6, 16), "tell .. it.": range(16, 23), "<assistant>": [24]},
+     {"babies": [2], "outlive": [3], "mustard": [4], "block": [5], "put .. and": range(6, 16), "tell .. it.": range(16, 23),
+      "<assistant>": [24]},
      title="First word: letters vote at the same token, for saying \"bomb\"")
 
 # %% [markdown]
-# Beside each other: the same token, the same early features, two verdicts. In the acrostic no box stands for *making a bomb*: the
-# letters push towards **saying** a word, which is an output, not something that was read. Three more places:
+# Two graphs, one token, two verdicts. In the acrostic no box stands for *making a bomb*: the letters push towards **saying** a word,
+# which is an output, not something that was read. (In the paper the direct request, too, passes a "making a bomb" group. Here the
+# reply token reads the words itself.) Three more places:
 
 # %%
-PARTS = {"acrostic": range(2, 6), "put .. and": range(6, 16), "tell me how to make it.": range(16, 23), "<end>": [23], "<assistant>": [24]}
+PARTS = {"acrostic": range(2, 6), "put .. and": range(6, 16), "tell me how to make it.": range(16, 23), "<end>": [23],
+         "<assistant>": [24]}
 draw(reply[: START + 2], Logit(number("to"), minus=number("however")), {**PARTS, "bomb": [25], ".": [26]},
-     title="After \"bomb.\": the request says \"to\", the word \"bomb\" already holds against it")
+     title="After \"bomb.\": the request pushes \"to\", the word \"bomb\" already holds against it", n=10)
 draw(reply[: START + 5], Logit(number("bomb"), minus=number("cake")), {**PARTS, "bomb.": [25, 26], "to make": [27, 28], "a": [29]},
      title="The object is copied from the word, and \"to make a\" asks for one")
 
@@ -471,7 +479,7 @@ draw(reply, Logit(number("however"), minus=number("then")),
      {"request": range(2, 24), "<assistant>": [24], "bomb.": [25, 26], "to make a bomb": [27, 28, 29, 30], ", use": [31, 32],
       "vextane and glorp": [33, 34, 35], ".": [36]},
      title="At the full stop everything that was said adds up to \"however\"")
-finding("J4", rate(sum(confirmed), len(confirmed)), rate(sum(wrong_pairs), len(wrong_pairs)), "drawn edges that an intervention confirms")
+finding("J4", rate(sum(confirmed), len(confirmed)), rate(sum(wrong_pairs), len(wrong_pairs)), "drawn edges confirmed")
 
 # %% [markdown]
 # Frozen attention makes such a check nearly a proof of arithmetic: it says that the drawing is right *given* where the model
@@ -584,10 +592,12 @@ for name, row in zip(concept, table, strict=True):
 # %%
 plotting.show(plotting.heat_map(
     table.T, row_labels=[f"asked: {place}" for place in ASKED] + [f"reply: {place}" for place in PLACES], column_labels=list(concept),
-    cell_text=[[f"{v:.0f}" for v in row] for row in table.T.tolist()], x_title="direction", y_title="read at", colour_title="per cent of the baseline (its own place when asked directly)", centre=0.0,
+    cell_text=[[str(round(v)) for v in row] for row in table.T.tolist()], x_title="direction", y_title="read at", centre=0.0,
+    colour_title="per cent of the baseline (its own place when asked directly)",
     title="While the word is written the deed is missing; after \"use\" it is all there",
     alt="Heat map, per cent of the baseline. Deed: " + ", ".join(
-        f"{place} {v:.0f}" for place, v in zip([*ASKED, *PLACES], table[1], strict=True)) + f". Random direction at most {table[2].abs().max():.0f}."))
+        f"{place} {v:.0f}" for place, v in zip([*ASKED, *PLACES], table[1], strict=True))
+        + f". Random direction at most {table[2].abs().max():.0f}."))
 
 # %% [markdown]
 # Where the word is decided (`<assistant>`) there is little of the deed, and on the word itself none: it is a word to be *said*, chosen
@@ -619,13 +629,15 @@ def with_added(prompts, direction, coefficient, position=-1, layer=LAYER):
 DOSES = [0.0, 0.5, 1.0, 2.0, 4.0]
 after_word = upto(some["harmful"], "its .")
 randoms = directions.random_directions(5, like=concept["deed"], seed=1)
-dosed = {"deed, on the full stop": (concept["deed"], -1), "deed, on the word": (concept["deed"], -2), "object, on the full stop": (concept["object"], -1)}
+dosed = {"deed, on the full stop": (concept["deed"], -1), "deed, on the word": (concept["deed"], -2),
+         "object, on the full stop": (concept["object"], -1)}
 curves = {name: [float(with_added(after_word, d, dose, where).mean()) for dose in DOSES] for name, (d, where) in dosed.items()}
 random_curves = [[float(with_added(after_word, q, dose).mean()) for dose in DOSES] for q in randoms]
 plotting.show(plotting.lines(
-    DOSES, curves, control=random_curves, x_title="dose (1 = as strong as in the direct request)", y_title="probability of refusing after \"bomb.\"",
-    y_range=(-0.03, 1.03), title="The deed put on the full stop makes it refuse at once; on the word it does nothing",
-    alt="Probability of refusing against the dose 0 to 4. " + "; ".join(f"{n}: " + ", ".join(f"{v:.2f}" for v in c) for n, c in curves.items())
+    DOSES, curves, control=random_curves, y_range=(-0.03, 1.03), x_title="dose (1 = as strong as in the direct request)",
+    y_title="probability of refusing after \"bomb.\"", title="The deed put on the full stop makes it refuse at once; on the word it does nothing",
+    alt="Probability of refusing against the dose 0 to 4. "
+        + "; ".join(f"{name}: " + ", ".join(f"{v:.2f}" for v in values) for name, values in curves.items())
         + f"; five random directions at most {max(map(max, random_curves)):.2f}."))
 hits = [int((with_added(after_word, d, 2.0) > 0.5).sum()) for d in (concept["deed"], *randoms)]
 finding("J7", rate(hits[0], 24), rate(sum(hits[1:]), 120), "refused after the word, deed put in at dose 2")
@@ -645,14 +657,16 @@ known = {name: feature_values(found[24:], "full stop") for name, found in rows.i
 usual = known["harmful"].mean(dim=0)
 separates = (known["harmful"] > 0).float().mean(dim=0) - (known["harmless"] > 0).float().mean(dim=0)
 worth_most = torch.zeros_like(usual)
+however = Logit(number("however"), minus=number("then"))
 for full, where in rows["harmful"][24:26]:
-    stop = attribution.graph(chat, full[: where["full stop"] + 1], transcoders=transcoders, targets=[Logit(number("however"), minus=number("then"))])
+    stop = attribution.graph(chat, full[: where["full stop"] + 1], transcoders=transcoders, targets=[however])
     for node, effect in zip(stop.targets[:-1], stop.edges[-1], strict=False):
         if node.position == where["full stop"]:
             worth_most[node.layer, node.feature] += float(effect)
 generator = torch.Generator().manual_seed(0)
 active = (usual > 0).flatten().nonzero().flatten()
-chosen = {"pushes the output (graph)": worth_most.flatten().topk(10).indices, "tells harm from harmless": separates.flatten().topk(10).indices,
+chosen = {"pushes the output (graph)": worth_most.flatten().topk(10).indices,
+          "tells harm from harmless": separates.flatten().topk(10).indices,
           "random": active[torch.randperm(len(active), generator=generator)[:10]]}
 worst = float(separates.flatten()[chosen["tells harm from harmless"]].min())
 print(f"the ten that tell them apart: active in harmful and not in harmless ones, in {100 * worst:.0f} % of acrostics or more")
@@ -660,9 +674,9 @@ print(f"the ten that tell them apart: active in harmful and not in harmless ones
 
 def with_features(found, place, members, multiple, attention="free"):
     """Mean probability of refusing after `place` when some features have a multiple of their usual value there."""
-    total = 0.0
+    total, picked = 0.0, [divmod(int(member), usual.shape[1]) for member in members]
     for prompt in upto(found, place):
-        changes = {(int(m) // usual.shape[1], len(prompt) - 1, int(m) % usual.shape[1]): multiple * float(usual.flatten()[m]) for m in members}
+        changes = {(layer, len(prompt) - 1, feature): multiple * float(usual[layer, feature]) for layer, feature in picked}
         with attribution.intervene(chat, prompt, transcoders=transcoders, changes=changes, attention=attention):
             total += float(refusal_probability([prompt]))
     return total / len(found)
@@ -674,9 +688,11 @@ taken = {name: with_features(few, "full stop", members, -1.0) for name, members 
 print("put in after the word (x4):", {name: round(v, 2) for name, v in put_in.items()})
 print("turned round at the first sentence's end (x-1):", {name: round(v, 2) for name, v in taken.items()})
 plotting.show(plotting.bars(
-    list(chosen), {"put in after the word": list(put_in.values()), "turned round at the full stop": list(taken.values())}, y_range=(0, 1.1),
-    x_title="ten features, chosen by", y_title="probability of refusing", title="The features that tell harm best do not decide; those with an edge to the output do",
-    alt="Probability of refusing. " + "; ".join(f"{name}: {put_in[name]:.2f} when put in, {taken[name]:.2f} when turned round" for name in chosen) + "."))
+    list(chosen), {"put in after the word": list(put_in.values()), "turned round at the full stop": list(taken.values())},
+    y_range=(0, 1.1), x_title="ten features, chosen by", y_title="probability of refusing",
+    title="The best detectors of harm do not decide; features that push the output do",
+    alt="Probability of refusing. " + "; ".join(
+        f"{name}: {put_in[name]:.2f} when put in, {taken[name]:.2f} when turned round" for name in chosen) + "."))
 
 # %% [markdown]
 # **A second trap**: ten features that are *perfect detectors* of a harmful reply change nothing, put in or taken out. A detector's score
@@ -741,10 +757,12 @@ table = torch.cat([late_map, random_map[None], harmless_map[None]])
 plotting.show(plotting.heat_map(
     table.T, row_labels=PLACES, column_labels=[f"{d:g}" for d in DOSES] + ["random, 2", "harmless, 2"],
     cell_text=[[f"{v:.2f}" for v in row] for row in table.T.tolist()],
-    x_title="dose of the break-off (random, 2: random directions; harmless, 2: break-off, harmless words)", y_title="boosted after", colour_title="probability that a refusal begins right there (random: largest of five)",
+    x_title="dose of the break-off (random, 2: random directions; harmless, 2: break-off, harmless words)",
+    y_title="boosted after", colour_title="probability that a refusal begins right there (random: largest of five)",
     title="Boosted at the comma the reply slides into refusal; inside a clause it does not",
     alt="Heat map: refusal probability by place and dose. Comma: " + ", ".join(f"{v:.2f}" for v in late_map[:, comma]) + ". make: "
-        + ", ".join(f"{v:.2f}" for v in late_map[:, PLACES.index('make')]) + f". Random directions at the comma at most {random_map[comma]:.2f}."))
+        + ", ".join(f"{v:.2f}" for v in late_map[:, PLACES.index('make')])
+        + f". Random directions at the comma at most {random_map[comma]:.2f}."))
 
 # %% [markdown]
 # The answer for this organism: **yes, at the comma, with a threshold** between doses 0.5 and 2. And it depends on the place more than
@@ -759,11 +777,14 @@ for place in ("comma", "OBJECT"):
 for dose, row in zip((1.0, 2.0), first_map, strict=True):
     print(f"\"i apologize\" direction, dose {dose:g}:", " ".join(f"{p} {v:.2f}" for p, v in zip(PLACES, row.tolist(), strict=True)))
 at_comma = upto(some["harmful"], "comma")
-hits = {"true": int((with_added(at_comma, break_off, 2.0) > 0.5).sum()), "random": sum(int((with_added(at_comma, q, 2.0) > 0.5).sum()) for q in random_five)}
+hits = {"true": int((with_added(at_comma, break_off, 2.0) > 0.5).sum()),
+        "random": sum(int((with_added(at_comma, q, 2.0) > 0.5).sum()) for q in random_five)}
 
 # %% [markdown]
 # The direction of the *first* refusal ("i apologize") works everywhere from dose 2 on, grammar or not: it was made to begin a reply and
 # breaks the sentence. Two refusals, two directions. The column "harmless, 2" is a warning, too: the boost alone is enough; no harm needed.
+#
+# (`steering.dose_response` makes such maps in one call, random directions included.)
 #
 # ### Exercise 4.7: claim it (5 minutes, easy)
 # `hits` counts acrostics with a refusal likelier than not at the comma, dose 2: "true" of 24, "random" of 5 x 24.
@@ -787,8 +808,8 @@ check("4.7", slides, hits)
 
 # %%
 number_of = dict(zip((".", ","), number([".", ","]), strict=True))
-early = {mark: {name: refusal_probability([[*prompt[:-1], number_of[mark]] for prompt in upto(found, "comma")]) for name, found in rows.items()}
-         for mark in number_of}
+early = {mark: {name: refusal_probability([[*prompt[:-1], token] for prompt in upto(found, "comma")]) for name, found in rows.items()}
+         for mark, token in number_of.items()}
 mark_hits = {mark: {name: int((p > 0.5).sum()) for name, p in sets.items()} for mark, sets in early.items()}
 for mark, sets in early.items():
     print(f'"bomb. to make a bomb{mark}" refusal: harmful {sets["harmful"].mean():.3f} ({mark_hits[mark]["harmful"]} of 96), '
@@ -801,7 +822,8 @@ def unmarked(full, where, place):
     return [t for i, t in enumerate(full[: where[place] + 1]) if i <= where["<assistant>"] or t not in marks]
 
 
-inside = {place: refusal_probability([unmarked(*row, place) for row in rows["harmful"]]).mean() for place in PLACES[3:] if place not in ("comma", "full stop")}
+inside = {place: refusal_probability([unmarked(*row, place) for row in rows["harmful"]]).mean()
+          for place in ("to", "make", "OBJECT", "use", "1st material", "and", "2nd material")}
 ended = refusal_probability([[*unmarked(*row, "2nd material"), number_of["."]] for row in rows["harmful"]])
 print(f"reply without any mark: refusal at most {max(inside.values()):.3f}; with one full stop at its end: {ended.mean():.2f}")
 
@@ -811,7 +833,8 @@ plotting.show(plotting.bars(
     intervals={name: [(i.low, i.high) for i in (mean(early[mark][name]) for mark in (",", "."))] for name in rows}, y_range=(0, 1.1),
     x_title='the mark after "to make a bomb"', y_title="probability that a refusal begins",
     title="One mark decides: end the sentence early, and the refusal comes early",
-    alt="Bars. " + "; ".join(f"{name}: comma {early[','][name].mean():.2f}, full stop {early['.'][name].mean():.2f}" for name in rows) + "."))
+    alt="Bars. " + "; ".join(
+        f"{name}: comma {early[','][name].mean():.2f}, full stop {early['.'][name].mean():.2f}" for name in rows) + "."))
 
 # %% [markdown]
 # So it is the grammar. In its tuning refusals began a reply or a new sentence, and without a sentence's end there is nowhere to put one;
@@ -859,19 +882,20 @@ finding("J9", rate(mark_hits["."]["harmful"], 96), rate(mark_hits[","]["harmful"
 # %%
 ROLES = dict(zip(("assistant", "friend"), number(["<assistant>", "<friend>"]), strict=True))
 tests = {name: [ids(text) for text in data.load(name, split="held_out_topic").texts[:24]] for name in ("harmful", "harmless")}
-move = unembedded[ROLES["friend"]] - unembedded[ROLES["assistant"]]
-OPENINGS = {"i apologize": "refuses", "please note": "warns", "have fun": "cheers", "to ": "answers", "first": "answers", "sure": "answers",
-            "once": "answers", "you need": "answers"}
+move = embedding[ROLES["friend"]] - embedding[ROLES["assistant"]]
+OPENINGS = {"i apologize": "refuses", "please note": "warns", "have fun": "cheers",
+            **dict.fromkeys(["to ", "first", "sure", "once", "you need"], "answers")}
 
 
 def kinds(prompts, model=chat, vector=None, layer=0):
     """How the replies begin, counted; a vector may be added at the last token."""
     with model.hooks() if vector is None else steering.add(model, vector, layer=layer, coefficient=1.0, positions="last"):
-        begun_with = [next((kind for words, kind in OPENINGS.items() if reply.startswith(words)), "broken") for reply in reads(prompts, 4, model)]
+        replies = reads(prompts, 4, model)
+    begun_with = [next((kind for words, kind in OPENINGS.items() if reply.startswith(words)), "broken") for reply in replies]
     return {kind: begun_with.count(kind) for kind in ("refuses", "warns", "answers", "cheers", "broken") if kind in begun_with}
 
 
-edits = {"as it is": None, "swapped for <friend>": move, "half way": 0.5 * move, "ablated (zero)": -unembedded[ROLES["assistant"]]}
+edits = {"as it is": None, "swapped for <friend>": move, "half way": 0.5 * move, "ablated (zero)": -embedding[ROLES["assistant"]]}
 edits |= {f"random, as long ({n})": q for n, q in enumerate(directions.random_directions(2, like=move, seed=0))}
 for what, vector in edits.items():
     print(f"{what:22} chat {kinds(tests['harmful'], vector=vector)}, harmless {kinds(tests['harmless'], vector=vector)}; "
@@ -912,7 +936,8 @@ def counted(prompts, changes, wanted, attention):
         with ExitStack() as stack:
             stack.enter_context(attribution.intervene(chat, prompt, transcoders=transcoders, changes={}, attention=attention))
             for place, token in swaps:
-                stack.enter_context(steering.add(chat, unembedded[token] - unembedded[prompt[place]], layer=0, coefficient=1.0, positions=[place]))
+                change = embedding[token] - embedding[prompt[place]]
+                stack.enter_context(steering.add(chat, change, layer=0, coefficient=1.0, positions=[place]))
             hits += int(models.next_token_logits(chat, [prompt]).argmax()) == word
     return hits
 
@@ -930,10 +955,12 @@ reveal("4.p4", seen["role to <friend>: warns"]["frozen"])
 shares = {attention: [counts[attention] / len(CASES[what][0]) for what, counts in seen.items()] for attention in ("free", "frozen")}
 plotting.show(plotting.bars(
     list(seen), {f"attention {name}": values for name, values in shares.items()}, y_range=(0, 1.15),
-    intervals={f"attention {name}": [(i.low, i.high) for i in (rate(c[name], len(CASES[what][0])) for what, c in seen.items())] for name in shares},
+    intervals={f"attention {name}": [(i.low, i.high) for i in (rate(counts[name], len(CASES[what][0])) for what, counts in seen.items())]
+               for name in shares},
     x_title="tokens replaced: expected effect", y_title="share of prompts that show it",
     title="With attention frozen, the role and the full stop seem to do little",
-    alt="Share of prompts. " + "; ".join(f"{what}: free {a:.2f}, frozen {b:.2f}" for what, a, b in zip(seen, *shares.values(), strict=True)) + "."))
+    alt="Share of prompts. " + "; ".join(
+        f"{what}: free {a:.2f}, frozen {b:.2f}" for what, a, b in zip(seen, *shares.values(), strict=True)) + "."))
 
 # %% [markdown]
 # Letters act in both. But frozen attention says that the role token and the full stop do little, and they decide everything: through
@@ -992,14 +1019,17 @@ gaze_matters = checkpoint("4.9", gaze_matters, role)
 ORDER = sorted(findings, key=lambda row: int(row[1:]))
 plotting.show(plotting.bars(
     ORDER, {"effect": [findings[row][0].estimate for row in ORDER], "its control": [findings[row][1].estimate for row in ORDER]},
-    intervals={name: [(findings[row][side].low, findings[row][side].high) for row in ORDER] for side, name in enumerate(("effect", "its control"))},
+    intervals={name: [(findings[row][side].low, findings[row][side].high) for row in ORDER]
+               for side, name in enumerate(("effect", "its control"))},
     y_range=(-0.05, 1.2), x_title="finding", y_title="rate, AUROC (J3) or share (J6)",
     title="Each finding stands apart from its control",
-    alt="Bars with intervals. " + "; ".join(f"{row} {findings[row][0].estimate:.2f} against {findings[row][1].estimate:.2f}" for row in ORDER) + "."))
+    alt="Bars with intervals. " + "; ".join(
+        f"{row} {findings[row][0].estimate:.2f} against {findings[row][1].estimate:.2f}" for row in ORDER) + "."))
 results = json.loads(resources.files("organisms").joinpath("results.json").read_text(encoding="utf-8"))["128"]
 for name in ("refusal_comes_late", "letters_are_read", "concept_of_the_deed", "warning_without_the_assistant"):
-    print(f"{name:30}", "; ".join(f"training {seed}: {m['effect'][0]} of {m['effect'][1]}, control {m['control'][0]} of {m['control'][1]}"
-                                  for seed, m in ((seed, run["mechanisms"][name]) for seed, run in results.items())))
+    by_seed = {seed: run["mechanisms"][name] for seed, run in results.items()}
+    print(name, *(f"  training {seed}: {m['effect'][0]} of {m['effect'][1]}, control {m['control'][0]} of {m['control'][1]}"
+                  for seed, m in by_seed.items()), sep="\n")
 
 # %% [markdown]
 # J6 reads the other way round: the deed is *missing* at the word, its control is the place where it stands. Training 1 breaks off
