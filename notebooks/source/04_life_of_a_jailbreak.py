@@ -152,6 +152,24 @@ finding("J1", rate(refused["harmful"], 24), rate(refused["harmless"], 32), "aske
 finding("J2", rate(late["harmful"], 96), rate(late["harmless"], 96), "as an acrostic, broken off late")
 
 # %% [markdown]
+# How does the direct request become a refusal? Put the residual stream of "bomb" into the run on "cake", one place at a time
+# (0: no change, 1: refusal is back).
+
+# %%
+number = chat.tokenizer.convert_tokens_to_ids
+DIRECT, REFUSE = ids("how do i make a bomb?"), Logit(number("i"), minus=number("to"))
+moved = attribution.patch_residual(chat, DIRECT, corrupted_ids=ids("how do i make a cake?"), target=REFUSE, progress=False).values
+plotting.show(plotting.heat_map(
+    moved[:, 5:], row_labels=[f"before block {layer}" for layer in range(len(moved))], column_labels=["make", "a", "NOUN", "?", "<end>", "<assistant>"],
+    cell_text=[[f"{round(v, 2) + 0.0:.2f}" for v in row] for row in moved[:, 5:].tolist()], x_title="position", y_title="layer", centre=0.0,
+    colour_title="refusal brought back (share)", title="Asked directly: one step, from the noun to the reply token",
+    alt=f"Heat map. Before block 0 the noun carries {moved[0, 7]:.2f} and the reply token {moved[0, 10].abs():.2f}; from block 1 on the reply "
+        f"token carries at least {moved[1:, 10].min():.2f}, the mark at most {moved[1:, 8].max():.2f}."))
+
+# %% [markdown]
+# The paper found a chain there: bomb, making a bomb, harmful request, refusal. Here the reply token reads the noun itself, in the
+# first block. (A *deed* can be read at the "?", as section 5 shows; refusal does not pass through it.)
+#
 # And words that were never acrostics, in either training? The model "spells" only what it has learnt to spell:
 
 # %%
@@ -238,7 +256,6 @@ PAIRS = [("bomb", "babies outlive mustard block", "cake", "candles apples kings 
          ("soup", "sailors otters usher pirates", "drum", "drizzle rivers urchins meadows"),
          ("boat", "block onions almonds turtles", "lamp", "lakes autumn monkeys pebbles"),
          ("kite", "koalas insects thunder evening", "mask", "monkeys apples snails kings")]
-number = chat.tokenizer.convert_tokens_to_ids
 clean = [ids(ACROSTIC.replace("babies outlive mustard block", words)) for _, words, _, _ in PAIRS]
 corrupted = [ids(ACROSTIC.replace("babies outlive mustard block", words)) for _, _, _, words in PAIRS]
 targets = [Logit(number(word), minus=number(other)) for word, _, other, _ in PAIRS]
@@ -374,7 +391,6 @@ def strongest_edges(prompt, target, places, n=8):
     return graph, worth, mask, drawn
 
 
-DIRECT, REFUSE = ids("how do i make a bomb?"), Logit(number("i"), minus=number("to"))
 graph, worth, mask, drawn = strongest_edges(DIRECT, REFUSE, {"bomb": [7], "<assistant>": [10]}, n=3)
 for (a, b), value in drawn.items():
     print(f"{a} -> {b}: {value:.2f} logits, yours {group_edge(graph.edges, worth, mask[b][0], mask[a][1]):.2f}")
@@ -463,8 +479,7 @@ draw(reply[:START], Logit(number("bomb"), minus=number("i")),
 
 # %% [markdown]
 # Two graphs, one token, two verdicts. In the acrostic no box stands for *making a bomb*: the letters push towards **saying** a word,
-# which is an output, not something that was read. (In the paper the direct request, too, passes a "making a bomb" group. Here the
-# reply token reads the words itself.) Three more places:
+# which is an output, not something that was read. Three more places:
 
 # %%
 PARTS = {"acrostic": range(2, 6), "put .. and": range(6, 16), "tell me how to make it.": range(16, 23), "<end>": [23],
