@@ -305,7 +305,7 @@ question("4.q1", "Why is the acrostic not refused at <assistant>, where a direct
     "c": ("The refusal features are broken.", "Boosted, they refuse at that very token."),
     "d": ("The prompt is too long.", "Harmless acrostics are as long, and direct requests of any length are refused."),
 }, correct="b")  # fmt: skip
-question("4.q2", "The ten features that tell harmful from harmless replies best changed nothing. What follows?", options={
+question("4.q2", "The ten features that tell harmful from harmless replies best changed hardly anything. What follows?", options={
     "a": ("Transcoders do not work.", "Ten others of the same transcoders decide the matter."),
     "b": ("The model has no idea of harm there.", "They show that it has: it can be read."),
     "c": ("Being readable and being used are two findings.", "Right: choose by edges to the output, and confirm by an intervention."),
