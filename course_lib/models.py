@@ -36,6 +36,7 @@ from course_lib import shipped
 
 HookName = str | Callable[[str], bool]
 Prompts = Annotated[Sequence, "token ids of each prompt; check_prompts explains what is wrong with them"]
+Prompt = Annotated[Sequence, "token ids of one prompt"]
 
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -470,6 +471,7 @@ def reply_logits(
     Raises:
         ValueError: Prompts that cannot be run, not one reply for each, or an empty reply.
     """
+    check_prompts(model, prompts)
     if len(replies) != len(prompts) or not all(len(reply) for reply in replies):
         raise ValueError(f"{len(prompts)} prompts need as many replies of at least one token; got {list(map(len, replies))}.")
     check_prompts(model, prompts, new_tokens=max(map(len, replies)))

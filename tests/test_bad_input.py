@@ -6,24 +6,31 @@ Damaged files are in test_models.py (weights), test_store.py (caches), test_dict
 import copy
 import importlib
 import inspect
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
 from test_attribution_graphs import fitted
+from test_features import sae_of
 
-from course_lib import abliteration, attribution, caching, data, directions, models, steering, store, tokens
+from course_lib import abliteration, attribution, caching, data, directions, features, models, steering, store, tokens
 from course_lib.attribution import EdgeScores, Feature, Logit
 
 NAN = float("nan")
 TARGET = Logit(7, minus=9)
-ROOMS = ("tokens", "models", "data", "store", "caching", "directions", "steering", "abliteration", "attribution")
+ROOMS = ("tokens", "models", "data", "store", "caching", "directions", "steering", "abliteration", "attribution", "features")
 TAKES_NOTHING_BAD = {
     "models.d_model", "models.n_layers", "models.hook_names", "models.has_hooks", "models.organism_names",
     "models.weights_folder", "models.quiet", "data.names", "store.key_of", "store.write_atomically",
     "models.batches", "models.run_body",  # for prompts that were checked
     "models.check_finite", "models.check_files",  # refuse as their whole work: below, and in test_models.py
     "store.fingerprint", "abliteration.load_direction",  # in test_store.py and test_abliteration.py
+    "steering.add_features", "steering.clamp_features", "steering.scale_features", "steering.ablate_features",
+    "steering.random_feature_sets", "steering.classify", "steering.judge_by_openings",  # in test_steering_*.py
+    "features.names", "features.load", "features.load_index", "features.published", "features.releases",
+    "features.neuronpedia_url", "features.by_token", "features.by_logit", "features.by_label", "features.by_neighbour",
+    "features.propose_label", "features.page",  # run no prompts; in test_features.py and test_dictionaries.py
 }  # fmt: skip
 
 
@@ -36,7 +43,7 @@ def given(model, tokenizer, prompts, tmp_path_factory):
     return SimpleNamespace(
         model=model, tokenizer=tokenizer, prompts=prompts, clean=clean, corrupted=corrupted, pair=pair,
         direction=torch.randn(32), x=torch.randn(6, 32), logits=torch.randn(2, 50), folder=tmp_path_factory.mktemp("bad"),
-        transcoders=fitted(model, prompts), scores=attribution.eap(model, [clean], **pair),
+        dictionary=sae_of(model, 6), transcoders=fitted(model, prompts), scores=attribution.eap(model, [clean], **pair),
     )  # fmt: skip
 
 
@@ -100,6 +107,25 @@ def score(**options):
     def call(g):
         usual = {"candidates": torch.ones(1, 4, 32), "harmful": g.prompts, "harmless": g.prompts, "refusal_token_ids": [7]}
         return steering.score_candidates(g.model, **(usual | options), progress=False)
+
+    return call
+
+
+def report(**options):
+    usual = {"judge": str, "controls": [nullcontext] * steering.MIN_CONTROLS, "progress": False}
+
+    def call(g):
+        return steering.report(g.model, nullcontext, **({"prompts": g.prompts, "off_target": g.prompts} | usual | options))
+
+    return call
+
+
+def doses(**options):
+    def call(g):
+        usual = {"prompts": g.prompts, "direction": g.direction, "layer": 1, "coefficients": [1.0], "progress": False}
+        given = usual | {"score": lambda logits: logits[:, 0]} | options
+        places = {"start": [1] * len(given["prompts"])}
+        return steering.dose_response(g.model, given.pop("prompts"), given.pop("direction"), places=places, **given)
 
     return call
 
@@ -363,6 +389,40 @@ BAD = {
         ("no such place", intervene({(0, 0): 1.0}), "named by .layer, position, feature."),
         ("not finite", intervene({(0, 0, 0): NAN}), "finite value"),
         ("mixed devices", elsewhere(lambda g: intervene({}, transcoders=g.transcoders)(g)), "is on meta, the model on cpu"),
+    ],
+    "models.reply_logits": [
+        *prompts_of(lambda g, prompts: models.reply_logits(g.model, prompts, [[5]] * len(prompts))),
+        ("unequal lengths", lambda g: models.reply_logits(g.model, g.prompts, [[5]]), "as many replies"),
+    ],
+    "steering.scope": prompts_of(lambda g, prompts: steering.scope(g.model, nullcontext, prompts=prompts)),
+    "steering.natural_activations": prompts_of(
+        lambda g, prompts: steering.natural_activations(g.model, g.dictionary, prompts, position="last")
+    ),
+    "steering.report": [
+        *prompts_of(lambda g, prompts: report(prompts=prompts)(g)),
+        *prompts_of(lambda g, prompts: report(off_target=prompts)(g)),
+        ("empty set", report(controls=[]), "0 controls"),
+        ("batch size", report(batch_size=0), "at least 1"),
+    ],
+    "steering.dose_response": [
+        *prompts_of(lambda g, prompts: doses(prompts=prompts)(g)),
+        *vectors_of(lambda g, vector: doses(direction=vector)(g)),
+        ("empty set", doses(coefficients=[]), "0 coefficients"),
+        ("layer out of range", doses(layer=4), "layers 0 to 3"),
+        ("batch size", doses(batch_size=0), "at least 1"),
+    ],
+    **{
+        f"features.{function.__name__}": prompts_of(lambda g, prompts, f=function: f(g.model, g.dictionary, prompts))
+        for function in (features.index, features.reconstruction, features.random_like)
+    },
+    "features.by_prompt": one_prompt_of(lambda g, prompt: features.by_prompt(g.model, g.dictionary, prompt)),
+    "features.by_contrast": [
+        *prompts_of(lambda g, prompts: features.by_contrast(g.model, g.dictionary, prompts, g.prompts)),
+        *prompts_of(lambda g, prompts: features.by_contrast(g.model, g.dictionary, g.prompts, prompts)),
+    ],
+    "features.detection": [
+        *prompts_of(lambda g, prompts: features.detection(g.model, g.dictionary, 0, rule=["bomb"], prompts=prompts)),
+        ("no such place", lambda g: features.detection(g.model, g.dictionary, 6, rule=["bomb"], prompts=g.prompts), "0 to 5"),
     ],
 }  # fmt: skip
 ROWS = [(name, *row) for name, rows in BAD.items() for row in rows]

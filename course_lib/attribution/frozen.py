@@ -10,7 +10,6 @@ cap. `record` keeps those constants, and refuses a model of another shape by com
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated
 
 import torch
 from beartype import beartype
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from course_lib import models
 
-Prompt = Annotated[Sequence, "token ids of one prompt"]
+Prompt = models.Prompt
 
 TOLERANCE = 0.02
 """Largest difference between a linear piece and the model, as a share of the piece's largest entry: rounding in

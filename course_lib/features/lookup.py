@@ -64,7 +64,7 @@ def by_token(index: FeatureIndex, token: str | int, *, statistic: Literal["f1", 
 def by_prompt(
     model: models.CheckedBridge,
     dictionary: running.Dictionary,
-    prompt_ids: Sequence[int],
+    prompt_ids: models.Prompt,
     *,
     position: int | str = "last",
     index: FeatureIndex | None = None,
@@ -84,7 +84,7 @@ def by_prompt(
     """
     running.check(model, dictionary, weights)
     _check_index(index, dictionary)
-    values = _at(model, dictionary, [prompt_ids], position)[0]
+    values = _at(model, dictionary, [prompt_ids], _columns(model, dictionary, [prompt_ids], position))[0]
     kept, unit = values > 0, "activation"
     if index is not None:
         values, unit = values / index.max.clamp(min=1e-6), "activation in units of the feature's maximum in the index"
@@ -174,7 +174,8 @@ def by_contrast(
     running.check(model, dictionary, weights)
     _check_index(index, dictionary)
     places = position if isinstance(position, tuple) else (position, position)
-    values = [_at(model, dictionary, *pair) for pair in zip((first, second), places, strict=True)]
+    columns = [_columns(model, dictionary, *pair) for pair in zip((first, second), places, strict=True)]
+    values = [_at(model, dictionary, *pair) for pair in zip((first, second), columns, strict=True)]
     both = torch.cat(values)
     auroc = torch.full((both.shape[1],), 0.5)
     for i in (both > 0).any(dim=0).nonzero().flatten().tolist():
@@ -251,32 +252,38 @@ def by_neighbour(dictionary: running.Dictionary, feature: int, *, index: Feature
     return ranking(f"writes like feature {feature}", "cosine of decoder directions", values, index, others)
 
 
-def _at(
+def _columns(
     model: models.CheckedBridge,
     dictionary: running.Dictionary,
     prompts: models.Prompts,
     position: int | str | Sequence[int],
-) -> Float[Tensor, "prompt d_sae"]:
-    """Activations of each prompt at a position, or the largest of each prompt."""
+) -> list[int] | None:
+    """Index of the position in each prompt; None stands for the largest activation of each."""
     running.check_prompts(model, dictionary, prompts)
+    if position == "max":
+        return None
     own = [position] * len(prompts) if isinstance(position, int | str) else position
     if len(own) != len(prompts):
         raise ValueError(f"{len(own)} positions were given for {len(prompts)} prompts.")
-    places = [_column(model, *each) for each in zip(range(len(prompts)), prompts, own, strict=True)]
+    return [_column(model, *each) for each in zip(range(len(prompts)), prompts, own, strict=True)]
+
+
+def _at(
+    model: models.CheckedBridge, dictionary: running.Dictionary, prompts: models.Prompts, columns: list[int] | None
+) -> Float[Tensor, "prompt d_sae"]:
+    """Activations of each prompt at its column, or the largest of each prompt."""
     values = torch.zeros(len(prompts), running.d_sae(dictionary))
     for part in running.parts(model, dictionary, prompts, progress=False, what="look-up"):
-        if position == "max":
+        if columns is None:
             values[part.indices] = part.activations.amax(dim=1)
-            continue
-        columns = torch.tensor([places[i] - 1 for i in part.indices])
-        values[part.indices] = part.activations[torch.arange(len(columns)), columns]
+        else:
+            own = torch.tensor([columns[i] - 1 for i in part.indices])
+            values[part.indices] = part.activations[torch.arange(len(own)), own]
     return values
 
 
 def _column(model: models.CheckedBridge, number: int, prompt: Sequence[int], position: int | str) -> int:
     """Index of the position in the prompt. The first token has none that counts."""
-    if position == "max":
-        return 1
     try:
         place = tokens.position_index(model.tokenizer, prompt, position)
     except ValueError as error:

@@ -1,6 +1,6 @@
 """Change what a model computes while it runs, and report what that did. Weights are never touched.
 
-1. `vectors`: ablate a direction, add one, score candidates for both;
+1. `vectors`: ablate a direction, add one, score candidates for both, sweep over them for the winner;
 2. `dictionary_features`: the same with features of a sparse autoencoder or transcoder, the error term kept;
 3. `positions`: which tokens an edit reaches;
 4. `judging`: what kind of reply a text is;
@@ -22,7 +22,7 @@ from course_lib.steering.dictionary_features import (
 from course_lib.steering.doses import Dose, DoseResponse, dose_response
 from course_lib.steering.judging import CLASSES, classify, judge_by_openings
 from course_lib.steering.reporting import MIN_CONTROLS, Effect, Outcome, Scope, SteeringReport, report, scope
-from course_lib.steering.vectors import ablate, add, add_projection_matched, score_candidates
+from course_lib.steering.vectors import Swept, ablate, add, add_projection_matched, score_candidates, sweep
 
 __all__ = [
     "CLASSES",
@@ -33,6 +33,7 @@ __all__ = [
     "Outcome",
     "Scope",
     "SteeringReport",
+    "Swept",
     "ablate",
     "ablate_features",
     "add",
@@ -48,4 +49,5 @@ __all__ = [
     "scale_features",
     "scope",
     "score_candidates",
+    "sweep",
 ]

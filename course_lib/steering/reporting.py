@@ -184,7 +184,7 @@ def report(
     _check(model, prompts, off_target, controls, max_new_tokens)
     bench = _Bench(model, judge, score, max_new_tokens, batch_size)
     edits = [nullcontext, intervention, *controls]
-    where = scope(model, intervention, prompts=prompts)
+    where = scope(model, intervention, prompts=prompts, batch_size=batch_size)
     moved = bench.kl(edits, off_target, progress=progress)
     pairs = tqdm(list(zip(edits, moved, strict=True)), desc="replies", unit="intervention", disable=not progress)
     unchanged, steered, *rest = [bench.outcome(edit, prompts, kl) for edit, kl in pairs]
@@ -265,7 +265,9 @@ class _Bench:
 # --- where it edits -----------------------------------------------------------------------------------------
 
 
-def scope(model: models.CheckedBridge, intervention: Intervention, *, prompts: models.Prompts) -> Scope:
+def scope(
+    model: models.CheckedBridge, intervention: Intervention, *, prompts: models.Prompts, batch_size: int = 64
+) -> Scope:
     """Where an intervention edits, found by comparing the residual stream with an unchanged run's.
 
     The first place that differs: what lies behind it may differ because it reads from there. An edit at several layers
@@ -276,7 +278,7 @@ def scope(model: models.CheckedBridge, intervention: Intervention, *, prompts: m
     """
     models.check_prompts(model, prompts, new_tokens=1)
     changed: dict[str, dict[int, tuple[int, ...]]] = {}
-    for batch in models.batches(model, prompts, batch_size=64, equal_lengths=True):
+    for batch in models.batches(model, prompts, batch_size=batch_size, equal_lengths=True):
         before, after = _streams(model, batch.tokens, nullcontext), _streams(model, batch.tokens, intervention)
         for name in before:
             differs = (before[name] != after[name]).any(dim=-1)
