@@ -57,7 +57,16 @@ def score_strips(**changes):
     return plotting.score_strips(**{**given, **WORDS, **changes})
 
 
-FIGURES = [scatter, scatter_grid, lines, bars, heat_map, score_strips]
+BOXES = {"w": ("<bos> bomb", 0, 0), "early": ("features", 1, 0.5), "late": ('say "i"', 1, 1), "out": ('"i" minus "to"', 1, 2)}
+EDGES = {("w", "early"): 28.9, ("early", "late"): 10.0, ("early", "out"): -1.8, ("late", "out"): 8.6}
+
+
+def graph(**changes):
+    given = dict(nodes=BOXES, edges=EDGES, row_labels=["words", "features", "output"], unit="logits")
+    return plotting.graph(**{**given, **AXES, **WORDS, **changes})
+
+
+FIGURES = [scatter, scatter_grid, lines, bars, heat_map, score_strips, graph]
 every_figure = pytest.mark.parametrize("draw", FIGURES, ids=lambda draw: draw.__name__)
 
 
@@ -188,6 +197,22 @@ def test_histograms_share_their_bins_and_count_every_prompt():
     assert harmful == pytest.approx(sorted(SCORES["harmful"]), abs=(4.0 + 2.5) / 30)
 
 
+def test_arrows_run_from_box_to_box_as_thick_as_their_number_and_differ_by_dash_below_zero():
+    figure = graph()
+    curves = [trace for trace in figure.data if trace.mode == "lines"]
+    assert [round(curve.line.width / max(c.line.width for c in curves), 1) for curve in curves] == [1.0, 0.5, 0.2, 0.4]
+    assert [curve.line.dash for curve in curves] == ["solid", "solid", "dash", "solid"]
+    for curve, ((_, x0, y0), (_, x1, y1)) in zip(curves, [(BOXES[a], BOXES[b]) for a, b in EDGES], strict=True):
+        assert abs(curve.x[0] - x0) < 0.35 and y0 <= curve.y[0] < curve.y[-1] <= y1 and abs(curve.x[-1] - x1) < 0.35
+    around, straight = curves[2], curves[1]
+    assert max(around.x) > 1.2 and max(straight.x) == 1, "an edge goes around the box between its ends"
+
+
+def test_every_box_and_every_number_of_a_graph_is_written():
+    written = [note.text for note in graph().layout.annotations]
+    assert {"&lt;bos&gt; bomb", "features", 'say "i"', "29", "10", "\N{MINUS SIGN}1.8", "8.6"} <= set(written)
+
+
 def test_hover_labels_show_the_whole_prompt_letter_by_letter():
     labels = [text for trace in scatter().data for text in trace.hovertext]
     assert "<b>harmful</b><br>&lt;bos&gt; make a bomb" in labels
@@ -275,6 +300,28 @@ def test_tokens_are_stored_the_same_every_time(displayed):
     assert displayed[0] == displayed[1] != displayed[2]
 
 
+def show_attention(tokens=("<bos>", "\n", "<assistant>"), **changes):
+    pattern = [[1.0, 0.0, 0.0], [0.25, 0.75, 0.0], [0.1, 0.7, 0.2]]
+    words = dict(title="The head looks back", alt="One head; the last token looks at the newline.")
+    plotting.show_attention(tokens, changes.pop("patterns", {"L0.H3": pattern}), **{**words, **changes})
+
+
+def test_attention_shows_special_tokens_and_says_in_words_where_the_last_one_looks(displayed):
+    show_attention()
+    page = displayed[0]["text/html"].split("CircuitsVis.render(")[1]
+    assert json.dumps("‹bos›") in page and "<bos>" not in page and json.dumps("⏎") in page
+    listed = "<assistant> looks at, by head: L0.H3: ⏎ 0.70, <assistant> 0.20, <bos> 0.10"
+    assert displayed[0]["text/plain"] == f"One head; the last token looks at the newline.\n{listed}"
+
+
+def test_attention_brings_its_script_with_it_and_is_stored_the_same_every_time(displayed, no_network):
+    show_attention()
+    show_attention()
+    page = displayed[0]["text/html"]
+    assert displayed[0] == displayed[1] and len(page) > 1_000_000
+    assert "unpkg.com" not in page and not re.search(r"<(script|link|img)[^>]*\b(src|href)=", page)
+
+
 NAN = float("nan")
 REFUSED = {
     "no group": (scatter, dict(groups={}), "0 groups given"),
@@ -330,6 +377,13 @@ REFUSED = {
     "no colour title": (heat_map, dict(colour_title=""), "colour_title is empty"),
     "tokens and values": (show_tokens, dict(values=(1.0,)), "'values' has shape 1, but 4 is needed"),
     "token NaN": (show_tokens, dict(values=(NAN, 0, 0, 0)), "NaN or infinity"),
+    "unknown box": (graph, dict(edges={("w", "early"): 1.0, ("w", "nobody"): 2.0}), "'nobody'.*not among"),
+    "box without a row": (graph, dict(row_labels=["words", "features"]), "there are 2 row_labels"),
+    "no edge": (graph, dict(edges={}), "'edges' is empty"),
+    "edge NaN": (graph, dict(edges={("w", "early"): NAN}), "NaN or infinity"),
+    "graph unit": (graph, dict(unit=" "), "unit is empty"),
+    "no pattern": (show_attention, dict(patterns={}), "No pattern to show"),
+    "pattern and tokens": (show_attention, dict(patterns={"L0.H0": [[1.0]]}), "shape 1 x 1, but 3 x 3 is needed"),
     "token unit": (show_tokens, dict(unit=""), "unit is empty"),
 }
 
