@@ -392,6 +392,42 @@ def generate(
     return replies
 
 
+@torch.no_grad()
+def reply_logits(
+    model: CheckedBridge, prompts: Prompts, replies: Sequence[Sequence[int]], *, batch_size: int = 64
+) -> list[Float[Tensor, "token d_vocab"]]:
+    """Logits from which each token of a given reply is predicted: row t stands before token t. On the CPU, at least float32.
+
+    The reply is read as `generate` writes it, the prompt once and then token by token, so that active hooks do the same
+    as while generating: an edit at the prompt's last token stays there.
+
+    Raises:
+        ValueError: Prompts that cannot be run, not one reply for each, or an empty reply.
+    """
+    if len(replies) != len(prompts) or not all(len(reply) for reply in replies):
+        raise ValueError(f"{len(prompts)} prompts need as many replies of at least one token; got {list(map(len, replies))}.")
+    check_prompts(model, prompts, new_tokens=max(map(len, replies)))
+    found: list[Tensor] = [torch.empty(0)] * len(prompts)
+    for batch in batches(model, prompts, batch_size=batch_size, equal_lengths=True):
+        said = [list(replies[index]) for index in batch.indices]
+        rows = torch.stack(list(_forced(model, batch.tokens, said)), dim=1)
+        for index, reply, logits in zip(batch.indices, said, rows, strict=True):
+            found[index] = logits[: len(reply)]
+    return found
+
+
+def _forced(model: CheckedBridge, tokens: Int[Tensor, "batch pos"], replies: list[list[int]]) -> Iterator[Tensor]:
+    """Next-token logits after the prompt and after each token of the longest reply but the last."""
+    cache = None
+    for step in range(max(map(len, replies))):
+        output = model.original_model(
+            tokens, past_key_values=cache, use_cache=True, logits_to_keep=1, output_attentions=False
+        )
+        kept, cache = output.logits[:, -1], output.past_key_values
+        yield kept.to("cpu", torch.promote_types(kept.dtype, torch.float32))
+        tokens = torch.tensor([[reply[step] if step < len(reply) else 0] for reply in replies], device=tokens.device)
+
+
 def _greedy(model: CheckedBridge, tokens: Int[Tensor, "batch pos"], max_new_tokens: int) -> list[list[int]]:
     stops = torch.tensor(sorted(_stop_ids(model)), device=tokens.device)
     cache, chosen, columns = None, tokens, []

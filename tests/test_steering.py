@@ -374,7 +374,7 @@ def test_a_candidate_that_is_zero_up_to_rounding_changes_nothing(model, prompts)
 def test_scoring_refuses_what_does_not_fit_before_any_intervention(
     model, prompts, monkeypatch, changes, message
 ):
-    monkeypatch.setattr(steering, "ablate", lambda *_: pytest.fail("work was done before the error"))
+    monkeypatch.setattr(steering.vectors, "ablate", lambda *_: pytest.fail("work was done before the error"))
     arguments = {
         "candidates": torch.ones(1, 4, 32),
         "harmful": prompts[:1],

@@ -12,9 +12,8 @@ never write into the model's own, and the model is as before when the context en
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Literal
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from beartype import beartype
@@ -23,8 +22,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from course_lib import directions, models
+from course_lib.steering.positions import Positions, edit
 
-Positions = Literal["all", "last"] | Sequence[int]
 Number = float | int | Float[Tensor, ""]
 
 NEGLIGIBLE = 1e-6
@@ -47,13 +46,13 @@ def ablate(model: models.CheckedBridge, direction: Float[Tensor, " d_model"]) ->
         >>> with ablate(model, direction):                       # doctest: +SKIP
         ...     replies = models.generate(model, prompts, max_new_tokens=20)
     """
-    _check_vectors(model, direction)
+    check_vectors(model, direction)
     r = directions.unit(direction)
 
     def remove(activation: Tensor) -> Tensor:
         return _without(activation, r.to(activation))
 
-    return _edit(model, {name: remove for name in _writes(model)}, "all")
+    return edit(model, {name: remove for name in _writes(model)}, "all")
 
 
 @jaxtyped(typechecker=beartype)
@@ -76,22 +75,22 @@ def add(
         layer: At whose input, counted from 0.
         coefficient: Multiple of the direction; negative to subtract.
         positions: "all" tokens, also those being generated (as published); "last", the prompt's last token;
-            or indices into the prompt, negative ones from its end. The last two leave generated tokens alone,
-            for which they rely on generation with a key-value cache: a run over a single token counts as
-            generating.
+            "reply" or "last_instruction" (`tokens.POSITIONS`); or indices into the prompt, negative ones from its
+            end, and names among them. All but "all" leave generated tokens alone, for which they rely on generation
+            with a key-value cache: a run over a single token counts as generating.
 
     Raises:
         ValueError: A layer that the model does not have, a direction of another width, a number that is not
             finite. While the model runs: a position outside the prompt.
     """
-    _check_vectors(model, direction)
+    check_vectors(model, direction)
     if not math.isfinite(coefficient):
         raise ValueError(f"The coefficient must be a finite number, not {coefficient}.")
 
     def shift(activation: Tensor) -> Tensor:
         return activation + float(coefficient) * direction.to(activation)
 
-    return _edit(model, {_resid_pre(model, layer): shift}, positions)
+    return edit(model, {resid_pre(model, layer): shift}, positions)
 
 
 @jaxtyped(typechecker=beartype)
@@ -109,7 +108,7 @@ def add_projection_matched(
     `directions.project(harmful, direction).mean()`, harmless prompts look as harmful as harmful ones along r,
     and no more. Only the direction's line matters, not its length. Arguments and errors as for `add`.
     """
-    _check_vectors(model, direction)
+    check_vectors(model, direction)
     if not math.isfinite(target):
         raise ValueError(f"The target must be a finite number, not {target}.")
     r = directions.unit(direction)
@@ -118,7 +117,7 @@ def add_projection_matched(
         along = r.to(activation)
         return _without(activation, along) + float(target) * along
 
-    return _edit(model, {_resid_pre(model, layer): match}, positions)
+    return edit(model, {resid_pre(model, layer): match}, positions)
 
 
 @jaxtyped(typechecker=beartype)
@@ -167,8 +166,8 @@ def score_candidates(
             f"for {len(positions)} positions and {len(layers)} layers. Pass layers= and positions=."
         )
     for layer in layers:
-        _resid_pre(model, layer)
-    _check_vectors(model, candidates)
+        resid_pre(model, layer)
+    check_vectors(model, candidates)
     models.check_prompts(model, harmful)
     unchanged = models.next_token_logits(model, harmless, batch_size=batch_size)
 
@@ -211,7 +210,8 @@ def _writes(model: models.CheckedBridge) -> list[str]:
     return ["blocks.0.hook_resid_pre", *outputs]
 
 
-def _resid_pre(model: models.CheckedBridge, layer: int) -> str:
+def resid_pre(model: models.CheckedBridge, layer: int) -> str:
+    """Name of the hook at the input of a layer, which must exist."""
     if not 0 <= layer < models.n_layers(model):
         raise ValueError(
             f"Layer {layer} does not exist: this model has layers 0 to {models.n_layers(model) - 1}."
@@ -219,7 +219,8 @@ def _resid_pre(model: models.CheckedBridge, layer: int) -> str:
     return f"blocks.{layer}.hook_resid_pre"
 
 
-def _check_vectors(model: models.CheckedBridge, vectors: Float[Tensor, "*batch d_model"]) -> None:
+def check_vectors(model: models.CheckedBridge, vectors: Float[Tensor, "*batch d_model"]) -> None:
+    """Do nothing if the vectors are finite and of the model's width, else raise."""
     if vectors.shape[-1] != models.d_model(model):
         raise ValueError(
             f"The direction has {vectors.shape[-1]} entries, this model's residual stream "
@@ -227,33 +228,3 @@ def _check_vectors(model: models.CheckedBridge, vectors: Float[Tensor, "*batch d
         )
     if not bool(torch.isfinite(vectors).all()):
         raise ValueError("The direction holds a NaN or an infinite number.")
-
-
-@contextmanager
-def _edit(
-    model: models.CheckedBridge, changes: dict[str, Callable[[Tensor], Tensor]], positions: Positions
-) -> Iterator[models.CheckedBridge]:
-    """Hooks that put `change(activation)` in the place of each named activation, at some or all positions."""
-
-    def hook_for(change: Callable[[Tensor], Tensor]):
-        return lambda activation, hook: _at_positions(activation, change, positions)
-
-    with model.hooks([(name, hook_for(change)) for name, change in changes.items()]):
-        yield model
-
-
-def _at_positions(
-    activation: Float[Tensor, "batch pos d_model"], change: Callable[[Tensor], Tensor], positions: Positions
-) -> Float[Tensor, "batch pos d_model"]:
-    if positions == "all":
-        return change(activation)
-    n_tokens = activation.shape[1]
-    if n_tokens == 1:  # a token being generated
-        return activation
-    columns = [-1] if positions == "last" else list(positions)
-    outside = [column for column in columns if not -n_tokens <= column < n_tokens]
-    if outside:
-        raise ValueError(f"Position {outside[0]} lies outside a prompt of {n_tokens} tokens.")
-    edited = activation.clone()
-    edited[:, columns] = change(activation[:, columns])
-    return edited
