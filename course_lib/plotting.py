@@ -14,7 +14,7 @@ values; the first name of a mapping gets the first style (orange, filled triangl
 import hashlib
 import html
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -228,6 +228,39 @@ def score_strips(
     return figure.update_layout(yaxis2=dict(domain=[0, depth], autorange="reversed", automargin=True))
 
 
+def graph(
+    nodes: Mapping[Hashable, tuple[str, float, float]], edges: Mapping[tuple[Hashable, Hashable], float], *,
+    row_labels: Sequence[str], unit: str, x_title: str, y_title: str, title: str, alt: str,
+) -> go.Figure:  # fmt: skip
+    """Figure of boxes with an arrow for each edge: positions from left to right, layers from bottom to top.
+
+    Args:
+        nodes: Name of a box to (what it says, its column, its row), both counted from 0.
+        edges: (from, to) to a signed number: solid orange above 0, dashed blue below, as thick as it is large.
+        row_labels: What each row stands for, from the bottom.
+        unit: What the numbers on the arrows are.
+
+    Raises:
+        ValueError: No edge, an edge of an unknown box, a box in no row, NaN, missing words.
+    """
+    _require_words(unit=unit)
+    values = _numbers("edges", list(edges.values()), (None,))
+    _require_known([repr(end) for edge in edges for end in edge], {repr(name): 0 for name in nodes})
+    columns, rows = zip(*((column, row) for _, column, row in nodes.values()), strict=True)
+    if not 0 <= min(rows) <= max(rows) < len(row_labels):
+        raise ValueError(f"A box lies in row {min(rows)} or {max(rows)}, but there are {len(row_labels)} row_labels.")
+    figure = _blank(x_title, y_title, title, alt, above=22, height=150 + 84 * len(row_labels))
+    for (source, target), value in zip(edges, values, strict=True):
+        _arrow(figure, nodes[source][1:], nodes[target][1:], float(value), float(np.abs(values).max()))
+    for text, column, row in nodes.values():
+        box = dict(bgcolor="#FFFFFF", bordercolor=INK, borderpad=4, font_size=12, showarrow=False)
+        figure.add_annotation(x=column, y=row, text=_plain(text, 16), **box)
+    figure.add_annotation(text=f"on each arrow: {_plain(unit)}", x=0, xref="paper", xanchor="left", **ABOVE)
+    figure.update_xaxes(range=[min(columns) - 0.6, max(columns) + 0.6], showgrid=False, showticklabels=False, ticks="")
+    ticks = dict(tickvals=list(range(len(row_labels))), ticktext=list(map(_plain, row_labels)))
+    return figure.update_yaxes(**ticks, range=[-0.4, len(row_labels) - 0.6], showgrid=False).update_layout(showlegend=False)
+
+
 def show(figure: go.Figure) -> None:
     """Nothing; displays the figure, with its alt text as text/plain and in a fold below it.
 
@@ -271,6 +304,35 @@ def show_tokens(token_strings: Sequence[str], values: ArrayLike, *, unit: str, t
     listed = " | ".join(f"{text} {value}" for text, value in zip(visible, written, strict=True))
     page = _token_page(drawing, f"{title} ({unit})", alt, listed)
     display({"text/html": page, "text/plain": f"{alt}\n{listed}"}, raw=True)
+
+
+def show_attention(token_strings: Sequence[str], patterns: Mapping[str, ArrayLike], *, title: str, alt: str) -> None:
+    """Nothing; displays where each token of a prompt looks, one pattern ``[query, key]`` per head name; hover, click.
+
+    Offline and with special tokens visible, as `show_tokens`, at the same 1.3 MB of the notebook file. The plain list
+    says where the last token looks.
+
+    Raises:
+        ValueError: No pattern, or one that is not square over the tokens, NaN, missing words.
+    """
+    from circuitsvis.attention import attention_heads
+    from IPython.display import display
+
+    _require_words(title=title, alt=alt)
+    if not patterns:
+        raise ValueError("No pattern to show: give at least one, such as {'L0.H3': pattern}.")
+    size = (len(token_strings),) * 2
+    tables = [_numbers(name, pattern, size) for name, pattern in patterns.items()]
+    visible = [text.replace("\n", "⏎") or "∅" for text in token_strings]
+    rounded = np.array([[_rounded(row) for row in table] for table in tables])
+    drawing = attention_heads(rounded, list(map(html.escape, visible)), list(patterns), max_value=1.0, min_value=0.0,
+                              positive_color=STYLES[0].colour, mask_upper_tri=True).local_src  # fmt: skip
+    rows = []
+    for name, table in zip(patterns, tables, strict=True):
+        most = np.argsort(-table[-1], kind="stable")[:3]
+        rows.append(f"{name}: " + ", ".join(f"{visible[k]} {table[-1, k]:.2f}" for k in most))
+    listed = f"{visible[-1]} looks at, by head: " + " | ".join(rows)
+    display({"text/html": _token_page(drawing, title, alt, listed), "text/plain": f"{alt}\n{listed}"}, raw=True)
 
 
 TOKEN_STYLE = """<style>
@@ -379,6 +441,25 @@ def _cells(table: np.ndarray, texts: Sequence[Sequence[str]], centre: float | No
     words = dict(texttemplate="%{text}", hovertemplate="%{y}, %{x}: %{z}<extra></extra>")
     text = [list(map(_plain, row)) for row in texts]
     return go.Heatmap(z=list(map(_rounded, table)), text=text, **look, **words)
+
+
+def _arrow(figure: go.Figure, start: Sequence[float], end: Sequence[float], value: float, largest: float) -> None:
+    """A curve from the top of one box to the foot of another, with its value near the start; around boxes between."""
+    style, width = STYLES[0 if value >= 0 else 1], 1 + 4 * abs(value) / largest
+    level, lean = start[1] == end[1], np.clip(0.14 * (start[0] - end[0]), -0.3, 0.3)
+    begin = np.add(start, (0.3, 0.0) if level else (0.0, 0.2))
+    finish = np.add(end, (-0.3, 0.0) if level else (lean, -0.26))
+    around = start[0] == end[0] and abs(end[1] - start[1]) > 1
+    t = np.linspace(0, 1, 21)[:, None]
+    middle = (begin + finish) / 2 + (0.8 * around, 0.0)
+    x, y = ((1 - t) ** 2 * begin + 2 * t * (1 - t) * middle + t**2 * finish).T
+    line = dict(color=style.colour, width=round(width, 2), dash=style.dash)
+    figure.add_trace(_points(x, y, "", mode="lines", line=line, hoverinfo="skip"))
+    tip = dict(color=style.colour, symbol="arrow", size=[0, round(10 + 1.5 * width, 2)], angleref="previous")
+    figure.add_trace(_points(x[[-3, -1]], y[[-3, -1]], "", mode="markers", marker=tip, hoverinfo="skip"))
+    place = 10 if around or start[0] == end[0] else 5
+    label = dict(bgcolor="#FFFFFF", borderpad=1, font=dict(color=style.colour, size=12), showarrow=False)
+    figure.add_annotation(x=_rounded(x)[place], y=_rounded(y)[place], text=_short([value], 2)[0], **label)
 
 
 def _histogram(scores: np.ndarray, edges: np.ndarray, name: str, style: _Style) -> go.Bar:
