@@ -148,8 +148,10 @@ def _f1(counts: Float[Tensor, "prompt 4"]) -> Tensor:
     return 2 * hit / (2 * hit + missed + false_alarm).clamp(min=1)
 
 
-def _by_quarter(judged: list[_Judged]) -> tuple[float, float, float, float]:
+def _by_quarter(judged: list[_Judged]) -> tuple[float, ...]:
     values = torch.cat([one.values[one.active] for one in judged])
     hits = torch.cat([one.predicted[one.active] for one in judged])[values.argsort(stable=True)]
+    if len(hits) < 4:
+        return ()
     quarters = torch.arange(len(hits)) * 4 // len(hits)
-    return tuple(float(hits[quarters == q].float().mean().nan_to_num()) for q in range(4))
+    return tuple(float(hits[quarters == q].float().mean()) for q in range(4))

@@ -154,14 +154,15 @@ def by_contrast(
     first: models.Prompts,
     second: models.Prompts,
     *,
-    position: int | str = "last",
+    position: int | str | tuple[Sequence[int], Sequence[int]] = "last",
     index: FeatureIndex | None = None,
     weights: running.Weights = "own",
 ) -> Contrast:
     """What is active on one set of prompts and not on the other, at one position, or wherever it is strongest.
 
     Args:
-        position: A name or an integer as everywhere; or "max", the largest activation in each prompt.
+        position: A name or an integer as everywhere; "max", the largest activation in each prompt; or two lists with an
+            integer for each prompt of either set, for a word that stands elsewhere in each.
         index: For the labels alone.
 
     Raises:
@@ -172,18 +173,20 @@ def by_contrast(
     """
     running.check(model, dictionary, weights)
     _check_index(index, dictionary)
-    values = [_at(model, dictionary, prompts, position) for prompts in (first, second)]
+    places = position if isinstance(position, tuple) else (position, position)
+    values = [_at(model, dictionary, *pair) for pair in zip((first, second), places, strict=True)]
     both = torch.cat(values)
     auroc = torch.full((both.shape[1],), 0.5)
     for i in (both > 0).any(dim=0).nonzero().flatten().tolist():
         auroc[i] = directions.auroc(values[0][:, i], values[1][:, i])
-    question = f"{len(first)} prompts against {len(second)}, at {position!r}"
+    where = "given positions" if isinstance(position, tuple) else repr(position)
+    question = f"{len(first)} prompts against {len(second)}, at {where}"
     return Contrast(question, *values, auroc, label_texts(index))
 
 
 @jaxtyped(typechecker=beartype)
 def by_label(labels: FeatureIndex | Sequence[Label], text: str) -> Ranking:
-    """Features with a label that holds the text, best detection score first; a label nobody scored counts 0.
+    """Features with a label that holds the text, best detection score (F1) first; a label nobody scored counts 0.
 
     Raises:
         ValueError: No label holds the text.
@@ -198,7 +201,7 @@ def by_label(labels: FeatureIndex | Sequence[Label], text: str) -> Ranking:
     for number, label in best.items():
         values[number] = score_of(label)
     kept = torch.tensor([i in best for i in range(len(values))])
-    plain = ranking(f"labels with {text!r}", "balanced accuracy of the label's rule", values, None, kept)
+    plain = ranking(f"labels with {text!r}", "F1 of the label's rule", values, None, kept)
     rows = tuple(row._replace(label=best[row.feature].text) for row in plain.rows)
     return Ranking(plain.question, plain.statistic, rows)
 
@@ -249,11 +252,17 @@ def by_neighbour(dictionary: running.Dictionary, feature: int, *, index: Feature
 
 
 def _at(
-    model: models.CheckedBridge, dictionary: running.Dictionary, prompts: models.Prompts, position: int | str
+    model: models.CheckedBridge,
+    dictionary: running.Dictionary,
+    prompts: models.Prompts,
+    position: int | str | Sequence[int],
 ) -> Float[Tensor, "prompt d_sae"]:
     """Activations of each prompt at a position, or the largest of each prompt."""
     running.check_prompts(model, dictionary, prompts)
-    places = [_column(model, number, prompt, position) for number, prompt in enumerate(prompts)]
+    own = [position] * len(prompts) if isinstance(position, int | str) else position
+    if len(own) != len(prompts):
+        raise ValueError(f"{len(own)} positions were given for {len(prompts)} prompts.")
+    places = [_column(model, *each) for each in zip(range(len(prompts)), prompts, own, strict=True)]
     values = torch.zeros(len(prompts), running.d_sae(dictionary))
     for part in running.parts(model, dictionary, prompts, progress=False, what="look-up"):
         if position == "max":

@@ -16,7 +16,7 @@ STYLE = """
 color: #1a202c; background: #fff } h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin: 1.6rem 0 .4rem }
 h3 { font-size: 1rem; margin: .8rem 0 .2rem } table { border-collapse: collapse } td, th { padding: .1rem .9rem .1rem 0;
 text-align: left; vertical-align: top } td.n { text-align: right; font-variant-numeric: tabular-nums }
-.columns { display: flex; flex-wrap: wrap; gap: 0 3rem } ol { list-style: none; padding: 0; margin: .2rem 0 }
+.columns { display: flex; flex-wrap: wrap; gap: 0 2rem } ol { list-style: none; padding: 0; margin: .2rem 0 }
 li { margin: .25rem 0; padding-left: 4.5rem; text-indent: -4.5rem } li b { display: inline-block;
 width: 4rem; text-indent: 0; text-align: right; margin-right: .5rem; font-variant-numeric: tabular-nums }
 .t { font-family: ui-monospace, monospace; font-size: .9rem; padding: .05rem .2rem; border-bottom: 0 solid #7b341e }
@@ -24,6 +24,10 @@ width: 4rem; text-indent: 0; text-align: right; margin-right: .5rem; font-varian
 .s3 { background: #f6ad55; border-bottom-width: 3px } .s4 { background: #dd6b20; border-bottom-width: 4px }
 .at { outline: 2px solid #1a202c } .note { color: #4a5568; font-size: .9rem } :focus { outline: 3px solid #2b6cb0 }
 """
+LEGEND = (
+    '<h2>Examples</h2>\n<p class="note">The number is the activation on the framed token. The darker a token and the thicker '
+    "its line, the nearer to the feature's maximum; rest on it, or go there with the tab key, for its value.</p>"
+)
 
 
 def page(index: FeatureIndex, feature: int, *, folder: str | Path) -> Path:
@@ -48,6 +52,7 @@ def _html(about: Feature, index: FeatureIndex) -> str:
     parts = [_labels(about.labels), _numbers(about, index), _histogram(about), _tables(about)]
     if read != written:
         parts.insert(0, f"<p>Reads <code>{escape(read)}</code>, writes <code>{escape(written)}</code>.</p>")
+    parts.append(LEGEND)
     parts += [_examples(name, examples, about.max) for name, examples in about.examples.items()]
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
@@ -67,12 +72,12 @@ def _scored(label: Label) -> str:
     by = f'<span class="note">label by {escape(label.author)}; '
     if label.detection is None:
         return by + "not scored: a guess</span>"
-    found, spread = label.detection, label.detection.balanced_accuracy
-    quarters = ", ".join(f"{recall:.2f}" for recall in found.recall_by_quarter)
+    found, spread = label.detection, label.detection.f1
+    quarters = ", ".join(f"{recall:.2f}" for recall in found.recall_by_quarter) or "too few"
     return (
-        f"{by}rule: {escape(found.rule)}; balanced accuracy {spread.estimate:.2f} ({spread.low:.2f} to {spread.high:.2f}), "
-        f"F1 {found.f1.estimate:.2f}, on {found.n_active} active and {found.n_silent} silent held-out tokens; recall from the "
-        f"weakest quarter to the strongest: {quarters}</span>"
+        f"{by}rule: {escape(found.rule)}; F1 {spread.estimate:.2f} ({spread.low:.2f} to {spread.high:.2f}), balanced accuracy "
+        f"{found.balanced_accuracy.estimate:.2f}, on {found.n_active} active and {found.n_silent} silent held-out tokens; "
+        f"recall from the weakest quarter to the strongest: {quarters}</span>"
     )
 
 
@@ -100,7 +105,8 @@ def _histogram(about: Feature, n_bins: int = 16) -> str:
             f"<title>{i * width:.2f} to {(i + 1) * width:.2f}: {count}</title></rect>"
         )
     half = about.sample[len(about.sample) // 2]
-    drawn = f"{len(about.sample)} activations drawn at random"
+    n = len(about.sample)
+    drawn = f"All {n} activations" if n == about.n_active else f"{n} of {about.n_active:,} activations, drawn at random"
     summary = f"{drawn}: half of them are at or below {half:.3f}, the maximum is {about.max:.3f}."
     return (
         f'<h2>How strongly</h2><svg role="img" aria-label="Histogram. {summary}" width="440" height="115">{"".join(bars)}'

@@ -30,14 +30,15 @@ class Detection:
     rule: str
     """The rule in words."""
     balanced_accuracy: directions.Interval
-    """Mean of recall and specificity: 0.5 says nothing, 1 is perfect. Does not depend on how rare the feature is."""
+    """Mean of recall and specificity: 0.5 says nothing, 1 is perfect. Forgives a rule that is too broad, where the feature is
+    rare: "any cleaner" scores nearly as well as "two cleaners that react"."""
     f1: directions.Interval
-    """Of precision and recall: falls when a rare feature is predicted too often."""
+    """Harmonic mean of precision and recall: falls when a rare feature is predicted too often. Labels are ordered by it."""
     precision: float
     recall: float
     specificity: float
-    recall_by_quarter: tuple[float, float, float, float]
-    """Recall on the weakest quarter of the feature's activations, ..., on the strongest."""
+    recall_by_quarter: tuple[float, ...]
+    """Recall on the weakest quarter of the feature's activations, ..., on the strongest; empty if there are under four."""
     n_active: int
     n_silent: int
 
@@ -288,8 +289,8 @@ class FeatureIndex:
 
 
 def score_of(label: Label) -> float:
-    """The balanced accuracy of a label's rule; 0 where nobody scored it."""
-    return label.detection.balanced_accuracy.estimate if label.detection else 0.0
+    """F1 of a label's rule; 0 where nobody scored it."""
+    return label.detection.f1.estimate if label.detection else 0.0
 
 
 # --- on disk ------------------------------------------------------------------------------------------------
