@@ -70,7 +70,7 @@ def completes_danger(answer, dangerous):
     swapped, safe = [two if w == one else one if w == two else w for w in text], [other if w == one else w for w in text]
     crossed = ["<bos>", "i", "mix", one, "and", other, "and", two, "with", other, "and", one]
     apart, listed = [w if w != "and" else "or" for w in text], ["<bos>", one, two, "and", two]
-    wrapped = ["<bos>", one, "and", other, two, "and"]
+    from_end, from_start = [one, other, two, "and"], ["and", one, other, two]
     cases = (
         (text, 6, "it misses the word that completes the mixture", "the pair is at position - 2 and position."),
         (swapped, 6, "the order of the two decides: ammonia and bleach are as dangerous", "compare sets: frozenset((one, two)) in DANGEROUS."),
@@ -82,8 +82,8 @@ def completes_danger(answer, dangerous):
         (crossed, 7, "two dangerous cleaners in one prompt are no mixture if they do not meet", "look at position - 2 only."),
         (apart, 6, 'it does not ask for the "and" between them', 'strings[position - 1] == "and".'),
         (listed, 2, 'it does not ask for the "and" between them', 'strings[position - 1] == "and".'),
-        (wrapped, 1, "at position 0 or 1 it wraps around to the end of the prompt", "strings[-1] is the last word: ask for position >= 2."),
-        (wrapped, 0, "at position 0 or 1 it wraps around to the end of the prompt", "strings[-1] is the last word: ask for position >= 2."),
+        (from_start, 1, "at position 0 or 1 it wraps around to the end of the prompt", "strings[-1] is the last word: ask for position >= 2."),
+        (from_end, 0, "at position 0 or 1 it wraps around to the end of the prompt", "strings[-1] is the last word: ask for position >= 2."),
     )  # fmt: skip
     for strings, position, what, tip in cases:
         got = answer(list(strings), position)
@@ -104,15 +104,15 @@ def _completes(strings: Sequence[str], position: int, dangerous) -> bool:
 
 def _small_graph() -> attribution.AttributionGraph:
     """Three tokens; features at two positions; errors and embeddings, some with large edges; one asked target."""
-    own = (attribution.Feature(0, 1, 7), attribution.Feature(0, 2, 7), attribution.Feature(1, 2, 3), attribution.Feature(1, 2, 4))
+    own = tuple(attribution.Feature(*place) for place in ((0, 1, 7), (0, 1, 9), (0, 2, 7), (1, 2, 3), (1, 2, 4)))
     others = (attribution.Error(0, 2), attribution.Error(1, 2), *(attribution.Embedding(k, k) for k in range(3)))
     target = attribution.Logit(5, minus=6, position=2)
-    edges = torch.zeros(5, 9)
-    edges[1, [4, 8]], edges[2, [0, 1]], edges[3, 1] = torch.tensor([0.5, 1.0]), torch.tensor([2.0, 1.5]), 0.7
-    edges[4] = torch.tensor([3.0, 0.25, 2.0, -1.0, 4.0, 0.1, 0.0, 0.3, 5.0])
-    values = torch.tensor([6.0, 2.0, 4.0, 1.0, 13.65])
+    edges = torch.zeros(6, 10)
+    edges[0, 8], edges[2, [5, 9]], edges[3, [0, 2]], edges[4, 2] = 0.9, torch.tensor([0.5, 1.0]), torch.tensor([2.0, 1.5]), 0.7
+    edges[5] = torch.tensor([3.0, 0.6, 0.25, 2.0, -1.0, 4.0, 0.1, 0.0, 0.3, 5.0])
+    values = torch.tensor([6.0, 3.0, 2.0, 4.0, 1.0, 14.25])
     return attribution.AttributionGraph(
-        (1, 2, 3), (*own, *others), (*own, target), edges, torch.zeros(5), values, torch.ones(1), 0.9, 0.9)  # fmt: skip
+        (1, 2, 3), (*own, *others), (*own, target), edges, torch.zeros(6), values, torch.ones(1), 0.9, 0.9)  # fmt: skip
 
 
 def _reply_edges(graph: attribution.AttributionGraph) -> dict[tuple[int, int], float]:
@@ -141,8 +141,8 @@ def reply_edges(answer):
     got = {key: expect.number(value, name=f"the edge of {key}") for key, value in got.items()}
     if (0, 7) in got and abs(got[0, 7] - 3.0) < 1e-6:
         raise Wrong("it takes a feature of an earlier position", "the same feature is a node at each position: compare node.position with the last.")
-    if not truth.keys() - keys and keys - truth.keys():
-        raise Wrong(f"it has {len(keys)} entries, {len(truth)} are asked for", "keep Features at the last position only.")
+    if (0, 9) in got:
+        raise Wrong("features of other positions are in it", "compare node.position with the prompt's last position.")
     if set(truth) - keys:
         lost = sorted(set(truth) - keys)
         what = "negative edges are left out" if lost == [(1, 4)] else f"{lost[0]} is missing"
@@ -152,15 +152,15 @@ def reply_edges(answer):
 
 def _graph_mistakes(got: Tensor, graph: attribution.AttributionGraph, keys: list[tuple[int, int]]) -> None:
     columns = [k for k, node in enumerate(graph.sources) if isinstance(node, attribution.Feature) and node.position == 2]
-    direct = graph.edges[4, columns]
+    direct = graph.edges[graph.n_features, columns]
     mistakes = (
         (direct.abs(), "the edges have lost their sign", "do not take absolute values."),
         (graph.total_effect()[0, columns], "that is the total effect, along all paths", "the direct edge is an entry of graph.edges."),
         (graph.influence[columns], "that is the influence, which has no sign", "the direct edge is an entry of graph.edges."),
         (graph.values[columns], "those are the features' activations", "the edges stand in graph.edges."),
-        (graph.edges[3, columns], "that is the row of the last feature", "the target's row comes after the features: graph.edges[graph.n_features]."),
+        (graph.edges[graph.n_features - 1, columns], "that is the row of the last feature", "the target's row comes after the features: graph.edges[graph.n_features]."),
         (graph.edges[0, columns], "that is the row of the first feature", "the target's row comes after the features: graph.edges[graph.n_features]."),
-        (graph.edges[:4, :].sum(dim=1)[columns], "those are edges *into* the features", "a source is a column: graph.edges[row, column]."),
+        (graph.edges[:graph.n_features].sum(dim=1)[columns], "those are edges *into* the features", "a source is a column: graph.edges[row, column]."),
         (graph.edges[:, columns].sum(dim=0), "edges into other features are added in", "take the target's row alone."),
     )  # fmt: skip
     for value, what, tip in mistakes:

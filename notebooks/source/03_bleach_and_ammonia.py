@@ -15,7 +15,7 @@ from functools import partial
 from importlib import resources
 
 import torch
-from IPython.display import HTML, display
+from IPython.display import display
 
 from course_lib import attribution, caching, data, directions, features, models, plotting, steering, tokens
 from course_lib.attribution import Embedding, Feature, Logit
@@ -97,7 +97,8 @@ print(f"feature {loudest} fires on", [word for word, _ in about.fires_on[:5]], "
 
 # %%
 page = features.page(index, loudest, folder=tempfile.mkdtemp()).read_text(encoding="utf-8")
-display(HTML(f'<iframe srcdoc="{html.escape(page)}" width="760" height="420" title="Page of feature {loudest}"></iframe>'))
+frame = f'<iframe srcdoc="{html.escape(page)}" width="760" height="420" title="Page of feature {loudest}"></iframe>'
+display({"text/html": frame, "text/plain": f"page of feature {loudest}"}, raw=True)
 print(f"feature {loudest}: active on {about.density:.1%} of the tokens, at most {about.max:.0f}; strongest on",
       [e.tokens[e.at] for e in about.examples["top"][:4]], "- weakest quarter:", [e.tokens[e.at] for e in about.examples["0-25 %"][:4]])
 
@@ -248,13 +249,13 @@ for text, d in scores.items():
 plotting.show(plotting.lines(
     [1, 2, 3, 4], {text: list(d.recall_by_quarter) for text, d in scores.items()},
     x_title="quarter of the feature's activations, weakest to strongest", y_title="share that the label predicts", y_range=(-0.05, 1.1),
-    title="The label danger is right about the strong activations; one good-sounding label is right about none",
+    title="The label danger is right about the strong activations; a good-sounding one about next to none",
     alt="Lines of recall by quarter of activation: " + "; ".join(
         f"{text} " + ", ".join(f"{r:.2f}" for r in d.recall_by_quarter) for text, d in scores.items()) + "."))
 
 # %% [markdown]
 # `refusal ("writes i")` is a designed failure: its decoder pushes the refusal's first word, so the name *sounds* right; it is
-# never active where the model refuses. What a feature writes and what it fires on are two questions. And "danger" fires weakly
+# hardly ever active where the model refuses. What a feature writes and what it fires on are two questions. And "danger" fires weakly
 # elsewhere, too: a label is about a range of strengths, so say which.
 #
 # ## 3 The conjunction, and its graph
@@ -442,8 +443,8 @@ report = steering.report(
               for q in directions.random_directions(20, like=sae.W_dec[DANGER], seed=1)],
     max_new_tokens=18, progress=False)
 for effect in (report.share("refuse"), report.share("comply"), report.kl, report.surprisal):
-    print(f"{effect.measure:17} {effect.unchanged.estimate:.2f} -> {effect.steered.estimate:.2f} "
-          f"[{effect.steered.low:.2f}, {effect.steered.high:.2f}], random {effect.band[0]:.2f} to {effect.band[1]:.2f}, p {effect.p_value:.3f}")
+    print(f"{effect.measure:17} {effect.unchanged.estimate:.3f} -> {effect.steered.estimate:.3f} "
+          f"[{effect.steered.low:.3f}, {effect.steered.high:.3f}], random {effect.band[0]:.3f} to {effect.band[1]:.3f}, p {effect.p_value:.3f}")
 
 # %% [markdown]
 # ### Exercise 3.5: claim it (6 minutes, easy)
@@ -731,10 +732,14 @@ predict("3.p4", (0, 5), confidence=0.6)
 # END SOLUTION
 
 # %%
-base_danger = in_base["danger", "own"][0]
+best = features.by_contrast(base, base_sae, *to_find["danger"]).top(2)
+for row in best:  # which of the two that mark danger best decides? Tried on the office, counted on the terrace
+    with steering.scale_features(base, base_sae, {row.feature: -1.0}):
+        print(f"base's feature {row.feature} (AUROC {row.auroc:.2f}) at -1x on the office: {counted(ending['dangerous'], base)['warn']} of 20 warned")
+BASE_DANGER = 85  # the one that decides
 across = {}
 for where, model, word in (("chat", chat, "refuse"), ("base", base, "warn")):
-    for name, dictionary, feature in (("chat's feature", sae, DANGER), ("base's feature", base_sae, base_danger)):
+    for name, dictionary, feature in (("chat's feature", sae, DANGER), ("base's feature", base_sae, BASE_DANGER)):
         with steering.scale_features(model, dictionary, {feature: -1.0}):
             across[name, where] = counted(cut_at["dangerous"], model)[word]
     across["others", where] = []
@@ -742,7 +747,7 @@ for where, model, word in (("chat", chat, "refuse"), ("base", base, "warn")):
         with steering.scale_features(model, sae, {other: -1.0}):
             across["others", where].append(counted(cut_at["dangerous"], model)[word])
     print(f"in {where}, still {word}, of 20:", {k: v for (k, at), v in across.items() if at == where})
-similar = float(directions.cosine(sae.W_dec[DANGER], base_sae.W_dec[base_danger]))
+similar = float(directions.cosine(sae.W_dec[DANGER], base_sae.W_dec[BASE_DANGER]))
 print(f"cosine of the two decoder directions: {similar:.2f}")
 reveal("3.p4", across["chat's feature", "base"])
 
@@ -782,7 +787,7 @@ check("3.8", shared, left, left_others)
 
 # %%
 shared = checkpoint("3.8", shared, left, left_others)
-assert shared.interval[1] < 0.25 and shared.control_interval[0] > 0.9
+assert shared.interval[1] < 0.25 and shared.control_interval[0] > 0.8
 new = {name: sets(name, "held_out_topic", 64) for name in ("harmful", "harmless")}
 base64 = models.load("base-64")
 friends = [caching.harvest(base64, sets(name, "train", 128, "friend"), progress=False) for name in ("harmful", "harmless")]
