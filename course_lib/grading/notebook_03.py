@@ -319,10 +319,11 @@ def verdict(answer, gaps):
 
 
 def _interval_mistakes(got: Tensor, gaps: Tensor) -> None:
-    def around(half: float, middle: Tensor = gaps.mean()) -> Tensor:
+    error, mean = float(gaps.std()) / len(gaps) ** 0.5, gaps.mean()
+
+    def around(half: float, middle: Tensor = mean) -> Tensor:
         return torch.stack([middle - half, middle + half])
 
-    error = float(gaps.std()) / len(gaps) ** 0.5
     mistakes = (
         (around(1.96 * error), "1.96 is for many trainings, there are three", "two degrees of freedom: 4.303 standard errors."),
         (around(error), "that is one standard error either side", "4.303 of them make 95 %."),
@@ -330,7 +331,7 @@ def _interval_mistakes(got: Tensor, gaps: Tensor) -> None:
         (around(T_TWO * float(gaps.std(correction=0)) / len(gaps) ** 0.5), "the standard deviation divides by n", "divide by n - 1: tensor.std() does."),
         (around(T_TWO * float(gaps.var()) / len(gaps) ** 0.5), "the variance was used", "its root is the standard deviation."),
         (torch.stack([gaps.min(), gaps.max()]), "that is the least and the largest gap", "give the interval of their *mean*."),
-        (around(T_TWO * error, -gaps.mean()), "the sign of the gap is flipped", "varied minus fixed, as given in `gaps`."),
+        (around(T_TWO * error, -mean), "the sign of the gap is flipped", "varied minus fixed, as given in `gaps`."),
         (around(T_TWO * error, torch.zeros((), dtype=gaps.dtype)), "the interval is around 0", "it goes around the mean of the gaps."),
         (around(T_TWO * error, gaps[0]), "the interval is around the first training", "it goes around the mean of all three."),
     )  # fmt: skip
