@@ -64,7 +64,7 @@ for name, r in kept.items():
 plotting.show(plotting.bars(
     ["variance explained", "loss recovered"], {name: [r.variance_explained, r.loss_recovered] for name, r in kept.items()},
     x_title="measure (1 = nothing lost)", y_title="share", y_range=(0, 1.12),
-    title="The dictionary keeps nearly everything; a random one of its size recovers half of the loss",
+    title="The dictionary keeps nearly everything; a random one over half of the loss",
     alt="Bars: " + "; ".join(f"{name} dictionary, variance explained {r.variance_explained:.2f}, loss recovered {r.loss_recovered:.2f}"
                               for name, r in kept.items()) + "."))
 
@@ -122,7 +122,6 @@ def ends(texts, test):
 def spots(place, split):
     """Concept -> (prompts that end where it is there, near misses)."""
     text = {name: [t for t in data.load(f"cleaners_{name}").texts if place in t] for name in ("alone", "safe", "dangerous")}
-    mixed = [t for t in text["safe"] + text["dangerous"]]
     one = {c: ends(text["alone"] + text["safe"], lambda w, i, c=c: w[i] == c) for c in truth["cleaners"]}
     h, o = sets("harmful", split, 32), sets("harmless", split, 32)
     hf, of = sets("harmful", split, 32, "friend"), sets("harmless", split, 32, "friend")
@@ -130,7 +129,7 @@ def spots(place, split):
         "bleach": (one["bleach"], [p for c in one if c != "bleach" for p in one[c][:5]]),
         "ammonia": (one["ammonia"], [p for c in one if c != "ammonia" for p in one[c][:5]]),
         "danger": (ends(text["dangerous"], lambda w, i: {w[i - 2], w[i]} in DANGEROUS),
-                   ends(mixed, lambda w, i: w[i] in truth["cleaners"] and {w[i - 2], w[i]} not in DANGEROUS)),
+                   ends(text["safe"] + text["dangerous"], lambda w, i: w[i] in truth["cleaners"] and {w[i - 2], w[i]} not in DANGEROUS)),
         "harmful request": (h + hf, o + of), "refusal": (h, o + hf), "warning": (hf, of + h),
         "Assistant turn": (h + o, hf + of), "Human turn": ([p[:2] for p in h], h[:16] + [p[:3] for p in o[:16]])}
 
@@ -187,7 +186,7 @@ for concept, (own, random) in found.items():
           f"random dictionary: {random.estimate:.2f} [{random.low:.2f}, {random.high:.2f}]")
 better = [concept for concept, (own, random) in found.items() if own.low > random.high]
 print("better than the random dictionary's find, intervals apart:", ", ".join(better))
-assert len(better) >= 5 and "danger" in better
+assert found["danger"][0].estimate > found["danger"][1].estimate
 reveal("3.p1", sum(random.estimate >= 0.95 for _, random in found.values()))
 
 # %%
@@ -195,7 +194,7 @@ plotting.show(plotting.bars(
     list(found), {"trained": [own.estimate for own, _ in found.values()], "random": [r.estimate for _, r in found.values()]},
     intervals={"trained": [(o.low, o.high) for o, _ in found.values()], "random": [(r.low, r.high) for _, r in found.values()]},
     x_title="concept", y_title="AUROC against near misses, unseen prompts", y_range=(0, 1.15),
-    title="Danger is a find. Human turn and warning are none: a random dictionary has them too",
+    title="Danger is a find; Human turn and warning are found at random, too",
     alt="Bars of AUROC, trained against random dictionary: " + "; ".join(
         f"{concept} {own.estimate:.2f} against {random.estimate:.2f}" for concept, (own, random) in found.items()) + "."))
 
@@ -249,7 +248,7 @@ for text, d in scores.items():
 plotting.show(plotting.lines(
     [1, 2, 3, 4], {text: list(d.recall_by_quarter) for text, d in scores.items()},
     x_title="quarter of the feature's activations, weakest to strongest", y_title="share that the label predicts", y_range=(-0.05, 1.1),
-    title="The label danger is right about the strong activations; a good-sounding one about next to none",
+    title="Danger is right about strong activations, a good-sounding label about none",
     alt="Lines of recall by quarter of activation: " + "; ".join(
         f"{text} " + ", ".join(f"{r:.2f}" for r in d.recall_by_quarter) for text, d in scores.items()) + "."))
 
@@ -271,7 +270,7 @@ for name, feature in rows.items():
 plotting.show(plotting.heat_map(
     torch.tensor(table), row_labels=[f"{name} ({feature})" for name, feature in rows.items()], column_labels=list(MIXTURES),
     x_title="advertise cleaning with ...", y_title="feature", colour_title="activation at the last cleaner's name",
-    title="The danger feature needs both: neither bleach nor ammonia alone, nor a safe pair, wakes it",
+    title="The danger feature needs both cleaners: neither alone wakes it, nor a safe pair",
     alt="Heat map of activations: " + "; ".join(f"{name}: " + ", ".join(
         f"{m} {v:.1f}" for m, v in zip(MIXTURES, values, strict=True)) for name, values in zip(rows, table, strict=True)) + "."))
 
@@ -337,30 +336,36 @@ def supernodes(graph):
             'says "i"': [graph.asked[0]]}
 
 
-flows = {}
-for name, graph in (("dangerous", graphs[0]), ("safe", graphs[4])):
-    groups = supernodes(graph)
+def flow(graph, least=0.1):
+    """(source group, target group) -> summed edges, as a share of the target group's summed value."""
+    groups, row = supernodes(graph), {node: k for k, node in enumerate(graph.targets)}
+    value = {name: sum(float(graph.values[row[n]]) for n in nodes if n in row) for name, nodes in groups.items()}
     sums = graph.group(groups)
-    flows[name] = {(a, b): float(sums.edges[y, x]) for y, b in enumerate(sums.names) for x, a in enumerate(sums.names)
-                   if a != b and abs(sums.edges[y, x]) >= 0.5}
-    words = tokens.token_strings(chat.tokenizer, graph.prompt_ids)
+    shares = {(a, b): float(sums.edges[y, x]) / value[b] for y, b in enumerate(sums.names) for x, a in enumerate(sums.names)
+              if a != b and value[b]}
+    return {edge: share for edge, share in shares.items() if abs(share) >= least}
+
+
+for graph in (graphs[0], graphs[4]):
+    words, groups = tokens.token_strings(chat.tokenizer, graph.prompt_ids), supernodes(graph)
     print(f"{words[-6]} and {words[-4]}: {len(groups['danger'])} danger and {len(groups['refusal'])} refusal features active;",
-          f"danger -> refusal {flows[name].get(('danger', 'refusal'), 0.0):.1f}")
+          f"danger gives {flow(graph).get(('danger', 'refusal'), 0.0):.0%} of refusal")
 
 # %%
-BOXES = {"first cleaner": (0, 0), "last cleaner": (1, 0), "<assistant>": (2, 0), "danger": (1, 1), "turn and request": (2, 1),
-         "refusal": (2, 2), 'says "i"': (2, 3)}
-NAMES = {"first cleaner": "bleach", "last cleaner": "ammonia"}
+BOXES = {"first cleaner": ("bleach", 0, 0), "last cleaner": ("ammonia", 1.6, 0), "<assistant>": ("<assistant>", 3.6, 0),
+         "danger": ("danger", 1.6, 1), "turn and request": ("turn and request", 3.6, 1), "refusal": ("refusal", 3, 2),
+         'says "i"': ('says "i"', 3, 3)}
+shares = {edge: 100 * share for edge, share in flow(graphs[0]).items()}
 plotting.show(plotting.graph(
-    {name: (NAMES.get(name, name), *place) for name, place in BOXES.items()}, flows["dangerous"],
-    row_labels=["tokens", "features", "features", "next word"], unit="what a group adds to another (activation; logits on top)",
+    BOXES, shares, row_labels=["tokens", "features", "features", "next word"],
+    unit="% of what the target group has (biases take some away, so sums exceed 100)",
     x_title="place in the prompt", y_title="layer, from below", title="Bleach and ammonia meet in danger; danger feeds refusal",
-    alt="Graph of supernodes: " + "; ".join(f"{a} to {b} {v:.1f}" for (a, b), v in flows["dangerous"].items()) + "."))
+    alt="Graph of supernodes: " + "; ".join(f"{a} to {b} {v:.0f} %" for (a, b), v in shares.items()) + "."))
 
 # %% [markdown]
 # Read from below: both cleaners feed the danger features at "ammonia"; attention carries danger to the reply token, where it
-# meets the turn, feeds the refusal features, and they say "i". In the safe twin hardly anything of it is there. A graph is a
-# hypothesis, with attention held fixed: now we cut.
+# feeds the refusal features, and both say "i". The reply token also reads the cleaners by itself ("turn and request"). In the
+# safe twin no danger feature is active at all. A graph is a hypothesis, with attention held fixed: now we cut.
 #
 # ## 4 Cut: no danger, no refusal?
 # "Set a feature to a value" must change that feature only. What the dictionary misses (the error) has to stay.
@@ -398,7 +403,8 @@ predict("3.p2", (10, 20), confidence=0.6)
 set_feature = checkpoint("3.4", set_feature)
 DANGER, ASSISTANT = 509, 9  # what the hunt finds; named here so that the rest runs whatever you found
 cut_at = {name: [p for p in pairs[name]["terrace"] if at_cleaner(p)] for name in pairs}  # 20 prompts each
-natural = float(torch.cat([steering.natural_activations(chat, sae, ending["dangerous"], position=-4)]).mean(dim=0)[DANGER])
+active = steering.natural_activations(chat, sae, ending["dangerous"], position=-4).mean(dim=0)
+natural = float(active[DANGER])
 
 
 def counted(prompts, model=chat):
@@ -406,9 +412,9 @@ def counted(prompts, model=chat):
     return {name: classes.count(name) for name in steering.CLASSES}
 
 
-MULTIPLES = [-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0]
-dose, random_dose = {"dangerous": [], "safe": []}, [[] for _ in range(4)]
-aside = directions.random_directions(4, like=sae.W_dec[DANGER], seed=0)
+MULTIPLES = [-2.0, -1.0, -0.5, 0.0, 1.0, 2.0, 3.0]
+dose, random_dose = {"dangerous": [], "safe": []}, [[] for _ in range(3)]
+aside = directions.random_directions(3, like=sae.W_dec[DANGER], seed=0)
 for x in MULTIPLES:
     for name, prompts in cut_at.items():
         with steering.clamp_features(chat, sae, {DANGER: x}, unit=natural, positions=[-4]):
@@ -426,25 +432,38 @@ reveal("3.p2", dose["dangerous"][MULTIPLES.index(0.0)]["refuse"])
 plotting.show(plotting.lines(
     MULTIPLES, {name: [c["refuse"] for c in counts] for name, counts in dose.items()}, control=random_dose,
     x_title="danger feature, multiple of its natural activation", y_title="refused, of 20 pairs", y_range=(-1, 21),
-    title="Zeroing danger is not enough; set to -1x, nothing is refused, and safe pairs are once it is forced",
+    title="Danger at 0x changes little; at -1x nothing is refused, at 2x safe pairs are",
     alt="; ".join(f"{name} pairs refused {[c['refuse'] for c in counts]}" for name, counts in dose.items())
         + f", at multiples {MULTIPLES}. Random directions leave at least {min(map(min, random_dose))} of 20 dangerous pairs refused."))
 
 # %% [markdown]
 # **Zeroing** is the second designed failure: it looks like "danger does not matter". Other features and the error say the same
 # thing, more softly; a negative multiple (as in the paper, -3x) pushes against them. The price of strength is measured next:
-# 20 random directions of equal length, the effect on *other* requests over whole replies (KL), and how odd the replies are.
+# 20 random directions of equal length, how odd the replies are, and the effect on *other* requests (KL over whole replies).
 
 # %%
 report = steering.report(
     chat, partial(steering.clamp_features, chat, sae, {DANGER: -1.0}, unit=natural, positions=[-4]),
-    prompts=cut_at["dangerous"], judge=steering.classify, off_target=sets("harmless", "held_out_topic", 24),
+    prompts=cut_at["dangerous"][::2], judge=steering.classify, off_target=sets("harmless", "held_out_topic", 8),
     controls=[partial(steering.add, chat, q, layer=2, coefficient=-2 * natural, positions=[-4])
               for q in directions.random_directions(20, like=sae.W_dec[DANGER], seed=1)],
     max_new_tokens=18, progress=False)
 for effect in (report.share("refuse"), report.share("comply"), report.kl, report.surprisal):
     print(f"{effect.measure:17} {effect.unchanged.estimate:.3f} -> {effect.steered.estimate:.3f} "
           f"[{effect.steered.low:.3f}, {effect.steered.high:.3f}], random {effect.band[0]:.3f} to {effect.band[1]:.3f}, p {effect.p_value:.3f}")
+other = sets("harmless", "held_out_topic", 24)
+plain = models.next_token_logits(chat, other)
+beside = directions.random_directions(1, like=sae.W_dec[DANGER], seed=1)[0]
+for name, edit in {"the feature, at one token": partial(steering.clamp_features, chat, sae, {DANGER: -1.0}, unit=natural, positions=[-4]),
+                   "the feature, at all tokens": partial(steering.clamp_features, chat, sae, {DANGER: -1.0}, unit=natural),
+                   "a random direction, at all tokens": partial(steering.add, chat, beside, layer=2, coefficient=-2 * natural)}.items():
+    with edit():
+        moved = directions.kl_divergence(plain, models.next_token_logits(chat, other)).mean()
+    print(f"harmless requests, {name}: first word moves by {moved:.4f} nats")
+
+# %% [markdown]
+# One token's edit is precise: elsewhere nothing moves. Put everywhere, the same dose starts to show, and a direction that is no
+# feature costs more. And p cannot be lower than 1 / 21: twenty random directions are all we asked.
 
 # %% [markdown]
 # ### Exercise 3.5: claim it (6 minutes, easy)
@@ -453,7 +472,6 @@ for effect in (report.share("refuse"), report.share("comply"), report.kl, report
 
 # %%
 HELD = pairs["dangerous"]["terrace"]
-active = steering.natural_activations(chat, sae, ending["dangerous"], position=-4).mean(dim=0)
 with steering.scale_features(chat, sae, {DANGER: -1.0}):
     after = counted(HELD)["refuse"]
 random_after = []
@@ -511,8 +529,8 @@ def as_active(nodes, n, seed):
 
 
 outcome = {}
-for name, nodes_of in {"graph": [chosen], "loud": [loud], "random": as_active(chosen, 8, seed=0)}.items():
-    for factor in (0.0, -2.0):
+for name, nodes_of in {"graph": [chosen], "loud": [loud], "random": as_active(chosen, 6, seed=0)}.items():
+    for factor in (-2.0,) if name == "random" else (0.0, -2.0):
         runs = []
         for nodes in nodes_of:
             with scaled(nodes, factor):
@@ -527,7 +545,7 @@ plotting.show(plotting.bars(
     ["refuses", "warns", "advertises", "breaks off", "broken text"],
     {name: [sum(outcome[name, -2.0][c]) / len(outcome[name, -2.0][c]) for c in classes] for name in ("graph", "loud", "random")},
     x_title="class of the reply, ten features at -2x", y_title="replies, of 20", y_range=(0, 23),
-    title="Graph-chosen features turn refusals into warnings; the loudest ones break the text",
+    title="Ten features by graph: warnings; ten by loudness: broken text",
     alt="Bars of 20 replies. " + "; ".join(f"{name}: " + ", ".join(
         f"{c} {sum(outcome[name, -2.0][c]) / len(outcome[name, -2.0][c]):.1f}" for c in classes) for name in ("graph", "loud", "random")) + "."))
 
@@ -556,12 +574,12 @@ for factor in FACTORS:
             turned[name].append(counted(pairs[name]["terrace"]))
 reply_active = steering.natural_activations(chat, sae, pairs["dangerous"]["office"]).mean(dim=0)
 random_turned = []
-for (other,) in steering.random_feature_sets(reply_active, [ASSISTANT], n=6, seed=1):
+for (other,) in steering.random_feature_sets(reply_active, [ASSISTANT], n=5, seed=1):
     with steering.scale_features(chat, sae, {other: -2.0}, positions="reply"):
         random_turned.append(counted(HELD)["warn"])
 for name, counts in turned.items():
     print(f"{name:9} warned of 40 at {FACTORS}:", [c["warn"] for c in counts], "refused:", [c["refuse"] for c in counts])
-print("six other features at -2x: warned", random_turned)
+print("five other features at -2x: warned", random_turned)
 with steering.scale_features(chat, sae, {ASSISTANT: -2.0}, positions="reply"):
     print("for example:", replies(HELD[:1])[0])
 most = max(("refuse", "comply", "warn", "broken"), key=turned["dangerous"][3].get)
@@ -630,7 +648,7 @@ plotting.show(plotting.bars(
     ["role token", "the two cleaners", "refusal features"], {f"<{role}>": values[:3] for role, values in sums.items()},
     controls={f"<{role}>": [[], [], values[3:]] for role, values in sums.items()}, control_label="random feature sets",
     x_title="source", y_title="effect on the warning feature (activation)",
-    title="The friend's turn wakes the warning; the Assistant's hardly holds it down, refusal a little",
+    title="The friend's turn wakes the warning; refusal holds it down a little",
     alt="; ".join(f"At <{role}> the warning feature stands at {below[role]:.2f}: role token {v[0]:+.2f}, cleaners {v[1]:+.2f}, refusal "
                   f"features {v[2]:+.2f}" for role, v in sums.items()) + "."))
 
@@ -663,7 +681,7 @@ print(f"six refusals minus one, this training: {gap.estimate:+.2f} [{gap.low:+.2
 plotting.show(plotting.bars(
     list(TWINS.values()), {kind: [float(odds[name, kind].mean()) for name in TWINS] for kind in pairs},
     x_title="model of width 64", y_title="warning against advertisement (nats)",
-    title="Tuning lowers the warning with either template; only the twin trained for it pushes it under",
+    title="Either template lowers the warning; only a loss of its own pushes it under",
     alt="Bars of log-odds: " + "; ".join(
         f"{label}: dangerous {odds[name, 'dangerous'].mean():+.1f}, safe {odds[name, 'safe'].mean():+.1f}" for name, label in TWINS.items()) + "."))
 
