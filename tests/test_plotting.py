@@ -175,7 +175,7 @@ def test_bars_carry_their_values_intervals_and_control_runs():
 
 def test_the_value_of_a_bar_stands_outside_it_also_below_zero():
     figure = bars(series={"asked": [2.0, -1.0]}, intervals={"asked": [(1, 3), (-2, 0)]}, controls=None)
-    written = next(trace for trace in figure.data if trace.mode == "text")
+    written = next(trace for trace in figure.data if trace.type == "scatter")
     assert written.y == (3, -2) and written.textposition == ("top center", "bottom center")
 
 

@@ -248,7 +248,7 @@ for text, d in scores.items():
 plotting.show(plotting.lines(
     [1, 2, 3, 4], {text: list(d.recall_by_quarter) for text, d in scores.items()},
     x_title="quarter of the feature's activations, weakest to strongest", y_title="share that the label predicts", y_range=(-0.05, 1.1),
-    title="Danger is right about strong activations, a good-sounding label about none",
+    title="Danger is right about strong activations, a good-sounding label hardly ever",
     alt="Lines of recall by quarter of activation: " + "; ".join(
         f"{text} " + ", ".join(f"{r:.2f}" for r in d.recall_by_quarter) for text, d in scores.items()) + "."))
 
@@ -336,7 +336,7 @@ def supernodes(graph):
             'says "i"': [graph.asked[0]]}
 
 
-def flow(graph, least=0.1):
+def flow(graph, least=0.12):
     """(source group, target group) -> summed edges, as a share of the target group's summed value."""
     groups, row = supernodes(graph), {node: k for k, node in enumerate(graph.targets)}
     value = {name: sum(float(graph.values[row[n]]) for n in nodes if n in row) for name, nodes in groups.items()}
@@ -653,9 +653,10 @@ plotting.show(plotting.bars(
                   f"features {v[2]:+.2f}" for role, v in sums.items()) + "."))
 
 # %% [markdown]
-# So what of "both inhibit it"? Here the friend's token *wakes* the warning and the Assistant's does next to nothing. The
-# refusal features do push it down, more than random sets, by less than one unit. But refusal mostly *outbids* the warning:
-# cut its direction, and the warning's odds against the advertisement do not rise (0 of 80 pairs, `docs/model_cards/chat.md`).
+# So what of "both inhibit it"? Here the friend's token *wakes* the warning and the Assistant's does next to nothing: it is not
+# held down, it is not called. The refusal features do push it down, more than random sets do, and about as far as it lies below
+# its threshold. That is not what decides: at 0x, with their push gone, all pairs were refused. Refusal *outbids* the warning;
+# cut its direction, and the warning's odds against the *advertisement* do not rise (0 of 80 pairs, `docs/model_cards/chat.md`).
 #
 # ## 7 Squeezed out by the template?
 # A reader of the paper claimed: tuning with *one fixed refusal sentence* squeezes other reactions out, so that the model "never
@@ -770,15 +771,19 @@ print(f"cosine of the two decoder directions: {similar:.2f}")
 reveal("3.p4", across["chat's feature", "base"])
 
 # %%
+steered = {"chat": "chat: refusals", "base": "base: warnings"}
 plotting.show(plotting.bars(
-    ["chat: refusals left", "base: warnings left"],
-    {name: [across[name, where] for where in ("chat", "base")] for name in ("chat's feature", "base's feature")},
-    controls={"base's feature": [across["others", where] for where in ("chat", "base")]}, control_label="each other feature of chat",
-    x_title="model that is steered, danger at -1x", y_title="of 20 dangerous pairs", y_range=(0, 23),
-    title="One concept, two wires: either model's danger feature switches off both reactions",
+    ["unchanged", "chat's danger at -1x", "base's danger at -1x"],
+    {label: [20, across["chat's feature", where], across["base's feature", where]] for where, label in steered.items()},
+    controls={label: [[], across["others", where], []] for where, label in steered.items()}, control_label="each other feature of chat",
+    x_title="what was done", y_title="of 20 dangerous pairs", y_range=(0, 23),
+    title="One concept, two wires: either danger feature switches off both reactions",
     alt="Bars: " + "; ".join(f"{name} in {where} leaves {value}" for (name, where), value in across.items()) + "."))
 
 # %% [markdown]
+# Each model's danger feature works in the other one. Two cautions: of the base dictionary's two perfect danger features only one
+# decides, again; and one of the eight controls takes the base model's warnings down as well. It breaks the text.
+#
 # ### Exercise 3.8: claim it (6 minutes, easy)
 # The share of warnings left in the **base** model under **chat's** danger feature; control: the eight other features. `left` and
 # `left_others` are counts of 20.
