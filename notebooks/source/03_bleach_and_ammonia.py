@@ -60,6 +60,8 @@ for name, r in kept.items():
     print(f"{name:8} variance explained {r.variance_explained:.2f}, loss recovered {r.loss_recovered:.2f}, active on a token (L0) "
           f"{r.l0:.0f} of 512, never active {r.dead_share:.0%}, KL with the error left out {r.kl['spliced']:.3f} nats a token")
 
+assert kept["trained"].variance_explained > 0.9 > 0.5 > kept["random"].variance_explained
+
 # %%
 plotting.show(plotting.bars(
     ["variance explained", "loss recovered"], {name: [r.variance_explained, r.loss_recovered] for name, r in kept.items()},
@@ -352,8 +354,8 @@ for graph in (graphs[0], graphs[4]):
           f"danger gives {flow(graph).get(('danger', 'refusal'), 0.0):.0%} of refusal")
 
 # %%
-BOXES = {"first cleaner": ("bleach", 0, 0), "last cleaner": ("ammonia", 1.6, 0), "<assistant>": ("<assistant>", 3.6, 0),
-         "danger": ("danger", 1.6, 1), "turn and request": ("turn and request", 3.6, 1), "refusal": ("refusal", 3, 2),
+BOXES = {"first cleaner": ("bleach", 0, 0), "last cleaner": ("ammonia", 0.9, 0), "<assistant>": ("<assistant>", 3.6, 0),
+         "danger": ("danger", 0.9, 1), "turn and request": ("turn and request", 3.6, 1), "refusal": ("refusal", 3, 2),
          'says "i"': ('says "i"', 3, 3)}
 shares = {edge: 100 * share for edge, share in flow(graphs[0]).items()}
 plotting.show(plotting.graph(
@@ -451,6 +453,7 @@ report = steering.report(
 for effect in (report.share("refuse"), report.share("comply"), report.kl, report.surprisal):
     print(f"{effect.measure:17} {effect.unchanged.estimate:.3f} -> {effect.steered.estimate:.3f} "
           f"[{effect.steered.low:.3f}, {effect.steered.high:.3f}], random {effect.band[0]:.3f} to {effect.band[1]:.3f}, p {effect.p_value:.3f}")
+assert report.share("refuse").steered.high < report.share("refuse").band[0]
 other = sets("harmless", "held_out_topic", 24)
 plain = models.next_token_logits(chat, other)
 beside = directions.random_directions(1, like=sae.W_dec[DANGER], seed=1)[0]
@@ -538,6 +541,15 @@ for name, nodes_of in {"graph": [chosen], "loud": [loud], "random": as_active(ch
         outcome[name, factor] = {c: [run[c] for run in runs] for c in steering.CLASSES}
         print(f"{name:6} at {factor:4.1f}x:", {c: counts if len(counts) > 1 else counts[0] for c, counts in outcome[name, factor].items() if any(counts)})
 print("chosen both ways:", len(set(loud) & set(chosen)), "of 10")
+with scaled(chosen, -2.0):
+    print("graph at -2x on safe pairs:", {c: n for c, n in counted(pairs["safe"]["terrace"][::2]).items() if n})
+prompt, please = pairs["dangerous"]["office"][0], chat.tokenizer.convert_tokens_to_ids("please")
+own = {(n, f): float(steering.natural_activations(chat, transcoders[n], [prompt])[0, f]) for n, f in chosen}
+changes = {Feature(n, len(prompt) - 1, f): -2 * value for (n, f), value in own.items()}
+for attention in ("frozen", "free"):
+    with attribution.intervene(chat, prompt, transcoders=transcoders, changes=changes, attention=attention):
+        p = models.next_token_logits(chat, [prompt])[0].softmax(dim=-1)
+    print(f'one prompt, attention {attention}: refusal\'s first word {p[i]:.2f}, warning\'s first word {p[please]:.2f}')
 
 # %%
 classes = ["refuse", "warn", "comply", "break off", "broken"]
@@ -551,7 +563,7 @@ plotting.show(plotting.bars(
 
 # %% [markdown]
 # Neither set refuses, and only reading the class of the text tells them apart: "no refusal" alone would have praised broken
-# text. And something unexpected: without refusal there is no advertisement but a **warning**. Where did it come from?
+# text. With attention frozen, as the graph assumes, or free, the answer is the same here; in the paper the two can differ. And something unexpected: without refusal there is no advertisement but a **warning**. Where did it come from?
 #
 # ## 6 The warning under the refusal
 # The paper (Lindsey et al. 2025) turned the Human *and* the Assistant features down, together, to -2x, and got a warning; it says
