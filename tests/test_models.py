@@ -285,6 +285,29 @@ def test_a_hook_on_the_last_position_finds_it_in_prompts_of_any_length(model, pr
     assert not torch.allclose(hooked, models.next_token_logits(model, prompts), atol=0.1)
 
 
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_reply_logits_are_those_that_stand_before_each_token(model, prompts, batch_size):
+    replies = [[7, 8, 9], [4], [30, 31], [5, 5, 5, 5], [9], [11, 12]]
+    found = models.reply_logits(model, prompts, replies, batch_size=batch_size)
+    for logits, prompt, reply in zip(found, prompts, replies, strict=True):
+        expected = [full_logits(model, [*prompt, *reply[:n]]) for n in range(len(reply))]
+        torch.testing.assert_close(logits, torch.stack(expected), rtol=1e-4, atol=1e-4)
+
+
+def test_reply_logits_are_read_as_text_is_generated(model, prompts):
+    """A hook on the last position meets the prompt's last token, then each token of the reply by itself."""
+    lengths = []
+    with model.hooks([("blocks.1.hook_resid_pre", lambda x, hook: lengths.append(x.shape[1]))]):
+        models.reply_logits(model, prompts[:1], [[7, 8, 9]])
+    assert lengths == [len(prompts[0]), 1, 1]
+
+
+@pytest.mark.parametrize("replies", [[], [[1]], [[1], []]])
+def test_reply_logits_need_a_reply_for_each_prompt(model, prompts, replies):
+    with pytest.raises(ValueError, match="2 prompts need as many replies"):
+        models.reply_logits(model, prompts[:2], replies)
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 64])
 def test_replies_are_those_of_a_plain_loop_over_each_prompt(model, prompts, batch_size):
     expected = [greedy_loop(model, prompt, 12) for prompt in prompts]

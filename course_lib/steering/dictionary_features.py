@@ -138,8 +138,8 @@ def random_feature_sets(
 ) -> tuple[tuple[int, ...], ...]:
     """n sets of other features, each as active as the ones they stand for: the control of an edit of features.
 
-    For every feature one of the `nearest` active ones by activation is drawn, none twice in a set. Equal activation
-    is not equal effect: it is what "choose the loudest" would have to beat.
+    For every feature one of the `nearest` active ones by activation is drawn, none twice in a set. Nothing is as active as
+    the loudest features: their sets are weaker edits, so compare with random directions of the edit's length as well.
 
     Args:
         activations: At one place, a row of `natural_activations`.

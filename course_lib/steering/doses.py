@@ -175,7 +175,7 @@ def _run(
 ) -> Float[Tensor, "row read"]:
     """The score at every place of reading of every row."""
     found = torch.empty(len(rows), len(rows[0].reads))
-    ids = [prompts[row.prompt] for row in rows]
+    ids = [prompts[row.prompt][: max(row.reads) + 1] for row in rows]  # what stands behind is not read
     with tqdm(total=len(rows), desc="doses", unit="run", disable=not progress) as bar:
         for batch in models.batches(model, ids, batch_size=batch_size, equal_lengths=False):
             part = [rows[index] for index in batch.indices]
@@ -195,8 +195,10 @@ def _addition(rows: Sequence[_Row]) -> Callable:
     """A hook that adds each row's vector at its index."""
 
     def shift(activation: Tensor, hook: object) -> Tensor:
-        moves = torch.zeros_like(activation)
-        moves[range(len(rows)), [row.index for row in rows]] = torch.stack([row.vector for row in rows]).to(moves)
+        moves, length = torch.zeros_like(activation), activation.shape[1]
+        reached = [(n, row) for n, row in enumerate(rows) if row.index < length]
+        for n, row in reached:
+            moves[n, row.index] = row.vector.to(moves)
         return activation + moves
 
     return shift

@@ -244,7 +244,7 @@ scores = {text: features.detection(chat, sae, f, rule=rule, prompts=unseen) for 
 for text, d in scores.items():
     ba = d.balanced_accuracy
     print(f"feature {LABELS[text][0]:3} as {text:20} balanced accuracy {ba.estimate:.2f} [{ba.low:.2f}, {ba.high:.2f}], "
-          f"precision {d.precision:.2f}, recall from weak to strong", " ".join(f"{r:.2f}" for r in d.recall_by_quarter))
+          f"F1 {d.f1.estimate:.2f}, precision {d.precision:.2f}, recall from weak to strong", " ".join(f"{r:.2f}" for r in d.recall_by_quarter))
 
 # %%
 plotting.show(plotting.lines(
@@ -531,6 +531,9 @@ def as_active(nodes, n, seed):
     return [[(layer, f) for layer in drawn for f in drawn[layer][k]] for k in range(n)]
 
 
+print("loudest:", loud, "| chosen both ways:", len(set(loud) & set(chosen)), "of 10")
+
+# %%
 outcome = {}
 for name, nodes_of in {"graph": [chosen], "loud": [loud], "random": as_active(chosen, 6, seed=0)}.items():
     for factor in (-2.0,) if name == "random" else (0.0, -2.0):
@@ -540,7 +543,6 @@ for name, nodes_of in {"graph": [chosen], "loud": [loud], "random": as_active(ch
                 runs.append(counted(HELD[::2]))
         outcome[name, factor] = {c: [run[c] for run in runs] for c in steering.CLASSES}
         print(f"{name:6} at {factor:4.1f}x:", {c: counts if len(counts) > 1 else counts[0] for c, counts in outcome[name, factor].items() if any(counts)})
-print("chosen both ways:", len(set(loud) & set(chosen)), "of 10")
 with scaled(chosen, -2.0):
     print("graph at -2x on safe pairs:", {c: n for c, n in counted(pairs["safe"]["terrace"][::2]).items() if n})
 prompt, please = pairs["dangerous"]["office"][0], chat.tokenizer.convert_tokens_to_ids("please")
