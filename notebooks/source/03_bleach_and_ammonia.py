@@ -464,9 +464,22 @@ for name, edit in {"the feature, at one token": partial(steering.clamp_features,
         moved = directions.kl_divergence(plain, models.next_token_logits(chat, other)).mean()
     print(f"harmless requests, {name}: first word moves by {moved:.4f} nats")
 
+
+def named(prompts):
+    """Replies that name both cleaners of the request."""
+    both = [{w for w in tokens.token_strings(chat.tokenizer, p) if w in truth["cleaners"]} for p in prompts]
+    return sum(all(c in reply.split("!")[0].split() for c in pair) for pair, reply in zip(both, replies(prompts), strict=True))
+
+
+unchanged = named(cut_at["safe"])
+with steering.clamp_features(chat, sae, {DANGER: -1.0}, unit=natural, positions=[-4]):
+    print("both cleaners named, of 20: safe pairs", unchanged, "-> at -1x", named(cut_at["safe"]), "| dangerous pairs at -1x", named(cut_at["dangerous"]))
+    print("for example:", replies(cut_at["dangerous"][:1])[0])
+
 # %% [markdown]
-# One token's edit is precise: elsewhere nothing moves. Put everywhere, the same dose starts to show, and a direction that is no
-# feature costs more. And p cannot be lower than 1 / 21: twenty random directions are all we asked.
+# Elsewhere nothing moves; put everywhere, the same dose starts to show, and a direction that is no feature costs more. But on
+# target it is *not* clean: surprisal rises, and the advertisement mostly names another cleaner than the one asked for. At -1x
+# the edit removes danger **and** much of what stood at that token. (And p cannot be lower than 1 / 21: twenty were asked.)
 
 # %% [markdown]
 # ### Exercise 3.5: claim it (6 minutes, easy)
@@ -905,6 +918,8 @@ quiz("3.q6", "c")
 # * That the warning is *inhibited*, as the paper reports for its model. In this organism the refusal outbids it, and in two
 #   other trainings the cut of refusal leaves a warning in 73 % and 11 % of the pairs, not in 95 % (`docs/model_cards/chat.md`).
 # * That the fixed template squeezes anything out: three trainings do not decide it.
+# * That the cut at -1x takes danger alone: the model also forgets which cleaner stood there. Random directions of the same length
+#   leave the refusals, but none of them was chosen to make it forget.
 # * That base and chat share *every* concept of harm; we moved one, the danger of two cleaners.
 # * Anything about large models. This one has read a thousand words; a single feature decides here, in the paper sets of them do.
 #
