@@ -424,8 +424,10 @@ def _bar(x, y, bounds, name: str, style: _Style, width: float) -> go.Bar:
 
 
 def _written(x, y, bounds) -> go.Scatter:
-    look = dict(mode="text", textposition="top center", hoverinfo="skip", showlegend=False, cliponaxis=False)
-    return _points(x, y if bounds is None else np.maximum(y, bounds[:, 1]), "", text=_short(y, 3), **look)
+    low, high = (y, y) if bounds is None else bounds.T
+    side = ["bottom center" if value < 0 else "top center" for value in y]  # always outside the bar
+    look = dict(mode="text", textposition=side, hoverinfo="skip", showlegend=False, cliponaxis=False)
+    return _points(x, np.where(y < 0, np.minimum(y, low), np.maximum(y, high)), "", text=_short(y, 3), **look)
 
 
 def _control_marks(places: np.ndarray, runs: list[np.ndarray], label: str, spread: float) -> go.Scatter:

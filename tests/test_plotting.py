@@ -182,6 +182,12 @@ def test_bars_carry_their_values_intervals_and_control_runs():
     assert [trace.y for trace in figure.data if trace.name == "each random direction"] == [(98, 97)]
 
 
+def test_the_value_of_a_bar_stands_outside_it_also_below_zero():
+    figure = bars(series={"asked": [2.0, -1.0]}, intervals={"asked": [(1, 3), (-2, 0)]}, controls=None)
+    written = next(trace for trace in figure.data if trace.type == "scatter")
+    assert written.y == (3, -2) and written.textposition == ("top center", "bottom center")
+
+
 def test_each_cell_of_a_heat_map_says_its_value_and_the_frame_lies_on_its_cell():
     figure = heat_map()
     assert figure.data[0].text == (["1", "\N{MINUS SIGN}2", "3"], ["0.5", "0", "\N{MINUS SIGN}12"])
