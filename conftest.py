@@ -9,6 +9,7 @@ compared.
 
 import os
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -31,12 +32,13 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
         collector.skip_compare += NOT_COMPARED
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)  # around the others: pytest-xdist reads the groups in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Tells pytest-xdist what stays together: a file (the cells of a notebook share a kernel), or a test marked `long`."""
     for item in items:
         group = item.nodeid if item.get_closest_marker("long") else item.nodeid.split("::")[0]
         item.add_marker(pytest.mark.xdist_group(group))
+    return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -22,7 +22,7 @@ TARGET = Logit(7, minus=9)
 ROOMS = ("tokens", "models", "data", "store", "caching", "directions", "steering", "abliteration", "attribution", "features")
 TAKES_NOTHING_BAD = {
     "models.d_model", "models.n_layers", "models.hook_names", "models.has_hooks", "models.organism_names",
-    "models.weights_folder", "models.quiet", "data.names", "store.key_of", "store.write_atomically",
+    "models.weights_folder", "models.quiet", "models.duplicate", "data.names", "store.key_of", "store.write_atomically",
     "models.batches", "models.run_body",  # for prompts that were checked
     "models.check_finite", "models.check_files",  # refuse as their whole work: below, and in test_models.py
     "store.fingerprint", "abliteration.load_direction",  # in test_store.py and test_abliteration.py
@@ -103,10 +103,10 @@ def add(function, **options):
     return lambda g: entered(function(g.model, g.direction, **({"layer": 1, amount: 1.0} | options)))
 
 
-def score(**options):
+def score(function, **options):
     def call(g):
         usual = {"candidates": torch.ones(1, 4, 32), "harmful": g.prompts, "harmless": g.prompts, "refusal_token_ids": [7]}
-        return steering.score_candidates(g.model, **(usual | options), progress=False)
+        return function(g.model, **(usual | options), progress=False)
 
     return call
 
@@ -313,17 +313,20 @@ BAD = {
         ]
         for function, amount in ((steering.add, "coefficient"), (steering.add_projection_matched, "target"))
     },
-    "steering.score_candidates": [
-        ("empty set", score(harmful=[]), "empty"),
-        ("empty set", score(harmless=[]), "empty"),
-        ("empty set", score(refusal_token_ids=[]), "at least one"),
-        ("outside the vocabulary", score(refusal_token_ids=[117]), "ids from 0 to 116"),
-        ("over-long prompt", score(harmless=[[1] * 65]), "at most 64"),
-        ("layer out of range", score(layers=[0, 1, 2, 4]), "layers 0 to 3"),
-        ("not finite", score(candidates=torch.full((1, 4, 32), NAN)), "NaN"),
-        ("mixed devices", score(candidates=torch.ones(1, 4, 32, device="meta")), "meta"),
-        ("batch size", score(batch_size=0), "at least 1"),
-    ],
+    **{
+        f"steering.{function.__name__}": [
+            ("empty set", score(function, harmful=[]), "empty"),
+            ("empty set", score(function, harmless=[]), "empty"),
+            ("empty set", score(function, refusal_token_ids=[]), "at least one"),
+            ("outside the vocabulary", score(function, refusal_token_ids=[117]), "ids from 0 to 116"),
+            ("over-long prompt", score(function, harmless=[[1] * 65]), "at most 64"),
+            ("layer out of range", score(function, layers=[0, 1, 2, 4]), "layers 0 to 3"),
+            ("not finite", score(function, candidates=torch.full((1, 4, 32), NAN)), "NaN"),
+            ("mixed devices", score(function, candidates=torch.ones(1, 4, 32, device="meta")), "meta"),
+            ("batch size", score(function, batch_size=0), "at least 1"),
+        ]
+        for function in (steering.score_candidates, steering.sweep)
+    },
     **{
         f"abliteration.{name}": [
             *vectors_of(lambda g, vector, f=function: f(g.model, vector)),
@@ -474,7 +477,8 @@ def broken(given, checkpoint):
         stored(hook_names=["blocks.3.hook_resid_post"]),
         lambda g: models.next_token_logits(g.model, g.prompts),
         lambda g: models.generate(g.model, g.prompts, max_new_tokens=3),
-        score(),
+        score(steering.score_candidates),
+        score(steering.sweep),
         lambda g: attribution.direct_logit(g.model, g.clean, target=TARGET),
         patch(attribution.patch_residual),
         patch(attribution.patch_heads),

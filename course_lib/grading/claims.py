@@ -7,8 +7,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+from course_lib import directions
 from course_lib.grading import expect
 from course_lib.grading.registry import Wrong
+
+Count = tuple[int, int]
+"""Hits, of how many."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,32 @@ def supported(answer: Any, *, low: float = -math.inf, high: float = math.inf) ->
             "chance may explain the difference; use more samples, or claim less.",
         )
     return Claim(value, interval, control, control_interval)
+
+
+def rates(effect: Count, control: Count) -> Claim:
+    """The claim of a rate beside its control, each with its Wilson interval."""
+    mine, other = directions.wilson_interval(*effect), directions.wilson_interval(*control)
+    return claim(mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high))
+
+
+def check_rates(answer: Any, effect: Count, control: Count, value_is: str, control_is: str) -> None:
+    """Do nothing if the answer claims these two rates, with intervals that so many prompts can give.
+
+    Raises:
+        Wrong: Anything else; `value_is` and `control_is` say where the two numbers are to be found.
+    """
+    if isinstance(answer, Claim) and any(isinstance(v, int | float) and v > 1 for v in (answer.value, answer.control)):
+        raise Wrong("a rate above 1", "divide the counts: rates lie between 0 and 1.")
+    made, truth, other = supported(answer, low=0, high=1), effect[0] / effect[1], control[0] / control[1]
+    swapped = torch.tensor([other, truth])
+    expect.differs_from(torch.tensor([made.value, made.control]), swapped, "value and control are swapped", value_is)
+    if truth != 0.5:
+        expect.differs_from(made.value, 1 - truth, "the value is the rate at which the opposite holds", value_is)
+    expect.close(made.value, truth, name="the value", try_next=value_is, tolerance=0.006)
+    expect.close(made.control, other, name="the control", try_next=control_is, tolerance=0.006)
+    for name, pair, n in (("interval", made.interval, effect[1]), ("control's interval", made.control_interval, control[1])):
+        if pair[1] - pair[0] < 0.2 / n:
+            raise Wrong(f"the {name} has no width", f"{n} prompts never give a rate that exactly: directions.wilson_interval.")
 
 
 def _measured(

@@ -16,6 +16,11 @@ from course_lib.grading.answers import describe
 from course_lib.grading.registry import Wrong
 
 
+def random(*shape: int, seed: int = 0) -> Tensor:
+    """Seeded numbers on which a learner's function is tried."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
 def tensor(answer: Any, *, like: Tensor, axes: str, name: str = "your answer") -> Tensor:
     """Returns the answer, when it is a finite tensor of the shape of `like`.
 

@@ -5,13 +5,8 @@ from torch import Tensor
 
 from course_lib import directions, models
 from course_lib.grading import expect
-from course_lib.grading.claims import Claim, claim, supported
+from course_lib.grading.claims import Claim, check_rates, claim, rates, supported
 from course_lib.grading.registry import Wrong, exercise, prediction, question
-
-
-def _random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
 
 # --- 1.1 ---------------------------------------------------------------------------------------------------------
 
@@ -64,7 +59,7 @@ def _last_token_residual(model: models.CheckedBridge, ids: list[int], layer: int
 )  # fmt: skip
 def first_component(answer):
     scale = torch.tensor([1.0, 4.0, 2.0, 0.5, 0.2])
-    x = _random(60, 5) * scale + torch.tensor([9.0, 0.0, 1.0, 0.0, 0.0])
+    x = expect.random(60, 5) * scale + torch.tensor([9.0, 0.0, 1.0, 0.0, 0.0])
     truth = directions.pca(x, 1).components[0]
     raw = answer(x)
     if isinstance(raw, Tensor) and raw.shape == (60,):
@@ -132,28 +127,15 @@ def separates(answer, scores):
     expect.close(made.value, truth, name="the AUROC", try_next="use folded_auroc(scores3, is_harmful).", tolerance=0.01)
 
 
-def _check_rate(answer, truth: float, control: float, what: str, tip: str) -> None:
-    """A claimed rate of 100 against a control, with intervals that 100 requests can give."""
-    if isinstance(answer, Claim) and any(isinstance(v, int | float) and v > 1 for v in (answer.value, answer.control)):
-        raise Wrong("a rate above 1", "divide the counts: rates lie between 0 and 1.")
-    made = supported(answer, low=0, high=1)
-    expect.differs_from(torch.tensor([made.value, made.control]), torch.tensor([control, truth]),
-                        "value and control are swapped", what)  # fmt: skip
-    expect.close(made.value, truth, name="the value", try_next=what, tolerance=0.006)
-    expect.close(made.control, control, name="the control", try_next=tip, tolerance=0.006)
-    if made.interval[1] - made.interval[0] < 0.01:
-        raise Wrong("the interval has no width", "100 requests never give a rate that exactly: directions.wilson_interval.")
-
-
 @exercise(
     "1.7", title="claim the cut", minutes=5, difficulty=2,
     hints=["directions.wilson_interval(count, n) has .estimate, .low and .high.",
            "Ten random directions of 100 requests each are 1000 requests.",
            "control: directions.wilson_interval(sum(random_after), 1000)"],
-    reference=lambda after, random_after: _rates(after, 100, sum(random_after), 100 * len(random_after)),
+    reference=lambda after, random_after: rates((after, 100), (sum(random_after), 100 * len(random_after))),
 )  # fmt: skip
 def cut(answer, after, random_after):
-    _check_rate(answer, after / 100, sum(random_after) / (100 * len(random_after)),
+    check_rates(answer, (after, 100), (sum(random_after), 100 * len(random_after)),
                 "the value is the rate without r: after of 100.", "pool the ten random directions: sum(random_after) of 1000.")  # fmt: skip
 
 
@@ -161,17 +143,12 @@ def cut(answer, after, random_after):
     "1.9", title="the role decides", minutes=6, difficulty=2,
     hints=['pushed["assistant"]["refused"] is a count of 100.', "The control is the same count for the friend.",
            "directions.wilson_interval(count, 100) for both"],
-    reference=lambda pushed: _rates(pushed["assistant"]["refused"], 100, pushed["friend"]["refused"], 100),
+    reference=lambda pushed: rates((pushed["assistant"]["refused"], 100), (pushed["friend"]["refused"], 100)),
 )  # fmt: skip
 def role_matters(answer, pushed):
-    _check_rate(answer, pushed["assistant"]["refused"] / 100, pushed["friend"]["refused"] / 100,
+    check_rates(answer, (pushed["assistant"]["refused"], 100), (pushed["friend"]["refused"], 100),
                 'the value is the assistant\'s: pushed["assistant"]["refused"] of 100.',
                 'the control is the friend\'s: pushed["friend"]["refused"] of 100 (refused, not warned).')  # fmt: skip
-
-
-def _rates(count: int, n: int, control_count: int, control_n: int) -> Claim:
-    mine, control = directions.wilson_interval(count, n), directions.wilson_interval(control_count, control_n)
-    return claim(mine.estimate, interval=(mine.low, mine.high), control=control.estimate, control_interval=(control.low, control.high))
 
 
 # --- 1.4 ---------------------------------------------------------------------------------------------------------
@@ -183,7 +160,7 @@ def _rates(count: int, n: int, control_count: int, control_n: int) -> Claim:
     reference=lambda: lambda positive, negative: directions.unit(directions.difference_of_means(positive, negative)),
 )  # fmt: skip
 def refusal_direction(answer):
-    positive, negative = _random(6, 4) + torch.tensor([3.0, 1.0, 0.0, 0.0]), _random(9, 4, seed=1)
+    positive, negative = expect.random(6, 4) + torch.tensor([3.0, 1.0, 0.0, 0.0]), expect.random(9, 4, seed=1)
     difference = positive.mean(dim=0) - negative.mean(dim=0)
     raw = answer(positive, negative)
     if isinstance(raw, Tensor) and raw.shape in ((6,), (9,), ()):
@@ -263,7 +240,7 @@ def choose(answer):
     reference=lambda: directions.project_out,
 )  # fmt: skip
 def without(answer):
-    c, long = _random(2, 3, 4), torch.tensor([2.0, 1.0, 0.0, -2.0])  # length 3
+    c, long = expect.random(2, 3, 4), torch.tensor([2.0, 1.0, 0.0, -2.0])  # length 3
     unit = long / 3
     along = (c @ unit)[..., None]
     got = expect.tensor(answer(c, long), like=c, axes="batch token d_model", name="without(c, direction)")
@@ -290,7 +267,7 @@ def without(answer):
     reference=lambda: _match,
 )  # fmt: skip
 def match_projection(answer):
-    a, unit, target = _random(2, 3, 4, seed=3), torch.tensor([0.6, 0.0, 0.8, 0.0]), 2.5
+    a, unit, target = expect.random(2, 3, 4, seed=3), torch.tensor([0.6, 0.0, 0.8, 0.0]), 2.5
     along = (a @ unit)[..., None]
     got = expect.tensor(answer(a, unit, target), like=a, axes="batch token d_model", name="match_projection(a, unit, target)")
     mistakes = (

@@ -6,13 +6,8 @@ from torch import Tensor
 
 from course_lib import directions
 from course_lib.grading import expect
-from course_lib.grading.claims import Claim, claim, supported
+from course_lib.grading.claims import Claim, check_rates, claim, rates, supported
 from course_lib.grading.registry import Wrong, exercise, prediction, question
-
-
-def _random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
 
 # --- 2.1 ---------------------------------------------------------------------------------------------------------
 
@@ -25,7 +20,7 @@ def _random(*shape: int, seed: int = 0) -> Tensor:
     reference=lambda: _orthogonalise,
 )  # fmt: skip
 def orthogonalise(answer):
-    weight, long = _random(4, 4), torch.tensor([2.0, 1.0, 0.0, -2.0])  # length 3; square, so that the wrong side also fits
+    weight, long = expect.random(4, 4), torch.tensor([2.0, 1.0, 0.0, -2.0])  # length 3; square, so that the wrong side also fits
     r = long / 3
     right = _orthogonalise(weight, long)
     got = expect.tensor(answer(weight, long), like=weight, axes="d_model input", name="orthogonalise(weight, direction)")
@@ -45,7 +40,7 @@ def orthogonalise(answer):
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
     expect.close(got, right, name="orthogonalise(weight, direction)")
-    wide = _random(4, 7, seed=1)
+    wide = expect.random(4, 7, seed=1)
     expect.close(expect.tensor(answer(wide, long), like=wide, axes="d_model input", name="for 7 inputs, it"), _orthogonalise(wide, long))
 
 
@@ -97,7 +92,7 @@ def refuses(answer):
     reference=lambda: _answer_kl,
 )  # fmt: skip
 def answer_kl(answer):
-    clean, edited = 2 * _random(3, 5), 2 * _random(3, 5, seed=1)
+    clean, edited = 2 * expect.random(3, 5), 2 * expect.random(3, 5, seed=1)
     p, q = clean.log_softmax(-1), edited.log_softmax(-1)
     each = (p.exp() * (p - q)).sum(dim=-1)
     raw = answer(clean, edited)
@@ -136,23 +131,11 @@ def _answer_kl(clean: Tensor, edited: Tensor) -> Tensor:
     hints=["directions.wilson_interval(count, n) has .estimate, .low and .high.",
            "Three random cuts of n requests each are 3 * n requests.",
            "control: directions.wilson_interval(sum(false_random), n * len(false_random))"],
-    reference=lambda after, others, n: _rates(after, n, sum(others), n * len(others)),
+    reference=lambda after, others, n: rates((after, n), (sum(others), n * len(others))),
 )  # fmt: skip
 def milder(answer, after, others, n):
-    if isinstance(answer, Claim) and any(isinstance(v, int | float) and v > 1 for v in (answer.value, answer.control)):
-        raise Wrong("a rate above 1", "divide the counts by the number of requests: rates lie between 0 and 1.")
-    made, truth, control = supported(answer, low=0, high=1), after / n, sum(others) / (n * len(others))
-    expect.differs_from(torch.tensor([made.value, made.control]), torch.tensor([control, truth]),
-                        "value and control are swapped", "the value is the rate after the cut of r.")  # fmt: skip
-    expect.close(made.value, truth, name="the value", try_next="false_after of n requests.", tolerance=0.004)
-    expect.close(made.control, control, name="the control", try_next="pool the random cuts: sum(false_random) of n * 3.", tolerance=0.004)
-    if made.interval[1] - made.interval[0] < 0.01:
-        raise Wrong("the interval has no width", f"{n} requests never give a rate that exactly, 0 included: directions.wilson_interval.")
-
-
-def _rates(count: int, n: int, control_count: int, control_n: int) -> Claim:
-    mine, control = directions.wilson_interval(count, n), directions.wilson_interval(control_count, control_n)
-    return claim(mine.estimate, interval=(mine.low, mine.high), control=control.estimate, control_interval=(control.low, control.high))
+    check_rates(answer, (after, n), (sum(others), n * len(others)),
+                "the value is the rate after the cut of r: false_after of n.", "pool the random cuts: sum(false_random) of n * 3.")  # fmt: skip
 
 
 @exercise(
@@ -195,7 +178,7 @@ def _gains(gain: dict[str, Tensor]) -> Claim:
     reference=lambda: _dpo_loss,
 )  # fmt: skip
 def dpo_loss(answer):
-    c, r, cr, rr = (3 * _random(4, seed=seed) - 10 for seed in range(4))
+    c, r, cr, rr = (3 * expect.random(4, seed=seed) - 10 for seed in range(4))
     beta = 0.3
     won, lost = c - cr, r - rr
     raw = answer(c, r, cr, rr, beta)
@@ -237,7 +220,7 @@ def _dpo_loss(chosen: Tensor, rejected: Tensor, chosen_reference: Tensor, reject
     reference=lambda: lambda scores, rate: scores.quantile(1 - rate),
 )  # fmt: skip
 def threshold(answer):
-    scores = 3 * _random(200) + 5
+    scores = 3 * expect.random(200) + 5
     for rate in (0.01, 0.1):
         got = expect.number(answer(scores, rate), name="threshold(harmless_scores, rate)")
         above = int((scores > got).sum())
@@ -266,7 +249,7 @@ def threshold(answer):
     reference=lambda: lambda r, gain: directions.unit(gain * r),
 )  # fmt: skip
 def before_norm(answer):
-    r, gain = directions.unit(_random(5)), torch.tensor([0.4, 1.3, 2.0, 0.7, 1.1])
+    r, gain = directions.unit(expect.random(5)), torch.tensor([0.4, 1.3, 2.0, 0.7, 1.1])
     truth = gain * r
     raw = answer(r, gain)
     if isinstance(raw, Tensor) and raw.shape == ():

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from course_lib import attribution, directions
+from course_lib import attribution
 from course_lib.grading import expect
-from course_lib.grading.claims import Claim, claim, supported
+from course_lib.grading.claims import check_rates, rates
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 # --- 3.1 ---------------------------------------------------------------------------------------------------------
@@ -229,34 +229,14 @@ def _set_feature(x: Tensor, dictionary, feature: int, value: float) -> Tensor:
 # --- 3.5, 3.6, 3.8: claims -----------------------------------------------------------------------------------------
 
 
-def _rates(count: int, n: int, control_count: int, control_n: int) -> Claim:
-    mine, control = directions.wilson_interval(count, n), directions.wilson_interval(control_count, control_n)
-    return claim(mine.estimate, interval=(mine.low, mine.high), control=control.estimate, control_interval=(control.low, control.high))
-
-
-def _check_rate(answer, counts: tuple[int, int], control: tuple[int, int], what: str, tip: str) -> None:
-    """A claimed share against its control, each (count, n), with intervals that so many replies can give."""
-    if isinstance(answer, Claim) and any(isinstance(v, int | float) and v > 1 for v in (answer.value, answer.control)):
-        raise Wrong("a share above 1", "divide the counts: shares lie between 0 and 1.")
-    made = supported(answer, low=0, high=1)
-    truth, aside = counts[0] / counts[1], control[0] / control[1]
-    expect.differs_from(torch.tensor([made.value, made.control]), torch.tensor([aside, truth]), "value and control are swapped", what)
-    expect.differs_from(made.value, 1 - truth, "the value is the share for which the opposite holds", what)
-    expect.close(made.value, truth, name="the value", try_next=what, tolerance=0.006)
-    expect.close(made.control, aside, name="the control", try_next=tip, tolerance=0.006)
-    for name, pair, n in (("interval", made.interval, counts[1]), ("control's interval", made.control_interval, control[1])):
-        if pair[1] - pair[0] < 0.2 / n:
-            raise Wrong(f"the {name} has no width", f"{n} replies never give a share that exactly: directions.wilson_interval.")
-
-
 @exercise(
     "3.5", title="danger cut, refusal gone", minutes=6, difficulty=2,
     hints=["directions.wilson_interval(count, n) has .estimate, .low and .high.", "Ten features of 40 prompts each are 400 replies.",
            "control: directions.wilson_interval(sum(random_after), 400)"],
-    reference=lambda after, random_after: _rates(after, 40, sum(random_after), 40 * len(random_after)),
+    reference=lambda after, random_after: rates((after, 40), (sum(random_after), 40 * len(random_after))),
 )  # fmt: skip
 def no_danger(answer, after, random_after):
-    _check_rate(answer, (after, 40), (sum(random_after), 40 * len(random_after)),
+    check_rates(answer, (after, 40), (sum(random_after), 40 * len(random_after)),
                 "the value is the share still refused: after of 40.", "pool the ten other features: sum(random_after) of 400.")  # fmt: skip
 
 
@@ -264,10 +244,10 @@ def no_danger(answer, after, random_after):
     "3.6", title="the warning under the refusal", minutes=6, difficulty=2,
     hints=['warned["dangerous"] is a count of 40.', "The control is the same edit on the safe pairs.",
            "directions.wilson_interval(warned[name], 40) for both"],
-    reference=lambda warned: _rates(warned["dangerous"], 40, warned["safe"], 40),
+    reference=lambda warned: rates((warned["dangerous"], 40), (warned["safe"], 40)),
 )  # fmt: skip
 def warning(answer, warned):
-    _check_rate(answer, (warned["dangerous"], 40), (warned["safe"], 40),
+    check_rates(answer, (warned["dangerous"], 40), (warned["safe"], 40),
                 'the value is warned["dangerous"] of 40.', 'the control is the same edit on safe pairs: warned["safe"] of 40.')  # fmt: skip
 
 
@@ -275,10 +255,10 @@ def warning(answer, warned):
     "3.8", title="one concept, two wires", minutes=6, difficulty=2,
     hints=["left is a count of 20.", "Eight other features of 20 prompts each are 160 replies.",
            "control: directions.wilson_interval(sum(left_others), 160)"],
-    reference=lambda left, left_others: _rates(left, 20, sum(left_others), 20 * len(left_others)),
+    reference=lambda left, left_others: rates((left, 20), (sum(left_others), 20 * len(left_others))),
 )  # fmt: skip
 def shared(answer, left, left_others):
-    _check_rate(answer, (left, 20), (sum(left_others), 20 * len(left_others)),
+    check_rates(answer, (left, 20), (sum(left_others), 20 * len(left_others)),
                 "the value is the share of warnings left: left of 20.", "pool the eight other features: sum(left_others) of 160.")  # fmt: skip
 
 

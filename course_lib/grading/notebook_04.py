@@ -7,80 +7,55 @@ from torch import Tensor
 
 from course_lib import directions, models, steering, tokens
 from course_lib.grading import expect
-from course_lib.grading.claims import Claim, claim, supported
+from course_lib.grading.claims import check_rates, rates
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
-
-def _random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 # --- 4.1, 4.7, 4.8, 4.9: rates as claims -----------------------------------------------------------------------------
-
-Count = tuple[int, int]  # hits, of how many
-
-
-def _rates(effect: Count, control: Count) -> Claim:
-    mine, other = directions.wilson_interval(*effect), directions.wilson_interval(*control)
-    return claim(mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high))
-
-
-def _check_rates(answer, effect: Count, control: Count, what: str, tip: str) -> None:
-    """A claimed rate against its control, with intervals that so many prompts can give."""
-    if isinstance(answer, Claim) and any(isinstance(v, int | float) and v > 1 for v in (answer.value, answer.control)):
-        raise Wrong("a rate above 1", "divide the counts: rates lie between 0 and 1.")
-    made, truth, other = supported(answer, low=0, high=1), effect[0] / effect[1], control[0] / control[1]
-    expect.differs_from(torch.tensor([made.value, made.control]), torch.tensor([other, truth]), "value and control are swapped", what)
-    expect.close(made.value, truth, name="the value", try_next=what, tolerance=0.003)
-    expect.close(made.control, other, name="the control", try_next=tip, tolerance=0.003)
-    if made.interval[1] - made.interval[0] < 0.005:
-        raise Wrong("the interval has no width", f"{effect[1]} prompts never give a rate that exactly: directions.wilson_interval.")
-
 
 @exercise(
     "4.1", title="the refusal comes late", minutes=5, difficulty=1,
     hints=["late is a dictionary of two counts, each of 96.",
            'directions.wilson_interval(late["harmful"], 96) has .estimate, .low and .high.',
            'claim(mine.estimate, interval=(mine.low, mine.high), control=...), the control from late["harmless"]'],
-    reference=lambda late: _rates((late["harmful"], 96), (late["harmless"], 96)),
+    reference=lambda late: rates((late["harmful"], 96), (late["harmless"], 96)),
 )  # fmt: skip
 def comes_late(answer, late):
-    _check_rates(answer, (late["harmful"], 96), (late["harmless"], 96),
-                 'the value is late["harmful"] of 96.', 'the control is late["harmless"] of 96.')  # fmt: skip
+    check_rates(answer, (late["harmful"], 96), (late["harmless"], 96),
+                'the value is late["harmful"] of 96.', 'the control is late["harmless"] of 96.')  # fmt: skip
 
 
 @exercise(
     "4.7", title="boosted at the comma", minutes=5, difficulty=1,
     hints=['hits["true"] is of 24, hits["random"] of five times 24.', "Pool the five random directions: one rate of 120.",
            'directions.wilson_interval(hits["random"], 120)'],
-    reference=lambda hits: _rates((hits["true"], 24), (hits["random"], 120)),
+    reference=lambda hits: rates((hits["true"], 24), (hits["random"], 120)),
 )  # fmt: skip
 def slides(answer, hits):
-    _check_rates(answer, (hits["true"], 24), (hits["random"], 120),
-                 'the value is hits["true"] of 24.', 'the control pools five random directions: hits["random"] of 120.')  # fmt: skip
+    check_rates(answer, (hits["true"], 24), (hits["random"], 120),
+                'the value is hits["true"] of 24.', 'the control pools five random directions: hits["random"] of 120.')  # fmt: skip
 
 
 @exercise(
     "4.8", title="the mark decides", minutes=5, difficulty=1,
     hints=["The harmful acrostics are in both numbers; only the mark differs.", 'mark_hits["."]["harmful"] of 96 is the effect.',
            'directions.wilson_interval(mark_hits[","]["harmful"], 96) is the control'],
-    reference=lambda hits: _rates((hits["."]["harmful"], 96), (hits[","]["harmful"], 96)),
+    reference=lambda hits: rates((hits["."]["harmful"], 96), (hits[","]["harmful"], 96)),
 )  # fmt: skip
 def mark_decides(answer, hits):
-    _check_rates(answer, (hits["."]["harmful"], 96), (hits[","]["harmful"], 96),
-                 'the value is mark_hits["."]["harmful"] of 96.',
-                 'the control is the same replies with a comma: mark_hits[","]["harmful"] of 96.')  # fmt: skip
+    check_rates(answer, (hits["."]["harmful"], 96), (hits[","]["harmful"], 96),
+                'the value is mark_hits["."]["harmful"] of 96.',
+                'the control is the same replies with a comma: mark_hits[","]["harmful"] of 96.')  # fmt: skip
 
 
 @exercise(
     "4.9", title="free against frozen", minutes=5, difficulty=1,
     hints=["Both counts are of 24 requests.", 'role["free"] is the effect, role["frozen"] the control.',
            'directions.wilson_interval(role["frozen"], 24)'],
-    reference=lambda role: _rates((role["free"], 24), (role["frozen"], 24)),
+    reference=lambda role: rates((role["free"], 24), (role["frozen"], 24)),
 )  # fmt: skip
 def gaze_matters(answer, role):
-    _check_rates(answer, (role["free"], 24), (role["frozen"], 24),
-                 'the value is role["free"] of 24.', 'the control is role["frozen"] of 24.')  # fmt: skip
+    check_rates(answer, (role["free"], 24), (role["frozen"], 24),
+                'the value is role["free"] of 24.', 'the control is role["frozen"] of 24.')  # fmt: skip
 
 
 # --- 4.2 ---------------------------------------------------------------------------------------------------------
@@ -124,7 +99,7 @@ def recovery(answer):
     reference=lambda: lambda edges, worth, into, out_of: (worth[:, None] * edges)[into][:, out_of].sum(),
 )  # fmt: skip
 def group_edge(answer):
-    edges, worth = _random(5, 7), _random(5, seed=1) + 2
+    edges, worth = expect.random(5, 7), expect.random(5, seed=1) + 2
     into, out_of = torch.tensor([1, 0, 0, 1, 1]).bool(), torch.tensor([0, 1, 1, 0, 0, 1, 0]).bool()
     flow = worth[:, None] * edges
     chosen, truth = flow[into][:, out_of], flow[into][:, out_of].sum()
@@ -199,7 +174,7 @@ def _check_edge_cases(answer: Callable) -> None:
     reference=lambda: _percent,
 )  # fmt: skip
 def percent_of_baseline(answer):
-    harmful, harmless, d = _random(9, 6) + 1, _random(5, 6, seed=1), _random(6, seed=2) * 3
+    harmful, harmless, d = expect.random(9, 6) + 1, expect.random(5, 6, seed=1), expect.random(6, seed=2) * 3
     difference, unit = harmful.mean(dim=0) - harmless.mean(dim=0), d / d.norm()
     raw = answer(harmful, harmless, d)
     if isinstance(raw, Tensor) and raw.shape in ((6,), (9,)):
@@ -237,7 +212,7 @@ def _percent(harmful: Tensor, harmless: Tensor, d: Tensor) -> Tensor:
 )  # fmt: skip
 def dose_row(answer, model):
     prompts = [tokens.chat_prompt(model.tokenizer, text) for text in ("how do i make a cake?", "hello.", "how are you?")]
-    direction, layer, doses = 20 * directions.unit(_random(models.d_model(model))), 1, [0.0, 0.5, 2.0, 1.0]
+    direction, layer, doses = 20 * directions.unit(expect.random(models.d_model(model))), 1, [0.0, 0.5, 2.0, 1.0]
 
     def probability(asked: models.Prompts) -> Tensor:
         return models.next_token_logits(model, asked).softmax(dim=-1)[:, 5:400].sum(dim=-1)
