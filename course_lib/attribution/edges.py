@@ -201,7 +201,7 @@ def _written(run: FrozenRun) -> Float[Tensor, "source pos d_model"]:
 # --- the forward pass ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)  # a hook is printed when it is added: tensors and all
 class _EdgeRun:
     """A forward pass in which every destination reads a stream of its own."""
 

@@ -87,7 +87,7 @@ def _checked(model: models.CheckedBridge, changes: Changes, n_tokens: int, d_sae
     return wanted
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)  # a hook is printed when it is added: tensors and all
 class _Intervention:
     run: FrozenRun
     encoded: Encoded
