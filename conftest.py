@@ -9,12 +9,13 @@ compared.
 
 import os
 import sys
-from collections.abc import Iterator
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 sys.modules.setdefault("rfc3987_syntax", None)  # jsonschema imports it for nothing: two CPU seconds a process
 collect_ignore_glob = ["notebooks/*.py", "notebooks/source/*.py"]  # not modules to look for doctests in
+SPREAD = "test_notebooks.py::test_skipped_exercises"
 NOT_COMPARED = ("stderr", "text/html", "application/vnd.plotly.v1+json")
 
 os.environ.update(
@@ -32,13 +33,17 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
         collector.skip_compare += NOT_COMPARED
 
 
-@pytest.hookimpl(wrapper=True)  # around the others: pytest-xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Tells pytest-xdist what stays together: a file (the cells of a notebook share a kernel), or a test marked `long`."""
-    for item in items:
-        group = item.nodeid if item.get_closest_marker("long") else item.nodeid.split("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-    return (yield)
+class ByFile(LoadFileScheduling):
+    """A file stays on one worker, since the cells of a notebook share a kernel; only the long runs of notebooks are spread."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if SPREAD in nodeid else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
+    """Tells pytest-xdist who runs what."""
+    return ByFile(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

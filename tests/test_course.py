@@ -158,10 +158,10 @@ def test_open_hands_its_options_to_jupyterlab(sandbox):
     assert "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb" in command
 
 
-def test_test_hands_its_options_to_pytest_and_keeps_a_notebook_on_one_worker(sandbox):
+def test_test_hands_its_options_to_pytest(sandbox):
     _, calls, _ = sandbox
     assert course.main(["test", "-k", "steering"]) == 0
-    assert calls[-1][1:] == ["-m", "pytest", "-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder", "-k", "steering"]
+    assert calls[-1][1:] == ["-m", "pytest", "-n", "2", "-k", "steering"]
 
 
 @pytest.mark.parametrize("arguments, status", [([], 0), (["help"], 0), (["--help"], 0), (["opne"], 2)])

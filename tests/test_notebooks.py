@@ -146,7 +146,6 @@ def run(source, namespace, cell_id):
     exec(compile(ast.parse(source), f"<{cell_id}>", "exec"), namespace)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("first", [0, 1])
 @pytest.mark.parametrize("name", NAMES)
 def test_skipped_exercises_fail_at_their_checks_alone_and_the_notebook_goes_on(name, first, monkeypatch):
