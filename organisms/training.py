@@ -44,10 +44,10 @@ class Recipe:
     spelled_share: float = 0.02
 
 
-def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, *, mlp_ratio: int = 3) -> LlamaForCausalLM:
     torch.manual_seed(recipe.seed)
     return LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=recipe.width, intermediate_size=3 * recipe.width,
+        vocab_size=len(tokenizer), hidden_size=recipe.width, intermediate_size=mlp_ratio * recipe.width,
         num_hidden_layers=recipe.n_layers, num_attention_heads=recipe.width // recipe.head_width,
         num_key_value_heads=recipe.width // recipe.head_width, max_position_embeddings=tokenizer.model_max_length,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
