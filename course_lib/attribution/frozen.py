@@ -148,9 +148,8 @@ def gain(
     model: models.CheckedBridge, norm: torch.nn.Module, x: Float[Tensor, "*batch d_model"]
 ) -> Float[Tensor, "*batch d_model"]:
     """What a norm multiplies its input x by, entry by entry: its weight over x's root mean square."""
-    offset = 1.0 if getattr(model.cfg, "rmsnorm_uses_offset", False) else 0.0
     scale = (x.float().pow(2).mean(dim=-1, keepdim=True) + model.cfg.eps).rsqrt()
-    return (norm.weight.detach().float() + offset) * scale
+    return models.norm_weight(model, norm) * scale
 
 
 def _norms(model: models.CheckedBridge) -> list[str]:

@@ -18,8 +18,7 @@ def read_by_unembedding(model: models.CheckedBridge, directions: Float[Tensor, "
     """The directions as the unembedding meets them: after the last norm's gain, and centred where the norm centres."""
     if model.cfg.normalization_type in ("LN", "LNPre"):
         directions = directions - directions.mean(dim=1, keepdim=True)
-    offset = 1.0 if getattr(model.cfg, "rmsnorm_uses_offset", False) else 0.0
-    return directions * (model.ln_final.weight.detach().float().cpu() + offset)
+    return directions * models.norm_weight(model, model.ln_final).cpu()
 
 
 def logit_effects(model: models.CheckedBridge, directions: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_vocab"]:

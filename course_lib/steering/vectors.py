@@ -161,9 +161,7 @@ def score_candidates(
             model does not have, candidates of another width or not finite, unusable prompts or token ids.
     """
     layers, positions = _checked_labels(model, candidates, layers, positions)
-    models.check_prompts(model, harmful)
-    models.check_prompts(model, harmless)
-    directions.refusal_score(torch.zeros(1, model.cfg.d_vocab), refusal_token_ids)  # refuses bad token ids
+    _check_validation(model, harmful, harmless, refusal_token_ids)
     unchanged = models.next_token_logits(model, harmless, batch_size=batch_size)
 
     def score(next_token_logits: Tensor) -> float:
@@ -203,6 +201,14 @@ def _checked_labels(
         resid_pre(model, layer)
     check_vectors(model, candidates)
     return layers, positions
+
+
+def _check_validation(
+    model: models.CheckedBridge, harmful: models.Prompts, harmless: models.Prompts, refusal_token_ids: Sequence[int]
+) -> None:
+    models.check_prompts(model, harmful)
+    models.check_prompts(model, harmless)
+    directions.refusal_score(torch.zeros(model.cfg.d_vocab), refusal_token_ids)  # refuses bad token ids
 
 
 def _negligible(candidates: Float[Tensor, "*place d_model"]) -> Bool[Tensor, "*place"]:
@@ -260,9 +266,7 @@ def sweep(
         ValueError: As for `score_candidates`; and if no candidate passes the filters, with counts.
     """
     layers, positions = _checked_labels(model, candidates, layers, positions)
-    models.check_prompts(model, harmful)
-    models.check_prompts(model, harmless)
-    directions.refusal_score(torch.zeros(model.cfg.d_vocab), refusal_token_ids)  # refuses bad token ids
+    _check_validation(model, harmful, harmless, refusal_token_ids)
     last = int(max_depth * models.n_layers(model))
     rows = [directions.Candidate(layer, p, math.nan, math.nan, math.nan) for p in positions for layer in layers]
     vectors = candidates.flatten(0, 1)
@@ -285,7 +289,7 @@ def sweep(
 
 @dataclass(eq=False)
 class _Sweep:
-    """The candidates, which of them are still in the race, why the others are not, and the tokens run so far."""
+    """The candidates, why some of them are out of the race, and the tokens run so far."""
 
     model: models.CheckedBridge
     rows: list[directions.Candidate]
@@ -297,17 +301,19 @@ class _Sweep:
     progress: bool
 
     def __post_init__(self) -> None:
-        self.alive = list(range(len(self.rows)))
         self.dropped: dict[int, str] = {}
         self.cost = 0.0
         self.negligible = _negligible(self.vectors)
         self.unchanged = torch.empty(len(self.harmless), self.model.cfg.d_vocab)
         self.limit = math.log1p(1 / directions.PROBABILITY_FLOOR)  # no refusal score is further from zero
 
+    @property
+    def alive(self) -> list[int]:
+        """Who is still in the race."""
+        return [i for i in range(len(self.rows)) if i not in self.dropped]
+
     def drop_late_layers(self, last: int) -> None:
-        for i in list(self.alive):
-            if self.rows[i].layer >= last:
-                self._drop(i, f"layer {self.rows[i].layer} >= {last}")
+        self.dropped |= {i: f"layer {row.layer} >= {last}" for i, row in enumerate(self.rows) if row.layer >= last}
 
     def drop_weak(self, min_induce: float) -> None:
         """Drop who does not induce refusal, on the way to the logits of the unchanged model."""
@@ -318,10 +324,10 @@ class _Sweep:
                 break
             with _recording(self.model) as outputs:
                 self.unchanged[indices] = self._logits(prompts)
-            for i in list(self.alive):
+            for i in self.alive:
                 highest[i, indices] = self._score(self._induced(i, indices, prompts, outputs))
                 if not highest[i].mean() >= min_induce:  # written so that a NaN is dropped
-                    self._drop(i, f"induce at most {highest[i].mean():.2f} < {min_induce}")
+                    self.dropped[i] = f"induce at most {highest[i].mean():.2f} < {min_induce}"
         for i in self.alive:
             self.rows[i] = replace(self.rows[i], induce=float(highest[i].mean()))
 
@@ -333,7 +339,7 @@ class _Sweep:
         for i in tqdm(likeliest_first, desc="bypass and KL", unit="direction", disable=not self.progress):
             if self._wins(i, winner, steps, max_kl):
                 if winner is not None:
-                    self._drop(winner, f"bypass {self.rows[winner].bypass:.2f}, beaten by {self.rows[i].bypass:.2f}")
+                    self.dropped[winner] = f"bypass {self.rows[winner].bypass:.2f}, beaten by {self.rows[i].bypass:.2f}"
                 winner = i
         return winner
 
@@ -349,17 +355,13 @@ class _Sweep:
                 else:
                     bypass[indices] = self._score(logits)
                 if not kl.mean() <= max_kl:
-                    self._drop(i, f"KL at least {kl.mean():.2f} > {max_kl}")
+                    self.dropped[i] = f"KL at least {kl.mean():.2f} > {max_kl}"
                     return False
                 if not (float(bypass.mean()), i) < to_beat:
-                    self._drop(i, f"bypass at least {bypass.mean():.2f}, beaten by {to_beat[0]:.2f}")
+                    self.dropped[i] = f"bypass at least {bypass.mean():.2f}, beaten by {to_beat[0]:.2f}"
                     return False
         self.rows[i] = replace(self.rows[i], bypass=float(bypass.mean()), kl=float(kl.mean()))
         return True
-
-    def _drop(self, i: int, reason: str) -> None:
-        self.alive.remove(i)
-        self.dropped[i] = reason
 
     def _batches(self, prompts: models.Prompts) -> list[tuple[list[int], list]]:
         batches = models.batches(self.model, prompts, batch_size=self.batch_size, equal_lengths=True)
