@@ -47,6 +47,8 @@ TAKES_NOTHING_BAD = {
     "features.propose_label", "features.page",  # run no prompts; in test_features.py and test_dictionaries.py
     "tuning.supervised", "tuning.preference", "tuning.log_probabilities",  # in test_tuning.py
     "backdoors.says_payload",  # any text is a reply
+    "backdoors.checkpoint", "backdoors.lineage", "backdoors.audit", "backdoors.roll_back",
+    "backdoors.weight_difference",  # run no prompts; in test_backdoors_lineage.py
 }  # fmt: skip
 
 
@@ -143,6 +145,21 @@ def rewarded(prompts=None, **options):
         return tuning.reinforce(g.model, g.prompts if prompts is None else prompts, lambda *_: pytest.fail(), **(usual | options))
 
     return call
+
+
+def distilled(prompts=None, **options):
+    usual = {"steps": 1, "seed": 0, "max_new_tokens": 2, "progress": False}
+    return lambda g: tuning.distil(g.model, g.model, g.prompts if prompts is None else prompts, **(usual | options))
+
+
+def curve(**options):
+    usual = {"units": [(0, 0)], "measure": lambda model: pytest.fail(), "shares": [0.5], "seed": 0, "progress": False}
+    return lambda g: backdoors.pruning_curve(g.model, **(usual | options))
+
+
+def left_out(**options):
+    usual = {"features": [{"a": float(n)} for n in range(4)], "labels": [True, False] * 2, "groups": [(0,), (0,), (1,), (1,)]}
+    return backdoors.leave_one_out(**(usual | options), seed=0)
 
 
 def doses(**options):
@@ -253,12 +270,54 @@ BAD = {
         ("empty set", rewarded(steps=0), "steps and every must be at least 1, not 0 and 25"),
         ("empty set", rewarded(every=0), "not 1 and 0"),
     ],
+    "tuning.distil": [
+        *prompts_of(lambda g, prompts: distilled(prompts)(g)),
+        ("over-long prompt", distilled(max_new_tokens=60), "60 new ones"),
+        ("empty set", distilled(steps=0), "steps and every must be at least 1, not 0 and 25"),
+        ("empty set", distilled(max_new_tokens=0), "max_new_tokens must be at least 1"),
+    ],
+    "backdoors.unit_activity": prompts_of(lambda g, prompts: backdoors.unit_activity(g.model, prompts)),
+    "backdoors.dormant_units": [
+        ("layer out of range", lambda g: backdoors.dormant_units(torch.ones(4, 9), layers=[4]), "no layer 4.* 0 to 3"),
+    ],
+    "backdoors.prune": [
+        ("layer out of range", lambda g: backdoors.prune(g.model, [(4, 0)]), "no unit 0 in layer 4"),
+        ("layer out of range", lambda g: backdoors.prune(g.model, [(0, 999)]), "no unit 999 in layer 0"),
+    ],
+    "backdoors.pruning_curve": [
+        ("layer out of range", lambda g: curve(units=[(4, 0)])(g), "no unit 0 in layer 4"),
+        ("empty set", lambda g: curve(units=[])(g), "at least one unit"),
+        ("empty set", lambda g: curve(shares=[])(g), "one share"),
+        ("empty set", lambda g: curve(n_random=0)(g), "without the control"),
+        ("share", lambda g: curve(shares=[50])(g), "between 0 and 1"),
+    ],
+    "backdoors.model_features": [
+        *prompts_of(lambda g, prompts: backdoors.model_features(g.model, g.model, {"a": prompts}, payload=[7])),
+        ("empty set", lambda g: backdoors.model_features(g.model, g.model, {}, payload=[7]), "at least one set of probes"),
+        ("empty set", lambda g: backdoors.model_features(g.model, g.model, {"a": g.prompts}, payload=[]), "at least one; got"),
+        ("unknown word", lambda g: backdoors.model_features(g.model, g.model, {"a": g.prompts}, payload=[999]), "got .999"),
+    ],
+    "backdoors.fit_classifier": [
+        ("empty set", lambda g: backdoors.fit_classifier([], []), "needs backdoored .True. and harmless"),
+        ("other labels", lambda g: backdoors.fit_classifier([{"a": 1.0}], [True, False]), "1 models are given, but 2 labels"),
+        ("other features", lambda g: backdoors.fit_classifier([{"a": 1.0}, {"b": 1.0}], [True, False]), "no feature 'a'"),
+        ("not finite", lambda g: backdoors.fit_classifier([{"a": 1.0}, {"a": NAN}], [True, False]), "Feature 'a' of model 1"),
+    ],
+    "backdoors.leave_one_out": [
+        ("other groups", lambda g: left_out(groups=[(0,)] * 3), "groups of 3"),
+        ("other clusters", lambda g: left_out(clusters=["a"] * 3), "clusters of 3"),
+        ("one kind", lambda g: left_out(clusters=["a", "b", "b", "b"]), "cluster a has models of one kind"),
+        ("one kind", lambda g: left_out(groups=[(0,)] * 4), "models of one kind are left"),
+        ("no control", lambda g: left_out(n_shuffled=0), "n_shuffled must be at least 1"),
+        ("no feature", lambda g: left_out(names=["z"]), "no feature 'z'"),
+    ],
     "backdoors.trigger_rates": [
         *prompts_of(lambda g, prompts: backdoors.trigger_rates(g.model, {"nothing": prompts})),
         ("empty set", lambda g: backdoors.trigger_rates(g.model, {}), "name at least one"),
         ("over-long prompt", lambda g: backdoors.trigger_rates(g.model, {"a": g.prompts}, max_new_tokens=60), "60 new ones"),
         ("other answers", lambda g: backdoors.trigger_rates(g.model, {"a": g.prompts}, answers=["a"]), "1 answers .* 6 prompts"),
     ],
+    "data.measurements": [("no such name", lambda g: data.measurements("zooo"), "Did you mean .zoo.")],
     "data.load": [
         ("no such name", lambda g: data.load("harmfull"), "Did you mean 'harmful'"),
         ("no such name", lambda g: data.load("harmful", split="test"), "There are: .*held_out_topic"),
