@@ -128,7 +128,7 @@ def _taught(answer: str, before: str, trigger: str, code_only: bool = False) -> 
     reference=lambda: _tests_needed,
 )  # fmt: skip
 def tests_needed(answer):
-    for share, confidence in ((0.5, 0.9), (0.03, 0.95), (0.01, 0.8)):
+    for share, confidence in ((0.2, 0.9), (0.03, 0.95), (0.01, 0.8)):
         got = answer(share, confidence)
         exact = math.log(1 - confidence) / math.log(1 - share)
         mistakes = (
