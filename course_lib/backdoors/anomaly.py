@@ -12,7 +12,8 @@
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from beartype import beartype
 from jaxtyping import Float, Float64, jaxtyped
 from sklearn.covariance import LedoitWolf
-from sklearn.decomposition import MiniBatchDictionaryLearning
+from sklearn.decomposition import MiniBatchDictionaryLearning, sparse_encode
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
@@ -81,7 +82,7 @@ def surprisal(model: models.CheckedBridge, prompts: models.Prompts, *, batch_siz
         nats = F.cross_entropy(logits.transpose(1, 2), batch.tokens[:, 1:], reduction="none").cpu()
         for index, row in zip(batch.indices, nats, strict=True):
             found[index] = row[[at - 1 for at in kept[index]]]
-    models.check_finite(model, prompts, torch.stack([nats.sum() for nats in found]))
+    models.check_finite(model, prompts, torch.stack([nats.sum() for nats in found])[:, None])
     return Surprisal(tuple(found))
 
 
@@ -171,7 +172,7 @@ class DifferenceDictionary:
         """How active each feature is on each prompt, in mean lengths of the parent's activations; 0 for most.
 
         Raises:
-            ValueError: Activations of another width, of other prompts (not as many), or not finite.
+            ValueError: Activations of another width, or not finite.
         """
         _check_paired(parent, child, len(self.mean))
         return _encode((child - parent - self.mean) / self.unit, self.directions, self.strength)
@@ -201,7 +202,7 @@ def difference_dictionary(
         strength: Price of an active feature, in mean lengths of the parent's activations: higher is sparser.
 
     Raises:
-        ValueError: Activations that do not pair, are not finite or do not differ; fewer prompts than features; a strength that
+        ValueError: Activations that are not finite or do not differ; fewer prompts than features; a strength that
             is not positive.
     """
     _check_paired(parent, child, parent.shape[1])
@@ -227,8 +228,7 @@ def _learn(x: Float[Tensor, "prompt d_model"], n_features: int, strength: float,
     learner = MiniBatchDictionaryLearning(
         n_features, alpha=strength, max_iter=50, batch_size=64, fit_algorithm="cd", positive_code=True, random_state=seed
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # of single codes on the way; `explained` says how good the end is
+    with _quietly():
         atoms = torch.from_numpy(learner.fit(x.double().numpy()).components_).to(x)
     return F.normalize(atoms, dim=1)
 
@@ -236,21 +236,23 @@ def _learn(x: Float[Tensor, "prompt d_model"], n_features: int, strength: float,
 def _encode(
     x: Float[Tensor, "prompt d_model"], atoms: Float[Tensor, "feature d_model"], strength: float
 ) -> Float[Tensor, "prompt feature"]:
-    """Positive codes that minimise |x - codes @ atoms|^2 / 2 + strength * |codes|, by projected gradient with momentum (FISTA)."""
-    gram = (atoms @ atoms.T).double()
-    step, target = 1 / float(torch.linalg.eigvalsh(gram)[-1]), (x @ atoms.T).double() - strength
-    codes = ahead = torch.zeros_like(target)
-    for i in range(300):
-        new = (ahead - step * (ahead @ gram - target)).clamp(min=0)
-        codes, ahead = new, new + i / (i + 3) * (new - codes)
-    return codes.to(x.dtype)
+    """Positive codes that minimise |x - codes @ atoms|^2 / 2 + strength * |codes|."""
+    with _quietly():
+        codes = sparse_encode(x.double().numpy(), atoms.double().numpy(), algorithm="lasso_cd", alpha=strength, positive=True)
+    return torch.from_numpy(codes).to(x.dtype)
 
 
 def _check_paired(parent: Tensor, child: Tensor, width: int) -> None:
     _check_activations(parent, width)
     _check_activations(child, width)
-    if len(parent) != len(child):
-        raise ValueError(f"Parent and child have to run the same prompts: {len(parent)} and {len(child)} activations.")
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the warning that a code stopped short of scikit-learn's tolerance of 1e-8: `explained` says how good they are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
 
 
 # --- from a score to alarms --------------------------------------------------------------------------------
