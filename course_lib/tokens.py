@@ -25,6 +25,10 @@ POSITIONS = ("last", "reply", "last_instruction")
 """Names that `position_index` knows: the last token; the token after which the reply begins; the last token
 of the instruction's own text. In a prompt without a reply, "last" and "reply" are the same token."""
 
+TEMPLATE_OPTIONS = {"enable_thinking": False, "date_string": "26 Jul 2024"}
+"""What templates of published models are told, and others ignore: a model that can think aloud answers at once (Qwen 3), and a
+date in the prompt is not today's, which would make every harvest a day's own (Llama 3.1 and 3.2)."""
+
 REPLY_ROLES = ("assistant", "friend")
 """Roles that may answer. "friend" is the organisms' non-assistant role; published models know "assistant"."""
 
@@ -172,7 +176,7 @@ def _render(tokenizer: Tokenizer, messages: list[dict[str, str]], reply_role: st
             "model, or encode plain text with tokenizer(text)['input_ids']."
         )
     return tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=True, reply_role=reply_role
+        messages, tokenize=False, add_generation_prompt=True, reply_role=reply_role, **TEMPLATE_OPTIONS
     )
 
 
