@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 Kind = Literal["model", "dataset"]
+_OWN_SETS = "Or give a folder with its file; or use the course's own sets, which need no network: data.load('harmful')."
 
 
 def cached(name: str, *, revision: str, files: Sequence[str], without: Sequence[str] = ()) -> Path | None:
@@ -76,7 +77,7 @@ def dataset_files(name: str, *, revision: str) -> list[str]:
     """
     from huggingface_hub import HfApi
 
-    with explained(name, kind="dataset"):
+    with explained(name, kind="dataset", instead=_OWN_SETS):
         return HfApi().list_repo_files(name, revision=revision, repo_type="dataset")
 
 
@@ -88,7 +89,7 @@ def dataset_file(name: str, file: str, *, revision: str, folder: Path) -> Path:
     """
     from huggingface_hub import hf_hub_download
 
-    with explained(name, kind="dataset"):
+    with explained(name, kind="dataset", instead=_OWN_SETS):
         return Path(hf_hub_download(name, file, revision=revision, repo_type="dataset", local_dir=folder))
 
 

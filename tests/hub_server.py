@@ -49,7 +49,7 @@ def serve(hub: Hub) -> ThreadingHTTPServer:
     """A running server of the hub on a free port; end it with `shutdown()`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     return server
 
 
