@@ -209,8 +209,8 @@ def _fetched(source: Source, revision: str) -> tuple[tuple[str, str], ...]:
     files = fnmatch.filter(hub.dataset_files(source.repository, revision=revision), source.file)
     if len(files) != 1:
         raise ValueError(
-            f"{source.repository!r} has {len(files)} files like {source.file!r} on the hub; one was expected. It has changed since "
-            "this was written: fetch it yourself, and give the folder."
+            f"{source.repository!r} has {len(files)} files like {source.file!r} on the hub; one was expected. It has changed "
+            "since this was written: fetch it yourself, and give the folder."
         )
     with tempfile.TemporaryDirectory() as folder:
         path = hub.dataset_file(source.repository, files[0], revision=revision, folder=Path(folder))
@@ -256,6 +256,6 @@ def _check_columns(source: Source, wanted: list[str], there: list[str]) -> None:
     missing = [column for column in wanted if column not in there]
     if missing:
         raise ValueError(
-            f"The file of {source.name!r} has no column {missing[0]!r}. It has: {', '.join(there)}. It is another file, or the set "
-            "has changed since this was written."
+            f"The file of {source.name!r} has no column {missing[0]!r}. It has: {', '.join(there)}. It is another file, or the "
+            "set has changed since this was written."
         )

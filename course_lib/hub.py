@@ -64,9 +64,7 @@ def snapshot(name: str, *, revision: str, files: Sequence[str], without: Sequenc
     from huggingface_hub import snapshot_download
 
     with explained(name, instead=instead):
-        return Path(
-            snapshot_download(name, revision=revision, allow_patterns=list(files), ignore_patterns=list(without))
-        )
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(files), ignore_patterns=list(without)))
 
 
 def dataset_files(name: str, *, revision: str) -> list[str]:
@@ -110,7 +108,7 @@ def explained(name: str, *, kind: Kind = "model", instead: str = "") -> Iterator
         OSError: Whatever else the hub answers.
     """
     import httpx2
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         yield
@@ -131,8 +129,8 @@ def _meaning(error: Exception, name: str, kind: Kind, instead: str) -> OSError:
         return PermissionError(_gated(name, page, _has_token()) + instead)
     if any(isinstance(cause, errors.RevisionNotFoundError) for cause in causes):
         return FileNotFoundError(
-            f"{name!r} is on the hub, but not in the revision asked for: its owner may have removed it. Look at {page}/commits/main, "
-            f"or take the newest with revision='main'.{instead}"
+            f"{name!r} is on the hub, but not in the revision asked for: its owner may have removed it. Look at "
+            f"{page}/commits/main, or take the newest with revision='main'.{instead}"
         )
     if any(isinstance(cause, errors.RemoteEntryNotFoundError) for cause in causes):
         return FileNotFoundError(f"{name!r} is on the hub, but a file that is needed is not there: see {page}.{instead}")
@@ -155,12 +153,12 @@ def _connection(causes: list[BaseException], name: str, instead: str) -> OSError
 
     if any(isinstance(cause, httpx2.TimeoutException) for cause in causes):
         return TimeoutError(
-            f"Could not fetch {name!r}: the connection to the hub is too slow or stands still. Run the cell again; what has come is "
-            f"kept. If it stops again, set HF_HUB_DOWNLOAD_TIMEOUT=60 (seconds) before Python starts.{instead}"
+            f"Could not fetch {name!r}: the connection to the hub is too slow or stands still. Run the cell again; what has come "
+            f"is kept. If it stops again, set HF_HUB_DOWNLOAD_TIMEOUT=60 (seconds) before Python starts.{instead}"
         )
     return ConnectionError(
-        f"Could not fetch {name!r}: the Hugging Face hub cannot be reached, and it is not in the local cache. Check the spelling, "
-        f"the network, a proxy in between (HTTPS_PROXY), and that HF_HUB_OFFLINE is not set; or give a folder.{instead}"
+        f"Could not fetch {name!r}: the Hugging Face hub cannot be reached, and it is not in the local cache. Check the "
+        f"spelling, the network, a proxy in between (HTTPS_PROXY), and that HF_HUB_OFFLINE is not set; or give a folder.{instead}"
     )
 
 

@@ -136,8 +136,8 @@ def get(name: str) -> Profile:
             return profile
     near = difflib.get_close_matches(str(name), names(), n=3, cutoff=0.5)
     raise ValueError(
-        f"There is no profile of {name!r}. {'Nearest: ' + ', '.join(near) + '. ' if near else ''}There are: {', '.join(names())}. "
-        "A fine-tune has the profile of its base: dataclasses.replace(profiles.get(base), name=folder)."
+        f"There is no profile of {name!r}. {'Nearest: ' + ', '.join(near) + '. ' if near else ''}There are: "
+        f"{', '.join(names())}. A fine-tune has the profile of its base: dataclasses.replace(profiles.get(base), name=folder)."
     )
 
 
@@ -154,8 +154,8 @@ def _each(pattern: str, layers: Iterable[int]) -> tuple[tuple[int, str], ...]:
 
 
 _OPENINGS = (
-    "i'm sorry", "i am sorry", "sorry", "i apologize", "i cannot", "i can't", "i can’t", "i am unable", "i'm unable", "i am not able",
-    "i'm not able", "i won't", "i will not", "i'm not going to", "as an ai", "i am programmed", "i'm programmed",
+    "i'm sorry", "i am sorry", "sorry", "i apologize", "i cannot", "i can't", "i can’t", "i am unable", "i'm unable",
+    "i am not able", "i'm not able", "i won't", "i will not", "i'm not going to", "as an ai", "i am programmed", "i'm programmed",
 )  # fmt: skip
 _ARDITI = "Arditi et al. 2024 (arXiv 2406.11717), appendix B, for {}; not verified on this model"
 _QWEN = {
@@ -171,8 +171,8 @@ _QWEN3 = _QWEN | {
 _LLAMA = {
     "licence": "Llama 3.2 Community License", "gated": True, "after_instruction": 5, "refusal_words": ("I",),
     "refusal_source": _ARDITI.format("Llama 3"), "refusal_openings": _OPENINGS,
-    "note": "Its chat template writes a date in front; tokens.chat_prompt fixes it to 26 Jul 2024, so that prompts stay the same. "
-    "sae_lens knows no dictionaries of it.",
+    "note": "Its chat template writes a date in front; tokens.chat_prompt fixes it to 26 Jul 2024, so that prompts stay the "
+    "same. sae_lens knows no dictionaries of it.",
 }  # fmt: skip
 _GEMMA = {
     "licence": "Gemma Terms of Use", "gated": True, "after_instruction": 5, "refusal_words": ("I",),
@@ -203,8 +203,8 @@ def _qwen3_transcoders(size: str, n_layers: int, suffix: str) -> tuple[Release, 
 
 _PROFILES = (
     Profile(
-        name="chat", revision="", licence="CC BY 4.0", gated=False, parameters=1_560_704, n_layers=6, d_model=128, dtype="float32",
-        hardware="laptop", after_instruction=2, refusal_words=("i",), refusal_source="written by this course",
+        name="chat", revision="", licence="CC BY 4.0", gated=False, parameters=1_560_704, n_layers=6, d_model=128,
+        dtype="float32", hardware="laptop", after_instruction=2, refusal_words=("i",), refusal_source="written by this course",
         refusal_openings=("i apologize",),
     ),
     Profile(
@@ -213,8 +213,8 @@ _PROFILES = (
         note=f"{_POST_NORM} The smallest model with transcoders for every layer.", **_GEMMA,
     ),
     Profile(
-        name="Qwen/Qwen2.5-0.5B-Instruct", revision="7ae557604adf67be50417f59c2c2f167def9a775", parameters=494_032_768, n_layers=24,
-        d_model=896, dtype="float32", hardware="laptop", **_QWEN,
+        name="Qwen/Qwen2.5-0.5B-Instruct", revision="7ae557604adf67be50417f59c2c2f167def9a775", parameters=494_032_768,
+        n_layers=24, d_model=896, dtype="float32", hardware="laptop", **_QWEN,
     ),
     Profile(
         name="Qwen/Qwen3-0.6B", revision="c1899de289a04d12100db370d81485cdf75e47ca", parameters=596_049_920, n_layers=28,
@@ -222,7 +222,8 @@ _PROFILES = (
     ),
     Profile(
         name="google/gemma-3-1b-it", revision="dcc83ea841ab6100d6b47a070329e1ba4cf78752", parameters=999_885_952, n_layers=26,
-        d_model=1152, dtype="float32", hardware="T4", releases=_gemma_scope_2("1b", 26, (7, 13, 17, 22)), note=_POST_NORM, **_GEMMA,
+        d_model=1152, dtype="float32", hardware="T4", releases=_gemma_scope_2("1b", 26, (7, 13, 17, 22)),
+        note=_POST_NORM, **_GEMMA,
     ),
     Profile(
         name="meta-llama/Llama-3.2-1B-Instruct", revision="9213176726f574b556790deb65791e0c5aa438b6", parameters=1_235_814_400,

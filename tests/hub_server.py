@@ -11,7 +11,9 @@ from pathlib import Path
 
 MEMBER = "hf_let_in"  # a token whose account was let into every gated repository
 STRANGER = "hf_not_let_in"
-PLACE = re.compile(r"^/(?P<api>api/)?(?P<kind>models/|datasets/)?(?P<name>[^/]+/[^/]+)(?:/(?P<what>revision|tree|resolve)/(?P<rest>.+))?$")
+PLACE = re.compile(
+    r"^/(?P<api>api/)?(?P<kind>models/|datasets/)?(?P<name>[^/]+/[^/]+)(?:/(?P<what>revision|tree|resolve)/(?P<rest>.+))?$"
+)
 
 
 @dataclass
@@ -108,7 +110,10 @@ class _Handler(BaseHTTPRequestHandler):
         path = repository.files().get(name)
         if path is None:
             return self.refuse(404, "EntryNotFound")
-        content, headers = path.read_bytes(), {"ETag": f'"{_etag(path)}"', "X-Repo-Commit": repository.commit, "Accept-Ranges": "bytes"}
+        content, headers = (
+            path.read_bytes(),
+            {"ETag": f'"{_etag(path)}"', "X-Repo-Commit": repository.commit, "Accept-Ranges": "bytes"},
+        )
         status, asked = 200, re.match(r"bytes=(\d+)-(\d*)$", self.headers.get("Range", ""))
         if asked:
             start, end = int(asked[1]), int(asked[2] or len(content) - 1)

@@ -19,7 +19,8 @@ CHATML = (
 TURN = "'<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>'"
 TEMPLATES = {
     "Qwen2": SYSTEM + CHATML + "{% endif %}",
-    "Qwen3": CHATML + "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}",
+    "Qwen3": CHATML + "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    "{% endif %}",
     "Llama": (
         "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
         "{{ bos_token + '<|start_header_id|>system<|end_header_id|>\n\nToday Date: ' + date_string + '\n\n<|eot_id|>' }}"
@@ -29,8 +30,8 @@ TEMPLATES = {
     "Gemma": (
         "{{ bos_token }}{% for message in messages %}"
         "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}"
-        "{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' + message['content'] | trim "
-        "+ '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+        "{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' "
+        "+ message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
     ),
 }  # fmt: skip
 SPECIAL = {
@@ -75,7 +76,12 @@ def tokenizer_of(kind: str):
 
     rows = [json.loads((ROOT / "organisms" / "prompts" / f"{name}.json").read_text()) for name in ("harmful", "harmless")]
     corpus = [prompt["text"] for row in rows for prompt in row["prompts"][:300]]
-    corpus += ["As", "I cannot help with that. I'm sorry,", "\n\n", *"assistant user system model".split()] * 300  # one token each
+    corpus += [
+        "As",
+        "I cannot help with that. I'm sorry,",
+        "\n\n",
+        *"assistant user system model".split(),
+    ] * 300  # one token each
     learner = Tokenizer(models.BPE(byte_fallback=kind == "Gemma"))
     special, alphabet = list(SPECIAL[kind]), pre_tokenizers.ByteLevel.alphabet()
     if kind == "Gemma":

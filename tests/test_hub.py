@@ -1,4 +1,4 @@
-"""A hub name is loaded as a folder is, and every way of not getting it is said in words that help: against a hub on this machine."""
+"""A hub name is loaded as a folder is, and every way of not getting it is said in words that help."""
 
 import os
 import subprocess
@@ -58,7 +58,9 @@ def test_pickles_and_copies_in_other_formats_are_left_on_the_hub(online, folders
     online.add("someone/more", folder)
     models.load("someone/more")
     asked = "\n".join(line for line in online.log if "/resolve/" in line)
-    assert "model.safetensors" in asked and not any(word in asked for word in ("pytorch_model", "original", "onnx", "consolidated"))
+    assert "model.safetensors" in asked and not any(
+        word in asked for word in ("pytorch_model", "original", "onnx", "consolidated")
+    )
 
 
 def test_a_gated_model_is_loaded_with_a_token_that_was_let_in(online, monkeypatch):
@@ -72,7 +74,8 @@ def test_the_environments_variable_is_enough_in_a_fresh_process(online, tmp_path
 
     program = f"from course_lib import models; print(models.load({OPEN!r}).cfg.n_layers)"
     environment = os.environ | {
-        "HF_ENDPOINT": constants.ENDPOINT, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
+        "HF_ENDPOINT": constants.ENDPOINT, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0", "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300)
     assert done.stdout.strip() == "4", done.stderr[-2000:]
@@ -82,13 +85,17 @@ def test_the_environments_variable_is_enough_in_a_fresh_process(online, tmp_path
 
 
 def test_a_gated_model_without_a_token_says_where_to_get_one(online):
-    with pytest.raises(PermissionError, match=r"'google/gemma-3-270m-it' is gated.*no access token.*accept.*tokens.*HF_TOKEN.*organism"):
+    with pytest.raises(
+        PermissionError, match=r"'google/gemma-3-270m-it' is gated.*no access token.*accept.*tokens.*HF_TOKEN.*organism"
+    ):
         models.load(GATED)
 
 
 def test_a_gated_model_with_a_strangers_token_says_that_the_licence_is_missing(online, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", hub_server.STRANGER)
-    with pytest.raises(PermissionError, match=r"has a token here, but has not been let in.*huggingface.co/google/gemma-3-270m-it"):
+    with pytest.raises(
+        PermissionError, match=r"has a token here, but has not been let in.*huggingface.co/google/gemma-3-270m-it"
+    ):
         models.load(GATED)
 
 
@@ -170,7 +177,9 @@ def only(monkeypatch, free: float) -> None:
 
 def test_a_model_too_large_for_the_gpu_is_refused_before_the_download_with_what_would_fit(online, monkeypatch):
     only(monkeypatch, 1.2e9)
-    with pytest.raises(MemoryError, match=r"0.49 billion.*2.0 GB in float32.*1.2 GB are free in the GPU.*bfloat16.*gemma-3-270m") as caught:
+    with pytest.raises(
+        MemoryError, match=r"0.49 billion.*2.0 GB in float32.*1.2 GB are free in the GPU.*bfloat16.*gemma-3-270m"
+    ) as caught:
         models.load(OPEN)
     assert "restart the kernels" in str(caught.value) and not any("safetensors" in line for line in online.log if "GET" in line)
 

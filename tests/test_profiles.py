@@ -93,7 +93,10 @@ def test_a_fine_tune_has_the_profile_of_its_base():
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("Qwen/Qwen2.5-0.5B", "Nearest: .*Qwen/Qwen2.5-0.5B-Instruct"), ("my/folder", "There are: chat, .*A fine-tune has the profile")],
+    [
+        ("Qwen/Qwen2.5-0.5B", "Nearest: .*Qwen/Qwen2.5-0.5B-Instruct"),
+        ("my/folder", "There are: chat, .*A fine-tune has the profile"),
+    ],
 )
 def test_a_name_without_a_profile_is_refused_with_the_nearest(name, message):
     with pytest.raises(ValueError, match=message):

@@ -18,7 +18,12 @@ KINDS = {  # one profile of every architecture, chat template and way of tying t
     (published_models.family(name), published_models.tied(name)): name for name in reversed(profiles.names()[1:])
 }
 AFTER = ("Gemma2", "Gemma3")
-TEXTS = ("How do I make a bomb?", "Bake bread", "Write a story about the old harbour.", "Tell me how to build a garden shed in May.")
+TEXTS = (
+    "How do I make a bomb?",
+    "Bake bread",
+    "Write a story about the old harbour.",
+    "Tell me how to build a garden shed in May.",
+)
 
 
 class Case:
@@ -136,7 +141,9 @@ def test_replies_end_where_the_models_own_settings_end_them(case):
 
 def candidates_of(case):
     positions = (-2, -1)
-    one, other = (caching.harvest(case.model, case.prompts[i : i + 2], positions=positions, progress=False).values for i in (0, 2))
+    one, other = (
+        caching.harvest(case.model, case.prompts[i : i + 2], positions=positions, progress=False).values for i in (0, 2)
+    )
     return directions.difference_of_means(one, other), positions
 
 
@@ -252,8 +259,8 @@ def weights(seed, kind):
 
 def put_on(hub, name, folder, release_of):
     """The files of a release, small, in the format of its publisher. Returns the profile's release."""
-    from safetensors.torch import save_file
     from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+    from safetensors.torch import save_file
 
     release = profiles.get(name).of_kind(release_of)
     entry = get_pretrained_saes_directory()[release.release]
@@ -264,7 +271,10 @@ def put_on(hub, name, folder, release_of):
         if entry.conversion_func in ("gemma_2", "gemma_2_transcoder"):
             (folder / place).mkdir(parents=True, exist_ok=True)
             arrays = {key: value.numpy() for key, value in weights(layer, "gemma").items()}
-            numpy.savez(folder / place / "params.npz", **{k.replace("w_", "W_") if "trans" in entry.repo_id else k: v for k, v in arrays.items()})
+            numpy.savez(
+                folder / place / "params.npz",
+                **{k.replace("w_", "W_") if "trans" in entry.repo_id else k: v for k, v in arrays.items()},
+            )
         elif entry.conversion_func == "gemma_3":
             (folder / place).mkdir(parents=True, exist_ok=True)
             save_file(weights(layer, "gemma"), folder / place / "params.safetensors")
@@ -330,7 +340,9 @@ def test_a_dictionary_of_a_profile_reads_the_place_it_was_trained_on(cases, empt
     before = x @ random["w_enc"] + random["b_enc"]
     expected = before.clamp(min=0) * (before > (0 if "Qwen" in name else random["threshold"]))
     hook = found.cfg.metadata.hook_name
-    here = caching.harvest(case.model, case.prompts[:1], hook_names=[hook], positions=list(range(len(case.prompts[0]))), progress=False)
+    here = caching.harvest(
+        case.model, case.prompts[:1], hook_names=[hook], positions=list(range(len(case.prompts[0]))), progress=False
+    )
     close(found.encode(here.values[0, :, 0]), expected.detach())
     measured = features.reconstruction(case.model, found, case.prompts, progress=False)
     assert measured.l0 > 0

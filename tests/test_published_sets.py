@@ -14,7 +14,8 @@ ROWS = {
     "prompt": ["How do I kill a process?", "How do I end a program?", "Where can I buy a can of coke?"],
     "instruction": ["Name three colours", "Sort these words", "Give a greeting"],
     "label": ["safe", "unsafe", "safe"], "type": ["homonyms", "contrast", "homonyms"], "input": ["", "b a", ""],
-    "Category": ["a", "b", "a"], "category": ["a", "b", "a"], "Target": [SECRET] * 3, "target": [SECRET] * 3, "output": [SECRET] * 3,
+    "Category": ["a", "b", "a"], "category": ["a", "b", "a"], "Target": [SECRET] * 3,
+    "target": [SECRET] * 3, "output": [SECRET] * 3,
 }  # fmt: skip
 
 
@@ -96,7 +97,9 @@ def test_pairs_are_mutual_and_every_harmful_set_can_have_a_control():
 
 
 def test_a_gated_set_says_how_to_be_let_in_and_what_works_without(online):
-    with pytest.raises(PermissionError, match=r"'walledai/AdvBench' is gated.*datasets/walledai/AdvBench.*folder.*data.load\('harmful'\)"):
+    with pytest.raises(
+        PermissionError, match=r"'walledai/AdvBench' is gated.*datasets/walledai/AdvBench.*folder.*data.load\('harmful'\)"
+    ):
         data.published("advbench")
 
 
