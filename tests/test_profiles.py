@@ -115,3 +115,22 @@ def test_a_model_without_dictionaries_says_who_has_some():
 def test_the_profile_of_another_model_is_noticed_at_its_refusal_words(tokenizer):
     with pytest.raises(ValueError, match="'As' is not one token.*not its profile"):
         profiles.get("Qwen/Qwen3-0.6B").refusal_token_ids(tokenizer)
+
+
+@EVERY_PROFILE
+def test_the_page_says_of_every_model_what_its_profile_says(profile):
+    page = (published_models.ROOT / "docs" / "real_models.md").read_text(encoding="utf-8")
+    row = next(line for line in page.splitlines() if line.startswith(f"| `{profile.name}` |"))
+    access, size = "ask" if profile.gated else "open", f"{profile.parameters / 1e9:.2f} billion"
+    facts = (profile.licence, access, size, f"{profile.dtype}, {profile.memory_gb:.1f} GB", profile.hardware)
+    assert [cell.strip() for cell in row.split("|")[2:7]] == list(facts)
+    dictionaries = row.split("|")[7]
+    assert all(f"{release.kind}s" in dictionaries for release in profile.releases) and ("none" in dictionaries) == (not profile.releases)
+    assert ("of the base model" in dictionaries) == any(release.trained_on != profile.name for release in profile.releases)
+
+
+def test_the_page_lists_every_published_set_with_licence_and_access():
+    page = (published_models.ROOT / "docs" / "real_models.md").read_text(encoding="utf-8")
+    for source in data.sources():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{source.name}` |"))
+        assert source.licence in row and source.repository in row and f"| {'ask' if source.gated else 'open'} |" in row
