@@ -48,15 +48,38 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt
 class CheckedBridge(TransformerBridge):
     """A `TransformerBridge` that refuses hook names which do not exist. In all else it is TransformerLens."""
 
+    @property
+    def hook_dict(self):
+        """Every hook point by name, aliases included."""
+        return self.__dict__.get("_hooks_read") or super().hook_dict
+
+    @contextlib.contextmanager
+    def _reading_once(self) -> Iterator[None]:
+        """The parent collects all hook points again for each hook that it sets, which takes longer than a short run."""
+        before = self.__dict__.get("_hooks_read")
+        self.__dict__["_hooks_read"] = self.hook_dict
+        try:
+            yield
+        finally:
+            self.__dict__["_hooks_read"] = before
+
     def hooks(self, fwd_hooks=(), bwd_hooks=(), **options):
         """A context in which the (hook name, function) pairs are active. Unknown names are a ValueError."""
         check_hook_names(self, [name for name, _ in (*fwd_hooks, *bwd_hooks)])
-        return super().hooks(list(fwd_hooks), list(bwd_hooks), **options)
+        return self._entered(super().hooks(list(fwd_hooks), list(bwd_hooks), **options))
+
+    @contextlib.contextmanager
+    def _entered(self, hooks) -> Iterator["CheckedBridge"]:
+        with contextlib.ExitStack() as active:
+            with self._reading_once():
+                active.enter_context(hooks)
+            yield self
 
     def run_with_hooks(self, input, fwd_hooks=(), bwd_hooks=(), **options):
         """What the model returns for `input` while the hooks are active. Unknown names are a ValueError."""
-        check_hook_names(self, [name for name, _ in (*fwd_hooks, *bwd_hooks)])
-        return super().run_with_hooks(input, list(fwd_hooks), list(bwd_hooks), **options)
+        with self._reading_once():
+            check_hook_names(self, [name for name, _ in (*fwd_hooks, *bwd_hooks)])
+            return super().run_with_hooks(input, list(fwd_hooks), list(bwd_hooks), **options)
 
     def run_with_cache(self, input, *args, names_filter=None, **options):
         """Output and cache of the hooks that `names_filter` names or accepts. Unknown names are a ValueError."""
