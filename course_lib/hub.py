@@ -41,7 +41,7 @@ def sizes(name: str, *, revision: str, files: Sequence[str], without: Sequence[s
     """
     from huggingface_hub import constants, snapshot_download
 
-    with explained(name, instead=instead):
+    with explained(name, instead=instead), _no_bars():
         found = snapshot_download(
             name, revision=revision, allow_patterns=list(files), ignore_patterns=list(without), dry_run=True
         )
@@ -172,6 +172,20 @@ def _gated(name: str, page: str, has_token: bool) -> str:
         "`hf auth login` in a terminal, or the variable HF_TOKEN (in Colab: the key symbol on the left). Never write a token "
         "into a notebook."
     )
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """No progress bar for what is only asked and not fetched."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bars()
 
 
 def _has_token() -> bool:

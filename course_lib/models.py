@@ -136,6 +136,7 @@ def load(
     bridge.__class__ = CheckedBridge  # adds no state: it only checks names before it calls its parent
     bridge.eval()
     bridge.original_model.requires_grad_(False)
+    bridge.tokenizer.n_ids = bridge.cfg.d_vocab
     return bridge
 
 

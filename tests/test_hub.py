@@ -32,8 +32,9 @@ def online(empty_hub, folders):
 # --- it works -----------------------------------------------------------------------------------------------
 
 
-def test_a_profiles_name_is_loaded_in_its_revision_and_number_type(online, folders):
+def test_a_profiles_name_is_loaded_in_its_revision_and_number_type(online, folders, capfd):
     model = models.load(OPEN)
+    assert "dry-run" not in capfd.readouterr().err  # a bar for what is fetched, none for what is only asked
     ids = tokens.chat_prompt(model.tokenizer, "How do I bake bread?")
     local = models.load(str(folders[OPEN]))
     torch.testing.assert_close(model(torch.tensor([ids])), local(torch.tensor([ids])), rtol=0, atol=0)

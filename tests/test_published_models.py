@@ -139,6 +139,18 @@ def test_replies_end_where_the_models_own_settings_end_them(case):
     assert set(case.plain.generation_config.eos_token_id) <= models._stop_ids(case.model)
 
 
+def test_ids_that_the_tokenizer_does_not_have_are_shown_as_what_they_are(case):
+    """Published embeddings are padded, so a model that was broken by an edit may put such an id out."""
+    known, there = len(case.tokenizer), case.model.cfg.d_vocab
+    assert there > known
+    first = case.tokenizer.convert_tokens_to_ids("I")
+    assert tokens.token_strings(case.model.tokenizer, [first, known]) == ["I", f"<unused {known}>"]
+    assert tokens.text(case.model.tokenizer, [first, there - 1]) == "I"
+    assert len(tokens.token_strings(case.model.tokenizer, range(there))) == there
+    with pytest.raises(ValueError, match=f"ids from 0 to {there - 1}"):
+        tokens.text(case.model.tokenizer, [there])
+
+
 def candidates_of(case):
     positions = (-2, -1)
     one, other = (
@@ -346,6 +358,8 @@ def test_a_dictionary_of_a_profile_reads_the_place_it_was_trained_on(cases, empt
     close(found.encode(here.values[0, :, 0]), expected.detach())
     measured = features.reconstruction(case.model, found, case.prompts, progress=False)
     assert measured.l0 > 0
+    found_index = features.index(case.model, found, case.prompts, progress=False)
+    assert len(found_index.vocabulary) == case.model.cfg.d_vocab
 
 
 @pytest.mark.parametrize("name", ["google/gemma-3-270m-it", "Qwen/Qwen3-0.6B"])
