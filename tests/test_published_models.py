@@ -136,7 +136,7 @@ def test_replies_end_where_the_models_own_settings_end_them(case):
         ids = torch.tensor([prompt])
         whole = case.plain.generate(ids, max_new_tokens=6, do_sample=False, attention_mask=torch.ones_like(ids))[0].tolist()
         assert models.generate(case.model, [prompt], max_new_tokens=6)[0] == whole[len(prompt) :]
-    assert set(case.plain.generation_config.eos_token_id) <= models._stop_ids(case.model)
+    assert set(case.plain.generation_config.eos_token_id) <= models.stop_ids(case.model)
 
 
 def test_ids_that_the_tokenizer_does_not_have_are_shown_as_what_they_are(case):
