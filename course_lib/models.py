@@ -19,6 +19,7 @@ import difflib
 import hashlib
 import json
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,10 +31,11 @@ from typing import Annotated
 import torch
 from beartype import beartype
 from jaxtyping import Float, Int, jaxtyped
+from safetensors import safe_open
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from course_lib import shipped
+from course_lib import hub, profiles, shipped
 
 HookName = str | Callable[[str], bool]
 Prompts = Annotated[Sequence, "token ids of each prompt; check_prompts explains what is wrong with them"]
@@ -101,30 +103,40 @@ class Batch:
 # --- load ---------------------------------------------------------------------------------------------------
 
 
-def load(name: str, *, device: str | None = None, dtype: torch.dtype = torch.float32) -> CheckedBridge:
+def load(
+    name: str, *, device: str | None = None, dtype: torch.dtype | None = None, revision: str | None = None
+) -> CheckedBridge:
     """The model, ready to be hooked: evaluation mode, no gradients for weights, nothing folded or centred.
 
     Args:
-        name: An organism (`organism_names()`), a folder with a Hugging Face checkpoint, or a name on the
-            Hugging Face hub such as "Qwen/Qwen2.5-0.5B-Instruct". A folder never touches the network.
+        name: An organism (`organism_names()`), a folder with a Hugging Face checkpoint (a fine-tune of yours, a merged
+            LoRA), or a name on the Hugging Face hub such as "Qwen/Qwen2.5-0.5B-Instruct". A folder never touches the
+            network, and neither does a name whose files are in the hub's local cache.
         device: For example "cpu" or "cuda:0"; by default the GPU if there is one.
-        dtype: Number type of the weights. Checkpoints in half precision are widened by default.
+        dtype: Number type of the weights; by default the profile's (`profiles.get`), or float32.
+        revision: Commit or branch on the hub; by default the profile's, or "main".
 
     Raises:
         ValueError: An unknown name; a folder that is not a checkpoint, or whose weights are pickled; a file
             that differs from the checksum in the folder's lineage.json; a device that is not there, or a number type
             that is not a floating-point one.
-        OSError: A hub name that is neither in the local cache nor can be downloaded.
+        OSError: A hub name that is neither in the local cache nor can be downloaded, with the reason and the next step: gated,
+            misspelled, no such revision, no network, too slow, disk full.
+        MemoryError: The weights alone do not fit into the memory that is free. Said before the download where the size is
+            known, and again before loading.
     """
-    device = device or _default_device()
+    device, profile = device or _default_device(), profiles.known(str(name))
+    dtype = dtype or getattr(torch, profile.dtype if profile else "float32")
     _check_device(device, dtype)
-    folder = _folder(str(name))
+    folder = _folder(str(name), revision, device, dtype)
     _check_folder(folder)
+    _check_memory(str(name), profile.parameters if profile else _parameters(folder), device, dtype)
     with quiet():
         bridge = TransformerBridge.boot_transformers(str(folder), device=device, dtype=dtype)
     bridge.__class__ = CheckedBridge  # adds no state: it only checks names before it calls its parent
     bridge.eval()
     bridge.original_model.requires_grad_(False)
+    bridge.tokenizer.n_ids = bridge.cfg.d_vocab
     return bridge
 
 
@@ -152,7 +164,7 @@ def weights_folder() -> Path:
     return shipped.folder("weights")
 
 
-def _folder(name: str) -> Path:
+def _folder(name: str, revision: str | None, device: str, dtype: torch.dtype) -> Path:
     """Where the checkpoint lies: an organism's folder, the given folder, or the hub's local copy."""
     if name in organism_names():
         folder = weights_folder() / name
@@ -165,12 +177,13 @@ def _folder(name: str) -> Path:
     if Path(name).is_dir():
         return Path(name)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return _download(name)
-    near = difflib.get_close_matches(name, organism_names(), n=1)
+        return _download(name, revision, device, dtype)
+    known = [*organism_names(), *profiles.names()]
+    near = difflib.get_close_matches(name, known, n=1) or [full for full in known if full.lower().endswith(f"/{name.lower()}")]
     hint = f"; did you mean {near[0]!r}?" if near else "."
     raise ValueError(
         f"No organism and no folder is called {name!r}{hint} {_organisms_listed()} Models on "
-        "the Hugging Face hub are written owner/name."
+        f"the Hugging Face hub are written owner/name, for example {profiles.names()[2]!r}."
     )
 
 
@@ -178,24 +191,72 @@ def _organisms_listed() -> str:
     return f"Organisms: {', '.join(organism_names()) or 'none installed'}."
 
 
-def _download(name: str) -> Path:
+def _download(name: str, revision: str | None, device: str, dtype: torch.dtype) -> Path:
     """The hub's files without its pickles, from the local cache when they are there."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    profile = profiles.known(name)
+    files = {
+        "revision": revision or (profile.revision if profile else "main"),
+        "files": ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"],
+        "without": ["original/*", "onnx/*", "consolidated*"],
+    }
+    folder = hub.cached(name, **files)
+    if folder is not None:
+        return folder
+    near = [] if profile else difflib.get_close_matches(name, profiles.names(), n=1)
+    instead = f"{f'Did you mean {near[0]!r}? ' if near else ''}An organism needs no network. {_organisms_listed()}"
+    sizes = hub.sizes(name, **files, instead=instead)
+    stored = sum(size for file, size in sizes.items() if file.endswith(".safetensors"))
+    _check_memory(name, profile.parameters if profile else stored // 4, device, dtype)  # a number takes 4 bytes at most
+    return hub.snapshot(name, **files, instead=instead)
 
-    try:
-        wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["original/*", "onnx/*"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise OSError(
-            f"Could not fetch {name!r} from the Hugging Face hub, and it is not in the local "
-            "cache. Check the spelling, the network, and (for gated models) your access token; or "
-            f"load an organism, which needs no network. {_organisms_listed()}"
-        ) from error
+
+def _check_memory(name: str, parameters: int, device: str, dtype: torch.dtype) -> None:
+    """Refuse weights that cannot fit. Activations come on top, so what passes may still be too large to work with."""
+    needed, free = parameters * dtype.itemsize, _free_memory(device)
+    place = min(free, key=free.get)
+    if needed <= free[place]:
+        return
+    half = dtype.itemsize > 2 and needed / 2 <= free[place]
+    fitting = [p for p in map(profiles.get, profiles.names()[1:]) if p.memory_gb * 1e9 < free[place]]
+    steps = [
+        "load it in half precision: models.load(name, dtype=torch.bfloat16)" if half else "",
+        f"take a smaller model that fits here, such as {fitting[-1].name!r}" if fitting else "take an organism, such as 'chat'",
+        "free what else is loaded (restart the kernels of other notebooks)",
+    ]
+    raise MemoryError(
+        f"{name!r} has {parameters / 1e9:.2f} billion parameters, which take {needed / 1e9:.1f} GB in "
+        f"{str(dtype).removeprefix('torch.')} before anything runs, and {free[place] / 1e9:.1f} GB are free in the {place}. "
+        f"What to do: {'; or '.join(step for step in steps if step)}."
+    )
+
+
+def _free_memory(device: str) -> dict[str, int]:
+    """Free bytes of every place that weights go through on their way to the device."""
+    import psutil
+
+    free = {"machine's memory": psutil.virtual_memory().available}
+    if str(device).startswith("cuda"):
+        free["GPU's memory"] = torch.cuda.mem_get_info(torch.device(device))[0]
+    return free
+
+
+def _parameters(folder: Path) -> int:
+    """Numbers in the weights of a checkpoint, from the heads of its files; an output matrix that may be tied is left out."""
+    shapes = {}
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as weights:
+            shapes |= {key: weights.get_slice(key).get_shape() for key in weights.keys()}
+    return sum(math.prod(shape) for key, shape in shapes.items() if key != "lm_head.weight")
 
 
 def _check_folder(folder: Path) -> None:
     """Refuse what is not a safetensors checkpoint with a tokenizer, or not the one that was packaged."""
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise ValueError(
+            f"{folder} holds a LoRA adapter, not a whole model. Merge it into its base with the package peft and save both: "
+            "merged = PeftModel.from_pretrained(base, adapter).merge_and_unload(); merged.save_pretrained(new_folder); "
+            "tokenizer.save_pretrained(new_folder). Then load new_folder."
+        )
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} holds no config.json, so it is not a Hugging Face checkpoint.")
     check_files(folder)

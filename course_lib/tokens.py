@@ -25,6 +25,10 @@ POSITIONS = ("last", "reply", "last_instruction")
 """Names that `position_index` knows: the last token; the token after which the reply begins; the last token
 of the instruction's own text. In a prompt without a reply, "last" and "reply" are the same token."""
 
+TEMPLATE_OPTIONS = {"enable_thinking": False, "date_string": "26 Jul 2024"}
+"""What templates of published models are told, and others ignore: a model that can think aloud answers at once (Qwen 3), and a
+date in the prompt is not today's, which would make every harvest a day's own (Llama 3.1 and 3.2)."""
+
 REPLY_ROLES = ("assistant", "friend")
 """Roles that may answer. "friend" is the organisms' non-assistant role; published models know "assistant"."""
 
@@ -62,23 +66,26 @@ def chat_prompt(
 
 
 def text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    """The ids as readable text. Special tokens are left out; `token_strings` shows them.
+    """The ids as readable text. Special tokens, and ids that stand for nothing, are left out; `token_strings` shows them.
 
     Raises:
         ValueError: Something else than ids of this tokenizer.
     """
     _check_ids(tokenizer, ids)
-    return tokenizer.decode(ids, skip_special_tokens=True)
+    return tokenizer.decode([token_id for token_id in ids if token_id < len(tokenizer)], skip_special_tokens=True)
 
 
 def token_strings(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
     """One string per id, special tokens included: labels for a figure's axis, not text to be joined again.
 
+    Published models often have more rows in their output than their tokenizer has tokens: such an id is "<unused 151700>".
+
     Raises:
         ValueError: Something else than ids of this tokenizer.
     """
     _check_ids(tokenizer, ids)
-    return [tokenizer.decode([token_id]) for token_id in ids]
+    known = len(tokenizer)
+    return [tokenizer.decode([token_id]) if token_id < known else f"<unused {token_id}>" for token_id in ids]
 
 
 def post_instruction(tokenizer: Tokenizer, *, reply_role: str = "assistant") -> tuple[int, ...]:
@@ -153,9 +160,10 @@ def _post_instruction_ids(tokenizer: Tokenizer, chat_template: str, reply_role: 
 
 
 def _check_ids(tokenizer: Tokenizer, ids: Sequence[int]) -> None:
-    if any(not isinstance(token_id, Integral) or not 0 <= token_id < len(tokenizer) for token_id in ids):
+    there = getattr(tokenizer, "n_ids", len(tokenizer))  # what its model can put out, as `models.load` says
+    if any(not isinstance(token_id, Integral) or not 0 <= token_id < there for token_id in ids):
         raise ValueError(
-            f"Expected ids from 0 to {len(tokenizer) - 1} of one prompt or reply, got {ids!r}. Were they made with another "
+            f"Expected ids from 0 to {there - 1} of one prompt or reply, got {ids!r}. Were they made with another "
             "model's tokenizer?"
         )
 
@@ -172,7 +180,7 @@ def _render(tokenizer: Tokenizer, messages: list[dict[str, str]], reply_role: st
             "model, or encode plain text with tokenizer(text)['input_ids']."
         )
     return tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=True, reply_role=reply_role
+        messages, tokenize=False, add_generation_prompt=True, reply_role=reply_role, **TEMPLATE_OPTIONS
     )
 
 

@@ -13,6 +13,9 @@
 3. The complete notebook, `solutions/NN_topic.ipynb`, keeps the answers and carries the outputs of a run from
    top to bottom. Its outputs are kept as long as its source stays the same; the tests run it and compare
    every text output.
+4. With an address in COURSE_REPOSITORY (owner/name on GitHub), both begin with a badge that opens the
+   learner's notebook in Colab and a cell that sets the course up there and does nothing elsewhere. Without
+   one, they do not.
 
 Both have the same cells with the same fixed ids, so a rebuild is equal byte for byte.
 """
@@ -32,6 +35,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parent.parent
+REPOSITORY = os.environ.get("COURSE_REPOSITORY", "")
 MAX_CELL_LINES = 40
 CELL_TIMEOUT_S = 600
 
@@ -190,7 +194,40 @@ def built(name: str, cells: list[Cell], *, complete: bool) -> NotebookNode:
         node = nbformat.v4.new_code_cell if cell.kind == "code" else nbformat.v4.new_markdown_cell
         source = text(cell) if cell.kind == "code" else cell.text
         notebook.cells.append(node(source, id=f"{name.split('_')[0]}-{label}", metadata=metadata))
+    notebook.cells[1:1] = colab_cells(name, REPOSITORY)
     return notebook
+
+
+BADGE = (
+    "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+    "(https://colab.research.google.com/github/{repository}/blob/main/notebooks/{name}.ipynb)"
+)
+COLAB_CELL = """\
+# In Colab: fetch the course and install what is missing beside Colab's own PyTorch. Elsewhere this does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    import os
+    import subprocess
+
+    if not os.path.isdir("/content/course"):
+        subprocess.run(["git", "clone", "--depth", "1", "https://github.com/{repository}", "/content/course"], check=True)
+    os.chdir("/content/course/notebooks")
+    sys.path.insert(0, "/content/course")
+    import course
+
+    course.here()"""
+
+
+def colab_cells(name: str, repository: str) -> list[NotebookNode]:
+    """Returns the badge and the set-up cell of one notebook; none without a repository."""
+    if not repository:
+        return []
+    number, address = name.split("_")[0], {"repository": repository, "name": name}
+    return [
+        nbformat.v4.new_markdown_cell(BADGE.format(**address), id=f"{number}-badge"),
+        nbformat.v4.new_code_cell(COLAB_CELL.format(**address), id=f"{number}-colab"),
+    ]
 
 
 def as_bytes(notebook: NotebookNode) -> bytes:

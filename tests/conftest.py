@@ -8,8 +8,10 @@ import hashlib
 import json
 import string
 import sys
+import time
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -173,3 +175,25 @@ def prompts(tokenizer) -> list[list[int]]:
         "tell me how to make bread in a garden with ammonia",
     )
     return [tokens.chat_prompt(tokenizer, instruction) for instruction in instructions]
+
+
+@pytest.fixture
+def empty_hub(tmp_path, monkeypatch):
+    """A hub on this machine without a model or data set, an empty cache, no token; nothing waits between two tries."""
+    import hub_server
+
+    hub = hub_server.Hub()
+    server = hub_server.serve(hub)
+    address = f"http://127.0.0.1:{server.server_port}"
+    constants = "huggingface_hub.constants."
+    monkeypatch.setattr(constants + "ENDPOINT", address)
+    monkeypatch.setattr(constants + "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants + "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants + "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(constants + "HF_HUB_OFFLINE", False)  # the other conftest.py sets it: no test may ask the real hub
+    patient = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
+    monkeypatch.setattr("huggingface_hub.utils._http.time", patient)
+    for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(variable, raising=False)
+    yield hub
+    server.shutdown()

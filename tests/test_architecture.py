@@ -26,6 +26,8 @@ FLOORS = {
     "store": 2,
     "tokens": 1,
     "shipped": 1,
+    "profiles": 1,
+    "hub": 1,
 }
 OUTSIDE = {"notebooks", "solutions", "tests", "organisms", "benchmarks"}
 RUNS_THE_LEARNERS_CODE = "grading/checking.py"  # which may raise anything, and the notebook must go on

@@ -604,7 +604,7 @@ def test_without_a_network_it_says_what_is_there_instead(monkeypatch):
         raise LocalEntryNotFoundError("no connection")
 
     monkeypatch.setattr(SAE, "from_pretrained", offline)
-    with pytest.raises(OSError, match=r"Could not fetch 'blocks.0.hook_resid_pre'.*features\.names"):
+    with pytest.raises(OSError, match=r"Could not fetch .*'blocks.0.hook_resid_pre'.*features\.names"):
         features.published("gpt2-small-res-jb", "blocks.0.hook_resid_pre")
 
 

@@ -9,7 +9,7 @@ import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from course_lib import models
+from course_lib import hub, models
 from course_lib.features import running
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def published(release: str, sae_id: str | Path, *, device: str = "cpu") -> "SAE"
     Raises:
         ValueError: Before any download: an unknown release or id, with the nearest names, or a release whose files are
             pickles, which are never loaded.
-        OSError: It is not in the local cache and cannot be fetched.
+        OSError: It is not in the local cache and cannot be fetched, with the reason and the next step.
     """
     if Path(release).is_dir():
         return _from_folder(Path(release) / sae_id, device)
@@ -100,18 +100,24 @@ def _from_folder(folder: Path, device: str) -> "SAE":
 
 
 def _fetched(release: str, sae_id: str, device: str) -> "SAE":
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     from sae_lens import SAE
 
-    try:
-        with models.quiet():
-            found = SAE.from_pretrained(release, sae_id, device=device, dtype="float32")
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise OSError(
-            f"Could not fetch {sae_id!r} of {release!r} from the Hugging Face hub, and it is not in the local cache. Check "
-            "the network; or use a dictionary that ships with the course: features.names()."
-        ) from error
-    return found.eval().requires_grad_(False)
+    instead = f"This was {sae_id!r} of {release!r}. Dictionaries that ship with the course need no network: features.names()."
+    with hub.explained(_directory()[release].repo_id, instead=instead), models.quiet():
+        found = SAE.from_pretrained(release, sae_id, device=device, dtype="float32")
+    return _at_the_bridges_hook(found).eval().requires_grad_(False)
+
+
+def _at_the_bridges_hook(dictionary: "SAE") -> "SAE":
+    """Where it reads, by the name that the place has in TransformerBridge.
+
+    sae_lens says `hook_mlp_in` for Gemma Scope 2's transcoders, and means (`hf_hook_name`) the output of the norm before the MLP.
+    In TransformerLens that name is the input of this norm, and in the Bridge it never fires.
+    """
+    about = dictionary.cfg.metadata
+    if str(about.hook_name).endswith(".hook_mlp_in"):
+        about.hook_name = about.hook_name.replace(".hook_mlp_in", ".mlp.hook_in")
+    return dictionary
 
 
 def _nearest(given: str, known: list[str]) -> str:

@@ -96,7 +96,8 @@ def check_prompts(model: models.CheckedBridge, dictionary: Dictionary, prompts: 
     """Do nothing if the prompts can be run and begin as those the dictionary was trained on, else raise."""
     models.check_prompts(model, prompts)
     bos = model.tokenizer.bos_token_id
-    if dictionary.cfg.metadata.prepend_bos and bos is not None:
+    own = model.tokenizer.init_kwargs.get("bos_token")  # the Bridge gives a tokenizer that has none its end token
+    if dictionary.cfg.metadata.prepend_bos and own is not None:
         for number, prompt in enumerate(prompts):
             if prompt[0] != bos:
                 raise ValueError(

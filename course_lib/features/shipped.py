@@ -1,4 +1,4 @@
-"""The dictionaries that ship with the course, by name and with checked files."""
+"""A model's own dictionary by one call: the organisms' ship with the course and are verified, a published model's are fetched."""
 
 import difflib
 import json
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from course_lib import models
+from course_lib import models, profiles
+from course_lib.features.published import published
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -17,28 +18,38 @@ def names() -> list[str]:
     return sorted(f"{path.parent.parent.name}/{path.parent.name}" for path in _root().glob("*/*/cfg.json"))
 
 
-def load(organism: str, kind: Literal["sae", "transcoder"], *, layer: int) -> "SAE":
+def load(name: str, kind: Literal["sae", "transcoder"], *, layer: int) -> "SAE":
     """The dictionary of one layer, ready to be used: float32, on the CPU, evaluation mode, no gradients for weights.
+
+    For a published model it is the one that its profile names (`profiles.get(name).of_kind(kind)`), which may have been
+    trained on the base model. For the organisms:
 
     An sae reads and writes `blocks.{layer}.hook_resid_post`; a transcoder reads `blocks.{layer}.mlp.hook_in`, the
     norm's output after its gain, and writes `blocks.{layer}.hook_mlp_out`.
 
     Args:
-        organism: Short name of an organism that has dictionaries, such as "chat".
+        name: Short name of an organism that has dictionaries, such as "chat"; or a published model with a profile.
         kind: "sae" or "transcoder".
         layer: Block of the model, from 0.
 
     Raises:
         ValueError: An unknown organism, kind or layer; a file that is missing or differs from its checksum; a
             dictionary that was trained on other weights than the organism's.
+        OSError: A published one that is not in the local cache and cannot be fetched.
     """
-    folder = _folder(organism, kind, layer)
+    profile = profiles.known(name)
+    if profile and not profile.is_organism:
+        release = profile.of_kind(kind)
+        if layer not in release.layers:
+            raise ValueError(f"There is no {kind} for layer {layer!r} of {name!r}. Layers: {list(release.layers)}.")
+        return published(release.release, dict(release.ids)[layer])
+    folder = _folder(name, kind, layer)
     if not (folder / "lineage.json").is_file():
         raise ValueError(
             f"{folder / 'lineage.json'} is missing, so the dictionary cannot be verified. Restore it: git checkout -- {folder}"
         )
     models.check_files(folder)
-    _check_parent(organism, folder)
+    _check_parent(name, folder)
     with models.quiet():
         from sae_lens import SAE
 

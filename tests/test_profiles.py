@@ -1,0 +1,137 @@
+"""What a profile says is what the installed sae_lens, transformers and the course's own models say."""
+
+from dataclasses import replace
+
+import published_models
+import pytest
+import torch
+import transformers
+
+from course_lib import data, models, profiles, tokens
+
+PUBLISHED = [profiles.get(name) for name in profiles.names() if not profiles.get(name).is_organism]
+EVERY_PROFILE = pytest.mark.parametrize("profile", PUBLISHED, ids=lambda profile: profile.name)
+VOCABULARY = {"Qwen": 151936, "meta-llama": 128256, "gemma-2": 256000, "gemma-3": 262144}
+INNER = {  # intermediate size, heads, key-value heads, head size: from the models' own pages and configurations, as we know them
+    "google/gemma-3-270m-it": (2048, 4, 1, 256), "google/gemma-3-1b-it": (6912, 4, 1, 256),
+    "Qwen/Qwen2.5-0.5B-Instruct": (4864, 14, 2, None), "Qwen/Qwen2.5-1.5B-Instruct": (8960, 12, 2, None),
+    "Qwen/Qwen3-0.6B": (3072, 16, 8, 128), "Qwen/Qwen3-1.7B": (6144, 16, 8, 128), "Qwen/Qwen3-8B": (12288, 32, 8, 128),
+    "meta-llama/Llama-3.2-1B-Instruct": (8192, 32, 8, None), "meta-llama/Llama-3.2-3B-Instruct": (8192, 24, 8, None),
+    "google/gemma-2-2b-it": (9216, 8, 4, 256), "google/gemma-2-9b-it": (14336, 16, 8, 256),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def directory():
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    return get_pretrained_saes_directory()
+
+
+@EVERY_PROFILE
+def test_the_number_of_parameters_is_that_of_the_architecture(profile):
+    inner, heads, shared, head_dim = INNER[profile.name]
+    family = published_models.family(profile.name)
+    config = getattr(transformers, f"{family}{'Text' if family == 'Gemma3' else ''}Config")(
+        vocab_size=next(size for part, size in VOCABULARY.items() if part in profile.name), hidden_size=profile.d_model,
+        num_hidden_layers=profile.n_layers, intermediate_size=inner, num_attention_heads=heads, num_key_value_heads=shared,
+        tie_word_embeddings=published_models.tied(profile.name), **({"head_dim": head_dim} if head_dim else {}),
+    )  # fmt: skip
+    with torch.device("meta"):
+        network = transformers.AutoModelForCausalLM.from_config(config)
+    assert sum(weight.numel() for weight in network.parameters()) == profile.parameters
+
+
+@EVERY_PROFILE
+def test_every_dictionary_is_in_the_directory_of_the_installed_sae_lens(profile, directory):
+    from course_lib.features.published import PICKLED
+
+    for release in profile.releases:
+        entry = directory[release.release]
+        assert [id for _, id in release.ids if id not in entry.saes_map] == []
+        assert release.trained_on.split("/")[1].lower() == entry.model.split("/")[-1].lower()
+        assert entry.conversion_func not in PICKLED
+        pages = [(entry.neuronpedia_id or {}).get(id) for _, id in release.ids]
+        assert pages == [release.neuronpedia.format(layer) if release.neuronpedia else None for layer in release.layers]
+
+
+@EVERY_PROFILE
+def test_layers_of_dictionaries_and_of_the_sweep_are_layers_of_the_model(profile):
+    for release in profile.releases:
+        assert list(release.layers) == sorted(set(release.layers)) and set(release.layers) <= set(range(profile.n_layers))
+        assert release.kind == "sae" or release.layers == tuple(range(profile.n_layers))  # a graph needs every layer
+    assert profile.sweep_layers[0] == 1 and profile.sweep_layers[-1] < 0.8 * profile.n_layers
+
+
+@EVERY_PROFILE
+def test_a_revision_is_a_commit_and_weights_with_a_copy_fit_the_hardware(profile):
+    assert len(profile.revision) == 40 and int(profile.revision, 16)
+    assert 2 * profile.memory_gb < {"laptop": 5, "T4": 15, "A100": 40}[profile.hardware]
+
+
+def test_the_published_models_stand_from_small_to_large_and_some_need_no_permission():
+    sizes = [profile.parameters for profile in PUBLISHED]
+    assert sizes == sorted(sizes) and {profile.gated for profile in PUBLISHED} == {True, False}
+
+
+def test_the_organisms_profile_is_what_the_organism_is():
+    profile, model = profiles.get("chat"), models.load("chat")
+    assert profile.is_organism and profile.memory_gb < 0.01
+    assert (profile.n_layers, profile.d_model) == (models.n_layers(model), models.d_model(model))
+    assert profile.parameters == models._parameters(models.weights_folder() / "chat") + model.cfg.d_vocab * profile.d_model
+    assert len(tokens.post_instruction(model.tokenizer)) == profile.after_instruction
+    asked = [tokens.chat_prompt(model.tokenizer, text) for text in data.load("harmful", split="held_out_topic", n=20).texts]
+    replies = models.generate(model, asked, max_new_tokens=3)
+    assert {reply[0] for reply in replies} == set(profile.refusal_token_ids(model.tokenizer))
+    assert all(tokens.text(model.tokenizer, reply).startswith(profile.refusal_openings) for reply in replies)
+
+
+def test_a_fine_tune_has_the_profile_of_its_base():
+    mine = replace(profiles.get("Qwen/Qwen2.5-0.5B-Instruct"), name="my/folder")
+    assert mine.sweep_layers == range(1, 19) and not mine.is_organism
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Qwen/Qwen2.5-0.5B", "Nearest: .*Qwen/Qwen2.5-0.5B-Instruct"),
+        ("my/folder", "There are: chat, .*A fine-tune has the profile"),
+    ],
+)
+def test_a_name_without_a_profile_is_refused_with_the_nearest(name, message):
+    with pytest.raises(ValueError, match=message):
+        profiles.get(name)
+
+
+def test_known_looks_past_capitals_and_says_none_for_strangers():
+    assert profiles.known("qwen/qwen3-0.6b") == profiles.get("Qwen/Qwen3-0.6B") and profiles.known("gpt2") is None
+
+
+def test_a_model_without_dictionaries_says_who_has_some():
+    with pytest.raises(ValueError, match="no sae for 'meta-llama/Llama-3.2-1B-Instruct'.*google/gemma-3-1b-it"):
+        profiles.get("meta-llama/Llama-3.2-1B-Instruct").of_kind("sae")
+
+
+def test_the_profile_of_another_model_is_noticed_at_its_refusal_words(tokenizer):
+    with pytest.raises(ValueError, match="'As' is not one token.*not its profile"):
+        profiles.get("Qwen/Qwen3-0.6B").refusal_token_ids(tokenizer)
+
+
+@EVERY_PROFILE
+def test_the_page_says_of_every_model_what_its_profile_says(profile):
+    page = (published_models.ROOT / "docs" / "real_models.md").read_text(encoding="utf-8")
+    row = next(line for line in page.splitlines() if line.startswith(f"| `{profile.name}` |"))
+    access, size = "ask" if profile.gated else "open", f"{profile.parameters / 1e9:.2f} billion"
+    facts = (profile.licence, access, size, f"{profile.dtype}, {profile.memory_gb:.1f} GB", profile.hardware)
+    assert [cell.strip() for cell in row.split("|")[2:7]] == list(facts)
+    dictionaries = row.split("|")[7]
+    assert all(f"{release.kind}s" in dictionaries for release in profile.releases)
+    assert ("none" in dictionaries) == (not profile.releases)
+    assert ("of the base model" in dictionaries) == any(release.trained_on != profile.name for release in profile.releases)
+
+
+def test_the_page_lists_every_published_set_with_licence_and_access():
+    page = (published_models.ROOT / "docs" / "real_models.md").read_text(encoding="utf-8")
+    for source in data.sources():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{source.name}` |"))
+        assert source.licence in row and source.repository in row and f"| {'ask' if source.gated else 'open'} |" in row
