@@ -82,6 +82,7 @@ def recovery(answer):
         (truth.clamp(0, 1), "it was cut to 0..1", "a patch may overshoot or make things worse: leave such values visible."),
         (truth.abs(), "the sign was thrown away", "a patch can make things worse: leave values below 0 visible."),
         (100 * truth, "it is in per cent", "1 means that the clean answer is back."),
+        (patched - corrupted / clean - corrupted, "brackets are missing: / binds before -", "(patched - corrupted) / (clean - corrupted)."),
     )  # fmt: skip
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)

@@ -415,7 +415,7 @@ plotting.show_attention(
 #
 # ### Exercise 4.3: an edge between groups (8 minutes, medium)
 # `edges[target, source]` is what a source adds to a target's activation, `worth[target]` how many logits one unit of that target
-# is worth at the output. Both masks are boolean.
+# is worth at the output. `into` and `out_of` are boolean masks: which targets and which sources belong to the two groups.
 
 # %%
 # === Exercise 4.3 (keep this line) ===
@@ -484,7 +484,8 @@ print("within 5 %:", agrees(strongest.values(), measured.values()))
 
 # %% [markdown]
 # **Draw.** A box is named by its words, by how many features it holds (block 0), or by the word that it writes most (later
-# blocks).
+# blocks). Orange arrows push towards the output, dashed blue ones against it. The *replacement score* printed with a graph is
+# the share of the influence that runs through features, and not through what the transcoders miss.
 
 # %%
 def pushes(graph, nodes):

@@ -159,7 +159,7 @@ WRONG = {
         "absolute": (lambda p, c, k: abs((p - k) / (c - k)), "sign was thrown away"),
         "per cent": (lambda p, c, k: 100 * (p - k) / (c - k), "per cent"),
         "one number": (lambda p, c, k: float(((p - k) / (c - k)).mean()), "not a tensor"),
-        "precedence": (lambda p, c, k: p - k / c - k, None),
+        "precedence": (lambda p, c, k: p - k / c - k, "brackets are missing"),
     },
     "4.3": {
         "no worth": (lambda e, w, i, o: e[i][:, o].sum(), "worth was left out"),
