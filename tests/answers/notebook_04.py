@@ -195,6 +195,7 @@ WRONG = {
         "once too often": (lambda a, b, d: 100 * gap(a, b) @ unit(d) / d.norm() ** 2, "once too often"),
         "lengths": (lambda a, b, d: 100 * gap(a, b).norm() / d.norm(), "lengths were compared"),
         "cosine": (lambda a, b, d: 100 * torch.cosine_similarity(gap(a, b), d, dim=0), "this is the cosine"),
+        "bare cosine": (lambda a, b, d: torch.cosine_similarity(gap(a, b), d, dim=0), "this is the cosine"),
         "sign": (lambda a, b, d: 100 * gap(b, a) @ unit(d) / d.norm(), "sign is flipped"),
         "first prompts": (lambda a, b, d: 100 * (a[0] - b[0]) @ unit(d) / d.norm(), "first prompt"),
         "per dimension": (lambda a, b, d: 100 * gap(a, b) / d.norm(), "per dimension"),
