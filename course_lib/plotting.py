@@ -197,8 +197,9 @@ def heat_map(
     if frame:
         corners = dict(y0=frame[0] - 0.5, y1=frame[0] + 0.5, x0=frame[1] - 0.5, x1=frame[1] + 0.5)
         figure.add_shape(type="rect", line=dict(color=INK, width=3), **corners)
-    for update, labels in ((figure.update_xaxes, column_labels), (figure.update_yaxes, row_labels)):
-        update(tickvals=list(range(len(labels))), ticktext=list(map(_plain, labels)), showgrid=False)
+    wrapped = [_plain(label, max(8, 84 // len(column_labels))) for label in column_labels]
+    for update, labels in ((figure.update_xaxes, wrapped), (figure.update_yaxes, list(map(_plain, row_labels)))):
+        update(tickvals=list(range(len(labels))), ticktext=labels, showgrid=False)
     return figure.update_yaxes(autorange="reversed")
 
 
@@ -249,12 +250,18 @@ def graph(
     columns, rows = zip(*((column, row) for _, column, row in nodes.values()), strict=True)
     if not 0 <= min(rows) <= max(rows) < len(row_labels):
         raise ValueError(f"A box lies in row {min(rows)} or {max(rows)}, but there are {len(row_labels)} row_labels.")
-    figure = _blank(x_title, y_title, title, alt, above=22, height=150 + 84 * len(row_labels))
+    figure = _blank(x_title, y_title, title, alt, above=22, height=150 + 96 * len(row_labels))
+    span = max(columns) - min(columns)
+    wide = min(16, int(88 / (span + 1)) - 1) if span < 9 else 8  # letters in a line, so that neighbours do not touch
+    sizes = {name: _box_size(textwrap.wrap(text, wide), span) for name, (text, *_) in nodes.items()}
     for (source, target), value in zip(edges, values, strict=True):
-        _arrow(figure, nodes[source][1:], nodes[target][1:], float(value), float(np.abs(values).max()))
+        sides = sorted((end for end in edges if end[1] == target), key=lambda end: nodes[end[0]][1:])
+        port = (sides.index((source, target)) + 0.5) / len(sides) - 0.5  # arrows into one box, side by side
+        ends = [(*nodes[name][1:], *sizes[name]) for name in (source, target)]
+        _arrow(figure, *ends, port, float(value), float(np.abs(values).max()))
     for text, column, row in nodes.values():
         box = dict(bgcolor="#FFFFFF", bordercolor=INK, borderpad=4, font_size=12, showarrow=False)
-        figure.add_annotation(x=column, y=row, text=_plain(text, 16), **box)
+        figure.add_annotation(x=column, y=row, text=_plain(text, wide), **box)
     figure.add_annotation(text=f"on each arrow: {_plain(unit)}", x=0, xref="paper", xanchor="left", **ABOVE)
     figure.update_xaxes(range=[min(columns) - 0.6, max(columns) + 0.6], showgrid=False, showticklabels=False, ticks="")
     ticks = dict(tickvals=list(range(len(row_labels))), ticktext=list(map(_plain, row_labels)))
@@ -446,21 +453,29 @@ def _cells(table: np.ndarray, texts: Sequence[Sequence[str]], centre: float | No
     return go.Heatmap(z=list(map(_rounded, table)), text=text, **look, **words)
 
 
-def _arrow(figure: go.Figure, start: Sequence[float], end: Sequence[float], value: float, largest: float) -> None:
-    """A curve from the top of one box to the foot of another, with its value near the start; around boxes between."""
+def _box_size(written: Sequence[str], span: float) -> tuple[float, float]:
+    """Half the width and height of a box with these lines, in columns and rows, about: letters are 7 pixels, lines 16."""
+    return (3.3 * max(map(len, written)) + 5) * (span + 1.2) / 640, (8 * len(written) + 5) / 100
+
+
+def _arrow(figure: go.Figure, start: tuple, end: tuple, port: float, value: float, largest: float) -> None:
+    """A curve from the top of one box (column, row, half width, half height) to the foot of another, or around boxes between,
+    with its value near the start; `port` is where at the foot it ends, from -0.5 to 0.5."""
     style, width = STYLES[0 if value >= 0 else 1], 1 + 4 * abs(value) / largest
-    level, lean = start[1] == end[1], np.clip(0.14 * (start[0] - end[0]), -0.3, 0.3)
-    begin = np.add(start, (0.3, 0.0) if level else (0.0, 0.2))
-    finish = np.add(end, (-0.3, 0.0) if level else (lean, -0.26))
-    around = start[0] == end[0] and abs(end[1] - start[1]) > 1
+    level, straight = start[1] == end[1], start[0] == end[0]
+    begin = np.add(start[:2], (start[2], 0.0) if level else (0.0, start[3]))
+    finish = np.add(end[:2], (-end[2], 0.0) if level else (1.7 * port * end[2], -end[3] - 0.02))
+    around = straight and end[1] - start[1] > 1
+    if around:
+        begin, finish = np.add(start[:2], (start[2], 0.0)), np.add(end[:2], (end[2], 0.0))
     t = np.linspace(0, 1, 21)[:, None]
-    middle = (begin + finish) / 2 + (0.8 * around, 0.0)
+    middle = (max(begin[0], finish[0]) + 0.5, (begin[1] + finish[1]) / 2) if around else (begin + finish) / 2
     x, y = ((1 - t) ** 2 * begin + 2 * t * (1 - t) * middle + t**2 * finish).T
     line = dict(color=style.colour, width=round(width, 2), dash=style.dash)
     figure.add_trace(_points(x, y, "", mode="lines", line=line, hoverinfo="skip"))
     tip = dict(color=style.colour, symbol="arrow", size=[0, round(10 + 1.5 * width, 2)], angleref="previous")
     figure.add_trace(_points(x[[-3, -1]], y[[-3, -1]], "", mode="markers", marker=tip, hoverinfo="skip"))
-    place = 10 if around or start[0] == end[0] else 5
+    place = 10 if straight else 5
     label = dict(bgcolor="#FFFFFF", borderpad=1, font=dict(color=style.colour, size=12), showarrow=False)
     figure.add_annotation(x=_rounded(x)[place], y=_rounded(y)[place], text=_short([value], 2)[0], **label)
 

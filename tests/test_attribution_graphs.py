@@ -103,9 +103,7 @@ def test_every_edge_into_a_logit_is_the_effect_of_removing_its_source_alone(case
     for column in range(0, graph.n_features, graph.n_features // 40):
         node = graph.sources[column]
         changes = {(node.layer, node.position, node.feature): 0.0}
-        with attribution.intervene(
-            model, prompt, transcoders=transcoders, changes=changes, attention="frozen", mlps="constant"
-        ):
+        with attribution.intervene(model, prompt, transcoders=transcoders, changes=changes, attention="frozen", mlps="constant"):
             effect = before - difference(model, prompt, TARGET)
         assert effect == pytest.approx(float(graph.edges[-1, column]), rel=1e-3, abs=1e-4), node
 
@@ -125,9 +123,7 @@ def pre(transcoder):
 
 def frozen(case, changes, mlps="constant"):
     model, transcoders, prompt = case
-    return attribution.intervene(
-        model, prompt, transcoders=transcoders, changes=changes, attention="frozen", mlps=mlps
-    )
+    return attribution.intervene(model, prompt, transcoders=transcoders, changes=changes, attention="frozen", mlps=mlps)
 
 
 def test_every_edge_into_a_feature_is_the_effect_on_its_pre_activation(case):
@@ -217,9 +213,7 @@ def test_an_inactive_feature_is_a_target_like_any_other(case):
 
 def test_scores_and_influence_equal_a_plain_power_series_over_the_square_matrix(random_case):
     model, transcoders, prompt = random_case
-    graph = attribution.graph(
-        model, prompt, transcoders=transcoders, targets=[TARGET, Logit(5)], weights=[3, 1]
-    )
+    graph = attribution.graph(model, prompt, transcoders=transcoders, targets=[TARGET, Logit(5)], weights=[3, 1])
     nodes = [*graph.sources, *graph.asked]
     n, f = len(nodes), graph.n_features
     square = torch.zeros(n, n)
@@ -263,16 +257,13 @@ def test_without_an_active_feature_only_errors_and_embeddings_are_left(random_ca
     silent = [Transcoder(t.W_enc, t.b_enc, t.W_dec, t.b_dec, t.threshold + 1e6) for t in transcoders]
     graph = attribution.graph(model, prompt, transcoders=silent, targets=[TARGET])
     assert graph.n_features == 0 and graph.replacement_score < 1
-    assert float(graph.edges.sum() + graph.constants[0]) == pytest.approx(
-        difference(model, prompt, TARGET), abs=1e-4
-    )
+    assert float(graph.edges.sum() + graph.constants[0]) == pytest.approx(difference(model, prompt, TARGET), abs=1e-4)
 
 
 def test_the_batch_size_does_not_change_the_graph(random_case):
     model, transcoders, prompt = random_case
     whole, cut = (
-        attribution.graph(model, prompt, transcoders=transcoders, targets=[TARGET], batch_size=size)
-        for size in (512, 7)
+        attribution.graph(model, prompt, transcoders=transcoders, targets=[TARGET], batch_size=size) for size in (512, 7)
     )
     torch.testing.assert_close(whole.edges, cut.edges, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(whole.constants, cut.constants, rtol=1e-4, atol=1e-5)
@@ -311,6 +302,78 @@ def test_edges_between_groups_are_sums_of_their_nodes_edges(random_case):
     assert result.names == ("early", "late", "answer")
 
 
+def places_of(prompt):
+    """Three places that hold every position of a prompt."""
+    n = len(prompt)
+    return {"first": range(n // 3), "middle": range(n // 3, 2 * n // 3), "last": range(2 * n // 3, n)}
+
+
+def grouped(case):
+    """A graph of a case, and its groups by place: words, block 0, the later blocks, the output."""
+    model, transcoders, prompt = case
+    graph = attribution.graph(model, prompt, transcoders=transcoders, targets=[TARGET])
+    return graph, graph.by_place(places_of(prompt), blocks=[[0], range(1, models.n_layers(model))])
+
+
+def test_by_place_puts_every_word_and_feature_into_one_group_and_leaves_the_rest_out(random_case):
+    graph, groups = grouped(random_case)
+    members = [node for nodes in groups.values() for node in nodes]
+    assert len(members) == len(set(members))
+    assert set(members) == {node for node in (*graph.sources, *graph.asked) if not isinstance(node, Error)}
+    for (_, row), nodes in groups.items():
+        assert all((node.layer == 0) == (row == 1) for node in nodes if isinstance(node, Feature))
+        assert all(isinstance(node, Embedding) == (row == 0) for node in nodes)
+    assert groups["output", 3] == list(graph.asked)
+    fewer = graph.by_place({"here": [1, 2]}, blocks=[[0]])
+    assert {node.position for node in fewer["here", 1]} <= {1, 2} and ("here", 2) not in fewer
+
+
+def test_what_a_source_adds_in_all_is_the_worth_of_what_it_adds_directly(random_case):
+    model, transcoders, prompt = random_case
+    graph = attribution.graph(model, prompt, transcoders=transcoders, targets=[TARGET, Logit(5)], weights=[3, 1])
+    expected = torch.tensor([0.75, 0.25]) @ graph.total_effect()
+    torch.testing.assert_close(graph.worth @ graph.edges, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_every_edge_between_groups_is_what_taking_the_source_group_out_costs_the_target_group(case):
+    graph, groups = grouped(case)
+    model, transcoders, _ = case
+    for unit in ("value", "share", "output"):
+        edges = graph.group(groups, unit=unit).top(12)
+        measured = attribution.confirm(model, graph, transcoders=transcoders, groups=groups, edges=edges, unit=unit)
+        assert list(measured) == list(edges)
+        largest = max(map(abs, edges.values()))
+        for edge, value in edges.items():
+            assert measured[edge] == pytest.approx(value, rel=2e-3, abs=1e-4 * largest), edge
+        assert abs(measured[next(iter(edges))]) > 10 * 1e-4 * largest
+    assert not models.has_hooks(model)
+
+
+def test_strongest_edges_into_a_group_all_have_a_way_to_it_and_come_largest_first(random_case):
+    graph, groups = grouped(random_case)
+    sums = graph.group(groups, unit="output")
+    output = ("output", 3)
+    edges = sums.top(9, into=output)
+    reached = {output}
+    for source, target in edges:
+        assert target in reached and edges[source, target] == sums.at(source, target)
+        reached.add(source)
+    into_output = [abs(sums.at(name, output)) for name in groups if name != output]
+    assert next(iter(edges))[1] == output and abs(next(iter(edges.values()))) == max(into_output)
+    free = [abs(value) for value in sums.top(6).values()]
+    assert free == sorted(free, reverse=True) and free[0] >= max(map(abs, edges.values()))
+    existing = sum(a != b and sums.at(a, b) != 0 for a in groups for b in groups)
+    assert len(sums.top(10_000)) == existing
+
+
+def test_shares_are_of_what_the_target_group_has(random_case):
+    graph, groups = grouped(random_case)
+    plain, shares = (graph.group(groups, unit=unit) for unit in ("value", "share"))
+    value = sum(float(graph.values[graph.targets.index(node)]) for node in groups["last", 2])
+    assert shares.at(("last", 1), ("last", 2)) == pytest.approx(plain.at(("last", 1), ("last", 2)) / value, rel=1e-4)
+    assert shares.at(("last", 1), ("first", 0)) == 0.0
+
+
 def test_top_lists_are_in_order(random_case):
     model, transcoders, prompt = random_case
     graph = attribution.graph(model, prompt, transcoders=transcoders, targets=[TARGET])
@@ -328,9 +391,7 @@ def test_no_change_leaves_the_logits_as_they_are(case):
     before = models.next_token_logits(model, [prompt])
     for attention in ("free", "frozen"):
         for mlps in ("model", "transcoders", "constant"):
-            with attribution.intervene(
-                model, prompt, transcoders=transcoders, changes={}, attention=attention, mlps=mlps
-            ):
+            with attribution.intervene(model, prompt, transcoders=transcoders, changes={}, attention=attention, mlps=mlps):
                 after = models.next_token_logits(model, [prompt])
             torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
 
@@ -470,9 +531,7 @@ def test_a_hooked_model_and_a_model_of_another_shape_are_refused(random_case, fa
         ({}, {"mlps": "none"}, "one of model, transcoders, constant"),
     ],
 )
-def test_an_impossible_intervention_is_refused_before_the_context_is_entered(
-    random_case, changes, options, message
-):
+def test_an_impossible_intervention_is_refused_before_the_context_is_entered(random_case, changes, options, message):
     model, transcoders, prompt = random_case
     with pytest.raises(ValueError, match=message):
         attribution.intervene(model, prompt, transcoders=transcoders, changes=changes, **options)
@@ -494,5 +553,24 @@ def test_a_node_that_the_graph_does_not_have_is_refused(random_case):
         graph.group({"a": [Error(9, 0)]})
     with pytest.raises(ValueError, match="more than one place"):
         graph.group({"a": [graph.sources[0]], "b": [graph.sources[0]]})
+    with pytest.raises(ValueError, match="unit must be one of value, share, output"):
+        graph.group({"a": [graph.sources[0]]}, unit="logits")
+    with pytest.raises(ValueError, match="no group 'b'"):
+        graph.group({"a": [graph.sources[0]]}).at("b", "a")
     with pytest.raises(ValueError, match="node_share must be above 0"):
         graph.prune(node_share=0)
+
+
+def test_what_cannot_be_confirmed_is_refused_before_any_run(random_case):
+    model, transcoders, prompt = random_case
+    graph = asked_for(random_case)
+    groups = {"lost": [Error(0, 1)], "words": [graph.sources[-1]], "answer": [graph.asked[0]]}
+    for edge, message in (
+        (("lost", "answer"), "'lost' holds an error"),
+        (("answer", "words"), "'answer' holds an error or a target"),
+        (("words", "b"), "no group 'b'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            attribution.confirm(model, graph, transcoders=transcoders, groups=groups, edges=[edge])
+    with frozen(random_case, {}), pytest.raises(ValueError, match="active hooks"):
+        attribution.confirm(model, graph, transcoders=transcoders, groups=groups, edges=[("words", "answer")])

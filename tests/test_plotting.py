@@ -34,9 +34,7 @@ def scatter_grid(**changes):
 
 def lines(**changes):
     bands = {"refused": [(0, 5), (40, 60), (95, 100)]}
-    given = dict(
-        x=[0, 1, 2], series=CURVES, intervals=bands, control=[[0, 1, 2], [1, 3, 2]], mark=(1, "chosen")
-    )
+    given = dict(x=[0, 1, 2], series=CURVES, intervals=bands, control=[[0, 1, 2], [1, 3, 2]], mark=(1, "chosen"))
     return plotting.lines(**{**given, **AXES, **WORDS, **changes})
 
 
@@ -88,9 +86,7 @@ def no_network(monkeypatch):
 
 
 def show_tokens(tokens=("<bos>", "make", "\n", "<script>"), values=(0.0, 1.5, -2.0, 0.25), **changes):
-    words = dict(
-        unit="projection on r", title="The turn token is loudest", alt="Four tokens; make is highest."
-    )
+    words = dict(unit="projection on r", title="The turn token is loudest", alt="Four tokens; make is highest.")
     plotting.show_tokens(tokens, values, **{**words, **changes})
 
 
@@ -212,6 +208,24 @@ def test_arrows_run_from_box_to_box_as_thick_as_their_number_and_differ_by_dash_
         assert abs(curve.x[0] - x0) < 0.35 and y0 <= curve.y[0] < curve.y[-1] <= y1 and abs(curve.x[-1] - x1) < 0.35
     around, straight = curves[2], curves[1]
     assert max(around.x) > 1.2 and max(straight.x) == 1, "an edge goes around the box between its ends"
+
+
+def test_arrows_into_one_box_end_side_by_side_in_the_order_of_their_origins():
+    boxes = {name: (name, column, 0) for column, name in enumerate("abc")} | {"top": ("a box of some width", 1, 1)}
+    figure = graph(nodes=boxes, edges={("c", "top"): 1.0, ("a", "top"): 2.0, ("b", "top"): 3.0}, row_labels=["below", "above"])
+    c, a, b = ((trace.x[-1], trace.y[-1]) for trace in figure.data if trace.mode == "lines")
+    assert a[0] + 0.05 < b[0] < c[0] - 0.05 and a[1] == b[1] == c[1] < 1
+
+
+def test_what_a_box_and_a_column_say_is_broken_before_it_meets_its_neighbour():
+    wide = {name: ("twelve words or so that fill a box", column, 0) for column, name in enumerate("abcdef")}
+    texts = [note.text for note in graph(nodes=wide, edges={("a", "f"): 1.0}).layout.annotations if note.bordercolor]
+    assert len(texts) == 6 and all(len(line) <= 14 for text in texts for line in text.split("<br>"))
+    few, many = (
+        {"values": [[0.0] * n], "row_labels": ["r"], "column_labels": ["random, dose 2"] * n, "frame": None} for n in (2, 8)
+    )
+    assert heat_map(**few).layout.xaxis.ticktext[0] == "random, dose 2"
+    assert heat_map(**many).layout.xaxis.ticktext[0] == "random,<br>dose 2"
 
 
 def test_every_box_and_every_number_of_a_graph_is_written():

@@ -15,8 +15,9 @@ https://transformer-circuits.pub/2025/attribution-graphs/methods.html, with one 
    by features rather than errors; pruning keeps the nodes and edges that carry most of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import torch
 from beartype import beartype
@@ -29,18 +30,10 @@ from course_lib.attribution.dictionaries import Transcoders
 from course_lib.attribution.frozen import FrozenRun, Prompt, check_prompt, record
 from course_lib.attribution.nodes import Embedding, Error, Feature, Node, Target, resolve
 from course_lib.attribution.patching import difference
+from course_lib.attribution.supernodes import SupernodeEdges
 from course_lib.attribution.sweep import Sweep
 
-
-@jaxtyped(typechecker=beartype)
-@dataclass(frozen=True, eq=False)
-class SupernodeEdges:
-    """Edges between named groups of nodes, from `AttributionGraph.group`."""
-
-    names: tuple[str, ...]
-    edges: Float[Tensor, "target_group source_group"]
-    """Sum of the signed edges from one group's nodes to another's: how much of the summed value of the target
-    group's nodes the source group put there directly."""
+Unit = Literal["value", "share", "output"]
 
 
 @jaxtyped(typechecker=beartype)
@@ -99,6 +92,15 @@ class AttributionGraph:
             total = total + step
         return total
 
+    @property
+    def worth(self) -> Float[Tensor, " target"]:
+        """What one unit of each target's value adds to the asked targets along all paths, as `total_effect`.
+
+        With several asked targets, their mean by `weights`; an asked target's own entry is its weight.
+        """
+        effect = self.weights @ self.total_effect()[:, : self.n_features]
+        return torch.cat([effect / self.values[: self.n_features], self.weights])
+
     def edge(self, source: Node, target: Node) -> float:
         """One direct edge. An asked target comes before a feature of the same name."""
         return float(self.edges[_place(self.targets, target, "target"), _place(self.sources, source, "source")])
@@ -131,25 +133,62 @@ class AttributionGraph:
         kept = _largest((shares * passing[:, None]).flatten(), edge_share).view_as(shares)
         return _without_dead_ends(replace(graph, edges=graph.edges * kept))
 
-    def group(self, groups: Mapping[str, Sequence[Node]]) -> SupernodeEdges:
+    def by_place(self, places: Mapping[str, Iterable[int]], *, blocks: Sequence[Iterable[int]]) -> dict:
+        """Groups for `group`, (place, row) -> nodes: in row 0 the words of a place, in row 1 its features in the blocks of
+        the first range, in row 2 those of the second, and so on; ("output", last row) are the asked targets.
+
+        Groups without a node are left out, and so are errors and features outside of all places and ranges.
+        """
+        place_of = {position: name for name, positions in places.items() for position in positions}
+        row_of = {block: row for row, within in enumerate(blocks, start=1) for block in within}
+        groups: dict[tuple[str, int], list[Node]] = {}
+        for node in self.sources:
+            row = 0 if isinstance(node, Embedding) else row_of.get(node.layer) if isinstance(node, Feature) else None
+            if row is not None and node.position in place_of:
+                groups.setdefault((place_of[node.position], row), []).append(node)
+        return {**groups, ("output", len(blocks) + 1): list(self.asked)}
+
+    def group(self, groups: Mapping, *, unit: Unit = "value") -> SupernodeEdges:
         """Signed edges between named groups of nodes (supernodes); nodes in no group are left out.
 
         A group's row holds what its nodes that are targets receive, its column what its nodes that are sources
         give; an asked target gives nothing, an embedding or an error receives nothing.
 
+        Args:
+            groups: Name -> nodes.
+            unit: "value", what is added to the summed value of the target group's nodes; "share", that as a share of
+                the summed value; "output", that in the unit of the asked targets, by the `worth` of each node. Output
+                that flows on is counted at every group that it passes, so edges into different groups do not add up.
+
         Raises:
             ValueError: A node that the graph does not have, or that is in two groups.
         """
+        take = self.scales(groups, unit=unit)
+        return SupernodeEdges(tuple(groups), take @ self.edges @ _members(groups, self.sources).T)
+
+    def scales(self, groups: Mapping, *, unit: Unit) -> Float[Tensor, "group target"]:
+        """What one unit of each target's value counts in its group: 0 outside of it. See `group` for units and errors."""
         members = [node for nodes in groups.values() for node in nodes]
-        unknown = [node for node in members if node not in self.targets and node not in self.sources]
+        known = {*self.targets, *self.sources}
+        unknown = [node for node in members if node not in known]
         if unknown:
             raise ValueError(f"The graph has no node {unknown[0]}: is it inactive here, or was it pruned?")
         if len(set(members)) < len(members):
             twice = next(node for node in members if members.count(node) > 1)
             raise ValueError(f"{twice} is in more than one place of the groups. Each node has one group.")
-        give = torch.tensor([[node in nodes for node in self.sources] for nodes in map(set, groups.values())])
-        take = torch.tensor([[node in nodes for node in self.targets] for nodes in map(set, groups.values())])
-        return SupernodeEdges(tuple(groups), take.float() @ self.edges @ give.float().T)
+        if unit not in get_args(Unit):
+            raise ValueError(f"unit must be one of {', '.join(get_args(Unit))}, not {unit!r}.")
+        inside = _members(groups, self.targets)
+        if unit == "share":
+            total = (inside @ self.values)[:, None]
+            return inside / torch.where(total == 0, 1.0, total)
+        return inside * self.worth if unit == "output" else inside
+
+
+def _members(groups: Mapping, nodes: Sequence[Node]) -> Float[Tensor, "group node"]:
+    """1 where a node is in a group, else 0."""
+    place = {node: row for row, inside in enumerate(groups.values()) for node in inside}
+    return (torch.tensor([place.get(node, -1) for node in nodes]) == torch.arange(len(groups))[:, None]).float()
 
 
 @torch.no_grad()

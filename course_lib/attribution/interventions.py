@@ -49,7 +49,8 @@ def intervene(
 
     Args:
         model: From `models.load`.
-        prompt_ids: The only prompt that may be run in the context.
+        prompt_ids: The prompt to run in the context. Another one of its length is run with *this* one's frozen
+            attention: what would these words do if the model looked where it looked before?
         transcoders: One sae_lens transcoder per layer.
         changes: New activation of each (layer, position, feature); a negative position counts from the end.
             For multiples, read the activation from a graph or from the transcoder first.

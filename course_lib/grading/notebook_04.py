@@ -82,6 +82,7 @@ def recovery(answer):
         (truth.clamp(0, 1), "it was cut to 0..1", "a patch may overshoot or make things worse: leave such values visible."),
         (truth.abs(), "the sign was thrown away", "a patch can make things worse: leave values below 0 visible."),
         (100 * truth, "it is in per cent", "1 means that the clean answer is back."),
+        (patched - corrupted / clean - corrupted, "brackets are missing: / binds before -", "(patched - corrupted) / (clean - corrupted)."),
     )  # fmt: skip
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
@@ -143,7 +144,7 @@ def first_crossing(answer):
     named = {
         5: ("it returns the last crossing, or the largest gap", "return as soon as stop is above go_on."),
         4: ("it counts from 1", "places are counted from 0, as in a list."),
-        6: ("it finds no crossing where there is one", "stop is above go_on at place 3 of the example (5 against 6)."),
+        6: ("it finds no crossing where there is one", "go_on = [9, 8, 7, 5, 8, 2] and stop = [1, 2, 3, 6, 2, 9] first cross at place 3 (5 against 6)."),
         0: ("it returns the first place where going on is ahead", "stop > go_on, not the other way round."),
     }
     for place, (what, tip) in named.items():
@@ -188,6 +189,7 @@ def percent_of_baseline(answer):
         (100 * (difference @ d) / d.norm() ** 3, "it was divided by d's length once too often", "unit = d / d.norm(), then once more by d.norm()."),
         (100 * difference.norm() / d.norm(), "the lengths were compared, whatever the direction", "only the part along d counts: a dot product."),
         (100 * torch.cosine_similarity(difference, d, dim=0), "this is the cosine", "the cosine forgets how long the difference is: divide by d.norm() instead of its length."),
+        (torch.cosine_similarity(difference, d, dim=0), "this is the cosine", "the cosine forgets how long the difference is: divide by d.norm() instead of its length."),
         (-truth, "the sign is flipped", "harmful minus harmless."),
         (100 * (harmful[0] - harmless[0]) @ unit / d.norm(), "only the first prompt of each set was used", "mean(dim=0) over the prompts."),
     )  # fmt: skip

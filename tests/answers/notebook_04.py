@@ -159,7 +159,7 @@ WRONG = {
         "absolute": (lambda p, c, k: abs((p - k) / (c - k)), "sign was thrown away"),
         "per cent": (lambda p, c, k: 100 * (p - k) / (c - k), "per cent"),
         "one number": (lambda p, c, k: float(((p - k) / (c - k)).mean()), "not a tensor"),
-        "precedence": (lambda p, c, k: p - k / c - k, None),
+        "precedence": (lambda p, c, k: p - k / c - k, "brackets are missing"),
     },
     "4.3": {
         "no worth": (lambda e, w, i, o: e[i][:, o].sum(), "worth was left out"),
@@ -195,6 +195,7 @@ WRONG = {
         "once too often": (lambda a, b, d: 100 * gap(a, b) @ unit(d) / d.norm() ** 2, "once too often"),
         "lengths": (lambda a, b, d: 100 * gap(a, b).norm() / d.norm(), "lengths were compared"),
         "cosine": (lambda a, b, d: 100 * torch.cosine_similarity(gap(a, b), d, dim=0), "this is the cosine"),
+        "bare cosine": (lambda a, b, d: torch.cosine_similarity(gap(a, b), d, dim=0), "this is the cosine"),
         "sign": (lambda a, b, d: 100 * gap(b, a) @ unit(d) / d.norm(), "sign is flipped"),
         "first prompts": (lambda a, b, d: 100 * (a[0] - b[0]) @ unit(d) / d.norm(), "first prompt"),
         "per dimension": (lambda a, b, d: 100 * gap(a, b) / d.norm(), "per dimension"),
