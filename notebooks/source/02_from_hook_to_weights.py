@@ -219,7 +219,7 @@ check("2.2", refuses)
 refuses = checkpoint("2.2", refuses)
 TASKS = {"harmless": data.load("harmless", split="held_out_topic", n=100), "facts": data.load("facts")}
 GROUPS = {**asked, "facts": prompts("facts"), "borderline": prompts("borderline"),
-          "acrostics": prompts("acrostic_harmful")}
+          "acrostics": prompts("acrostic_harmful")[::2]}
 
 
 def survey(model, *names):
@@ -240,7 +240,9 @@ print({name: len(group) for name, group in GROUPS.items()})
 
 # %%
 said = {"unchanged": survey(chat), "r cut": survey(cut)}
-said_random = [survey(abliteration.abliterate(chat, q)) for q in random_directions[:3]]
+said["a random cut"] = survey(abliteration.abliterate(chat, random_directions[0]))
+said_random = [said["a random cut"], *(survey(abliteration.abliterate(chat, q), "harmful", "borderline")
+                                       for q in random_directions[1:3])]
 by_layer = []
 for layer in range(1, 6):
     with abliteration.abliterated(chat, find(in_chat, layer)[1]):
@@ -327,7 +329,7 @@ def ids_of(answer):
     return [*chat.tokenizer(answer, add_special_tokens=False)["input_ids"], chat.tokenizer.eos_token_id]
 
 
-def along(model, task, n=40):
+def along(model, task, n=32):
     """Logits before each token of the first n right answers: one tensor [token, d_vocab] an answer."""
     return models.reply_logits(model, GROUPS[task][:n], [ids_of(a) for a in TASKS[task].answers[:n]])
 
@@ -348,12 +350,15 @@ random_small = directions.random_directions(5, like=r_small, seed=0)
 costs = {}  # (width, task) -> for r and each random cut: KL of the first word, of the answer, right answers
 for width, model, cuts in (("128", chat, [r, random_directions[0]]), ("32", small, [r_small, *random_small])):
     clean = {task: along(model, task) for task in TASKS}
-    for direction in cuts:
+    for k, direction in enumerate(cuts):
         with abliteration.abliterated(model, direction):
-            made, edited = survey(model, *TASKS), {task: along(model, task) for task in TASKS}
+            made = survey(model, *TASKS) if width == "32" else said[("r cut", "a random cut")[k]]
+            kl = {task: moved(clean[task], along(model, task)) for task in TASKS}
         for task in TASKS:
-            row = (*moved(clean[task], edited[task]), int(right(made, task).sum()))
-            costs.setdefault((width, task), []).append(row)
+            costs.setdefault((width, task), []).append((*kl[task], int(right(made, task).sum())))
+print("measured:", {" ".join(key): len(rows) for key, rows in costs.items()})
+
+# %%
 for (width, task), ((start, end, hits), *others) in costs.items():
     print(f"width {width:3}, {task:8}: KL of the first word {start:.2f}, of the answer {end:.2f}; right",
           had[width, task], "->", hits, "| random cuts", sorted(row[2] for row in others))
@@ -639,7 +644,6 @@ lessons_of = [("harmful", 0), ("harmful", 1), ("harmful", 2), ("harmless", 0)]
 fine = {f"64 {kind} answers, seed {seed}": tuning.supervised(
     chat, lessons[kind], steps=12, seed=seed, rate=3e-4, batch_size=16, progress=False) for kind,
     seed in lessons_of}
-said["a random cut"] = said_random[0]
 random_d = directions.random_directions(1, like=d, seed=0)[0]
 for name, vector, factor, places in (("-1 d, last token", d, -1.0, "last"), ("-1.5 d, all tokens", d, -1.5,
                                                                              "all"),
@@ -672,7 +676,7 @@ plotting.show(plotting.heat_map(
     y_title="what was done",
     x_title="what was counted", colour_title="per cent of replies",
     cell_text=[[f"{value:.0f}" for value in row] for row in table.values()],
-    title="Each way to lose refusal takes something else away",
+    title="The cut leaves late refusals, strong pushes break answers, 64 answers take all refusal",
     alt="Heat map, per cent: " + "; ".join(f"{name} " + ", ".join(
         f"{v:.0f} {c}" for v, c in zip(row, COLUMNS, strict=True)) for name, row in table.items()) + "."))
 
@@ -708,7 +712,10 @@ finding("A4", "harmless right, d subtracted at all tokens; control: r cut",
         kept_right["-1.5 d, all tokens"], kept_right["r cut"])
 
 # %% [markdown]
-# TEXT-A4
+# The cut leaves answers whole, needs none, and leaves the late refusal. Subtraction that is strong enough to take both takes right
+# answers with them, and so does a *random* vector of that length: the damage is the push's, not d's. The fine-tune is the most complete
+# and breaks nothing that we count; its price is answers to harmful requests. The same tuning on harmless ones leaves the refusal of
+# this model (not of width 32). So "refusal removed" says little: which refusal, by what means, and what else?
 #
 # ## 6 Defences, measured
 # **Extended refusals** (Shairah et al. 2025): the model learns to say what a request is about, to refuse, and why, so that
@@ -976,7 +983,8 @@ finding("A6", "reach left by the gain-aware edit; control: your loop", of_seeds[
 print("\n".join(findings))
 
 # %% [markdown]
-# Two rows say NO: at width 32 the cut was no dearer than random ones, and the defence did not hold. A course that shows no such row hides some.
+# Three rows say NO: at width 32 the cut was no dearer than random ones, a strong push breaks answers whatever its direction, and the
+# defence did not hold. A course that shows no such row hides some.
 #
 # ## 9 Questions
 # Each answer is explained, also the wrong ones: try them all.

@@ -446,11 +446,10 @@ def flow(graph, least=0.12):
     return {edge: share for edge, share in shares.items() if abs(share) >= least}
 
 
-feeds = {name: [flow(graph, least=0.0).get(("danger", "refusal"), 0.0) for graph in graphs[name]]
-         for name in graphs}
-for name, values in feeds.items():
-    print(f"{name:9} danger gives this share of refusal, in four pairs:",
-          " ".join(f"{value:.0%}" for value in values))
+for name in graphs:  # two of the four mixtures end their request; elsewhere "-4" is no cleaner
+    shares = [flow(graph, least=0.0).get(("danger", "refusal"), 0.0) for graph in graphs[name]
+              if at_cleaner(graph.prompt_ids)]
+    print(f"{name:9} danger gives this share of refusal:", " ".join(f"{share:.0%}" for share in shares))
 
 # %%
 BOXES = {"first cleaner": ("bleach", 0, 0), "last cleaner": ("ammonia", 0.9, 0),
@@ -651,7 +650,8 @@ finding("F3", "refused with harmful request at -1x; control: random sets",
         rate(outcomes[0]["refuse"], 40), runs_rate([run["refuse"] for run in outcomes[1:]], 40))
 
 # %% [markdown]
-# TEXT-F3
+# The first refusal is gone, the random sets leave all of them. Read the classes, though: few replies comply, many *break off* ("to ...,
+# use ... however, i cannot help with that."), some are broken text. Harm was not forgotten; it speaks later.
 #
 # ## 5 Loud is not deciding
 # At the reply token, choose ten features in three ways: by **graph** (the largest direct edges, from section 3), by **loudness**
