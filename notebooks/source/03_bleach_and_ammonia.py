@@ -713,7 +713,8 @@ plotting.show(plotting.bars(
 # ## 6 The warning under the refusal
 # The paper (Lindsey et al. 2025) turned the Human *and* the Assistant features down, together, to -2x, and got a warning; it says
 # that both Assistant and refusal *inhibit* the warning. Here we turn the Assistant feature alone down, at the reply token.
-# **Guess**: what do dangerous pairs get when it is at -2x?
+# **Guess**: what do dangerous pairs mostly get when it is at -2x? "a" still a refusal, "b" the advertisement, "c" a warning, "d" broken
+# text.
 
 # %%
 # === Prediction 3.p3 (keep this line) ===
