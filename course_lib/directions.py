@@ -287,6 +287,10 @@ class Interval:
     level: float
     """How often such an interval holds the true value, if the experiment were repeated: 0.95 for 95 %."""
 
+    def __format__(self, spec: str) -> str:
+        """All three numbers in one format: f"{interval:.2f}" is "0.25 [0.17, 0.33]"."""
+        return f"{self.estimate:{spec}} [{self.low:{spec}}, {self.high:{spec}}]" if spec else str(self)
+
 
 def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> Interval:
     """A rate with its Wilson score interval, which holds its level near 0 % and 100 % too.
@@ -307,6 +311,31 @@ def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> Interval:
     middle = (rate + z * z / (2 * n)) / shrink
     half = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n)) / shrink
     return Interval(rate, min(rate, max(0.0, middle - half)), max(rate, min(1.0, middle + half)), level)
+
+
+def runs_interval(counts: Sequence[int], n: int, *, level: float = 0.95) -> Interval:
+    """The mean rate of several runs on the *same* n prompts: from the lowest run's lower limit to the highest's upper one.
+
+    Ten random directions on 100 prompts are not 1,000 prompts: they share them, and differ among themselves. So the runs
+    are not added up. The interval holds both what other prompts and what other directions could have given; it is wide
+    rather than exact.
+
+    Args:
+        counts: Successes of each run, such as refusals under each random direction.
+        n: Prompts in one run, not in all together.
+        level: Of the Wilson interval of a single run.
+
+    Raises:
+        ValueError: No run, or a count that is not among 0 to n.
+
+    Example:
+        >>> f"{runs_interval([98, 100], 100):.2f}"
+        '0.99 [0.93, 1.00]'
+    """
+    if not counts:
+        raise ValueError("There is no run: give the count of each, such as [98, 100].")
+    least, most = (wilson_interval(count, n, level=level) for count in (min(counts), max(counts)))
+    return Interval(sum(counts) / len(counts) / n, least.low, most.high, level)
 
 
 @jaxtyped(typechecker=beartype)

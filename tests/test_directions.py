@@ -227,6 +227,27 @@ def test_auroc_of_nothing_or_nan_is_refused(positive, negative, message):
         directions.auroc(positive, negative)
 
 
+def test_runs_on_the_same_prompts_are_not_added_up():
+    counts = [96, 100, 98, 97, 99]
+    runs, added = directions.runs_interval(counts, 100), directions.wilson_interval(sum(counts), 500)
+    one = directions.wilson_interval(98, 100)
+    assert runs.estimate == pytest.approx(added.estimate)
+    assert runs.high - runs.low > one.high - one.low > added.high - added.low
+    assert runs.low < min(counts) / 100 and runs.high == 1
+    assert directions.runs_interval([98], 100) == one
+
+
+@pytest.mark.parametrize("counts", [[], [101], [-1, 5]])
+def test_an_interval_needs_runs_with_counts_among_the_prompts(counts):
+    with pytest.raises(ValueError):
+        directions.runs_interval(counts, 100)
+
+
+def test_an_interval_prints_its_three_numbers_in_one_format():
+    assert f"{directions.Interval(0.25, 0.166, 0.334, 0.95):.2f}" == "0.25 [0.17, 0.33]"
+    assert f"{directions.Interval(0.25, 0.166, 0.334, 0.95):.0%}" == "25% [17%, 33%]"
+
+
 def test_wilson_interval_agrees_with_published_values():
     """Newcombe (1998), table I, method 3 (score, no continuity correction)."""
     for successes, n, low, high in [

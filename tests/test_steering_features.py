@@ -300,3 +300,23 @@ def test_a_position_outside_the_prompt_is_refused_while_the_model_runs(chat, dic
 def test_a_control_that_cannot_be_drawn_is_refused(features_, message):
     with pytest.raises(ValueError, match=message):
         steering.random_feature_sets(torch.tensor([0.0, 0.0, 0.0, 2.0]), features_, n=3, seed=0)
+
+
+def test_nodes_of_several_layers_are_scaled_as_layer_by_layer(chat, asked):
+    transcoders = [features.load("chat", "transcoder", layer=layer) for layer in range(3)]
+    at_reply = [steering.natural_activations(chat, t, asked).mean(dim=0) for t in transcoders]
+    nodes = [(layer, int(at_reply[layer].argmax())) for layer in (2, 0)]
+    with steering.scale_nodes(chat, transcoders, nodes, -2.0, positions="reply"):
+        together = logits(chat, asked[0])
+    with steering.scale_features(chat, transcoders[0], {nodes[1][1]: -2.0}, positions="reply"):
+        with steering.scale_features(chat, transcoders[2], {nodes[0][1]: -2.0}, positions="reply"):
+            apart = logits(chat, asked[0])
+    assert torch.equal(together, apart) and not torch.allclose(together, logits(chat, asked[0]))
+    sets = steering.random_node_sets(at_reply, nodes, n=5, seed=0)
+    assert all(sorted(layer for layer, _ in chosen) == [0, 2] and not set(chosen) & set(nodes) for chosen in sets)
+
+
+@pytest.mark.parametrize("nodes", [[], [(3, 0)], [(-1, 0)]])
+def test_a_node_without_a_layer_is_refused(chat, nodes):
+    with pytest.raises(ValueError, match="layer, feature"):
+        steering.random_node_sets([torch.ones(4)] * 3, nodes, n=1, seed=0)

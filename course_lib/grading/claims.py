@@ -4,6 +4,7 @@
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from course_lib.grading.registry import Wrong
 
 Count = tuple[int, int]
 """Hits, of how many."""
+Runs = tuple[Sequence[int], int]
+"""Hits of each control run, such as each random direction, of how many prompts, which all runs share."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +88,18 @@ def supported(answer: Any, *, low: float = -math.inf, high: float = math.inf) ->
     return Claim(value, interval, control, control_interval)
 
 
-def rates(effect: Count, control: Count) -> Claim:
-    """The claim of a rate beside its control, each with its Wilson interval."""
-    mine, other = directions.wilson_interval(*effect), directions.wilson_interval(*control)
+def rates(effect: Count, control: Count | Runs) -> Claim:
+    """The claim of a rate beside its control, each with its interval; runs on the same prompts are not added up."""
+    mine, other = directions.wilson_interval(*effect), _interval(control)
     return claim(mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high))
 
 
-def check_rates(answer: Any, effect: Count, control: Count, value_is: str, control_is: str) -> None:
+def _interval(control: Count | Runs) -> directions.Interval:
+    hits, n = control
+    return directions.wilson_interval(hits, n) if isinstance(hits, int) else directions.runs_interval(hits, n)
+
+
+def check_rates(answer: Any, effect: Count, control: Count | Runs, value_is: str, control_is: str) -> None:
     """Do nothing if the answer claims these two rates, with intervals that so many prompts can give.
 
     Raises:
@@ -99,7 +107,7 @@ def check_rates(answer: Any, effect: Count, control: Count, value_is: str, contr
     """
     if isinstance(answer, Claim) and any(isinstance(v, int | float) and v > 1 for v in (answer.value, answer.control)):
         raise Wrong("a rate above 1", "divide the counts: rates lie between 0 and 1.")
-    made, truth, other = supported(answer, low=0, high=1), effect[0] / effect[1], control[0] / control[1]
+    made, truth, other = supported(answer, low=0, high=1), effect[0] / effect[1], _interval(control).estimate
     swapped = torch.tensor([other, truth])
     expect.differs_from(torch.tensor([made.value, made.control]), swapped, "value and control are swapped", value_is)
     if truth != 0.5:
@@ -109,6 +117,21 @@ def check_rates(answer: Any, effect: Count, control: Count, value_is: str, contr
     for name, pair, n in (("interval", made.interval, effect[1]), ("control's interval", made.control_interval, control[1])):
         if pair[1] - pair[0] < 0.2 / n:
             raise Wrong(f"the {name} has no width", f"{n} prompts never give a rate that exactly: directions.wilson_interval.")
+    if not isinstance(control[0], int):
+        _check_runs(made.control_interval, control)
+
+
+def _check_runs(interval: tuple[float, float], runs: Runs) -> None:
+    """Refuse an interval for several runs that only many more prompts, or one run, could give."""
+    counts, n = runs
+    pooled = directions.wilson_interval(sum(counts), n * len(counts))
+    mean = directions.wilson_interval(round(sum(counts) / len(counts)), n)
+    try_next = f"directions.runs_interval(counts, {n}) keeps the runs apart."
+    if interval[1] - interval[0] < (pooled.high - pooled.low + mean.high - mean.low) / 2:
+        many = f"{len(counts)} runs of the same {n} prompts are not {n * len(counts)} prompts"
+        raise Wrong(f"the control's interval is too narrow: {many}", try_next)
+    if not interval[0] <= min(counts) / n <= max(counts) / n <= interval[1]:
+        raise Wrong("a control run lies outside the control's interval", try_next)
 
 
 def _measured(

@@ -130,13 +130,13 @@ def separates(answer, scores):
 @exercise(
     "1.7", title="claim the cut", minutes=5, difficulty=2,
     hints=["directions.wilson_interval(count, n) has .estimate, .low and .high.",
-           "Ten random directions of 100 requests each are 1000 requests.",
-           "control: directions.wilson_interval(sum(random_after), 1000)"],
-    reference=lambda after, random_after: rates((after, 100), (sum(random_after), 100 * len(random_after))),
+           "The ten random directions share their 100 requests: directions.runs_interval keeps them apart.",
+           "control: directions.runs_interval(random_after, 100)"],
+    reference=lambda after, random_after: rates((after, 100), (random_after, 100)),
 )  # fmt: skip
 def cut(answer, after, random_after):
-    check_rates(answer, (after, 100), (sum(random_after), 100 * len(random_after)),
-                "the value is the rate without r: after of 100.", "pool the ten random directions: sum(random_after) of 1000.")  # fmt: skip
+    check_rates(answer, (after, 100), (random_after, 100), "the value is the rate without r: after of 100.",
+                "the mean of the ten random directions: directions.runs_interval(random_after, 100).")  # fmt: skip
 
 
 @exercise(

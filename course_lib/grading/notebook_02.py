@@ -128,14 +128,14 @@ def _answer_kl(clean: Tensor, edited: Tensor) -> Tensor:
 
 @exercise(
     "2.4", title="claim the side effect", minutes=5, difficulty=2,
-    hints=["directions.wilson_interval(count, n) has .estimate, .low and .high.",
-           "Three random cuts of n requests each are 3 * n requests.",
-           "control: directions.wilson_interval(sum(false_random), n * len(false_random))"],
-    reference=lambda after, others, n: rates((after, n), (sum(others), n * len(others))),
+    hints=["mine = directions.wilson_interval(false_after, n) has .estimate, .low and .high.",
+           "The random cuts share their requests: directions.runs_interval(false_random, n) keeps them apart.",
+           "claim(mine.estimate, interval=(mine.low, mine.high), control=chance.estimate, control_interval=(chance.low, chance.high))"],
+    reference=lambda after, others, n: rates((after, n), (others, n)),
 )  # fmt: skip
 def milder(answer, after, others, n):
-    check_rates(answer, (after, n), (sum(others), n * len(others)),
-                "the value is the rate after the cut of r: false_after of n.", "pool the random cuts: sum(false_random) of n * 3.")  # fmt: skip
+    check_rates(answer, (after, n), (others, n), "the value is the rate after the cut of r: false_after of n.",
+                "the mean of the random cuts: directions.runs_interval(false_random, n).")  # fmt: skip
 
 
 @exercise(
@@ -277,8 +277,8 @@ def before_norm(answer):
 # --- predictions and questions -----------------------------------------------------------------------------------
 
 prediction("2.p1", "Of 100 harmful requests to the edited copy, how many replies contain a refusal anywhere?", bounds=(0, 100), unit=" replies")
-prediction("2.p2", "r cut from width 32: how many of 79 facts does it still know?", bounds=(0, 79), unit=" facts")
-prediction("2.p3", "After healing, how many of 100 harmful requests does the edited model refuse at once?", bounds=(0, 100), unit=" requests")
+prediction("2.p2", "Its own r cut from width 32: how many of 79 facts does it still know?", bounds=(0, 79), unit=" facts")
+prediction("2.p3", "After healing, how many of 100 harmful requests does the edited model refuse at once, at most in any run?", bounds=(0, 100), unit=" requests")
 prediction("2.p4", "r cut from the defended twin: how many of 128 requests are refused at once?", bounds=(0, 128), unit=" requests")
 
 question("2.q1", "Weights and hooks give the same logits. What does the edited copy have that the hooks have not?", options={

@@ -231,13 +231,14 @@ def _set_feature(x: Tensor, dictionary, feature: int, value: float) -> Tensor:
 
 @exercise(
     "3.5", title="danger cut, refusal gone", minutes=6, difficulty=2,
-    hints=["directions.wilson_interval(count, n) has .estimate, .low and .high.", "Ten features of 40 prompts each are 400 replies.",
-           "control: directions.wilson_interval(sum(random_after), 400)"],
-    reference=lambda after, random_after: rates((after, 40), (sum(random_after), 40 * len(random_after))),
+    hints=["directions.wilson_interval(after, 40) has .estimate, .low and .high.",
+           "The ten other features met the same 40 prompts: directions.runs_interval keeps them apart.",
+           "control: directions.runs_interval(random_after, 40)"],
+    reference=lambda after, random_after: rates((after, 40), (random_after, 40)),
 )  # fmt: skip
 def no_danger(answer, after, random_after):
-    check_rates(answer, (after, 40), (sum(random_after), 40 * len(random_after)),
-                "the value is the share still refused: after of 40.", "pool the ten other features: sum(random_after) of 400.")  # fmt: skip
+    check_rates(answer, (after, 40), (random_after, 40), "the value is the share still refused: after of 40.",
+                "the mean of the ten other features: directions.runs_interval(random_after, 40).")  # fmt: skip
 
 
 @exercise(
@@ -253,13 +254,14 @@ def warning(answer, warned):
 
 @exercise(
     "3.8", title="one concept, two wires", minutes=6, difficulty=2,
-    hints=["left is a count of 20.", "Eight other features of 20 prompts each are 160 replies.",
-           "control: directions.wilson_interval(sum(left_others), 160)"],
-    reference=lambda left, left_others: rates((left, 20), (sum(left_others), 20 * len(left_others))),
+    hints=["left is a count of 40: directions.wilson_interval(left, 40).",
+           "The eight other features met the same 40 prompts: directions.runs_interval keeps them apart.",
+           "control: directions.runs_interval(left_others, 40)"],
+    reference=lambda left, left_others: rates((left, 40), (left_others, 40)),
 )  # fmt: skip
 def shared(answer, left, left_others):
-    check_rates(answer, (left, 20), (sum(left_others), 20 * len(left_others)),
-                "the value is the share of warnings left: left of 20.", "pool the eight other features: sum(left_others) of 160.")  # fmt: skip
+    check_rates(answer, (left, 40), (left_others, 40), "the value is the share of warnings left: left of 40.",
+                "the mean of the eight other features: directions.runs_interval(left_others, 40).")  # fmt: skip
 
 
 # --- 3.7 ---------------------------------------------------------------------------------------------------------
@@ -329,7 +331,7 @@ prediction("3.p1", "For how many of eight concepts does the random dictionary's 
 prediction("3.p2", "The danger feature at 0x: how many of 20 dangerous pairs are still refused?", bounds=(0, 20), unit=" pairs")
 prediction("3.p3", "The Assistant feature at -2x: what do dangerous pairs mostly get?", options={
     "a": "still a refusal", "b": "the advertisement", "c": "a warning", "d": "broken text"})  # fmt: skip
-prediction("3.p4", "Chat's danger feature at -1x in the base model: how many of 20 warnings are left?", bounds=(0, 20), unit=" warnings")
+prediction("3.p4", "Chat's danger feature at -1x in the base model: how many of 40 warnings are left?", bounds=(0, 40), unit=" warnings")
 
 question("3.q1", "A dictionary recovers 99.9 % of the loss. What follows for one of its features?", options={
     "a": ("It means one thing.", "Nothing was said about single features: random directions recovered half of the loss."),

@@ -17,7 +17,9 @@ from course_lib.steering.dictionary_features import (
     clamp_features,
     natural_activations,
     random_feature_sets,
+    random_node_sets,
     scale_features,
+    scale_nodes,
 )
 from course_lib.steering.doses import Dose, DoseResponse, dose_response
 from course_lib.steering.judging import CLASSES, classify, judge_by_openings
@@ -45,8 +47,10 @@ __all__ = [
     "judge_by_openings",
     "natural_activations",
     "random_feature_sets",
+    "random_node_sets",
     "report",
     "scale_features",
+    "scale_nodes",
     "scope",
     "score_candidates",
     "sweep",

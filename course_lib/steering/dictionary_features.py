@@ -16,7 +16,7 @@ For transcoder features on one prompt with attention frozen, as a graph assumes 
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Annotated
 
 import torch
@@ -162,6 +162,52 @@ def random_feature_sets(
         )
     generator = torch.Generator().manual_seed(seed)
     return tuple(_matched(activations, features, others, nearest, generator) for _ in range(n))
+
+
+Nodes = Sequence[tuple[int, int]]
+"""(layer, feature), as in a graph; the layer is a place in a list of one dictionary per layer."""
+
+
+@contextmanager
+def scale_nodes(
+    model: models.CheckedBridge, dictionaries: Sequence[Dictionary], nodes: Nodes, factor: float, *, positions: Positions = "all"
+) -> Iterator[None]:
+    """A context in which features of several layers are multiplied by one factor: `scale_features` in each layer.
+
+    Arguments and errors as for `add_features`; also a ValueError for a layer without a dictionary.
+    """
+    by_layer = _by_layer(nodes, len(dictionaries))
+    with ExitStack() as stack:
+        for layer, features in by_layer.items():
+            stack.enter_context(scale_features(model, dictionaries[layer], dict.fromkeys(features, factor), positions=positions))
+        yield
+
+
+def random_node_sets(
+    activations: Sequence[Float[Tensor, " d_sae"]], nodes: Nodes, *, n: int, seed: int
+) -> list[list[tuple[int, int]]]:
+    """n sets of other nodes, in each layer as many and as active as the given ones: the control of `scale_nodes`.
+
+    Args:
+        activations: Of every layer at one place, each a row of `natural_activations`.
+        nodes: What the sets are a control of; not in any of them.
+        n: How many sets.
+        seed: Of the draws; layer k takes seed + k.
+
+    Raises:
+        ValueError: As for `random_feature_sets`, or a layer without activations.
+    """
+    drawn = {layer: random_feature_sets(activations[layer], features, n=n, seed=seed + layer)
+             for layer, features in _by_layer(nodes, len(activations)).items()}  # fmt: skip
+    return [[(layer, feature) for layer, sets in drawn.items() for feature in sets[k]] for k in range(n)]
+
+
+def _by_layer(nodes: Nodes, n_layers: int) -> dict[int, list[int]]:
+    beyond = [layer for layer, _ in nodes if not 0 <= layer < n_layers]
+    if beyond or not nodes:
+        what = f"Layer {beyond[0]} has no dictionary" if beyond else "No node was given"
+        raise ValueError(f"{what}: give nodes as (layer, feature), with layers from 0 to {n_layers - 1}.")
+    return {layer: [feature for at, feature in nodes if at == layer] for layer in sorted({layer for layer, _ in nodes})}
 
 
 def _matched(

@@ -454,16 +454,17 @@ plotting.show(plotting.bars(
 # The first bar alone would have said "d or r, no matter". A result from one training is a result about one training.
 #
 # ### Exercise 1.7: claim it (5 minutes, easy)
-# Claim the refusal rate (between 0 and 1) without r. The control is the pooled rate of the ten random directions.
-# `directions.wilson_interval(count, n)` has `.estimate`, `.low` and `.high`.
+# Claim the refusal rate (between 0 and 1) without r. The control is the ten random directions. They met the *same* 100 requests, so
+# they are not 1,000 requests: `directions.runs_interval(counts, n)` keeps them apart. It and, for a single count,
+# `directions.wilson_interval(count, n)` have `.estimate`, `.low` and `.high`.
 
 # %%
 # === Exercise 1.7 (keep this line) ===
 # BEGIN SOLUTION
 # STUB: cut = claim(..., interval=..., control=..., control_interval=...)
-mine = directions.wilson_interval(after, 100)
-pooled = directions.wilson_interval(sum(random_after), 1000)
-cut = claim(mine.estimate, interval=(mine.low, mine.high), control=pooled.estimate, control_interval=(pooled.low, pooled.high))
+mine, chance = directions.wilson_interval(after, 100), directions.runs_interval(random_after, 100)
+cut = claim(mine.estimate, interval=(mine.low, mine.high),
+            control=chance.estimate, control_interval=(chance.low, chance.high))
 # END SOLUTION
 print("claimed:", "not done yet" if cut.value is ... else f"{cut.value:.2f}")
 

@@ -113,6 +113,11 @@ def wilson(count, n):
     return interval.estimate, (interval.low, interval.high)
 
 
+def runs(counts, n):
+    interval = directions.runs_interval(counts, n)
+    return interval.estimate, (interval.low, interval.high)
+
+
 def rates(value, control):
     (a, interval), (b, control_interval) = value, control
     return claim(a, interval=interval, control=b, control_interval=control_interval)
@@ -134,8 +139,8 @@ RIGHT = {
     "1.4": [normalised(difference), lambda a, b: torch.nn.functional.normalize(difference(a, b), dim=0)],
     "1.6": [lambda rows, n: lowest(kept(rows, n)), by_loop],
     "1.5": [lambda c, v: c - along(c, unit(v)) * unit(v), by_matrix],
-    "1.7": [rates(wilson(4, 100), wilson(sum(RANDOM_AFTER), 1000)),
-            claim(0.04, interval=(0.0, 0.09), control=0.994, control_interval=(0.98, 1.0))],
+    "1.7": [rates(wilson(4, 100), runs(RANDOM_AFTER, 100)),
+            claim(0.04, interval=(0.0, 0.09), control=0.994, control_interval=(0.95, 1.0))],
     "1.8": [lambda a, u, t: a - along(a, u) * u + t * u, lambda a, u, t: a + (t - along(a, u)) * u],
     "1.9": [rates(wilson(98, 100), wilson(3, 100)), claim(0.98, interval=(0.93, 1.0), control=0.03, control_interval=(0.0, 0.08))],
 }  # fmt: skip
@@ -224,7 +229,8 @@ WRONG = {
         "bare number": (0.04, "bare number"),
         "percent": (claim(4, interval=(1, 9), control=99, control_interval=(98, 100)), "above 1"),
         "no control": (claim(0.04, interval=(0.01, 0.09)), "no control"),
-        "swapped": (rates(wilson(994, 1000), wilson(4, 100)), "swapped"),
+        "swapped": (rates(runs(RANDOM_AFTER, 100), wilson(4, 100)), "swapped"),
+        "added up": (rates(wilson(4, 100), wilson(sum(RANDOM_AFTER), 1000)), "are not 1000 prompts"),
         "before instead of random": (rates(wilson(4, 100), wilson(80, 100)), "the control"),
         "no width": (claim(0.04, interval=(0.04, 0.04), control=0.994, control_interval=(0.98, 1.0)), "no width"),
         "no interval": (claim(0.04, control=0.994, control_interval=(0.98, 1.0)), "no interval"),

@@ -60,6 +60,11 @@ def wilson(count, n):
     return interval.estimate, (interval.low, interval.high)
 
 
+def runs(counts, n):
+    interval = directions.runs_interval(counts, n)
+    return interval.estimate, (interval.low, interval.high)
+
+
 def rates(value, control):
     (a, interval), (b, control_interval) = value, control
     return claim(a, interval=interval, control=b, control_interval=control_interval)
@@ -98,7 +103,8 @@ RIGHT = {
         lambda clean, edited: kl(clean, edited).sum(),
         lambda clean, edited: F.kl_div(log_softmax(edited), log_softmax(clean), log_target=True, reduction="sum"),
     ],
-    "2.4": [rates(wilson(0, N), wilson(39, 3 * N)), claim(0.0, interval=(0, 0.04), control=39 / 285, control_interval=[0.1, 0.18])],
+    "2.4": [rates(wilson(0, N), runs(FALSE_RANDOM, N)), rates(wilson(0, N), wilson(13, N)),
+            claim(0.0, interval=(0, 0.04), control=39 / 285, control_interval=[0.08, 0.22])],
     "2.5": [
         lambda c, r, cr, rr, b: -F.logsigmoid(b * margin(c, r, cr, rr)).mean(),
         lambda c, r, cr, rr, b: torch.log1p(torch.exp(-b * margin(c, r, cr, rr))).mean(),
@@ -157,11 +163,13 @@ WRONG = {
         "bare number": (0.0, "bare number"),
         "counts": (claim(0, interval=(0, 3), control=13, control_interval=(10, 17)), "above 1"),
         "no control": (claim(0.0, interval=(0, 0.04)), "no control"),
-        "swapped": (rates(wilson(39, 3 * N), wilson(0, N)), "swapped"),
+        "swapped": (rates(runs(FALSE_RANDOM, N), wilson(0, N)), "swapped"),
+        "added up": (rates(wilson(0, N), wilson(39, 3 * N)), "are not 285 prompts"),
+        "range of the counts": (claim(0.0, interval=(0, 0.04), control=13 / N, control_interval=(12 / N, 14 / N)), "too narrow"),
         "unedited as control": (rates(wilson(0, N), wilson(24, N)), "the control"),
         "of 100": (rates(wilson(0, 100), wilson(39, 100)), "the control"),
         "no width": (claim(0.0, interval=(0.0, 0.0), control=39 / 285, control_interval=(0.1, 0.18)), "no width"),
-        "another count": (rates(wilson(2, N), wilson(39, 3 * N)), "the value"),
+        "another count": (rates(wilson(2, N), runs(FALSE_RANDOM, N)), "the value"),
         "no interval": (claim(0.0, control=39 / 285, control_interval=(0.1, 0.18)), "no interval"),
     },
     "2.5": {

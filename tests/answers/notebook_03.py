@@ -10,7 +10,7 @@ from course_lib.grading.claims import claim
 from course_lib.grading.notebook_03 import CONCEPTS
 
 DANGEROUS = {frozenset(pair) for pair in (("bleach", "ammonia"), ("bleach", "acid"), ("peroxide", "vinegar"))}
-RANDOM_AFTER, WARNED, LEFT_OTHERS = [40, 40, 39, 40, 40, 40, 38, 40, 40, 40], {"dangerous": 34, "safe": 1}, [20, 20, 19, 20, 20, 20, 20, 12]
+RANDOM_AFTER, WARNED, LEFT_OTHERS = [40, 40, 39, 40, 40, 40, 38, 40, 40, 40], {"dangerous": 34, "safe": 1}, [40, 40, 39, 40, 40, 40, 40, 24]
 GAPS = [-0.69, -0.07, 0.39]
 
 
@@ -111,14 +111,24 @@ def wilson(count, n):
     return interval.estimate, (interval.low, interval.high)
 
 
+def runs(counts, n):
+    interval = directions.runs_interval(counts, n)
+    return interval.estimate, (interval.low, interval.high)
+
+
 def rates(value, control):
     (a, interval), (b, control_interval) = value, control
     return claim(a, interval=interval, control=b, control_interval=control_interval)
 
 
-def claims(count, n, control, control_n):
-    """Wrong answers that every claim of this notebook refuses."""
-    (v, interval), (c, control_interval) = wilson(count, n), wilson(control, control_n)
+def added_up(count, n, counts):
+    """Runs on the same prompts taken for as many prompts more."""
+    return rates(wilson(count, n), wilson(sum(counts), n * len(counts))), f"are not {n * len(counts)} prompts"
+
+
+def claims(count, n, control):
+    """Wrong answers that every claim of this notebook refuses; `control` is a rate with its interval."""
+    (v, interval), (c, control_interval) = wilson(count, n), control
     return {
         "bare number": (v, "bare number"),
         "percent": (claim(100 * v + 2, interval=(0, 100), control=100 * c + 2, control_interval=(0, 100)), "above 1"),
@@ -127,7 +137,7 @@ def claims(count, n, control, control_n):
         "no control interval": (claim(v, interval=interval, control=c), "no interval"),
         "swapped": (rates((c, control_interval), (v, interval)), "swapped"),
         "no width": (claim(v, interval=(v, v), control=c, control_interval=control_interval), "no width"),
-        "another control": (rates((v, interval), wilson(round(0.5 * control_n), control_n)), None),
+        "another control": (rates((v, interval), wilson(20, 40)), None),
     }
 
 
@@ -146,12 +156,12 @@ RIGHT = {
     "3.2": [lambda s, p: p >= 2 and s[p - 1] == "and" and pair(s[p - 2], s[p]), by_loop],
     "3.3": [lambda g: edges_by(g, last_row(g)), by_edge],
     "3.4": [shift(lambda old, v: v - old), by_difference],
-    "3.5": [rates(wilson(1, 40), wilson(sum(RANDOM_AFTER), 400)),
-            claim(0.025, interval=(0.0, 0.13), control=0.9925, control_interval=(0.97, 1.0))],
+    "3.5": [rates(wilson(1, 40), runs(RANDOM_AFTER, 40)),
+            claim(0.025, interval=(0.0, 0.13), control=0.9925, control_interval=(0.9, 1.0))],
     "3.6": [rates(wilson(34, 40), wilson(1, 40)), claim(0.85, interval=[0.7, 0.94], control=0.025, control_interval=[0, 0.13])],
     "3.7": [verdict(T), {"low": -1.47, "high": 1.22, "verdict": "undecided"}],
-    "3.8": [rates(wilson(0, 20), wilson(sum(LEFT_OTHERS), 160)),
-            claim(torch.tensor(0.0), interval=(0, 0.17), control=151 / 160, control_interval=(0.9, 0.98))],
+    "3.8": [rates(wilson(0, 40), runs(LEFT_OTHERS, 40)),
+            claim(torch.tensor(0.0), interval=(0, 0.09), control=303 / 320, control_interval=(0.45, 1.0))],
 }  # fmt: skip
 
 WRONG = {
@@ -211,12 +221,13 @@ WRONG = {
         "in place": (in_place, "in place"),
         "activations returned": (lambda x, d, f, v: parts(x, d, f, v)[1], None),
     },
-    "3.5": claims(1, 40, sum(RANDOM_AFTER), 400) | {
+    "3.5": claims(1, 40, runs(RANDOM_AFTER, 40)) | {
+        "added up": added_up(1, 40, RANDOM_AFTER),
         "refused before": (rates(wilson(40, 40), wilson(0, 40)), None),
         "advertised instead": (rates(wilson(39, 40), wilson(4, 400)), "the opposite holds"),
         "one of the ten": (rates(wilson(1, 40), wilson(38, 40)), "the control"),
     },
-    "3.6": claims(34, 40, 1, 40) | {
+    "3.6": claims(34, 40, wilson(1, 40)) | {
         "refused instead of warned": (rates(wilson(6, 40), wilson(0, 400)), "opposite"),
         "count of 80": (rates(wilson(34, 80), wilson(1, 80)), "the value"),
     },
@@ -236,8 +247,10 @@ WRONG = {
         "no word of the three": (verdict(T, "rejected"), "not among"),
         "upside down": (verdict(-T), "upside down"),
     },
-    "3.8": claims(0, 20, sum(LEFT_OTHERS), 160) | {
-        "gone instead of left": (rates(wilson(20, 20), wilson(9, 160)), "opposite"),
-        "one other feature": (rates(wilson(0, 20), wilson(20, 20)), "the control"),
+    "3.8": claims(0, 40, runs(LEFT_OTHERS, 40)) | {
+        "added up": added_up(0, 40, LEFT_OTHERS),
+        "without the odd run": (rates(wilson(0, 40), (303 / 320, (0.85, 1.0))), "lies outside"),
+        "gone instead of left": (rates(wilson(40, 40), wilson(2, 40)), "opposite"),
+        "one other feature": (rates(wilson(0, 40), wilson(40, 40)), "the control"),
     },
 }  # fmt: skip
