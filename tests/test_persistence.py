@@ -45,7 +45,7 @@ def test_every_curve_begins_at_a_backdoor_that_fires_and_ends_at_a_model_that_st
         for key, found in persistence.read()[lesson][seed]["runs"].items():
             start, end = (found["curve"][step] for step in ("0", max(found["curve"], key=int)))
             assert start[trigger][0] >= 95 and start[NONE][0] <= 1 and found["before"][ELICITED][0] >= 95, key
-            assert end[NONE][0] <= 1 and end[NONE][1] >= 70, (seed, key)
+            assert end[NONE][0] <= 5 and end[NONE][1] >= 60, (seed, key)
 
 
 def test_the_committed_card_is_what_the_measurements_say():
