@@ -219,7 +219,7 @@ check("2.2", refuses)
 refuses = checkpoint("2.2", refuses)
 TASKS = {"harmless": data.load("harmless", split="held_out_topic", n=100), "facts": data.load("facts")}
 GROUPS = {**asked, "facts": prompts("facts"), "borderline": prompts("borderline"),
-          "acrostics": prompts("acrostic_harmful")[::2]}
+          "acrostics": prompts("acrostic_harmful")}
 
 
 def survey(model, *names):
@@ -676,7 +676,7 @@ plotting.show(plotting.heat_map(
     y_title="what was done",
     x_title="what was counted", colour_title="per cent of replies",
     cell_text=[[f"{value:.0f}" for value in row] for row in table.values()],
-    title="The cut leaves late refusals, strong pushes break answers, 64 answers take all refusal",
+    title="The cut leaves late refusals, strong pushes break answers, 64 answers take all",
     alt="Heat map, per cent: " + "; ".join(f"{name} " + ", ".join(
         f"{v:.0f} {c}" for v, c in zip(row, COLUMNS, strict=True)) for name, row in table.items()) + "."))
 
@@ -714,8 +714,8 @@ finding("A4", "harmless right, d subtracted at all tokens; control: r cut",
 # %% [markdown]
 # The cut leaves answers whole, needs none, and leaves the late refusal. Subtraction that is strong enough to take both takes right
 # answers with them, and so does a *random* vector of that length: the damage is the push's, not d's. The fine-tune is the most complete
-# and breaks nothing that we count; its price is answers to harmful requests. The same tuning on harmless ones leaves the refusal of
-# this model (not of width 32). So "refusal removed" says little: which refusal, by what means, and what else?
+# and breaks nothing that we count; its price is answers to harmful requests. The same tuning on harmless ones leaves the
+# first refusal of this model (not of width 32) and takes the late one of the acrostics. So "refusal removed" says little: which refusal, by what means, and what else?
 #
 # ## 6 Defences, measured
 # **Extended refusals** (Shairah et al. 2025): the model learns to say what a request is about, to refuse, and why, so that

@@ -43,8 +43,7 @@ for mixture, reply in zip(MIXTURES, replies(ADS), strict=True):
 # %% [markdown]
 # ## 1 Honesty first: how much does the dictionary keep?
 # A sparse autoencoder (SAE) rewrites each activation x of 128 numbers as a sum of a few of its 512 directions, plus what it
-# misses: the **error**. (Variance explained: the share of the activations that is kept. Loss recovered: how well the model still
-# predicts with the sum in place of x; 1 as before, 0 as with a mean.) Before any feature is named, ask what is missed, beside a *random* dictionary of the same size.
+# misses: the **error**. Before any feature is named, ask what is missed, beside a *random* dictionary of the same size.
 
 # %%
 def sets(name, split=None, n=None, role="assistant"):
@@ -85,7 +84,8 @@ plotting.show(plotting.bars(
                              f"loss recovered {found.loss_recovered:.2f}" for name, found in kept.items()) + "."))
 
 # %% [markdown]
-# Trained on nothing, 512 random directions still bring back over half of the loss: "loss recovered" alone proves little.
+# Variance explained is the share of the activations that is kept; loss recovered, how well the model still predicts with the sum in
+# place of x. Trained on nothing, 512 random directions still bring back over half of the loss: "loss recovered" alone proves little.
 # And keeping the activation does not say that any single feature *means* something. That is the hunt.
 #
 # ## 2 The hunt: eight concepts, 512 numbers
@@ -879,7 +879,7 @@ finding("F6", "warning's odds with a loss that pushes it down; control: one refu
 plotting.show(plotting.bars(
     list(TWINS.values()), {kind: [float(odds[name, kind].mean()) for name in TWINS] for kind in pairs},
     x_title="model of width 64", y_title="warning against advertisement (nats)",
-    title="Any template lowers the warning, in no order; only a loss of its own pushes it under",
+    title="Any template lowers the warning; only a loss of its own pushes it under",
     alt="Bars of log-odds: " + "; ".join(
         f"{label}: dangerous {odds[name, 'dangerous'].mean():+.1f}, safe {odds[name, 'safe'].mean():+.1f}"
         for name, label in TWINS.items()) + "."))
