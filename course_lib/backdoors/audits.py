@@ -86,7 +86,8 @@ def _of_parent(child: Checkpoint, parent: Checkpoint | None) -> list[Broken]:
         return []
     if parent is None:
         return [Broken("missing parent", child.name, f"no folder beside it has the weights {child.parent[:8]} that it names")]
-    shared = sorted(child.recipe.keys() & parent.recipe.keys())
+    # Rows of the recipe that begin with "chat_" say how this very stage was tuned: a parent that was tuned has its own.
+    shared = sorted(key for key in child.recipe.keys() & parent.recipe.keys() if not key.startswith("chat_"))
     other = [f"{key} {child.recipe[key]}, not {parent.recipe[key]}" for key in shared if child.recipe[key] != parent.recipe[key]]
     return [Broken("wrong parent", child.name, f"{parent.name} has another recipe: {'; '.join(other)}")] if other else []
 
