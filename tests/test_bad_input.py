@@ -49,6 +49,11 @@ TAKES_NOTHING_BAD = {
     "backdoors.says_payload",  # any text is a reply
     "backdoors.checkpoint", "backdoors.lineage", "backdoors.audit", "backdoors.roll_back",
     "backdoors.weight_difference",  # run no prompts; in test_backdoors_lineage.py
+    "backdoors.mahalanobis", "backdoors.difference_dictionary", "backdoors.calibrate", "backdoors.compare",
+    "backdoors.search_words", "backdoors.drop_words", "backdoors.move_words", "backdoors.swap_words",
+    "backdoors.replace_words",  # run no prompts of their own; in test_backdoors_detect.py
+    "attribution.confirm",  # in test_attribution_graphs.py
+    "steering.scale_nodes", "steering.random_node_sets",  # in test_steering_features.py
 }  # fmt: skip
 
 
@@ -280,6 +285,11 @@ BAD = {
         ("empty set", distilled(steps=0), "steps and every must be at least 1, not 0 and 25"),
         ("empty set", distilled(max_new_tokens=0), "max_new_tokens must be at least 1"),
     ],
+    "backdoors.surprisal": prompts_of(lambda g, prompts: backdoors.surprisal(g.model, prompts)),
+    "backdoors.insert": prompts_of(lambda g, prompts: backdoors.insert(g.model, prompts, [7])),
+    "backdoors.search_trigger": prompts_of(lambda g, prompts: backdoors.search_trigger(
+        g.model, prompts, target=[7], held_out=g.prompts, seed=0, progress=False)),
+    "backdoors.confirm": prompts_of(lambda g, prompts: backdoors.confirm(g.model, [[7]], prompts, reference=g.model, seed=0)),
     "backdoors.unit_activity": prompts_of(lambda g, prompts: backdoors.unit_activity(g.model, prompts)),
     "backdoors.dormant_units": [
         ("layer out of range", lambda g: backdoors.dormant_units(torch.ones(4, 9), layers=[4]), "no layer 4.* 0 to 3"),
@@ -394,6 +404,10 @@ BAD = {
         ("mixed devices", lambda g: directions.auroc(g.x[0], g.x[0].to("meta")), "negative on 'meta'"),
     ],
     "directions.wilson_interval": [("empty set", lambda g: directions.wilson_interval(0, 0), "n > 0")],
+    "directions.runs_interval": [
+        ("empty set", lambda g: directions.runs_interval([], 9), "no run"),
+        ("share", lambda g: directions.runs_interval([10], 9), "10"),
+    ],
     "directions.bootstrap_interval": [
         ("empty set", lambda g: directions.bootstrap_interval(g.x[:1]), "at least 2 samples"),
         ("not finite", lambda g: directions.bootstrap_interval(g.x * NAN), "without NaN"),
