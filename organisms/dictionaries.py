@@ -1,4 +1,4 @@
-"""Sparse dictionaries of an organism: a sparse autoencoder and a transcoder for every layer, trained by sae_lens.
+"""Sparse dictionaries of an organism: sparse autoencoders and transcoders for every layer, trained by sae_lens.
 
 A sparse autoencoder (Bricken et al. 2023, https://transformer-circuits.pub/2023/monosemantic-features) rewrites one
 activation as a sum of few features; a transcoder (Dunefsky et al. 2024, https://arxiv.org/abs/2406.11944) rewrites what
@@ -38,6 +38,7 @@ from organisms import corpora, training
 
 WEIGHTS = Path(__file__).parent / "weights"
 KINDS = ("sae", "transcoder")
+SHIPPED = {"base": ("sae",), "chat": KINDS}  # transcoders make graphs, and graphs are drawn of the chat model
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from torch import Tensor
 from course_lib import attribution, data, features, models, tokens
 from course_lib.features.measuring import effects, randomised, replaced, spliced, unexplained
 from organisms import cards, training
-from organisms.dictionaries import KINDS, folder, harvest, hooks, token_ids
+from organisms.dictionaries import SHIPPED, folder, harvest, hooks, token_ids
 
 RESULTS = Path(__file__).parent / "dictionaries.json"
 HELD_OUT_SEED, HELD_OUT_TEXTS = 9_001, 2_000
@@ -121,7 +121,7 @@ def evaluate(organism: str) -> None:
     """Measure every dictionary of an organism into ``dictionaries.json``; what was measured of the same files is kept."""
     model = models.load(organism, device="cpu")
     prompts, layers = token_ids(model, HELD_OUT_TEXTS, HELD_OUT_SEED), range(models.n_layers(model))
-    for kind in KINDS:
+    for kind in SHIPPED[organism]:
         opened = [features.load(organism, kind, layer=layer) for layer in layers]
         digests = [training.sha256(folder(organism, kind, layer) / "sae_weights.safetensors") for layer in layers]
         for layer, dictionary, digest in zip(layers, opened, digests, strict=True):
@@ -185,7 +185,7 @@ def replacement_table(organism: str) -> str:
 
 CARD = """# Dictionaries of `{organism}`
 
-{n} dictionaries for the {width} numbers of each layer: a sparse autoencoder and a transcoder of every layer, in sae_lens' own
+{n} dictionaries for the {width} numbers of each layer: {what} of every layer, in sae_lens' own
 format. sae_lens alone opens them, without this course:
 `SAE.load_from_disk("organisms/weights/dictionaries/{organism}/sae-0")`. `features.load("{organism}", "sae", layer=0)` does the
 same after it has compared the checksums, and only beside the very weights that the dictionary was trained on.
@@ -194,10 +194,8 @@ same after it has compared the checksums, and only beside the very weights that 
 |---|---|---|---|---|---|---|
 {kinds}
 
-The autoencoders read the residual stream after every block, where a feature holds what all blocks so far have written. The
-transcoders read the norm's output after its gain (`ln2.hook_normalized` would be before it), as published transcoders do:
-with the norm's scale frozen, all that leads into them is linear, so that an attribution graph can be exact.
-Weights are stored in float16 and run in float32.
+The autoencoders read the residual stream after every block, where a feature holds what all blocks so far have written.
+{transcoders}Weights are stored in float16 and run in float32.
 
 ## How they were made
 `python -m organisms dictionaries --organism {organism}`: texts of the base mixture, of the chat mixture, and acrostics,
@@ -235,9 +233,16 @@ for the positions of `<bos>` it is everything.
 """
 
 
+NOUNS = {"sae": "a sparse autoencoder", "transcoder": "a transcoder"}
+TRANSCODERS = """The transcoders read the norm's output after its gain (`ln2.hook_normalized` would be before it), as published transcoders
+do: with the norm's scale frozen, all that leads into them is linear, so that an attribution graph can be exact.
+"""
+
+
 def render(organism: str) -> str:
+    kinds = SHIPPED[organism]
     recipes = {kind: json.loads((folder(organism, kind, 0) / "lineage.json").read_text(encoding="utf-8"))["recipe"]
-               for kind in KINDS}
+               for kind in kinds}
     rows = []
     for kind, recipe in recipes.items():
         read, written = (name.replace(".0.", ".{n}.") for name in hooks(kind, 0))
@@ -246,7 +251,8 @@ def render(organism: str) -> str:
     config = json.loads((folder(organism, "sae", 0) / "cfg.json").read_text(encoding="utf-8"))
     measured = [found for found in read_results()[organism].values() if "tokens" in found]
     return CARD.format(
-        organism=organism, n=len(measured), width=config["d_in"], kinds="\n".join(rows), table=table(organism),
+        organism=organism, n=len(measured), what=" and ".join(NOUNS[kind] for kind in kinds), width=config["d_in"],
+        transcoders=TRANSCODERS if "transcoder" in kinds else "", kinds="\n".join(rows), table=table(organism),
         replacement=replacement_table(organism),
         tokens=measured[0]["tokens"], loss=measured[0]["original"]["loss_nats"],
         tokens_per_step=recipes["sae"]["tokens_per_step"])

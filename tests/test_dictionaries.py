@@ -15,7 +15,7 @@ from organisms import dictionary_measures as measures
 from organisms.__main__ import WITH_DICTIONARIES, verify
 
 LAYERS = range(6)
-EACH = [(organism, kind, layer) for organism in WITH_DICTIONARIES for kind in dictionaries.KINDS for layer in LAYERS]
+EACH = [(organism, kind, layer) for organism in WITH_DICTIONARIES for kind in dictionaries.SHIPPED[organism] for layer in LAYERS]
 every_one = pytest.mark.parametrize("organism, kind, layer", EACH, ids=lambda value: str(value))
 MOST_UNEXPLAINED = {"sae": 0.10, "transcoder": 0.10}  # on held-out texts
 TINY = dictionaries.Recipe("sae", k=4, rate=1e-3, d_sae=16, n_texts=30, steps=5, tokens_per_step=64)
@@ -61,7 +61,7 @@ def installed(tmp_path, monkeypatch):
 
 # --- what ships ---------------------------------------------------------------------------------------------
 
-def test_every_layer_of_base_and_chat_has_both_kinds():
+def test_every_layer_of_chat_has_both_kinds_and_of_base_an_autoencoder():
     assert features.names() == sorted(f"{organism}/{kind}-{layer}" for organism, kind, layer in EACH)
 
 
@@ -69,7 +69,7 @@ def test_the_files_are_intact_small_and_never_pickled():
     files = [path for path in (dictionaries.WEIGHTS / "dictionaries").rglob("*") if path.is_file()]
     assert verify() == []
     assert {path.name for path in files} == {"cfg.json", "sae_weights.safetensors", "lineage.json"}
-    assert sum(path.stat().st_size for path in files) <= 9e6
+    assert sum(path.stat().st_size for path in files) <= 6e6
 
 
 def test_no_configuration_holds_a_path_or_an_address():
@@ -116,11 +116,10 @@ def test_about_as_many_features_are_active_as_the_recipe_says(plain, organism, k
     assert float(active) == pytest.approx(dictionaries.RECIPES[kind].k, rel=0.25)
 
 
-@pytest.mark.parametrize("organism", WITH_DICTIONARIES)
-def test_a_transcoder_gives_the_mlp_of_its_own_layer_and_of_no_other(plain, organism):
-    opened = [features.load(organism, "transcoder", layer=layer) for layer in LAYERS]
+def test_a_transcoder_gives_the_mlp_of_its_own_layer_and_of_no_other(plain):
+    opened = [features.load("chat", "transcoder", layer=layer) for layer in LAYERS]
     for layer in LAYERS:
-        read, written = plain[organism, "transcoder", layer]
+        read, written = plain["chat", "transcoder", layer]
         missed = [measures.unexplained(written, transcoder(read)) for transcoder in opened]
         assert missed[layer] < MOST_UNEXPLAINED["transcoder"] and min(missed[:layer] + missed[layer + 1:]) > 0.5
 
@@ -154,7 +153,7 @@ def test_the_card_says_what_was_measured_of_the_shipped_files(organism):
     card = (cards.FOLDER / f"dictionaries-{organism}.md").read_text(encoding="utf-8")
     assert card == measures.render(organism)
     results = measures.read_results()[organism]
-    for kind in dictionaries.KINDS:
+    for kind in dictionaries.SHIPPED[organism]:
         for layer in LAYERS:
             weights = dictionaries.folder(organism, kind, layer) / "sae_weights.safetensors"
             assert results[f"{kind}-{layer}"]["weights_sha256"] == training.sha256(weights)
@@ -167,9 +166,8 @@ def test_the_model_predicts_with_it_and_not_with_a_random_one(organism, kind, la
     assert found["random"]["kl_recovered_from_mean"] < found["trained"]["kl_recovered_from_mean"] - 0.2
 
 
-@pytest.mark.parametrize("organism", WITH_DICTIONARIES)
-def test_the_model_predicts_with_all_transcoders_at_once_and_not_without_mlps(organism):
-    found = measures.read_results()[organism]["transcoders together"]
+def test_the_model_predicts_with_all_transcoders_at_once_and_not_without_mlps():
+    found = measures.read_results()["chat"]["transcoders together"]
     assert found["trained"]["kl_recovered_from_mean"] > 0.8 and found["random"]["kl_recovered_from_mean"] < 0.5
 
 
