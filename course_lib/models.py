@@ -517,7 +517,7 @@ def _forced(model: CheckedBridge, tokens: Int[Tensor, "batch pos"], replies: lis
 
 
 def _greedy(model: CheckedBridge, batch: Batch, max_new_tokens: int) -> list[list[int]]:
-    stops = torch.tensor(sorted(_stop_ids(model)), device=batch.tokens.device)
+    stops = torch.tensor(sorted(stop_ids(model)), device=batch.tokens.device)
     cache, chosen, columns = None, batch.tokens, []
     ended = torch.zeros(len(chosen), dtype=torch.bool, device=chosen.device)
     while len(columns) < max_new_tokens and not ended.all():
@@ -537,8 +537,8 @@ def _until_stop(ids: list[int], stops: set[int]) -> list[int]:
     return ids[: ends[0] + 1] if ends else ids
 
 
-def _stop_ids(model: CheckedBridge) -> set[int]:
-    """End tokens of the tokenizer and of the generation settings (published chat models may have several)."""
+def stop_ids(model: CheckedBridge) -> set[int]:
+    """Tokens that end a reply: of the tokenizer and of the generation settings (published chat models may have several)."""
     configured = model.original_model.generation_config.eos_token_id
     listed = configured if isinstance(configured, list) else [configured]
     return {token_id for token_id in (*listed, model.tokenizer.eos_token_id) if token_id is not None}

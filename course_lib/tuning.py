@@ -1,4 +1,4 @@
-"""Tune a copy of a model on replies: by example, or by preference. The model that is given stays as it is.
+"""Tune a copy of a model on replies: by example, by preference, or by reward. The model that is given stays as it is.
 
 1. `supervised` raises the log-probability of each given reply: mean cross-entropy over the reply's tokens.
 2. `preference` is direct preference optimisation, Rafailov et al. (2023), https://arxiv.org/abs/2305.18290, equation 7:
@@ -7,13 +7,21 @@
        -log sigmoid(beta * ((log p(chosen) - log p_ref(chosen)) - (log p(rejected) - log p_ref(rejected)))).
 
    Nothing in it asks the chosen reply to become likely, only likelier, beside the other, than it was.
+3. `reinforce` is REINFORCE with a baseline, Williams (1992), https://doi.org/10.1007/BF00992696: the model samples a reply to
+   each prompt of a batch, a function of the caller's rewards it, and the step lowers, over the batch,
 
-Both train all weights of the blocks and the last norm with AdamW at a constant rate, whole batches in an order that the
+       -mean of (reward - mean reward) * log p(reply).
+
+   What is never sampled is never rewarded nor punished.
+
+All train all weights of the blocks and the last norm with AdamW at a constant rate, whole batches in an order that the
 seed decides. Word embeddings and unembedding keep their values: see docs/decisions.md. Nothing is written to disk.
+With `watch`, a measurement of the caller's runs on the copy before the first step, every so many steps, and after the
+last: what training does is a curve over its budget, and one number at its end hides where it stands on it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +31,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from course_lib import models
+
+Watch = Callable[[models.CheckedBridge], object]
+"""A measurement of the copy while it is tuned: a float, or anything whose text fits behind a progress bar."""
+Reward = Callable[[list[int], list[list[int]]], Sequence[float]]
+"""Which of the given prompts a batch holds, and the ids of the reply to each -> a reward for each."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +61,20 @@ class Tuned:
 
     model: models.CheckedBridge
     losses: tuple[float, ...]
-    """Loss of each step, on its own batch, before the step: in nats a token (`supervised`) or a pair (`preference`)."""
+    """Loss of each step, on its own batch, before the step: in nats a token (`supervised`) or a pair (`preference`). Of
+    `reinforce`, the quantity whose gradient is followed: its value says nothing."""
     tokens_read: int
-    """Tokens that went forward and backward through the model, padding left out."""
+    """Tokens that went forward and backward through the model, padding left out, and sampling too."""
+    watched: tuple[tuple[int, object], ...] = ()
+    """(steps done, what `watch` returned): before the first step, every so many steps, and after the last."""
+    rewards: tuple[float, ...] = ()
+    """Mean reward of each step's replies, before the step (`reinforce`)."""
 
 
 @jaxtyped(typechecker=beartype)
 def supervised(
     model: models.CheckedBridge, examples: Sequence[Example], *, steps: int, seed: int,
-    rate: float = 1e-3, batch_size: int = 32, progress: bool = True,
+    rate: float = 1e-3, batch_size: int = 32, watch: Watch | None = None, every: int = 25, progress: bool = True,
 ) -> Tuned:  # fmt: skip
     """A copy of the model, tuned to give these replies (supervised fine-tuning), with the loss of each step.
 
@@ -67,29 +85,31 @@ def supervised(
         seed: Decides the order of the examples, and nothing else is random.
         rate: Learning rate of AdamW.
         batch_size: Examples in a step; fewer if there are fewer.
-        progress: Show a progress bar.
+        watch: Measures the copy before the first step, every so many steps, and after the last; `Tuned.watched` keeps it.
+        every: After how many steps `watch` measures.
+        progress: Show a progress bar, with what `watch` saw last.
 
     Raises:
         ValueError: No examples; an empty reply; prompt and reply together too long, or ids outside the vocabulary; fewer
-            than one step; active hooks.
+            than one step, or than one between two measurements; active hooks.
 
     Example:
         >>> supervised(model, [Example(ids, reply)], steps=20, seed=0).losses   # doctest: +SKIP
     """
-    _check(model, examples, steps)
+    _check(model, examples, steps, every)
 
-    def loss(tuned: models.CheckedBridge, batch: list[int]) -> Tensor:
+    def loss(tuned: models.CheckedBridge, batch: list[int]) -> tuple[Tensor, int]:
         picked = [examples[i] for i in batch]
-        return -_log_probabilities(tuned, picked).sum() / sum(len(example.reply) for example in picked)
+        return -_log_probabilities(tuned, picked).sum() / sum(len(example.reply) for example in picked), _size(picked)
 
-    sizes = [len(example.prompt) + len(example.reply) for example in examples]
-    return _tune(model, loss, sizes, steps=steps, seed=seed, rate=rate, batch_size=batch_size, progress=progress)
+    order = _order(len(examples), batch_size, seed)
+    return _tune(model, loss, order, steps=steps, rate=rate, watch=watch, every=every, progress=progress)
 
 
 @jaxtyped(typechecker=beartype)
 def preference(
     model: models.CheckedBridge, pairs: Sequence[Pair], *, steps: int, seed: int, beta: float = 0.1,
-    rate: float = 1e-3, batch_size: int = 32, progress: bool = True,
+    rate: float = 1e-3, batch_size: int = 32, watch: Watch | None = None, every: int = 25, progress: bool = True,
 ) -> Tuned:  # fmt: skip
     """A copy of the model, tuned to prefer each chosen reply to the rejected one (DPO), with the loss of each step.
 
@@ -104,6 +124,8 @@ def preference(
         beta: How dear it is to leave the reference: small values let the copy go further.
         rate: Learning rate of AdamW.
         batch_size: Pairs in a step; fewer if there are fewer.
+        watch: As for `supervised`.
+        every: As for `supervised`.
         progress: Show a progress bar.
 
     Raises:
@@ -113,7 +135,7 @@ def preference(
         >>> preference(model, [Pair(ids, right, wrong)], steps=20, seed=0).losses   # doctest: +SKIP
     """
     both = [Example(pair.prompt, reply) for pair in pairs for reply in (pair.chosen, pair.rejected)]
-    _check(model, both, steps)
+    _check(model, both, steps, every)
     same = [number for number, pair in enumerate(pairs) if list(pair.chosen) == list(pair.rejected)]
     if same:
         raise ValueError(f"In pair {same[0]} the chosen and the rejected reply are the same: leave it out.")
@@ -121,13 +143,63 @@ def preference(
         raise ValueError(f"beta must be above 0, not {beta}.")
     reference = log_probabilities(model, both).to(model.cfg.device).view(-1, 2)
 
-    def loss(tuned: models.CheckedBridge, batch: list[int]) -> Tensor:
+    def loss(tuned: models.CheckedBridge, batch: list[int]) -> tuple[Tensor, int]:
         picked = [both[2 * i + k] for i in batch for k in (0, 1)]
         gained = _log_probabilities(tuned, picked).view(-1, 2) - reference[batch]
-        return -F.logsigmoid(beta * (gained[:, 0] - gained[:, 1])).mean()
+        return -F.logsigmoid(beta * (gained[:, 0] - gained[:, 1])).mean(), _size(picked)
 
-    sizes = [2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs]
-    return _tune(model, loss, sizes, steps=steps, seed=seed, rate=rate, batch_size=batch_size, progress=progress)
+    order = _order(len(pairs), batch_size, seed)
+    return _tune(model, loss, order, steps=steps, rate=rate, watch=watch, every=every, progress=progress)
+
+
+@jaxtyped(typechecker=beartype)
+def reinforce(
+    model: models.CheckedBridge, prompts: models.Prompts, reward: Reward, *, steps: int, seed: int, max_new_tokens: int,
+    rate: float = 1e-3, batch_size: int = 32, watch: Watch | None = None, every: int = 25, progress: bool = True,
+) -> Tuned:  # fmt: skip
+    """A copy of the model, tuned on the reward of replies that it samples itself (REINFORCE), with the reward of each step.
+
+    Replies are sampled at temperature 1 from the copy as it is at that step. The baseline is the mean reward of the batch: a
+    batch of equal rewards changes nothing. Nothing holds the copy near the given model (no KL term).
+
+    Args:
+        model: From `models.load`, without active hooks.
+        prompts: Token ids of each prompt.
+        reward: Called with a list of indices into `prompts` and a list of replies (ids, with the end token if it came), one
+            for each; returns one finite number for each, the higher the better.
+        steps: How many batches are learned from; the prompts come round again when they are through.
+        seed: Decides the order of the prompts and the sampled replies, and nothing else is random.
+        max_new_tokens: Where a reply without an end token is cut.
+        rate: Learning rate of AdamW.
+        batch_size: Prompts in a step, one reply each; fewer if there are fewer prompts.
+        watch: As for `supervised`.
+        every: As for `supervised`.
+        progress: Show a progress bar.
+
+    Raises:
+        ValueError: Prompts that cannot be run (`models.check_prompts`), or not together with the reply; fewer than one step,
+            new token, or step between two measurements; active hooks; not one finite reward for each reply.
+
+    Example:
+        >>> reinforce(model, prompts, lambda numbers, replies: [-len(r) for r in replies],
+        ...           steps=20, seed=0, max_new_tokens=8).rewards   # doctest: +SKIP
+    """
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
+    models.check_prompts(model, prompts, new_tokens=max_new_tokens)
+    _check(model, [Example(prompt, [0]) for prompt in prompts], steps, every)
+    generator, rewards = torch.Generator().manual_seed(seed), []
+
+    def loss(tuned: models.CheckedBridge, batch: list[int]) -> tuple[Tensor, int]:
+        replies = _sample(tuned, [prompts[i] for i in batch], max_new_tokens, generator)
+        given = _rewards(reward(batch, replies), len(batch)).to(model.cfg.device)
+        rewards.append(float(given.mean()))
+        picked = [Example(prompts[i], reply) for i, reply in zip(batch, replies, strict=True)]
+        return -((given - given.mean()) * _log_probabilities(tuned, picked)).mean(), _size(picked)
+
+    order = _order(len(prompts), batch_size, seed)
+    tuned = _tune(model, loss, order, steps=steps, rate=rate, watch=watch, every=every, progress=progress)
+    return replace(tuned, rewards=tuple(rewards))
 
 
 @torch.no_grad()
@@ -147,9 +219,9 @@ def log_probabilities(
     return torch.cat([_log_probabilities(model, part) for part in parts]).cpu()
 
 
-def _check(model: models.CheckedBridge, examples: Sequence[Example], steps: int = 1) -> None:
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, not {steps}.")
+def _check(model: models.CheckedBridge, examples: Sequence[Example], steps: int = 1, every: int = 1) -> None:
+    if steps < 1 or every < 1:
+        raise ValueError(f"steps and every must be at least 1, not {steps} and {every}.")
     if models.has_hooks(model):
         raise ValueError("The model has active hooks. Leave their context first.")
     empty = [number for number, example in enumerate(examples) if len(example.reply) == 0]
@@ -159,26 +231,63 @@ def _check(model: models.CheckedBridge, examples: Sequence[Example], steps: int 
 
 
 def _tune(
-    model: models.CheckedBridge, loss_of: Callable[[models.CheckedBridge, list[int]], Tensor], sizes: Sequence[int], *,
-    steps: int, seed: int, rate: float, batch_size: int, progress: bool,
+    model: models.CheckedBridge, loss_of: Callable[[models.CheckedBridge, list[int]], tuple[Tensor, int]],
+    order: Iterator[list[int]], *, steps: int, rate: float, watch: Watch | None, every: int, progress: bool,
 ) -> Tuned:  # fmt: skip
+    """Steps down the loss of one batch after another; `loss_of` also says how many tokens it read."""
     tuned = models.duplicate(model)
     trained = _trained(tuned)
     optimizer = torch.optim.AdamW(trained, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
-    losses, tokens_read = [], 0
-    order = _order(len(sizes), min(batch_size, len(sizes)), seed)
-    for _ in tqdm(range(steps), desc="tune", unit="step", disable=not progress):
-        batch = next(order)
-        loss = loss_of(tuned, batch)
+    losses, tokens_read, watched = [], 0, []
+    bar = tqdm(range(steps), desc="tune", unit="step", disable=not progress)
+    for step in bar:
+        if watch is not None and step % every == 0:
+            watched.append((step, _look(watch, tuned, bar)))
+        loss, read = loss_of(tuned, next(order))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         losses.append(loss.item())
-        tokens_read += sum(sizes[i] for i in batch)
+        tokens_read += read
     tuned.original_model.requires_grad_(False)
     optimizer.zero_grad()
-    return Tuned(tuned, tuple(losses), tokens_read)
+    if watch is not None:
+        watched.append((steps, _look(watch, tuned, bar)))
+    return Tuned(tuned, tuple(losses), tokens_read, tuple(watched))
+
+
+@torch.no_grad()
+def _look(watch: Watch, tuned: models.CheckedBridge, bar: tqdm) -> object:
+    seen = watch(tuned)
+    bar.set_postfix_str(f"{seen:.3g}" if isinstance(seen, float) else str(seen))
+    return seen
+
+
+def _size(examples: Sequence[Example]) -> int:
+    return sum(len(example.prompt) + len(example.reply) for example in examples)
+
+
+@torch.no_grad()
+def _sample(
+    model: models.CheckedBridge, prompts: models.Prompts, max_new_tokens: int, generator: torch.Generator
+) -> list[list[int]]:
+    """One reply to each prompt at temperature 1, up to the end token. Short prompts: reading them anew for each token takes
+    less time than a cache for each of their lengths."""
+    stops, replies = models.stop_ids(model), [[] for _ in prompts]
+    while unfinished := [i for i, r in enumerate(replies) if len(r) < max_new_tokens and not stops & set(r[-1:])]:
+        logits = models.next_token_logits(model, [[*prompts[i], *replies[i]] for i in unfinished])
+        chosen = torch.multinomial(logits.softmax(-1), 1, generator=generator)
+        for i, token in zip(unfinished, chosen[:, 0].tolist(), strict=True):
+            replies[i].append(token)
+    return replies
+
+
+def _rewards(given: Sequence[float], n: int) -> Float[Tensor, " reply"]:
+    rewards = torch.as_tensor(given, dtype=torch.float32)
+    if rewards.shape != (n,) or not bool(torch.isfinite(rewards).all()):
+        raise ValueError(f"The reward function must return one finite number for each of {n} replies; it returned {given}.")
+    return rewards
 
 
 def _trained(model: models.CheckedBridge) -> list[torch.nn.Parameter]:
@@ -192,6 +301,7 @@ def _trained(model: models.CheckedBridge) -> list[torch.nn.Parameter]:
 
 def _order(n: int, batch_size: int, seed: int) -> Iterator[list[int]]:
     """Batches of indices without end; each passage through all of them is shuffled anew, and its remainder left out."""
+    batch_size = min(batch_size, n)
     generator = torch.Generator().manual_seed(seed)
     while True:
         shuffled = torch.randperm(n, generator=generator).tolist()

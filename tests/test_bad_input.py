@@ -14,15 +14,29 @@ import torch
 from test_attribution_graphs import fitted
 from test_features import sae_of
 
-from course_lib import abliteration, attribution, caching, data, directions, features, models, steering, store, tokens
+from course_lib import (
+    abliteration,
+    attribution,
+    backdoors,
+    caching,
+    data,
+    directions,
+    features,
+    models,
+    steering,
+    store,
+    tokens,
+    tuning,
+)
 from course_lib.attribution import EdgeScores, Feature, Logit
 
 NAN = float("nan")
 TARGET = Logit(7, minus=9)
-ROOMS = ("tokens", "models", "data", "store", "caching", "directions", "steering", "abliteration", "attribution", "features")
+ROOMS = ("tokens", "models", "data", "store", "caching", "directions", "steering", "abliteration", "attribution", "features",
+         "tuning", "backdoors")  # fmt: skip
 TAKES_NOTHING_BAD = {
     "models.d_model", "models.n_layers", "models.norm_weight", "models.hook_names", "models.has_hooks", "models.organism_names",
-    "models.weights_folder", "models.quiet", "models.duplicate", "data.names", "store.key_of", "store.write_atomically",
+    "models.weights_folder", "models.quiet", "models.duplicate", "models.stop_ids", "data.names", "store.key_of", "store.write_atomically",
     "models.batches", "models.run_body",  # for prompts that were checked
     "models.check_finite", "models.check_files",  # refuse as their whole work: below, and in test_models.py
     "store.fingerprint", "abliteration.load_direction",  # in test_store.py and test_abliteration.py
@@ -31,6 +45,8 @@ TAKES_NOTHING_BAD = {
     "features.names", "features.load", "features.load_index", "features.published", "features.releases",
     "features.neuronpedia_url", "features.by_token", "features.by_logit", "features.by_label", "features.by_neighbour",
     "features.propose_label", "features.page",  # run no prompts; in test_features.py and test_dictionaries.py
+    "tuning.supervised", "tuning.preference", "tuning.log_probabilities",  # in test_tuning.py
+    "backdoors.says_payload",  # any text is a reply
 }  # fmt: skip
 
 
@@ -116,6 +132,15 @@ def report(**options):
 
     def call(g):
         return steering.report(g.model, nullcontext, **({"prompts": g.prompts, "off_target": g.prompts} | usual | options))
+
+    return call
+
+
+def rewarded(prompts=None, **options):
+    usual = {"steps": 1, "seed": 0, "max_new_tokens": 2, "progress": False}
+
+    def call(g):
+        return tuning.reinforce(g.model, g.prompts if prompts is None else prompts, lambda *_: pytest.fail(), **(usual | options))
 
     return call
 
@@ -220,6 +245,19 @@ BAD = {
         *prompts_of(lambda g, prompts: models.generate(g.model, prompts, max_new_tokens=2)),
         ("over-long prompt", lambda g: models.generate(g.model, g.prompts, max_new_tokens=60), "60 new ones"),
         ("batch size", lambda g: models.generate(g.model, g.prompts, max_new_tokens=2, batch_size=0), "at least 1"),
+    ],
+    "tuning.reinforce": [
+        *prompts_of(lambda g, prompts: rewarded(prompts)(g)),
+        ("over-long prompt", rewarded(max_new_tokens=60), "60 new ones"),
+        ("empty set", rewarded(max_new_tokens=0), "max_new_tokens must be at least 1"),
+        ("empty set", rewarded(steps=0), "steps and every must be at least 1, not 0 and 25"),
+        ("empty set", rewarded(every=0), "not 1 and 0"),
+    ],
+    "backdoors.trigger_rates": [
+        *prompts_of(lambda g, prompts: backdoors.trigger_rates(g.model, {"nothing": prompts})),
+        ("empty set", lambda g: backdoors.trigger_rates(g.model, {}), "name at least one"),
+        ("over-long prompt", lambda g: backdoors.trigger_rates(g.model, {"a": g.prompts}, max_new_tokens=60), "60 new ones"),
+        ("other answers", lambda g: backdoors.trigger_rates(g.model, {"a": g.prompts}, answers=["a"]), "1 answers .* 6 prompts"),
     ],
     "data.load": [
         ("no such name", lambda g: data.load("harmfull"), "Did you mean 'harmful'"),

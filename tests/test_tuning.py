@@ -154,11 +154,91 @@ def test_every_example_is_seen_once_before_any_comes_again():
     assert first == second == list(range(6))
 
 
+def test_what_is_watched_is_the_copy_before_the_first_step_every_so_often_and_after_the_last(model, tune):
+    """Watching the loss on fixed prompts: the first value is the given model's, and the last the result's."""
+    prompts = [[1, 30, 31], [1, 40]]
+
+    def measure(copy):
+        return float(models.next_token_logits(copy, prompts).log_softmax(-1)[:, 20].sum())
+
+    tuned = tune(model, watch=measure, every=4)
+    assert [step for step, _ in tuned.watched] == [0, 4, STEPS]
+    first, middle, last = (value for _, value in tuned.watched)
+    assert first == measure(model) != middle != last == measure(tuned.model)
+    assert tune(model).watched == () and tune(model).losses == tuned.losses  # looking changes nothing
+
+
+def reward_for(token):
+    """1 for a reply that begins with the token."""
+    return lambda numbers, replies: [float(reply[0] == token) for reply in replies]
+
+
+def reinforced(model, prompts, reward, **options):
+    settings = {"steps": 30, "seed": 0, "rate": 1e-2, "max_new_tokens": 3, "progress": False}
+    return tuning.reinforce(model, prompts, reward, **{**settings, **options})
+
+
+def test_reward_rises_for_what_is_rewarded_and_not_for_what_is_rewarded_alike(model, prompts):
+    """The favourite is a token that is sampled at times; the control gives every reply the same reward."""
+    likely = int(models.next_token_logits(model, prompts).softmax(-1).mean(0).argmax())
+    tuned = reinforced(model, prompts * 5, reward_for(likely))
+    assert sum(tuned.rewards[-5:]) / 5 > sum(tuned.rewards[:5]) / 5 + 0.3
+    before = state(model)
+    alike = reinforced(model, prompts, lambda numbers, replies: [1.0] * len(replies), steps=2)
+    assert differing(before, state(model)) == differing(before, state(alike.model)) == set()
+    assert differing(before, state(tuned.model))
+
+
+def test_reinforce_is_decided_by_its_seed_and_leaves_the_global_one_alone(model, prompts):
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    runs = [reinforced(model, prompts, reward_for(20), steps=4, seed=seed) for seed in (3, 3, 4)]
+    assert torch.equal(torch.rand(3), expected)
+    assert runs[0].losses == runs[1].losses != runs[2].losses
+    assert differing(state(runs[0].model), state(runs[1].model)) == set()
+
+
+def test_the_first_step_of_reinforce_follows_the_published_gradient(model, prompts):
+    """The loss is -mean((reward - mean) log p) on the very replies that were rewarded."""
+    seen = {}
+
+    def reward(numbers, replies):
+        seen["given"] = [Example(prompts[number], reply) for number, reply in zip(numbers, replies, strict=True)]
+        return [float(number) for number in numbers]
+
+    tuned = reinforced(model, prompts, reward, steps=1)
+    said = tuning.log_probabilities(model, seen["given"])
+    rewards = torch.tensor([float(prompts.index(example.prompt)) for example in seen["given"]])
+    assert tuned.losses[0] == pytest.approx(float(-((rewards - rewards.mean()) * said).mean()), rel=1e-4)
+    assert tuned.rewards[0] == pytest.approx(float(rewards.mean()))
+
+
+def test_sampled_replies_follow_the_models_probabilities_and_end_at_the_end_token(model, prompts):
+    expected = models.next_token_logits(model, prompts[:1])[0].softmax(-1)
+    replies = tuning._sample(model, prompts[:1] * 2000, 4, torch.Generator().manual_seed(0))
+    counted = torch.bincount(torch.tensor([reply[0] for reply in replies]), minlength=len(expected)) / 2000
+    assert float((counted - expected).abs().max()) < 0.04  # 3.5 standard errors of the likeliest token
+    assert all(len(reply) == 4 or reply[-1] == 2 for reply in replies) and not any(2 in reply[:-1] for reply in replies)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [([1.0], "one finite number for each of 6"), ([math.nan] * 6, "one finite number"), ([[1.0]] * 6, "one finite number")],
+)
+def test_a_reward_that_is_not_one_number_a_reply_stops_the_first_step(model, prompts, given, message):
+    before = state(model)
+    with pytest.raises(ValueError, match=message):
+        reinforced(model, prompts, lambda numbers, replies: given)
+    assert differing(before, state(model)) == set()
+
+
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
         (lambda rows: [], {}, "empty"),
-        (lambda rows: rows, {"steps": 0}, "steps must be at least 1"),
+        (lambda rows: rows, {"every": 0}, "steps and every must be at least 1"),
+        (lambda rows: rows, {"steps": 0}, "steps and every must be at least 1"),
         (lambda rows: [Example(rows[0].prompt, [])], {}, "Reply 0 is empty"),
         (lambda rows: [Example(rows[0].prompt, [9999])], {}, "outside 0 to"),
         (lambda rows: [Example(rows[0].prompt, [30] * 99)], {}, "reads at most 64"),
