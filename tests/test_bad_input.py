@@ -36,8 +36,8 @@ ROOMS = ("tokens", "models", "data", "store", "caching", "directions", "steering
          "tuning", "backdoors")  # fmt: skip
 TAKES_NOTHING_BAD = {
     "models.d_model", "models.n_layers", "models.norm_weight", "models.hook_names", "models.has_hooks", "models.organism_names",
-    "models.weights_folder", "models.quiet", "models.duplicate", "models.stop_ids", "data.names", "store.key_of", "store.write_atomically",
-    "models.batches", "models.run_body",  # for prompts that were checked
+    "models.weights_folder", "models.quiet", "models.duplicate", "data.names", "store.key_of", "store.write_atomically",
+    "models.stop_ids", "models.batches", "models.run_body",  # for prompts that were checked
     "models.check_finite", "models.check_files",  # refuse as their whole work: below, and in test_models.py
     "store.fingerprint", "abliteration.load_direction",  # in test_store.py and test_abliteration.py
     "steering.add_features", "steering.clamp_features", "steering.scale_features", "steering.ablate_features",
