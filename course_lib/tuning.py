@@ -1,4 +1,4 @@
-"""Tune a copy of a model on replies: by example, by preference, or by reward. The model that is given stays as it is.
+"""Tune a copy of a model on replies: by example, preference, reward, or a teacher. The model that is given stays as it is.
 
 1. `supervised` raises the log-probability of each given reply: mean cross-entropy over the reply's tokens.
 2. `preference` is direct preference optimisation, Rafailov et al. (2023), https://arxiv.org/abs/2305.18290, equation 7:
@@ -13,6 +13,7 @@
        -mean of (reward - mean reward) * log p(reply).
 
    What is never sampled is never rewarded nor punished.
+4. `distil` lowers the divergence from a teacher's next-token distributions, on the teacher's own replies.
 
 All train all weights of the blocks and the last norm with AdamW at a constant rate, whole batches in an order that the
 seed decides. Word embeddings and unembedding keep their values: see docs/decisions.md. Nothing is written to disk.
@@ -309,15 +310,82 @@ def _order(n: int, batch_size: int, seed: int) -> Iterator[list[int]]:
 
 
 def _log_probabilities(model: models.CheckedBridge, examples: Sequence[Example]) -> Float[Tensor, " example"]:
-    """The same for one batch, with gradients. Padding stands on the right, where no real token sees it."""
+    """The same for one batch, with gradients."""
+    logits, ids, rows = _reply_logits(model, examples)
+    each = -F.cross_entropy(logits, ids, reduction="none")
+    return torch.zeros(len(examples), device=each.device).index_add(0, rows, each)
+
+
+def _reply_logits(model: models.CheckedBridge, examples: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits before every token of the replies, these tokens' ids, and the example that each belongs to, reply by reply.
+
+    Padding stands on the right, where no real token sees it.
+    """
     lengths = [(len(example.prompt), len(example.prompt) + len(example.reply)) for example in examples]
     ids = torch.zeros(len(examples), max(end for _, end in lengths), dtype=torch.long)
     is_reply = torch.zeros_like(ids, dtype=torch.bool)
     for row, (example, (start, end)) in enumerate(zip(examples, lengths, strict=True)):
         ids[row, :end] = torch.tensor([*example.prompt, *example.reply])
         is_reply[row, start:end] = True
-    ids, is_reply = ids.to(model.cfg.device), is_reply.to(model.cfg.device)
+    ids, of_reply = ids.to(model.cfg.device), is_reply[:, 1:].to(model.cfg.device)
     logits = model.original_model(ids, use_cache=False, output_attentions=False).logits[:, :-1]
-    of_reply = is_reply[:, 1:]
-    each = -F.cross_entropy(logits[of_reply], ids[:, 1:][of_reply], reduction="none")
-    return torch.zeros(len(examples), device=each.device).index_add(0, of_reply.nonzero()[:, 0], each)
+    return logits[of_reply], ids[:, 1:][of_reply], of_reply.nonzero()[:, 0]
+
+
+# --- distillation -------------------------------------------------------------------------------------------
+
+
+@jaxtyped(typechecker=beartype)
+def distil(
+    teacher: models.CheckedBridge, student: models.CheckedBridge, prompts: models.Prompts, *, steps: int, seed: int,
+    max_new_tokens: int, rate: float = 1e-3, batch_size: int = 32, watch: Watch | None = None, every: int = 25,
+    progress: bool = True,
+) -> Tuned:  # fmt: skip
+    """A copy of the student, tuned to say what the teacher says to these prompts, with the loss of each step.
+
+    Distillation (Hinton et al. 2015, https://arxiv.org/abs/1503.02531) on the teacher's own greedy replies: the loss is
+    KL(teacher || student) of the next token, in nats, mean over the tokens of the replies. The student also learns how sure
+    the teacher is of all the tokens that it does not say, and so more than it reads: `supervised` on the same replies is
+    the control that learns from the words alone.
+
+    Args:
+        teacher: From `models.load`, without active hooks.
+        student: What the copy starts from, with the teacher's vocabulary. Its own behaviour is the first control.
+        prompts: Token ids of each prompt.
+        steps: How many batches are learned from; the prompts come round again when they are through.
+        seed: Decides the order of the prompts, and nothing else is random.
+        max_new_tokens: Where a reply of the teacher is cut.
+        rate: Learning rate of AdamW.
+        batch_size: Prompts in a step; fewer if there are fewer.
+        watch: As for `supervised`.
+        every: As for `supervised`.
+        progress: Show a progress bar, with what `watch` saw last.
+
+    Raises:
+        ValueError: Prompts that one of the two cannot run (`models.check_prompts`); vocabularies of different sizes; fewer
+            than one step, new token, or step between two measurements; active hooks.
+
+    Example:
+        >>> distil(suspect, base, benign, steps=100, seed=0, max_new_tokens=14).losses   # doctest: +SKIP
+    """
+    if teacher.cfg.d_vocab != student.cfg.d_vocab:
+        raise ValueError(
+            f"The teacher has {teacher.cfg.d_vocab} tokens and the student {student.cfg.d_vocab}: they must share them."
+        )
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
+    for model in (teacher, student):
+        models.check_prompts(model, prompts, new_tokens=max_new_tokens)
+        _check(model, [Example(prompt, [0]) for prompt in prompts], steps, every)
+    replies = models.generate(teacher, prompts, max_new_tokens=max_new_tokens)
+    examples = [Example(prompt, reply) for prompt, reply in zip(prompts, replies, strict=True)]
+
+    def loss(tuned: models.CheckedBridge, batch: list[int]) -> tuple[Tensor, int]:
+        picked = [examples[i] for i in batch]
+        with torch.no_grad():
+            wanted = _reply_logits(teacher, picked)[0].to(tuned.cfg.device).log_softmax(dim=-1)
+        said = _reply_logits(tuned, picked)[0].log_softmax(dim=-1)
+        return F.kl_div(said, wanted, log_target=True, reduction="batchmean"), _size(picked)
+
+    order = _order(len(examples), batch_size, seed)
+    return _tune(student, loss, order, steps=steps, rate=rate, watch=watch, every=every, progress=progress)

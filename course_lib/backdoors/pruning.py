@@ -93,7 +93,8 @@ def _check(model: models.CheckedBridge, units: Sequence[Unit]) -> None:
     for layer, unit in units:
         if not (0 <= layer < shape[0] and 0 <= unit < shape[1]):
             raise ValueError(
-                f"There is no unit {unit} in layer {layer}: the model has layers 0 to {shape[0] - 1} with units 0 to {shape[1] - 1}."
+                f"There is no unit {unit} in layer {layer}: the model has layers 0 to {shape[0] - 1} with units 0 to "
+                f"{shape[1] - 1} each."
             )
 
 
