@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from beartype import beartype
 from jaxtyping import Float, Float64, jaxtyped
 from sklearn.covariance import LedoitWolf
-from sklearn.decomposition import MiniBatchDictionaryLearning
+from sklearn.decomposition import MiniBatchDictionaryLearning, sparse_encode
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
@@ -81,7 +81,7 @@ def surprisal(model: models.CheckedBridge, prompts: models.Prompts, *, batch_siz
         nats = F.cross_entropy(logits.transpose(1, 2), batch.tokens[:, 1:], reduction="none").cpu()
         for index, row in zip(batch.indices, nats, strict=True):
             found[index] = row[[at - 1 for at in kept[index]]]
-    models.check_finite(model, prompts, torch.stack([nats.sum() for nats in found]))
+    models.check_finite(model, prompts, torch.stack([nats.sum() for nats in found])[:, None])
     return Surprisal(tuple(found))
 
 
@@ -236,14 +236,11 @@ def _learn(x: Float[Tensor, "prompt d_model"], n_features: int, strength: float,
 def _encode(
     x: Float[Tensor, "prompt d_model"], atoms: Float[Tensor, "feature d_model"], strength: float
 ) -> Float[Tensor, "prompt feature"]:
-    """Positive codes that minimise |x - codes @ atoms|^2 / 2 + strength * |codes|, by projected gradient with momentum (FISTA)."""
-    gram = (atoms @ atoms.T).double()
-    step, target = 1 / float(torch.linalg.eigvalsh(gram)[-1]), (x @ atoms.T).double() - strength
-    codes = ahead = torch.zeros_like(target)
-    for i in range(300):
-        new = (ahead - step * (ahead @ gram - target)).clamp(min=0)
-        codes, ahead = new, new + i / (i + 3) * (new - codes)
-    return codes.to(x.dtype)
+    """Positive codes that minimise |x - codes @ atoms|^2 / 2 + strength * |codes|."""
+    codes = sparse_encode(
+        x.double().numpy(), atoms.double().numpy(), algorithm="lasso_cd", alpha=strength, max_iter=10_000, positive=True
+    )
+    return torch.from_numpy(codes).to(x.dtype)
 
 
 def _check_paired(parent: Tensor, child: Tensor, width: int) -> None:
