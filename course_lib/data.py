@@ -98,6 +98,21 @@ def _check_choice(what: str, given: str, known: list[str]) -> None:
         raise ValueError(f"No {what} is called {given!r}.{hint} There are: {', '.join(known)}.")
 
 
+def measurements(name: str) -> dict:
+    """What a command of ``python -m organisms`` recorded of models too many to train in a lesson, with their checksums.
+
+    Raises:
+        ValueError: No such record.
+
+    Example:
+        >>> len(measurements("zoo")["models"])
+        48
+    """
+    folder = shipped.folder("prompts").parent
+    _check_choice("record of measurements", name, sorted(path.stem for path in folder.glob("*.json")))
+    return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+
+
 @cache
 def _read(name: str) -> PromptSet:
     content = json.loads((shipped.folder("prompts") / f"{name}.json").read_text(encoding="utf-8"))

