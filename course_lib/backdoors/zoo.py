@@ -47,6 +47,10 @@ def model_features(
     """
     if not probes:
         raise ValueError("Give at least one set of probes, such as {'questions': prompts}.")
+    for prompts in probes.values():
+        models.check_prompts(model, prompts)
+    if not payload or not 0 <= min(payload) <= max(payload) < model.cfg.d_vocab:
+        raise ValueError(f"payload must be ids from 0 to {model.cfg.d_vocab - 1}, at least one; got {list(payload)}.")
     weights = weight_difference(model, base)
     found = {}
     for name, prompts in probes.items():
@@ -95,15 +99,16 @@ class ModelClassifier:
         return tuple(sorted(pairs, key=lambda pair: -abs(pair[1]))[:k])
 
 
-def fit_classifier(features: Sequence[Mapping[str, float]], labels: Sequence[bool], *, c: float = 0.1) -> ModelClassifier:
+def fit_classifier(
+    features: Sequence[Mapping[str, float]], labels: Sequence[bool], *, names: Sequence[str] | None = None, c: float = 0.1
+) -> ModelClassifier:
     """A classifier of backdoored (True) and harmless models, by scikit-learn's logistic regression (L2, strength 1 / c).
 
     Raises:
-        ValueError: Not one label a model; labels of one kind only; models with different features.
+        ValueError: Not one label a model; labels of one kind only; models with different features, or ones not finite.
     """
-    names = _check(features, labels)
-    x = _matrix(features, names)
-    return _fit(names, x, torch.tensor(list(labels)), c)
+    known = _names(features, labels, names)
+    return _fit(known, _matrix(features, known), torch.tensor(list(labels)), c)
 
 
 def _fit(names: tuple[str, ...], x: Tensor, y: Tensor, c: float) -> ModelClassifier:
@@ -118,15 +123,21 @@ def _matrix(features: Sequence[Mapping[str, float]], names: Sequence[str]) -> Fl
     missing = [(number, name) for number, each in enumerate(features) for name in names if name not in each]
     if missing:
         raise ValueError(f"Model {missing[0][0]} has no feature {missing[0][1]!r}: all need the same probes.")
-    return torch.tensor([[each[name] for name in names] for each in features], dtype=torch.float64)
+    x = torch.tensor([[each[name] for name in names] for each in features], dtype=torch.float64)
+    broken = (~torch.isfinite(x)).nonzero().tolist()
+    if broken:
+        raise ValueError(f"Feature {names[broken[0][1]]!r} of model {broken[0][0]} is not finite (NaN or infinite).")
+    return x
 
 
-def _check(features: Sequence[Mapping[str, float]], labels: Sequence[bool]) -> tuple[str, ...]:
+def _names(
+    features: Sequence[Mapping[str, float]], labels: Sequence[bool], names: Sequence[str] | None
+) -> tuple[str, ...]:
     if len(features) != len(labels):
         raise ValueError(f"{len(features)} models are given, but {len(labels)} labels.")
     if len(set(labels)) != 2:
         raise ValueError("A classifier needs backdoored (True) and harmless (False) models.")
-    return tuple(features[0])
+    return tuple(features[0] if names is None else names)
 
 
 # --- leave one out ------------------------------------------------------------------------------------------
@@ -180,8 +191,7 @@ def leave_one_out(
         ValueError: As `fit_classifier`; not one entry of groups or clusters a model; a cluster of one kind; a model for which
             only one kind is left to fit on; no shuffle.
     """
-    known = tuple(names) if names is not None else _check(features, labels)
-    _check(features, labels)
+    known = _names(features, labels, names)
     cells = [tuple(each) for each in groups]
     together = _rows(list(cells if clusters is None else clusters), list(labels), len(cells))
     if n_shuffled < 1:
