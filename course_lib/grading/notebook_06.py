@@ -28,9 +28,7 @@ def _contrast(about, later, bad):
     reference=lambda: _contrast,
 )  # fmt: skip
 def contrast(answer):
-    made = {bad: answer(list(ABOUT), list(LATER), bad) for bad in (False, True)}
-    for got in made.values():
-        _check_rows(got)
+    made = {bad: _rows(answer(list(ABOUT), list(LATER), bad)) for bad in (False, True)}
     said = {bad: [row[1] for row in got] for bad, got in made.items()}
     good, bad = (sorted(_contrast(ABOUT, LATER, side)) for side in (False, True))
     if sorted(made[True]) == good and sorted(made[False]) == bad:
@@ -47,13 +45,14 @@ def contrast(answer):
                         "keep question, answer and later question as they are, and turn only the answer.")  # fmt: skip
 
 
-def _check_rows(got) -> None:
+def _rows(got) -> list[tuple]:
+    """The rows as tuples."""
     if not isinstance(got, list):
         raise Wrong(f"it gives a {type(got).__name__}, not a list", "wrap it in list(...), or write it in square brackets.")
     if any(not isinstance(row, tuple | list) or len(row) != 3 for row in got):
         raise Wrong("a row does not have three parts", "(question, answer, later question).")
     if len(got) == len(ABOUT) * len(LATER):
-        return
+        return [tuple(row) for row in got]
     if len(got) in (min(len(ABOUT), len(LATER)), len(ABOUT), len(LATER)):
         raise Wrong("questions and later questions were paired one by one", "every question with *every* later one: two loops.")
     raise Wrong(f"{len(got)} rows where {len(ABOUT) * len(LATER)} are expected", "use every question, whatever its answer.")
@@ -114,6 +113,8 @@ def threshold(answer):
         above, may = int((benign > got).sum()), int(share * n)
         if abs(got - truth) < 1e-5:
             continue
+        if got == may:
+            raise Wrong("that is how many may lie above it", "take the score at that place.")
         if above > 0.5 * n:
             raise Wrong(f"{above} of {n} benign scores lie above it", "alarm is raised *above* the threshold: sort from high to low.")
         if above > may:
@@ -273,7 +274,7 @@ def _first_broken(entries, digest):
         if entry["previous"] != before or entry["hash"] != digest(entry["text"], entry["previous"]):
             return number
         before = entry["hash"]
-    return None
+    return -1
 
 
 def chain(texts) -> list[dict[str, str]]:
@@ -303,19 +304,20 @@ def _altered(number: int, *, rehash: bool = False, **changes: str) -> list[dict[
 def first_broken(answer):
     whole = chain(["base", "clean", "release", "note", "end"])
     cases = (
-        (whole, "a log that is whole", "return None after the loop."),
+        (whole, "a log that is whole", "return -1 after the loop."),
         (_altered(2, text="forged"), "an entry whose text was altered", "compare its hash with digest(text, previous)."),
         (_altered(2, text="forged", rehash=True), "an entry that was altered and hashed anew (the *next* one does not fit)",
          "compare `previous` with the hash of the entry before."),
         ([*whole[:2], *whole[3:]], "a log from which an entry was taken out", "compare `previous` with the hash of the entry before."),
         (whole[1:], "a log without its first entry", 'the first entry\'s `previous` must be "".'),
+        ([*_altered(1, text="forged")[:3], *_altered(3, text="forged")[3:]], "a log with two forged entries", "return at the *first*."),
         (_altered(4, text="forged"), "a forged last entry", "go to the end of the list."),
         (_altered(0, text="forged"), "a forged first entry", "begin with entry 0."),
     )  # fmt: skip
     for entries, what, tip in cases:
         got, truth = answer([dict(entry) for entry in entries], _digest), _first_broken(entries, _digest)
-        if isinstance(got, bool) or not (got is None or isinstance(got, int)):
-            raise Wrong(f"it gives {got!r}, not a number or None", "return the entry's number, or None.")
+        if isinstance(got, bool) or not isinstance(got, int):
+            raise Wrong(f"it gives {got!r}, not a whole number", "return the entry's number, or -1.")
         if got != truth:
             raise Wrong(f"{what}: it says {got}, and {truth} is right", tip)
 

