@@ -15,8 +15,10 @@ function that returns a bare AUROC; `evaluate` goes the whole way:
    https://arxiv.org/abs/1909.03368), prompt length alone and the bag of words alone (`controls.py`).
 4. A threshold at 1 % false positives is set on prompts that are not test prompts, and its rates are measured on the
    test part and on near misses.
-5. Interventions given as functions say whether the model uses what the probe reads (`causal.py`).
-6. `ProbeReport` holds all of it; its `warnings` say in words what undermines the claim (`report.py`).
+5. Or the probe is carried elsewhere: `transfer` reads a direction from one contrast on another, and says how far it moves
+   there beside random directions (`transfer.py`).
+6. Interventions given as functions say whether the model uses what the probe reads (`causal.py`).
+7. `ProbeReport` holds all of it; its `warnings` say in words what undermines the claim (`report.py`).
 """
 
 from course_lib.probing.causal import CausalEffect, causal_effect
@@ -24,6 +26,7 @@ from course_lib.probing.controls import Reference, Threshold
 from course_lib.probing.examples import Examples, Split, split_by_topic
 from course_lib.probing.probes import Place, Probe, difference_of_means, logistic_regression, select
 from course_lib.probing.report import ProbeReport, evaluate
+from course_lib.probing.transfer import Transfer, transfer
 
 __all__ = [
     "CausalEffect",
@@ -34,10 +37,12 @@ __all__ = [
     "Reference",
     "Split",
     "Threshold",
+    "Transfer",
     "causal_effect",
     "difference_of_means",
     "evaluate",
     "logistic_regression",
     "select",
     "split_by_topic",
+    "transfer",
 ]
