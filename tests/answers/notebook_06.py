@@ -66,6 +66,11 @@ def wilson(count, n):
     return interval.estimate, (interval.low, interval.high)
 
 
+def runs(counts, n):
+    interval = directions.runs_interval(counts, n)
+    return interval.estimate, (interval.low, interval.high)
+
+
 def rates(value, control):
     (a, interval), (b, control_interval) = value, control
     return claim(a, interval=interval, control=b, control_interval=control_interval)
@@ -117,9 +122,9 @@ RIGHT = {
             given(lambda read, letter: claim(torch.tensor(read["A"].shift.estimate), interval=[0.79, 0.86], control=read["B"].shift.estimate,
                                              control_interval=[-0.15, -0.09]))],
     "6.4": [lambda b, s: b.sort(descending=True).values[int(s * len(b))], lambda b, s: sorted(b.tolist())[len(b) - 1 - int(s * len(b))]],
-    "6.5": [rates(wilson(4, 100), wilson(sum(MOVES), 2000)), claim(0.04, interval=(0.0, 0.1), control=0.999, control_interval=(0.99, 1.0))],
+    "6.5": [rates(wilson(4, 100), runs(MOVES, 100)), claim(0.04, interval=(0.0, 0.1), control=0.999, control_interval=(0.95, 1.0))],
     "6.6": [lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(1).sqrt(), by_rows],
-    "6.7": [rates(wilson(60, 60), wilson(20, 600)), claim(1.0, interval=(0.93, 1.0), control=1 / 30, control_interval=(0.02, 0.06))],
+    "6.7": [rates(wilson(60, 60), runs(HITS["random"], 60)), claim(1.0, interval=(0.93, 1.0), control=1 / 30, control_interval=(0.0, 0.3))],
     "6.8": [where(lambda n, pair, i, own: pair[0] != own[0] and pair[1] != own[1]),
             lambda models, i: {n for n, pair in enumerate(models) if not set(pair) & set(models[i])}],
     "6.9": [lambda entries, digest: first_of(forged(entries, digest)), by_pairs],
@@ -179,7 +184,8 @@ WRONG = {
         "bare number": (0.04, "bare number"),
         "count": (claim(4, interval=(1, 10), control=99.9, control_interval=(99, 100)), "above 1"),
         "swapped": (rates(wilson(sum(MOVES), 2000), wilson(4, 100)), "swapped"),
-        "one move": (rates(wilson(4, 100), wilson(98, 100)), "pool"),
+        "one move": (rates(wilson(4, 100), wilson(98, 100)), "mean of the random moves"),
+        "added up": (rates(wilson(4, 100), wilson(sum(MOVES), 2000)), "are not 2000 prompts"),
         "opposite rate": (rates(wilson(96, 100), wilson(2, 2000)), "opposite"),
         "no control": (claim(0.04, interval=(0.0, 0.1)), "no control"),
         "no width": (claim(0.04, interval=(0.04, 0.04), control=0.999, control_interval=(0.99, 1.0)), "no width"),
@@ -199,7 +205,8 @@ WRONG = {
     "6.7": {
         "bare number": (1.0, "bare number"),
         "counts": (claim(60, interval=(56, 60), control=20, control_interval=(10, 30)), "above 1"),
-        "best random string": (rates(wilson(60, 60), wilson(14, 60)), "pool"),
+        "best random string": (rates(wilson(60, 60), wilson(14, 60)), "mean of the random strings"),
+        "added up": (rates(wilson(60, 60), wilson(20, 600)), "are not 600 prompts"),
         "swapped": (rates(wilson(20, 600), wilson(60, 60)), "swapped"),
         "no control": (claim(1.0, interval=(0.94, 1.0)), "no control"),
         "of 100": (rates(wilson(60, 100), wilson(20, 600)), "of 60"),
