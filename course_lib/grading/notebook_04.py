@@ -100,8 +100,8 @@ def recovery(answer):
     reference=lambda: lambda edges, worth, into, out_of: (worth[:, None] * edges)[into][:, out_of].sum(),
 )  # fmt: skip
 def group_edge(answer):
-    edges, worth = expect.random(5, 7), expect.random(5, seed=1) + 2
-    into, out_of = torch.tensor([1, 0, 0, 1, 1]).bool(), torch.tensor([0, 1, 1, 0, 0, 1, 0]).bool()
+    edges, worth = expect.random(6, 6), expect.random(6, seed=1) + 2  # square, so that mixed-up sides give a number, too
+    into, out_of = torch.tensor([1, 0, 0, 1, 1, 0]).bool(), torch.tensor([0, 1, 1, 0, 0, 1]).bool()
     flow = worth[:, None] * edges
     chosen, truth = flow[into][:, out_of], flow[into][:, out_of].sum()
     raw = answer(edges, worth, into, out_of)
@@ -118,6 +118,8 @@ def group_edge(answer):
         (edges[into][:, out_of].sum() * worth[into].sum(), "worth was summed before it was multiplied", "each target has its own worth: multiply first, then sum."),
         (edges[into][:, out_of].sum() * worth[into].mean(), "worth was averaged before it was multiplied", "each target has its own worth: multiply first, then sum."),
         (chosen.max(), "it is the largest edge alone", "sum over all of them."),
+        (flow[out_of][:, into].sum(), "into and out_of are swapped", "rows are the targets (into), columns the sources (out_of)."),
+        ((worth * edges)[into][:, out_of].sum(), "worth was multiplied along the sources", "it belongs to the targets, the rows: worth[:, None] * edges."),
         (-truth, "the sign is flipped", "an edge that pushes up is positive."),
     )  # fmt: skip
     for value, what, tip in mistakes:

@@ -173,7 +173,8 @@ WRONG = {
         "largest": (lambda e, w, i, o: flow(e, w)[i][:, o].max(), "largest edge alone"),
         "sign": (lambda e, w, i, o: -flow(e, w)[i][:, o].sum(), "sign is flipped"),
         "not summed": (lambda e, w, i, o: flow(e, w)[i][:, o], "one number for each node"),
-        "masks swapped": (lambda e, w, i, o: flow(e, w)[o][:, i].sum(), None),
+        "masks swapped": (lambda e, w, i, o: flow(e, w)[o][:, i].sum(), "into and out_of are swapped"),
+        "worth by column": (lambda e, w, i, o: (w * e)[i][:, o].sum(), "along the sources"),
     },
     "4.4": {
         "last": (lambda on, off: (crossings(on, off) or [len(off)])[-1], "last crossing"),
