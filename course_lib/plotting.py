@@ -190,11 +190,12 @@ def heat_map(
         raise ValueError(f"cell_text must be {table.shape[0]} rows of {table.shape[1]} texts, like values.")
     if frame and not (0 <= frame[0] < table.shape[0] and 0 <= frame[1] < table.shape[1]):
         raise ValueError(f"frame {frame} lies outside a table of {table.shape[0]} x {table.shape[1]} cells.")
-    figure = _blank(x_title, y_title, title, alt, above=22, height=160 + 40 * table.shape[0])
     _require_words(colour_title=colour_title)
+    subtitle = _plain(f"in each cell: {colour_title}", 40)
+    more = 18 * subtitle.count("<br>")
+    figure = _blank(x_title, y_title, title, alt, above=22 + more, height=160 + more + 40 * table.shape[0])
     figure.add_trace(_cells(table, texts, centre))
-    subtitle = f"in each cell: {_plain(colour_title)}"
-    figure.add_annotation(text=subtitle, x=0, xref="paper", xanchor="left", **ABOVE)
+    figure.add_annotation(text=subtitle, x=0, xref="paper", xanchor="left", align="left", **ABOVE)
     if frame:
         corners = dict(y0=frame[0] - 0.5, y1=frame[0] + 0.5, x0=frame[1] - 0.5, x1=frame[1] + 0.5)
         figure.add_shape(type="rect", line=dict(color=INK, width=3), **corners)
@@ -379,7 +380,7 @@ def _blank(x_title, y_title, title, alt, *, height=420, above=26, right=20, base
     heading = _plain(title, 48)  # lines that a cell of 470 pixels shows
     margin = dict(l=64, r=right, t=52 + above + 20 * heading.count("<br>"), b=56)
     place = dict(x=0, xref="container", y=1, yref="container", yanchor="top", pad=dict(t=14, l=14))
-    legend = dict(orientation="h", x=0, xanchor="left", y=1.01, yanchor="bottom", itemsizing="constant", entrywidth=0)
+    legend = dict(orientation="h", x=0, xanchor="left", y=1.01, yanchor="bottom", itemsizing="constant")
     figure = go.Figure(base).update_layout(
         template="none", autosize=True, height=height, meta={"alt": alt}, margin=margin, legend=legend,
         title=dict(text=f"<b>{heading}</b>", font_size=15, **place), hoverlabel=dict(align="left"),
