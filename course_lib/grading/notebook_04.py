@@ -26,13 +26,13 @@ def comes_late(answer, late):
 
 @exercise(
     "4.7", title="boosted at the comma", minutes=5, difficulty=1,
-    hints=['hits["true"] is of 24, hits["random"] of five times 24.', "Pool the five random directions: one rate of 120.",
-           'directions.wilson_interval(hits["random"], 120)'],
-    reference=lambda hits: rates((hits["true"], 24), (hits["random"], 120)),
+    hints=['hits["true"] is one count of 24; hits["random"] are five, of the same 24.', "Do not add the five up: 5 runs of 24 prompts are not 120 prompts.",
+           'directions.runs_interval(hits["random"], 24)'],
+    reference=lambda hits: rates((hits["true"], 24), (hits["random"], 24)),
 )  # fmt: skip
 def slides(answer, hits):
-    check_rates(answer, (hits["true"], 24), (hits["random"], 120),
-                'the value is hits["true"] of 24.', 'the control pools five random directions: hits["random"] of 120.')  # fmt: skip
+    check_rates(answer, (hits["true"], 24), (hits["random"], 24),
+                'the value is hits["true"] of 24.', 'the control is the mean rate of five random directions: hits["random"], each of 24.')  # fmt: skip
 
 
 @exercise(
