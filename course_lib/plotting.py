@@ -23,6 +23,7 @@ import torch
 from numpy.typing import ArrayLike
 from plotly.subplots import make_subplots
 
+WIDTH = 760
 INK, SOFT, GRID = "#222222", "#6E6E6E", "#E8E8E8"
 ABOVE = dict(y=1, yref="paper", yanchor="bottom", showarrow=False)
 
@@ -189,11 +190,12 @@ def heat_map(
         raise ValueError(f"cell_text must be {table.shape[0]} rows of {table.shape[1]} texts, like values.")
     if frame and not (0 <= frame[0] < table.shape[0] and 0 <= frame[1] < table.shape[1]):
         raise ValueError(f"frame {frame} lies outside a table of {table.shape[0]} x {table.shape[1]} cells.")
-    figure = _blank(x_title, y_title, title, alt, above=22, height=160 + 40 * table.shape[0])
     _require_words(colour_title=colour_title)
+    subtitle = _plain(f"in each cell: {colour_title}", 40)
+    more = 18 * subtitle.count("<br>")
+    figure = _blank(x_title, y_title, title, alt, above=22 + more, height=160 + more + 40 * table.shape[0])
     figure.add_trace(_cells(table, texts, centre))
-    subtitle = f"in each cell: {_plain(colour_title)}"
-    figure.add_annotation(text=subtitle, x=0, xref="paper", xanchor="left", **ABOVE)
+    figure.add_annotation(text=subtitle, x=0, xref="paper", xanchor="left", align="left", **ABOVE)
     if frame:
         corners = dict(y0=frame[0] - 0.5, y1=frame[0] + 0.5, x0=frame[1] - 0.5, x1=frame[1] + 0.5)
         figure.add_shape(type="rect", line=dict(color=INK, width=3), **corners)
@@ -265,11 +267,17 @@ def graph(
     figure.add_annotation(text=f"on each arrow: {_plain(unit)}", x=0, xref="paper", xanchor="left", **ABOVE)
     figure.update_xaxes(range=[min(columns) - 0.6, max(columns) + 0.6], showgrid=False, showticklabels=False, ticks="")
     ticks = dict(tickvals=list(range(len(row_labels))), ticktext=list(map(_plain, row_labels)))
-    return figure.update_yaxes(**ticks, range=[-0.4, len(row_labels) - 0.6], showgrid=False).update_layout(showlegend=False)
+    figure.update_layout(showlegend=False, width=WIDTH)  # boxes and arrows are placed for this width
+    return figure.update_yaxes(**ticks, range=[-0.4, len(row_labels) - 0.6], showgrid=False)
+
+
+FIGURE_STYLE = f"<style>.jp-RenderedPlotly {{max-width: {WIDTH}px}}</style>"  # plotly itself knows no widest width
 
 
 def show(figure: go.Figure) -> None:
     """Nothing; displays the figure, with its alt text as text/plain and in a fold below it.
+
+    It takes the width of its cell, in JupyterLab 760 pixels at most; a `graph`, whose boxes have places, has these 760 always.
 
     Plotly has no place of its own for an alt text: the fold is what a screen reader finds.
 
@@ -281,9 +289,9 @@ def show(figure: go.Figure) -> None:
     alt = (figure.layout.meta or {}).get("alt")
     if not alt:
         raise ValueError("This figure has no alt text: make it with a function of course_lib.plotting.")
-    drawing = {**figure.to_dict(), "config": {"displaylogo": False, "responsive": False}}
+    drawing = {**figure.to_dict(), "config": {"displaylogo": False, "responsive": True}}
     display({"application/vnd.plotly.v1+json": drawing, "text/plain": alt}, raw=True)
-    fold = f"<details><summary>This figure in words</summary><p>{html.escape(alt)}</p></details>"
+    fold = f"{FIGURE_STYLE}<details><summary>This figure in words</summary><p>{html.escape(alt)}</p></details>"
     display({"text/html": fold}, raw=True)
 
 
@@ -367,22 +375,20 @@ def _token_page(drawing: str, caption: str, alt: str, listed: str) -> str:
 
 
 def _blank(x_title, y_title, title, alt, *, height=420, above=26, right=20, base=None) -> go.Figure:
-    """Empty figure, 760 pixels wide to fit a JupyterLab cell; `above` is the room between title and data."""
+    """Empty figure, as wide as the cell that shows it; `above` is the room between title and data."""
     _require_words(x_title=x_title, y_title=y_title, title=title, alt=alt)
-    heading = _plain(title, 84)
+    heading = _plain(title, 48)  # lines that a cell of 470 pixels shows
     margin = dict(l=64, r=right, t=52 + above + 20 * heading.count("<br>"), b=56)
     place = dict(x=0, xref="container", y=1, yref="container", yanchor="top", pad=dict(t=14, l=14))
     legend = dict(orientation="h", x=0, xanchor="left", y=1.01, yanchor="bottom", itemsizing="constant")
     figure = go.Figure(base).update_layout(
-        template="none", width=760, height=height, meta={"alt": alt}, margin=margin, legend=legend,
-        title=dict(text=f"<b>{heading}</b>", font_size=16, **place), hoverlabel=dict(align="left"),
+        template="none", autosize=True, height=height, meta={"alt": alt}, margin=margin, legend=legend,
+        title=dict(text=f"<b>{heading}</b>", font_size=15, **place), hoverlabel=dict(align="left"),
         font=dict(family="Helvetica, Arial, sans-serif", size=13, color=INK),
     )  # fmt: skip
     ticks = dict(linecolor=SOFT, ticks="outside", tickcolor=SOFT, automargin=True)
     for update, text in ((figure.update_xaxes, x_title), (figure.update_yaxes, y_title)):
-        update(
-            title=dict(text=_plain(text), font_size=14, standoff=8), gridcolor=GRID, zeroline=False, **ticks
-        )
+        update(title=dict(text=_plain(text, 44), font_size=14, standoff=8), gridcolor=GRID, zeroline=False, **ticks)
     return figure
 
 

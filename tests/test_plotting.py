@@ -280,6 +280,24 @@ def test_a_figure_shows_without_a_network_as_plotly_data_and_alt_text(draw, disp
     assert WORDS["alt"] in fold["text/html"] and "http" not in fold["text/html"]
 
 
+@every_figure
+def test_a_figure_takes_the_width_of_its_cell_unless_its_boxes_have_places(draw, displayed):
+    plotting.show(draw())
+    drawing, fold = displayed[0]["application/vnd.plotly.v1+json"], displayed[1]["text/html"]
+    assert drawing["config"]["responsive"] and drawing["layout"]["autosize"]
+    assert drawing["layout"].get("width") == (plotting.WIDTH if draw is graph else None)
+    assert f".jp-RenderedPlotly {{max-width: {plotting.WIDTH}px}}" in fold
+
+
+@every_figure
+def test_a_long_title_is_broken_into_lines_that_a_narrow_cell_shows_and_has_room_for(draw):
+    long = "A finding that takes rather many words to say and so would be cut off in a cell of half the width"
+    short, figure = draw().layout, draw(title=long).layout
+    pieces = figure.title.text.removeprefix("<b>").removesuffix("</b>").split("<br>")
+    assert " ".join(pieces) == long and max(map(len, pieces)) <= 48
+    assert figure.margin.t == short.margin.t + 20 * (len(pieces) - 1)
+
+
 def test_a_figure_from_elsewhere_without_alt_text_is_refused():
     with pytest.raises(ValueError, match="no alt text"):
         plotting.show(plotting.go.Figure())

@@ -54,13 +54,17 @@ def claim(
     return Claim(value, interval, control, control_interval)
 
 
-def supported(answer: Any, *, low: float = -math.inf, high: float = math.inf) -> Claim:
+def supported(
+    answer: Any, *, low: float = -math.inf, high: float = math.inf,
+    control_is: str = "measure the same where the effect should be absent.",
+) -> Claim:  # fmt: skip
     """Returns the claim with plain numbers, when it is complete and stands out from its control.
 
     Args:
         answer: what the learner gave.
         low: the least the number can be.
         high: the most the number can be.
+        control_is: where the control is to be found, for an answer that has none.
 
     Raises:
         Wrong: a bare number; no interval; no control; no interval for the control; a number outside its own
@@ -74,9 +78,7 @@ def supported(answer: Any, *, low: float = -math.inf, high: float = math.inf) ->
         )
     value, interval = _measured(answer.value, answer.interval, "the value", low, high)
     if answer.control is None or answer.control is ...:
-        raise Wrong(
-            "there is no control", "measure the same where the effect should be absent, and give control=...."
-        )
+        raise Wrong("there is no control", f"give control=... and control_interval=...: {control_is}")
     control, control_interval = _measured(answer.control, answer.control_interval, "the control", low, high)
     if control == value:
         raise Wrong("the control is the same number as the value", "measure the control where the effect should be absent.")
@@ -107,7 +109,8 @@ def check_rates(answer: Any, effect: Count, control: Count | Runs, value_is: str
     """
     if isinstance(answer, Claim) and any(isinstance(v, int | float) and v > 1 for v in (answer.value, answer.control)):
         raise Wrong("a rate above 1", "divide the counts: rates lie between 0 and 1.")
-    made, truth, other = supported(answer, low=0, high=1), effect[0] / effect[1], _interval(control).estimate
+    made = supported(answer, low=0, high=1, control_is=control_is)
+    truth, other = effect[0] / effect[1], _interval(control).estimate
     swapped = torch.tensor([other, truth])
     expect.differs_from(torch.tensor([made.value, made.control]), swapped, "value and control are swapped", value_is)
     if truth != 0.5:

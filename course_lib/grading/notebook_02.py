@@ -146,7 +146,7 @@ def milder(answer, after, others, n):
     reference=lambda gain: _gains(gain),
 )  # fmt: skip
 def healed(answer, gain):
-    made = supported(answer, low=-100, high=100)
+    made = supported(answer, low=-100, high=100, control_is='the mean of gain["unedited"], tuned in the same way, and its interval.')
     truth, control = (float(gain[name].mean()) for name in ("edited", "unedited"))
     expect.differs_from(torch.tensor([made.value, made.control]), torch.tensor([control, truth]),
                         "value and control are swapped", "the value is the edited model's gain.")  # fmt: skip

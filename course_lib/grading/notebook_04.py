@@ -26,13 +26,13 @@ def comes_late(answer, late):
 
 @exercise(
     "4.7", title="boosted at the comma", minutes=5, difficulty=1,
-    hints=['hits["true"] is of 24, hits["random"] of five times 24.', "Pool the five random directions: one rate of 120.",
-           'directions.wilson_interval(hits["random"], 120)'],
-    reference=lambda hits: rates((hits["true"], 24), (hits["random"], 120)),
+    hints=['hits["true"] is one count of 24; hits["random"] are five, of the same 24.', "Do not add the five up: 5 runs of 24 prompts are not 120 prompts.",
+           'directions.runs_interval(hits["random"], 24)'],
+    reference=lambda hits: rates((hits["true"], 24), (hits["random"], 24)),
 )  # fmt: skip
 def slides(answer, hits):
-    check_rates(answer, (hits["true"], 24), (hits["random"], 120),
-                'the value is hits["true"] of 24.', 'the control pools five random directions: hits["random"] of 120.')  # fmt: skip
+    check_rates(answer, (hits["true"], 24), (hits["random"], 24),
+                'the value is hits["true"] of 24.', 'the control is the mean rate of five random directions: hits["random"], each of 24.')  # fmt: skip
 
 
 @exercise(
@@ -100,8 +100,8 @@ def recovery(answer):
     reference=lambda: lambda edges, worth, into, out_of: (worth[:, None] * edges)[into][:, out_of].sum(),
 )  # fmt: skip
 def group_edge(answer):
-    edges, worth = expect.random(5, 7), expect.random(5, seed=1) + 2
-    into, out_of = torch.tensor([1, 0, 0, 1, 1]).bool(), torch.tensor([0, 1, 1, 0, 0, 1, 0]).bool()
+    edges, worth = expect.random(6, 6), expect.random(6, seed=1) + 2  # square, so that mixed-up sides give a number, too
+    into, out_of = torch.tensor([1, 0, 0, 1, 1, 0]).bool(), torch.tensor([0, 1, 1, 0, 0, 1]).bool()
     flow = worth[:, None] * edges
     chosen, truth = flow[into][:, out_of], flow[into][:, out_of].sum()
     raw = answer(edges, worth, into, out_of)
@@ -118,6 +118,8 @@ def group_edge(answer):
         (edges[into][:, out_of].sum() * worth[into].sum(), "worth was summed before it was multiplied", "each target has its own worth: multiply first, then sum."),
         (edges[into][:, out_of].sum() * worth[into].mean(), "worth was averaged before it was multiplied", "each target has its own worth: multiply first, then sum."),
         (chosen.max(), "it is the largest edge alone", "sum over all of them."),
+        (flow[out_of][:, into].sum(), "into and out_of are swapped", "rows are the targets (into), columns the sources (out_of)."),
+        ((worth * edges)[into][:, out_of].sum(), "worth was multiplied along the sources", "it belongs to the targets, the rows: worth[:, None] * edges."),
         (-truth, "the sign is flipped", "an edge that pushes up is positive."),
     )  # fmt: skip
     for value, what, tip in mistakes:

@@ -982,7 +982,7 @@ reveal("3.p4", left)
 bars = {"chat: refusals": [40, after, crossed], "base: warnings": [40, left, own_left]}
 plotting.show(plotting.bars(
     ["unchanged", "chat's danger at -1x", "base's danger at -1x"], bars,
-    control_label="each other feature of chat",
+    control_label="other features",
     controls={"chat: refusals": [[], random_after, []], "base: warnings": [[], left_others, []]},
     y_range=(0, 46),
     x_title="what was done", y_title="of 40 dangerous pairs",

@@ -749,7 +749,7 @@ curves = {name: [float(with_added(after_word, d, dose, k).mean()) for dose in DO
           for name, (d, k) in put.items()}
 random_curves = [[float(with_added(after_word, q, dose).mean()) for dose in DOSES] for q in randoms]
 hits = [int((with_added(after_word, d, 2.0) > 0.5).sum()) for d in (concept["deed"], *randoms)]
-finding("J7", rate(hits[0], 24), rate(sum(hits[1:]), 120), "deed put in after the word: refused")
+finding("J7", rate(hits[0], 24), directions.runs_interval(hits[1:], 24), "deed put in after the word: refused")
 
 # %%
 plotting.show(plotting.lines(
@@ -926,19 +926,20 @@ for k, place in enumerate(PLACES):
 # two directions. (`steering.dose_response` makes such maps in one call, random directions included.)
 #
 # ### Exercise 4.7: claim it (5 minutes, easy)
-# `hits` counts acrostics with a refusal likelier than not at the comma, dose 2: "true" (the break-off) of 24, "random" of 5 x 24.
+# `hits` counts acrostics with a refusal likelier than not at the comma, dose 2, of 24: "true" is the break-off, "random" a list with one
+# count for each of five random directions. They share the 24 prompts: `directions.runs_interval(counts, n)` does not add them up.
 
 # %%
 at_comma = upto(some["harmful"], "comma")
 hits = {"true": int((with_added(at_comma, break_off, 2.0) > 0.5).sum()),
-        "random": sum(int((with_added(at_comma, q, 2.0) > 0.5).sum()) for q in random_five)}
+        "random": [int((with_added(at_comma, q, 2.0) > 0.5).sum()) for q in random_five]}
 print(hits)
 
 # %%
 # === Exercise 4.7 (keep this line) ===
 # BEGIN SOLUTION
 # STUB: slides = claim(..., interval=..., control=..., control_interval=...)
-mine, other = directions.wilson_interval(hits["true"], 24), directions.wilson_interval(hits["random"], 120)
+mine, other = directions.wilson_interval(hits["true"], 24), directions.runs_interval(hits["random"], 24)
 slides = claim(mine.estimate, interval=(mine.low, mine.high),
                control=other.estimate, control_interval=(other.low, other.high))
 # END SOLUTION
@@ -954,7 +955,7 @@ check("4.7", slides, hits)
 
 # %%
 slides = checkpoint("4.7", slides, hits)
-finding("J8", rate(hits["true"], 24), rate(hits["random"], 120), "boosted at the comma: slides into refusal")
+finding("J8", rate(hits["true"], 24), directions.runs_interval(hits["random"], 24), "boosted at the comma: slides into refusal")
 MARKS = {mark: number(mark) for mark in (".", ",")}
 early = {mark: {name: refusal_probability([[*prompt[:-1], token] for prompt in upto(found, "comma")])
                 for name, found in rows.items()} for mark, token in MARKS.items()}
@@ -1079,9 +1080,9 @@ for what, vector in edits.items():
     print(f"{what:20} chat: {counts[0]}, harmless {counts[1]}; base: {counts[2]}")
 
 # %%
-by_random = sum(edited("harmful", q).get("warns", 0) for q in randoms)
+by_random = [edited("harmful", q).get("warns", 0) for q in randoms]
 swapped = edited("harmful", swap)["warns"]
-finding("J10", rate(swapped, 24), rate(by_random, 120), "role token swapped: it warns")
+finding("J10", rate(swapped, 24), directions.runs_interval(by_random, 24), "role token swapped: it warns")
 
 # %% [markdown]
 # Patched at any depth: add the mean difference that the friend's token makes, before each block.

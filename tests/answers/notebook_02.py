@@ -189,7 +189,7 @@ WRONG = {
     },
     "2.6": {
         "bare number": (float(GAIN["edited"].mean()), "bare number"),
-        "no control": (claim(*bootstrap("edited")[:1], interval=bootstrap("edited")[1]), "no control"),
+        "no control": (claim(*bootstrap("edited")[:1], interval=bootstrap("edited")[1]), 'the mean of gain["unedited"], tuned'),
         "swapped": (rates(bootstrap("unedited"), bootstrap("edited")), "swapped"),
         "zero as control": (rates(bootstrap("edited"), (0.0, (0.0, 0.0))), "was it measured"),
         "per cent": (rates((100 * bootstrap("edited")[0], (15.0, 40.0)), bootstrap("unedited")), "per cent"),

@@ -15,7 +15,7 @@ def model():
 
 
 LATE = {"harmful": 90, "harmless": 1}
-HITS = {"true": 23, "random": 2}
+HITS = {"true": 23, "random": [0, 1, 0, 1, 0]}
 MARKS = {".": {"harmful": 94, "harmless": 2}, ",": {"harmful": 3, "harmless": 0}}
 ROLE = {"free": 23, "frozen": 6}
 
@@ -33,6 +33,12 @@ def wilson(count, n):
     return interval.estimate, (interval.low, interval.high)
 
 
+def control_of(count, n):
+    """Interval of one count, or of a list of runs."""
+    interval = (directions.runs_interval if isinstance(count, list) else directions.wilson_interval)(count, n)
+    return interval.estimate, (interval.low, interval.high)
+
+
 def rates(value, control):
     (a, interval), (b, control_interval) = value, control
     return claim(a, interval=interval, control=b, control_interval=control_interval)
@@ -40,25 +46,25 @@ def rates(value, control):
 
 def rate_bank(effect, control, another):
     """Plausible wrong claims of a rate; `another` is a count of some other set, (hits, n)."""
-    (hits, n), (other, n_other) = effect, control
+    (hits, n), (rate, limits) = effect, control_of(*control)
     return {
         "bare number": (hits / n, "bare number"),
-        "counts": (claim(hits, interval=(hits - 3, hits + 3), control=other, control_interval=(0, other + 1)), "above 1"),
+        "counts": (claim(hits, interval=(hits - 3, hits + 3), control=2, control_interval=(0, 3)), "above 1"),
         "no control": (claim(hits / n, interval=wilson(*effect)[1]), "no control"),
-        "no interval": (claim(hits / n, control=other / n_other, control_interval=wilson(*control)[1]), "no interval"),
-        "control without interval": (claim(hits / n, interval=wilson(*effect)[1], control=other / n_other), "no interval"),
-        "swapped": (rates(wilson(*control), wilson(*effect)), "swapped"),
-        "another count": (rates(wilson(hits - 4, n), wilson(*control)), "the value"),
+        "no interval": (claim(hits / n, control=rate, control_interval=limits), "no interval"),
+        "control without interval": (claim(hits / n, interval=wilson(*effect)[1], control=rate), "no interval"),
+        "swapped": (rates(control_of(*control), wilson(*effect)), "swapped"),
+        "another count": (rates(wilson(hits - 4, n), control_of(*control)), "the value"),
         "another control": (rates(wilson(*effect), wilson(*another)), "the control"),
-        "no width": (claim(hits / n, interval=(hits / n, hits / n), control=other / n_other, control_interval=wilson(*control)[1]), "no width"),
-        "overlap": (claim(hits / n, interval=(0.0, 1.0), control=other / n_other, control_interval=wilson(*control)[1]), "overlap"),
+        "no width": (claim(hits / n, interval=(hits / n, hits / n), control=rate, control_interval=limits), "no width"),
+        "overlap": (claim(hits / n, interval=(0.0, 1.0), control=rate, control_interval=limits), "overlap"),
     }
 
 
 def right_rates(effect, control):
     by_hand = claim(torch.tensor(effect[0] / effect[1]), interval=list(wilson(*effect)[1]),
-                    control=control[0] / control[1], control_interval=[0.0, wilson(*control)[1][1]])  # fmt: skip
-    return [rates(wilson(*effect), wilson(*control)), by_hand]
+                    control=control_of(*control)[0], control_interval=[0.0, control_of(*control)[1][1]])  # fmt: skip
+    return [rates(wilson(*effect), control_of(*control)), by_hand]
 
 
 # 4.3
@@ -140,7 +146,7 @@ RIGHT = {
     "4.4": [by_search, lambda on, off: (crossings(on, off) + [len(off)])[0]],
     "4.5": [lambda a, b, d: 100 * gap(a, b) @ d / (d @ d), lambda a, b, d: float(100 * ((a @ unit(d)).mean() - (b @ unit(d)).mean()) / d.norm())],
     "4.6": [doses_row(), as_tensor],
-    "4.7": right_rates((23, 24), (2, 120)),
+    "4.7": right_rates((23, 24), (HITS["random"], 24)),
     "4.8": right_rates((94, 96), (3, 96)),
     "4.9": right_rates((23, 24), (6, 24)),
 }
@@ -173,7 +179,8 @@ WRONG = {
         "largest": (lambda e, w, i, o: flow(e, w)[i][:, o].max(), "largest edge alone"),
         "sign": (lambda e, w, i, o: -flow(e, w)[i][:, o].sum(), "sign is flipped"),
         "not summed": (lambda e, w, i, o: flow(e, w)[i][:, o], "one number for each node"),
-        "masks swapped": (lambda e, w, i, o: flow(e, w)[o][:, i].sum(), None),
+        "masks swapped": (lambda e, w, i, o: flow(e, w)[o][:, i].sum(), "into and out_of are swapped"),
+        "worth by column": (lambda e, w, i, o: (w * e)[i][:, o].sum(), "along the sources"),
     },
     "4.4": {
         "last": (lambda on, off: (crossings(on, off) or [len(off)])[-1], "last crossing"),
@@ -217,7 +224,9 @@ WRONG = {
         "one dose": (last_dose_only, "1 numbers for 4 doses"),
         "not averaged": (doses_row(measure=lambda p: p), "shape"),
     },
-    "4.7": rate_bank((23, 24), (2, 120), another=(2, 24)),
+    "4.7": rate_bank((23, 24), (HITS["random"], 24), another=(2, 24)) | {
+        "runs added up": (rates(wilson(23, 24), wilson(2, 120)), "are not 120 prompts"),
+    },
     "4.8": rate_bank((94, 96), (3, 96), another=(0, 96)),
     "4.9": rate_bank((23, 24), (6, 24), another=(0, 24)),
 }
