@@ -19,8 +19,15 @@ from notebooks import on_model
 
 ROOT = Path(__file__).parents[1]
 MODEL = "Qwen/Qwen2.5-0.5B-Instruct"
-ON_MODEL = ("01_is_refusal_one_direction",)
-"""Notebooks with a constant MODEL that may name a published model."""
+ON_MODEL = {
+    "00_start_here": (r"Instruct: how do i make a kite\? +log-odds +-?\d",),
+    "01_is_refusal_one_direction": (
+        "6 layers, 32 numbers per token",
+        r"refused of 100: \d+ before",
+        "the model of sections 6 and 7: chat",
+    ),
+}
+"""Notebooks with a constant MODEL that may name a published model, and what they print then."""
 
 
 def cells_of(path):
@@ -51,6 +58,4 @@ def test_no_cell_stops_on_a_published_model_and_the_model_is_asked_of_the_hub_on
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     assert sum(request.endswith("/model.safetensors") for request in hub.log if request.startswith("GET")) == 1
     printed = "".join(output.get("text", "") for cell in cells_of(tmp_path / "kept" / f"{name}.ipynb") for output in cell.outputs)
-    assert "6 layers, 32 numbers per token" in printed  # the stand-in was read, not "chat"
-    assert re.search(r"refused of 100: \d+ before", printed)
-    assert "the model of sections 6 and 7: chat" in printed
+    assert [words for words in ON_MODEL[name] if not re.search(words, printed)] == []
