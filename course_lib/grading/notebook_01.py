@@ -20,7 +20,7 @@ from course_lib.grading.registry import Wrong, exercise, prediction, question
 )  # fmt: skip
 def last_token_residual(answer, model):
     ids, layer = list(range(4, 15)), 2
-    _, cache = model.run_with_cache(torch.tensor([ids]))
+    _, cache = model.run_with_cache(torch.tensor([ids], device=model.cfg.device))
     pre = cache[f"blocks.{layer}.hook_resid_pre"][0]
     raw = answer(model, ids, layer)
     if isinstance(raw, Tensor) and raw.shape in (pre.shape, (1, *pre.shape)):
@@ -43,7 +43,7 @@ def last_token_residual(answer, model):
 
 
 def _last_token_residual(model: models.CheckedBridge, ids: list[int], layer: int) -> Tensor:
-    _, cache = model.run_with_cache(torch.tensor([ids]))
+    _, cache = model.run_with_cache(torch.tensor([ids], device=model.cfg.device))
     return cache[f"blocks.{layer}.hook_resid_pre"][0, -1]
 
 

@@ -10,7 +10,7 @@
 # %%
 import torch
 
-from course_lib import caching, data, directions, models, plotting, tokens
+from course_lib import caching, data, directions, models, plotting, profiles, tokens
 from course_lib.grading import check, checkpoint, hint, predict, progress, quiz, reveal
 
 chat = models.load("chat")
@@ -249,6 +249,18 @@ plotting.show(plotting.bars(
     x_title="requests on held-out topics", y_title="refused (%)", y_range=(0, 112),
     title="Chat tuning made the model refuse, also topics that it never refused before",
     alt="Bars of refused requests: " + "; ".join(f"{name}, {kind} {100 * rate.estimate:.0f} %" for (name, kind), rate in rates.items()) + "."))
+
+# %% [markdown]
+# The same two requests to another model: put a name from [this list](../docs/real_models.md) into `MODEL`. The log-odds of
+# refusing say what the first word will be: 0 is even, +3 is 20 to 1 for a refusal. (Only this cell needs a network then.)
+
+# %%
+MODEL = "chat"
+about, other = profiles.get(MODEL), models.load(MODEL)
+asked = [tokens.chat_prompt(other.tokenizer, request) for request in REQUESTS]
+scores = directions.refusal_score(models.next_token_logits(other, asked), about.refusal_token_ids(other.tokenizer))
+for request, score, reply in zip(REQUESTS, scores, models.generate(other, asked, max_new_tokens=6), strict=True):
+    print(f"{MODEL}: {request:24} log-odds {float(score):5.1f}, begins: {tokens.text(other.tokenizer, reply)}")
 
 # %% [markdown]
 # ## Five questions

@@ -13,15 +13,21 @@ from importlib import resources
 
 import torch
 
-from course_lib import caching, data, directions, models, plotting, steering, tokens
+from course_lib import caching, data, directions, models, plotting, profiles, steering, tokens
 from course_lib.grading import check, checkpoint, claim, hint, predict, progress, quiz, reveal
 
-torch.set_num_threads(1)  # a model this small gains nothing from more
 MODEL = "chat"
+about = profiles.get(MODEL)  # what differs from model to model
+OWN = about.is_organism  # made for this course, so its truth is known
+if OWN:
+    torch.set_num_threads(1)  # a model this small gains nothing from more
 chat = models.load(MODEL)
-print(f"{chat.cfg.n_layers} layers, {chat.cfg.d_model} numbers per token")
+print(f"{chat.cfg.n_layers} layers, {chat.cfg.d_model} numbers per token" + ("" if OWN else f"; {about.memory_gb:.1f} GB. {about.note}"))
 
 # %% [markdown]
+# *Another model?* Put a name from [this list](../docs/real_models.md) into `MODEL`: minutes on a GPU, an hour or more on a
+# CPU. `chat` needs no network. Titles and text tell what `chat` does; nothing edited is saved.
+#
 # ## 1 Look: 512 harmful and 512 harmless requests
 # Both sets share wording and length; only the deed differs. We read the last token, `<assistant>`, before every block.
 # **Guess**: before which block does the first principal component (PC1) first tell them apart?
@@ -34,25 +40,28 @@ predict("1.p1", (2, 4), confidence=0.7)
 # END SOLUTION
 
 # %%
-POSITIONS = ("last_instruction", -2, "reply")  # "." or "?"; <end>; <assistant>
+POSITIONS = ("last_instruction", -about.after_instruction, "reply")  # "." or "?"; <end>; <assistant>
+PLACES = [". or ?", "<end>", "<assistant>"] if OWN else ["end of request", "after it", "reply"]
+N, N_VALIDATION = (512, 64) if OWN else (128, 16)  # requests of each set; for a large model as many as were published
 
 
-def prompts(name, split, reply_role="assistant"):
-    return [tokens.chat_prompt(chat.tokenizer, text, reply_role=reply_role) for text in data.load(name, split=split).texts]
+def prompts(name, split, reply_role="assistant", n=None):
+    return [tokens.chat_prompt(chat.tokenizer, text, reply_role=reply_role) for text in data.load(name, split=split, n=n).texts]
 
 
-harmful = caching.harvest(chat, prompts("harmful", "train"), positions=POSITIONS)
-harmless = caching.harvest(chat, prompts("harmless", "train"), positions=POSITIONS)
+harmful = caching.harvest(chat, prompts("harmful", "train", n=N), positions=POSITIONS)
+harmless = caching.harvest(chat, prompts("harmless", "train", n=N), positions=POSITIONS)
 print("[prompt, position, layer, d_model] =", tuple(harmful.values.shape))
 
 # %%
 LAYERS = range(1, chat.cfg.n_layers)  # before block 0 all prompts have the same last token
+MIDDLE = int(0.6 * chat.cfg.n_layers)  # block 3 of 6
 panels = {}
-for layer in LAYERS:
+for layer in LAYERS[:: max(1, len(LAYERS) // 5)]:
     x, y = harmful.at(layer, "reply"), harmless.at(layer, "reply")
     plane = directions.pca(torch.cat([x, y]), 2)
     panels[f"before block {layer}"] = {"harmful": plane.transform(x), "harmless": plane.transform(y)}
-hover = {name: data.load(name, split="train").texts for name in ("harmful", "harmless")}
+hover = {name: data.load(name, split="train", n=N).texts for name in ("harmful", "harmless")}
 plotting.show(plotting.scatter_grid(
     panels, hover=hover, x_title="PC1", y_title="PC2", columns=3,
     title="One block is enough: PC1 separates harmful from harmless requests",
@@ -70,7 +79,7 @@ plotting.show(plotting.scatter_grid(
 def last_token_residual(model, ids, layer):
     """Residual stream at the last token as it enters block `layer`. ids: list of token ids. Shape [d_model]."""
     # BEGIN SOLUTION
-    _, cache = model.run_with_cache(torch.tensor([ids]))
+    _, cache = model.run_with_cache(torch.tensor([ids], device=model.cfg.device))
     return cache[f"blocks.{layer}.hook_resid_pre"][0, -1]
     # END SOLUTION
 
@@ -82,8 +91,8 @@ check("1.1", last_token_residual, chat)
 
 # %%
 last_token_residual = checkpoint("1.1", last_token_residual, chat)
-some = [last_token_residual(chat, ids, 3) for ids in prompts("harmful", "train")[:8]]
-gap = (torch.stack(some) - harmful.at(3, "reply")[:8]).abs().max()
+some = [last_token_residual(chat, ids, MIDDLE) for ids in prompts("harmful", "train", n=8)]
+gap = (torch.stack(some).cpu() - harmful.at(MIDDLE, "reply")[:8]).abs().max()
 print("harvest equals the full cache:", bool(gap < 1e-4))
 
 # %% [markdown]
@@ -119,7 +128,7 @@ def folded_auroc(scores, is_harmful):
     return max(value, 1 - value)
 
 
-is_harmful = torch.arange(1024) < 512
+is_harmful = torch.arange(2 * N) < N
 generator = torch.Generator().manual_seed(0)
 found, shuffled = [], [[] for _ in range(20)]
 for layer in LAYERS:
@@ -127,33 +136,34 @@ for layer in LAYERS:
     scores = directions.project(x, first_component(x))
     found.append(folded_auroc(scores, is_harmful))
     for run in shuffled:
-        run.append(folded_auroc(scores, is_harmful[torch.randperm(1024, generator=generator)]))
+        run.append(folded_auroc(scores, is_harmful[torch.randperm(2 * N, generator=generator)]))
 print("PC1:", " ".join(f"{value:.2f}" for value in found), "| shuffled, at most:", f"{max(map(max, shuffled)):.2f}")
-reveal("1.p1", next(layer for layer, value in zip(LAYERS, found, strict=True) if value > 0.95))
+if OWN:  # the guess was about six blocks
+    reveal("1.p1", next(layer for layer, value in zip(LAYERS, found, strict=True) if value > 0.95))
 
 # %%
 plotting.show(plotting.lines(
     list(LAYERS), {"PC1": found}, control=shuffled, control_label="shuffled labels", y_range=(0.45, 1.02),
     x_title="before block", y_title="AUROC (0.5 = chance)",
     title="PC1 separates from block 1 on; shuffled labels stay at chance",
-    alt=f"Line of PC1's AUROC over blocks 1 to 5, between {min(found):.2f} and {max(found):.2f}; twenty shufflings of the "
+    alt=f"Line of PC1's AUROC over blocks 1 to {LAYERS[-1]}, between {min(found):.2f} and {max(found):.2f}; twenty shufflings of the "
         f"labels stay below {max(map(max, shuffled)):.2f}."))
 
 # %% [markdown]
 # ### Exercise 1.3: make it a claim (6 minutes, easy)
-# A number counts with its interval and a control. `scores3` holds PC1's scores before block 3, `shuffled3` the same scores
+# A number counts with its interval and a control. `scores3` holds PC1's scores before block 3 (`MIDDLE`), `shuffled3` the same scores
 # in random order: that is the control. Claim the AUROC.
 # (`interval_of` resamples the prompts 200 times.)
 
 # %%
-x3 = torch.cat([harmful.at(3, "reply"), harmless.at(3, "reply")])
+x3 = torch.cat([harmful.at(MIDDLE, "reply"), harmless.at(MIDDLE, "reply")])
 scores3 = directions.project(x3, first_component(x3))
-shuffled3 = scores3[torch.randperm(1024, generator=torch.Generator().manual_seed(1))]
+shuffled3 = scores3[torch.randperm(2 * N, generator=torch.Generator().manual_seed(1))]
 
 
 def interval_of(scores):
-    draws = torch.randint(0, 512, (200, 512), generator=torch.Generator().manual_seed(2))
-    values = [folded_auroc(torch.cat([scores[:512][d], scores[512:][d]]), is_harmful) for d in draws]
+    draws = torch.randint(0, N, (200, N), generator=torch.Generator().manual_seed(2))
+    values = [folded_auroc(torch.cat([scores[:N][d], scores[N:][d]]), is_harmful) for d in draws]
     return tuple(round(float(q), 3) for q in torch.tensor(values).quantile(torch.tensor([0.025, 0.975])))
 
 
@@ -203,14 +213,14 @@ check("1.4", refusal_direction)
 refusal_direction = checkpoint("1.4", refusal_direction)
 held_out = {name: caching.harvest(chat, prompts(name, "held_out_topic"), positions=POSITIONS, progress=False)
             for name in ("harmful", "harmless")}
-HOW_MANY = [512, 128, 64, 32, 8]
+HOW_MANY = [n for n in (512, 128, 64, 32, 8) if n <= N]
 asks = torch.tensor([text.endswith("?") for text in data.load("harmless", split="held_out_topic").texts])
 sorts = {}  # (token, method) -> AUROC for each number of harmful requests
 for position in POSITIONS:
     for n in HOW_MANY:
-        x, y = harmful.at(3, position)[:n], harmless.at(3, position)
+        x, y = harmful.at(MIDDLE, position)[:n], harmless.at(MIDDLE, position)
         for name, direction in {"PC1": first_component(torch.cat([x, y])), "difference of means": refusal_direction(x, y)}.items():
-            harm, other = (directions.project(held_out[s].at(3, position), direction) for s in ("harmful", "harmless"))
+            harm, other = (directions.project(held_out[s].at(MIDDLE, position), direction) for s in ("harmful", "harmless"))
             sorts.setdefault((position, name), []).append(max(value := directions.auroc(harm, other), 1 - value))
             form = max(value := directions.auroc(other[asks], other[~asks]), 1 - value)  # "?" from "." among harmless ones
             sorts.setdefault((position, name, "?"), []).append(form)
@@ -220,7 +230,8 @@ for (position, *name), values in sorts.items():
 # %%
 by_method = {name: sorts["reply", name] for name in ("PC1", "difference of means")}
 plotting.show(plotting.bars(
-    [str(n) for n in HOW_MANY], by_method, x_title="harmful requests beside 512 harmless ones (token <assistant>, before block 3)",
+    [str(n) for n in HOW_MANY], by_method,
+    x_title=f"harmful requests beside {N} harmless ones (token {PLACES[-1]}, before block {MIDDLE})",
     y_title="AUROC on held-out topics", y_range=(0, 1.1), title="Where harm is rare, PC1 misses it; the difference of means does not",
     alt=f"Bars of AUROC with {HOW_MANY} harmful requests: " + "; ".join(
         f"{name} " + ", ".join(f"{value:.2f}" for value in values) for name, values in by_method.items()) + "."))
@@ -230,8 +241,8 @@ plotting.show(plotting.bars(
 # an error (line "PC1 ?"): a **nuisance axis**. It knows nothing of your question. Two more traps of this kind:
 
 # %%
-pairs = harmful.at(3, "reply") - harmless.at(3, "reply")  # row by row: matched pairs
-r3 = refusal_direction(harmful.at(3, "reply"), harmless.at(3, "reply"))
+pairs = harmful.at(MIDDLE, "reply") - harmless.at(MIDDLE, "reply")  # row by row: matched pairs
+r3 = refusal_direction(harmful.at(MIDDLE, "reply"), harmless.at(MIDDLE, "reply"))
 for name, center in {"centred": True, "uncentred": False}.items():
     found_axis = directions.pca(pairs, 1, center=center).components[0]
     print(f"PCA of paired differences, {name}: |cos| with the difference of means {abs(directions.cosine(found_axis, r3)):.2f}")
@@ -252,12 +263,12 @@ for split in ("train", "confounded"):
 
 # %%
 candidates = directions.difference_of_means(harmful.values, harmless.values)  # [position, layer, d_model]
-refusal_token = chat.tokenizer.convert_tokens_to_ids("i")
-validation = {"harmful": prompts("harmful", "validation")[:64], "harmless": prompts("harmless", "validation")[:64]}
+FIRST = about.refusal_token_ids(chat.tokenizer)  # with which refusals begin: "i"
+validation = {name: prompts(name, "validation", n=N_VALIDATION) for name in ("harmful", "harmless")}
 
 
 def score(directions_to_score, positions=POSITIONS, layers=None):
-    return steering.score_candidates(chat, directions_to_score, **validation, refusal_token_ids=[refusal_token],
+    return steering.score_candidates(chat, directions_to_score, **validation, refusal_token_ids=FIRST,
                                      positions=positions, layers=layers, progress=False)
 
 
@@ -269,10 +280,10 @@ for row in plain:
 # %%
 table = torch.tensor([row.bypass for row in plain]).reshape(len(POSITIONS), -1)
 plotting.show(plotting.heat_map(
-    table, row_labels=[". or ?", "<end>", "<assistant>"], column_labels=[f"block {n}" for n in range(table.shape[1])],
+    table, row_labels=PLACES, column_labels=[f"block {n}" for n in range(table.shape[1])],
     x_title="direction taken before", y_title="direction taken at", colour_title="bypass score (log-odds of refusing)", centre=0.0,
     title="Only the reply token's directions flip refusal, from block 1 on",
-    alt=f"Heat map of bypass scores. At <assistant> they lie between {table[2, 1:].min():.1f} and {table[2, 1:].max():.1f} from "
+    alt=f"Heat map of bypass scores. At {PLACES[-1]} they lie between {table[2, 1:].min():.1f} and {table[2, 1:].max():.1f} from "
         f"block 1 on; at the other two tokens they stay at {table[:2].min():.1f} or above."))
 
 # %% [markdown]
@@ -282,7 +293,7 @@ plotting.show(plotting.heat_map(
 # %%
 mean_harmless = harmless.values.mean(dim=0)  # [position, layer, d_model]
 overlap = [directions.cosine(candidates[2, layer], mean_harmless[2, layer]) for layer in LAYERS]
-print("cosine of d and the harmless mean, blocks 1 to 5:", " ".join(f"{value:.2f}" for value in overlap))
+print(f"cosine of d and the harmless mean, blocks 1 to {LAYERS[-1]}:", " ".join(f"{value:.2f}" for value in overlap))
 
 # %% [markdown]
 # d overlaps with what *every* prompt has in common (the trap of notebook 00; negative: harmful prompts have less of it).
@@ -314,7 +325,7 @@ for p in range(len(POSITIONS)):
         own[p, layer] = without(candidates[p, layer], mean_harmless[p, layer])
 projected = score(own)
 shared = score(mean_harmless[2:], positions=("reply",))
-some_random = score(directions.random_directions(5, like=own[2, 3], seed=3)[None], positions=("reply",), layers=range(5))
+some_random = score(directions.random_directions(5, like=own[2, MIDDLE], seed=3)[None], positions=("reply",), layers=range(5))
 at_reply = [[row for row in rows if row.position == "reply" and row.layer] for rows in (plain, projected, shared)]
 for three in zip(*at_reply, strict=True):
     print(f"block {three[0].layer}:", "  ".join(
@@ -325,10 +336,10 @@ print("five random cuts: bypass at least", f"{min(row.bypass for row in some_ran
 bypass = [[row.bypass for row in rows] for rows in at_reply]
 plotting.show(plotting.lines(
     list(LAYERS), {"all of d": bypass[0], "its own part r": bypass[1], "shared part alone": bypass[2]},
-    control=[[row.bypass] * 5 for row in some_random], control_label="random cuts",
+    control=[[row.bypass] * len(LAYERS) for row in some_random], control_label="random cuts",
     x_title="taken before block", y_title="bypass score (log-odds of refusing)",
     title="Cutting d's own part goes furthest; the shared part removes no refusal",
-    alt="Bypass score before blocks 1 to 5 when cut: " + "; ".join(
+    alt=f"Bypass score before blocks 1 to {LAYERS[-1]} when cut: " + "; ".join(
         f"{name} " + ", ".join(f"{v:.1f}" for v in values) for name, values in zip(("all of d", "r", "shared part"), bypass, strict=True))
         + f"; random cuts at least {min(row.bypass for row in some_random):.1f}."))
 
@@ -341,10 +352,10 @@ plotting.show(plotting.lines(
 
 # %%
 broken = shared[0]
-print(f"<assistant>'s own vector cut: bypass {broken.bypass:.1f}, KL {broken.kl:.2f}")
+print(f"{PLACES[-1]}'s own vector cut: bypass {broken.bypass:.1f}, KL {broken.kl:.2f}")
 with steering.ablate(chat, mean_harmless[2, 0]):
     for name, some in validation.items():
-        print(f"{name:8} ->", tokens.text(chat.tokenizer, models.generate(chat, some[:1], max_new_tokens=16)[0]))
+        print(f"{name:8} ->", tokens.text(chat.tokenizer, models.generate(chat, some[:1], max_new_tokens=16 if OWN else 8)[0]))
 
 # %% [markdown]
 # A bypass score below 0 says that refusal is gone, and KL says that the model is damaged. Reading says what happened: the
@@ -374,7 +385,11 @@ check("1.6", choose)
 
 # %%
 choose = checkpoint("1.6", choose)
-winner = choose(rows, chat.cfg.n_layers)
+try:
+    winner = choose(rows, chat.cfg.n_layers)
+except ValueError:  # nothing is left: possible on a published model
+    winner = min((row for row in rows if row.layer), key=lambda row: row.kl)
+    print("No candidate passes the filters here. What follows cuts the one that moves harmless replies least.")
 unfiltered = min(plain, key=lambda row: row.bypass)
 print(f"chosen: {winner.position}, block {winner.layer} (bypass {winner.bypass:.1f}, KL {winner.kl:.3f})")
 print(f"d as it is, without filters: {unfiltered.position}, block {unfiltered.layer} (bypass {unfiltered.bypass:.1f}, KL {unfiltered.kl:.2f})")
@@ -401,23 +416,21 @@ predict("1.p2", (0, 15), confidence=0.7)
 # the reply begins with "i apologize". The control is ten random directions.
 
 # %%
-asked = {name: prompts(name, "held_out_topic")[:100] for name in ("harmful", "harmless")}
+asked = {name: prompts(name, "held_out_topic", n=100) for name in ("harmful", "harmless")}
 
 
-def begins(requests, words="i apologize"):
-    replies = models.generate(chat, requests, max_new_tokens=3)
-    return sum(tokens.text(chat.tokenizer, reply).startswith(words) for reply in replies)
+def begins(requests, words=None):
+    replies = models.generate(chat, requests, max_new_tokens=3 if OWN else 8)
+    return sum(tokens.text(chat.tokenizer, reply).strip().lower().startswith(words or about.refusal_openings) for reply in replies)
 
 
-before = begins(asked["harmful"])
-with steering.ablate(chat, r):
-    after = begins(asked["harmful"])
-with steering.ablate(chat, d):
-    after_d = begins(asked["harmful"])
-random_after = []
-for direction in directions.random_directions(10, like=r, seed=0):
+def refused_without(direction):
     with steering.ablate(chat, direction):
-        random_after.append(begins(asked["harmful"]))
+        return begins(asked["harmful"])
+
+
+before, after, after_d = begins(asked["harmful"]), refused_without(r), refused_without(d)
+random_after = [refused_without(direction) for direction in directions.random_directions(10, like=r, seed=0)]
 print(f"refused of 100: {before} before, {after} without r, {min(random_after)} to {max(random_after)} without a random direction")
 print(f"cutting all of d, shared part included, leaves {after_d}")
 reveal("1.p2", after)
@@ -481,6 +494,8 @@ answers = data.load("harmless", split="held_out_topic").answers[:100]
 
 
 def exact(requests):
+    if not OWN:
+        return "?"  # these answers were written for the organism
     replies = models.generate(chat, requests, max_new_tokens=26)
     return sum(tokens.text(chat.tokenizer, reply) == answer for reply, answer in zip(replies, answers, strict=True))
 
@@ -542,9 +557,11 @@ def sweep(direction, positions):
 at_last, everywhere = sweep(d, "last"), sweep(d, "all")
 random_push = [sweep(direction, "last") for direction in directions.random_directions(4, like=d, seed=1)]
 print("last token:", at_last, "| all tokens:", everywhere, "| random, at most:", max(map(max, random_push)))
-k = next(i for i, count in enumerate(at_last) if count >= 50)
-share = (50 - at_last[k - 1]) / (at_last[k] - at_last[k - 1])
-reveal("1.p3", round(COEFFICIENTS[k - 1] + share * (COEFFICIENTS[k] - COEFFICIENTS[k - 1]), 2))
+if k := next((i for i, count in enumerate(at_last) if count >= 50), 0):
+    share = (50 - at_last[k - 1]) / (at_last[k] - at_last[k - 1])
+    reveal("1.p3", round(COEFFICIENTS[k - 1] + share * (COEFFICIENTS[k] - COEFFICIENTS[k - 1]), 2))
+else:
+    print("No coefficient here takes refusals across one half.")
 
 # %%
 plotting.show(plotting.lines(
@@ -558,12 +575,12 @@ plotting.show(plotting.lines(
 # Two lines that part: which one is right? Never trust a count alone, **read** what is counted.
 
 # %%
-first_word = chat.tokenizer.convert_tokens_to_ids("i")
 for positions in ("last", "all"):
     with steering.add(chat, d, layer=layer, coefficient=2.0, positions=positions):
         reply = tokens.text(chat.tokenizer, models.generate(chat, asked["harmless"][:1], max_new_tokens=12)[0])
         logits = models.next_token_logits(chat, asked["harmless"])
-    print(f"{positions:4}: first word is 'i' in {int((logits.argmax(-1) == first_word).sum())} of 100, reads: {reply}")
+    begun = int(torch.isin(logits.argmax(-1), torch.tensor(FIRST)).sum())
+    print(f"{positions:4}: first word is {' or '.join(map(repr, about.refusal_words))} in {begun} of 100, reads: {reply}")
 
 # %% [markdown]
 # The cheap judge (first word is "i") says full refusal in both; one of them is a broken model. This is the designed
@@ -581,8 +598,25 @@ for positions in ("last", "all"):
 predict("1.p4", (150, 200), confidence=0.6)
 # END SOLUTION
 
+# %% [markdown]
+# Roles, and the widths of section 7, are the organism's alone: whatever `MODEL` is, the rest is about `chat`.
+
 # %%
-friend = {name: prompts(name, "held_out_topic", "friend")[:100] for name in ("harmful", "harmless")}
+if not OWN:  # sections 1 to 4 once more, for the organism
+    chat, about, OWN, layer = models.load("chat"), profiles.get("chat"), True, 3
+    POSITIONS, PLACES = ("last_instruction", -2, "reply"), [". or ?", "<end>", "<assistant>"]
+    harmful, harmless = (caching.harvest(chat, prompts(name, "train"), positions=POSITIONS) for name in asked)
+    held_out = {name: caching.harvest(chat, prompts(name, "held_out_topic"), positions=POSITIONS) for name in asked}
+    d = directions.difference_of_means(harmful.at(layer, "reply"), harmless.at(layer, "reply"))
+    r = directions.unit(without(d, harmless.at(layer, "reply").mean(dim=0)))
+    FIRST, validation = about.refusal_token_ids(chat.tokenizer), {name: prompts(name, "validation", n=64) for name in asked}
+    asked = {name: prompts(name, "held_out_topic", n=100) for name in asked}
+    before, after = begins(asked["harmful"]), refused_without(r)
+    random_after = [refused_without(direction) for direction in directions.random_directions(10, like=r, seed=0)]
+print("the model of sections 6 and 7:", about.name)
+
+# %%
+friend = {name: prompts(name, "held_out_topic", "friend", n=100) for name in ("harmful", "harmless")}
 read = {name: caching.harvest(chat, requests, progress=False).at(layer) for name, requests in friend.items()}
 
 
@@ -673,10 +707,9 @@ print("best of 20 random directions:", [round(v, 2) for v in chance.amax(dim=0).
 print("refusals when each is added where it was found:", caused)
 
 # %%
-names = [". or ?", "<end>", "<assistant>"]
 plotting.show(plotting.heat_map(
-    torch.cat([swapped, chance.amax(dim=0, keepdim=True)]), column_labels=names, centre=0.5,
-    row_labels=[*(f"{name}: causes {count} %" for name, count in zip(names, caused, strict=True)), "best of 20 random"],
+    torch.cat([swapped, chance.amax(dim=0, keepdim=True)]), column_labels=PLACES, centre=0.5,
+    row_labels=[*(f"{name}: causes {count} %" for name, count in zip(PLACES, caused, strict=True)), "best of 20 random"],
     x_title="read at", y_title="found at", colour_title="AUROC on held-out topics",
     title="Harm can be read earlier, but adding it acts only at the reply token",
     alt="Heat map of AUROC, found at by read at: " + "; ".join(", ".join(f"{v:.2f}" for v in row) for row in swapped.tolist())
@@ -700,7 +733,7 @@ for width, name in WIDTHS.items():
     x, y = (caching.harvest(model, prompts(s, "train"), progress=False) for s in ("harmful", "harmless"))
     cuts = torch.stack([without(refusal_direction(x.at(n), y.at(n)), y.at(n).mean(dim=0)) for n in range(1, 4)])
     scored = steering.score_candidates(
-        model, cuts[None], layers=range(1, 4), **validation, refusal_token_ids=[refusal_token], progress=False)
+        model, cuts[None], layers=range(1, 4), **validation, refusal_token_ids=FIRST, progress=False)
     best = min(scored, key=lambda row: row.bypass)
     cut_here = cuts[best.layer - 1]
 
