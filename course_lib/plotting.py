@@ -277,7 +277,8 @@ FIGURE_STYLE = f"<style>.jp-RenderedPlotly {{max-width: {WIDTH}px}}</style>"  # 
 def show(figure: go.Figure) -> None:
     """Nothing; displays the figure, with its alt text as text/plain and in a fold below it.
 
-    It takes the width of its cell, in JupyterLab 760 pixels at most; a `graph`, whose boxes have places, has these 760 always.
+    It takes the width of its cell, 760 pixels at most in a JupyterLab that trusts the notebook; a `graph`, whose boxes have
+    places, has these 760 always.
 
     Plotly has no place of its own for an alt text: the fold is what a screen reader finds.
 
@@ -289,7 +290,8 @@ def show(figure: go.Figure) -> None:
     alt = (figure.layout.meta or {}).get("alt")
     if not alt:
         raise ValueError("This figure has no alt text: make it with a function of course_lib.plotting.")
-    drawing = {**figure.to_dict(), "config": {"displaylogo": False, "responsive": True}}
+    config = {"displaylogo": False, "responsive": False}  # JupyterLab itself resizes; True would lose the height in a cell
+    drawing = {**figure.to_dict(), "config": config}
     display({"application/vnd.plotly.v1+json": drawing, "text/plain": alt}, raw=True)
     fold = f"{FIGURE_STYLE}<details><summary>This figure in words</summary><p>{html.escape(alt)}</p></details>"
     display({"text/html": fold}, raw=True)

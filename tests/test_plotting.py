@@ -284,7 +284,7 @@ def test_a_figure_shows_without_a_network_as_plotly_data_and_alt_text(draw, disp
 def test_a_figure_takes_the_width_of_its_cell_unless_its_boxes_have_places(draw, displayed):
     plotting.show(draw())
     drawing, fold = displayed[0]["application/vnd.plotly.v1+json"], displayed[1]["text/html"]
-    assert drawing["config"]["responsive"] and drawing["layout"]["autosize"]
+    assert drawing["layout"]["autosize"] and not drawing["config"]["responsive"], "responsive: no height in a cell"
     assert drawing["layout"].get("width") == (plotting.WIDTH if draw is graph else None)
     assert f".jp-RenderedPlotly {{max-width: {plotting.WIDTH}px}}" in fold
 
