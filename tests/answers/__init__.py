@@ -9,6 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from course_lib import directions
+from course_lib.grading.claims import Claim, claim
+
 
 @dataclass(frozen=True)
 class Given:
@@ -20,3 +23,21 @@ class Given:
 def given(make: Callable[..., Any]) -> Given:
     """Returns a bank entry whose answer is `make(*context)`."""
     return Given(make)
+
+
+def wilson(count, n):
+    """A rate and the limits of its interval."""
+    interval = directions.wilson_interval(count, n)
+    return interval.estimate, (interval.low, interval.high)
+
+
+def runs(counts, n):
+    """The mean rate of several runs on the same n prompts, and its limits."""
+    interval = directions.runs_interval(counts, n)
+    return interval.estimate, (interval.low, interval.high)
+
+
+def rates(value, control) -> Claim:
+    """The claim of a number beside its control, each a number and its limits."""
+    (a, interval), (b, control_interval) = value, control
+    return claim(a, interval=interval, control=b, control_interval=control_interval)

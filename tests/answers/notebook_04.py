@@ -5,6 +5,7 @@ from functools import cache
 
 import torch
 
+from answers import rates, wilson
 from course_lib import directions, models, steering
 from course_lib.grading.claims import claim
 
@@ -28,20 +29,10 @@ CONTEXT = {
 }
 
 
-def wilson(count, n):
-    interval = directions.wilson_interval(count, n)
-    return interval.estimate, (interval.low, interval.high)
-
-
 def control_of(count, n):
     """Interval of one count, or of a list of runs."""
     interval = (directions.runs_interval if isinstance(count, list) else directions.wilson_interval)(count, n)
     return interval.estimate, (interval.low, interval.high)
-
-
-def rates(value, control):
-    (a, interval), (b, control_interval) = value, control
-    return claim(a, interval=interval, control=b, control_interval=control_interval)
 
 
 def rate_bank(effect, control, another):

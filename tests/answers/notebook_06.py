@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import torch
 
-from answers import given
+from answers import given, rates, runs, wilson
 from course_lib import directions
 from course_lib.directions import Interval
 from course_lib.grading.claims import claim
@@ -59,21 +59,6 @@ def away(x, mean):
 
 def by_rows(x, mean, precision):
     return torch.stack([((row - mean) @ precision @ (row - mean)).sqrt() for row in x])
-
-
-def wilson(count, n):
-    interval = directions.wilson_interval(count, n)
-    return interval.estimate, (interval.low, interval.high)
-
-
-def runs(counts, n):
-    interval = directions.runs_interval(counts, n)
-    return interval.estimate, (interval.low, interval.high)
-
-
-def rates(value, control):
-    (a, interval), (b, control_interval) = value, control
-    return claim(a, interval=interval, control=b, control_interval=control_interval)
 
 
 # 6.8
