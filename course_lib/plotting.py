@@ -130,7 +130,9 @@ def lines(
     everything = [*values.values(), *bands.values(), *([] if runs is None else runs)]
     _name_ends(figure, ends, y_range or _reach(everything))
     _mark(figure, mark, places)
-    whole = np.all(places == places.round())
+    whole, steps = np.all(places == places.round()), np.unique(np.diff(np.unique(places)))
+    if whole and len(steps) == 1 and places.size <= 17:
+        return figure.update_xaxes(tickvals=np.unique(places).tolist())
     return figure.update_xaxes(dtick=max(1, -(-int(np.ptp(places)) // 16)) if whole else None)
 
 

@@ -162,6 +162,11 @@ def test_the_control_band_spans_every_run_and_is_hatched():
     assert band.fillpattern.shape == "/"
 
 
+def test_whole_numbers_at_equal_steps_are_the_ticks_of_lines():
+    assert list(lines(x=[0, 25, 50]).layout.xaxis.tickvals) == [0, 25, 50]
+    assert lines(x=[0, 10, 50]).layout.xaxis.tickvals is None
+
+
 def test_names_at_line_ends_keep_apart_and_inside_the_axis():
     flat = {name: [0.0, 1.0] for name in "abcde"}
     figure = lines(x=[0, 1], series=flat, intervals=None, control=None, mark=None)
