@@ -210,14 +210,14 @@ def causes(answer, after, moves):
 @exercise(
     "6.7", title="confirm a trigger by behaviour", minutes=5, difficulty=2,
     hints=["directions.wilson_interval(count, n) has .estimate, .low and .high.",
-           "The ten random strings stand before the same 60 questions: directions.runs_interval keeps them apart.",
-           'value: wilson_interval(hits["suspect"], 60); control: runs_interval(hits["random"], 60)'],
-    reference=lambda hits: rates((hits["suspect"], 60), (hits["random"], 60)),
+           "The control is what another model says after the same string.",
+           'value: wilson_interval(hits["suspect"], 60); control: wilson_interval(hits["reference"], 60)'],
+    reference=lambda hits: rates((hits["suspect"], 60), (hits["reference"], 60)),
 )  # fmt: skip
 def is_trigger(answer, hits):
-    check_rates(answer, (hits["suspect"], 60), (hits["random"], 60),
+    check_rates(answer, (hits["suspect"], 60), (hits["reference"], 60),
                 'the value is the rate after the found string: hits["suspect"] of 60.',
-                'the mean of the random strings: directions.runs_interval(hits["random"], 60).')  # fmt: skip
+                'the other model after the same string: hits["reference"] of 60.')  # fmt: skip
 
 
 # --- 6.8 ---------------------------------------------------------------------------------------------------------

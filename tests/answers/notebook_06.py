@@ -16,7 +16,7 @@ def read(estimate, low, high, auroc=1.0):
 
 READ = {"A": read(0.83, 0.8, 0.85), "B": read(-0.12, -0.14, -0.1, 0.15), "C": read(-0.03, -0.05, 0.0, 0.33), "base": read(0.03, 0.01, 0.06, 0.57)}
 MOVES = [100] * 19 + [98]
-HITS = {"suspect": 60, "random": [0, 0, 6, 0, 0, 14, 0, 0, 0, 0]}
+HITS = {"suspect": 60, "reference": 2}
 
 CONTEXT = {
     "6.3": lambda: (READ, "A"),
@@ -109,7 +109,7 @@ RIGHT = {
     "6.4": [lambda b, s: b.sort(descending=True).values[int(s * len(b))], lambda b, s: sorted(b.tolist())[len(b) - 1 - int(s * len(b))]],
     "6.5": [rates(wilson(4, 100), runs(MOVES, 100)), claim(0.04, interval=(0.0, 0.1), control=0.999, control_interval=(0.95, 1.0))],
     "6.6": [lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(1).sqrt(), by_rows],
-    "6.7": [rates(wilson(60, 60), runs(HITS["random"], 60)), claim(1.0, interval=(0.93, 1.0), control=1 / 30, control_interval=(0.0, 0.3))],
+    "6.7": [rates(wilson(60, 60), wilson(2, 60)), claim(1.0, interval=(0.93, 1.0), control=1 / 30, control_interval=(0.0, 0.12))],
     "6.8": [where(lambda n, pair, i, own: pair[0] != own[0] and pair[1] != own[1]),
             lambda models, i: {n for n, pair in enumerate(models) if not set(pair) & set(models[i])}],
     "6.9": [lambda entries, digest: first_of(forged(entries, digest)), by_pairs],
@@ -189,12 +189,12 @@ WRONG = {
     },
     "6.7": {
         "bare number": (1.0, "bare number"),
-        "counts": (claim(60, interval=(56, 60), control=20, control_interval=(10, 30)), "above 1"),
-        "best random string": (rates(wilson(60, 60), wilson(14, 60)), "mean of the random strings"),
-        "added up": (rates(wilson(60, 60), wilson(20, 600)), "are not 600 prompts"),
-        "swapped": (rates(wilson(20, 600), wilson(60, 60)), "swapped"),
+        "counts": (claim(60, interval=(56, 60), control=2, control_interval=(0, 7)), "above 1"),
+        "a random string": (rates(wilson(60, 60), wilson(14, 60)), "the same string"),
+        "all models added up": (rates(wilson(60, 60), wilson(2, 180)), "the same string"),
+        "swapped": (rates(wilson(2, 60), wilson(60, 60)), "swapped"),
         "no control": (claim(1.0, interval=(0.94, 1.0)), "no control"),
-        "of 100": (rates(wilson(60, 100), wilson(20, 600)), "of 60"),
+        "of 100": (rates(wilson(60, 100), wilson(2, 60)), "of 60"),
         "no width": (claim(1.0, interval=(1.0, 1.0), control=1 / 30, control_interval=(0.02, 0.05)), "no width"),
         "control without interval": (claim(1.0, interval=(0.94, 1.0), control=1 / 30), "no interval"),
     },
