@@ -143,7 +143,7 @@ def stored_figures(name):
 
 
 def test_notebook_01_runs_in_jupyterlab_and_draws_its_figures_offline(page, lab, notebook, tmp_path):
-    page.goto(f"{lab}/lab/tree/{notebook.name}")
+    page.goto(f"{lab}/lab/tree/{notebook.name}", timeout=START_S * 1000)
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=START_S * 1000)
     prompts = run_all_cells(page)
     first_figure = page.locator(FIGURE).first
