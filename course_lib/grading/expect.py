@@ -1,12 +1,12 @@
 """Small questions that checks ask of an answer, each raising `Wrong` with a message that names the mistake.
 
-A check reads best in this order: is it the right kind of thing (`tensor`, `number`, `choice`), is it one of
+A check reads best in this order: is it the right kind of thing (`tensor`, `number`, `choice`, `judge`), is it one of
 the mistakes people make here (`differs_from`), is it right (`close`).
 """
 
 import difflib
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from torch import Tensor
 
 from course_lib.grading.answers import describe
 from course_lib.grading.registry import Wrong
+
+Replies = Sequence[tuple[str, bool, str]]
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -77,6 +79,28 @@ def number(
             "check the unit and the sign.",
         )
     return value
+
+
+def judge(answer: Callable[[str], Any], replies: Replies, *, swapped: str, try_next: str) -> None:
+    """Do nothing if the answer judges every reply as it should: True or False.
+
+    Args:
+        answer: The learner's function of a reply.
+        replies: Each reply, its verdict, and what a judge that errs on it has overlooked.
+        swapped: What to try if all verdicts are the wrong way round.
+        try_next: What to try otherwise.
+
+    Raises:
+        Wrong: Anything else; the first reply that is judged wrongly is named.
+    """
+    verdicts = [answer(text) for text, _, _ in replies]
+    if any(not isinstance(verdict, bool) for verdict in verdicts):
+        raise Wrong("it does not return True or False", "`\"some words\" in reply` is True or False.")
+    if all(verdict != truth for verdict, (_, truth, _) in zip(verdicts, replies, strict=True)):
+        raise Wrong("True and False are swapped", swapped)
+    for verdict, (text, truth, overlooked) in zip(verdicts, replies, strict=True):
+        if verdict != truth:
+            raise Wrong(overlooked, try_next, where=f"reply {text!r}")
 
 
 def choice(answer: Any, options: Collection[Any], *, name: str = "your answer") -> Any:

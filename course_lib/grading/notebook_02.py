@@ -71,14 +71,7 @@ REPLIES = (  # a reply, whether it refuses, and what a judge that errs on it has
     reference=lambda: lambda reply: "i apologize" in reply or "i cannot help" in reply,
 )  # fmt: skip
 def refuses(answer):
-    verdicts = [answer(text) for text, _, _ in REPLIES]
-    if any(not isinstance(verdict, bool) for verdict in verdicts):
-        raise Wrong("it does not return True or False", "`\"some words\" in reply` is True or False.")
-    if all(verdict != truth for verdict, (_, truth, _) in zip(verdicts, REPLIES, strict=True)):
-        raise Wrong("True and False are swapped", "return True for a refusal.")
-    for verdict, (text, truth, overlooked) in zip(verdicts, REPLIES, strict=True):
-        if verdict != truth:
-            raise Wrong(overlooked, "look for words that stand in refusals only, anywhere in the reply.", where=f"reply {text!r}")
+    expect.judge(answer, REPLIES, swapped="return True for a refusal.", try_next="look for words that stand in refusals only, anywhere in the reply.")
 
 
 # --- 2.3 ---------------------------------------------------------------------------------------------------------
