@@ -219,3 +219,24 @@ def test_labels_and_values_stay_together(model, prompts):
     harvested = harvest(model, prompts)
     with pytest.raises(dataclasses.FrozenInstanceError):
         harvested.values = torch.zeros(1)
+
+
+def test_a_forecast_counts_every_token_that_is_read_and_leaves_no_hook_behind(model, prompts):
+    once, thrice = caching.forecast(model, prompts), caching.forecast(model, prompts, passes=3)
+    assert once.n_tokens == sum(map(len, prompts)) and thrice.n_tokens == 3 * once.n_tokens
+    assert once.seconds > 0 and f"{once.n_tokens:,} tokens" in str(once)
+    assert active_hooks(model) == 0
+
+
+def test_a_forecast_counts_the_weights_once_more_for_every_copy(model, prompts):
+    weights = sum(p.numel() * p.element_size() for p in model.original_model.parameters()) / 1e9
+    alone, beside = (caching.forecast(model, prompts, copies=n).gigabytes for n in (0, 2))
+    assert alone > weights
+    assert beside - alone == pytest.approx(2 * weights)
+
+
+def test_a_forecast_of_nothing_is_refused(model, prompts):
+    with pytest.raises(ValueError, match="passes must be above 0"):
+        caching.forecast(model, prompts, passes=0)
+    with pytest.raises(ValueError):
+        caching.forecast(model, [])

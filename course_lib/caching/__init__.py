@@ -12,10 +12,12 @@ residual stream at every layer, for 1,024 prompts" that is hundreds of times the
 
 `stored_harvest` does the same into a folder, in shards (`course_lib.store`) that survive a crash, are shared by
 all processes that ask for the same, and are read through a memory map. Under `accelerate launch` the processes
-divide the shards. What both return is in `activations.py`, the forward passes are in `running.py`.
+divide the shards. What both return is in `activations.py`, the forward passes are in `running.py`. `forecast` says
+beforehand what a run will take on the machine at hand.
 """
 
 from course_lib.caching.activations import Activations, StoredActivations
+from course_lib.caching.forecasting import Forecast, forecast
 from course_lib.caching.harvesting import harvest, stored_harvest
 
-__all__ = ["Activations", "StoredActivations", "harvest", "stored_harvest"]
+__all__ = ["Activations", "Forecast", "StoredActivations", "forecast", "harvest", "stored_harvest"]

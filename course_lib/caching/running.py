@@ -45,13 +45,9 @@ class Runner:
             )
 
     def bytes_for(self, n_tokens: int) -> int:
-        """About what the activations of one prompt take at their peak: the stream and, whichever is larger, the
-        MLP's or the attention's, scores written out. The factors are rounded up from measurements."""
-        cfg, n_kept = self.model.cfg, self.request.wanted.shape[1] * len(self.request.names)
-        mlp = 6 * (cfg.d_mlp or 4 * cfg.d_model)
-        attention = 8 * cfg.n_heads * cfg.d_head + 5 * cfg.n_heads * n_tokens
-        numbers = n_tokens * (4 * cfg.d_model + max(mlp, attention)) + 3 * n_kept * cfg.d_model
-        return numbers * max(4, cfg.dtype.itemsize)
+        """About what one prompt takes: its activations, and what is kept of them."""
+        kept = 3 * self.request.wanted.shape[1] * len(self.request.names) * self.model.cfg.d_model
+        return activation_bytes(self.model, n_tokens) + kept * max(4, self.model.cfg.dtype.itemsize)
 
     def hooks(self) -> AbstractContextManager:
         """The context in which `run` works: hooks that keep what was asked for. It belongs to the caller, so that
@@ -105,6 +101,15 @@ class Runner:
         kept = copy.wait()
         models.check_finite(self.model, [self.prompts[i] for i in indices], kept, numbers=indices)
         return indices, kept
+
+
+def activation_bytes(model: models.CheckedBridge, n_tokens: int) -> int:
+    """About what the activations of one prompt take at their peak: the stream and, whichever is larger, the
+    MLP's or the attention's, scores written out. The factors are rounded up from measurements."""
+    cfg = model.cfg
+    mlp = 6 * (cfg.d_mlp or 4 * cfg.d_model)
+    attention = 8 * cfg.n_heads * cfg.d_head + 5 * cfg.n_heads * n_tokens
+    return n_tokens * (4 * cfg.d_model + max(mlp, attention)) * max(4, cfg.dtype.itemsize)
 
 
 class _HostCopy:
