@@ -7,13 +7,14 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import cases, editing, harvest, selection, tracing
+from benchmarks import cases, editing, harvest, published, selection, tracing
 
 BENCHMARKS = {
     "harvest": harvest.tables,
     "selection": selection.tables,
     "editing": editing.tables,
     "tracing": tracing.tables,
+    "published": published.tables,
 }
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
@@ -46,7 +47,7 @@ def described(setting: cases.Setting) -> str:
     """How it was measured, without date and host, so that a page changes when a number does."""
     clock = "CPU seconds, one thread" if setting.device == "cpu" else f"seconds, {torch.cuda.get_device_name()}"
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
-    return f"{clock}; median of {setting.repeats}; float32; {libraries}."
+    return f"{clock}; median of {setting.repeats}; float32 where nothing else is said; {libraries}."
 
 
 def replaced(page: str, name: str, text: str) -> str:

@@ -24,13 +24,13 @@ def _table(case: cases.Case, setting: cases.Setting) -> Table:
     names = [f"blocks.{layer}.hook_resid_pre" for layer in range(models.n_layers(model))]
     harvest = "`caching.harvest`"
     ways = [
-        Way("floor: bare forward, same batches", lambda: _bare(plain.model, model, prompts)),
+        Way("floor: bare forward, same batches", lambda: bare(plain.model, model, prompts)),
         Way(harvest, lambda: caching.harvest(model, prompts, progress=False).values[:, 0]),
         Way("`caching.stored_harvest`, to a new folder", lambda: _stored(model, prompts)),
         Way("plain loop: transformers, one prompt at a time", lambda: _one_by_one(plain, prompts)),
-        Way("transformers, `output_hidden_states`, unsorted batches", lambda: _hidden_states(plain, prompts)),
-        Way("TransformerLens `run_with_cache`, `names_filter`", lambda: _with_cache(model, prompts, names)),
-        Way("TransformerLens `run_with_cache`, everything", lambda: _with_cache(model, prompts, None)),
+        Way("transformers, `output_hidden_states`, unsorted batches", lambda: hidden_states(plain, prompts)),
+        Way("TransformerLens `run_with_cache`, `names_filter`", lambda: with_cache(model, prompts, names)),
+        Way("TransformerLens `run_with_cache`, everything", lambda: with_cache(model, prompts, None)),
     ]
     table = Table(
         f"Harvest: {case.name}",
@@ -54,7 +54,7 @@ def _table(case: cases.Case, setting: cases.Setting) -> Table:
 
 
 @torch.no_grad()
-def _bare(body: torch.nn.Module, model: models.CheckedBridge, prompts: list[list[int]]) -> None:
+def bare(body: torch.nn.Module, model: models.CheckedBridge, prompts: list[list[int]]) -> None:
     for batch in models.batches(model, prompts, batch_size=BATCH, equal_lengths=False):
         body(batch.tokens, use_cache=False)
 
@@ -81,7 +81,7 @@ def _padded(prompts: list[list[int]], device: str | torch.device) -> tuple[Tenso
 
 
 @torch.no_grad()
-def _hidden_states(plain: torch.nn.Module, prompts: list[list[int]]) -> Tensor:
+def hidden_states(plain: torch.nn.Module, prompts: list[list[int]]) -> Tensor:
     parts = []
     for begin in range(0, len(prompts), BATCH):
         ids, last = _padded(prompts[begin : begin + BATCH], plain.device)
@@ -91,7 +91,7 @@ def _hidden_states(plain: torch.nn.Module, prompts: list[list[int]]) -> Tensor:
 
 
 @torch.no_grad()
-def _with_cache(model: models.CheckedBridge, prompts: list[list[int]], names: list[str] | None) -> Tensor:
+def with_cache(model: models.CheckedBridge, prompts: list[list[int]], names: list[str] | None) -> Tensor:
     parts = []
     layers = range(models.n_layers(model))
     for begin in range(0, len(prompts), BATCH):

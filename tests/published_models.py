@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.published import family, tied
+
 ROOT = Path(__file__).parents[1]
 SYSTEM = "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{% endif %}"
 CHATML = (
@@ -56,17 +58,6 @@ EXTRAS = {
     "Gemma2": GEMMA | {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 5.0},
     "Gemma3": GEMMA,
 }
-
-
-def family(name: str) -> str:
-    """The architecture of a profile, as `transformers` calls it."""
-    parts = {"Qwen2.5": "Qwen2", "Qwen3": "Qwen3", "Llama": "Llama", "gemma-2": "Gemma2", "gemma-3": "Gemma3"}
-    return next(architecture for part, architecture in parts.items() if part in name)
-
-
-def tied(name: str) -> bool:
-    """Whether the output matrix of the original is its embedding."""
-    return not name.endswith("8B")
 
 
 @cache
