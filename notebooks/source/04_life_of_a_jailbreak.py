@@ -1287,7 +1287,8 @@ plotting.show(along_spots(plotting.lines(
 
 # %% [markdown]
 # `chat` refuses late again: at once when asked directly, at the sentence's end when the word was spelled. On a published model trust the
-# gap to the harmless acrostics more than the level: "I" may begin another sentence, and a refusal may begin on a new line, unseen.
+# gap to the harmless acrostics more than the level: "I" may begin another sentence, and a refusal may begin on a new line, unseen. One gap
+# among eleven can be chance.
 #
 # **Beware**: the reply is *your* choice. Here is another one:
 
@@ -1367,9 +1368,11 @@ def swapped_in(name):
     return torch.cat(rows).view(len(DEPTHS), -1)
 
 
-# %%
+print("put in before block", *DEPTHS)
 if not OWN:
-    print("this cell:", caching.forecast(subject, first_cut("harmful acrostic"), passes=2 * len(DEPTHS)))
+    print("next cell:", caching.forecast(subject, first_cut("harmful acrostic"), passes=2 * len(DEPTHS)))
+
+# %%
 swaps = {name: swapped_in(name) for name in KINDS}
 decided = next((layer for layer, values in zip(DEPTHS, swaps["harmful"], strict=True) if values.mean() > 0), None)
 print(f"not swapped: acrostic {odds['harmful acrostic'][:, 0].mean():.1f}, asked directly {odds['harmful, direct'][:, 0].mean():.1f}")
