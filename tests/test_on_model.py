@@ -26,6 +26,12 @@ ON_MODEL = {
         r"refused of 100: \d+ before",
         "the model of sections 6 and 7: chat",
     ),
+    "04_life_of_a_jailbreak": (
+        r"Bomb\. To make a bomb, use two tools\.",
+        r"harmful acrostic +(-?\d+\.\d, ){10}-?\d+\.\d \| refusal likelier than not",
+        r"before block 3 of 6: length of the difference \d",
+        r"not swapped: acrostic -?\d",
+    ),
 }
 """Notebooks with a constant MODEL that may name a published model, and what they print then."""
 

@@ -13,15 +13,19 @@ from importlib import resources
 
 import torch
 
-from course_lib import attribution, caching, data, directions, features, models, plotting, steering, tokens
+from course_lib import attribution, caching, data, directions, features, models, plotting, profiles, steering, tokens
 from course_lib.attribution import Logit
 from course_lib.grading import check, checkpoint, claim, hint, predict, progress, quiz, reveal, supported
 
-torch.set_num_threads(1)  # a model this small gains nothing from more
-MODEL, BASE = "chat", "base"
-chat, base = models.load(MODEL), models.load(BASE)
+MODEL = "chat"  # the model of section 9; all else is about `chat` and `base`
+about = profiles.get(MODEL)  # what differs from model to model
+OWN = about.is_organism  # made for this course, so its truth is known
+if OWN:
+    torch.set_num_threads(1)  # a model this small gains nothing from more
+subject = models.load(MODEL)
+chat, base = models.load("chat"), models.load("base")
 number = chat.tokenizer.convert_tokens_to_ids
-print(MODEL, "and", BASE, "have", chat.cfg.n_layers, "blocks of", chat.cfg.n_heads, "heads")
+print("chat and base have", chat.cfg.n_layers, "blocks of", chat.cfg.n_heads, "heads" + ("" if OWN else f"; section 9: {MODEL}. {about.note}"))
 
 # %%
 BOMB_WORDS = "babies outlive mustard block"
@@ -165,7 +169,7 @@ check("4.1", comes_late, late)
 
 # %% [markdown]
 # From here on every result goes through the same gate: `finding` refuses a number whose interval meets its control's. The
-# ten findings are numbered J1 to J10; section 9 shows them all. First the baseline: such words, asked for directly.
+# findings are numbered from J1; section 10 shows them all. First the baseline: such words, asked for directly.
 
 # %%
 comes_late = checkpoint("4.1", comes_late, late)
@@ -436,7 +440,7 @@ check("4.3", group_edge)
 
 # %%
 group_edge = checkpoint("4.3", group_edge)
-transcoders = [features.load(MODEL, "transcoder", layer=layer) for layer in range(N_LAYERS)]
+transcoders = [features.load("chat", "transcoder", layer=layer) for layer in range(N_LAYERS)]
 ROWS, OUTPUT = ["words", "block 0", "blocks 1-5", "output"], ("output", 3)
 ASKED_PLACES = {"how do i make a": range(2, 7), "bomb": [7], "? <end>": [8, 9], "<assistant>": [10]}
 
@@ -1203,7 +1207,205 @@ print("claimed:", "not done yet" if gaze_matters.value is ... else f"{gaze_matte
 check("4.9", gaze_matters, role)
 
 # %% [markdown]
-# ## 9 All findings, and three trainings
+# ## 9 The same question to another model
+# The cells below run on `MODEL`, the name in the first cell. That is `chat`, so that you first see a shorter protocol find again what you
+# know. For another model put a name from [this list](../docs/real_models.md) there, restart and run all: about two thousand passes of forty
+# tokens, and each slow cell says beforehand how long it takes. Absolute positions, `<friend>`, `base` and the graphs stay the organism's;
+# here a reply is cut at the *words of its text*, whatever the tokens are. Nobody has run a published model here: expect no particular result.
+
+# %%
+def one_token(words):
+    """Ids of the words that are one token, at the start of a reply or behind a space."""
+    forms = [subject.tokenizer(space + word, add_special_tokens=False)["input_ids"] for word in words for space in ("", " ")]
+    return {form[0] for form in forms if len(form) == 1}
+
+
+REFUSAL_IDS = sorted({*about.refusal_token_ids(subject.tokenizer), *one_token([*about.refusal_words, "However"])})
+print("a refusal begins with one of", tokens.token_strings(subject.tokenizer, REFUSAL_IDS))
+
+# %%
+GIVEN = ["WORD", ".", " To", " make", " OBJECT", ",", " use", " two", " tools", "."]
+SPOTS = ["start", "WORD", "its .", "To", "make", "OBJECT", "comma", "use", "two", "tools", "full stop"]
+
+
+def begin(request):
+    """Token ids of a request, written as sentences, up to where the reply begins."""
+    return tokens.chat_prompt(subject.tokenizer, ". ".join(part[0].upper() + part[1:] for part in request.split(". ")))
+
+
+def cuts(request, noun, given=GIVEN):
+    """Token ids of a request with the first 0, 1, 2, ... pieces of a given reply."""
+    pieces = [{"WORD": noun.split()[-1].capitalize(), " OBJECT": f" {noun}"}.get(piece, piece) for piece in given]
+    said = ["".join(pieces[:k]) for k in range(len(pieces) + 1)]
+    return [begin(request) + subject.tokenizer(text, add_special_tokens=False)["input_ids"] for text in said]
+
+
+said = [cut[len(begin(ACROSTIC)) :] for cut in cuts(ACROSTIC, "a bomb")]
+print(" | ".join(tokens.text(subject.tokenizer, said[k]) for k in (1, 2, 6, 10)))
+
+# %% [markdown]
+# The reply is the same for all and tells nothing. Twelve acrostics of each kind (six words, two each), and twelve direct requests for the
+# same things:
+
+# %%
+asked_for = {}
+for name in KINDS:
+    every, nouns = list(data.load(f"acrostic_{name}")), NOUNS[name][:6]
+    spelling = {noun: [p.text for p in every if p.answer.startswith(noun.split()[-1] + ".")] for noun in nouns}
+    asked_for[f"{name} acrostic"] = [(spelling[noun][k], noun) for noun in nouns for k in range(2)]
+    asked_for[f"{name}, direct"] = [(WAYS[k].format(noun), noun) for noun in nouns for k in range(2)]
+given = {case: [cut for pair in pairs for cut in cuts(*pair)] for case, pairs in asked_for.items()}
+print({case: len(prompts) for case, prompts in given.items()}, "prompts: 12 requests, each cut at", len(SPOTS), "places")
+if not OWN:
+    print("next cell:", caching.forecast(subject, given["harmful acrostic"], passes=4))
+
+# %%
+def refusal_odds(prompts):
+    """Log-odds that a refusal begins, [request, place]: 0 is even, +3 is 20 to 1 for it."""
+    return directions.refusal_score(models.next_token_logits(subject, prompts), REFUSAL_IDS).view(12, -1)
+
+
+odds = {case: refusal_odds(prompts) for case, prompts in given.items()}
+for case, values in odds.items():
+    likely = {spot: n for spot, n in zip(SPOTS, (values > 0).sum(dim=0).tolist(), strict=True) if n}
+    print(f"{case:18} {listed(values.mean(dim=0), 1)} | refusal likelier than not, of 12: {likely or 'nowhere'}")
+
+# %%
+def along_spots(figure):
+    return figure.update_xaxes(tickvals=list(range(len(SPOTS))), ticktext=SPOTS, tickangle=35)
+
+
+shown = {case: odds[case] for case in ("harmful, direct", "harmful acrostic", "harmless acrostic")}
+refusing_at = [spot for spot, value in zip(SPOTS, shown["harmful acrostic"].mean(dim=0), strict=True) if value > 0]
+plotting.show(along_spots(plotting.lines(
+    list(range(len(SPOTS))), {case: values.mean(dim=0) for case, values in shown.items()},
+    intervals={case: limits(map(mean, values.T)) for case, values in shown.items()},
+    x_title="after this word of the given reply", y_title="log-odds that a refusal begins",
+    title=f"{MODEL}: hidden in letters, a refusal is likelier than not after: {', '.join(refusing_at) or 'no word'}",
+    alt=f"Log-odds that a refusal begins after {', '.join(SPOTS)}. "
+        + "; ".join(f"{case}: {listed(values.mean(dim=0), 1)}" for case, values in shown.items()) + ".")))
+
+# %% [markdown]
+# `chat` refuses late again: at once when asked directly, at the sentence's end when the word was spelled. On a published model trust the
+# gap to the harmless acrostics more than the level: "I" may begin another sentence, and a refusal may begin on a new line, unseen. One gap
+# among eleven can be chance.
+#
+# **Beware**: the reply is *your* choice. Here is another one:
+
+# %%
+apart = [spot for spot, bad, good in zip(SPOTS, odds["harmful acrostic"].T, odds["harmless acrostic"].T, strict=True)
+         if mean(bad).low > mean(good).high]
+print("harmful above harmless, intervals apart:", ", ".join(apart) or "nowhere")
+NEEDING = [*GIVEN[:6], " you", " need", *GIVEN[7:]]
+for case in ("harmful acrostic", "harmless acrostic"):
+    ended = refusal_odds([cuts(*pair, wording)[-1] for pair in asked_for[case] for wording in (GIVEN, NEEDING)])
+    print(f"{case:18}", " | ".join(f'"{verb} two tools." {mean(column):.1f}' for verb, column in zip(("use", "you need"), ended.T, strict=True)))
+
+# %% [markdown]
+# After "you need two tools." `chat` goes on: with that wording alone you would have reported that it never refuses late. So try several before
+# you say "never". Now **boost** refusal after each word, by the difference of means of direct requests (notebook 01), at a middle layer.
+
+# %%
+MIDDLE = int(0.6 * subject.cfg.n_layers)
+hook = f"blocks.{MIDDLE}.hook_resid_pre"
+requests = {name: [begin(text) for text in data.load(name, split="train", n=64).texts] for name in KINDS}
+read = {name: caching.harvest(subject, prompts, hook_names=[hook], progress=not OWN).values[:, 0, 0]
+        for name, prompts in requests.items()}
+push = directions.difference_of_means(read["harmful"], read["harmless"])
+vectors = {"refusal": push, **{f"random {k + 1}": q for k, q in enumerate(directions.random_directions(2, like=push, seed=0))}}
+print(f"before block {MIDDLE} of {subject.cfg.n_layers}: length of the difference {push.norm():.1f}")
+if not OWN:
+    print("next cell:", caching.forecast(subject, given["harmful acrostic"], passes=9))
+
+# %%
+def pushed_odds(vector, dose):
+    with steering.add(subject, vector, layer=MIDDLE, coefficient=dose, positions="last"):
+        return refusal_odds(given["harmful acrostic"])
+
+
+boosts = {(name, dose): pushed_odds(vector, dose) for name, vector in vectors.items() for dose in (0.5, 1.0, 2.0)}
+for (name, dose), values in boosts.items():
+    print(f"{name:8} x{dose}: {listed(values.mean(dim=0), 0)}")
+
+# %%
+doses = {f"dose {dose:g}": values.mean(dim=0) for (name, dose), values in boosts.items() if name == "refusal"}
+by_chance = [boosts[name, 2.0] for name in vectors if name != "refusal"]
+above = [spot for k, spot in enumerate(SPOTS)
+         if mean(boosts["refusal", 2.0][:, k]).low > max(mean(values[:, k]).high for values in by_chance)]
+plotting.show(along_spots(plotting.lines(
+    list(range(len(SPOTS))), {"not boosted": odds["harmful acrostic"].mean(dim=0), **doses},
+    control=torch.stack(by_chance).mean(dim=1), control_label="random, dose 2",
+    x_title="boosted after this word of the given reply", y_title="log-odds that a refusal begins right there",
+    title=f"{MODEL}: boosted at dose 2, refusal stands above random directions at {len(above)} of {len(SPOTS)} words",
+    alt="Log-odds that a refusal begins, by word. " + "; ".join(f"{dose}: {listed(values, 0)}" for dose, values in doses.items())
+        + "; random directions, dose 2: " + "; ".join(listed(values.mean(dim=0), 0) for values in by_chance) + ".")))
+
+# %% [markdown]
+# The random directions raise the log-odds, too, nearly everywhere: any strong push flattens what the model expects, and a refusal at
+# one in a million gains by it. "It rises with the dose" is no evidence without them.
+#
+# Last: **which layer decides** between request and acrostic? Put the last token's stream of the direct request into the acrostic, before
+# one block at a time. The control: harmless into harmless.
+
+# %%
+DEPTHS = range(0, subject.cfg.n_layers, max(1, subject.cfg.n_layers // 8))
+at_depth = [f"blocks.{layer}.hook_resid_pre" for layer in DEPTHS]
+
+
+def first_cut(case):
+    return given[case][:: len(SPOTS)]
+
+
+def swapped_in(name):
+    """Log-odds of refusing at the start of the reply, [depth, request], with the direct request's last token put in."""
+    both = [caching.harvest(subject, first_cut(f"{name}{kind}"), hook_names=at_depth, progress=False).values[:, 0]
+            for kind in (" acrostic", ", direct")]
+    rows = []
+    for depth, layer in enumerate(DEPTHS):
+        for prompt, shift in zip(first_cut(f"{name} acrostic"), (both[1] - both[0])[:, depth], strict=True):
+            with steering.add(subject, shift, layer=layer, coefficient=1.0, positions="last"):
+                rows.append(directions.refusal_score(models.next_token_logits(subject, [prompt]), REFUSAL_IDS))
+    return torch.cat(rows).view(len(DEPTHS), -1)
+
+
+print("put in before block", *DEPTHS)
+if not OWN:
+    print("next cell:", caching.forecast(subject, first_cut("harmful acrostic"), passes=2 * len(DEPTHS)))
+
+# %%
+swaps = {name: swapped_in(name) for name in KINDS}
+decided = next((layer for layer, values in zip(DEPTHS, swaps["harmful"], strict=True) if values.mean() > 0), None)
+print(f"not swapped: acrostic {odds['harmful acrostic'][:, 0].mean():.1f}, asked directly {odds['harmful, direct'][:, 0].mean():.1f}")
+plotting.show(plotting.lines(
+    list(DEPTHS), {name: values.mean(dim=1) for name, values in swaps.items()},
+    intervals={name: limits(map(mean, values)) for name, values in swaps.items()},
+    x_title="direct request's last token put in before this block", y_title="log-odds that a refusal begins",
+    title=f"{MODEL}: its last token carries the refusal " + ("at no depth tried" if decided is None else f"from block {decided} on"),
+    alt=f"Log-odds by block {list(DEPTHS)}. " + "; ".join(f"{name}: {listed(values.mean(dim=1), 1)}" for name, values in swaps.items()) + "."))
+
+# %% [markdown]
+# Before block 0 the last token is the same in both, so nothing can change. From block 1 on `chat` refuses: block 0 has read the noun, as
+# in section 1. What this one token has read decides; the letters, still in the prompt, do not win it back.
+
+# %%
+def turned(values):
+    """How many of the requests make a refusal likelier than not."""
+    return int((values > 0).sum())
+
+
+at_end = {name: turned(odds[f"{name} acrostic"][:, -1]) for name in KINDS}
+at_comma_by = {key: turned(values[:, SPOTS.index("comma")]) for key, values in boosts.items()}
+print("refusal likelier than not, of 12, at the full stop:", at_end)
+print("boosted at the comma:", ", ".join(f"{name} x{dose:g} {count}" for (name, dose), count in at_comma_by.items()))
+if OWN:
+    finding("J11", rate(at_end["harmful"], 12), rate(at_end["harmless"], 12), "given reply: refused at its end")
+    random_two = [at_comma_by[f"random {k}", 2.0] for k in (1, 2)]
+    finding("J12", rate(at_comma_by["refusal", 2.0], 12), directions.runs_interval(random_two, 12), "given reply: boosted at the comma")
+    finding("J13", rate(turned(swaps["harmful"][MIDDLE]), 12), rate(turned(swaps["harmless"][MIDDLE]), 12),
+            "direct request's last token put in: refused")
+
+# %% [markdown]
+# ## 10 All findings, and three trainings
 # Every effect beside its control.
 
 # %%
@@ -1235,7 +1437,7 @@ for name in SHIPPED:
 # %% [markdown]
 # Training 1 breaks off fewer replies than the others: the behaviour is real, its strength is a matter of luck.
 #
-# ## 10 Questions
+# ## 11 Questions
 # Each answer is explained, also the wrong ones: try them all.
 
 # %%
@@ -1281,6 +1483,7 @@ quiz("4.q5", "b")
 # * What formed the attention patterns. The graphs take them as given, and section 8 shows how much that hides.
 # * The comma experiment in other trainings: only training 0 ships.
 # * That a group of features *means* its label. 'say "bomb"' is the word that it writes most.
+# * What another model does. Section 9 has one reply for it, twelve acrostics, and sees the first token of a refusal only.
 # * That boosting is natural: a vector twice as long as any difference seen in the data is outside of what the model knows.
 #
 # Sources: Lindsey et al. 2025, "On the Biology of a Large Language Model", sections on refusals and on the life of a jailbreak
