@@ -1066,14 +1066,15 @@ plotting.show(plotting.bars(
 # one little, but before blocks 2 and 3 it moves both. There are no dictionaries of width 64, so this part rests on directions.
 #
 # ## 9 The same question to another model
-# So far we had what no other model has: one token a word, a second role, a base model, a written truth. What is left of the hunt
-# without them? One dictionary, plain requests, the reply token, and the log-odds of a refusal's first word. With `chat` we know what
-# such a short protocol has to find. Put a name from [this list](../docs/real_models.md) into `MODEL` above, and the same cells ask it.
+# So far we had what no other model has: one token a word, a second role, a base model, a written truth. What is left of the
+# hunt without them? One dictionary, plain requests, the reply token, and the log-odds of a refusal's first word. With `chat` we
+# know what such a short protocol has to find. Put a name from [this list](../docs/real_models.md) into `MODEL` above, and the
+# same cells ask it.
 #
-# What to expect there: the model may not refuse an advertisement at all; then there is nothing to explain, and the figures say so.
-# Dictionaries are trained on web text, some on the *base* model, so they explain less of a chat prompt; the first token (`<bos>`), one
-# huge constant, is left out. Among thousands of features the best one is lucky, and a random dictionary reads more, too. And "dangerous"
-# means the course's five mixtures: a model that knows chemistry may balk at some of the others, such as bleach and peroxide.
+# What to expect there: the model may not refuse an advertisement at all; then there is little to explain, and the cells say so.
+# Dictionaries are trained on other texts, some on the *base* model, and may keep less of a chat prompt; the first token
+# (`<bos>`), one huge constant, is left out. Among thousands of features some tell any two sets apart by luck. And "dangerous"
+# means the course's five mixtures: a model that knows chemistry may balk at others, too, such as bleach and peroxide.
 
 # %%
 if not (OWN or about.releases):
@@ -1101,7 +1102,7 @@ others = {name: requests_of(data.load(name, split="held_out_topic", n=32).texts)
 FIRST = about.refusal_token_ids(asked.tokenizer)
 if not OWN:
     everything = [p for group in (to_choose, to_test, others) for prompts in group.values() for p in prompts]
-    print(caching.forecast(asked, everything, passes=9, batch_size=16), "and the dictionaries")
+    print(caching.forecast(asked, everything, passes=12, batch_size=16), "and the dictionaries")
 
 
 def refusal(prompts):
@@ -1123,14 +1124,15 @@ print("dangerous pairs are nearer to refusal than safe ones" if apart else
 some = [*to_choose["dangerous"], *to_choose["safe"]][::3]
 pair = {"trained": theirs, "random": features.random_like(asked, theirs, some)}
 for name, dictionary in pair.items():
-    held = features.reconstruction(asked, dictionary, some)
+    held = features.reconstruction(asked, dictionary, some, progress=not OWN)
     print(f"{name:8} variance explained {held.variance_explained:.2f}, loss recovered {held.loss_recovered:.2f},",
           f"L0 {held.l0:.0f} of {len(dictionary.W_dec)}")
 
 # %% [markdown]
-# Now the look-up at the reply token: the three features that mark the dangerous pairs, chosen on mixtures without acid and peroxide,
-# tested on those with. Beside them the best feature of the random dictionary, and the best one when the labels are **shuffled**. The
-# last column reads the same feature on *other* requests, harmful against harmless: does it mark this danger, or any?
+# Now the look-up at the reply token: the three features that mark the dangerous pairs, chosen on mixtures without acid and
+# peroxide, tested on those with. Beside them the best feature of the random dictionary, and the best one when the labels are
+# **shuffled**. The last column reads the same feature on *other* requests, harmful against harmless: does it mark this danger,
+# or any?
 
 # %%
 def contrasts(dictionary):
@@ -1178,8 +1180,9 @@ if OWN:  # the friend warns and never refuses
         print(f"features {THREE} before <{role}>:", [round(float(strengths[f]), 1) for f in THREE])
 
 # %% [markdown]
-# Reading is not deciding. So the three are multiplied at the reply token, beside five other trios as active there, on the
-# mixtures kept aside and on other harmful requests.
+# Reading is not deciding. So the three are multiplied at the reply token, on the mixtures kept aside and on other harmful requests.
+# Controls: five other trios, as active there as any can be (nothing is as active as the loudest, so they are weaker edits), and,
+# therefore, five random directions as long as the edit of dangerous pairs.
 
 # %%
 usual = steering.natural_activations(asked, theirs, to_choose["dangerous"]).mean(dim=0)
@@ -1189,38 +1192,43 @@ DONE = {"dangerous pairs, 0x": ("dangerous", 0.0), "dangerous pairs, -1x": ("dan
 effects = {}
 for what, (side, factor) in DONE.items():
     prompts, effects[what] = {**to_test, **others}[side], []
-    for trio in TRIOS:
-        with steering.scale_features(asked, theirs, dict.fromkeys(trio, factor), positions="reply"):
+    vectors = directions.random_directions(5, like=(1 - factor) * usual[THREE] @ theirs.W_dec[THREE].cpu(), seed=0)
+    edits = [steering.scale_features(asked, theirs, dict.fromkeys(trio, factor), positions="reply") for trio in TRIOS]
+    edits += [steering.add(asked, q, layer=layer + 1, coefficient=1.0, positions="reply") for q in vectors]
+    for edit in edits:
+        with edit:
             effects[what].append(mean(refusal(prompts) - plain[side]))
-    three, *rest = effects[what]
-    print(f"{what:27} log-odds {three:+.1f}, other trios", " ".join(f"{one.estimate:+.1f}" for one in rest))
+    moved_by = [f"{one.estimate:+.1f}" for one in effects[what]]
+    print(f"{what:27} {moved_by[0]}; other trios {' '.join(moved_by[1:6])}; random directions {' '.join(moved_by[6:])}")
 
 # %%
 three, *rest = effects["dangerous pairs, -1x"]
-five = directions.Interval(sum(one.estimate for one in rest) / 5, min(one.low for one in rest), max(one.high for one in rest), 0.95)
-noted("log-odds of refusal, three features at -1x; control: other trios", three, five, "+.1f")
-decides = three.high < five.low
+controls = directions.Interval(sum(one.estimate for one in rest) / len(rest), min(one.low for one in rest), max(one.high for one in rest), 0.95)
+noted("log-odds of refusal, three features at -1x; control: trios, directions", three, controls, "+.1f")
+decides = three.high < controls.low
 plotting.show(plotting.bars(
     list(DONE), {"the three features": [own.estimate for own, *_ in effects.values()]},
     intervals={"the three features": [(own.low, own.high) for own, *_ in effects.values()]},
     controls={"the three features": [[one.estimate for one in rest] for _, *rest in effects.values()]},
-    control_label="other trios", x_title="requests, and the multiple at the reply token",
+    control_label="other trios, random directions", x_title="requests, and the multiple at the reply token",
     y_title="change of the refusal's log-odds (nats)",
     title=about.name.rpartition("/")[2] + (": three features push dangerous pairs to refusal" if decides else
-                                           ": the three features push no more than others"),
+                                           ": the three features push no more than controls"),
     alt=f"{about.name}, change of log-odds: " + "; ".join(
-        f"{what} {own.estimate:+.1f}, other trios {min(o.estimate for o in rest):+.1f} to {max(o.estimate for o in rest):+.1f}"
+        f"{what} {own.estimate:+.1f}, controls {min(o.estimate for o in rest):+.1f} to {max(o.estimate for o in rest):+.1f}"
         for what, (own, *rest) in effects.items()) + "."))
 print(f"{about.name}: the three at -1x move the log-odds of refusing dangerous pairs from {float(plain['dangerous'].mean()):+.1f} to",
-      f"{float(plain['dangerous'].mean()) + three.estimate:+.1f},", "more than other features do." if decides else "which others do, too.")
+      f"{float(plain['dangerous'].mean()) + three.estimate:+.1f},", "more than any control does." if decides else "no further than controls do.")
 
 # %% [markdown]
-# With `chat` the short protocol finds what the long one found. Feature 121 marks dangerous pairs and no other harm, 266 any harm. Both
-# are as active before `<friend>`, who warns and never refuses: they are *danger*, which refusal reads. At -1x the pairs' refusal is
-# gone, while other harmful requests stay above 0 on average; one of the other trios does the reverse (-8.8 there, -3.6 on the pairs).
-# The controls were needed: in the choice the random dictionary's best feature looks nearly perfect (0.98), on new mixtures it is not
-# (0.74). None of this is promised of another model: read its own lines. A flat figure there says that these three, in this layer, at
-# this token, do not decide; a larger model may need sets of them, in several layers, or may refuse a few words later.
+# With `chat` the short protocol finds what the long one found. Feature 121 marks dangerous pairs and no other harm, 266 any
+# harm. Both are no weaker before `<friend>`, who warns and never refuses: they mean *danger*, and refusal reads them. At -1x they
+# take 11.1 from the pairs' log-odds, about twice what the best control takes. At 0x they take what a random direction takes
+# (section 4's trap again), and from other harmful requests no more than controls. And without its test the random dictionary
+# would have looked good: 0.98 in the choice, 0.74 on new mixtures.
+#
+# None of this is promised of another model: read its own lines. Bars among the controls say that these three, in this layer, at
+# this token, do not decide. A larger model may need sets of features in several layers, or refuse a few words later.
 #
 # ## 10 What stands
 # Each result once more with its control, and 95 % intervals over prompts; where there are several random features, from the lowest
