@@ -1207,13 +1207,13 @@ controls = directions.Interval(sum(one.estimate for one in rest) / len(rest), mi
 noted("log-odds of refusal, three features at -1x; control: trios, directions", three, controls, "+.1f")
 decides = three.high < controls.low
 plotting.show(plotting.bars(
-    list(DONE), {"the three features": [own.estimate for own, *_ in effects.values()]},
-    intervals={"the three features": [(own.low, own.high) for own, *_ in effects.values()]},
-    controls={"the three features": [[one.estimate for one in rest] for _, *rest in effects.values()]},
-    control_label="other trios, random directions", x_title="requests, and the multiple at the reply token",
-    y_title="change of the refusal's log-odds (nats)",
-    title=about.name.rpartition("/")[2] + (": three features push dangerous pairs to refusal" if decides else
-                                           ": the three features push no more than controls"),
+    list(DONE), {"the three features": [-own.estimate for own, *_ in effects.values()]},
+    intervals={"the three features": [(-own.high, -own.low) for own, *_ in effects.values()]},
+    controls={"the three features": [[-one.estimate for one in rest] for _, *rest in effects.values()]},
+    control_label="other trios, random directions", x_title="requests, multiple at the reply token",
+    y_title="fall of the refusal's log-odds (nats)",
+    title=f"{about.name.rpartition('/')[2]}: " + ("three features push towards refusal" if decides else
+                                                  "the three do no more than controls"),
     alt=f"{about.name}, change of log-odds: " + "; ".join(
         f"{what} {own.estimate:+.1f}, controls {min(o.estimate for o in rest):+.1f} to {max(o.estimate for o in rest):+.1f}"
         for what, (own, *rest) in effects.items()) + "."))
