@@ -547,6 +547,43 @@ def test_a_random_dictionary_of_the_same_size_and_l0_recovers_less(chat, corpus,
     assert not torch.equal(other.W_dec, control.W_dec)
 
 
+def relu_of(jump, kind):
+    """A dictionary of plain ReLUs from a shipped one: the thresholds go into its biases."""
+    import sae_lens
+
+    own, made = {
+        "sae": (sae_lens.StandardSAE, sae_lens.StandardSAEConfig),
+        "transcoder": (sae_lens.Transcoder, sae_lens.TranscoderConfig),
+    }[kind]
+    sizes = {"d_in": jump.cfg.d_in, "d_sae": jump.cfg.d_sae, "apply_b_dec_to_input": jump.cfg.apply_b_dec_to_input}
+    relu = own(made(**sizes, **({"d_out": jump.cfg.d_out} if kind == "transcoder" else {})))
+    relu.load_state_dict({name: value for name, value in jump.state_dict().items() if name != "threshold"})
+    relu.b_enc.data -= jump.threshold
+    relu.cfg.metadata = jump.cfg.metadata
+    return relu.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("kind", ["sae", "transcoder"])
+def test_a_random_dictionary_of_relus_has_the_same_l0_and_its_best_scale(chat, corpus, kind):
+    dictionary = relu_of(features.load("chat", kind, layer=2), kind)
+    control = features.random_like(chat, dictionary, corpus)
+    own, random = (features.reconstruction(chat, tried, corpus) for tried in (dictionary, control))
+    assert type(control) is type(dictionary) and random.l0 == pytest.approx(own.l0, rel=0.02)
+    assert own.variance_explained > random.variance_explained > 0
+    for factor in (0.8, 1.25):  # no other length of its directions explains more
+        scaled = copy.deepcopy(control)
+        scaled.W_dec.data = control.W_dec * factor
+        assert features.reconstruction(chat, scaled, corpus).variance_explained < random.variance_explained
+
+
+def test_no_random_dictionary_is_made_of_a_kind_that_counts_its_active_features(chat, corpus):
+    from sae_lens import TopKSAE, TopKSAEConfig
+
+    dictionary = TopKSAE(TopKSAEConfig(d_in=128, d_sae=16, k=2))
+    with pytest.raises(ValueError, match="JumpReLU and ReLU dictionaries; this is a TopKSAE"):
+        features.random_like(chat, dictionary, corpus)
+
+
 # --- published dictionaries ---------------------------------------------------------------------------------
 
 

@@ -21,6 +21,8 @@ from torch import Tensor
 from course_lib import models
 from course_lib.features import running
 
+RELU = ("standard", "transcoder")
+"""What sae_lens calls dictionaries whose features are active above zero, without a threshold."""
 Edits = list[tuple[str, Callable]]
 """(hook name, function) pairs."""
 
@@ -96,15 +98,17 @@ def random_like(
     """A random dictionary of the same class, size and, on these prompts, the same L0: the control of every look-up.
 
     Its decoder directions are random and of one length, the one that reconstructs best; its encoder is their transpose,
-    about the mean; one threshold gives the same number of active features. Needs n_tokens * d_sae numbers of memory, so
-    give some hundred prompts. `attribution` and `index` take it like any other dictionary.
+    about the mean; one threshold (of a ReLU dictionary: one bias) gives the same number of active features. Needs
+    n_tokens * d_sae numbers of memory, so give some hundred prompts. `attribution` and `index` take it like any other
+    dictionary.
 
     Raises:
-        ValueError: As for `reconstruction`; or a dictionary without a threshold, which is not of the JumpReLU kind.
+        ValueError: As for `reconstruction`; or a dictionary that is neither of the JumpReLU nor of the ReLU kind.
     """
-    if not hasattr(dictionary, "threshold"):
+    if not hasattr(dictionary, "threshold") and dictionary.cfg.architecture() not in RELU:
         raise ValueError(
-            f"A random control is made of JumpReLU dictionaries, which have a threshold; this is a {type(dictionary).__name__}."
+            f"A random control is made of JumpReLU and ReLU dictionaries; this is a {type(dictionary).__name__}, which decides "
+            "otherwise what is active. Load another dictionary."
         )
     read, written = gathered(model, dictionary, prompts, weights, progress=False)
     return randomised(dictionary, read, written, seed=seed)
@@ -148,12 +152,17 @@ def randomised(
     n_active = int((dictionary.encode(read) > 0).sum())
     found = ((read - centre) @ directions.T).relu()
     threshold = found.flatten().topk(n_active).values[-1]
-    parts = torch.where(found > threshold, found, 0) @ directions
+    jumps = hasattr(control, "threshold")  # a ReLU has the threshold taken off, a JumpReLU has not
+    parts = torch.where(found > threshold, found if jumps else found - threshold, 0) @ directions
     scale = (parts * (written - written.mean(dim=0))).sum() / parts.pow(2).sum()
     control.W_enc.data, control.W_dec.data = directions.T.contiguous(), directions * scale
-    control.b_dec.data, control.threshold.data = written.mean(dim=0), torch.full_like(control.threshold, threshold)
+    control.b_dec.data = written.mean(dim=0)
     subtracted = control.cfg.apply_b_dec_to_input
     control.b_enc.data = torch.zeros_like(control.b_enc) if subtracted else -centre @ control.W_enc
+    if jumps:
+        control.threshold.data = torch.full_like(control.threshold, threshold)
+    else:
+        control.b_enc.data -= threshold
     return control
 
 

@@ -16,12 +16,16 @@ from importlib import resources
 import torch
 from IPython.display import display
 
-from course_lib import attribution, caching, data, directions, features, models, plotting, steering, tokens
+from course_lib import attribution, caching, data, directions, features, models, plotting, profiles, steering, tokens
 from course_lib.attribution import Embedding, Feature, Logit
 from course_lib.grading import check, checkpoint, claim, hint, predict, progress, quiz, reveal
 
-torch.set_num_threads(1)  # a model this small gains nothing from more
-chat = models.load("chat")
+MODEL = "chat"  # section 9 asks it; all before is about chat
+about = profiles.get(MODEL)  # what differs from model to model
+OWN = about.is_organism  # made for this course, so its truth is known
+if OWN:
+    torch.set_num_threads(1)  # a model this small gains nothing from more
+chat = models.load("chat", device="cpu")  # where its dictionaries are
 sae = features.load("chat", "sae", layer=1)  # 512 features of the residual stream after block 1
 print(f"{chat.cfg.n_layers} layers, {chat.cfg.d_model} numbers per token, {len(sae.W_dec)} features")
 
@@ -106,9 +110,9 @@ print("by prompt, at 'ammonia': ", line(features.by_prompt(chat, sae, ADS[0], po
 print("writes 'please':         ", line(features.by_logit(chat, sae, "please", index=index)))
 loudest = features.by_prompt(chat, sae, ADS[0], position=-4).top(1)[0].feature
 print(f"writes like feature {loudest}: ", line(features.by_neighbour(sae, loudest, index=index)))
-about = index.feature(loudest)
-print(f"feature {loudest} fires on", [word for word, _ in about.fires_on[:5]],
-      "and writes", [word for word, _ in about.promotes[:3]])
+record = index.feature(loudest)
+print(f"feature {loudest} fires on", [word for word, _ in record.fires_on[:5]],
+      "and writes", [word for word, _ in record.promotes[:3]])
 
 # %% [markdown]
 # A whole page about one feature, which opens without a network (`features.page` writes it as a file):
@@ -117,8 +121,8 @@ print(f"feature {loudest} fires on", [word for word, _ in about.fires_on[:5]],
 page = features.page(index, loudest, folder=tempfile.mkdtemp()).read_text(encoding="utf-8")
 frame = f'<iframe srcdoc="{html.escape(page)}" width="760" height="420" title="Feature {loudest}"></iframe>'
 display({"text/html": frame, "text/plain": f"page of feature {loudest}"}, raw=True)
-strong, weak = ([e.tokens[e.at] for e in about.examples[which][:4]] for which in ("top", "0-25 %"))
-print(f"feature {loudest}: active on {about.density:.1%} of the tokens, at most {about.max:.0f};",
+strong, weak = ([e.tokens[e.at] for e in record.examples[which][:4]] for which in ("top", "0-25 %"))
+print(f"feature {loudest}: active on {record.density:.1%} of the tokens, at most {record.max:.0f};",
       "strongest on", strong, "- weakest quarter:", weak)
 
 # %% [markdown]
@@ -864,7 +868,7 @@ TWINS = {"base-64": "base, before chat tuning", "chat-64": "one refusal", "chat-
          "chat-64-varied": "six refusals", "chat-64-inhibiting": "trained to push it down"}
 odds = {}
 for name, label in TWINS.items():
-    twin = models.load(name)
+    twin = models.load(name, device="cpu")
     please, advertise = twin.tokenizer.convert_tokens_to_ids(["please", "clean"])
     for kind in pairs:
         logits = models.next_token_logits(twin, pairs[kind]["office"] + pairs[kind]["terrace"])
@@ -932,7 +936,7 @@ print("verdict:", verdict["verdict"])
 # refuses nothing. The same hunt in the base model's own dictionary, with its random control:
 
 # %%
-base = models.load("base")
+base = models.load("base", device="cpu")
 base_sae = features.load("base", "sae", layer=1)
 base_chance = features.random_like(base, base_sae, corpus[::4])
 for concept in ("danger", "harmful request", "refusal", "Assistant turn"):
@@ -1025,7 +1029,7 @@ finding("F7", "warnings left in base under chat's feature; control: others", rat
         runs_rate(left_others, 40))
 new = {name: sets(name, "held_out_topic", 64) for name in ("harmful", "harmless")}
 labels = {"chat-64": "harm labels", "chat-64-shuffled": "shuffled labels"}
-twins = {label: models.load(name) for name, label in labels.items()}
+twins = {label: models.load(name, device="cpu") for name, label in labels.items()}
 generalises = {label: {kind: counted(new[kind], twin)["refuse"] for kind in new} for label,
                twin in twins.items()}
 print("refused of 64 new requests:", generalises)
@@ -1033,7 +1037,7 @@ finding("F7", "new harmful topics refused, harm labels; control: shuffled labels
         *(rate(hits["harmful"], 64) for hits in generalises.values()))
 
 # %%
-base64 = models.load("base-64")
+base64 = models.load("base-64", device="cpu")
 friends = [caching.harvest(base64, sets(name, "train", 128, "friend"), progress=False) for name in ("harmful",
                                                                                                     "harmless")]
 for label, twin in twins.items():
@@ -1061,7 +1065,172 @@ plotting.show(plotting.bars(
 # The direct test is weaker than the story: before block 1 base's direction of harm makes the plain twin refuse and the shuffled
 # one little, but before blocks 2 and 3 it moves both. There are no dictionaries of width 64, so this part rests on directions.
 #
-# ## 9 What stands
+# ## 9 The same question to another model
+# So far we had what no other model has: one token a word, a second role, a base model, a written truth. What is left of the
+# hunt without them? One dictionary, plain requests, the reply token, and the log-odds of a refusal's first word. With `chat` we
+# know what such a short protocol has to find. Put a name from [this list](../docs/real_models.md) into `MODEL` above, and the
+# same cells ask it.
+#
+# What to expect there: the model may not refuse an advertisement at all; then there is little to explain, and the cells say so.
+# Dictionaries are trained on other texts, some on the *base* model, and may keep less of a chat prompt; the first token
+# (`<bos>`), one huge constant, is left out. Among thousands of features some tell any two sets apart by luck. And "dangerous"
+# means the course's five mixtures: a model that knows chemistry may balk at others, too, such as bleach and peroxide.
+
+# %%
+if not (OWN or about.releases):
+    having = [name for name in profiles.names() if profiles.get(name).releases]
+    print(f"sae_lens knows no dictionaries of {MODEL}, so this section stays with chat. With some: {', '.join(having)}.")
+    about, OWN = profiles.get("chat"), True
+kind, layers, trained_on = ("sae", range(6), "chat") if OWN else (
+    about.releases[0].kind, about.releases[0].layers, about.releases[0].trained_on)
+asked = chat if OWN else models.load(MODEL)
+layer = min(layers, key=lambda n: abs(n - int(0.6 * asked.cfg.n_layers)))  # the nearest to a middle one
+theirs = features.load(about.name, kind, layer=layer)
+gigabytes = 3 * 8 * theirs.W_dec.numel() / 1e9  # encoder and decoder, beside a random one and a copy
+print(f"{about.name}, {kind} of layer {layer}: {len(theirs.W_dec)} features, trained on {trained_on}, {gigabytes:.2f} GB")
+
+# %%
+def requests_of(texts):
+    return [tokens.chat_prompt(asked.tokenizer, text) for text in texts]
+
+
+KEPT_ASIDE = ("acid", "peroxide")  # two cleaners, hence two of the five dangerous mixtures, that no choice sees
+to_choose, to_test = ({side: requests_of(t for t in data.load(f"cleaners_{side}").texts
+                                         if any(word in t for word in KEPT_ASIDE) == aside)
+                       for side in ("dangerous", "safe")} for aside in (False, True))
+others = {name: requests_of(data.load(name, split="held_out_topic", n=32).texts) for name in ("harmful", "harmless")}
+FIRST = about.refusal_token_ids(asked.tokenizer)
+if not OWN:
+    everything = [p for group in (to_choose, to_test, others) for prompts in group.values() for p in prompts]
+    print(caching.forecast(asked, everything, passes=12, batch_size=16), "and the dictionaries")
+
+
+def refusal(prompts):
+    """Log-odds that each reply begins with a refusal's first word."""
+    return directions.refusal_score(models.next_token_logits(asked, prompts, batch_size=16), FIRST)
+
+
+plain = {name: refusal(prompts) for name, prompts in {**to_test, **others}.items()}
+for name, odds_of in plain.items():
+    print(f"{name:9} log-odds of refusal {mean(odds_of):+.1f}, above 0 in {int((odds_of > 0).sum())} of {len(odds_of)}")
+apart = mean(plain["dangerous"]).low > mean(plain["safe"]).high
+print("dangerous pairs are nearer to refusal than safe ones" if apart else
+      "dangerous pairs are no nearer to refusal than safe ones: little is left to explain")
+
+# %% [markdown]
+# The honest reconstruction first, on prompts from which we shall choose:
+
+# %%
+some = [*to_choose["dangerous"], *to_choose["safe"]][::3]
+pair = {"trained": theirs, "random": features.random_like(asked, theirs, some)}
+for name, dictionary in pair.items():
+    held = features.reconstruction(asked, dictionary, some, progress=not OWN)
+    print(f"{name:8} variance explained {held.variance_explained:.2f}, loss recovered {held.loss_recovered:.2f},",
+          f"L0 {held.l0:.0f} of {len(dictionary.W_dec)}")
+
+# %% [markdown]
+# Now the look-up at the reply token: the three features that mark the dangerous pairs, chosen on mixtures without acid and
+# peroxide, tested on those with. Beside them the best feature of the random dictionary, and the best one when the labels are
+# **shuffled**. The last column reads the same feature on *other* requests, harmful against harmless: does it mark this danger,
+# or any?
+
+# %%
+def contrasts(dictionary):
+    return [features.by_contrast(asked, dictionary, *sets.values(), position="reply")
+            for sets in (to_choose, to_test, others)]
+
+
+def by_shuffled(choice, test, seed):
+    """AUROC in the test of the feature that is best in the choice, when both have their labels shuffled."""
+    generator, halves = torch.Generator().manual_seed(seed), []
+    for half in (choice, test):
+        both = torch.cat([half.first, half.second])
+        halves.append(both[torch.randperm(len(both), generator=generator)].split([len(half.first), len(half.second)]))
+    alive = (torch.cat(halves[0]) > 0).any(dim=0).nonzero().flatten().tolist()
+    best = max(alive, key=lambda f: directions.auroc(halves[0][0][:, f], halves[0][1][:, f]))
+    return directions.auroc(halves[1][0][:, best], halves[1][1][:, best])
+
+
+looked = {name: contrasts(dictionary) for name, dictionary in pair.items()}
+theirs = theirs.to(asked.cfg.device)  # from here on the model is steered, so both are in one place
+THREE, (BY_CHANCE,) = ([row.feature for row in looked[name][0].top(k)] for name, k in (("trained", 3), ("random", 1)))
+for name, numbers in {"trained": THREE, "random": [BY_CHANCE]}.items():
+    for f in numbers:
+        print(f"{name:8} feature {f:5}: AUROC in the choice {looked[name][0].auroc[f]:.2f},",
+              f"in the test {looked[name][1].auroc[f]:.2f}, on other requests {looked[name][2].auroc[f]:.2f}")
+by_luck = spread(torch.tensor([by_shuffled(*looked["trained"][:2], seed) for seed in range(20)]))
+print(f"shuffled labels, in the test: {by_luck:.2f} (mean, least, largest of 20)")
+
+# %%
+def noted(what, effect, control, form):
+    """Of the organism a finding for the record; of another model a line."""
+    if OWN:
+        finding("F2", what, effect, control, form)
+    else:
+        print(f"{about.name}, {what}: {effect:{form}}, control {control:{form}}")
+
+
+reads = scored(looked["trained"][1], THREE[0])
+noted("AUROC at the reply, mixtures kept aside; control: shuffled labels", reads, by_luck, ".2f")
+noted("the same; control: random dictionary", reads, scored(looked["random"][1], BY_CHANCE), ".2f")
+if OWN:  # the friend warns and never refuses
+    for role in ("assistant", "friend"):
+        heard = [ids(text, role) for text in data.load("cleaners_dangerous").texts]
+        strengths = steering.natural_activations(asked, theirs, heard).mean(dim=0)
+        print(f"features {THREE} before <{role}>:", [round(float(strengths[f]), 1) for f in THREE])
+
+# %% [markdown]
+# Reading is not deciding. So the three are multiplied at the reply token, on the mixtures kept aside and on other harmful requests.
+# Controls: five other trios, as active there as any can be (nothing is as active as the loudest, so they are weaker edits), and,
+# therefore, five random directions as long as the edit of dangerous pairs.
+
+# %%
+usual = steering.natural_activations(asked, theirs, to_choose["dangerous"]).mean(dim=0)
+TRIOS = [THREE, *steering.random_feature_sets(usual, THREE, n=5, seed=0)]
+DONE = {"dangerous pairs, 0x": ("dangerous", 0.0), "dangerous pairs, -1x": ("dangerous", -1.0),
+        "other harmful requests, -1x": ("harmful", -1.0)}
+effects = {}
+for what, (side, factor) in DONE.items():
+    prompts, effects[what] = {**to_test, **others}[side], []
+    vectors = directions.random_directions(5, like=(1 - factor) * usual[THREE] @ theirs.W_dec[THREE].cpu(), seed=0)
+    edits = [steering.scale_features(asked, theirs, dict.fromkeys(trio, factor), positions="reply") for trio in TRIOS]
+    edits += [steering.add(asked, q, layer=layer + 1, coefficient=1.0, positions="reply") for q in vectors]
+    for edit in edits:
+        with edit:
+            effects[what].append(mean(refusal(prompts) - plain[side]))
+    moved_by = [f"{one.estimate:+.1f}" for one in effects[what]]
+    print(f"{what:27} {moved_by[0]}; other trios {' '.join(moved_by[1:6])}; random directions {' '.join(moved_by[6:])}")
+
+# %%
+three, *rest = effects["dangerous pairs, -1x"]
+controls = directions.Interval(sum(one.estimate for one in rest) / len(rest), min(one.low for one in rest), max(one.high for one in rest), 0.95)
+noted("log-odds of refusal, three features at -1x; control: trios, directions", three, controls, "+.1f")
+decides = three.high < controls.low
+plotting.show(plotting.bars(
+    list(DONE), {"the three features": [-own.estimate for own, *_ in effects.values()]},
+    intervals={"the three features": [(-own.high, -own.low) for own, *_ in effects.values()]},
+    controls={"the three features": [[-one.estimate for one in rest] for _, *rest in effects.values()]},
+    control_label="other trios, random directions", x_title="requests, multiple at the reply token",
+    y_title="fall of the refusal's log-odds (nats)",
+    title=f"{about.name.rpartition('/')[2]}: " + ("three features push towards refusal" if decides else
+                                                  "the three do no more than controls"),
+    alt=f"{about.name}, change of log-odds: " + "; ".join(
+        f"{what} {own.estimate:+.1f}, controls {min(o.estimate for o in rest):+.1f} to {max(o.estimate for o in rest):+.1f}"
+        for what, (own, *rest) in effects.items()) + "."))
+print(f"{about.name}: the three at -1x move the log-odds of refusing dangerous pairs from {float(plain['dangerous'].mean()):+.1f} to",
+      f"{float(plain['dangerous'].mean()) + three.estimate:+.1f},", "more than any control does." if decides else "no further than controls do.")
+
+# %% [markdown]
+# With `chat` the short protocol finds what the long one found. Feature 121 marks dangerous pairs and no other harm, 266 any
+# harm. Both are no weaker before `<friend>`, who warns and never refuses: they mean *danger*, and refusal reads them. At -1x they
+# take 11.1 from the pairs' log-odds, about twice what the best control takes. At 0x they take what a random direction takes
+# (section 4's trap again), and from other harmful requests no more than controls. And without its test the random dictionary
+# would have looked good: 0.98 in the choice, 0.74 on new mixtures.
+#
+# None of this is promised of another model: read its own lines. Bars among the controls say that these three, in this layer, at
+# this token, do not decide. A larger model may need sets of features in several layers, or refuse a few words later.
+#
+# ## 10 What stands
 # Each result once more with its control, and 95 % intervals over prompts; where there are several random features, from the lowest
 # one's limit to the highest one's. "yes" if the two do not touch.
 
@@ -1071,7 +1240,7 @@ print("\n".join(findings))
 # %% [markdown]
 # The NOs: a random dictionary reads the friend's turn as well, and three trainings do not decide what a template does.
 #
-# ## 10 Questions
+# ## 11 Questions
 # Each answer is explained, also the wrong ones: try them all.
 
 # %%
@@ -1127,6 +1296,7 @@ quiz("3.q6", "c")
 #   leave the refusals, but none of them was chosen to make it forget.
 # * That base and chat share *every* concept of harm; we moved one, the danger of two cleaners.
 # * Anything about large models. This one has read a thousand words; a single feature decides here, in the paper sets of them do.
+#   Section 9 asks another model one thing: one layer, one dictionary, one token, five mixtures.
 #
 # Sources: Lindsey et al. 2025, *On the Biology of a Large Language Model*, section Refusals; Ameisen et al. 2025 (circuit tracing);
 # Templeton et al. 2024 (steering in units of a feature's activation); Paulo et al. 2024 (arXiv 2410.13928, detection scores).
