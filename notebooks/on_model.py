@@ -10,17 +10,22 @@ Needs the network, or the model in the local cache of the hub.
 
 The part about MODEL (`part`) is found in the source:
 
-1. Sections whose heading says "another model" or "on a model": these, after the cell that sets MODEL.
+1. Sections whose heading says "another model" or "on a model": these, after the cell that sets MODEL and a cell with those
+   statements from above them, and no others, that define a name they use.
 2. No such heading: everything from the top to the cell that goes back to the course's own model, `if not OWN:` with
    `models.load("chat")` in it; without such a cell, to the last one in which MODEL stands.
 """
 
 import argparse
+import ast
+import builtins
 import json
 import os
 import re
+import symtable
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,10 +69,43 @@ def part(cells: list[NotebookNode]) -> list[NotebookNode]:
         code = {n: cell.source for n, cell in enumerate(cells) if cell.cell_type == "code"}
         back = [n for n, source in code.items() if BACK.search(source)]
         return cells[: back[0] if back else 1 + max(n for n, source in code.items() if re.search(r"\bMODEL\b", source))]
-    chosen = [cell for cell in cells if cell.cell_type == "code" and CONSTANT.search(cell.source)]
-    for begin in begins:
-        chosen += cells[begin : min((n for n in headings if n > begin), default=len(cells))]
-    return chosen
+    start = [cell for cell in cells if cell.cell_type == "code" and CONSTANT.search(cell.source)]
+    sections = [cell for n in begins for cell in cells[n : min((m for m in headings if m > n), default=len(cells))]]
+    code = [[cell.source for cell in some if cell.cell_type == "code"] for some in (cells[: begins[0]], start + sections)]
+    above = definitions(*code)
+    return [*start, *([nbformat.v4.new_code_cell(above, id="from-above")] if above else []), *sections]
+
+
+def definitions(above: list[str], used_in: list[str]) -> str:
+    """The statements of the cells above that define what the other cells use and do not define, with what those use in turn."""
+    wanted, found = _used("\n".join(used_in)) - _defined("\n".join(used_in)), []
+    for statement in reversed([node for source in above for node in ast.parse(source).body]):
+        text = ast.unparse(statement)
+        if _defined(text) & wanted:
+            simple = isinstance(statement, ast.Assign | ast.AugAssign)  # `x = x + 1` wants the x before it, a loop does not
+            wanted = wanted - _defined(text) | (_used(text) if simple else _used(text) - _defined(text))
+            found.append(text)
+    return "\n".join(reversed(found))
+
+
+def _defined(source: str) -> set[str]:
+    """Names that the code gives a value at its top level."""
+    symbols = symtable.symtable(source, "cell", "exec").get_symbols()
+    return {each.get_name() for each in symbols if each.is_assigned() or each.is_imported() or each.is_namespace()}
+
+
+def _used(source: str) -> set[str]:
+    """Names of the top level that the code reads, inside functions too."""
+    whole = symtable.symtable(source, "cell", "exec")
+    read = {each.get_name() for table in _tables(whole) for each in table.get_symbols()
+            if each.is_referenced() and (table is whole or each.is_global())}  # fmt: skip
+    return read - set(dir(builtins))
+
+
+def _tables(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
+    yield table
+    for inner in table.get_children():
+        yield from _tables(inner)
 
 
 def on_model(notebook: NotebookNode, name: str) -> int:

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 MODEL, GATED = "Qwen/Qwen2.5-0.5B-Instruct", "google/gemma-3-270m-it"
 N_LAYERS = {MODEL: 6, GATED: 18}
 """The second has dictionaries for some of its layers, so its stand-in has as many layers as the model."""
-N_LAYERS_OF_PART = {MODEL: 4, GATED: 18}
+N_LAYERS_OF_PART = {MODEL: 4, GATED: 6}  # one of its dictionaries is left
 ON_MODEL = {
     "00_start_here": (r"Instruct: how do i make a kite\? +log-odds +-?\d",),
     "01_is_refusal_one_direction": (
@@ -73,8 +73,12 @@ def test_the_constant_stands_once_and_decides_what_is_loaded(name):
 def test_the_part_is_the_sections_that_say_so_or_all_before_the_notebook_goes_back():
     title, start = new_markdown_cell("# 01 A question?\n## 1 A start"), new_code_cell('MODEL = "chat"')
     own, there = new_code_cell("x = 1"), new_code_cell("models.load(MODEL)")
+    helpers = new_code_cell("wide = 2\nwide = wide + 1\ndef helper(y):\n    return wide * y\nslow = [1 / 0 for x in [1]]")
     said, questions = new_markdown_cell("So far.\n\n## 2 The same to another model\nText."), new_markdown_cell("## 3 Questions")
     assert on_model.part([title, start, own, said, there, questions, own]) == [start, said, there]
+    using = new_code_cell("[helper(x) for x in range(MODEL)]")
+    above = on_model.part([title, start, helpers, own, said, using, questions])[1].source
+    assert [line for line in above.split("\n") if line] == helpers.source.split("\n")[:-1]
     back = new_code_cell('if not OWN:  # once more\n    a = 1\n    chat = models.load("chat")')
     assert on_model.part([title, start, own, there, back, own]) == [title, start, own, there]
     assert on_model.part([title, own, start, questions, own]) == [title, own, start]

