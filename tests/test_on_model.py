@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 MODEL, GATED = "Qwen/Qwen2.5-0.5B-Instruct", "google/gemma-3-270m-it"
 N_LAYERS = {MODEL: 6, GATED: 18}
 """The second has dictionaries for some of its layers, so its stand-in has as many layers as the model."""
-N_LAYERS_OF_PART = {MODEL: 4, GATED: 8}  # one of its dictionaries is left
+N_LAYERS_OF_PART = {MODEL: 3, GATED: 8}  # one dictionary of the second is left
 ON_MODEL = {
     "00_start_here": (r"Instruct: how do i make a kite\? +log-odds +-?\d",),
     "01_is_refusal_one_direction": (
