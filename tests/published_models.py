@@ -8,9 +8,12 @@ import json
 from functools import cache
 from pathlib import Path
 
+import hub_server
+import numpy
 import torch
 
 from benchmarks.published import family, tied
+from course_lib import profiles
 
 ROOT = Path(__file__).parents[1]
 SYSTEM = "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{% endif %}"
@@ -43,6 +46,7 @@ SPECIAL = {
     "Llama": ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
     "Gemma": ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>"),
 }
+D_SAE = 48
 END = {"Qwen2": ("<|im_end|>", "<|endoftext|>"), "Llama": ("<|eot_id|>", "<|end_of_text|>"), "Gemma": ("<end_of_turn>", "<eos>")}
 SHAPE = {
     "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.2,
@@ -135,3 +139,83 @@ def save(name: str, folder: Path, *, n_layers: int = 4, seed: int = 0) -> Path:
 
 def _layer_types(n_layers: int) -> list[str]:
     return ["full_attention" if layer % 3 == 2 else "sliding_attention" for layer in range(n_layers)]
+
+
+# --- dictionaries, as they lie on the hub -------------------------------------------------------------------
+
+
+def dictionary_weights(seed: int, kind: str) -> dict[str, torch.Tensor]:
+    """Random weights of a small dictionary under the names of its format, "qwen" or "gemma"."""
+    random, d_model = torch.Generator().manual_seed(seed), SHAPE["hidden_size"]
+    w = {"w_enc": torch.randn(d_model, D_SAE, generator=random), "w_dec": torch.randn(D_SAE, d_model, generator=random)}
+    w |= {"b_enc": 0.1 * torch.randn(D_SAE, generator=random), "b_dec": 0.1 * torch.randn(d_model, generator=random)}
+    if kind == "qwen":
+        return {"W_enc": w["w_enc"].T.contiguous(), "W_dec": w["w_dec"], "b_enc": w["b_enc"], "b_dec": w["b_dec"]}
+    return w | {"threshold": 0.5 + torch.rand(D_SAE, generator=random)}
+
+
+def put_dictionaries(hub: hub_server.Hub, name: str, folder: Path, kind: profiles.Kind, *, n_layers: int = 4) -> None:
+    """Put the files of a profile's release onto the hub, small, in the format of its publisher, for the layers there are."""
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+    from safetensors.torch import save_file
+
+    release = profiles.get(name).of_kind(kind)
+    entry = get_pretrained_saes_directory()[release.release]
+    for layer in [layer for layer in release.layers if layer < n_layers]:
+        place = entry.saes_map[dict(release.ids)[layer]]
+        if entry.conversion_func in ("gemma_2", "gemma_2_transcoder"):
+            (folder / place).mkdir(parents=True, exist_ok=True)
+            arrays = {key: value.numpy() for key, value in dictionary_weights(layer, "gemma").items()}
+            numpy.savez(
+                folder / place / "params.npz",
+                **{k.replace("w_", "W_") if "trans" in entry.repo_id else k: v for k, v in arrays.items()},
+            )
+        elif entry.conversion_func == "gemma_3":
+            (folder / place).mkdir(parents=True, exist_ok=True)
+            save_file(dictionary_weights(layer, "gemma"), folder / place / "params.safetensors")
+            about = {"architecture": "jump_relu", "model_name": "gemma-v3", "affine_connection": False,
+                     "hf_hook_point_in": f"model.layers.{layer}.pre_feedforward_layernorm.output"}  # fmt: skip
+            (folder / place / "config.json").write_text(json.dumps(about))
+        else:
+            folder.mkdir(exist_ok=True)
+            save_file(dictionary_weights(layer, "qwen"), folder / place)
+            (folder / "config.yaml").write_text("model_name: Qwen/Qwen3-0.6B\n")
+            (folder / "wandb-config.yaml").write_text(
+                f"d_model: {{value: {SHAPE['hidden_size']}}}\nd_feature: {{value: {D_SAE}}}\nbatch_size: {{value: 64}}\n"
+            )
+    hub.add(entry.repo_id, folder)
+
+
+def let_sae_lens_read_small_ones(monkeypatch) -> None:
+    """Make small the sizes that sae_lens writes down for Gemma 2. The directory itself is the installed one."""
+    import sae_lens.saes.sae as module
+
+    d_model = SHAPE["hidden_size"]
+    shrunk = {"gemma-scope-2b": {"d_in": d_model, "d_sae": D_SAE}, "transcoders": {"d_out": d_model}}
+    original = module.get_config_overrides
+
+    def overrides(release, sae_id):
+        found = dict(original(release, sae_id) or {})
+        for part, sizes in shrunk.items():
+            found |= sizes if part in release and "gemma-scope-2b" in release else {}
+        return found or None
+
+    monkeypatch.setattr(module, "get_config_overrides", overrides)
+    monkeypatch.setattr(
+        "sae_lens.loading.pretrained_sae_loaders.get_safetensors_tensor_shapes",
+        lambda repo_id, filename: {"w_enc": [d_model, D_SAE], "w_dec": [D_SAE, d_model]},
+    )  # in this process asked of the hub's own address; in one that was started with HF_ENDPOINT, of that
+
+
+# --- all that a profile names, on one hub -------------------------------------------------------------------
+
+
+def put_stand_in(hub: hub_server.Hub, name: str, folder: Path, *, n_layers: int) -> None:
+    """Put a small model under the profile's name, revision and gate onto the hub, with small ones of all its dictionaries.
+
+    In this process call `let_sae_lens_read_small_ones`, too; a gated model wants the token `hub_server.MEMBER` (`HF_TOKEN`).
+    """
+    about = profiles.get(name)
+    hub.add(name, save(name, folder / "model", n_layers=n_layers), commit=about.revision, gated=about.gated)
+    for release in about.releases:
+        put_dictionaries(hub, name, folder / "dictionaries", release.kind, n_layers=n_layers)  # kinds may share a repository

