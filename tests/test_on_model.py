@@ -26,6 +26,14 @@ ON_MODEL = {
         r"refused of 100: \d+ before",
         "the model of sections 6 and 7: chat",
     ),
+    "02_from_hook_to_weights": (
+        "6 layers, 32 numbers per token",
+        r"weights equal hooks: True \| yours equal the library's: True",
+        r"A2 \w+ +harmful, opens with a refusal after the cut; control: random cuts: \d+%",
+        r"the model of sections 2 to 7: chat",
+        re.escape("(at once, anywhere): [(2, 77), (0, 74), (0, 67)"),  # chat's own numbers again
+        f"{MODEL}: A1 ",
+    ),
 }
 """Notebooks with a constant MODEL that may name a published model, and what they print then."""
 

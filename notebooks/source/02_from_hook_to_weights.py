@@ -222,12 +222,14 @@ def stand_out(one, others):
     return [name for name, share, *rest in zip(MATRICES, one, *others, strict=True) if share > max(rest)]
 
 
-print("stand out along r:", ", ".join(stand_out(written, chance[1:])) or "none")
 by_chance = [len(stand_out(chance[k], chance[:k] + chance[k + 1:])) for k in range(10)]
+print("stand out along r:", ", ".join(stand_out(written, chance[1:])) or "none", "| along random ones:", sorted(by_chance))
 finding("A1", "matrices that stand out along r; control: along a random direction",
         rate(len(stand_out(written, chance[1:])), len(MATRICES)), runs_rate(by_chance, len(MATRICES)))
 
 # %% [markdown]
+# Here r is no exception: one of the random directions has as many.
+#
 # ### What the first word says
 # What has the cut done? Three measures that need no reading: the log-odds that a reply begins as refusals do (0 is even), how many
 # short replies *open* with a refusal, and how far the distribution of the first word moves (KL, in nats). The control is three random
