@@ -27,9 +27,8 @@ print(f"{chat.cfg.n_layers} layers, {chat.cfg.d_model} numbers per token"
       + ("" if OWN else f"; {about.memory_gb:.1f} GB, and an edited copy as much again. {about.note}"))
 
 # %% [markdown]
-# *Another model?* Put a name from [this list](../docs/real_models.md) into `MODEL`, and section 1 is about it: who writes along r, whether
-# hooks and weights agree, refusals and the KL of the first word, each beside random cuts. From section 2 on (whole replies, right answers,
-# widths, twins) it is about `chat`, whatever `MODEL` is. Text tells what `chat` does. Replies of a published model are counted, not shown.
+# *Another model?* Put a name from [this list](../docs/real_models.md) into `MODEL`: section 1 is then about it, the rest (whole replies,
+# right answers, widths, twins) about `chat`. The text tells of `chat`; what a published model says is counted, not shown.
 #
 # ## 1 Into the weights
 # As in notebook 01, d is the difference of means (harmful minus harmless), and r is d without the part that all prompts share.
