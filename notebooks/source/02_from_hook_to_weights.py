@@ -75,6 +75,7 @@ if not OWN:  # scored as in notebook 01: every second block, 16 requests of each
     LAYER, PLACE = rows[0].layer, rows[0].position
     for row in rows[:4]:
         print(f"r of block {row.layer}, token {row.position}: cut, log-odds of refusing {row.bypass:.1f}, KL {row.kl:.2f}")
+    print("The first of these is taken." + " None is gentle: each moves harmless first words by over 0.1 nats." * (rows[0].kl > 0.1))
 d, r = find(in_chat, LAYER, PLACE)
 print(f"before block {LAYER}: d is {d.norm():.0f} long, its cosine with r {directions.cosine(d, r):.2f}")
 
