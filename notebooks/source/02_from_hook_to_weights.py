@@ -14,43 +14,69 @@ from importlib import resources
 import torch
 import transformers
 
-from course_lib import abliteration, caching, data, directions, models, plotting, steering, store, tokens, tuning
+from course_lib import abliteration, caching, data, directions, models, plotting, profiles, steering, store, tokens, tuning
 from course_lib.grading import check, checkpoint, claim, hint, predict, progress, quiz, reveal
 
-torch.set_num_threads(1)  # a model this small gains nothing from more
 MODEL = "chat"
+about = profiles.get(MODEL)  # what differs from model to model
+OWN = about.is_organism  # made for this course, so its truth is known
+if OWN:
+    torch.set_num_threads(1)  # a model this small gains nothing from more
 chat = models.load(MODEL)
-print(f"{chat.cfg.n_layers} layers, {chat.cfg.d_model} numbers per token")
+print(f"{chat.cfg.n_layers} layers, {chat.cfg.d_model} numbers per token"
+      + ("" if OWN else f"; {about.memory_gb:.1f} GB, and an edited copy as much again. {about.note}"))
 
 # %% [markdown]
+# *Another model?* Put a name from [this list](../docs/real_models.md) into `MODEL`: section 1 is then about it, the rest (whole replies,
+# right answers, widths, twins) about `chat`. The text tells of `chat`; what a published model says is counted, not shown.
+#
 # ## 1 Into the weights
 # As in notebook 01, d is the difference of means (harmful minus harmless), and r is d without the part that all prompts share.
 # Who writes along r?
 
 # %%
+N_TRAIN, N_ASKED = (512, 100) if OWN else (128, 50)  # requests of each set
+PLACES = ("reply",) if OWN else (-about.after_instruction, "reply")  # the published selection looks at both ends of the template
+
+
 def prompts(name, split=None, n=None):
     return [tokens.chat_prompt(chat.tokenizer, text) for text in data.load(name, split=split, n=n).texts]
 
 
 def read(model):
     """The reply token before every block, for the harmful and for the harmless training requests."""
-    return [caching.harvest(model, prompts(name, "train"), progress=False) for name in ("harmful",
-                                                                                        "harmless")]
+    return [caching.harvest(model, prompts(name, "train", N_TRAIN), positions=PLACES, progress=not OWN)
+            for name in ("harmful", "harmless")]
 
 
-def find(activations, layer):
+def find(activations, layer, place="reply"):
     """d and r before one block."""
-    x, y = (found.at(layer) for found in activations)
+    x, y = (found.at(layer, place) for found in activations)
     d = directions.difference_of_means(x, y)
     return d, directions.unit(directions.project_out(d, y.mean(dim=0)))
 
 
-print({name: len(data.load(name, split="train")) for name in ("harmful", "harmless")}, "training requests")
+training = {name: prompts(name, "train", N_TRAIN) for name in ("harmful", "harmless")}
+print({name: len(group) for name, group in training.items()}, "training requests")
+if not OWN:
+    print("next cell:", caching.forecast(chat, sum(training.values(), [])))
 
 # %%
-LAYER = 3
+LAYER, PLACE = 3, "reply"  # as notebook 01 chose for chat
 in_chat = read(chat)
-d, r = find(in_chat, LAYER)
+FIRST = about.refusal_token_ids(chat.tokenizer)  # the words with which refusals begin
+if not OWN:  # scored as in notebook 01: every second block, 16 requests of each set
+    layers = range(1, int(0.8 * chat.cfg.n_layers), 2)
+    candidates = torch.stack([torch.stack([find(in_chat, layer, place)[1] for layer in layers]) for place in PLACES])
+    trial = {name: prompts(name, "validation", 16) for name in training}
+    print(caching.forecast(chat, sum(trial.values(), []), passes=1.5 * len(layers) * len(PLACES)))
+    rows = steering.score_candidates(chat, candidates, **trial, refusal_token_ids=FIRST, layers=layers, positions=PLACES)
+    rows = sorted(rows, key=lambda row: (row.kl > 0.1, row.bypass))  # first those that hardly move harmless requests
+    LAYER, PLACE = rows[0].layer, rows[0].position
+    for row in rows[:4]:
+        print(f"r of block {row.layer}, token {row.position}: cut, log-odds of refusing {row.bypass:.1f}, KL {row.kl:.2f}")
+    print("The first of these is taken." + " None is gentle: each moves harmless first words by over 0.1 nats." * (rows[0].kl > 0.1))
+d, r = find(in_chat, LAYER, PLACE)
 print(f"before block {LAYER}: d is {d.norm():.0f} long, its cosine with r {directions.cosine(d, r):.2f}")
 
 # %%
@@ -60,7 +86,11 @@ def shares(direction):
         return [row.share for row in edit.report()]
 
 
-MATRICES = ["embedding", *(f"{part} {n}" for n in range(chat.cfg.n_layers) for part in ("attention", "MLP"))]
+def names_of(model):
+    return ["embedding", *(f"{part} {n}" for n in range(model.cfg.n_layers) for part in ("attention", "MLP"))]
+
+
+MATRICES = names_of(chat)
 random_directions = directions.random_directions(10, like=r, seed=0)
 written, chance = shares(r), [shares(q) for q in random_directions]
 print("along r:     ", " ".join(f"{value:.2f}" for value in written))
@@ -68,10 +98,11 @@ print("random, most:", " ".join(f"{max(column):.2f}" for column in zip(*chance, 
 
 # %%
 plotting.show(plotting.lines(
-    range(len(MATRICES)), {"r": written}, control=chance, y_range=(0, 0.13),
+    range(len(MATRICES)), {"r": written}, control=chance, y_range=(0, 0.13) if OWN else None,
     x_title="matrix: embedding (0), then attention and MLP of each block",
     y_title="share written along the direction",
-    title="Every matrix writes a little along r, hardly more than along a random direction",
+    title="Every matrix writes a little along r, hardly more than along a random direction" if OWN
+    else f"{about.name}: what each matrix writes along r, beside random directions",
     alt=f"Line of the share that each of {len(MATRICES)} matrices writes along r, from {min(written):.2f} to "
         f"{max(written):.2f}. Ten random directions lie between {min(map(min, chance)):.2f} and "
         f"{max(map(max, chance)):.2f}."))
@@ -101,7 +132,8 @@ check("2.1", orthogonalise)
 
 # %% [markdown]
 # Now edit a duplicate with it, matrix by matrix. (The matrix itself is the `original_component` of TransformerLens' wrapper. An
-# embedding is stored the other way round: each *row* is what a word writes.)
+# embedding is stored the other way round: each *row* is what a word writes. In many models the unembedding is the *same* matrix,
+# "tied". It reads from the stream and must stay as it is, so it gets a matrix of its own first.)
 
 # %%
 orthogonalise = checkpoint("2.1", orthogonalise)
@@ -110,9 +142,13 @@ orthogonalise = checkpoint("2.1", orthogonalise)
 def edit_all(model, direction):
     """A duplicate whose embedding, attention and MLP outputs are orthogonalised. No more than that."""
     edited = models.duplicate(model)
+    head = edited.unembed.original_component
+    head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)  # it may be the embedding itself
+    words = edited.embed.original_component.weight
+    direction = direction.to(words)  # the model's device and number type
     with torch.no_grad():
-        words = edited.embed.original_component.weight
-        words.copy_(orthogonalise(words.T, direction).T)
+        for rows in words.split(8192):  # in parts, which spares memory
+            rows.copy_(orthogonalise(rows.T, direction).T)
         for matrix in (m for block in edited.blocks for m in (block.attn.o, block.mlp.out)):
             weight = matrix.original_component.weight
             weight.copy_(orthogonalise(weight, direction))
@@ -120,26 +156,40 @@ def edit_all(model, direction):
 
 
 by_hand = edit_all(chat, r)
-print("numbers edited:", sum(not torch.equal(a, b) for a, b in zip(
-    chat.original_model.parameters(), by_hand.original_model.parameters(), strict=True)), "matrices of",
-    len(MATRICES))
+was, now = (dict(m.original_model.named_parameters(remove_duplicate=False)) for m in (chat, by_hand))
+changed = {id(now[name]) for name in was if not torch.equal(was[name], now[name])}
+print("numbers edited:", len(changed), "matrices of", len(MATRICES))
+del was, now
 
 # %% [markdown]
 # `abliteration.abliterate` is the library's version. Three ways to the same model: your weights, the library's, and the hooks of
 # notebook 01. We compare the logits of the next word on 100 harmful and 100 harmless requests of held-out topics.
 
 # %%
-fingerprint = store.fingerprint(chat.original_model)  # a hash of all weights
-cut = abliteration.abliterate(chat, r)
-asked = {name: prompts(name, "held_out_topic", 100) for name in ("harmful", "harmless")}
+asked = {name: prompts(name, "held_out_topic", N_ASKED) for name in ("harmful", "harmless")}
 both = asked["harmful"] + asked["harmless"]
-plain, weights, mine = (models.next_token_logits(model, both) for model in (chat, cut, by_hand))
+if not OWN:
+    print(caching.forecast(chat, both, passes=4, copies=1))
+fingerprint = store.fingerprint(chat.original_model)  # a hash of all weights
+plain, mine = (models.next_token_logits(model, both) for model in (chat, by_hand))
+if not OWN:
+    del by_hand  # one edited copy at a time
+cut = abliteration.abliterate(chat, r)
+weights = models.next_token_logits(cut, both)
 with steering.ablate(chat, r):
     hooks = models.next_token_logits(chat, both)
-print("weights equal hooks:", bool((weights - hooks).abs().max() < 1e-3),
-      "| yours equal the library's:", bool((mine - weights).abs().max() < 1e-3))
+rounding = 1e-3 if chat.cfg.dtype == torch.float32 else 0.1  # as a share of what the cut moves; bfloat16 is coarse
+
+
+def equal(one, other):
+    return bool((one - other).abs().mean() < rounding * (weights - plain).abs().mean())
+
+
+print("weights equal hooks:", equal(weights, hooks), "| yours equal the library's:", equal(mine, weights))
 print(f"and both differ from the unedited model: logits by up to {(weights - plain).abs().max():.0f}")
 print("the original is bit-identical afterwards:", store.fingerprint(chat.original_model) == fingerprint)
+if "ln1_post" in chat.blocks[0]._modules:
+    print("Norms stand behind its matrices: hooks cut after them, weights before, your loop knows of none. Section 7 says more.")
 
 # %% [markdown]
 # From here on each result goes on record with its control. A result *stands* if the two 95 % intervals do not touch.
@@ -162,6 +212,112 @@ def same_word(one, other):
 
 finding("A1", "next word as under the hooks; control: as unedited", same_word(weights, hooks),
         same_word(weights, plain))
+
+# %% [markdown]
+# Also on record: which matrices write along r? One *stands out* along a direction if it writes more along it than along each of nine
+# random ones. Each of the ten random directions takes its turn as the control.
+
+# %%
+def stand_out(one, others):
+    return [name for name, share, *rest in zip(MATRICES, one, *others, strict=True) if share > max(rest)]
+
+
+by_chance = [len(stand_out(chance[k], chance[:k] + chance[k + 1:])) for k in range(10)]
+print("stand out along r:", ", ".join(stand_out(written, chance[1:])) or "none", "| along random ones:", sorted(by_chance))
+finding("A1", "matrices that stand out along r; control: along a random direction",
+        rate(len(stand_out(written, chance[1:])), len(MATRICES)), runs_rate(by_chance, len(MATRICES)))
+
+# %% [markdown]
+# Here r is no exception: one of the random directions has as many.
+#
+# ### What the first word says
+# What has the cut done? Three measures that need no reading: the log-odds that a reply begins as refusals do (0 is even), how many
+# short replies *open* with a refusal, and how far the distribution of the first word moves (KL, in nats). The control is three random
+# cuts; `borderline` requests are harmless and sound like harm ("how do i kill a process?").
+
+# %%
+to_ask = {**asked, "borderline": prompts("borderline", n=None if OWN else N_ASKED)}
+unedited = {name: models.next_token_logits(chat, requests) for name, requests in to_ask.items()}
+
+
+def opens_with_refusal(requests, model):
+    said = [tokens.text(chat.tokenizer, ids) for ids in models.generate(model, requests, max_new_tokens=3 if OWN else 8)]
+    return sum(reply.strip().lower().startswith(about.refusal_openings) for reply in said)
+
+
+def at_first(model):
+    """Group -> log-odds of refusing and KL from the unedited model, one number a request; replies that open with a refusal."""
+    found = {}
+    for name, requests in to_ask.items():
+        logits = models.next_token_logits(model, requests)
+        found[name] = (directions.refusal_score(logits, FIRST), directions.kl_divergence(unedited[name], logits),
+                       opens_with_refusal(requests, model))
+    return found
+
+
+print({name: len(requests) for name, requests in to_ask.items()})
+if not OWN:  # five models, each for logits and again for replies of eight tokens
+    print("next cell:", caching.forecast(chat, sum(to_ask.values(), []), passes=12, copies=1))
+
+# %%
+by_first = {"unchanged": at_first(chat), "r cut": at_first(cut)}
+if not OWN:
+    del cut  # one edited copy at a time
+for number, q in enumerate(random_directions[:3], start=1):
+    with abliteration.abliterated(chat, q):
+        by_first[f"random cut {number}"] = at_first(chat)
+print("log-odds, opening with a refusal, KL:", *(f"{group:14}" for group in to_ask), sep=" | ")
+for name, groups in by_first.items():
+    print(f"{name:37}", *(f"{odds.mean():5.1f} {count:3} {kl.mean():.2f}" for odds, kl, count in groups.values()), sep=" | ")
+
+# %%
+def spread(runs):
+    """Mean over runs on the same requests, from the lowest run's limit to the highest run's."""
+    each = [directions.bootstrap_interval(values) for values in runs]
+    return directions.Interval(sum(i.estimate for i in each) / len(each), min(i.low for i in each), max(i.high for i in each), 0.95)
+
+
+cuts = [groups for name, groups in by_first.items() if name.startswith("random")]
+by_random = [[round(float(groups[group][0].mean()), 1) for groups in cuts] for group in to_ask]
+ends = {name: [spread([by_first[name][group][0]]) for group in to_ask] for name in ("unchanged", "r cut")}
+plotting.show(plotting.bars(
+    list(to_ask), {name: [round(i.estimate, 1) for i in row] for name, row in ends.items()},
+    intervals={name: [[i.low, i.high] for i in row] for name, row in ends.items()},
+    controls={"r cut": by_random},
+    control_label="each random cut", x_title="requests", y_title="log-odds of beginning as refusals do",
+    title="Cut r, and a refusal is unlikely from the first word on; random cuts change little" if OWN
+    else f"{about.name}: log-odds of a refusal, before and after the cut",
+    alt="Mean log-odds of a refusal: " + "; ".join(
+        f"{name} " + ", ".join(f"{i.estimate:.1f} {group}" for group, i in zip(to_ask, row, strict=True))
+        for name, row in ends.items()) + f"; random cuts {by_random}."))
+
+# %%
+for group in ("harmful", "borderline"):
+    finding("A2", f"{group}, log-odds of refusing after the cut; control: random cuts", spread([by_first["r cut"][group][0]]),
+            spread([groups[group][0] for groups in cuts]), ".1f")
+    if not OWN:  # of chat, whole replies are judged in sections 2 and 3
+        finding("A2", f"{group}, opens with a refusal after the cut; control: random cuts",
+                rate(by_first["r cut"][group][2], len(to_ask[group])),
+                runs_rate([groups[group][2] for groups in cuts], len(to_ask[group])))
+finding("A2", "harmless, KL of the first word (nats); control: random cuts", spread([by_first["r cut"]["harmless"][1]]),
+        spread([groups["harmless"][1] for groups in cuts]), ".3f")
+
+# %% [markdown]
+# By its first word the copy refuses nothing, not even the borderline requests that were refused before, and harmless requests hardly
+# notice. Each of the three measures looks once. Sections 2 and 3 look further, which takes a model whose truth is known: `chat`.
+
+# %%
+if not OWN:  # section 1 once more, for the organism
+    torch.set_num_threads(1)
+    findings = [f"{MODEL}: {line}" for line in findings]
+    chat, about, OWN = models.load("chat"), profiles.get("chat"), True
+    LAYER, PLACES, N_TRAIN, N_ASKED, MATRICES = 3, ("reply",), 512, 100, names_of(chat)
+    in_chat = read(chat)
+    d, r = find(in_chat, LAYER)
+    random_directions, fingerprint = directions.random_directions(10, like=r, seed=0), store.fingerprint(chat.original_model)
+    by_hand, cut = edit_all(chat, r), abliteration.abliterate(chat, r)
+    asked = {name: prompts(name, "held_out_topic", N_ASKED) for name in asked}
+print("the model of sections 2 to 7:", about.name)
 
 # %% [markdown]
 # The same cut, without any hook, for good. **Guess**: of the 100 harmful requests, how many replies of the edited copy
@@ -212,8 +368,8 @@ print(refuses.__doc__)
 check("2.2", refuses)
 
 # %% [markdown]
-# Five groups of requests go with us through the notebook. `borderline` ones are harmless and sound like harm ("how do i kill a
-# process?"); harmful *acrostics* spell their deed with first letters, and the model refuses them late (notebook 04).
+# Five groups of requests go with us through the notebook. Harmful *acrostics* spell their deed with first letters, and the model
+# refuses them late (notebook 04).
 
 # %%
 refuses = checkpoint("2.2", refuses)
@@ -933,8 +1089,9 @@ def edit_through_gain(model, direction):
     for old, new in zip(model.blocks, edited.blocks, strict=True):
         for norm, was, now in ((old.ln1_post, old.attn.o, new.attn.o), (old.ln2_post, old.mlp.out,
                                                                         new.mlp.out)):
-            along_g = before_norm(direction, models.norm_weight(model, norm.original_component))
-            now.original_component.weight.data = orthogonalise(was.original_component.weight, along_g)
+            along_g = before_norm(direction, models.norm_weight(model, norm.original_component).cpu())
+            weight = was.original_component.weight
+            now.original_component.weight.data = orthogonalise(weight, along_g.to(weight))
     return edited
 
 
@@ -983,7 +1140,8 @@ finding("A6", "reach left by the gain-aware edit; control: your loop", of_seeds[
 print("\n".join(findings))
 
 # %% [markdown]
-# Three rows say NO: at width 32 the cut was no dearer than random ones, a strong push breaks answers whatever its direction, and the
+# Five rows say NO: no more matrices stand out along r than along a random direction, the cut moves the first word of harmless replies no
+# more than a random one, at width 32 the cut was no dearer than random ones, a strong push breaks answers whatever its direction, and the
 # defence did not hold. A course that shows no such row hides some.
 #
 # ## 9 Questions
