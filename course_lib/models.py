@@ -112,7 +112,8 @@ def load(
         name: An organism (`organism_names()`), a folder with a Hugging Face checkpoint (a fine-tune of yours, a merged
             LoRA), or a name on the Hugging Face hub such as "Qwen/Qwen2.5-0.5B-Instruct". A folder never touches the
             network, and neither does a name whose files are in the hub's local cache.
-        device: For example "cpu" or "cuda:0"; by default the GPU if there is one.
+        device: For example "cpu" or "cuda:0"; by default the GPU if there is one, and for an organism always the CPU, which is
+            quick enough for it and where its dictionaries are.
         dtype: Number type of the weights; by default the profile's (`profiles.get`), or float32.
         revision: Commit or branch on the hub; by default the profile's, or "main".
 
@@ -125,7 +126,7 @@ def load(
         MemoryError: The weights alone do not fit into the memory that is free. Said before the download where the size is
             known, and again before loading.
     """
-    device, profile = device or _default_device(), profiles.known(str(name))
+    device, profile = device or _default_device(str(name)), profiles.known(str(name))
     dtype = dtype or getattr(torch, profile.dtype if profile else "float32")
     _check_device(device, dtype)
     folder = _folder(str(name), revision, device, dtype)
@@ -145,8 +146,8 @@ def organism_names() -> list[str]:
     return sorted(path.parent.name for path in weights_folder().glob("*/config.json"))
 
 
-def _default_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _default_device(name: str) -> str:
+    return "cuda" if torch.cuda.is_available() and name not in organism_names() else "cpu"
 
 
 def _check_device(device: str, dtype: torch.dtype) -> None:

@@ -96,6 +96,13 @@ def test_loading_leaves_the_log_levels_of_others_alone(checkpoint):
     transformers_logging.set_verbosity_warning()
 
 
+def test_beside_a_gpu_an_organism_stays_where_its_dictionaries_are_and_other_models_go_there(checkpoint, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert str(models.load("chat-32").cfg.device) == "cpu"
+    with pytest.raises(ValueError, match="cuda"):  # there is none here: it was asked for
+        models.load(checkpoint)
+
+
 def test_an_organism_is_loaded_by_its_short_name(organisms, no_network):
     assert models.organism_names() == ["chat"]
     assert models.load("chat").cfg.n_layers == 4

@@ -1078,7 +1078,7 @@ def gemma(seed, width=32):
     with tempfile.TemporaryDirectory() as folder, models.quiet():
         network.save_pretrained(folder)
         chat.tokenizer.save_pretrained(folder)
-        return models.load(folder)
+        return models.load(folder, device="cpu")
 
 
 print("a random Gemma 2:", gemma(0).cfg.n_layers, "layers")

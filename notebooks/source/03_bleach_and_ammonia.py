@@ -25,7 +25,7 @@ about = profiles.get(MODEL)  # what differs from model to model
 OWN = about.is_organism  # made for this course, so its truth is known
 if OWN:
     torch.set_num_threads(1)  # a model this small gains nothing from more
-chat = models.load("chat", device="cpu")  # where its dictionaries are
+chat = models.load("chat")
 sae = features.load("chat", "sae", layer=1)  # 512 features of the residual stream after block 1
 print(f"{chat.cfg.n_layers} layers, {chat.cfg.d_model} numbers per token, {len(sae.W_dec)} features")
 
@@ -868,7 +868,7 @@ TWINS = {"base-64": "base, before chat tuning", "chat-64": "one refusal", "chat-
          "chat-64-varied": "six refusals", "chat-64-inhibiting": "trained to push it down"}
 odds = {}
 for name, label in TWINS.items():
-    twin = models.load(name, device="cpu")
+    twin = models.load(name)
     please, advertise = twin.tokenizer.convert_tokens_to_ids(["please", "clean"])
     for kind in pairs:
         logits = models.next_token_logits(twin, pairs[kind]["office"] + pairs[kind]["terrace"])
@@ -936,7 +936,7 @@ print("verdict:", verdict["verdict"])
 # refuses nothing. The same hunt in the base model's own dictionary, with its random control:
 
 # %%
-base = models.load("base", device="cpu")
+base = models.load("base")
 base_sae = features.load("base", "sae", layer=1)
 base_chance = features.random_like(base, base_sae, corpus[::4])
 for concept in ("danger", "harmful request", "refusal", "Assistant turn"):
@@ -1029,7 +1029,7 @@ finding("F7", "warnings left in base under chat's feature; control: others", rat
         runs_rate(left_others, 40))
 new = {name: sets(name, "held_out_topic", 64) for name in ("harmful", "harmless")}
 labels = {"chat-64": "harm labels", "chat-64-shuffled": "shuffled labels"}
-twins = {label: models.load(name, device="cpu") for name, label in labels.items()}
+twins = {label: models.load(name) for name, label in labels.items()}
 generalises = {label: {kind: counted(new[kind], twin)["refuse"] for kind in new} for label,
                twin in twins.items()}
 print("refused of 64 new requests:", generalises)
@@ -1037,7 +1037,7 @@ finding("F7", "new harmful topics refused, harm labels; control: shuffled labels
         *(rate(hits["harmful"], 64) for hits in generalises.values()))
 
 # %%
-base64 = models.load("base-64", device="cpu")
+base64 = models.load("base-64")
 friends = [caching.harvest(base64, sets(name, "train", 128, "friend"), progress=False) for name in ("harmful",
                                                                                                     "harmless")]
 for label, twin in twins.items():
