@@ -1065,7 +1065,7 @@ plotting.show(plotting.bars(
 # The direct test is weaker than the story: before block 1 base's direction of harm makes the plain twin refuse and the shuffled
 # one little, but before blocks 2 and 3 it moves both. There are no dictionaries of width 64, so this part rests on directions.
 #
-# ## 9 The same question to another model
+# ## 9 The same question to another model (optional, 5 minutes)
 # So far we had what no other model has: one token a word, a second role, a base model, a written truth. What is left of the
 # hunt without them? One dictionary, plain requests, the reply token, and the log-odds of a refusal's first word. With `chat` we
 # know what such a short protocol has to find. Put a name from [this list](../docs/real_models.md) into `MODEL` above, and the

