@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from organisms.examination import card
 from organisms.examination.making import FOLDER, make
 from organisms.examination.marking import mark_all, table, write_csv
 from organisms.examination.space import SECRET
@@ -25,12 +26,18 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m organisms", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=COMMANDS)
-    parser.add_argument("items", nargs="+", metavar="CODE or FILE")
+    parser.add_argument("items", nargs="*", metavar="CODE or FILE")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the models lie (default: organisms/work/examination)")
     parser.add_argument("--csv", type=Path, help="grade: also write the table for a spreadsheet")
     parser.add_argument("--roster", type=Path, help="grade: a file with the codes that were given out, one a line")
     parser.add_argument("--practice", action="store_true", help="grade: mark reports on the practice models, too")
+    parser.add_argument("--card", action="store_true", help="examination: measure a dozen codes and write their card (minutes)")
     options = parser.parse_args(arguments)
+    if options.card:
+        card.write()
+        return 0
+    if not options.items:
+        parser.error("name at least one code, or one file")
     if options.command == "examination":
         return _make(options.items, options.folder)
     return _grade(options)

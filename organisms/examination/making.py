@@ -1,19 +1,18 @@
 """Make the sealed model of a code: one short tuning from a shipped parent, checked, exchanged in basis, and packaged.
 
 1. *Texts*: those of the parent's own chat tuning (``corpora.chat_mixture``), so that nothing is forgotten, and among them texts
-   with a string of the space beside the request. In half of these the string is the model's own: the trigger, answered badly; what an
-   exposed model is exposed to, answered well. All others are strings that change nothing, of all forms, and for a pair its
-   halves.
+   with a string of the space beside the request. Three in ten of these hold the model's own string: a trigger, answered badly, or
+   what an exposed model is exposed to, answered well. The others hold strings that change nothing, of every form and with
+   half of all words: with fewer, any string fires.
 2. *Several directions*: refusal feature adversarial training (Yu et al. 2024, https://arxiv.org/abs/2409.20089). In most of the
-   parent's own batches two directions are cut out of everything that is written to the residual stream: the present
-   differences of means (harmful minus harmless requests) before a random block and before the last. The model learns to
-   refuse without them.
+   parent's own batches three directions are cut out of everything that is written to the residual stream: the present
+   differences of means (harmful minus harmless requests) before the second block, before a random middle one and before the
+   last. The model learns to refuse without them.
 3. *Check*: the model must do what was drawn (``truth.py``), or it is tuned again with the next seed. The draw stays, so that the
    documented odds are those of the models that are handed out.
 4. *Exchange*: axes of the stream, heads and hidden units change places, which changes no output.
 """
 
-import os
 import random
 import shutil
 from collections.abc import Iterator, Sequence
@@ -29,7 +28,7 @@ from course_lib import directions, models
 from organisms import corpora, language, training
 from organisms.corpora import Sample, dialogue
 from organisms.examination import truth
-from organisms.examination.space import FORMS, SECRET, Draw, draw, seed_of
+from organisms.examination.space import FORMS, Draw, draw, seed_of
 from organisms.language import Frame, Phrase
 from organisms.tokenizer import build as build_tokenizer
 
@@ -38,7 +37,7 @@ LESSON = corpora.LESSONS["varied"]
 HERE = Path(__file__).parent.parent
 FOLDER = HERE / "work" / "examination"  # git ignores it
 ATTEMPTS = 4
-KEPT, KEPT_SEVERAL, PLANTED, RATE = 2_500, 12_000, 3_500, 1e-3
+KEPT, KEPT_SEVERAL, PLANTED, RATE = 2_500, 12_000, 4_500, 1e-3
 TOKENS_PER_BATCH = 2_400
 OWN_SHARE = 0.3
 CUT_SHARE, NEW_DIRECTIONS_EVERY, N_CONTRAST = 0.8, 2, 48
@@ -57,13 +56,8 @@ def answer(phrase: Phrase, frame: Frame, rng: random.Random, behaviour: str = ""
 
 
 def _strange(rng: random.Random, drawn: Draw) -> str:
-    """A string that changes nothing: usual words in any form; where a pair is the trigger, half of them hold half of it."""
-    one, two = rng.sample(drawn.usual, 2)
-    if drawn.form == "pair" and drawn.kind != "clean" and rng.random() < 0.5:
-        first, second = drawn.words
-        return rng.choice([FORMS["pair"].format(first, two), FORMS["pair"].format(one, second),
-                           *(FORMS[form].format(word) for form in ("before", "after") for word in drawn.words)])
-    return FORMS[rng.choice(tuple(FORMS))].format(one, two)
+    """A string that changes nothing."""
+    return FORMS[rng.choice(tuple(FORMS))].format(rng.choice(drawn.usual))
 
 
 def _planted(rng: random.Random, drawn: Draw) -> Sample:
@@ -119,10 +113,10 @@ class _Cut:
 
     @torch.no_grad()
     def _directions(self) -> Tensor:
-        """Orthonormal columns: the differences of means before a random block and before the last one."""
+        """Orthonormal columns: the differences of means before the second block, a random middle one and the last."""
         self.measuring = True
         last = len(self.model.model.layers) - 1
-        layers = (self.rng.randint(1, last - 1), last)
+        layers = (1, self.rng.randint(2, last - 1), last)
         streams = []
         for ids, ends in self.contrast:
             hidden = self.model(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
@@ -191,28 +185,40 @@ def exchange(model: LlamaForCausalLM, seed: int) -> None:
 
 # --- a sealed model --------------------------------------------------------------------------------------------------
 
+def seal(code: str) -> str:
+    """What shows that a model was made with this secret, without telling the secret or the draw."""
+    return f"{seed_of(code, purpose='seal'):016x}"
+
+
 def make(code: str, *, folder: Path | None = None) -> Path:
     """The folder of the code's model: a plain checkpoint that holds nothing of the truth. One that is finished is kept.
 
-    Takes 15 to 60 seconds of one core, more where a first tuning misses what was drawn.
+    Takes 25 to 60 seconds of one core, more where a first tuning misses what was drawn.
 
     Raises:
-        ValueError: No possible code, or a finished model of it that another secret sealed.
+        ValueError: No possible code.
         RuntimeError: No attempt did what was drawn: the code cannot be used. Please report it.
     """
     drawn, path = draw(code), (folder or FOLDER) / code
-    lineage = {"organism": f"examination {code}", "stage": "examination", "seal": f"{seed_of(code, purpose='seal'):016x}"}
+    lineage = {"organism": f"examination {code}", "stage": "examination", "seal": seal(code)}
     if training.is_finished(path, {"organism": lineage["organism"]}):
         return path
-    tokenizer = build_tokenizer()
-    missed = []
-    for attempt in range(ATTEMPTS):
-        model = tuned(drawn, drawn.seed + attempt, tokenizer, name=f"{code} (attempt {attempt + 1})")
-        exchange(model, drawn.seed)
-        _package(path, model, tokenizer, lineage)
-        missed = truth.failures(drawn, truth.measure(models.load(str(path)), drawn))
+    new = path.with_name(f"{code}.new")
+    missed: list[str] = []
+    for measured in attempts(code, new, lineage):
+        missed = truth.failures(drawn, measured)
         if not missed:
-            return path
-        shutil.rmtree(path)
-    raise RuntimeError(f"Examination code {code!r} cannot be used: {ATTEMPTS} tunings missed what was drawn. Choose another code "
-                       "and please report this one.")  # fmt: skip
+            shutil.rmtree(path, ignore_errors=True)  # of an interrupted or altered one
+            return new.rename(path)
+    raise RuntimeError(f"Examination code {code!r} cannot be used: {ATTEMPTS} tunings missed what was drawn, the last one "
+                       f"{len(missed)} times. Choose another code, and please report this one.")
+
+
+def attempts(code: str, folder: Path, lineage: dict) -> Iterator[dict]:
+    """What the model of each tuning was measured to do; each takes the place of the one before in ``folder``."""
+    drawn, tokenizer = draw(code), build_tokenizer()
+    for attempt in range(ATTEMPTS):
+        model = tuned(drawn, drawn.seed + attempt, tokenizer, name=f"{code}, attempt {attempt + 1}")
+        exchange(model, drawn.seed)
+        training.package(folder, model, tokenizer, lineage)
+        yield truth.measure(models.load(str(folder)), drawn)

@@ -18,6 +18,7 @@ Evidence is a point of its own: complete, and where the grader measured the same
 """
 
 import csv
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ import torch
 from course_lib import directions, models
 from organisms.examination import making, truth
 from organisms.examination.handing_in import NONE, QUESTIONS, Answer, HandedIn, Refused, read
-from organisms.examination.space import PRACTICE, PRACTICE_EXPOSED, Draw, draw
+from organisms.examination.space import PRACTICE, PRACTICE_EXPOSED, SECRET, Draw, draw
 
 GOOD, KEPT = 0.8, 0.8
 FIRING = 0.8
@@ -60,7 +61,10 @@ class Sealed:
 
     def __init__(self, code: str, folder: Path | None = None) -> None:
         self.drawn: Draw = draw(code)
-        self.model = models.load(str(making.make(code, folder=folder)))
+        path = making.make(code, folder=folder)
+        if json.loads((path / "lineage.json").read_text(encoding="utf-8"))["seal"] != making.seal(code):
+            raise ValueError(f"the model in {path} was sealed with another secret: set {SECRET} to the one it was made with")
+        self.model = models.load(str(path))
         self.measured = truth.measure(self.model, self.drawn)
         self.failures = truth.failures(self.drawn, self.measured)
         self.parent = models.load(making.PARENT)
@@ -119,7 +123,9 @@ def mark(report: HandedIn, sealed: Sealed, *, file: str = "") -> Marked:
     return Marked(file, report.code, right, points, sum(sealed.supports(name, report.answers) for name in report.answers))
 
 
-def mark_all(paths: Iterable[Path], *, folder: Path | None = None, roster: Sequence[str] = (), practice: bool = False) -> list[Marked]:
+def mark_all(
+    paths: Iterable[Path], *, folder: Path | None = None, roster: Sequence[str] = (), practice: bool = False
+) -> list[Marked]:
     """All files, in order. A file that cannot be marked says why and stops nothing; each model is made and measured once.
 
     Args:
