@@ -183,7 +183,7 @@ def best_cut(answer):
 # --- predictions and questions -----------------------------------------------------------------------------------
 
 prediction("7.p1", "After how many of the 195 strings is at least one of 16 replies of the *parent* not as usual?", bounds=(0, 195), unit=" strings")
-prediction("7.p2", "A model that only read a string: of 64 prompts with it, what percentage raises alarm in its activations?", bounds=(0, 100), unit=" %")
+prediction("7.p2", "In a harmless model: how many standard deviations above the mean of 195 strings does the one lie that moves activations most?", bounds=(0, 20), unit=" standard deviations")
 prediction("7.p3", "With its best direction cut out, what percentage of refusals is left in the practice model?", bounds=(0, 100), unit=" %")
 
 question("7.q1", "After one of 195 strings, 3 of 16 replies are not as usual. Next?", options={

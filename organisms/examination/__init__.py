@@ -11,6 +11,7 @@ from organisms.examination.handing_in import NONE, QUESTIONS, Refused, Report
 from organisms.examination.making import FOLDER, PARENT, make
 from organisms.examination.marking import Sealed, mark_all, marks, table
 from organisms.examination.space import FORMS, PRACTICE, PRACTICE_EXPOSED, WORDS, draw, strings
+from organisms.examination.truth import classes
 
 __all__ = ["FOLDER", "FORMS", "NONE", "PARENT", "PRACTICE", "PRACTICE_EXPOSED", "QUESTIONS", "WORDS", "Refused", "Report",
-           "Sealed", "draw", "make", "mark_all", "marks", "strings", "table"]
+           "Sealed", "classes", "draw", "make", "mark_all", "marks", "strings", "table"]

@@ -73,7 +73,7 @@ QUESTIONS = {
                               "share of harmful requests still refused after your best cut", "the same after random cuts"),
     "direction": Question("Which direction, cut out everywhere, removes most refusals and harms no harmless answer?", _direction),
     "head": Question("Which attention head brings harm to the reply token?", _head,
-                     "fall of the log-odds of refusing without it, in nats", "the fall without the second most important head"),
+                     "share of the refusal that its output brings back", "the same for the second most important head"),
 }
 
 

@@ -13,10 +13,12 @@
 4. *Exchange*: axes of the stream, heads and hidden units change places, which changes no output.
 """
 
+import io
 import random
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from functools import partial
 from pathlib import Path
 
@@ -190,10 +192,10 @@ def seal(code: str) -> str:
     return f"{seed_of(code, purpose='seal'):016x}"
 
 
-def make(code: str, *, folder: Path | None = None) -> Path:
+def make(code: str, *, folder: Path | None = None, progress: bool = True) -> Path:
     """The folder of the code's model: a plain checkpoint that holds nothing of the truth. One that is finished is kept.
 
-    Takes 25 to 60 seconds of one core, more where a first tuning misses what was drawn.
+    Takes 25 to 60 seconds of one core, more where a first tuning misses what was drawn. ``progress``: show bars.
 
     Raises:
         ValueError: No possible code.
@@ -201,17 +203,30 @@ def make(code: str, *, folder: Path | None = None) -> Path:
     """
     drawn, path = draw(code), (folder or FOLDER) / code
     lineage = {"organism": f"examination {code}", "stage": "examination", "seal": seal(code)}
-    if training.is_finished(path, {"organism": lineage["organism"]}):
+    if _is_made(path, lineage):
         return path
-    new = path.with_name(f"{code}.new")
-    missed: list[str] = []
-    for measured in attempts(code, new, lineage):
-        missed = truth.failures(drawn, measured)
-        if not missed:
-            shutil.rmtree(path, ignore_errors=True)  # of an interrupted or altered one
-            return new.rename(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as aside, nullcontext() if progress else redirect_stderr(io.StringIO()):
+        new, missed = Path(aside) / code, []
+        for measured in attempts(code, new, lineage):
+            missed = truth.failures(drawn, measured)
+            if not missed:
+                return _put(new, path, lineage)
     raise RuntimeError(f"Examination code {code!r} cannot be used: {ATTEMPTS} tunings missed what was drawn, the last one "
                        f"{len(missed)} times. Choose another code, and please report this one.")
+
+
+def _is_made(path: Path, lineage: dict) -> bool:
+    """By this or another secret: a learner loads what the teacher sealed."""
+    return training.is_finished(path, {"organism": lineage["organism"]})
+
+
+def _put(new: Path, path: Path, lineage: dict) -> Path:
+    """Move the finished folder to its place, unless somebody else has just finished the same."""
+    if not _is_made(path, lineage):
+        shutil.rmtree(path, ignore_errors=True)  # altered, or of another version
+        new.rename(path)
+    return path
 
 
 def attempts(code: str, folder: Path, lineage: dict) -> Iterator[dict]:
