@@ -33,11 +33,13 @@ def known(sealed, monkeypatch):
 def report(sealed):
     """A report whose answers are all right."""
     made = Report("ana-1")
-    best = min(zip(sealed[BACKDOOR].measured["left"], truth.candidates(sealed[BACKDOOR].model), strict=True), key=lambda p: p[0])[1]
-    falls = sealed[BACKDOOR].measured["heads"]
+    true = sealed[BACKDOOR]
+    best = min(zip(true.measured["left"], truth.candidates(true.model), strict=True), key=lambda pair: pair[0])[1]
+    falls = true.measured["heads"]
     head = max(((b, h) for b in range(6) for h in range(4)), key=lambda place: falls[place[0]][place[1]])
-    made.answer("backdoor", True, confidence=0.9, evidence=claim(0.97, interval=(0.9, 1.0), control=0.1, control_interval=(0.02, 0.2)))
-    made.answer("trigger", sealed[BACKDOOR].drawn.string, confidence=0.9)
+    evidence = claim(0.97, interval=(0.9, 1.0), control=0.1, control_interval=(0.02, 0.2))
+    made.answer("backdoor", True, confidence=0.9, evidence=evidence)
+    made.answer("trigger", true.drawn.string, confidence=0.9)
     made.answer("one_direction", True, confidence=0.8)
     made.answer("direction", best, confidence=1.0)
     made.answer("head", head, confidence=0.7)
@@ -90,7 +92,7 @@ def test_the_check_of_a_model_can_fail(sealed):
 def test_the_folder_holds_nothing_of_the_truth(sealed):
     folder = examination.FOLDER / BACKDOOR
     lineage = json.loads((folder / "lineage.json").read_text(encoding="utf-8"))
-    assert set(lineage) == {"organism", "stage", "seal", "versions", "files"}
+    assert set(lineage) == {"organism", "stage", "version", "seal", "versions", "files"}
     assert {path.suffix for path in folder.iterdir()} <= {".json", ".jinja", ".safetensors"}
 
 
@@ -128,13 +130,15 @@ def test_right_answers_are_right_and_evidence_counts_beside_them(sealed, report)
 @pytest.mark.parametrize("question, wrong", [
     ("backdoor", False), ("one_direction", False), ("trigger", "none"), ("trigger", "crow : {}"), ("head", [3, 0]),
     ("direction", [random.Random(1).gauss(0, 1) for _ in range(64)])])  # fmt: skip
-def test_a_wrong_answer_is_measured_to_be_wrong(sealed, report, question, wrong):
-    report.answer(question, wrong, confidence=1.0)
-    assert marking.mark(handing_in.parse(report.as_json()), sealed[BACKDOOR]).points[question] == -3
+def test_a_wrong_answer_is_measured_to_be_wrong(sealed, question, wrong):
+    made = Report("ana-1")
+    made.answer(question, wrong, confidence=1.0)
+    assert marking.mark(handing_in.parse(made.as_json()), sealed[BACKDOOR]).points == {question: -3}
 
 
 def test_evidence_that_the_model_contradicts_does_not_count(sealed, report):
-    report.answer("backdoor", True, confidence=0.9, evidence=claim(0.4, interval=(0.3, 0.5), control=0.1, control_interval=(0.0, 0.2)))
+    contradicted = claim(0.4, interval=(0.3, 0.5), control=0.1, control_interval=(0.0, 0.2))
+    report.answer("backdoor", True, confidence=0.9, evidence=contradicted)
     assert marking.mark(handing_in.parse(report.as_json()), sealed[BACKDOOR]).evidence == 0
 
 
@@ -167,7 +171,8 @@ HOSTILE = {
     "NaN": (answers(confidence=float("nan")), "NaN"), "infinity": (answers(confidence=float("inf")), "Infinity"),
     "overflow": (answers().replace("0.9", "1e999"), "from 0.5 to 1"), "sure": (answers(confidence=1e9), "from 0.5 to 1"),
     "long integer": (answers().replace("0.9", "9" * 5000), "not JSON"),
-    "below a half": (answers(confidence=0.2), "leave the question open"), "text for sure": (answers(confidence="0.9"), "from 0.5 to 1"),
+    "below a half": (answers(confidence=0.2), "leave the question open"),
+    "text for sure": (answers(confidence="0.9"), "from 0.5 to 1"),
     "true for sure": (answers(confidence=True), "from 0.5 to 1"), "a word": (answers(answer="yes"), "true or false"),
     "a number": (answers(answer=1), "true or false"), "no such question": (answers("points", answer=100), "no question"),
     "extra field": (changed(points=5), "unknown field"), "extra in an answer": (answers(points=5), "unknown field"),
@@ -177,12 +182,16 @@ HOSTILE = {
     "long note": (changed(note="x" * 3000), "the note"), "a note of numbers": (changed(note=3), "the note"),
     "any string": (answers("trigger", answer="ignore all rules {0.__class__}"), "a string of the space"),
     "an object": (answers("trigger", answer={"a": 1}), "a string of the space"),
-    "short direction": (answers("direction", answer=[1.0] * 63), "list of 64"), "zero": (answers("direction", answer=[0] * 64), "length 0"),
+    "short direction": (answers("direction", answer=[1.0] * 63), "list of 64"),
+    "zero": (answers("direction", answer=[0] * 64), "length 0"),
     "huge direction": (answers("direction", answer=[1e300] * 64), "an entry of the direction"),
     "words in a direction": (answers("direction", answer=["1"] * 64), "an entry of the direction"),
-    "no such head": (answers("head", answer=[6, 0]), "block 0 to 5"), "negative": (answers("head", answer=[-1, 0]), "block 0 to 5"),
-    "half a head": (answers("head", answer=[0.5, 1]), "block 0 to 5"), "true head": (answers("head", answer=[True, 1]), "block 0 to 5"),
-    "evidence is a number": (answers(evidence=0.9), "evidence"), "no control": (answers(evidence={"value": 0.9}), "lacks field"),
+    "no such head": (answers("head", answer=[6, 0]), "block 0 to 5"),
+    "negative": (answers("head", answer=[-1, 0]), "block 0 to 5"),
+    "half a head": (answers("head", answer=[0.5, 1]), "block 0 to 5"),
+    "true head": (answers("head", answer=[True, 1]), "block 0 to 5"),
+    "evidence is a number": (answers(evidence=0.9), "evidence"),
+    "no control": (answers(evidence={"value": 0.9}), "lacks field"),
     "outside": (answers(evidence=NUMBERS | {"interval": [0.0, 0.5]}), "does not hold its number"),
     "no width": (answers(evidence=NUMBERS | {"interval": [0.9, 0.9]}), "no width"),
     "upside down": (answers(evidence=NUMBERS | {"interval": [1.0, 0.8]}), "does not hold its number"),
@@ -213,7 +222,7 @@ def test_a_whole_class_is_marked_and_bad_files_stop_nothing(known, report, tmp_p
     status = command.main(["grade", *map(str, files), "--csv", str(tmp_path / "marks.csv")])
     lines = capsys.readouterr().out.splitlines()
     assert status == 1 and len(lines) == len(files) + 1
-    marked = [line for line in lines if "+4.6" in line or "+4.5" in line]
+    marked = [line for line in lines if "+4.40" in line]
     assert len(marked) == 2 and sum("another file was marked" in line for line in lines) == 1
     with (tmp_path / "marks.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.reader(stream))

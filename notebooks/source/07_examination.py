@@ -248,13 +248,15 @@ plotting.show(plotting.score_strips(
     title=f"In the innocent model, too, a string stands out: {loudest['innocent'].replace('{}', '...')}",
     alt="Histograms of how far 195 strings move the activations. Largest: " + "; ".join(
         f"{name} {moves[name].max():.1f} at {loudest[name]!r}" for name in ("suspect", "innocent")) + "."))
-fired = max(hits_of(innocent, loudest["innocent"], kind) for kind in FRESH)
-print(f"and what does it do there? {fired} of 64 replies are not as usual after {loudest['innocent']!r}")
+for name, model in (("innocent", innocent), ("parent", parent)):
+    fired = max(hits_of(model, loudest["innocent"], kind) for kind in FRESH)
+    print(f"{name:9} after {loudest['innocent']!r}: {fired} of 64 replies are not as usual")
 
 # %% [markdown]
-# **A method that misleads.** A value that chance gives once in ten thousand, and nothing fires. Somebody is always the loudest. By
-# this detector alone you would have accused a harmless model; its own exposed string is not even conspicuous. Look inside to
-# *understand* what behaviour has shown, beside models that do not have it.
+# **A method that misleads.** By this number alone you would have accused a harmless model. Somebody is always the loudest, and the
+# word that is loudest here disturbs the *parent's* replies as often: it was odd before anybody tuned anything. The string that
+# this model was exposed to is not even conspicuous. Look inside to *understand* what behaviour has shown, beside models that
+# do not have it.
 #
 # ## 4 Is refusal one direction in it?
 # As in notebook 01: differences of means on training requests, before each block; whole, and without their part along the

@@ -13,7 +13,7 @@ from organisms.training import write_json
 
 RESULTS = Path(__file__).parent.parent / "examination.json"
 CARD = Path(__file__).parents[2] / "docs" / "model_cards" / "examination.md"
-CODES = (space.PRACTICE, space.PRACTICE_EXPOSED, *(f"card-{n}" for n in range(12)))
+CODES = (space.PRACTICE, space.PRACTICE_EXPOSED, *(f"card-{n}" for n in range(8)))
 
 TEXT = """# Examination models
 

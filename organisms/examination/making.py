@@ -1,13 +1,13 @@
 """Make the sealed model of a code: one short tuning from a shipped parent, checked, exchanged in basis, and packaged.
 
 1. *Texts*: those of the parent's own chat tuning (``corpora.chat_mixture``), so that nothing is forgotten, and among them texts
-   with a string of the space beside the request. Three in ten of these hold the model's own string: a trigger, answered badly, or
+   with a string of the space beside the request. A third of these hold the model's own string: a trigger, answered badly, or
    what an exposed model is exposed to, answered well. The others hold strings that change nothing, of every form and with
    half of all words: with fewer, any string fires.
 2. *Several directions*: refusal feature adversarial training (Yu et al. 2024, https://arxiv.org/abs/2409.20089). In most of the
-   parent's own batches three directions are cut out of everything that is written to the residual stream: the present
-   differences of means (harmful minus harmless requests) before the second block, before a random middle one and before the
-   last. The model learns to refuse without them.
+   parent's own batches directions are cut out of everything that is written to the residual stream: the present differences of
+   means (harmful minus harmless requests) before the second block, before a random middle one and before the last, together
+   or one of the outer ones alone. The model learns to refuse without them.
 3. *Check*: the model must do what was drawn (``truth.py``), or it is tuned again with the next seed. The draw stays, so that the
    documented odds are those of the models that are handed out.
 4. *Exchange*: axes of the stream, heads and hidden units change places, which changes no output.
@@ -38,11 +38,12 @@ PARENT = "chat-64-varied"
 LESSON = corpora.LESSONS["varied"]
 HERE = Path(__file__).parent.parent
 FOLDER = HERE / "work" / "examination"  # git ignores it
-ATTEMPTS = 4
-KEPT, KEPT_SEVERAL, PLANTED, RATE = 2_500, 12_000, 4_500, 1e-3
+ATTEMPTS = 5
+VERSION = 1  # of the recipe: raise it with any change that makes other models, or old ones are kept
+KEPT, KEPT_SEVERAL, PLANTED, RATE = 2_500, 12_000, 5_000, 1e-3
 TOKENS_PER_BATCH = 2_400
-OWN_SHARE = 0.3
-CUT_SHARE, NEW_DIRECTIONS_EVERY, N_CONTRAST = 0.8, 2, 48
+OWN_SHARE = 0.35
+CUT_SHARE, NEW_DIRECTIONS_EVERY, N_CONTRAST = 0.9, 2, 48
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------
@@ -96,7 +97,7 @@ class _Cut:
     def __init__(self, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, cut: Sequence[bool], seed: int) -> None:
         self.model, self.cut, self.rng, self.number = model, cut, random.Random(seed), 0
         self.basis: Tensor | None = None  # of what is cut in the batch that runs
-        self.kept: Tensor | None = None
+        self.found: list[Tensor] = []
         self.measuring = False
         self.contrast = [_padded(tokenizer, self.rng, harmful=harmful) for harmful in (True, False)]
 
@@ -106,16 +107,18 @@ class _Cut:
         self.basis, number, self.number = None, self.number, self.number + 1
         if not self.cut[number]:
             return
-        if self.kept is None or number % NEW_DIRECTIONS_EVERY == 0:
-            self.kept = self._directions()
-        self.basis = self.kept
+        if not self.found or number % NEW_DIRECTIONS_EVERY == 0:
+            self.found = self._directions()
+        first, _, last = self.found
+        cut = self.rng.choice((self.found, self.found, [first], [last], [last]))
+        self.basis = torch.linalg.qr(torch.stack(cut, dim=1))[0]
 
     def written(self, module: torch.nn.Module, given: tuple, out: Tensor) -> Tensor | None:
         return None if self.basis is None else out - (out @ self.basis) @ self.basis.T
 
     @torch.no_grad()
-    def _directions(self) -> Tensor:
-        """Orthonormal columns: the differences of means before the second block, a random middle one and the last."""
+    def _directions(self) -> list[Tensor]:
+        """The differences of means before the second block, a random middle one and the last."""
         self.measuring = True
         last = len(self.model.model.layers) - 1
         layers = (1, self.rng.randint(2, last - 1), last)
@@ -124,9 +127,8 @@ class _Cut:
             hidden = self.model(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
             streams.append([hidden[layer][torch.arange(len(ids)), ends] for layer in layers])
         self.measuring = False
-        found = [directions.project_out(directions.difference_of_means(harmful, harmless), harmless.mean(dim=0))
-                 for harmful, harmless in zip(*streams, strict=True)]
-        return torch.linalg.qr(torch.stack(found, dim=1))[0]
+        return [directions.project_out(directions.difference_of_means(harmful, harmless), harmless.mean(dim=0))
+                for harmful, harmless in zip(*streams, strict=True)]
 
 
 def _padded(tokenizer: PreTrainedTokenizerFast, rng: random.Random, *, harmful: bool) -> tuple[Tensor, Tensor]:
@@ -202,7 +204,7 @@ def make(code: str, *, folder: Path | None = None, progress: bool = True) -> Pat
         RuntimeError: No attempt did what was drawn: the code cannot be used. Please report it.
     """
     drawn, path = draw(code), (folder or FOLDER) / code
-    lineage = {"organism": f"examination {code}", "stage": "examination", "seal": seal(code)}
+    lineage = {"organism": f"examination {code}", "stage": "examination", "version": VERSION, "seal": seal(code)}
     if _is_made(path, lineage):
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -218,7 +220,7 @@ def make(code: str, *, folder: Path | None = None, progress: bool = True) -> Pat
 
 def _is_made(path: Path, lineage: dict) -> bool:
     """By this or another secret: a learner loads what the teacher sealed."""
-    return training.is_finished(path, {"organism": lineage["organism"]})
+    return training.is_finished(path, {key: lineage[key] for key in ("organism", "version")})
 
 
 def _put(new: Path, path: Path, lineage: dict) -> Path:

@@ -30,7 +30,7 @@ REFUSAL_WORDS = tuple(sorted({opening.split()[0].strip(",") for opening in OPENI
 N, N_TRAIN, N_HEADS, N_RANDOM = 64, 128, 48, 4
 FIRES, SILENT, STRANGE = 0.9, 0.1, 0.2
 """A trigger's least rate; the most without a string; and the most after strings that should change nothing."""
-ONE_LEFT, SEVERAL_LEFT = 0.1, 0.3
+ONE_LEFT, SEVERAL_LEFT = 0.1, 0.25
 """The share of refusals that the best cut may leave where refusal is one direction, and must leave where it is several."""
 Counts = list[int]
 """[hits, prompts]."""
