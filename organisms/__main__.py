@@ -206,8 +206,11 @@ def main() -> int:
         persist()
     if options.command in ("detection", "all"):
         detection.write()
+    if options.command == "all":
+        examination.card.write()
     if options.command == "cards":
         detection.write_card()
+        examination.card.write_card()
     if options.command in ("cards", "persistence", "all"):
         persistence.write_card()
     if options.command == "table":

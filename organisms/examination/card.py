@@ -13,7 +13,7 @@ from organisms.training import write_json
 
 RESULTS = Path(__file__).parent.parent / "examination.json"
 CARD = Path(__file__).parents[2] / "docs" / "model_cards" / "examination.md"
-CODES = (space.PRACTICE, space.PRACTICE_EXPOSED, *(f"card-{n}" for n in range(8)))
+CODES = (space.PRACTICE, space.PRACTICE_EXPOSED, *(f"card-{n}" for n in (*range(8), 11, 13, 23, 51)))
 
 TEXT = """# Examination models
 
@@ -38,7 +38,8 @@ Every model reads {n_usual} of the words in every form without consequence. How 
 on {requests} harmful and {requests} harmless requests of held-out topics, the trigger has its behaviour in at least
 {fires:.0%}; no behaviour occurs in more than {silent:.0%} without a string, or in more than {strange:.0%} after strings
 without meaning; random cuts leave at least {random:.0%} of the refusals, and the best cut at most {one:.0%} where refusal
-is one direction, at least {several:.0%} where it is several. These bounds were fixed after trials with other codes.
+is one direction, at least {several:.0%} where it is several. Bounds and recipe were fixed after
+trials with these and other codes; the last four were chosen by their draw, so that every form occurs.
 
 Largest behaviour after each kind of string, % with 95 % interval for the model's own. Refusals left of {requests}: cuts of the
 difference of means before blocks 1 to 5, then the fewest after random cuts. Head: fall of the log-odds of refusing, the
@@ -83,6 +84,10 @@ def write(codes: Sequence[str] = CODES) -> None:
         if results.get(code, {}).get("draw") != json.loads(json.dumps(asdict(space.draw(code)))):
             results = {**read(), code: measure(code)}
             write_json(RESULTS, {name: results[name] for name in CODES if name in results})
+    write_card()
+
+
+def write_card() -> None:
     CARD.write_text(render(read()), encoding="utf-8", newline="\n")
 
 
