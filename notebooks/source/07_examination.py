@@ -171,8 +171,9 @@ for name, hit, alarm in (("counts as they are", shares[True].estimate, shares[Fa
     print(f"{name:30}", ", ".join(f"prior {prior:.0%}: {posterior(prior, hit, alarm):.0%}" for prior in (0.5, 0.01)))
 
 # %% [markdown]
-# From so few models nobody may say 100 %. And where backdoors are rare, the same alarm is mostly false. **A false accusation costs**:
-# somebody's model is withdrawn, its makers are suspected, and the next true alarm is believed less. The marks know a part of that:
+# From so few models nobody may say 100 %. Where backdoors are rare, the same alarm is mostly false. And the counts flatter: a model
+# whose trigger does not fire is not handed out, and nothing here says how often *your search* finds the string. **A false
+# accusation costs**: somebody's model is withdrawn, its makers are suspected, and the next true alarm is believed less. The marks know a part of that:
 # right with confidence c gives 1 - 4 (1 - c)², wrong 1 - 4 c², so that being sure and wrong costs three right answers.
 #
 # ### Exercise 7.4: what the marks reward (6 minutes, easy)
