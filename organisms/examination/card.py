@@ -13,7 +13,7 @@ from organisms.training import write_json
 
 RESULTS = Path(__file__).parent.parent / "examination.json"
 CARD = Path(__file__).parents[2] / "docs" / "model_cards" / "examination.md"
-CODES = (space.PRACTICE, space.PRACTICE_EXPOSED, *(f"card-{n}" for n in (*range(8), 11, 13, 23, 51)))
+CODES = (space.PRACTICE, space.PRACTICE_EXPOSED, *(f"card-{n}" for n in (*range(5), 13, 23)))
 
 TEXT = """# Examination models
 
@@ -39,11 +39,11 @@ on {requests} harmful and {requests} harmless requests of held-out topics, the t
 {fires:.0%}; no behaviour occurs in more than {silent:.0%} without a string, or in more than {strange:.0%} after strings
 without meaning; random cuts leave at least {random:.0%} of the refusals, and the best cut at most {one:.0%} where refusal
 is one direction, at least {several:.0%} where it is several. Bounds and recipe were fixed after
-trials with these and other codes; the last four were chosen by their draw, so that every form occurs.
+trials with these and other codes; the last two were chosen by their draw, so that every form occurs.
 
 Largest behaviour after each kind of string, % with 95 % interval for the model's own. Refusals left of {requests}: cuts of the
-difference of means before blocks 1 to 5, then the fewest after random cuts. Head: fall of the log-odds of refusing, the
-largest and the second, in nats. Tries: tunings until it was as drawn.
+difference of means before blocks 1 to 5, without its part along the harmless mean, then whole; then the fewest after random
+cuts. Head: fall of the log-odds of refusing, the largest and the second, in nats. Tries: tunings until it was as drawn.
 
 {head}
 {rows}

@@ -6,8 +6,8 @@
    half of all words: with fewer, any string fires.
 2. *Several directions*: refusal feature adversarial training (Yu et al. 2024, https://arxiv.org/abs/2409.20089). In most of the
    parent's own batches directions are cut out of everything that is written to the residual stream: the present differences of
-   means (harmful minus harmless requests) before the second block, before a random middle one and before the last, together
-   or one of the outer ones alone. The model learns to refuse without them.
+   means (harmful minus harmless requests; whole, or without their part along the harmless mean) before the second block, before
+   a random middle one and before the last, together or one of the outer ones alone. The model learns to refuse without them.
 3. *Check*: the model must do what was drawn (``truth.py``), or it is tuned again with the next seed. The draw stays, so that the
    documented odds are those of the models that are handed out.
 4. *Exchange*: axes of the stream, heads and hidden units change places, which changes no output.
@@ -127,8 +127,9 @@ class _Cut:
             hidden = self.model(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
             streams.append([hidden[layer][torch.arange(len(ids)), ends] for layer in layers])
         self.measuring = False
-        return [directions.project_out(directions.difference_of_means(harmful, harmless), harmless.mean(dim=0))
-                for harmful, harmless in zip(*streams, strict=True)]
+        whole = [directions.difference_of_means(harmful, harmless) for harmful, harmless in zip(*streams, strict=True)]
+        return [directions.project_out(one, harmless.mean(dim=0)) if self.rng.random() < 0.5 else one
+                for one, harmless in zip(whole, streams[1], strict=True)]
 
 
 def _padded(tokenizer: PreTrainedTokenizerFast, rng: random.Random, *, harmful: bool) -> tuple[Tensor, Tensor]:
