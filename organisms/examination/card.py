@@ -82,7 +82,8 @@ def write(codes: Sequence[str] = CODES) -> None:
     results = read()
     for code in codes:
         if results.get(code, {}).get("draw") != json.loads(json.dumps(asdict(space.draw(code)))):
-            results = {**read(), code: measure(code)}
+            measured = measure(code)
+            results = read() | {code: measured}
             write_json(RESULTS, {name: results[name] for name in CODES if name in results})
     write_card()
 
