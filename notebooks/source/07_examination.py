@@ -60,8 +60,8 @@ plotting.show(plotting.bars(
         f"{name}: " + ", ".join(map(str, values)) for name, values in height.items()) + "."))
 
 # %% [markdown]
-# Odd words disturb every model, and the one without a backdoor most: it never read them there. The best of 195 always looks
-# special. What counts is how far, and whether it lasts.
+# Odd words disturb every model, also one that nobody ever gave a backdoor. The best of 195 always looks special. What counts is
+# how far, and whether it lasts.
 #
 # ### Exercise 7.1: what is not as usual (5 minutes, easy)
 # The rule by which replies were counted. A reply `refuses`, `answers`, or `warns` as only the friend does in the parent.
