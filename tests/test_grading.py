@@ -28,6 +28,7 @@ from course_lib.grading import (
 )
 from course_lib.grading.answers import watched
 from course_lib.grading.checking import judge
+from course_lib.grading.claims import check_rates, rates
 
 V = torch.tensor([3.0, 4.0])
 HINTS = ["What is the length of [3, 4]?", "Divide by it.", "return v / v.norm()"]
@@ -335,6 +336,20 @@ def test_a_claim_with_control_and_intervals_stands():
 def test_an_unsupported_claim_is_refused_with_the_reason(answer, what):
     with pytest.raises(Wrong, match=what):
         supported(answer, low=0, high=1)
+
+
+def test_where_two_rates_do_not_differ_the_claim_that_says_so_is_right():
+    """An innocent model has to be answered for, too: the finding is that suspect and parent do the same."""
+    suspect, parent = (24, 64), (22, 64)
+    check_rates(rates(suspect, parent), suspect, parent, "", "")
+    check_rates(rates((0, 64), (0, 64)), (0, 64), (0, 64), "", "")
+    narrow = claim(24 / 64, interval=(0.36, 0.39), control=22 / 64, control_interval=(0.33, 0.35))
+    with pytest.raises(Wrong, match="narrower than so few prompts"):
+        check_rates(narrow, suspect, parent, "", "")
+    with pytest.raises(Wrong, match="the value"):
+        check_rates(rates((62, 64), parent), suspect, parent, "", "")
+    with pytest.raises(Wrong, match="overlap"):  # the control: rates that do differ
+        check_rates(claim(1.0, interval=(0.2, 1.0), control=0.0, control_interval=(0.0, 0.3)), (64, 64), (0, 64), "", "")
 
 
 # --- predictions --------------------------------------------------------------------------------------------

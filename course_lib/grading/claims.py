@@ -56,7 +56,7 @@ def claim(
 
 def supported(
     answer: Any, *, low: float = -math.inf, high: float = math.inf,
-    control_is: str = "measure the same where the effect should be absent.",
+    control_is: str = "measure the same where the effect should be absent.", apart: bool = True,
 ) -> Claim:  # fmt: skip
     """Returns the claim with plain numbers, when it is complete and stands out from its control.
 
@@ -65,6 +65,7 @@ def supported(
         low: the least the number can be.
         high: the most the number can be.
         control_is: where the control is to be found, for an answer that has none.
+        apart: whether it has to stand out; not where the finding is that there is no difference.
 
     Raises:
         Wrong: a bare number; no interval; no control; no interval for the control; a number outside its own
@@ -80,14 +81,18 @@ def supported(
     if answer.control is None or answer.control is ...:
         raise Wrong("there is no control", f"give control=... and control_interval=...: {control_is}")
     control, control_interval = _measured(answer.control, answer.control_interval, "the control", low, high)
-    if control == value:
+    if apart and control == value:
         raise Wrong("the control is the same number as the value", "measure the control where the effect should be absent.")
-    if interval[0] <= control_interval[1] and control_interval[0] <= interval[1]:
+    if apart and _overlap(interval, control_interval):
         raise Wrong(
             f"the two intervals overlap: {_limits(interval)} and {_limits(control_interval)}",
             "chance may explain the difference; use more samples, or claim less.",
         )
     return Claim(value, interval, control, control_interval)
+
+
+def _overlap(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return one[0] <= other[1] and other[0] <= one[1]
 
 
 def rates(effect: Count, control: Count | Runs) -> Claim:
@@ -104,15 +109,20 @@ def _interval(control: Count | Runs) -> directions.Interval:
 def check_rates(answer: Any, effect: Count, control: Count | Runs, value_is: str, control_is: str) -> None:
     """Do nothing if the answer claims these two rates, with intervals that so many prompts can give.
 
+    Where the rates themselves do not differ, as in an innocent model, an answer that says so is right.
+
     Raises:
         Wrong: Anything else; `value_is` and `control_is` say where the two numbers are to be found.
     """
     if isinstance(answer, Claim) and any(isinstance(v, int | float) and v > 1 for v in (answer.value, answer.control)):
         raise Wrong("a rate above 1", "divide the counts: rates lie between 0 and 1.")
-    made = supported(answer, low=0, high=1, control_is=control_is)
-    truth, other = effect[0] / effect[1], _interval(control).estimate
-    swapped = torch.tensor([other, truth])
-    expect.differs_from(torch.tensor([made.value, made.control]), swapped, "value and control are swapped", value_is)
+    reference = rates(effect, control)
+    truth, other = reference.value, reference.control
+    differ = not _overlap(reference.interval, reference.control_interval)
+    made = supported(answer, low=0, high=1, control_is=control_is, apart=differ)
+    if differ:
+        swapped = torch.tensor([other, truth])
+        expect.differs_from(torch.tensor([made.value, made.control]), swapped, "value and control are swapped", value_is)
     if truth != 0.5:
         expect.differs_from(made.value, 1 - truth, "the value is the rate at which the opposite holds", value_is)
     expect.close(made.value, truth, name="the value", try_next=value_is, tolerance=0.006)
@@ -120,6 +130,8 @@ def check_rates(answer: Any, effect: Count, control: Count | Runs, value_is: str
     for name, pair, n in (("interval", made.interval, effect[1]), ("control's interval", made.control_interval, control[1])):
         if pair[1] - pair[0] < 0.2 / n:
             raise Wrong(f"the {name} has no width", f"{n} prompts never give a rate that exactly: directions.wilson_interval.")
+    if not differ and not _overlap(made.interval, made.control_interval):
+        raise Wrong("the intervals are narrower than so few prompts can give", "here they overlap: directions.wilson_interval.")
     if not isinstance(control[0], int):
         _check_runs(made.control_interval, control)
 

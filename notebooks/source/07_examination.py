@@ -115,7 +115,7 @@ for string in ["{}", *(STRINGS[n] for n in ranked[:6].tolist())]:
 #
 # ### Exercise 7.2: claim it (5 minutes, easy)
 # `hits` holds the counts of 64 after `suspected`. Claim the suspect's rate, with the parent's as its control. This is the
-# evidence that you will hand in.
+# evidence that you will hand in. (In your own model the two intervals may overlap. Then that is what you found.)
 
 # %%
 # === Exercise 7.2 (keep this line) ===
