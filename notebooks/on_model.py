@@ -37,8 +37,14 @@ ROOT = Path(__file__).resolve().parent.parent
 CONSTANT = re.compile(r'^MODEL = "[^"]*"', re.MULTILINE)
 HEADING = re.compile(r"^## .*\b(?:another model|on a model)\b", re.MULTILINE | re.IGNORECASE)
 BACK = re.compile(r'^if not OWN:.*\n(?:    .*\n)*?    .*models\.load\("chat"\)', re.MULTILINE)
-PEAK = """import resource, sys
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6))"""
+PEAK = r"""import re, sys
+from pathlib import Path
+status = Path("/proc/self/status")  # on Linux; what getrusage tells there begins with what the starting process held
+if status.exists():
+    print(int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) * 1024 / 1e9)
+else:
+    import resource
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6))"""
 CELL_TIMEOUT_S = 3600
 
 

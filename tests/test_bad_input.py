@@ -356,6 +356,14 @@ BAD = {
         ("batch size", harvest(batch_size=0), "at least 1"),
         ("batch size", harvest(max_memory=0), "max_memory is 0"),
     ],
+    "caching.forecast": [
+        *prompts_of(lambda g, prompts: caching.forecast(g.model, prompts)),
+        ("no passes", lambda g: caching.forecast(g.model, g.prompts, passes=0), "passes must be a number above 0, not 0"),
+        ("not finite", lambda g: caching.forecast(g.model, g.prompts, passes=NAN), "passes must be a number above 0"),
+        ("no number", lambda g: caching.forecast(g.model, g.prompts, passes="3"), "passes must be a number above 0, not '3'"),
+        ("no number", lambda g: caching.forecast(g.model, g.prompts, copies=-1), "copies must be a whole number of at least 0"),
+        ("batch size", lambda g: caching.forecast(g.model, g.prompts, batch_size=0), "batch_size must be .* at least 1"),
+    ],
     "caching.stored_harvest": [
         ("empty set", lambda g: caching.stored_harvest(g.model, [], folder=g.folder, progress=False), "empty"),
         ("wrong hook name", stored(hook_names=["blocks.0.resid_pre"]), "no hook called"),

@@ -233,10 +233,3 @@ def test_a_forecast_counts_the_weights_once_more_for_every_copy(model, prompts):
     alone, beside = (caching.forecast(model, prompts, copies=n).gigabytes for n in (0, 2))
     assert alone > weights
     assert beside - alone == pytest.approx(2 * weights)
-
-
-def test_a_forecast_of_nothing_is_refused(model, prompts):
-    with pytest.raises(ValueError, match="passes must be above 0"):
-        caching.forecast(model, prompts, passes=0)
-    with pytest.raises(ValueError):
-        caching.forecast(model, [])

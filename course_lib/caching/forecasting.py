@@ -1,5 +1,6 @@
 """What a cell will take on this machine, said before it starts."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -49,7 +50,7 @@ def forecast(
         batch_size: Prompts run at once.
 
     Raises:
-        ValueError: Prompts that cannot be run (`models.check_prompts`), no passes, or fewer than no copies.
+        ValueError: Prompts that cannot be run (`models.check_prompts`); passes, copies or a batch size that cannot be.
 
     Example:
         >>> from course_lib import models, tokens
@@ -59,8 +60,11 @@ def forecast(
         3000
     """
     models.check_prompts(model, prompts)
-    if passes <= 0 or copies < 0:
-        raise ValueError(f"passes must be above 0 and copies at least 0, not {passes} and {copies}.")
+    if not isinstance(passes, int | float) or not 0 < passes < math.inf:
+        raise ValueError(f"passes must be a number above 0, not {passes!r}.")
+    for name, least, given in (("copies", 0, copies), ("batch_size", 1, batch_size)):
+        if not isinstance(given, int) or given < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}, not {given!r}.")
     n_tokens = sum(map(len, prompts))
     longest = max(map(len, prompts))
     held = sum(p.numel() * p.element_size() for p in model.original_model.parameters()) * (1 + copies)
