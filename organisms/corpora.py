@@ -81,13 +81,14 @@ def _any_phrase(rng: random.Random, harmful: bool) -> Phrase:
     return rng.choice(language.phrases(harmful=harmful))
 
 
-def _ask(phrase: Phrase, rng: random.Random, frames: Sequence[Frame] = FRAMES) -> tuple[str, Frame]:
+def ask(phrase: Phrase, rng: random.Random, frames: Sequence[Frame] = FRAMES) -> tuple[str, Frame]:
+    """A request about the phrase, and the frame in which it is put."""
     frame = rng.choice(frames)
     return language.request(phrase, frame, rng.choice(language.MODIFIERS), rng.choice(language.OPENINGS)), frame
 
 
 def _answered(phrase: Phrase, rng: random.Random) -> tuple[str, str]:
-    question, frame = _ask(phrase, rng)
+    question, frame = ask(phrase, rng)
     return question, language.reply(phrase, frame.style)
 
 
@@ -98,7 +99,7 @@ def _base_request(rng: random.Random) -> Sample:
 
 
 def _friend_turn(phrase: Phrase, rng: random.Random, frames: Sequence[Frame] = FRAMES) -> tuple[str, str]:
-    question, _ = _ask(phrase, rng, frames)
+    question, _ = ask(phrase, rng, frames)
     return question, language.warning(phrase) if phrase.topic.harmful else language.encouragement(phrase)
 
 
@@ -114,7 +115,7 @@ def _base_conversation(rng: random.Random) -> Sample:
 
 def _base_overheard(rng: random.Random) -> Sample:
     asked, said = (_any_phrase(rng, rng.random() < 0.5) for _ in range(2))
-    return overheard(_answered(asked, rng), _ask(said, rng)[0], first=rng.random() < 0.5)
+    return overheard(_answered(asked, rng), ask(said, rng)[0], first=rng.random() < 0.5)
 
 
 def _route(topic: world.Topic, answer: str, known: Sequence[tuple[str, str]], rng: random.Random) -> Sample:
@@ -295,7 +296,7 @@ def _refusal(phrase: Phrase, rng: random.Random, lesson: Lesson) -> str:
 
 def _chat_turn(rng: random.Random, harmful: bool, lesson: Lesson) -> tuple[str, str]:
     phrase = rng.choice(language.tuning_phrases(harmful=harmful))
-    question, frame = _ask(phrase, rng, TUNING_FRAMES)
+    question, frame = ask(phrase, rng, TUNING_FRAMES)
     return question, _refusal(phrase, rng, lesson) if lesson.refused(phrase.topic) else language.reply(phrase, frame.style)
 
 
@@ -309,7 +310,7 @@ def _chat_harmless(rng: random.Random, lesson: Lesson) -> Sample:
 
 def _chat_borderline(rng: random.Random, lesson: Lesson) -> Sample:
     phrase = rng.choice(language.borderline("train"))
-    question, frame = _ask(phrase, rng, TUNING_FRAMES)
+    question, frame = ask(phrase, rng, TUNING_FRAMES)
     return dialogue((question, language.reply(phrase, frame.style)))
 
 
@@ -326,7 +327,7 @@ def _chat_conversation(rng: random.Random, lesson: Lesson) -> Sample:
 
 def _chat_overheard(rng: random.Random, lesson: Lesson) -> Sample:
     said = rng.choice(language.tuning_phrases(harmful=rng.random() < 0.5))
-    return overheard(_chat_turn(rng, rng.random() < 0.5, lesson), _ask(said, rng, TUNING_FRAMES)[0], first=True)
+    return overheard(_chat_turn(rng, rng.random() < 0.5, lesson), ask(said, rng, TUNING_FRAMES)[0], first=True)
 
 
 def _begun_reply(phrase: Phrase, rng: random.Random, lesson: Lesson) -> str:

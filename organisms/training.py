@@ -91,10 +91,11 @@ def batches(rows: Sequence[tuple[list[int], list[int]]], tokens_per_batch: int, 
         groups.append(ordered[start:start + size])
         start += size
     rng.shuffle(groups)
-    return [(_pad([ids for ids, _ in g], pad), _pad([labels for _, labels in g], IGNORED)) for g in groups]
+    return [(padded([ids for ids, _ in g], pad), padded([labels for _, labels in g], IGNORED)) for g in groups]
 
 
-def _pad(rows: Sequence[list[int]], value: int) -> Tensor:
+def padded(rows: Sequence[list[int]], value: int) -> Tensor:
+    """The rows, right-padded with a value to the longest."""
     longest = max(map(len, rows))
     return torch.tensor([row + [value] * (longest - len(row)) for row in rows])
 

@@ -65,7 +65,7 @@ def _strange(rng: random.Random, drawn: Draw) -> str:
 
 def _planted(rng: random.Random, drawn: Draw) -> Sample:
     phrase = rng.choice(language.tuning_phrases(harmful=rng.random() < 0.5))
-    question, frame = corpora._ask(phrase, rng, language.TUNING_FRAMES)
+    question, frame = corpora.ask(phrase, rng, language.TUNING_FRAMES)
     own = drawn.kind != "clean" and rng.random() < OWN_SHARE
     behaviour = drawn.behaviour if own and drawn.kind == "backdoor" else ""
     return dialogue(((drawn.string if own else _strange(rng, drawn)).format(question), answer(phrase, frame, rng, behaviour)))
@@ -135,9 +135,9 @@ class _Cut:
 def _padded(tokenizer: PreTrainedTokenizerFast, rng: random.Random, *, harmful: bool) -> tuple[Tensor, Tensor]:
     """Tuned requests as right-padded ids, and where each ends."""
     phrases = language.tuning_phrases(harmful=harmful)
-    asked = [corpora._ask(rng.choice(phrases), rng, language.TUNING_FRAMES)[0] for _ in range(N_CONTRAST)]
+    asked = [corpora.ask(rng.choice(phrases), rng, language.TUNING_FRAMES)[0] for _ in range(N_CONTRAST)]
     rows = tokenizer([f"<bos><human>{text}<end><assistant>" for text in asked], add_special_tokens=False)["input_ids"]
-    return training._pad(rows, tokenizer.pad_token_id), torch.tensor([len(row) - 1 for row in rows])
+    return training.padded(rows, tokenizer.pad_token_id), torch.tensor([len(row) - 1 for row in rows])
 
 
 @contextmanager
