@@ -1,7 +1,10 @@
 """The models and prompts that are measured: a shipped organism, and a random model of a more usual size."""
 
 import random
+import shutil
 import tempfile
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -61,10 +64,19 @@ def random_llama(setting: Setting) -> Case:
         shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 1098}
     torch.manual_seed(0)
     config = transformers.LlamaConfig(num_attention_heads=8, num_key_value_heads=8, **shape)
-    folder = tempfile.mkdtemp(prefix="benchmarks-")
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    transformers.AutoTokenizer.from_pretrained(models.weights_folder() / "chat").save_pretrained(folder)
-    draw, n = random.Random(0), 8 if setting.quick else 128
-    prompts = [[draw.randrange(7, 1000) for _ in range(draw.randint(8, 64))] for _ in range(n)]
     name = f"random Llama {shape['num_hidden_layers']} x {shape['hidden_size']}, vocabulary {shape['vocab_size']}"
-    return Case(name, folder, models.load(folder, device=setting.device), prompts)
+    return of_random_weights(name, lambda: transformers.LlamaForCausalLM(config), 8 if setting.quick else 128, setting.device)
+
+
+def of_random_weights(name: str, build: Callable[[], transformers.PreTrainedModel], n: int, device: str) -> Case:
+    """What `build` makes, saved and loaded again, with n prompts of 8 to 64 random tokens. The folder goes when the case does."""
+    folder, network = tempfile.mkdtemp(prefix="benchmarks-"), build()
+    dtype = network.dtype
+    network.save_pretrained(folder)
+    del network  # before the same is loaded once more
+    transformers.AutoTokenizer.from_pretrained(models.weights_folder() / "chat").save_pretrained(folder)
+    draw = random.Random(0)
+    prompts = [[draw.randrange(7, 1000) for _ in range(draw.randint(8, 64))] for _ in range(n)]
+    case = Case(name, folder, models.load(folder, device=device, dtype=dtype), prompts)
+    weakref.finalize(case, shutil.rmtree, folder)
+    return case

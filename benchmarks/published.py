@@ -4,9 +4,6 @@ Values of random weights mean nothing; time and memory depend on shapes only. On
 those from 1 to 8 billion parameters that fit into what is free.
 """
 
-import random
-import shutil
-import tempfile
 import time
 
 import torch
@@ -62,28 +59,20 @@ def tables(setting: cases.Setting) -> list[Table]:
     for profile in map(profiles.get, ON_CPU if setting.device == "cpu" else ON_GPU):
         if setting.device != "cpu" and 4 * profile.memory_gb * 1e9 > torch.cuda.mem_get_info()[0]:
             continue  # the model, a plain one beside it, and one in float32
-        case = _case(profile, setting)
-        try:
-            made.append(_table(case, profile.dtype, setting))
-        finally:
-            shutil.rmtree(case.folder)
+        made.append(_table(_case(profile, setting), profile.dtype, setting))
     return made
 
 
 def _case(profile: profiles.Profile, setting: cases.Setting) -> cases.Case:
-    """A checkpoint of the profile's full shape, made here, with prompts of 8 to 64 random tokens."""
-    dtype, folder = getattr(torch, profile.dtype), tempfile.mkdtemp(prefix="benchmarks-")
-    torch.manual_seed(0)
-    with torch.device(setting.device):
-        network = transformers.AutoModelForCausalLM.from_config(shape(profile), dtype=dtype)
-    network.save_pretrained(folder)
-    del network
-    transformers.AutoTokenizer.from_pretrained(models.weights_folder() / "chat").save_pretrained(folder)
-    draw = random.Random(0)
-    n = 32 if setting.device == "cpu" else 512
-    prompts = [[draw.randrange(7, 1000) for _ in range(draw.randint(8, 64))] for _ in range(n)]
-    name = f"{profile.name}, random weights"
-    return cases.Case(name, folder, models.load(folder, device=setting.device, dtype=dtype), prompts)
+    """A checkpoint of the profile's full shape."""
+    def build() -> transformers.PreTrainedModel:
+        torch.manual_seed(0)
+        with torch.device(setting.device):
+            return transformers.AutoModelForCausalLM.from_config(shape(profile), dtype=getattr(torch, profile.dtype))
+
+    return cases.of_random_weights(
+        f"{profile.name}, random weights", build, 32 if setting.device == "cpu" else 512, setting.device
+    )
 
 
 def _table(case: cases.Case, dtype: str, setting: cases.Setting) -> Table:
