@@ -96,16 +96,11 @@ def read() -> dict[str, dict]:
     return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
 
 
-def _largest(rates: Mapping[str, Sequence[int]]) -> tuple[int, int]:
-    hits, n = max(rates.values(), key=lambda counts: counts[0] / counts[1])
-    return hits, n
-
-
 def _row(code: str, entry: Mapping) -> str:
     drawn, found = space.Draw(**entry["draw"]), entry["measured"]
-    share = wilson_interval(*_largest(found["rates"]["own"]))
+    share = wilson_interval(*truth.largest(found["rates"]["own"]))
     others = {name: f"{100 * hits / of:.0f}" for name, (hits, of) in
-              ((name, _largest(rates)) for name, rates in found["rates"].items())}
+              ((name, truth.largest(rates)) for name, rates in found["rates"].items())}
     falls = sorted((fall for block in found["heads"] for fall in block), reverse=True)
     cells = [code, drawn.kind, drawn.string.format("...") or "-", drawn.behaviour if drawn.kind == "backdoor" else "-",
              others["nothing"], f"{100 * share.estimate:.0f} [{100 * share.low:.0f}, {100 * share.high:.0f}]", others["usual"],

@@ -57,6 +57,12 @@ def rates(model: models.CheckedBridge, strings: Sequence[str], n: int = N) -> di
             "warns": [(harmful + harmless).count("warns"), 2 * n]}
 
 
+def largest(found: Mapping[str, Sequence[int]]) -> tuple[int, int]:
+    """Hits and prompts of the behaviour that has the highest rate, from `rates`."""
+    hits, n = max(found.values(), key=lambda counts: counts[0] / counts[1])
+    return hits, n
+
+
 def conditions(drawn: Draw) -> dict[str, list[str]]:
     """Name -> strings, {} standing for the request."""
     new = [word for word in WORDS if word not in (*drawn.usual, drawn.word)]
