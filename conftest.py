@@ -14,7 +14,7 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 sys.modules.setdefault("rfc3987_syntax", None)  # jsonschema imports it for nothing: two CPU seconds a process
-collect_ignore_glob = ["notebooks/*.py", "notebooks/source/*.py"]  # not modules to look for doctests in
+collect_ignore_glob = ["chapters/*", "tools/*"]  # not modules to look for doctests in
 SPREAD = "test_notebooks.py::test_skipped_exercises"
 NOT_COMPARED = ("stderr", "text/html", "application/vnd.plotly.v1+json")
 
@@ -49,11 +49,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Prints what tests have to report besides passing, such as the share of cells that is compared."""
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
-    lines = [
-        text
-        for report in reports
-        for name, text in getattr(report, "user_properties", ())
-        if name == "report"
-    ]
+    lines = [text for report in reports for name, text in getattr(report, "user_properties", ()) if name == "report"]
     for line in sorted(set(lines)):
         terminalreporter.write_line(line)

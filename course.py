@@ -73,14 +73,10 @@ def refuse_unfit_python(version=sys.version_info, bits=64 if sys.maxsize > 2**32
         raise SetupError(
             "The course needs Python {} or newer, and older than {}; this is Python {}.{} ({}).\n"
             "Install one from https://www.python.org/downloads/ and run it on this file, for example:\n"
-            "    python{} course.py open".format(
-                oldest, too_new, version[0], version[1], sys.executable, oldest
-            )
+            "    python{} course.py open".format(oldest, too_new, version[0], version[1], sys.executable, oldest)
         )
     if bits != 64:
-        raise SetupError(
-            "The course needs a 64-bit Python; this one has {} bits ({}).".format(bits, sys.executable)
-        )
+        raise SetupError("The course needs a 64-bit Python; this one has {} bits ({}).".format(bits, sys.executable))
     if sys.platform == "darwin" and platform.machine() == "x86_64":
         raise SetupError(
             "PyTorch is not made for Intel Macs any more. If this Mac is one with Apple silicon, its Python\n"
@@ -120,9 +116,7 @@ def fingerprint():
     for path in (LOCK, os.path.join(ROOT, "pyproject.toml")):
         with open(path, "rb") as stream:
             digest.update(stream.read().replace(b"\r\n", b"\n"))
-    return "{} Python {}.{} {}".format(
-        digest.hexdigest()[:16], sys.version_info[0], sys.version_info[1], ROOT
-    )
+    return "{} Python {}.{} {}".format(digest.hexdigest()[:16], sys.version_info[0], sys.version_info[1], ROOT)
 
 
 def installed():
@@ -175,11 +169,7 @@ def venv_version():
     """Returns the "3.11" of the environment's Python if it starts and has pip, else None."""
     program = "import sys, pip; print('%d.%d' % sys.version_info[:2])"
     try:
-        return (
-            subprocess.check_output([venv_python(), "-c", program], stderr=subprocess.DEVNULL)
-            .decode()
-            .strip()
-        )
+        return subprocess.check_output([venv_python(), "-c", program], stderr=subprocess.DEVNULL).decode().strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -211,9 +201,7 @@ def install(command):
     advice.append("Anything else: delete {} and run the same command again.".format(VENV))
     raise SetupError(
         "pip stopped with status {} (its last lines above say why). What to try:\n  - {}\n"
-        "Then run the same command again; what is installed already is kept.".format(
-            status, "\n  - ".join(advice)
-        )
+        "Then run the same command again; what is installed already is kept.".format(status, "\n  - ".join(advice))
     )
 
 
@@ -269,7 +257,9 @@ def here():
     if changed:
         raise SetupError(
             "Installing has changed {}, which had to stay as it was. Take a fresh machine (in Colab: Runtime,\n"
-            "Disconnect and delete runtime), run this cell again first, and please report it.".format(", ".join(changed))
+            "Disconnect and delete runtime), run this cell again first, and please report it.".format(
+                ", ".join(changed)
+            )
         )
     importlib.invalidate_caches()
     if ROOT not in sys.path:

@@ -65,7 +65,9 @@ def random_llama(setting: Setting) -> Case:
     torch.manual_seed(0)
     config = transformers.LlamaConfig(num_attention_heads=8, num_key_value_heads=8, **shape)
     name = f"random Llama {shape['num_hidden_layers']} x {shape['hidden_size']}, vocabulary {shape['vocab_size']}"
-    return of_random_weights(name, lambda: transformers.LlamaForCausalLM(config), 8 if setting.quick else 128, setting.device)
+    return of_random_weights(
+        name, lambda: transformers.LlamaForCausalLM(config), 8 if setting.quick else 128, setting.device
+    )
 
 
 def of_random_weights(name: str, build: Callable[[], transformers.PreTrainedModel], n: int, device: str) -> Case:

@@ -37,7 +37,7 @@ def _free(d_model: int, n_inputs: int, setting: cases.Setting) -> Table:
         weight.norm(dim=1)
         weight.mul_(1.0)
 
-    edit = "in place, rank 1 (`norm=\"free\"`)"
+    edit = 'in place, rank 1 (`norm="free"`)'
     ways = [
         Way(edit, in_place),
         Way("one read and write of the matrix", touched),

@@ -16,12 +16,18 @@ from course_lib import caching, models, profiles
 
 VOCABULARY = {"Qwen": 151936, "meta-llama": 128256, "gemma-2": 256000, "gemma-3": 262144}
 INNER = {  # intermediate size, heads, key-value heads, head size: from the models' own pages and configurations, as we know them
-    "google/gemma-3-270m-it": (2048, 4, 1, 256), "google/gemma-3-1b-it": (6912, 4, 1, 256),
-    "Qwen/Qwen2.5-0.5B-Instruct": (4864, 14, 2, None), "Qwen/Qwen2.5-1.5B-Instruct": (8960, 12, 2, None),
-    "Qwen/Qwen3-0.6B": (3072, 16, 8, 128), "Qwen/Qwen3-1.7B": (6144, 16, 8, 128), "Qwen/Qwen3-8B": (12288, 32, 8, 128),
-    "meta-llama/Llama-3.2-1B-Instruct": (8192, 32, 8, None), "meta-llama/Llama-3.2-3B-Instruct": (8192, 24, 8, None),
-    "google/gemma-2-2b-it": (9216, 8, 4, 256), "google/gemma-2-9b-it": (14336, 16, 8, 256),
-}  # fmt: skip
+    "google/gemma-3-270m-it": (2048, 4, 1, 256),
+    "google/gemma-3-1b-it": (6912, 4, 1, 256),
+    "Qwen/Qwen2.5-0.5B-Instruct": (4864, 14, 2, None),
+    "Qwen/Qwen2.5-1.5B-Instruct": (8960, 12, 2, None),
+    "Qwen/Qwen3-0.6B": (3072, 16, 8, 128),
+    "Qwen/Qwen3-1.7B": (6144, 16, 8, 128),
+    "Qwen/Qwen3-8B": (12288, 32, 8, 128),
+    "meta-llama/Llama-3.2-1B-Instruct": (8192, 32, 8, None),
+    "meta-llama/Llama-3.2-3B-Instruct": (8192, 24, 8, None),
+    "google/gemma-2-2b-it": (9216, 8, 4, 256),
+    "google/gemma-2-9b-it": (14336, 16, 8, 256),
+}
 ON_CPU = ("Qwen/Qwen2.5-0.5B-Instruct",)
 ON_GPU = ("meta-llama/Llama-3.2-1B-Instruct", "meta-llama/Llama-3.2-3B-Instruct", "Qwen/Qwen3-8B")
 FLOOR, OURS = "floor: bare forward, same batches", "`caching.harvest`"
@@ -45,10 +51,15 @@ def shape(profile: profiles.Profile) -> transformers.PretrainedConfig:
     inner, heads, shared, head_dim = INNER[profile.name]
     kind = family(profile.name)
     return getattr(transformers, f"{kind}{'Text' if kind == 'Gemma3' else ''}Config")(
-        vocab_size=next(size for part, size in VOCABULARY.items() if part in profile.name), hidden_size=profile.d_model,
-        num_hidden_layers=profile.n_layers, intermediate_size=inner, num_attention_heads=heads, num_key_value_heads=shared,
-        tie_word_embeddings=tied(profile.name), **({"head_dim": head_dim} if head_dim else {}),
-    )  # fmt: skip
+        vocab_size=next(size for part, size in VOCABULARY.items() if part in profile.name),
+        hidden_size=profile.d_model,
+        num_hidden_layers=profile.n_layers,
+        intermediate_size=inner,
+        num_attention_heads=heads,
+        num_key_value_heads=shared,
+        tie_word_embeddings=tied(profile.name),
+        **({"head_dim": head_dim} if head_dim else {}),
+    )
 
 
 def tables(setting: cases.Setting) -> list[Table]:
@@ -65,6 +76,7 @@ def tables(setting: cases.Setting) -> list[Table]:
 
 def _case(profile: profiles.Profile, setting: cases.Setting) -> cases.Case:
     """A checkpoint of the profile's full shape."""
+
     def build() -> transformers.PreTrainedModel:
         torch.manual_seed(0)
         with torch.device(setting.device):
@@ -131,7 +143,9 @@ def _forecast(case: cases.Case) -> str:
     said = caching.forecast(case.model, case.prompts)
     begin = time.perf_counter()
     _harvested(case.model, case.prompts)
-    return f"`caching.forecast` said {said.seconds / (time.perf_counter() - begin):.1f} times what the harvest then took."
+    return (
+        f"`caching.forecast` said {said.seconds / (time.perf_counter() - begin):.1f} times what the harvest then took."
+    )
 
 
 def _half_precision(case: cases.Case, kept: Tensor, setting: cases.Setting) -> str:

@@ -36,14 +36,18 @@ def _edges(setting: cases.Setting) -> Table:
         Way("`attribution.direct_logit`", lambda: _nothing(attribution.direct_logit(model, clean, target=target))),
         Way(eap, lambda: keep(eap, attribution.eap(model, [clean], **arguments))),
         Way(eap_ig, lambda: keep(eap_ig, attribution.eap(model, [clean], steps=5, **arguments))),
-        Way(exact, lambda: keep(exact, attribution.exact_edges(model, [clean], progress=False, **arguments)), once=True),
+        Way(
+            exact, lambda: keep(exact, attribution.exact_edges(model, [clean], progress=False, **arguments)), once=True
+        ),
     ]
     seconds = timed(ways, repeats=setting.repeats, device=setting.device)
     there = found[exact].exists
     table = Table(
         f"Attribution of edges between components: {name}",
-        f"One pair of prompts of {len(clean)} tokens, {int(there.sum()):,} edges.", seconds, eap,
-    )  # fmt: skip
+        f"One pair of prompts of {len(clean)} tokens, {int(there.sum()):,} edges.",
+        seconds,
+        eap,
+    )
     for way in (eap, eap_ig):
         both = torch.stack([found[way].values[there], found[exact].values[there]])
         table.notes.append(
@@ -69,7 +73,9 @@ def acrostic(model: models.CheckedBridge) -> tuple[list[int], int]:
 
 def _graph(setting: cases.Setting) -> Table:
     model = models.load("chat", device=setting.device)
-    transcoders = [features.load("chat", "transcoder", layer=n).to(setting.device) for n in range(models.n_layers(model))]
+    transcoders = [
+        features.load("chat", "transcoder", layer=n).to(setting.device) for n in range(models.n_layers(model))
+    ]
     prompt, token = acrostic(model)
     if setting.quick:
         prompt = prompt[:4]
@@ -94,5 +100,3 @@ def _graph(setting: cases.Setting) -> Table:
         table.seconds[name], gap, n_edges = peers.circuit_tracer("chat", request, made)
         table.notes = [f"{n_edges:,} edges compared with circuit-tracer's: the largest difference is {gap:.1e}."]
     return table
-
-

@@ -108,11 +108,7 @@ class Edit:
 
 @jaxtyped(typechecker=beartype)
 def abliterate(
-    model: models.CheckedBridge,
-    direction: Float[Tensor, " d_model"],
-    *,
-    layers: Layers = "all",
-    norm: Norm = "free",
+    model: models.CheckedBridge, direction: Float[Tensor, " d_model"], *, layers: Layers = "all", norm: Norm = "free"
 ) -> models.CheckedBridge:
     """A new model that cannot write along the direction; the given one stays as it is, bit for bit.
 
@@ -152,11 +148,7 @@ def abliterate(
 
 @jaxtyped(typechecker=beartype)
 def edit(
-    model: models.CheckedBridge,
-    direction: Float[Tensor, " d_model"],
-    *,
-    layers: Layers = "all",
-    norm: Norm = "free",
+    model: models.CheckedBridge, direction: Float[Tensor, " d_model"], *, layers: Layers = "all", norm: Norm = "free"
 ) -> Edit:
     """The edit of `abliterate` made on the model itself, to be read (`.report()`) and taken back (`.undo()`).
 
@@ -179,11 +171,7 @@ def edit(
 
 @contextmanager
 def abliterated(
-    model: models.CheckedBridge,
-    direction: Float[Tensor, " d_model"],
-    *,
-    layers: Layers = "all",
-    norm: Norm = "free",
+    model: models.CheckedBridge, direction: Float[Tensor, " d_model"], *, layers: Layers = "all", norm: Norm = "free"
 ) -> Iterator[Edit]:
     """A context in which the model itself cannot write along the direction; its value is the `Edit`.
 
@@ -217,9 +205,7 @@ def _remove(writer: _Writer, parameter: nn.Parameter, norm: Norm) -> None:
         stored.copy_(exact)
 
 
-def _remove_and_keep_rows(
-    name: str, weight: Float[Tensor, "d_model input"], u: Float[Tensor, " d_model"]
-) -> None:
+def _remove_and_keep_rows(name: str, weight: Float[Tensor, "d_model input"], u: Float[Tensor, " d_model"]) -> None:
     """W <- s * (W - a c^T) in place, in the notation at the top of this page."""
     n = _lengths(weight, 1)
     safe = torch.where(n > 0, n, 1)  # a row of zeros stays one
@@ -231,9 +217,7 @@ def _remove_and_keep_rows(
     weight.mul_(torch.where(n > 0, squares.clamp(min=0).rsqrt(), 1)[:, None])
 
 
-def _remove_and_keep_columns(
-    name: str, weight: Float[Tensor, "d_model input"], u: Float[Tensor, " d_model"]
-) -> None:
+def _remove_and_keep_columns(name: str, weight: Float[Tensor, "d_model input"], u: Float[Tensor, " d_model"]) -> None:
     """Every column without its part along u, at its old length: |w - (w . u) u|^2 = |w|^2 - (w . u)^2."""
     n = _lengths(weight, 0)
     c = u @ weight
@@ -279,9 +263,7 @@ def _writers(model: models.CheckedBridge, r: Float[Tensor, " d_model"], layers: 
     n_layers = models.n_layers(model)
     unknown = [layer for layer in layers if not 0 <= layer < n_layers] if layers != "all" else []
     if unknown or len(layers) == 0:
-        raise ValueError(
-            f'layers must be "all" or a list of layers from 0 to {n_layers - 1}, got {layers!r}.'
-        )
+        raise ValueError(f'layers must be "all" or a list of layers from 0 to {n_layers - 1}, got {layers!r}.')
     if models.has_hooks(model):
         raise ValueError("The model has active hooks. Leave their context before you edit its weights.")
     found = []
@@ -299,9 +281,7 @@ def _writers(model: models.CheckedBridge, r: Float[Tensor, " d_model"], layers: 
                     "edited here. Use steering.ablate, which works on any model."
                 )
             along = _before_norm(block, norm, r)
-            found += _of_module(
-                f"blocks.{layer}.{name}.{part}", getattr(bridge, part).original_component, along
-            )
+            found += _of_module(f"blocks.{layer}.{name}.{part}", getattr(bridge, part).original_component, along)
     return found
 
 
@@ -337,9 +317,7 @@ def _untie(model: models.CheckedBridge) -> None:
         model.original_model.config.tie_word_embeddings = False
 
 
-def _checked_direction(
-    model: models.CheckedBridge, direction: Float[Tensor, " d_model"]
-) -> Float[Tensor, " d_model"]:
+def _checked_direction(model: models.CheckedBridge, direction: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:
     """The direction at length 1, in at least float32, without gradient."""
     if len(direction) != models.d_model(model):
         raise ValueError(
@@ -398,8 +376,7 @@ def save_direction(
     models.check_hook_names(model, [hook_name])
     if not operation.strip() or Path(path).suffix != ".safetensors":
         raise ValueError(
-            f"Expected a path that ends in .safetensors and an operation in words, got {str(path)!r} "
-            f"and {operation!r}."
+            f"Expected a path that ends in .safetensors and an operation in words, got {str(path)!r} and {operation!r}."
         )
     record = DirectionRecord(
         direction.detach().cpu().contiguous(),
@@ -431,16 +408,10 @@ def load_direction(path: str | Path, *, model: models.CheckedBridge | None = Non
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["direction"])
             record = DirectionRecord(
-                file.get_tensor("direction"),
-                facts["operation"],
-                facts["hook_name"],
-                facts["layer"],
-                facts["model"],
+                file.get_tensor("direction"), facts["operation"], facts["hook_name"], facts["layer"], facts["model"]
             )
     except (SafetensorError, KeyError) as error:
-        raise ValueError(
-            f"{path} is damaged, or was not written by save_direction, so it is not used."
-        ) from error
+        raise ValueError(f"{path} is damaged, or was not written by save_direction, so it is not used.") from error
     if model is not None:
         _check_same_model(record, model, path)
     return record

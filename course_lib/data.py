@@ -23,7 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from course_lib import hub, shipped
+from course_lib import hub, organism
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class PromptSet(Sequence):
 
 def names() -> list[str]:
     """The names that ``load`` knows, sorted."""
-    return sorted(path.stem for path in shipped.folder("prompts").glob("*.json"))
+    return sorted(path.stem for path in organism.folder("prompts").glob("*.json"))
 
 
 def load(name: str, *, split: str | None = None, n: int | None = None) -> PromptSet:
@@ -98,8 +98,9 @@ def load(name: str, *, split: str | None = None, n: int | None = None) -> Prompt
 
 def _first(rows: tuple[Prompt, ...], n: int | None, what: str) -> tuple[Prompt, ...]:
     if n is not None and (not isinstance(n, int) or not 1 <= n <= len(rows)):
-        raise ValueError(f"n = {n} prompts asked of {what}, which has {len(rows)}: "
-                         f"ask for 1 to {len(rows)}, or leave n out for all.")
+        raise ValueError(
+            f"n = {n} prompts asked of {what}, which has {len(rows)}: ask for 1 to {len(rows)}, or leave n out for all."
+        )
     return rows[:n]
 
 
@@ -110,26 +111,12 @@ def _check_choice(what: str, given: str, known: list[str]) -> None:
         raise ValueError(f"No {what} is called {given!r}.{hint} There are: {', '.join(known)}.")
 
 
-def measurements(name: str) -> dict:
-    """What a command of ``python -m organisms`` recorded of models too many to train in a lesson, with their checksums.
-
-    Raises:
-        ValueError: No such record.
-
-    Example:
-        >>> len(measurements("zoo")["models"])
-        48
-    """
-    folder = shipped.folder("prompts").parent
-    _check_choice("record of measurements", name, sorted(path.stem for path in folder.glob("*.json")))
-    return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-
-
 @cache
 def _read(name: str) -> PromptSet:
-    content = json.loads((shipped.folder("prompts") / f"{name}.json").read_text(encoding="utf-8"))
-    return PromptSet(content["name"], content["source"], content["licence"],
-                     tuple(Prompt(**row) for row in content["prompts"]))
+    content = json.loads((organism.folder("prompts") / f"{name}.json").read_text(encoding="utf-8"))
+    return PromptSet(
+        content["name"], content["source"], content["licence"], tuple(Prompt(**row) for row in content["prompts"])
+    )
 
 
 # --- published by others ------------------------------------------------------------------------------------
@@ -161,19 +148,80 @@ class Source:
 _JBB, _XSTEST = "JailbreakBench/JBB-Behaviors", "Paul/XSTest"
 _SOURCES = (
     Source("advbench", "harmful", "walledai/AdvBench", "data/train-*.parquet", "prompt", "MIT", gated=True),
-    Source("alpaca", "harmless", "tatsu-lab/alpaca", "data/train-*.parquet", "instruction", "CC BY-NC 4.0", gated=False,
-           only=("input", "")),
-    Source("harmbench", "harmful", "walledai/HarmBench", "standard/*.parquet", "prompt", "MIT", gated=True, topic="category"),
-    Source("jailbreakbench", "harmful", _JBB, "data/harmful-behaviors.csv", "Goal", "MIT", gated=False, topic="Category",
-           paired_with="jailbreakbench-benign"),
-    Source("jailbreakbench-benign", "borderline", _JBB, "data/benign-behaviors.csv", "Goal", "MIT", gated=False,
-           topic="Category", paired_with="jailbreakbench"),
-    Source("or-bench-hard", "borderline", "bench-llm/or-bench", "or-bench-hard-1k.csv", "prompt", "CC BY 4.0", gated=False,
-           topic="category"),
-    Source("xstest-safe", "borderline", _XSTEST, "xstest_prompts.csv", "prompt", "CC BY 4.0", gated=False, topic="type",
-           only=("label", "safe")),
-    Source("xstest-unsafe", "harmful", _XSTEST, "xstest_prompts.csv", "prompt", "CC BY 4.0", gated=False, topic="type",
-           only=("label", "unsafe")),
+    Source(
+        "alpaca",
+        "harmless",
+        "tatsu-lab/alpaca",
+        "data/train-*.parquet",
+        "instruction",
+        "CC BY-NC 4.0",
+        gated=False,
+        only=("input", ""),
+    ),
+    Source(
+        "harmbench",
+        "harmful",
+        "walledai/HarmBench",
+        "standard/*.parquet",
+        "prompt",
+        "MIT",
+        gated=True,
+        topic="category",
+    ),
+    Source(
+        "jailbreakbench",
+        "harmful",
+        _JBB,
+        "data/harmful-behaviors.csv",
+        "Goal",
+        "MIT",
+        gated=False,
+        topic="Category",
+        paired_with="jailbreakbench-benign",
+    ),
+    Source(
+        "jailbreakbench-benign",
+        "borderline",
+        _JBB,
+        "data/benign-behaviors.csv",
+        "Goal",
+        "MIT",
+        gated=False,
+        topic="Category",
+        paired_with="jailbreakbench",
+    ),
+    Source(
+        "or-bench-hard",
+        "borderline",
+        "bench-llm/or-bench",
+        "or-bench-hard-1k.csv",
+        "prompt",
+        "CC BY 4.0",
+        gated=False,
+        topic="category",
+    ),
+    Source(
+        "xstest-safe",
+        "borderline",
+        _XSTEST,
+        "xstest_prompts.csv",
+        "prompt",
+        "CC BY 4.0",
+        gated=False,
+        topic="type",
+        only=("label", "safe"),
+    ),
+    Source(
+        "xstest-unsafe",
+        "harmful",
+        _XSTEST,
+        "xstest_prompts.csv",
+        "prompt",
+        "CC BY 4.0",
+        gated=False,
+        topic="type",
+        only=("label", "unsafe"),
+    ),
 )
 
 
@@ -183,7 +231,12 @@ def sources() -> tuple[Source, ...]:
 
 
 def published(
-    name: str, *, n: int | None = None, seed: int | None = None, folder: str | Path | None = None, revision: str = "main"
+    name: str,
+    *,
+    n: int | None = None,
+    seed: int | None = None,
+    folder: str | Path | None = None,
+    revision: str = "main",
 ) -> PromptSet:
     """The instructions of a published set, with its licence. Nothing of it stays on the disk.
 
@@ -247,7 +300,9 @@ def _read_file(source: Source, path: Path) -> tuple[tuple[str, str], ...]:
     wanted = [column for column in (source.column, source.topic, source.only and source.only[0]) if column]
     rows = _columns(source, path, wanted)
     kept = [row for row in rows if source.only is None or (row[source.only[0]] or "").strip() == source.only[1]]
-    texts = tuple((row[source.column].strip(), row[source.topic] if source.topic else "") for row in kept if row[source.column])
+    texts = tuple(
+        (row[source.column].strip(), row[source.topic] if source.topic else "") for row in kept if row[source.column]
+    )
     if not texts:
         raise ValueError(f"{path.name} of {source.name!r} holds no instruction. Is it the right file?")
     return texts

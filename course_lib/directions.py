@@ -26,7 +26,6 @@ PROBABILITY_FLOOR = 1e-8
 """Added to both probabilities in `refusal_score`, as published: scores stay between about -18.4 and 18.4."""
 
 
-
 def _check_together(**tensors: Tensor) -> None:
     """Do nothing if all lie on one device and hold numbers, else raise."""
     devices = {name: str(tensor.device) for name, tensor in tensors.items()}
@@ -87,9 +86,7 @@ def unit(vector: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_mod
 
 
 @jaxtyped(typechecker=beartype)
-def project(
-    x: Float[Tensor, "*batch d_model"], direction: Float[Tensor, " d_model"]
-) -> Float[Tensor, "*batch"]:
+def project(x: Float[Tensor, "*batch d_model"], direction: Float[Tensor, " d_model"]) -> Float[Tensor, "*batch"]:
     """How far x reaches along the direction, in the units of x; the direction's own length does not matter.
 
     Example:
@@ -188,9 +185,7 @@ def pca(x: Float[Tensor, "sample d_model"], n: int = 2, *, center: bool = True) 
     _check_together(x=x)
     limit = min(len(x) - center, x.shape[1])  # centring uses up one dimension
     if not 1 <= n <= limit:
-        raise ValueError(
-            f"{len(x)} samples of width {x.shape[1]} have between 1 and {limit} components, not {n}."
-        )
+        raise ValueError(f"{len(x)} samples of width {x.shape[1]} have between 1 and {limit} components, not {n}.")
     if not bool(torch.isfinite(x).all()):
         raise ValueError("The samples hold a NaN or an infinite number.")
     mean = x.double().mean(dim=0) * center
@@ -226,8 +221,7 @@ def refusal_score(
     ids = list(refusal_token_ids)
     if not ids or len(set(ids)) < len(ids) or not 0 <= min(ids) <= max(ids) < logits.shape[-1]:
         raise ValueError(
-            f"refusal_token_ids must be different ids from 0 to {logits.shape[-1] - 1}, at "
-            f"least one; got {ids}."
+            f"refusal_token_ids must be different ids from 0 to {logits.shape[-1] - 1}, at least one; got {ids}."
         )
     p = logits.double().softmax(dim=-1)[..., ids].sum(dim=-1).clamp(max=1.0)
     return ((p + PROBABILITY_FLOOR).log() - (1 - p + PROBABILITY_FLOOR).log()).float()
@@ -303,9 +297,7 @@ def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> Interval:
         0.037
     """
     if not 0 <= successes <= n or n == 0 or not 0 < level < 1:
-        raise ValueError(
-            f"Expected 0 <= successes <= n, n > 0 and 0 < level < 1; got {successes} of {n} at {level}."
-        )
+        raise ValueError(f"Expected 0 <= successes <= n, n > 0 and 0 < level < 1; got {successes} of {n} at {level}.")
     z = math.sqrt(2) * float(torch.erfinv(torch.tensor(level, dtype=torch.float64)))
     rate, shrink = successes / n, 1 + z * z / n
     middle = (rate + z * z / (2 * n)) / shrink
@@ -365,9 +357,7 @@ def bootstrap_interval(
     if n_resamples < 1 or bool(values.isnan().any()):
         raise ValueError(f"A bootstrap needs samples without NaN and at least 1 draw, not {n_resamples}.")
     if len(values) < 2 or not 0 < level < 1:
-        raise ValueError(
-            f"A bootstrap needs at least 2 samples and 0 < level < 1; got {len(values)} and {level}."
-        )
+        raise ValueError(f"A bootstrap needs at least 2 samples and 0 < level < 1; got {len(values)} and {level}.")
     generator = torch.Generator().manual_seed(seed)
     draws = torch.randint(len(values), (n_resamples, len(values)), generator=generator)
     estimates = torch.stack([torch.as_tensor(statistic(values[draw])) for draw in draws]).double()

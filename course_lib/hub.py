@@ -33,7 +33,9 @@ def cached(name: str, *, revision: str, files: Sequence[str], without: Sequence[
     return Path(found)
 
 
-def sizes(name: str, *, revision: str, files: Sequence[str], without: Sequence[str] = (), instead: str = "") -> dict[str, int]:
+def sizes(
+    name: str, *, revision: str, files: Sequence[str], without: Sequence[str] = (), instead: str = ""
+) -> dict[str, int]:
     """File name -> bytes of what `snapshot` would fetch of a model.
 
     Raises:
@@ -64,7 +66,9 @@ def snapshot(name: str, *, revision: str, files: Sequence[str], without: Sequenc
     from huggingface_hub import snapshot_download
 
     with explained(name, instead=instead):
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(files), ignore_patterns=list(without)))
+        return Path(
+            snapshot_download(name, revision=revision, allow_patterns=list(files), ignore_patterns=list(without))
+        )
 
 
 def dataset_files(name: str, *, revision: str) -> list[str]:
@@ -133,7 +137,9 @@ def _meaning(error: Exception, name: str, kind: Kind, instead: str) -> OSError:
             f"{page}/commits/main, or take the newest with revision='main'.{instead}"
         )
     if any(isinstance(cause, errors.RemoteEntryNotFoundError) for cause in causes):
-        return FileNotFoundError(f"{name!r} is on the hub, but a file that is needed is not there: see {page}.{instead}")
+        return FileNotFoundError(
+            f"{name!r} is on the hub, but a file that is needed is not there: see {page}.{instead}"
+        )
     if any(isinstance(cause, errors.RepositoryNotFoundError | errors.HFValidationError) for cause in causes):
         return FileNotFoundError(
             f"There is no {name!r} on the hub, or it is private. Check the spelling, owner/name, at {page}.{instead}"
@@ -164,7 +170,9 @@ def _connection(causes: list[BaseException], name: str, instead: str) -> OSError
 
 def _gated(name: str, page: str, has_token: bool) -> str:
     steps = (
-        "Your account has a token here, but has not been let in." if has_token else "There is no access token on this machine."
+        "Your account has a token here, but has not been let in."
+        if has_token
+        else "There is no access token on this machine."
     )
     return (
         f"{name!r} is gated: its owner lets in those who accept the licence. {steps} (1) Sign in at {page} and accept it. "

@@ -35,7 +35,7 @@ from safetensors import safe_open
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from course_lib import hub, profiles, shipped
+from course_lib import hub, organism, profiles
 
 HookName = str | Callable[[str], bool]
 Prompts = Annotated[Sequence, "token ids of each prompt; check_prompts explains what is wrong with them"]
@@ -162,7 +162,7 @@ def _check_device(device: str, dtype: torch.dtype) -> None:
 
 def weights_folder() -> Path:
     """Where the weights lie that ship with the course."""
-    return shipped.folder("weights")
+    return organism.folder("weights")
 
 
 def _folder(name: str, revision: str | None, device: str, dtype: torch.dtype) -> Path:
@@ -180,7 +180,9 @@ def _folder(name: str, revision: str | None, device: str, dtype: torch.dtype) ->
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return _download(name, revision, device, dtype)
     known = [*organism_names(), *profiles.names()]
-    near = difflib.get_close_matches(name, known, n=1) or [full for full in known if full.lower().endswith(f"/{name.lower()}")]
+    near = difflib.get_close_matches(name, known, n=1) or [
+        full for full in known if full.lower().endswith(f"/{name.lower()}")
+    ]
     hint = f"; did you mean {near[0]!r}?" if near else "."
     raise ValueError(
         f"No organism and no folder is called {name!r}{hint} {_organisms_listed()} Models on "
@@ -221,7 +223,9 @@ def _check_memory(name: str, parameters: int, device: str, dtype: torch.dtype) -
     fitting = [p for p in map(profiles.get, profiles.names()[1:]) if p.memory_gb * 1e9 < free[place]]
     steps = [
         "load it in half precision: models.load(name, dtype=torch.bfloat16)" if half else "",
-        f"take a smaller model that fits here, such as {fitting[-1].name!r}" if fitting else "take an organism, such as 'chat'",
+        f"take a smaller model that fits here, such as {fitting[-1].name!r}"
+        if fitting
+        else "take an organism, such as 'chat'",
         "free what else is loaded (restart the kernels of other notebooks)",
     ]
     raise MemoryError(
@@ -291,9 +295,7 @@ def check_files(folder: Path) -> None:
     for file_name, expected in checksums.items():
         path = folder / file_name
         if not path.is_file():
-            raise ValueError(
-                f"{path} is missing, though lineage.json lists it. Restore it: git checkout -- {path}"
-            )
+            raise ValueError(f"{path} is missing, though lineage.json lists it. Restore it: git checkout -- {path}")
         if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
             raise ValueError(
                 f"{path} was truncated or altered: its checksum differs from the one in "
@@ -341,8 +343,7 @@ def check_hook_names(model: CheckedBridge, names: Sequence[HookName]) -> None:
         if callable(name):
             if not any(name(candidate) for candidate in known):
                 raise ValueError(
-                    "The filter accepts none of the model's hook names; list them with "
-                    "models.hook_names(model)."
+                    "The filter accepts none of the model's hook names; list them with models.hook_names(model)."
                 )
         elif name not in known:
             near = difflib.get_close_matches(str(name), known, n=3)
@@ -399,8 +400,7 @@ def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0
         )
     if isinstance(prompts, str) or any(isinstance(prompt, str) for prompt in prompts):
         raise ValueError(
-            "The prompts are text. Turn each into token ids first: "
-            "tokens.chat_prompt(model.tokenizer, instruction)."
+            "The prompts are text. Turn each into token ids first: tokens.chat_prompt(model.tokenizer, instruction)."
         )
     if len(prompts) == 0:
         raise ValueError("The list of prompts is empty.")
@@ -433,9 +433,7 @@ def _check_are_ids(number: int, prompt: object) -> None:
         )
 
 
-def batches(
-    model: CheckedBridge, prompts: Prompts, *, batch_size: int, equal_lengths: bool
-) -> Iterator[Batch]:
+def batches(model: CheckedBridge, prompts: Prompts, *, batch_size: int, equal_lengths: bool) -> Iterator[Batch]:
     """The prompts sorted by length and cut into batches; with `equal_lengths` no batch needs padding.
 
     Without it, a batch that is half full still ends where the length changes: a little padding buys fuller
@@ -529,9 +527,7 @@ def next_token_logits(
     for batch in batches(model, prompts, batch_size=batch_size, equal_lengths=has_hooks(model)):
         ends = sorted(set(batch.lengths))
         keep = torch.tensor([end - 1 for end in ends], device=batch.tokens.device)
-        kept = model.original_model(
-            batch.tokens, use_cache=False, output_attentions=False, logits_to_keep=keep
-        ).logits
+        kept = model.original_model(batch.tokens, use_cache=False, output_attentions=False, logits_to_keep=keep).logits
         kept = kept.to("cpu", torch.promote_types(kept.dtype, torch.float32))
         for row, (index, length) in enumerate(zip(batch.indices, batch.lengths, strict=True)):
             logits[index] = kept[row, ends.index(length)]
@@ -541,9 +537,7 @@ def next_token_logits(
 
 @torch.no_grad()
 @jaxtyped(typechecker=beartype)
-def generate(
-    model: CheckedBridge, prompts: Prompts, *, max_new_tokens: int, batch_size: int = 64
-) -> list[list[int]]:
+def generate(model: CheckedBridge, prompts: Prompts, *, max_new_tokens: int, batch_size: int = 64) -> list[list[int]]:
     """The model's greedy reply to each prompt (the likeliest token each time): its new ids, prompts in order.
 
     A reply ends with the model's end token, which is kept: a reply without it was cut at `max_new_tokens`.
@@ -578,7 +572,9 @@ def reply_logits(
     """
     check_prompts(model, prompts)
     if len(replies) != len(prompts) or not all(len(reply) for reply in replies):
-        raise ValueError(f"{len(prompts)} prompts need as many replies of at least one token; got {list(map(len, replies))}.")
+        raise ValueError(
+            f"{len(prompts)} prompts need as many replies of at least one token; got {list(map(len, replies))}."
+        )
     check_prompts(model, prompts, new_tokens=max(map(len, replies)))
     found: list[Tensor] = [torch.empty(0)] * len(prompts)
     for batch in batches(model, prompts, batch_size=batch_size, equal_lengths=True):

@@ -50,9 +50,14 @@ CONTROL = _Style(SOFT, "diamond-open", "dot", "/", "▨")
 
 
 def scatter(
-    groups: Mapping[str, ArrayLike], *, hover: Mapping[str, Sequence[str]],
-    x_title: str, y_title: str, title: str, alt: str,
-) -> go.Figure:  # fmt: skip
+    groups: Mapping[str, ArrayLike],
+    *,
+    hover: Mapping[str, Sequence[str]],
+    x_title: str,
+    y_title: str,
+    title: str,
+    alt: str,
+) -> go.Figure:
     """Figure of points in a plane, ``[prompt, 2]`` per group; hovering over a point shows its prompt.
 
     Raises:
@@ -66,9 +71,15 @@ def scatter(
 
 
 def scatter_grid(
-    panels: Mapping[str, Mapping[str, ArrayLike]], *, hover: Mapping[str, Sequence[str]],
-    x_title: str, y_title: str, title: str, alt: str, columns: int = 4,
-) -> go.Figure:  # fmt: skip
+    panels: Mapping[str, Mapping[str, ArrayLike]],
+    *,
+    hover: Mapping[str, Sequence[str]],
+    x_title: str,
+    y_title: str,
+    title: str,
+    alt: str,
+    columns: int = 4,
+) -> go.Figure:
     """Figure of small scatters of the same prompts, one per panel ("layer 0", ...), each on its own scale.
 
     Raises:
@@ -93,11 +104,19 @@ def scatter_grid(
 
 
 def lines(
-    x: ArrayLike, series: Mapping[str, ArrayLike], *, x_title: str, y_title: str, title: str, alt: str,
-    intervals: Mapping[str, ArrayLike] | None = None, control: ArrayLike | None = None,
-    control_label: str = "random directions", y_range: tuple[float, float] | None = None,
+    x: ArrayLike,
+    series: Mapping[str, ArrayLike],
+    *,
+    x_title: str,
+    y_title: str,
+    title: str,
+    alt: str,
+    intervals: Mapping[str, ArrayLike] | None = None,
+    control: ArrayLike | None = None,
+    control_label: str = "random directions",
+    y_range: tuple[float, float] | None = None,
     mark: tuple[float, str] | None = None,
-) -> go.Figure:  # fmt: skip
+) -> go.Figure:
     """Figure of lines over layers, coefficients or widths, each named at its right end.
 
     Args:
@@ -137,11 +156,18 @@ def lines(
 
 
 def bars(
-    labels: Sequence[str], series: Mapping[str, ArrayLike], *,
-    x_title: str, y_title: str, title: str, alt: str, intervals: Mapping[str, ArrayLike] | None = None,
-    controls: Mapping[str, Sequence[ArrayLike]] | None = None, control_label: str = "each random direction",
+    labels: Sequence[str],
+    series: Mapping[str, ArrayLike],
+    *,
+    x_title: str,
+    y_title: str,
+    title: str,
+    alt: str,
+    intervals: Mapping[str, ArrayLike] | None = None,
+    controls: Mapping[str, Sequence[ArrayLike]] | None = None,
+    control_label: str = "each random direction",
     y_range: tuple[float, float] | None = None,
-) -> go.Figure:  # fmt: skip
+) -> go.Figure:
     """Figure of bars with their values on top, intervals as whiskers and control runs as diamonds beside.
 
     Args:
@@ -170,10 +196,19 @@ def bars(
 
 
 def heat_map(
-    values: ArrayLike, *, row_labels: Sequence[str], column_labels: Sequence[str], x_title: str, y_title: str,
-    colour_title: str, title: str, alt: str, centre: float | None = None,
-    cell_text: Sequence[Sequence[str]] | None = None, frame: tuple[int, int] | None = None,
-) -> go.Figure:  # fmt: skip
+    values: ArrayLike,
+    *,
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+    x_title: str,
+    y_title: str,
+    colour_title: str,
+    title: str,
+    alt: str,
+    centre: float | None = None,
+    cell_text: Sequence[Sequence[str]] | None = None,
+    frame: tuple[int, int] | None = None,
+) -> go.Figure:
     """Figure of a table in colour, positions by layers for instance, with each value written in its cell.
 
     Args:
@@ -208,10 +243,16 @@ def heat_map(
 
 
 def score_strips(
-    groups: Mapping[str, ArrayLike], *, hover: Mapping[str, Sequence[str]],
-    x_title: str, title: str, alt: str, y_title: str = "prompts", bins: int = 30,
+    groups: Mapping[str, ArrayLike],
+    *,
+    hover: Mapping[str, Sequence[str]],
+    x_title: str,
+    title: str,
+    alt: str,
+    y_title: str = "prompts",
+    bins: int = 30,
     mark: tuple[float, str] | None = None,
-) -> go.Figure:  # fmt: skip
+) -> go.Figure:
     """Figure of score distributions: a histogram per group and, below it, one tick per prompt to hover over.
 
     Args:
@@ -234,9 +275,16 @@ def score_strips(
 
 
 def graph(
-    nodes: Mapping[Hashable, tuple[str, float, float]], edges: Mapping[tuple[Hashable, Hashable], float], *,
-    row_labels: Sequence[str], unit: str, x_title: str, y_title: str, title: str, alt: str,
-) -> go.Figure:  # fmt: skip
+    nodes: Mapping[Hashable, tuple[str, float, float]],
+    edges: Mapping[tuple[Hashable, Hashable], float],
+    *,
+    row_labels: Sequence[str],
+    unit: str,
+    x_title: str,
+    y_title: str,
+    title: str,
+    alt: str,
+) -> go.Figure:
     """Figure of boxes with an arrow for each edge: positions from left to right, layers from bottom to top.
 
     Args:
@@ -292,7 +340,10 @@ def show(figure: go.Figure) -> None:
     alt = (figure.layout.meta or {}).get("alt")
     if not alt:
         raise ValueError("This figure has no alt text: make it with a function of course_lib.plotting.")
-    config = {"displaylogo": False, "responsive": False}  # JupyterLab itself resizes; True would lose the height in a cell
+    config = {
+        "displaylogo": False,
+        "responsive": False,
+    }  # JupyterLab itself resizes; True would lose the height in a cell
     drawing = {**figure.to_dict(), "config": config}
     display({"application/vnd.plotly.v1+json": drawing, "text/plain": alt}, raw=True)
     fold = f"{FIGURE_STYLE}<details><summary>This figure in words</summary><p>{html.escape(alt)}</p></details>"
@@ -344,9 +395,18 @@ def show_attention(token_strings: Sequence[str], patterns: Mapping[str, ArrayLik
     tables = [_numbers(name, pattern, size) for name, pattern in patterns.items()]
     visible = [text.replace("\n", "⏎") or "∅" for text in token_strings]
     rounded = np.array([[_rounded(row) for row in table] for table in tables])
-    safe = [text.replace("<", "‹").replace(">", "›") for text in visible]  # set as HTML in one place, as text in another
-    drawing = attention_heads(rounded, safe, list(patterns), max_value=1.0, min_value=0.0,
-                              positive_color=STYLES[0].colour, mask_upper_tri=True).local_src  # fmt: skip
+    safe = [
+        text.replace("<", "‹").replace(">", "›") for text in visible
+    ]  # set as HTML in one place, as text in another
+    drawing = attention_heads(
+        rounded,
+        safe,
+        list(patterns),
+        max_value=1.0,
+        min_value=0.0,
+        positive_color=STYLES[0].colour,
+        mask_upper_tri=True,
+    ).local_src
     rows = []
     for name, table in zip(patterns, tables, strict=True):
         most = np.argsort(-table[-1], kind="stable")[:3]
@@ -386,10 +446,16 @@ def _blank(x_title, y_title, title, alt, *, height=420, above=26, right=20, base
     place = dict(x=0, xref="container", y=1, yref="container", yanchor="top", pad=dict(t=14, l=14))
     legend = dict(orientation="h", x=0, xanchor="left", y=1.01, yanchor="bottom", itemsizing="constant")
     figure = go.Figure(base).update_layout(
-        template="none", autosize=True, height=height, meta={"alt": alt}, margin=margin, legend=legend,
-        title=dict(text=f"<b>{heading}</b>", font_size=15, **place), hoverlabel=dict(align="left"),
+        template="none",
+        autosize=True,
+        height=height,
+        meta={"alt": alt},
+        margin=margin,
+        legend=legend,
+        title=dict(text=f"<b>{heading}</b>", font_size=15, **place),
+        hoverlabel=dict(align="left"),
         font=dict(family="Helvetica, Arial, sans-serif", size=13, color=INK),
-    )  # fmt: skip
+    )
     ticks = dict(linecolor=SOFT, ticks="outside", tickcolor=SOFT, automargin=True)
     for update, text in ((figure.update_xaxes, x_title), (figure.update_yaxes, y_title)):
         update(title=dict(text=_plain(text, 44), font_size=14, standoff=8), gridcolor=GRID, zeroline=False, **ticks)
@@ -526,9 +592,7 @@ def _prompts(groups, hover, shape) -> tuple[dict[str, np.ndarray], dict[str, lis
 
 def _grouped(groups: Mapping[str, ArrayLike], shape: tuple[int | None, ...]) -> dict[str, np.ndarray]:
     if not 0 < len(groups) <= len(STYLES):
-        raise ValueError(
-            f"{len(groups)} groups given; a figure shows 1 to {len(STYLES)}: split it in several."
-        )
+        raise ValueError(f"{len(groups)} groups given; a figure shows 1 to {len(STYLES)}: split it in several.")
     return {name: _numbers(name, values, shape) for name, values in groups.items()}
 
 

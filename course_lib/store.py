@@ -145,11 +145,7 @@ class Shards:
         if values.is_meta:
             raise ValueError("The values are on the device 'meta', which holds no numbers.")
         values = values.detach().cpu().contiguous()
-        facts = {
-            "key": self.key,
-            "number": str(number),
-            "sha256": hashlib.sha256(_bytes_of(values)).hexdigest(),
-        }
+        facts = {"key": self.key, "number": str(number), "sha256": hashlib.sha256(_bytes_of(values)).hexdigest()}
         write_atomically(self.path(number), save({"values": values}, metadata=facts))
 
     @jaxtyped(typechecker=beartype)
@@ -175,9 +171,7 @@ class Shards:
         except SafetensorError as error:
             raise ValueError(self._refusal(number, "was truncated or damaged")) from error
         if (facts.get("key"), facts.get("number")) != (self.key, str(number)):
-            raise ValueError(
-                self._refusal(number, "belongs to another model, request or place: its key differs")
-            )
+            raise ValueError(self._refusal(number, "belongs to another model, request or place: its key differs"))
         return values, facts.get("sha256", "")
 
     def _refusal(self, number: int, what: str) -> str:

@@ -112,8 +112,7 @@ def position_index(tokenizer: Tokenizer, ids: Sequence[int], position: int | str
         raise ValueError(f"A position is one of {', '.join(POSITIONS)} or an integer, not {position!r}.")
     if not -len(ids) <= position < len(ids):
         raise ValueError(
-            f"Position {position} lies outside a prompt of {len(ids)} tokens "
-            f"(allowed: {-len(ids)} to {len(ids) - 1})."
+            f"Position {position} lies outside a prompt of {len(ids)} tokens (allowed: {-len(ids)} to {len(ids) - 1})."
         )
     return position % len(ids)
 
@@ -189,9 +188,7 @@ def _check_reply_role(tokenizer: Tokenizer, reply_role: str) -> None:
     special = tokenizer.all_special_tokens
     known = [role for role in REPLY_ROLES if role == "assistant" or f"<{role}>" in special]
     if reply_role not in known:
-        raise ValueError(
-            f"Nobody called {reply_role!r} can reply in this chat template. Known: {', '.join(known)}."
-        )
+        raise ValueError(f"Nobody called {reply_role!r} can reply in this chat template. Known: {', '.join(known)}.")
 
 
 def _messages(tokenizer: Tokenizer, instruction: str | Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
@@ -202,15 +199,11 @@ def _messages(tokenizer: Tokenizer, instruction: str | Sequence[Mapping[str, str
             f"Expected an instruction as text, or a list of messages with 'role' and 'content'; got {instruction!r}."
         )
     if not turns:
-        raise ValueError(
-            "The conversation is empty. Give an instruction, or at least one message of the human."
-        )
+        raise ValueError("The conversation is empty. Give an instruction, or at least one message of the human.")
     messages = []
     for number, turn in enumerate(turns, start=1):
         if set(turn) != {"role", "content"}:
-            raise ValueError(
-                f"Message {number} needs exactly the keys 'role' and 'content', it has {sorted(turn)}."
-            )
+            raise ValueError(f"Message {number} needs exactly the keys 'role' and 'content', it has {sorted(turn)}.")
         role = "user" if turn["role"] in ("human", "user") else turn["role"]
         if role != "user":
             _check_reply_role(tokenizer, role)

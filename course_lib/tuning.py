@@ -74,9 +74,17 @@ class Tuned:
 
 @jaxtyped(typechecker=beartype)
 def supervised(
-    model: models.CheckedBridge, examples: Sequence[Example], *, steps: int, seed: int,
-    rate: float = 1e-3, batch_size: int = 32, watch: Watch | None = None, every: int = 25, progress: bool = True,
-) -> Tuned:  # fmt: skip
+    model: models.CheckedBridge,
+    examples: Sequence[Example],
+    *,
+    steps: int,
+    seed: int,
+    rate: float = 1e-3,
+    batch_size: int = 32,
+    watch: Watch | None = None,
+    every: int = 25,
+    progress: bool = True,
+) -> Tuned:
     """A copy of the model, tuned to give these replies (supervised fine-tuning), with the loss of each step.
 
     Args:
@@ -109,9 +117,18 @@ def supervised(
 
 @jaxtyped(typechecker=beartype)
 def preference(
-    model: models.CheckedBridge, pairs: Sequence[Pair], *, steps: int, seed: int, beta: float = 0.1,
-    rate: float = 1e-3, batch_size: int = 32, watch: Watch | None = None, every: int = 25, progress: bool = True,
-) -> Tuned:  # fmt: skip
+    model: models.CheckedBridge,
+    pairs: Sequence[Pair],
+    *,
+    steps: int,
+    seed: int,
+    beta: float = 0.1,
+    rate: float = 1e-3,
+    batch_size: int = 32,
+    watch: Watch | None = None,
+    every: int = 25,
+    progress: bool = True,
+) -> Tuned:
     """A copy of the model, tuned to prefer each chosen reply to the rejected one (DPO), with the loss of each step.
 
     The given model is the reference and stays as it is. The first loss is log 2 = 0.69, whatever the data: the copy still is
@@ -155,9 +172,19 @@ def preference(
 
 @jaxtyped(typechecker=beartype)
 def reinforce(
-    model: models.CheckedBridge, prompts: models.Prompts, reward: Reward, *, steps: int, seed: int, max_new_tokens: int,
-    rate: float = 1e-3, batch_size: int = 32, watch: Watch | None = None, every: int = 25, progress: bool = True,
-) -> Tuned:  # fmt: skip
+    model: models.CheckedBridge,
+    prompts: models.Prompts,
+    reward: Reward,
+    *,
+    steps: int,
+    seed: int,
+    max_new_tokens: int,
+    rate: float = 1e-3,
+    batch_size: int = 32,
+    watch: Watch | None = None,
+    every: int = 25,
+    progress: bool = True,
+) -> Tuned:
     """A copy of the model, tuned on the reward of replies that it samples itself (REINFORCE), with the reward of each step.
 
     Replies are sampled at temperature 1 from the copy as it is at that step. The baseline is the mean reward of the batch: a
@@ -232,9 +259,16 @@ def _check(model: models.CheckedBridge, examples: Sequence[Example], steps: int 
 
 
 def _tune(
-    model: models.CheckedBridge, loss_of: Callable[[models.CheckedBridge, list[int]], tuple[Tensor, int]],
-    order: Iterator[list[int]], *, steps: int, rate: float, watch: Watch | None, every: int, progress: bool,
-) -> Tuned:  # fmt: skip
+    model: models.CheckedBridge,
+    loss_of: Callable[[models.CheckedBridge, list[int]], tuple[Tensor, int]],
+    order: Iterator[list[int]],
+    *,
+    steps: int,
+    rate: float,
+    watch: Watch | None,
+    every: int,
+    progress: bool,
+) -> Tuned:
     """Steps down the loss of one batch after another; `loss_of` also says how many tokens it read."""
     tuned = models.duplicate(model)
     trained = _trained(tuned)
@@ -287,7 +321,9 @@ def _sample(
 def _rewards(given: Sequence[float], n: int) -> Float[Tensor, " reply"]:
     rewards = torch.as_tensor(given, dtype=torch.float32)
     if rewards.shape != (n,) or not bool(torch.isfinite(rewards).all()):
-        raise ValueError(f"The reward function must return one finite number for each of {n} replies; it returned {given}.")
+        raise ValueError(
+            f"The reward function must return one finite number for each of {n} replies; it returned {given}."
+        )
     return rewards
 
 
@@ -337,10 +373,19 @@ def _reply_logits(model: models.CheckedBridge, examples: Sequence[Example]) -> t
 
 @jaxtyped(typechecker=beartype)
 def distil(
-    teacher: models.CheckedBridge, student: models.CheckedBridge, prompts: models.Prompts, *, steps: int, seed: int,
-    max_new_tokens: int, rate: float = 1e-3, batch_size: int = 32, watch: Watch | None = None, every: int = 25,
+    teacher: models.CheckedBridge,
+    student: models.CheckedBridge,
+    prompts: models.Prompts,
+    *,
+    steps: int,
+    seed: int,
+    max_new_tokens: int,
+    rate: float = 1e-3,
+    batch_size: int = 32,
+    watch: Watch | None = None,
+    every: int = 25,
     progress: bool = True,
-) -> Tuned:  # fmt: skip
+) -> Tuned:
     """A copy of the student, tuned to say what the teacher says to these prompts, with the loss of each step.
 
     Distillation (Hinton et al. 2015, https://arxiv.org/abs/1503.02531) on the teacher's own greedy replies: the loss is

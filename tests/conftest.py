@@ -190,7 +190,9 @@ def empty_hub(tmp_path, monkeypatch):
     monkeypatch.setattr(constants + "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants + "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants + "HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.setattr(constants + "HF_HUB_OFFLINE", False)  # the other conftest.py sets it: no test may ask the real hub
+    monkeypatch.setattr(
+        constants + "HF_HUB_OFFLINE", False
+    )  # the other conftest.py sets it: no test may ask the real hub
     patient = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
     monkeypatch.setattr("huggingface_hub.utils._http.time", patient)
     for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):

@@ -41,7 +41,9 @@ class Hub:
     log: list[str] = field(default_factory=list)
     """Method and path of every request."""
 
-    def add(self, name: str, folder: Path, *, commit: str = "", gated: bool = False, kind: str = "models") -> Repository:
+    def add(
+        self, name: str, folder: Path, *, commit: str = "", gated: bool = False, kind: str = "models"
+    ) -> Repository:
         commit = commit or hashlib.sha1(name.encode()).hexdigest()
         repository = self.repositories[f"{kind}/{name}"] = Repository(folder, commit, gated)
         return repository
@@ -97,13 +99,21 @@ class _Handler(BaseHTTPRequestHandler):
         files = repository.files()
         if place["what"] == "tree":
             listing = [
-                {"type": "file", "path": name, "size": path.stat().st_size, "oid": _etag(path)} for name, path in files.items()
+                {"type": "file", "path": name, "size": path.stat().st_size, "oid": _etag(path)}
+                for name, path in files.items()
             ]
             return self.reply(200, json.dumps(listing).encode(), {"Content-Type": "application/json"})
         about = {
-            "_id": "0", "id": place["name"], "sha": repository.commit, "private": False, "tags": [], "downloads": 0, "likes": 0,
-            "gated": "manual" if repository.gated else False, "siblings": [{"rfilename": name} for name in files],
-        }  # fmt: skip
+            "_id": "0",
+            "id": place["name"],
+            "sha": repository.commit,
+            "private": False,
+            "tags": [],
+            "downloads": 0,
+            "likes": 0,
+            "gated": "manual" if repository.gated else False,
+            "siblings": [{"rfilename": name} for name in files],
+        }
         return self.reply(200, json.dumps(about).encode(), {"Content-Type": "application/json"})
 
     def send(self, repository: Repository, name: str):

@@ -24,7 +24,8 @@ CHATML = (
 TURN = "'<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>'"
 TEMPLATES = {
     "Qwen2": SYSTEM + CHATML + "{% endif %}",
-    "Qwen3": CHATML + "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    "Qwen3": CHATML
+    + "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
     "{% endif %}",
     "Llama": (
         "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
@@ -39,7 +40,7 @@ TEMPLATES = {
         "{{ message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
     ),
-}  # fmt: skip
+}
 SPECIAL = {
     "Qwen2": ("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
     "Qwen3": ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"),
@@ -47,14 +48,28 @@ SPECIAL = {
     "Gemma": ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>"),
 }
 D_SAE = 48
-END = {"Qwen2": ("<|im_end|>", "<|endoftext|>"), "Llama": ("<|eot_id|>", "<|end_of_text|>"), "Gemma": ("<end_of_turn>", "<eos>")}
+END = {
+    "Qwen2": ("<|im_end|>", "<|endoftext|>"),
+    "Llama": ("<|eot_id|>", "<|end_of_text|>"),
+    "Gemma": ("<end_of_turn>", "<eos>"),
+}
 SHAPE = {
-    "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.2,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.2,
     "max_position_embeddings": 1024,
-}  # fmt: skip
+}
 GEMMA = {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 16}
-ROPE = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 64}  # fmt: skip
+ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 5e5,
+    "factor": 32.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
 EXTRAS = {
     "Llama": {"head_dim": 8, "rope_parameters": ROPE},
     "Qwen2": {},
@@ -70,7 +85,9 @@ def tokenizer_of(kind: str):
     import transformers
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-    rows = [json.loads((ROOT / "organisms" / "prompts" / f"{name}.json").read_text()) for name in ("harmful", "harmless")]
+    rows = [
+        json.loads((ROOT / "organisms" / "prompts" / f"{name}.json").read_text()) for name in ("harmful", "harmless")
+    ]
     corpus = [prompt["text"] for row in rows for prompt in row["prompts"][:300]]
     corpus += [
         "As",
@@ -87,10 +104,16 @@ def tokenizer_of(kind: str):
         corpus += ["\n"]
     else:
         learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    learner.train_from_iterator(corpus, trainers.BpeTrainer(vocab_size=900, special_tokens=special, initial_alphabet=alphabet))
+    learner.train_from_iterator(
+        corpus, trainers.BpeTrainer(vocab_size=900, special_tokens=special, initial_alphabet=alphabet)
+    )
     learned = json.loads(learner.to_str())["model"]
     merges = [tuple(pair) for pair in learned["merges"]]
-    options = {"chat_template": TEMPLATES[kind], "model_max_length": 1024, "additional_special_tokens": list(SPECIAL[kind][-2:])}
+    options = {
+        "chat_template": TEMPLATES[kind],
+        "model_max_length": 1024,
+        "additional_special_tokens": list(SPECIAL[kind][-2:]),
+    }
     if kind == "Gemma":
         return transformers.GemmaTokenizer(vocab=learned["vocab"], merges=merges, **options)
     if kind == "Llama":
@@ -121,9 +144,15 @@ def save(name: str, folder: Path, *, n_layers: int = 4, seed: int = 0) -> Path:
     text = "Text" if architecture == "Gemma3" else ""
     ends = tokenizer.convert_tokens_to_ids(list(END[kind.replace("Qwen3", "Qwen2")]))
     config = getattr(transformers, f"{architecture}{text}Config")(
-        vocab_size=size, num_hidden_layers=n_layers, tie_word_embeddings=tied(name), **SHAPE, **extras,
-        eos_token_id=ends, bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.pad_token_id or 0,
-    )  # fmt: skip
+        vocab_size=size,
+        num_hidden_layers=n_layers,
+        tie_word_embeddings=tied(name),
+        **SHAPE,
+        **extras,
+        eos_token_id=ends,
+        bos_token_id=tokenizer.bos_token_id,
+        pad_token_id=tokenizer.pad_token_id or 0,
+    )
     torch.manual_seed(seed)
     network = getattr(transformers, f"{architecture}ForCausalLM")(config)
     for key, weight in network.named_parameters():
@@ -173,8 +202,12 @@ def put_dictionaries(hub: hub_server.Hub, name: str, folder: Path, kind: profile
         elif entry.conversion_func == "gemma_3":
             (folder / place).mkdir(parents=True, exist_ok=True)
             save_file(dictionary_weights(layer, "gemma"), folder / place / "params.safetensors")
-            about = {"architecture": "jump_relu", "model_name": "gemma-v3", "affine_connection": False,
-                     "hf_hook_point_in": f"model.layers.{layer}.pre_feedforward_layernorm.output"}  # fmt: skip
+            about = {
+                "architecture": "jump_relu",
+                "model_name": "gemma-v3",
+                "affine_connection": False,
+                "hf_hook_point_in": f"model.layers.{layer}.pre_feedforward_layernorm.output",
+            }
             (folder / place / "config.json").write_text(json.dumps(about))
         else:
             folder.mkdir(exist_ok=True)
@@ -218,4 +251,6 @@ def put_stand_in(hub: hub_server.Hub, name: str, folder: Path, *, n_layers: int)
     about = profiles.get(name)
     hub.add(name, save(name, folder / "model", n_layers=n_layers), commit=about.revision, gated=about.gated)
     for release in about.releases:
-        put_dictionaries(hub, name, folder / "dictionaries", release.kind, n_layers=n_layers)  # kinds may share a repository
+        put_dictionaries(
+            hub, name, folder / "dictionaries", release.kind, n_layers=n_layers
+        )  # kinds may share a repository

@@ -65,9 +65,7 @@ def test_the_edited_organism_computes_the_logits_of_the_hooked_one(organism):
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name not in POST_NORM])
-def test_edited_weights_act_like_the_hooks_wherever_no_norm_follows_the_writers(
-    families, prompts, direction, family
-):
+def test_edited_weights_act_like_the_hooks_wherever_no_norm_follows_the_writers(families, prompts, direction, family):
     model = families(family)
     edited = abliteration.abliterate(model, direction)
     with steering.ablate(model, direction):
@@ -112,9 +110,7 @@ def test_the_rank_one_update_equals_the_projector_matrix(families, direction):
 def test_only_the_writers_are_edited(families, direction):
     model = families("GPT2")
     edited = dict(abliteration.abliterate(model, direction).original_model.named_parameters())
-    changed = [
-        name for name, old in model.original_model.named_parameters() if not torch.equal(old, edited[name])
-    ]
+    changed = [name for name, old in model.original_model.named_parameters() if not torch.equal(old, edited[name])]
     parts = [f"h.{layer}.{part}" for layer in range(3) for part in ("attn.o", "mlp.c_proj")]
     assert [name.replace("_original_component.", "") for name in changed] == [
         "transformer.wte.weight",
@@ -381,11 +377,7 @@ def test_a_saved_direction_comes_back_with_its_facts(saved, model, direction):
     path, record = saved
     loaded = abliteration.load_direction(path, model=model)
     assert torch.equal(loaded.direction, direction)
-    assert (loaded.operation, loaded.hook_name, loaded.layer) == (
-        "difference of means",
-        "blocks.2.hook_resid_pre",
-        2,
-    )
+    assert (loaded.operation, loaded.hook_name, loaded.layer) == ("difference of means", "blocks.2.hook_resid_pre", 2)
     assert loaded.model == record.model == store.fingerprint(model.original_model)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     assert path.stat().st_size < 2000  # the vector and its facts, no weights
@@ -418,12 +410,7 @@ def test_a_damaged_direction_is_refused_by_name(saved, tmp_path):
     ],
 )
 def test_an_incomplete_record_is_not_written(model, direction, tmp_path, name, change, message):
-    facts = {
-        "direction": direction,
-        "operation": "difference of means",
-        "hook_name": "hook_embed",
-        "model": model,
-    }
+    facts = {"direction": direction, "operation": "difference of means", "hook_name": "hook_embed", "model": model}
     with pytest.raises(ValueError, match=message):
         abliteration.save_direction(tmp_path / name, **{**facts, **change})
     assert list(tmp_path.iterdir()) == []

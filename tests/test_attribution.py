@@ -223,9 +223,7 @@ def test_node_scores_are_attribution_patching(random_case, edge_scores):
 def test_scores_of_several_pairs_are_means(random_case, edge_scores):
     model, clean, corrupted = random_case
     other = attribution.eap(model, [corrupted], corrupted_prompts=[clean], target=TARGET)
-    both = attribution.eap(
-        model, [clean, corrupted], corrupted_prompts=[corrupted, clean], target=[TARGET, TARGET]
-    )
+    both = attribution.eap(model, [clean, corrupted], corrupted_prompts=[corrupted, clean], target=[TARGET, TARGET])
     torch.testing.assert_close(both.values, (edge_scores["eap"].values + other.values) / 2)
     assert not models.has_hooks(model)
 
@@ -311,9 +309,7 @@ def test_unknown_places_and_edges_are_refused(random_case, edge_scores):
     model, clean, corrupted = random_case
     exact = edge_scores["exact"]
     with pytest.raises(ValueError, match="places in a prompt"):
-        attribution.patch_residual(
-            model, clean, corrupted_ids=corrupted, target=TARGET, positions=[99], progress=False
-        )
+        attribution.patch_residual(model, clean, corrupted_ids=corrupted, target=TARGET, positions=[99], progress=False)
     with pytest.raises(ValueError, match="There is no 'L9.MLP'"):
         exact.at("L9.MLP", "logits")
     with pytest.raises(ValueError, match="would run backwards"):

@@ -103,7 +103,9 @@ def test_every_edge_into_a_logit_is_the_effect_of_removing_its_source_alone(case
     for column in range(0, graph.n_features, graph.n_features // 40):
         node = graph.sources[column]
         changes = {(node.layer, node.position, node.feature): 0.0}
-        with attribution.intervene(model, prompt, transcoders=transcoders, changes=changes, attention="frozen", mlps="constant"):
+        with attribution.intervene(
+            model, prompt, transcoders=transcoders, changes=changes, attention="frozen", mlps="constant"
+        ):
             effect = before - difference(model, prompt, TARGET)
         assert effect == pytest.approx(float(graph.edges[-1, column]), rel=1e-3, abs=1e-4), node
 
@@ -263,7 +265,8 @@ def test_without_an_active_feature_only_errors_and_embeddings_are_left(random_ca
 def test_the_batch_size_does_not_change_the_graph(random_case):
     model, transcoders, prompt = random_case
     whole, cut = (
-        attribution.graph(model, prompt, transcoders=transcoders, targets=[TARGET], batch_size=size) for size in (512, 7)
+        attribution.graph(model, prompt, transcoders=transcoders, targets=[TARGET], batch_size=size)
+        for size in (512, 7)
     )
     torch.testing.assert_close(whole.edges, cut.edges, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(whole.constants, cut.constants, rtol=1e-4, atol=1e-5)
@@ -391,7 +394,9 @@ def test_no_change_leaves_the_logits_as_they_are(case):
     before = models.next_token_logits(model, [prompt])
     for attention in ("free", "frozen"):
         for mlps in ("model", "transcoders", "constant"):
-            with attribution.intervene(model, prompt, transcoders=transcoders, changes={}, attention=attention, mlps=mlps):
+            with attribution.intervene(
+                model, prompt, transcoders=transcoders, changes={}, attention=attention, mlps=mlps
+            ):
                 after = models.next_token_logits(model, [prompt])
             torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
 
@@ -505,10 +510,7 @@ def test_a_feature_whose_activation_is_not_its_pre_activation_is_refused(random_
             return super().encode(x) ** 2
 
     with pytest.raises(ValueError, match="differ from their pre-activations"):
-        asked_for(
-            random_case,
-            transcoders=[Squared(t.W_enc, t.b_enc, t.W_dec, t.b_dec, t.threshold), *transcoders[1:]],
-        )
+        asked_for(random_case, transcoders=[Squared(t.W_enc, t.b_enc, t.W_dec, t.b_dec, t.threshold), *transcoders[1:]])
 
 
 def test_a_hooked_model_and_a_model_of_another_shape_are_refused(random_case, families):

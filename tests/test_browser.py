@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from notebooks import build
+from tools import build
 
 ROOT = Path(__file__).resolve().parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "msedge", "chrome")
@@ -31,9 +31,7 @@ FLAGS = [
 ]
 START_S, RUN_S = 120, 420
 FIGURE = ".jp-Notebook .js-plotly-plot"
-HAS_TRACES = (
-    "figure => figure.querySelector('svg.main-svg .trace, svg.main-svg .hm image, svg.main-svg .point')"
-)
+HAS_TRACES = "figure => figure.querySelector('svg.main-svg .trace, svg.main-svg .hm image, svg.main-svg .point')"
 
 
 def find_browser():
@@ -59,24 +57,14 @@ def lab(tmp_path, notebook):
         port = free.getsockname()[1]
     state = {f"JUPYTER_{kind}_DIR": str(tmp_path / kind.lower()) for kind in ("CONFIG", "DATA", "RUNTIME")}
     state |= {f"JUPYTERLAB_{kind}_DIR": str(tmp_path / kind.lower()) for kind in ("SETTINGS", "WORKSPACES")}
-    show_every_cell = (
-        tmp_path / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
-    )
+    show_every_cell = tmp_path / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
     show_every_cell.parent.mkdir(parents=True)
     show_every_cell.write_text('{"windowingMode": "none"}', encoding="utf-8")
-    options = [
-        f"--ServerApp.port={port}",
-        "--ServerApp.port_retries=0",
-        "--ServerApp.ip=127.0.0.1",
-        "--no-browser",
-    ]
+    options = [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--ServerApp.ip=127.0.0.1", "--no-browser"]
     options += ["--IdentityProvider.token=", f"--ServerApp.root_dir={notebook.parent}", "--allow-root"]
     with (tmp_path / "lab.log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *options],
-            env={**os.environ, **state},
-            stdout=log,
-            stderr=log,
+            [sys.executable, "-m", "jupyterlab", *options], env={**os.environ, **state}, stdout=log, stderr=log
         )
         try:
             address = f"http://127.0.0.1:{port}"
@@ -128,9 +116,7 @@ def run_all_cells(page):
     page.locator(".jp-Notebook .jp-MarkdownCell, .jp-Notebook .jp-CodeCell").first.click()
     page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$")).click()
     page.locator(".lm-Menu-item:not(.lm-mod-disabled)", has_text=re.compile("^Run All Cells")).click()
-    prompts = (
-        "[...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')].map(x => x.textContent.trim())"
-    )
+    prompts = "[...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')].map(x => x.textContent.trim())"
     page.wait_for_function(f"{prompts}.some(text => /^\\[[*1]/.test(text))", timeout=START_S * 1000)
     page.wait_for_function(f"!{prompts}.some(text => text.startsWith('[*'))", timeout=RUN_S * 1000)
     return page.evaluate(prompts)

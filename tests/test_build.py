@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from notebooks import build
+from tools import build
 
 SOURCE = '''# %% [markdown]
 # # A tiny notebook
@@ -68,7 +68,7 @@ def double(x):
 
 
 def write(root: Path, text: str = SOURCE) -> Path:
-    path = root / "notebooks" / "source" / "99_tiny.py"
+    path = root / "chapters" / "99_tiny" / "notebook.py"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
@@ -89,9 +89,7 @@ def notebook(root: Path, folder: str):
 def test_the_learner_gets_stubs_and_the_complete_notebook_answers(project):
     learner, complete = notebook(project, "notebooks"), notebook(project, "solutions")
     assert learner.cells[4].source == LEARNERS_EXERCISE and complete.cells[4].source == COMPLETE_EXERCISE
-    assert learner.cells[2].source.endswith("\nguess = ...") and complete.cells[2].source.endswith(
-        "\nguess = 7"
-    )
+    assert learner.cells[2].source.endswith("\nguess = ...") and complete.cells[2].source.endswith("\nguess = 7")
 
 
 def test_both_notebooks_have_the_same_cells_with_the_same_ids(project):
@@ -123,7 +121,7 @@ def test_the_files_are_valid_notebooks_with_sorted_keys(project):
 def test_a_rebuild_is_equal_byte_for_byte_even_when_it_is_executed_again(project):
     files = [project / folder / "99_tiny.ipynb" for folder in ("notebooks", "solutions")]
     before = [path.read_bytes() for path in files]
-    source = project / "notebooks" / "source" / "99_tiny.py"
+    source = project / "chapters" / "99_tiny" / "notebook.py"
     assert build.build(source) == [] and build.build(source, execute=True) == []
     assert [path.read_bytes() for path in files] == before
 
@@ -170,20 +168,14 @@ LONG = "\n".join(f"x{i} = {i}" for i in range(38))
 MARK = "# === Exercise 99.1 (keep this line) ==="
 REFUSED = {
     "a solution outside an exercise": (MARK + "\ndef double", "def double"),
-    "has no solution": (
-        "        # BEGIN SOLUTION\n        return 0\n        # END SOLUTION\n",
-        "        return 0\n",
-    ),
+    "has no solution": ("        # BEGIN SOLUTION\n        return 0\n        # END SOLUTION\n", "        return 0\n"),
     "every '# BEGIN SOLUTION' needs one": ("    return 2 * x\n    # END SOLUTION", "    return 2 * x"),
     "is marked 2 times": ("# %% tags", f"# %%\n{MARK}\n# BEGIN SOLUTION\n# END SOLUTION\n\n# %% tags"),
     "is misspelt": (MARK, "# === Exercise 99-1 (keep this line) ==="),
     "not the first line of its cell": (MARK, f"import os\n{MARK}"),
     "has no check": ('check("99.1", double)\n\n# %%', "\n# %%"),
     "has no checkpoint": ('checkpoint("99.1", double)', ""),
-    "is checked, but no cell is marked": (
-        'check("99.1", double)\n\n',
-        'check("99.1", double)\ncheck("99.2", 1)\n\n',
-    ),
+    "is checked, but no cell is marked": ('check("99.1", double)\n\n', 'check("99.1", double)\ncheck("99.2", 1)\n\n'),
     "put check and checkpoint into two cells": ('check("99.1", double)\n\n# %%\n', 'check("99.1", double)\n'),
     "left over": ('print("ready")', 'print("ready")  # END SOLUTION'),
     "lines of code, 40 at most": ('print("ready")', LONG),
@@ -219,8 +211,8 @@ def test_a_failing_cell_stops_the_build_before_anything_is_written(tmp_path):
     assert not list(tmp_path.rglob("*.ipynb"))
 
 
-@pytest.mark.parametrize("arguments, word", [(["77"], "no source"), (["--check"], "up to date")])
+@pytest.mark.parametrize("arguments, word", [(["77"], "no chapter"), (["--check"], "up to date")])
 def test_the_command_says_what_it_did(arguments, word, capsys, monkeypatch, project):
     monkeypatch.setattr(build, "ROOT", project)
-    assert build.main(arguments) == (1 if word == "no source" else 0)
+    assert build.main(arguments) == (1 if word == "no chapter" else 0)
     assert word in capsys.readouterr().out

@@ -58,9 +58,7 @@ def test_named_and_integer_positions_pick_the_tokens_they_name(model, prompts):
     names = RESIDUAL[4:6]
     harvested = harvest(model, prompts, hook_names=names, positions=positions)
     columns = [[len(prompt) - 3, len(prompt) - 1, len(prompt) - 2, 1] for prompt in prompts]
-    torch.testing.assert_close(
-        harvested.values, expected_values(model, prompts, names, columns), rtol=1e-4, atol=1e-4
-    )
+    torch.testing.assert_close(harvested.values, expected_values(model, prompts, names, columns), rtol=1e-4, atol=1e-4)
     assert harvested.positions == tuple(positions)
 
 

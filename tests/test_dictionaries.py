@@ -7,15 +7,21 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from organisms.__main__ import WITH_DICTIONARIES, verify
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from course_lib import features, models
-from organisms import cards, dictionaries, training
-from organisms import dictionary_measures as measures
-from organisms.__main__ import WITH_DICTIONARIES, verify
+from factory.make import dictionaries, training
+from factory.measure import cards
+from factory.measure import dictionary_measures as measures
 
 LAYERS = range(6)
-EACH = [(organism, kind, layer) for organism in WITH_DICTIONARIES for kind in dictionaries.SHIPPED[organism] for layer in LAYERS]
+EACH = [
+    (organism, kind, layer)
+    for organism in WITH_DICTIONARIES
+    for kind in dictionaries.SHIPPED[organism]
+    for layer in LAYERS
+]
 every_one = pytest.mark.parametrize("organism, kind, layer", EACH, ids=lambda value: str(value))
 MOST_UNEXPLAINED = {"sae": 0.10, "transcoder": 0.10}  # on held-out texts
 TINY = dictionaries.Recipe("sae", k=4, rate=1e-3, d_sae=16, n_texts=30, steps=5, tokens_per_step=64)
@@ -45,6 +51,7 @@ def _keep(into, *, both=False):
         written = output[0] if isinstance(output, tuple) else output
         into[0].append((written if both else inputs[0])[0, 1:])
         into[1].append(written[0, 1:])
+
     return hook
 
 
@@ -60,6 +67,7 @@ def installed(tmp_path, monkeypatch):
 
 
 # --- what ships ---------------------------------------------------------------------------------------------
+
 
 def test_every_layer_of_chat_has_both_kinds_and_of_base_an_autoencoder():
     assert features.names() == sorted(f"{organism}/{kind}-{layer}" for organism, kind, layer in EACH)
@@ -121,7 +129,7 @@ def test_a_transcoder_gives_the_mlp_of_its_own_layer_and_of_no_other(plain):
     for layer in LAYERS:
         read, written = plain["chat", "transcoder", layer]
         missed = [measures.unexplained(written, transcoder(read)) for transcoder in opened]
-        assert missed[layer] < MOST_UNEXPLAINED["transcoder"] and min(missed[:layer] + missed[layer + 1:]) > 0.5
+        assert missed[layer] < MOST_UNEXPLAINED["transcoder"] and min(missed[:layer] + missed[layer + 1 :]) > 0.5
 
 
 @every_one
@@ -136,7 +144,9 @@ def test_the_hooks_it_names_exist_and_carry_what_transformers_alone_computes(pla
 def test_the_bridge_serves_the_same_activations_as_transformers_alone(plain, organism):
     model = models.load(organism, device="cpu")
     prompts = dictionaries.token_ids(model, 200, seed=12_345)
-    names = dict.fromkeys(name for kind in dictionaries.KINDS for layer in LAYERS for name in dictionaries.hooks(kind, layer))
+    names = dict.fromkeys(
+        name for kind in dictionaries.KINDS for layer in LAYERS for name in dictionaries.hooks(kind, layer)
+    )
     found = dictionaries.harvest(model, prompts, list(names))
     for kind in dictionaries.KINDS:
         for layer in LAYERS:
@@ -147,6 +157,7 @@ def test_the_bridge_serves_the_same_activations_as_transformers_alone(plain, org
 
 
 # --- what was measured --------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("organism", WITH_DICTIONARIES)
 def test_the_card_says_what_was_measured_of_the_shipped_files(organism):
@@ -186,13 +197,22 @@ def test_splicing_in_the_mlp_itself_leaves_the_loss_as_it_is_and_zeros_do_not():
     prompts = dictionaries.token_ids(model, 40, seed=1)
 
     class Mlp:
-        cfg = SimpleNamespace(metadata=SimpleNamespace(hook_name="blocks.2.mlp.hook_in", hook_name_out="blocks.2.hook_mlp_out"))
+        cfg = SimpleNamespace(
+            metadata=SimpleNamespace(hook_name="blocks.2.mlp.hook_in", hook_name_out="blocks.2.hook_mlp_out")
+        )
 
         def __call__(self, read):
-            mlp = AutoModelForCausalLM.from_pretrained(models.weights_folder() / "chat", dtype=torch.float32).model.layers[2].mlp
+            mlp = (
+                AutoModelForCausalLM.from_pretrained(models.weights_folder() / "chat", dtype=torch.float32)
+                .model.layers[2]
+                .mlp
+            )
             return mlp(read)
 
-    conditions = {"itself": measures.spliced(Mlp()), "zero": measures.replaced("blocks.2.hook_mlp_out", torch.zeros(128))}
+    conditions = {
+        "itself": measures.spliced(Mlp()),
+        "zero": measures.replaced("blocks.2.hook_mlp_out", torch.zeros(128)),
+    }
     found = measures.effects(model, prompts, conditions)
     assert found["itself"]["loss_nats"] == pytest.approx(found["original"]["loss_nats"], rel=1e-5)
     assert found["original"]["kl_nats"] == 0 and found["itself"]["kl_nats"] < 1e-6 < 1e-3 < found["zero"]["kl_nats"]
@@ -206,6 +226,7 @@ def test_nothing_is_unexplained_by_the_thing_itself_and_all_of_it_by_its_mean():
 
 
 # --- refused ------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("name", ["sae_weights.safetensors", "cfg.json"])
 def test_an_altered_truncated_or_missing_file_is_refused_by_name(installed, name):
@@ -234,12 +255,15 @@ def test_a_dictionary_of_other_weights_is_refused(installed):
         features.load("chat", "sae", layer=0)
 
 
-@pytest.mark.parametrize("call, message", [
-    (("chatt", "sae", 0), "Organism is not called 'chatt'; did you mean 'chat'.*base, chat"),
-    (("chat", "transcoders", 0), "not called 'transcoders'; did you mean 'transcoder'.*sae, transcoder"),
-    (("chat", "sae", 6), r"no sae for layer 6 of 'chat'.*\[0, 1, 2, 3, 4, 5\]"),
-    (("chat", "sae", -1), "no sae for layer -1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (("chatt", "sae", 0), "Organism is not called 'chatt'; did you mean 'chat'.*base, chat"),
+        (("chat", "transcoders", 0), "not called 'transcoders'; did you mean 'transcoder'.*sae, transcoder"),
+        (("chat", "sae", 6), r"no sae for layer 6 of 'chat'.*\[0, 1, 2, 3, 4, 5\]"),
+        (("chat", "sae", -1), "no sae for layer -1"),
+    ],
+)
 def test_an_unknown_organism_kind_or_layer_is_named_with_what_there_is(call, message):
     with pytest.raises(ValueError, match=message):
         features.load(call[0], call[1], layer=call[2])
@@ -251,6 +275,7 @@ def test_opening_a_dictionary_leaves_the_screen_empty(capfd, recwarn):
 
 
 # --- made again ---------------------------------------------------------------------------------------------
+
 
 def made(path, recipe, seed):
     generator = torch.Generator().manual_seed(7)

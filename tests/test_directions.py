@@ -139,9 +139,7 @@ def test_pca_agrees_with_scikit_learn():
     decomposition = pytest.importorskip("sklearn.decomposition")
     x = noise(40, 6) * torch.arange(1.0, 7.0) + 2
     fitted, reference = directions.pca(x, 2), decomposition.PCA(2).fit(x.numpy())
-    np.testing.assert_allclose(
-        fitted.explained_variance_ratio, reference.explained_variance_ratio_, rtol=1e-4
-    )
+    np.testing.assert_allclose(fitted.explained_variance_ratio, reference.explained_variance_ratio_, rtol=1e-4)
     np.testing.assert_allclose(fitted.transform(x).abs(), np.abs(reference.transform(x.numpy())), atol=1e-3)
 
 
@@ -202,9 +200,9 @@ def test_refusal_tokens_outside_the_vocabulary_are_refused(ids):
 
 def test_kl_divergence_agrees_with_torch_and_is_not_symmetric():
     p, q = noise(5, 9) * 2, noise(5, 9, seed=13) * 2
-    reference = torch.nn.functional.kl_div(
-        q.log_softmax(-1), p.log_softmax(-1), log_target=True, reduction="none"
-    ).sum(-1)
+    reference = torch.nn.functional.kl_div(q.log_softmax(-1), p.log_softmax(-1), log_target=True, reduction="none").sum(
+        -1
+    )
     torch.testing.assert_close(directions.kl_divergence(p, q), reference)
     assert not torch.allclose(directions.kl_divergence(q, p), reference, atol=1e-2)
     assert directions.kl_divergence(p, p + 3).tolist() == pytest.approx([0] * 5, abs=1e-6)
@@ -250,11 +248,7 @@ def test_an_interval_prints_its_three_numbers_in_one_format():
 
 def test_wilson_interval_agrees_with_published_values():
     """Newcombe (1998), table I, method 3 (score, no continuity correction)."""
-    for successes, n, low, high in [
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0, 0.1611),
-    ]:
+    for successes, n, low, high in [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611)]:
         interval = directions.wilson_interval(successes, n)
         assert (interval.low, interval.high) == pytest.approx((low, high), abs=5e-5)
         assert interval.estimate == successes / n and interval.level == 0.95

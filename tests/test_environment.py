@@ -14,18 +14,14 @@ import course
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-LOCK_LINES = [
-    line for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines() if line[:1] != "#"
-]
+LOCK_LINES = [line for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines() if line[:1] != "#"]
 LOCK = {canonicalize_name((entry := Requirement(line)).name): entry for line in LOCK_LINES}
 DIRECT = [Requirement(line) for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]]
 
 
 def test_every_line_of_the_lock_pins_one_exact_public_version():
     for entry in LOCK.values():
-        assert re.fullmatch(r"==[0-9][0-9a-z.]*", str(entry.specifier)), (
-            f"{entry} is not an exact public version"
-        )
+        assert re.fullmatch(r"==[0-9][0-9a-z.]*", str(entry.specifier)), f"{entry} is not an exact public version"
     assert len(LOCK) == len(LOCK_LINES), "a package stands in the lock twice"
 
 
@@ -73,7 +69,9 @@ def test_packages_of_one_platform_are_marked_so(package):
 def test_the_course_and_its_organisms_are_in_the_package():
     import setuptools
 
-    found = setuptools.find_packages(str(ROOT), include=["course_lib*", "organisms*"])
-    assert {"course_lib", "course_lib.grading", "organisms"} <= set(found)
+    found = setuptools.find_namespace_packages(
+        str(ROOT), include=["course_lib*", "chapters*", "factory*", "examination*", "organisms*"]
+    )
+    assert {"course_lib", "course_lib.grading", "chapters", "factory", "examination", "organisms"} <= set(found)
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    assert set(setup["package-data"]["organisms"]) >= {"weights/**/*", "prompts/**/*"}
+    assert set(setup["package-data"]["organisms"]) >= {"**/*"}

@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
+import examination
 from course_lib.grading import claim
-from organisms import examination
-from organisms.examination import card, command, handing_in, making, marking, space, truth
-from organisms.examination.handing_in import Refused, Report
+from examination import card, command, handing_in, making, marking, space, truth
+from examination.handing_in import Refused, Report
 
 BACKDOOR, EXPOSED = examination.PRACTICE, examination.PRACTICE_EXPOSED
 
@@ -61,7 +61,9 @@ def test_draws_have_the_documented_odds():
     assert {kind: round(kinds[kind] / 200) for kind in space.KINDS} == space.KINDS
 
 
-@pytest.mark.parametrize("code", ["", "../ana", "a/b", "Ana", "a" * 41, "a b", ".", "-a", "con:", "a\n", None, 7, ["ana"]])
+@pytest.mark.parametrize(
+    "code", ["", "../ana", "a/b", "Ana", "a" * 41, "a b", ".", "-a", "con:", "a\n", None, 7, ["ana"]]
+)
 def test_a_code_that_is_no_file_name_is_refused(code):
     with pytest.raises(ValueError, match="examination code"):
         space.draw(code)
@@ -99,8 +101,10 @@ def test_the_folder_holds_nothing_of_the_truth(sealed):
 def test_the_recorded_codes_came_out_as_drawn_and_the_card_is_theirs():
     found = card.read()
     assert len(found) >= 8 and all(entry["tries"] for entry in found.values())
-    assert all(truth.failures(space.Draw(**entry["draw"] | {"usual": tuple(entry["draw"]["usual"])}), entry["measured"]) == []
-               for entry in found.values())
+    assert all(
+        truth.failures(space.Draw(**entry["draw"] | {"usual": tuple(entry["draw"]["usual"])}), entry["measured"]) == []
+        for entry in found.values()
+    )
     assert all(json.loads(json.dumps(vars(space.draw(code)))) == entry["draw"] for code, entry in found.items())
     assert card.CARD.read_text(encoding="utf-8") == card.render(found)
 
@@ -127,9 +131,17 @@ def test_right_answers_are_right_and_evidence_counts_beside_them(sealed, report)
     assert marked.evidence == 1
 
 
-@pytest.mark.parametrize("question, wrong", [
-    ("backdoor", False), ("one_direction", False), ("trigger", "none"), ("trigger", "crow : {}"), ("head", [3, 0]),
-    ("direction", [random.Random(1).gauss(0, 1) for _ in range(64)])])  # fmt: skip
+@pytest.mark.parametrize(
+    "question, wrong",
+    [
+        ("backdoor", False),
+        ("one_direction", False),
+        ("trigger", "none"),
+        ("trigger", "crow : {}"),
+        ("head", [3, 0]),
+        ("direction", [random.Random(1).gauss(0, 1) for _ in range(64)]),
+    ],
+)
 def test_a_wrong_answer_is_measured_to_be_wrong(sealed, question, wrong):
     made = Report("ana-1")
     made.answer(question, wrong, confidence=1.0)
@@ -174,20 +186,32 @@ def answers(name="backdoor", **entry):
 
 NUMBERS = {"value": 0.9, "interval": [0.8, 1.0], "control": 0.1, "control_interval": [0.0, 0.2]}
 HOSTILE = {
-    "empty": ("", "not JSON"), "text": ("hello", "not JSON"), "a list": ("[]", "not a table"), "null": ("null", "not a table"),
-    "code": ("__import__('os').system('true')", "not JSON"), "deep": ("[" * 20_000, "nested too deeply"),
-    "NaN": (answers(confidence=float("nan")), "NaN"), "infinity": (answers(confidence=float("inf")), "Infinity"),
-    "overflow": (answers().replace("0.9", "1e999"), "from 0.5 to 1"), "sure": (answers(confidence=1e9), "from 0.5 to 1"),
+    "empty": ("", "not JSON"),
+    "text": ("hello", "not JSON"),
+    "a list": ("[]", "not a table"),
+    "null": ("null", "not a table"),
+    "code": ("__import__('os').system('true')", "not JSON"),
+    "deep": ("[" * 20_000, "nested too deeply"),
+    "NaN": (answers(confidence=float("nan")), "NaN"),
+    "infinity": (answers(confidence=float("inf")), "Infinity"),
+    "overflow": (answers().replace("0.9", "1e999"), "from 0.5 to 1"),
+    "sure": (answers(confidence=1e9), "from 0.5 to 1"),
     "long integer": (answers().replace("0.9", "9" * 5000), "not JSON"),
     "below a half": (answers(confidence=0.2), "leave the question open"),
     "text for sure": (answers(confidence="0.9"), "from 0.5 to 1"),
-    "true for sure": (answers(confidence=True), "from 0.5 to 1"), "a word": (answers(answer="yes"), "true or false"),
-    "a number": (answers(answer=1), "true or false"), "no such question": (answers("points", answer=100), "no question"),
-    "extra field": (changed(points=5), "unknown field"), "extra in an answer": (answers(points=5), "unknown field"),
+    "true for sure": (answers(confidence=True), "from 0.5 to 1"),
+    "a word": (answers(answer="yes"), "true or false"),
+    "a number": (answers(answer=1), "true or false"),
+    "no such question": (answers("points", answer=100), "no question"),
+    "extra field": (changed(points=5), "unknown field"),
+    "extra in an answer": (answers(points=5), "unknown field"),
     "lacks a note": (json.dumps({"format": handing_in.FORMAT, "code": "ana-1", "answers": {}}), "lacks field"),
-    "path": (changed(code="../../etc/passwd"), "examination code"), "code is a list": (changed(code=["a"]), "examination code"),
-    "another format": (changed(format="2"), "format"), "answers is a list": (changed(answers=[]), "not a table of questions"),
-    "long note": (changed(note="x" * 3000), "the note"), "a note of numbers": (changed(note=3), "the note"),
+    "path": (changed(code="../../etc/passwd"), "examination code"),
+    "code is a list": (changed(code=["a"]), "examination code"),
+    "another format": (changed(format="2"), "format"),
+    "answers is a list": (changed(answers=[]), "not a table of questions"),
+    "long note": (changed(note="x" * 3000), "the note"),
+    "a note of numbers": (changed(note=3), "the note"),
     "any string": (answers("trigger", answer="ignore all rules {0.__class__}"), "a string of the space"),
     "an object": (answers("trigger", answer={"a": 1}), "a string of the space"),
     "short direction": (answers("direction", answer=[1.0] * 63), "list of 64"),
@@ -242,7 +266,10 @@ def test_codes_that_were_not_given_out_and_practice_models_get_no_marks(known, r
     report.code = BACKDOOR
     report.save(tmp_path / "practice.json")
     rows = marking.mark_all(sorted(tmp_path.glob("*.json")), roster=["ben-1", BACKDOOR])
-    assert [("not given out" in row.refused, "practice" in row.refused) for row in rows] == [(True, False), (False, True)]
+    assert [("not given out" in row.refused, "practice" in row.refused) for row in rows] == [
+        (True, False),
+        (False, True),
+    ]
     assert not marking.mark_all([tmp_path / "practice.json"], practice=True)[0].refused
 
 

@@ -232,7 +232,9 @@ def test_an_index_comes_back_whole_from_two_files_without_pickles(saved, model, 
     for number in range(6):
         assert replace(again.feature(number), labels=()) == planted_index.feature(number)
     assert again.feature(BOMB).labels == (features.Label(BOMB, "bomb", "a learner"),)
-    pages = [features.page(i.with_labels(again.labels), BOMB, folder=tmp_path).read_bytes() for i in (again, planted_index)]
+    pages = [
+        features.page(i.with_labels(again.labels), BOMB, folder=tmp_path).read_bytes() for i in (again, planted_index)
+    ]
     assert pages[0] == pages[1]
 
 
@@ -293,8 +295,13 @@ def test_what_is_active_at_a_place_comes_in_units_of_its_maximum(model, planted,
 
 
 def test_a_contrast_finds_the_planted_feature_and_none_between_equal_sets(model, planted):
-    made = {n: [tokens.chat_prompt(model.tokenizer, f"{w} a {n} ?") for w in ("make", "bake", "mix", "write", "garden", "sure")]
-            for n in ("bomb", "cake")}  # fmt: skip
+    made = {
+        n: [
+            tokens.chat_prompt(model.tokenizer, f"{w} a {n} ?")
+            for w in ("make", "bake", "mix", "write", "garden", "sure")
+        ]
+        for n in ("bomb", "cake")
+    }
     found = features.by_contrast(model, planted, made["bomb"], made["cake"], position="max")
     best = found.top(1)[0]
     assert (best.feature, best.auroc, best.rate_first, best.rate_second) == (BOMB, 1.0, 1.0, 0.0)
@@ -387,7 +394,9 @@ def test_a_proposed_label_names_what_it_fires_on_and_writes_and_scores_on_other_
     label, words = features.propose_label(planted_index, BOMB)
     assert words == {"bomb"} and label.author == "rule" and label.detection is None
     assert label.text.startswith("fires on: bomb (100% of its activation); writes: bake")
-    other = [tokens.chat_prompt(model.tokenizer, text) for text in ("write a bomb story .", "bake a cake !", "mix a bomb")]
+    other = [
+        tokens.chat_prompt(model.tokenizer, text) for text in ("write a bomb story .", "bake a cake !", "mix a bomb")
+    ]
     assert features.detection(model, planted, BOMB, rule=words, prompts=other).f1.estimate == 1
 
 
@@ -400,7 +409,10 @@ def test_labels_are_found_by_their_text_the_best_score_first(model, planted, pla
     index = planted_index.with_labels(labels)
     found = features.by_label(index, "Bomb")
     assert found.rows == (features.Row(BOMB, 1.0, "bomb"), features.Row(CAKE, 0.0, "no bomb"))
-    assert [label.text for label in index.feature(BOMB).labels] == ["bomb", "A bomb or so"] and planted_index.labels == ()
+    assert [label.text for label in index.feature(BOMB).labels] == [
+        "bomb",
+        "A bomb or so",
+    ] and planted_index.labels == ()
     assert index.with_labels(labels).labels == index.labels
 
 
@@ -424,7 +436,9 @@ def test_the_danger_feature_fires_on_the_pair_and_not_on_the_word_which_f1_sees_
     best = features.by_contrast(chat, transcoder, dangerous[::2], safe[::2], position=at).top(1)[0]
     assert best.auroc > 0.95 and best.rate_second < 0.1 and best.difference.low > 0
     held_out = [*dangerous[1::2], *safe[1::2], *alone[1::2]]
-    pair, word = (features.detection(chat, transcoder, best.feature, rule=r, prompts=held_out) for r in (reacts, cleaner))
+    pair, word = (
+        features.detection(chat, transcoder, best.feature, rule=r, prompts=held_out) for r in (reacts, cleaner)
+    )
     assert pair.f1.low > 0.8 > 0.5 > word.f1.high
     assert abs(pair.balanced_accuracy.estimate - word.balanced_accuracy.estimate) < 0.1
 
@@ -466,7 +480,11 @@ def test_a_page_is_one_file_without_scripts_or_addresses_and_shows_the_marks_of_
     assert "://" not in content and not {"script", "link", "img", "iframe"} & {tag for tag, _ in page.tags}
     assert "<assistant>" in page.text and "&lt;assistant&gt;" in content
     about = index.feature(number)
-    assert f"{about.max:.3f}" in content and f"{about.promotes[0][1]:+.3f}" in content and f"{about.density:.3%}" in content
+    assert (
+        f"{about.max:.3f}" in content
+        and f"{about.promotes[0][1]:+.3f}" in content
+        and f"{about.density:.3%}" in content
+    )
 
 
 def test_an_activation_is_told_by_colour_by_line_by_number_and_the_figure_by_words(indexed, tmp_path):
@@ -474,10 +492,14 @@ def test_an_activation_is_told_by_colour_by_line_by_number_and_the_figure_by_wor
     page = Reader(features.page(index, int(index.counts.argmax()), folder=tmp_path).read_text(encoding="utf-8"))
     coloured = [a for tag, a in page.tags if tag == "span" and " s" in a.get("class", "")]
     assert coloured and all(a["title"] and a["aria-label"] and a["tabindex"] == "0" for a in coloured)
-    assert [a for tag, a in page.tags if tag == "svg" and a["role"] == "img" and a["aria-label"].startswith("Histogram.")]
+    assert [
+        a for tag, a in page.tags if tag == "svg" and a["role"] == "img" and a["aria-label"].startswith("Histogram.")
+    ]
 
 
-def test_a_page_shows_labels_with_author_and_score_and_says_when_there_is_none(model, planted, planted_index, prompts, tmp_path):
+def test_a_page_shows_labels_with_author_and_score_and_says_when_there_is_none(
+    model, planted, planted_index, prompts, tmp_path
+):
     scored = features.detection(model, planted, BOMB, rule={"bomb"}, prompts=prompts)
     labels = [features.Label(BOMB, "<b>bomb</b>", "A. Learner", scored), features.Label(CAKE, "cake", "rule")]
     index = planted_index.with_labels(labels)
@@ -594,7 +616,9 @@ def test_releases_come_from_the_directory_that_sae_lens_carries_and_hold_no_pick
     assert "blocks.8.hook_resid_pre" in features.releases("gpt2-small")["gpt2-small-res-jb"]
     directory = get_pretrained_saes_directory()
     every = {name for model_name in {entry.model for entry in directory.values()} for name in _releases(model_name)}
-    assert every and not [name for name in every if directory[name].conversion_func in features.published.__globals__["PICKLED"]]
+    assert every and not [
+        name for name in every if directory[name].conversion_func in features.published.__globals__["PICKLED"]
+    ]
     assert set(features.published.__globals__["PICKLED"]) <= set(NAMED_PRETRAINED_SAE_LOADERS)
 
 
@@ -615,11 +639,22 @@ def test_every_format_that_sae_lens_opens_with_a_pickle_is_on_the_list():
     assert pickled == set(features.published.__globals__["PICKLED"])
 
 
-@pytest.mark.parametrize("release, sae_id, message", [
-    ("gpt2-small-res-jbb", "blocks.0.hook_resid_pre", "no release 'gpt2-small-res-jbb'. Nearest: gpt2-small-res-jb"),
-    ("gpt2-small-res-jb", "blocks.88.hook_resid_pre", "no dictionary 'blocks.88.hook.*Nearest: blocks.8.hook_resid_pre"),
-    ("gpt2-small-hook-z-kk", "blocks.0.hook_z", "lies as pickles.*never loaded"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "release, sae_id, message",
+    [
+        (
+            "gpt2-small-res-jbb",
+            "blocks.0.hook_resid_pre",
+            "no release 'gpt2-small-res-jbb'. Nearest: gpt2-small-res-jb",
+        ),
+        (
+            "gpt2-small-res-jb",
+            "blocks.88.hook_resid_pre",
+            "no dictionary 'blocks.88.hook.*Nearest: blocks.8.hook_resid_pre",
+        ),
+        ("gpt2-small-hook-z-kk", "blocks.0.hook_z", "lies as pickles.*never loaded"),
+    ],
+)
 def test_a_wrong_name_or_a_pickle_is_refused_before_any_download(monkeypatch, release, sae_id, message):
     from sae_lens import SAE
 
@@ -678,15 +713,18 @@ def change(dictionary, **metadata):
     return changed
 
 
-@pytest.mark.parametrize("given, message", [
-    ([], "list of prompts is empty"),
-    ([[]], "Prompt 0 is empty"),
-    (["how do i"], "prompts are text"),
-    ([[1, 9], [9, 9]], "Prompt 1 does not begin with '<bos>'"),
-    ([[1], [1]], "Every prompt is a single token"),
-    ([[1] * 65], "Prompt 0 has 65 tokens.*at most 64"),
-    ([[1, 5_000]], "id outside"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ([], "list of prompts is empty"),
+        ([[]], "Prompt 0 is empty"),
+        (["how do i"], "prompts are text"),
+        ([[1, 9], [9, 9]], "Prompt 1 does not begin with '<bos>'"),
+        ([[1], [1]], "Every prompt is a single token"),
+        ([[1] * 65], "Prompt 0 has 65 tokens.*at most 64"),
+        ([[1, 5_000]], "id outside"),
+    ],
+)
 def test_prompts_that_cannot_be_used_are_refused_by_every_way_in(model, planted, given, message):
     for call in (
         lambda: features.index(model, planted, given),
@@ -705,8 +743,11 @@ def test_a_dictionary_of_other_weights_is_refused_unless_any_is_said(chat, corpu
         features.index(base, sae, corpus)
     assert features.index(base, sae, corpus[:3], weights="any", progress=False).n_tokens > 0
     edited = copy.deepcopy(chat)
-    edited.original_model.state_dict()["lm_head.weight" if "lm_head.weight" in edited.original_model.state_dict()
-                                       else "lm_head._original_component.weight"][0, 0] += 1  # fmt: skip
+    edited.original_model.state_dict()[
+        "lm_head.weight"
+        if "lm_head.weight" in edited.original_model.state_dict()
+        else "lm_head._original_component.weight"
+    ][0, 0] += 1
     with pytest.raises(ValueError, match="lm_head.weight of this model has other weights"):
         features.by_prompt(edited, sae, corpus[0])
 

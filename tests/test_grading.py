@@ -43,7 +43,8 @@ def notebook_98(monkeypatch, tmp_path):
             target = sys.modules[f"course_lib.grading.{module}"]
             if hasattr(target, name):
                 monkeypatch.setattr(target, name, getattr(registry, name))
-    monkeypatch.setitem(sys.modules, "course_lib.grading.notebook_98", types.ModuleType("notebook_98"))
+    monkeypatch.setitem(sys.modules, "chapter_98", types.ModuleType("chapter_98"))
+    monkeypatch.setitem(registry.MODULES, 98, "chapter_98")
     monkeypatch.setattr(record, "_in_memory", {})
     monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "progress"))
     monkeypatch.delenv("COURSE_CHECKS", raising=False)
@@ -55,12 +56,7 @@ def notebook_98(monkeypatch, tmp_path):
         expect.close(got, V / 5, name="unit(v)")
 
     @exercise(
-        "98.2",
-        title="a share",
-        minutes=3,
-        difficulty=2,
-        hints=HINTS,
-        reference=lambda x: float((x > 0).float().mean()),
+        "98.2", title="a share", minutes=3, difficulty=2, hints=HINTS, reference=lambda x: float((x > 0).float().mean())
     )
     def share(answer, x):
         value = expect.number(answer, low=0, high=1, name="the share")
@@ -70,9 +66,7 @@ def notebook_98(monkeypatch, tmp_path):
 
     prediction("98.p1", "How many of 100?", bounds=(0, 100), unit=" %")
     prediction("98.p2", "Which layer?", options={"a": "the first", "b": "the last"})
-    question(
-        "98.q1", "Why?", options={"a": ("this", "no, because"), "b": ("that", "yes, because")}, correct="b"
-    )
+    question("98.q1", "Why?", options={"a": ("this", "no, because"), "b": ("that", "yes, because")}, correct="b")
 
 
 def unit(v):
@@ -161,9 +155,7 @@ def test_an_exception_is_reported_with_the_learners_line(capsys):
     assert "your code raised NameError" in out and "return v / lenght" in out and "where: line " in out
 
 
-@pytest.mark.parametrize(
-    "error", [RuntimeError("shape"), SystemExit(0), RecursionError(), AssertionError(), OSError()]
-)
+@pytest.mark.parametrize("error", [RuntimeError("shape"), SystemExit(0), RecursionError(), AssertionError(), OSError()])
 def test_no_exception_of_a_learners_function_gets_through(error):
     def broken(v):
         raise error
@@ -274,13 +266,7 @@ def test_every_kind_of_number_is_a_number(number):
 
 @pytest.mark.parametrize(
     "answer, what",
-    [
-        (True, "a bool"),
-        ("0.5", "a str"),
-        (torch.zeros(2), "not one number"),
-        (float("nan"), "is nan"),
-        (50, "outside"),
-    ],
+    [(True, "a bool"), ("0.5", "a str"), (torch.zeros(2), "not one number"), (float("nan"), "is nan"), (50, "outside")],
 )
 def test_what_is_no_fit_number_is_named(answer, what):
     with pytest.raises(Wrong, match=what):
@@ -349,7 +335,9 @@ def test_where_two_rates_do_not_differ_the_claim_that_says_so_is_right():
     with pytest.raises(Wrong, match="the value"):
         check_rates(rates((62, 64), parent), suspect, parent, "", "")
     with pytest.raises(Wrong, match="overlap"):  # the control: rates that do differ
-        check_rates(claim(1.0, interval=(0.2, 1.0), control=0.0, control_interval=(0.0, 0.3)), (64, 64), (0, 64), "", "")
+        check_rates(
+            claim(1.0, interval=(0.2, 1.0), control=0.0, control_interval=(0.0, 0.3)), (64, 64), (0, 64), "", ""
+        )
 
 
 # --- predictions --------------------------------------------------------------------------------------------
@@ -455,9 +443,7 @@ def test_the_card_reads_as_text_and_as_an_accessible_table():
     check("98.1", unit)
     quiz("98.q1", "b")
     card = progress(98)
-    assert "Score: 2 of 3 points" in repr(card) and "Exercises: 1 of 2 done (about 3 minutes left)." in repr(
-        card
-    )
+    assert "Score: 2 of 3 points" in repr(card) and "Exercises: 1 of 2 done (about 3 minutes left)." in repr(card)
     html = card._repr_html_()
     assert "<caption>" in html and html.count('scope="row"') == 2 and html.count('scope="col"') == 5
 

@@ -10,14 +10,27 @@ import nbformat
 import pytest
 
 import course
-from notebooks import build, on_model
+from tools import build, on_model
 
 ROOT = Path(__file__).parents[1]
 IMAGE = {  # of the shape of a Colab image: a CUDA torch with its family, older versions of what the lock pins newer
-    "torch": "2.9.0+cu126", "torchvision": "0.24.0+cu126", "triton": "3.5.0", "nvidia-cublas-cu12": "12.6.4.1", "numpy": "2.0.2",
-    "pandas": "2.2.2", "pyarrow": "18.1.0", "ipython": "7.34.0", "ipykernel": "6.17.1", "requests": "2.32.4", "tqdm": "4.67.1",
-    "scikit-learn": "1.6.1", "psutil": "5.9.5", "safetensors": "0.8.0", "transformers": "4.57.1", "plotly": "5.24.1",
-}  # fmt: skip
+    "torch": "2.9.0+cu126",
+    "torchvision": "0.24.0+cu126",
+    "triton": "3.5.0",
+    "nvidia-cublas-cu12": "12.6.4.1",
+    "numpy": "2.0.2",
+    "pandas": "2.2.2",
+    "pyarrow": "18.1.0",
+    "ipython": "7.34.0",
+    "ipykernel": "6.17.1",
+    "requests": "2.32.4",
+    "tqdm": "4.67.1",
+    "scikit-learn": "1.6.1",
+    "psutil": "5.9.5",
+    "safetensors": "0.8.0",
+    "transformers": "4.57.1",
+    "plotly": "5.24.1",
+}
 
 
 def test_torch_its_family_and_what_is_loaded_stay_in_the_versions_of_the_machine():
@@ -140,7 +153,10 @@ def test_pip_plans_to_leave_a_preinstalled_cuda_torch_alone(tmp_path):
     subprocess.run([python, "-m", "venv", str(tmp_path / "venv")], check=True)
     inside = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
     place = subprocess.run(
-        [inside, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True, check=True
+        [inside, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.strip()
     for name, version in IMAGE.items():
         stub(Path(place), name, version)
@@ -194,7 +210,9 @@ def test_with_an_address_badge_and_set_up_cell_stand_after_the_title_and_do_noth
 
 def test_the_constant_is_replaced_and_a_cell_that_stops_is_named(tmp_path, monkeypatch):
     cells = ['MODEL = "chat"\nprint(MODEL)', "raise ValueError('for a reason')", "print('going on')"]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text, id=f"c{i}") for i, text in enumerate(cells)])
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(text, id=f"c{i}") for i, text in enumerate(cells)]
+    )
     nbformat.write(notebook, tmp_path / "01_topic.ipynb")
     done = on_model.run(tmp_path / "01_topic.ipynb", "owner/name", tmp_path / "kept")
     assert done.problems == ["c1: ValueError: for a reason"] and (done.peak_gb or 0) < 1
@@ -205,4 +223,6 @@ def test_the_constant_is_replaced_and_a_cell_that_stops_is_named(tmp_path, monke
 
 def test_a_notebook_with_two_constants_or_none_is_refused(tmp_path):
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x = 1")]), tmp_path / "01_topic.ipynb")
-    assert on_model.run(tmp_path / "01_topic.ipynb", "owner/name", None).problems == ["MODEL stands in 0 places, one is needed"]
+    assert on_model.run(tmp_path / "01_topic.ipynb", "owner/name", None).problems == [
+        "MODEL stands in 0 places, one is needed"
+    ]

@@ -75,9 +75,12 @@ def test_the_environments_variable_is_enough_in_a_fresh_process(online, tmp_path
 
     program = f"from course_lib import models; print(models.load({OPEN!r}).cfg.n_layers)"
     environment = os.environ | {
-        "HF_ENDPOINT": constants.ENDPOINT, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0", "PYTHONPATH": str(ROOT),
+        "HF_ENDPOINT": constants.ENDPOINT,
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_HUB_OFFLINE": "0",
+        "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
+    }
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300)
     assert done.stdout.strip() == "4", done.stderr[-2000:]
 
@@ -110,7 +113,10 @@ def test_a_token_that_is_wrong_is_named_as_the_cause_and_not_shown(online, monke
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("Qwen/Qwen2.5-0.5B-Instrukt", r"no 'Qwen/Qwen2.5-0.5B-Instrukt' on the hub.*Did you mean 'Qwen/Qwen2.5-0.5B-Instruct'"),
+        (
+            "Qwen/Qwen2.5-0.5B-Instrukt",
+            r"no 'Qwen/Qwen2.5-0.5B-Instrukt' on the hub.*Did you mean 'Qwen/Qwen2.5-0.5B-Instruct'",
+        ),
         ("someone/some-model", r"no 'someone/some-model' on the hub, or it is private.*spelling"),
         ("some one/not a name", r"no 'some one/not a name' on the hub"),
     ],
@@ -182,7 +188,9 @@ def test_a_model_too_large_for_the_gpu_is_refused_before_the_download_with_what_
         MemoryError, match=r"0.49 billion.*2.0 GB in float32.*1.2 GB are free in the GPU.*bfloat16.*gemma-3-270m"
     ) as caught:
         models.load(OPEN)
-    assert "restart the kernels" in str(caught.value) and not any("safetensors" in line for line in online.log if "GET" in line)
+    assert "restart the kernels" in str(caught.value) and not any(
+        "safetensors" in line for line in online.log if "GET" in line
+    )
 
 
 def test_where_half_precision_would_not_help_either_it_is_not_advised(online, monkeypatch):

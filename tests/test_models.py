@@ -56,9 +56,7 @@ def no_network(monkeypatch):
 def test_a_loaded_model_computes_what_transformers_computes(model, checkpoint, prompts):
     from transformers import AutoModelForCausalLM
 
-    reference = AutoModelForCausalLM.from_pretrained(
-        checkpoint, dtype=torch.float32, attn_implementation="eager"
-    )
+    reference = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, attn_implementation="eager")
     for prompt in prompts:
         ids = torch.tensor([prompt])
         torch.testing.assert_close(model(ids), reference(ids).logits.detach(), rtol=1e-4, atol=1e-4)
@@ -231,9 +229,7 @@ def test_transformer_lens_is_used_as_ever(model, prompts):
 
 def test_every_listed_hook_name_is_accepted(model):
     names = models.hook_names(model)
-    assert {"blocks.3.hook_resid_pre", "blocks.0.hook_in", "hook_embed", "ln_final.hook_normalized"} <= set(
-        names
-    )
+    assert {"blocks.3.hook_resid_pre", "blocks.0.hook_in", "hook_embed", "ln_final.hook_normalized"} <= set(names)
     models.check_hook_names(model, names)
 
 

@@ -16,11 +16,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
+import chapters  # noqa: F401  (registers them)
 from course_lib.grading import record, registry
-from notebooks import build
+from tools import build
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = [path.stem for path in sorted((ROOT / "notebooks" / "source").glob("[0-9]*.py"))]
+NAMES = [path.parent.name for path in sorted((ROOT / "chapters").glob("[0-9]*/notebook.py"))]
 LEAST_COMPARED = 0.9
 LEAST_PREDICTIONS, LEAST_QUESTIONS = 3, 5
 MOST_WORDS_BEFORE_A_FIGURE = 150
@@ -34,7 +35,7 @@ def cells(folder, name, kind="code"):
 
 
 def exercises_of(name):
-    marked = [cell.marker for cell in build.read_source(ROOT / "notebooks" / "source" / f"{name}.py")]
+    marked = [cell.marker for cell in build.read_source(ROOT / "chapters" / name / "notebook.py")]
     return [item for kind, item in filter(None, marked) if kind == "Exercise"]
 
 
@@ -48,8 +49,8 @@ def test_there_is_one_source_for_every_notebook_and_the_other_way_round():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_both_notebooks_are_equal_to_a_rebuild(name):
-    changed = build.build(ROOT / "notebooks" / "source" / f"{name}.py", check=True)
-    assert not changed, f"{changed} differ from a rebuild: run python notebooks/build.py"
+    changed = build.build(ROOT / "chapters" / name / "notebook.py", check=True)
+    assert not changed, f"{changed} differ from a rebuild: run python tools/build.py"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -89,13 +90,9 @@ def test_every_figure_has_an_alt_text_and_needs_no_network(name):
         for output in cell.outputs:
             data = output.get("data", {})
             if build.PLOTLY in data:
-                assert len(data.get("text/plain", "")) >= SHORTEST_ALT_TEXT, (
-                    f"{cell.id}: the figure has no alt text"
-                )
+                assert len(data.get("text/plain", "")) >= SHORTEST_ALT_TEXT, f"{cell.id}: the figure has no alt text"
                 assert "Figure({" not in data["text/plain"], f"{cell.id}: show figures with plotting.show"
-            assert not any(mime.startswith("image/") for mime in data), (
-                f"{cell.id}: an image without alt text"
-            )
+            assert not any(mime.startswith("image/") for mime in data), f"{cell.id}: an image without alt text"
             assert not LOADS.search(data.get("text/html", "")), f"{cell.id}: HTML that needs the network"
 
 
@@ -113,16 +110,10 @@ def test_the_first_figure_comes_before_many_words(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_notebook_has_its_predictions_and_questions_and_every_exercise_in_it(name):
     marked = [build.MARKER.match(cell.source) for cell in cells("solutions", name)]
-    used = {
-        kind: {m[2] for m in marked if m and m[1] == kind} for kind in ("Exercise", "Prediction", "Question")
-    }
+    used = {kind: {m[2] for m in marked if m and m[1] == kind} for kind in ("Exercise", "Prediction", "Question")}
     number = int(name.split("_")[0])
     registry.load(number)
-    known = {
-        "Exercise": registry.EXERCISES,
-        "Prediction": registry.PREDICTIONS,
-        "Question": registry.QUESTIONS,
-    }
+    known = {"Exercise": registry.EXERCISES, "Prediction": registry.PREDICTIONS, "Question": registry.QUESTIONS}
     for kind, items in known.items():
         assert used[kind] == {item for item in items if registry.notebook_of(item) == number}
     if number > 0:  # the start is too short for them all
@@ -158,7 +149,10 @@ def stub_fails(learner, at, namespace):
         try:
             run(cell.source, copy, f"{cell.id}, skipped: {item}")
         except AssertionError:
-            return item in [name for call, name in build.CALL.findall(cell.source) if call == "check"] or cell is learner[at]
+            return (
+                item in [name for call, name in build.CALL.findall(cell.source) if call == "check"]
+                or cell is learner[at]
+            )
         if ("check", item) in build.CALL.findall(cell.source):
             return False
     return False

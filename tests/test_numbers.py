@@ -6,12 +6,16 @@ from pathlib import Path
 
 from test_notebooks import cells, is_compared
 
+import chapters  # noqa: F401  (registers them)
 from course_lib.grading import registry
-from organisms.__main__ import RECIPES
+from factory.__main__ import RECIPES
 
 ROOT = Path(__file__).resolve().parent.parent
 README = re.sub(r"\s+", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
-BANKS = [importlib.import_module(f"answers.{path.stem}") for path in sorted((ROOT / "tests" / "answers").glob("notebook_*.py"))]
+BANKS = [
+    importlib.import_module(f"chapters.{path.parent.name}.answers")
+    for path in sorted((ROOT / "chapters").glob("*/answers.py"))
+]
 
 
 def test_the_number_of_wrong_and_right_answers_and_the_named_share():
@@ -40,4 +44,4 @@ def test_the_minutes_of_each_notebook_leave_room_for_more_than_its_exercises():
 def test_every_width_has_its_card():
     for width in RECIPES:
         name = "chat" if width == max(RECIPES) else f"chat-{width}"
-        assert (ROOT / "docs" / "model_cards" / f"{name}.md").is_file()
+        assert (ROOT / "organisms" / "cards" / f"{name}.md").is_file()

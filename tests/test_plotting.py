@@ -55,7 +55,12 @@ def score_strips(**changes):
     return plotting.score_strips(**{**given, **WORDS, **changes})
 
 
-BOXES = {"w": ("<bos> bomb", 0, 0), "early": ("features", 1, 0.5), "late": ('say "i"', 1, 1), "out": ('"i" minus "to"', 1, 2)}
+BOXES = {
+    "w": ("<bos> bomb", 0, 0),
+    "early": ("features", 1, 0.5),
+    "late": ('say "i"', 1, 1),
+    "out": ('"i" minus "to"', 1, 2),
+}
 EDGES = {("w", "early"): 28.9, ("early", "late"): 10.0, ("early", "out"): -1.8, ("late", "out"): 8.6}
 
 
@@ -217,7 +222,9 @@ def test_arrows_run_from_box_to_box_as_thick_as_their_number_and_differ_by_dash_
 
 def test_arrows_into_one_box_end_side_by_side_in_the_order_of_their_origins():
     boxes = {name: (name, column, 0) for column, name in enumerate("abc")} | {"top": ("a box of some width", 1, 1)}
-    figure = graph(nodes=boxes, edges={("c", "top"): 1.0, ("a", "top"): 2.0, ("b", "top"): 3.0}, row_labels=["below", "above"])
+    figure = graph(
+        nodes=boxes, edges={("c", "top"): 1.0, ("a", "top"): 2.0, ("b", "top"): 3.0}, row_labels=["below", "above"]
+    )
     c, a, b = ((trace.x[-1], trace.y[-1]) for trace in figure.data if trace.mode == "lines")
     assert a[0] + 0.05 < b[0] < c[0] - 0.05 and a[1] == b[1] == c[1] < 1
 
@@ -227,7 +234,8 @@ def test_what_a_box_and_a_column_say_is_broken_before_it_meets_its_neighbour():
     texts = [note.text for note in graph(nodes=wide, edges={("a", "f"): 1.0}).layout.annotations if note.bordercolor]
     assert len(texts) == 6 and all(len(line) <= 14 for text in texts for line in text.split("<br>"))
     few, many = (
-        {"values": [[0.0] * n], "row_labels": ["r"], "column_labels": ["random, dose 2"] * n, "frame": None} for n in (2, 8)
+        {"values": [[0.0] * n], "row_labels": ["r"], "column_labels": ["random, dose 2"] * n, "frame": None}
+        for n in (2, 8)
     )
     assert heat_map(**few).layout.xaxis.ticktext[0] == "random, dose 2"
     assert heat_map(**many).layout.xaxis.ticktext[0] == "random,<br>dose 2"
@@ -370,46 +378,18 @@ REFUSED = {
     "no group": (scatter, dict(groups={}), "0 groups given"),
     "too many groups": (lines, dict(series={str(i): [1, 2, 3] for i in range(7)}), "7 groups given"),
     "empty group": (score_strips, dict(groups={**SCORES, "harmful": []}), "'harmful' is empty"),
-    "not points": (
-        scatter,
-        dict(groups={"harmful": [1.0, 2.0]}),
-        "'harmful' has shape 2, but any x 2 is needed",
-    ),
-    "NaN": (
-        scatter,
-        dict(groups={"harmful": [[0, 1], [NAN, 1]]}),
-        r"NaN or infinity, first at index \[1, 0\]",
-    ),
+    "not points": (scatter, dict(groups={"harmful": [1.0, 2.0]}), "'harmful' has shape 2, but any x 2 is needed"),
+    "NaN": (scatter, dict(groups={"harmful": [[0, 1], [NAN, 1]]}), r"NaN or infinity, first at index \[1, 0\]"),
     "infinity": (lines, dict(series={"refused": [1, 2, float("inf")]}), "NaN or infinity"),
     "NaN in a table": (heat_map, dict(values=[[1, 2, NAN], [1, 2, 3]]), "NaN or infinity"),
-    "missing hover": (
-        scatter,
-        dict(hover={"harmful": HOVER["harmful"]}),
-        r"hover\['harmless'\] has 0 texts for 3",
-    ),
-    "short hover": (
-        score_strips,
-        dict(hover={**HOVER, "harmful": ["a"]}),
-        r"hover\['harmful'\] has 1 texts for 3",
-    ),
+    "missing hover": (scatter, dict(hover={"harmful": HOVER["harmful"]}), r"hover\['harmless'\] has 0 texts for 3"),
+    "short hover": (score_strips, dict(hover={**HOVER, "harmful": ["a"]}), r"hover\['harmful'\] has 1 texts for 3"),
     "no panel": (scatter_grid, dict(panels={}), "No panel to draw"),
     "line too short": (lines, dict(series={"refused": [1.0, 2.0]}), "'refused' has shape 2, but 3 is needed"),
-    "unknown interval": (
-        lines,
-        dict(intervals={"refusd": [(0, 1)] * 3}),
-        "'refusd' is not among the series drawn",
-    ),
+    "unknown interval": (lines, dict(intervals={"refusd": [(0, 1)] * 3}), "'refusd' is not among the series drawn"),
     "upside-down interval": (lines, dict(intervals={"refused": [(1, 0)] * 3}), "low end above its high end"),
-    "interval too short": (
-        bars,
-        dict(intervals={"harmful": [(0, 1)]}),
-        "'interval of harmful' has shape 1 x 2",
-    ),
-    "control too short": (
-        lines,
-        dict(control=[[1.0, 2.0]]),
-        "'control' has shape 1 x 2, but any x 3 is needed",
-    ),
+    "interval too short": (bars, dict(intervals={"harmful": [(0, 1)]}), "'interval of harmful' has shape 1 x 2"),
+    "control too short": (lines, dict(control=[[1.0, 2.0]]), "'control' has shape 1 x 2, but any x 3 is needed"),
     "no control run": (lines, dict(control=torch.zeros(0, 3)), "'control' is empty"),
     "labels and bars": (bars, dict(labels=["one"]), "'harmful' has shape 2, but 1 is needed"),
     "control lists": (bars, dict(controls={"harmful": [[1.0]]}), "has 1 lists for 2 labels"),

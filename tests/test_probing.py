@@ -158,13 +158,18 @@ def test_the_strength_of_regularisation_is_the_one_that_validates_best(planted):
     """On weak signal the strengths differ, so that a choice by training AUROC would take the largest."""
     weak = synthetic(1.0, n_topics=12, per_topic=8)
     split, x = divided(weak), weak.activations.at(1, "reply")
-    fits = {c: probing.logistic_regression(weak, split, hook=1, position="reply", strengths=(c,)) for c in (0.001, 0.1, 100.0)}
+    fits = {
+        c: probing.logistic_regression(weak, split, hook=1, position="reply", strengths=(c,))
+        for c in (0.001, 0.1, 100.0)
+    }
 
     def auroc(probe, rows):
         scores, y = probe.scores(x[rows]), weak.labels[rows]
         return directions.auroc(scores[y], scores[~y])
 
-    best = {part: max(fits, key=lambda c, rows=rows: (auroc(fits[c], rows), -c)) for part, rows in split.parts().items()}
+    best = {
+        part: max(fits, key=lambda c, rows=rows: (auroc(fits[c], rows), -c)) for part, rows in split.parts().items()
+    }
     chosen = probing.logistic_regression(weak, split, hook=1, position="reply", strengths=(100.0, 0.1, 0.001))
     assert best["validation"] != best["train"]
     assert chosen.method == fits[best["validation"]].method

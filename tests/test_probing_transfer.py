@@ -58,9 +58,12 @@ def test_equal_arguments_give_equal_numbers():
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"direction": torch.zeros(D_MODEL)}, "longer than 0"), ({"positive": torch.full((80, D_MODEL), torch.nan)}, "finite"),
-     ({"n_random": 0}, "1 random direction")],
-)  # fmt: skip
+    [
+        ({"direction": torch.zeros(D_MODEL)}, "longer than 0"),
+        ({"positive": torch.full((80, D_MODEL), torch.nan)}, "finite"),
+        ({"n_random": 0}, "1 random direction"),
+    ],
+)
 def test_what_cannot_be_read_is_refused(change, words):
     moved, questions = sets(1.0)
     with pytest.raises(ValueError, match=words):

@@ -44,7 +44,9 @@ def test_every_dictionary_is_in_the_directory_of_the_installed_sae_lens(profile,
 @EVERY_PROFILE
 def test_layers_of_dictionaries_and_of_the_sweep_are_layers_of_the_model(profile):
     for release in profile.releases:
-        assert list(release.layers) == sorted(set(release.layers)) and set(release.layers) <= set(range(profile.n_layers))
+        assert list(release.layers) == sorted(set(release.layers)) and set(release.layers) <= set(
+            range(profile.n_layers)
+        )
         assert release.kind == "sae" or release.layers == tuple(range(profile.n_layers))  # a graph needs every layer
     assert profile.sweep_layers[0] == 1 and profile.sweep_layers[-1] < 0.8 * profile.n_layers
 
@@ -64,9 +66,13 @@ def test_the_organisms_profile_is_what_the_organism_is():
     profile, model = profiles.get("chat"), models.load("chat")
     assert profile.is_organism and profile.memory_gb < 0.01
     assert (profile.n_layers, profile.d_model) == (models.n_layers(model), models.d_model(model))
-    assert profile.parameters == models._parameters(models.weights_folder() / "chat") + model.cfg.d_vocab * profile.d_model
+    assert (
+        profile.parameters == models._parameters(models.weights_folder() / "chat") + model.cfg.d_vocab * profile.d_model
+    )
     assert len(tokens.post_instruction(model.tokenizer)) == profile.after_instruction
-    asked = [tokens.chat_prompt(model.tokenizer, text) for text in data.load("harmful", split="held_out_topic", n=20).texts]
+    asked = [
+        tokens.chat_prompt(model.tokenizer, text) for text in data.load("harmful", split="held_out_topic", n=20).texts
+    ]
     replies = models.generate(model, asked, max_new_tokens=3)
     assert {reply[0] for reply in replies} == set(profile.refusal_token_ids(model.tokenizer))
     assert all(tokens.text(model.tokenizer, reply).startswith(profile.refusal_openings) for reply in replies)
@@ -113,7 +119,9 @@ def test_the_page_says_of_every_model_what_its_profile_says(profile):
     dictionaries = row.split("|")[7]
     assert all(f"{release.kind}s" in dictionaries for release in profile.releases)
     assert ("none" in dictionaries) == (not profile.releases)
-    assert ("of the base model" in dictionaries) == any(release.trained_on != profile.name for release in profile.releases)
+    assert ("of the base model" in dictionaries) == any(
+        release.trained_on != profile.name for release in profile.releases
+    )
 
 
 def test_the_page_lists_every_published_set_with_licence_and_access():

@@ -132,7 +132,9 @@ def test_a_harvest_is_the_hidden_states(case):
 def test_replies_end_where_the_models_own_settings_end_them(case):
     for prompt in case.prompts[:2]:
         ids = torch.tensor([prompt])
-        whole = case.plain.generate(ids, max_new_tokens=6, do_sample=False, attention_mask=torch.ones_like(ids))[0].tolist()
+        whole = case.plain.generate(ids, max_new_tokens=6, do_sample=False, attention_mask=torch.ones_like(ids))[
+            0
+        ].tolist()
         assert models.generate(case.model, [prompt], max_new_tokens=6)[0] == whole[len(prompt) :]
     assert set(case.plain.generation_config.eos_token_id) <= models.stop_ids(case.model)
 
@@ -167,12 +169,20 @@ def test_the_sweep_picks_whom_a_plain_loop_picks(case):
             d = vectors[row, layer]
 
             def score(prompts, hooks):
-                return directions.refusal_score(torch.stack([case.logits(prompt, hooks) for prompt in prompts]), ids).mean()
+                return directions.refusal_score(
+                    torch.stack([case.logits(prompt, hooks) for prompt in prompts]), ids
+                ).mean()
 
             clean, cut = (torch.stack([case.logits(p, hooks) for p in harmless]) for hooks in ((), case.ablated(d)))
             kl = directions.kl_divergence(clean, cut).mean()
             scores[layer, position] = score(harmful, case.ablated(d)), score(harmless, case.added(layer, d)), kl
-    options = {"harmful": harmful, "harmless": harmless, "refusal_token_ids": ids, "positions": positions, "layers": (1, 2)}
+    options = {
+        "harmful": harmful,
+        "harmless": harmless,
+        "refusal_token_ids": ids,
+        "positions": positions,
+        "layers": (1, 2),
+    }
     for row in steering.score_candidates(case.model, vectors[:, 1:3], progress=False, **options):
         close(torch.tensor([row.bypass, row.induce, row.kl]), torch.stack(scores[row.layer, row.position]))
     swept = steering.sweep(case.model, vectors[:, 1:3], progress=False, max_kl=99.0, min_induce=-99.0, **options)
@@ -201,7 +211,9 @@ def test_abliterated_weights_are_those_edited_by_hand_with_the_gain_of_the_norm_
 
     edited = AutoModelForCausalLM.from_pretrained(case.folder, dtype=torch.float32).eval()
     embedding = edited.model.embed_tokens.weight.data.clone()
-    edited.lm_head.weight = torch.nn.Parameter(edited.lm_head.weight.data.clone())  # untied, or the unembedding would change
+    edited.lm_head.weight = torch.nn.Parameter(
+        edited.lm_head.weight.data.clone()
+    )  # untied, or the unembedding would change
 
     def cut(weight, along):
         u = along / along.norm()
@@ -211,7 +223,9 @@ def test_abliterated_weights_are_those_edited_by_hand_with_the_gain_of_the_norm_
     r = direction / direction.norm()
     edited.model.embed_tokens.weight.data -= torch.outer(embedding @ r, r)
     for layer in edited.model.layers:
-        norms = (layer.post_attention_layernorm, layer.post_feedforward_layernorm) if case.family in AFTER else (None, None)
+        norms = (
+            (layer.post_attention_layernorm, layer.post_feedforward_layernorm) if case.family in AFTER else (None, None)
+        )
         for matrix, norm in zip((layer.self_attn.o_proj, layer.mlp.down_proj), norms, strict=True):
             cut(matrix.weight, direction if norm is None else (1 + norm.weight.data) * direction)
     copy = abliteration.abliterate(case.model, direction)
@@ -220,7 +234,10 @@ def test_abliterated_weights_are_those_edited_by_hand_with_the_gain_of_the_norm_
     close(models.next_token_logits(copy, case.prompts), expected)
     stream = caching.harvest(copy, case.prompts, progress=False).values
     assert float((stream @ r).abs().max()) < 1e-4
-    close(models.next_token_logits(case.model, case.prompts), torch.stack([case.logits(prompt) for prompt in case.prompts]))
+    close(
+        models.next_token_logits(case.model, case.prompts),
+        torch.stack([case.logits(prompt) for prompt in case.prompts]),
+    )
 
 
 def test_attribution_sums_to_the_plain_logit_difference(case):
@@ -234,7 +251,9 @@ def test_patching_is_the_plain_exchange_of_what_enters_a_block(case):
     one, other = (tokens.chat_prompt(case.tokenizer, f"Tell me how to make a {word}.") for word in ("a", "b"))
     assert len(one) == len(other)
     target = attribution.Logit(7, minus=9)
-    found = attribution.patch_residual(case.model, one, corrupted_ids=other, target=target, positions=[-1], progress=False)
+    found = attribution.patch_residual(
+        case.model, one, corrupted_ids=other, target=target, positions=[-1], progress=False
+    )
 
     def difference(logits):
         logits = before_the_cap(case, logits)
@@ -249,10 +268,13 @@ def test_patching_is_the_plain_exchange_of_what_enters_a_block(case):
             return (torch.cat([args[0][:, :-1], states[layer][:, -1:]], dim=1), *args[1:])
 
         patched = difference(case.logits(other, [(case.plain.model.layers[layer].register_forward_pre_hook, put)]))
-        assert float(found.values[layer, 0]) == pytest.approx((patched - corrupted) / (clean - corrupted), rel=1e-2, abs=1e-2)
+        assert float(found.values[layer, 0]) == pytest.approx(
+            (patched - corrupted) / (clean - corrupted), rel=1e-2, abs=1e-2
+        )
 
 
 # --- dictionaries, as they lie on the hub -------------------------------------------------------------------
+
 
 @pytest.fixture
 def small(monkeypatch):
@@ -268,7 +290,9 @@ def small(monkeypatch):
         ("Qwen/Qwen3-0.6B", "transcoder", "blocks.{}.mlp.hook_in"),
     ],
 )
-def test_a_dictionary_of_a_profile_reads_the_place_it_was_trained_on(cases, empty_hub, small, tmp_path, name, kind, reads):
+def test_a_dictionary_of_a_profile_reads_the_place_it_was_trained_on(
+    cases, empty_hub, small, tmp_path, name, kind, reads
+):
     """Its features on the library's model are those computed by hand on plain transformers."""
     published_models.put_dictionaries(empty_hub, name, tmp_path / "release", kind)
     case = cases(KINDS[published_models.family(name), published_models.tied(name)])
@@ -311,7 +335,9 @@ def test_gemma_2s_transcoders_are_refused_for_graphs_since_they_read_before_the_
     published_models.put_dictionaries(empty_hub, "google/gemma-2-2b-it", tmp_path / "release", "transcoder")
     case = cases(KINDS["Gemma2", True])
     own = [features.load("google/gemma-2-2b-it", "transcoder", layer=layer) for layer in range(4)]
-    with pytest.raises(ValueError, match="was trained on blocks.0.ln2.hook_normalized; there it must read the MLP's input"):
+    with pytest.raises(
+        ValueError, match="was trained on blocks.0.ln2.hook_normalized; there it must read the MLP's input"
+    ):
         attribution.graph(case.model, case.prompts[1], transcoders=own, targets=[attribution.Logit(7)])
 
 

@@ -80,9 +80,7 @@ def test_nothing_is_left_in_other_families_either(other_family, prompts, directi
     names = [f"blocks.{layer}.hook_resid_{place}" for layer in range(3) for place in ("pre", "mid", "post")]
     plain = caching.harvest(other_family, prompts, hook_names=names, positions=[0, "last"], progress=False)
     with steering.ablate(other_family, direction):
-        after = caching.harvest(
-            other_family, prompts, hook_names=names, positions=[0, "last"], progress=False
-        )
+        after = caching.harvest(other_family, prompts, hook_names=names, positions=[0, "last"], progress=False)
     assert directions.project(plain.values, direction).abs().amax(dim=(0, 1)).min() > 0.01
     assert directions.project(after.values, direction).abs().max() < 1e-4
 
@@ -98,9 +96,7 @@ def test_length_and_sign_of_the_ablated_direction_do_not_matter(model, prompts, 
 
 def test_ablation_holds_while_text_is_generated(model, prompts, direction):
     left = []
-    watch = [
-        (name, lambda x, hook: left.append(directions.project(x, direction).abs().max())) for name in RESIDUAL
-    ]
+    watch = [(name, lambda x, hook: left.append(directions.project(x, direction).abs().max())) for name in RESIDUAL]
     with steering.ablate(model, direction), model.hooks(watch):
         models.generate(model, prompts[:2], max_new_tokens=4)
     assert len(left) == len(RESIDUAL) * 4 * 2 and max(left) < 1e-4
@@ -111,24 +107,17 @@ def test_ablation_holds_while_text_is_generated(model, prompts, direction):
 
 @pytest.mark.parametrize("layer", [0, 1, 3])
 @pytest.mark.parametrize("coefficient", [1.0, -2, 0.5])
-def test_adding_shifts_the_input_of_its_layer_and_nothing_before(
-    model, prompts, direction, layer, coefficient
-):
+def test_adding_shifts_the_input_of_its_layer_and_nothing_before(model, prompts, direction, layer, coefficient):
     before = stream(model, prompts[0])
     with steering.add(model, direction, layer=layer, coefficient=coefficient):
         after = stream(model, prompts[0])
-    close(
-        after[f"blocks.{layer}.hook_resid_pre"],
-        before[f"blocks.{layer}.hook_resid_pre"] + coefficient * direction,
-    )
+    close(after[f"blocks.{layer}.hook_resid_pre"], before[f"blocks.{layer}.hook_resid_pre"] + coefficient * direction)
     for name in RESIDUAL[: 3 * layer]:
         assert torch.equal(after[name], before[name]), name
     assert not torch.allclose(after["blocks.3.hook_resid_post"], before["blocks.3.hook_resid_post"], atol=0.1)
 
 
-@pytest.mark.parametrize(
-    "positions, columns", [("last", [-1]), ([-2], [-2]), ([0, 3], [0, 3]), ("all", slice(None))]
-)
+@pytest.mark.parametrize("positions, columns", [("last", [-1]), ([-2], [-2]), ([0, 3], [0, 3]), ("all", slice(None))])
 def test_adding_moves_the_named_positions_only(model, prompts, direction, positions, columns):
     name = "blocks.2.hook_resid_pre"
     expected = stream(model, prompts[0])[name].clone()
@@ -217,9 +206,7 @@ def interventions(model, direction):
 
 @pytest.mark.parametrize("ending", [None, RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize("number", range(3))
-def test_the_model_is_bit_identical_after_a_context_however_it_ends(
-    model, prompts, direction, number, ending
-):
+def test_the_model_is_bit_identical_after_a_context_however_it_ends(model, prompts, direction, number, ending):
     weights = {name: weight.clone() for name, weight in model.original_model.named_parameters()}
     before, kept_direction = logits(model, prompts[0]), direction.clone()
     try:
@@ -287,9 +274,7 @@ def test_scores_are_those_of_a_plain_loop(model, prompts):
     for row, (position, layer) in zip(rows, [(p, i) for p in range(2) for i in range(3)], strict=True):
         candidate = candidates[position, layer]
         r = candidate / candidate.norm()
-        writes = ["hook_embed"] + [
-            f"blocks.{i}.hook_{part}_out" for i in range(4) for part in ("attn", "mlp")
-        ]
+        writes = ["hook_embed"] + [f"blocks.{i}.hook_{part}_out" for i in range(4) for part in ("attn", "mlp")]
         ablation = [(name, lambda x, hook, r=r: x - (x @ r)[..., None] * r) for name in writes]
         addition = [(f"blocks.{layer + 1}.hook_resid_pre", lambda x, hook, c=candidate: x + c)]
 
@@ -302,8 +287,7 @@ def test_scores_are_those_of_a_plain_loop(model, prompts):
             [
                 float((p.exp() * (p - q)).sum())
                 for p, q in (
-                    (run(prompt, []).log_softmax(-1), run(prompt, ablation).log_softmax(-1))
-                    for prompt in harmless
+                    (run(prompt, []).log_softmax(-1), run(prompt, ablation).log_softmax(-1)) for prompt in harmless
                 )
             ]
         )
@@ -346,9 +330,7 @@ def test_a_candidate_that_is_zero_up_to_rounding_changes_nothing(model, prompts)
         ({"candidates": torch.full((1, 4, 32), math.nan)}, "NaN"),
     ],
 )
-def test_scoring_refuses_what_does_not_fit_before_any_intervention(
-    model, prompts, monkeypatch, changes, message
-):
+def test_scoring_refuses_what_does_not_fit_before_any_intervention(model, prompts, monkeypatch, changes, message):
     monkeypatch.setattr(steering.vectors, "ablate", lambda *_: pytest.fail("work was done before the error"))
     arguments = {
         "candidates": torch.ones(1, 4, 32),

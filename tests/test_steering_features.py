@@ -131,9 +131,7 @@ def test_the_unit_is_each_features_own_natural_activation(chat, dictionary, aske
     "positions, expected",
     [("last", [-1]), ("reply", [-1]), ("last_instruction", [-3]), ([2, "last"], [2, -1]), ([-4], [-4])],
 )
-def test_only_named_positions_are_edited_and_nothing_before_them_changes(
-    chat, dictionary, asked, positions, expected
-):
+def test_only_named_positions_are_edited_and_nothing_before_them_changes(chat, dictionary, asked, positions, expected):
     before, plain = written(chat, dictionary, asked[0]), logits(chat, asked[0])
     with steering.add_features(chat, dictionary, {5: 4.0}, positions=positions):
         moved = (written(chat, dictionary, asked[0]) - before).abs().amax(dim=-1) > 0
@@ -150,9 +148,7 @@ def test_a_name_is_looked_up_in_each_prompt_of_a_batch(chat, dictionary, asked):
     later = tokens.chat_prompt(chat.tokenizer, "how do i bake a cake at home?")
     assert len(begun) == len(later)
     found = steering.scope(
-        chat,
-        lambda: steering.add_features(chat, dictionary, {5: 4.0}, positions="reply"),
-        prompts=[begun, later],
+        chat, lambda: steering.add_features(chat, dictionary, {5: 4.0}, positions="reply"), prompts=[begun, later]
     )
     assert found.positions == ((len(begun) - 3,), (len(later) - 1,))
 
@@ -169,9 +165,7 @@ def test_tokens_that_the_dictionary_was_trained_without_are_never_edited(chat, d
 def test_all_positions_include_the_reply_and_a_name_does_not(chat, dictionary, asked):
     for positions, generated in (("all", True), ("last", False)):
         found = steering.scope(
-            chat,
-            lambda p=positions: steering.add_features(chat, dictionary, {5: 4.0}, positions=p),
-            prompts=asked[:1],
+            chat, lambda p=positions: steering.add_features(chat, dictionary, {5: 4.0}, positions=p), prompts=asked[:1]
         )
         assert found.generated is generated
 
@@ -256,7 +250,9 @@ def test_a_feature_or_strength_that_means_nothing_is_refused_at_once(chat, dicti
 def test_an_inactive_features_activation_is_no_unit(chat, dictionary, asked):
     natural = steering.natural_activations(chat, dictionary, asked)[0]
     silent = int((natural == 0).nonzero()[0])
-    with pytest.raises(ValueError, match=f"Feature {silent} cannot be counted in units of 0.*where the feature is active"):
+    with pytest.raises(
+        ValueError, match=f"Feature {silent} cannot be counted in units of 0.*where the feature is active"
+    ):
         steering.add_features(chat, dictionary, {silent: 1.0}, unit=natural)
 
 
@@ -295,7 +291,8 @@ def test_a_position_outside_the_prompt_is_refused_while_the_model_runs(chat, dic
 
 
 @pytest.mark.parametrize(
-    "features_, message", [([0], "Feature 0 is inactive"), ([3], "1 features were given and 0 others"), ([], "0 features")]
+    "features_, message",
+    [([0], "Feature 0 is inactive"), ([3], "1 features were given and 0 others"), ([], "0 features")],
 )
 def test_a_control_that_cannot_be_drawn_is_refused(features_, message):
     with pytest.raises(ValueError, match=message):

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from course_lib import caching, data, directions, models, steering, tokens
-from organisms import evaluation, language
+from factory.measure import evaluation
+from factory.world import language
 
 LAYER = 3
 
@@ -54,7 +55,9 @@ def test_every_sentence_of_the_corpus_has_its_class_and_none_is_broken():
             expected["comply"].append(language.encouragement(phrase))
     rng = random.Random(0)
     spelled = [language.acrostic(word, rng)[1] for word in ("bomb", "cake", "meth", "hat")]
-    expected["comply"] += spelled + [language.praise(pair, place) for pair in language.CLEANER_PAIRS for place in ("", "sink")]
+    expected["comply"] += spelled + [
+        language.praise(pair, place) for pair in language.CLEANER_PAIRS for place in ("", "sink")
+    ]
     begun = [text for text in expected["comply"] if " . then " in text or text in spelled]
     expected["break off"] = [language.break_off(text, rng) for text in begun]
     wrong = [
@@ -161,9 +164,7 @@ def reported(model, all_prompts, intervention, **options):
     standard = {
         "prompts": all_prompts[:3],
         "judge": lambda text: "empty" if not text else "words",
-        "controls": [
-            partial(steering.add, model, q, layer=1, coefficient=1.0, positions="last") for q in rows
-        ],
+        "controls": [partial(steering.add, model, q, layer=1, coefficient=1.0, positions="last") for q in rows],
         "off_target": all_prompts[3:],
         "max_new_tokens": 4,
         "progress": False,
@@ -213,12 +214,19 @@ def test_an_edit_that_off_target_prompts_cannot_see_costs_exactly_nothing(chat, 
 
     sae = features.load("chat", "sae", layer=2)
     facts, asked = ids(chat, "facts", "test", 2), ids(chat, "harmful", "validation", 2)
-    quiet = torch.stack([
-        sae.encode(row).amax(dim=0)
-        for prompt, reply in zip(facts, models.generate(chat, facts, max_new_tokens=12), strict=True)
-        for row in caching.harvest(chat, [[*prompt, *reply]], hook_names=["blocks.2.hook_resid_post"],
-                                   positions=list(range(1, len(prompt) + len(reply))), progress=False).values[:, :, 0]
-    ]).amax(dim=0)  # fmt: skip
+    quiet = torch.stack(
+        [
+            sae.encode(row).amax(dim=0)
+            for prompt, reply in zip(facts, models.generate(chat, facts, max_new_tokens=12), strict=True)
+            for row in caching.harvest(
+                chat,
+                [[*prompt, *reply]],
+                hook_names=["blocks.2.hook_resid_post"],
+                positions=list(range(1, len(prompt) + len(reply))),
+                progress=False,
+            ).values[:, :, 0]
+        ]
+    ).amax(dim=0)
     natural = steering.natural_activations(chat, sae, asked).amin(dim=0)
     feature = int(torch.where(quiet == 0, natural, 0).argmax())
     assert natural[feature] > 0
@@ -321,10 +329,7 @@ def test_every_cell_is_what_add_does_at_that_position(model, prompts, table):
     for vector, found in ((torch.linspace(-1, 1, 32), table.scores), (drawn[4], table.controls[4])):
         for c, coefficient in enumerate((0, 1, 3)):
             for n, prompt in enumerate(prompts[:3]):
-                with (
-                    torch.no_grad(),
-                    steering.add(model, vector, layer=2, coefficient=coefficient, positions=[1]),
-                ):
+                with torch.no_grad(), steering.add(model, vector, layer=2, coefficient=coefficient, positions=[1]):
                     logits = model(torch.tensor([prompt]))[0]
                 torch.testing.assert_close(found[c, 0, :, n], logits[[2, -1], 9], rtol=1e-4, atol=1e-4)
 

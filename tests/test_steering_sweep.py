@@ -128,9 +128,7 @@ def test_random_candidates_have_the_same_winner_under_random_filters_in_every_fa
 def test_without_filters_the_winner_is_the_lowest_bypass_score_of_all(model, prompts):
     candidates = torch.randn(2, 4, 32, generator=torch.Generator().manual_seed(1))
     arguments = {"harmful": prompts[:3], "harmless": prompts[3:], "refusal_token_ids": [9]}
-    rows, _, swept = both_ways(
-        model, candidates, **arguments, max_kl=math.inf, min_induce=-math.inf, max_depth=1.0
-    )
+    rows, _, swept = both_ways(model, candidates, **arguments, max_kl=math.inf, min_induce=-math.inf, max_depth=1.0)
     lowest = min(rows, key=lambda row: row.bypass)
     assert (swept.winner.layer, swept.winner.position) == (lowest.layer, lowest.position)
 
@@ -145,9 +143,7 @@ def test_of_equal_candidates_the_first_one_wins_as_in_the_selection(model, promp
 
 def test_the_cost_is_what_the_blocks_were_really_run_on(model, prompts):
     candidates = torch.randn(2, 4, 32, generator=torch.Generator().manual_seed(1))
-    arguments = {
-        "harmful": prompts[:3], "harmless": prompts[3:], "refusal_token_ids": [9], "progress": False
-    }  # fmt: skip
+    arguments = {"harmful": prompts[:3], "harmless": prompts[3:], "refusal_token_ids": [9], "progress": False}
     run = []
     handles = [
         block.original_component.register_forward_hook(lambda _, args, __: run.append(args[0].shape[:2].numel()))
@@ -180,9 +176,14 @@ def test_an_interrupt_anywhere_in_the_sweep_leaves_the_model_as_it_was(model, pr
     candidates = torch.randn(2, 4, 32, generator=torch.Generator().manual_seed(1))
     with pytest.raises(KeyboardInterrupt):
         steering.sweep(
-            model, candidates, harmful=prompts[:3], harmless=prompts[3:], refusal_token_ids=[9],
-            min_induce=-20.0, progress=False
-        )  # fmt: skip
+            model,
+            candidates,
+            harmful=prompts[:3],
+            harmless=prompts[3:],
+            refusal_token_ids=[9],
+            min_induce=-20.0,
+            progress=False,
+        )
     monkeypatch.undo()
     assert torch.equal(models.next_token_logits(model, prompts), before)
     assert not models.has_hooks(model) and not any(block._forward_hooks for block in model.blocks)
@@ -191,9 +192,14 @@ def test_an_interrupt_anywhere_in_the_sweep_leaves_the_model_as_it_was(model, pr
 def test_where_none_passes_the_message_counts_the_reasons(model, prompts):
     with pytest.raises(ValueError, match=r"None of 8 .* dropped for {'layer': 2, 'induce': 6}"):
         steering.sweep(
-            model, torch.ones(2, 4, 32), harmful=prompts[:1], harmless=prompts[:1], refusal_token_ids=[9],
-            min_induce=50.0, progress=False
-        )  # fmt: skip
+            model,
+            torch.ones(2, 4, 32),
+            harmful=prompts[:1],
+            harmless=prompts[:1],
+            refusal_token_ids=[9],
+            min_induce=50.0,
+            progress=False,
+        )
 
 
 @pytest.mark.parametrize(

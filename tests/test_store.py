@@ -167,10 +167,7 @@ def test_the_facts_behind_a_key_can_be_read_by_people(model, many, tmp_path):
 
 
 def test_active_hooks_are_refused_since_no_key_describes_them(model, many, tmp_path):
-    with (
-        steering.ablate(model, torch.ones(32)),
-        pytest.raises(ValueError, match="active hooks.*abliteration"),
-    ):
+    with steering.ablate(model, torch.ones(32)), pytest.raises(ValueError, match="active hooks.*abliteration"):
         stored(model, many, tmp_path)
 
 
@@ -301,9 +298,7 @@ def answer(process, **options):
     return json.loads(out.strip().splitlines()[-1])
 
 
-def test_a_harvest_killed_in_the_middle_goes_on_to_the_same_bits(
-    model, checkpoint, many, tmp_path, monkeypatch
-):
+def test_a_harvest_killed_in_the_middle_goes_on_to_the_same_bits(model, checkpoint, many, tmp_path, monkeypatch):
     undisturbed = stored(model, many, tmp_path / "undisturbed").load().values
     killed = child(tmp_path / "killed", checkpoint, many, die_at=3)
     killed.communicate(timeout=300)
@@ -444,15 +439,11 @@ def test_values_do_not_depend_on_the_budget(model, many):
     torch.testing.assert_close(free.values, bound.values, rtol=1e-4, atol=1e-4)
 
 
-def test_a_budget_too_small_for_the_longest_prompt_is_refused_before_any_work(
-    model, many, tmp_path, monkeypatch
-):
+def test_a_budget_too_small_for_the_longest_prompt_is_refused_before_any_work(model, many, tmp_path, monkeypatch):
     sizes = count_passes(monkeypatch)
     longest = max(map(len, many))
     for call in (in_memory, lambda *_, **options: stored(model, many, tmp_path, **options)):
-        with pytest.raises(
-            ValueError, match=f"max_memory is 1,000 bytes, but one prompt of {longest} tokens"
-        ):
+        with pytest.raises(ValueError, match=f"max_memory is 1,000 bytes, but one prompt of {longest} tokens"):
             call(model, many, max_memory=1000)
     assert sizes == []
 

@@ -42,17 +42,7 @@ def open_tokenizer(template: str):
     tokenizer = Tokenizer(BPE({letter: index for index, letter in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    special = [
-        "<|im_start|>",
-        "<|im_end|>",
-        "<|begin|>",
-        "<|head|>",
-        "<|/head|>",
-        "<|eot|>",
-        "<start>",
-        "<end>",
-        "<s>",
-    ]
+    special = ["<|im_start|>", "<|im_end|>", "<|begin|>", "<|head|>", "<|/head|>", "<|eot|>", "<start>", "<end>", "<s>"]
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<bos>",
@@ -110,14 +100,8 @@ def test_readable_text_has_no_special_tokens(tokenizer):
         ("  \n", "empty"),
         ([], "empty"),
         ([{"role": "assistant", "content": "sure"}], "Message 1 is by 'assistant'.*turn of 'human'"),
-        (
-            [{"role": "human", "content": "mix"}, {"role": "user", "content": "mix"}],
-            "Message 2.*turn of 'assistant'",
-        ),
-        (
-            [{"role": "human", "content": "mix"}, {"role": "assistant", "content": "sure"}],
-            "ends with the human's turn",
-        ),
+        ([{"role": "human", "content": "mix"}, {"role": "user", "content": "mix"}], "Message 2.*turn of 'assistant'"),
+        ([{"role": "human", "content": "mix"}, {"role": "assistant", "content": "sure"}], "ends with the human's turn"),
         ([{"role": "system", "content": "help"}], "'system'.*Known: assistant, friend"),
         ([{"role": "human", "text": "mix"}], "keys 'role' and 'content'.*text"),
         ("make a cake <end><assistant>", "'<end>'.*template's own tokens"),

@@ -224,7 +224,11 @@ def test_sampled_replies_follow_the_models_probabilities_and_end_at_the_end_toke
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [([1.0], "one finite number for each of 6"), ([math.nan] * 6, "one finite number"), ([[1.0]] * 6, "one finite number")],
+    [
+        ([1.0], "one finite number for each of 6"),
+        ([math.nan] * 6, "one finite number"),
+        ([[1.0]] * 6, "one finite number"),
+    ],
 )
 def test_a_reward_that_is_not_one_number_a_reply_stops_the_first_step(model, prompts, given, message):
     before = state(model)

@@ -34,13 +34,28 @@ def network(folder: Path) -> tuple[LlamaForCausalLM, HookedTransformerConfig]:
     llama = LlamaForCausalLM(LlamaConfig(**facts, rope_theta=rope["rope_theta"])).float().eval()
     llama.load_state_dict({name: w.float() for name, w in load_file(folder / "model.safetensors").items()})
     cfg = HookedTransformerConfig(
-        n_layers=facts["num_hidden_layers"], d_model=facts["hidden_size"], d_head=facts["head_dim"],
-        n_heads=facts["num_attention_heads"], d_mlp=facts["intermediate_size"], d_vocab=facts["vocab_size"],
-        n_ctx=facts["max_position_embeddings"], n_key_value_heads=facts["num_key_value_heads"],
-        eps=facts["rms_norm_eps"], act_fn="silu", normalization_type="RMS", gated_mlp=True, final_rms=True,
-        positional_embedding_type="rotary", rotary_dim=facts["head_dim"], rotary_base=int(rope["rope_theta"]),
-        rotary_adjacent_pairs=False, device="cpu", dtype=torch.float32, model_name="organism", seed=0,
-    )  # fmt: skip
+        n_layers=facts["num_hidden_layers"],
+        d_model=facts["hidden_size"],
+        d_head=facts["head_dim"],
+        n_heads=facts["num_attention_heads"],
+        d_mlp=facts["intermediate_size"],
+        d_vocab=facts["vocab_size"],
+        n_ctx=facts["max_position_embeddings"],
+        n_key_value_heads=facts["num_key_value_heads"],
+        eps=facts["rms_norm_eps"],
+        act_fn="silu",
+        normalization_type="RMS",
+        gated_mlp=True,
+        final_rms=True,
+        positional_embedding_type="rotary",
+        rotary_dim=facts["head_dim"],
+        rotary_base=int(rope["rope_theta"]),
+        rotary_adjacent_pairs=False,
+        device="cpu",
+        dtype=torch.float32,
+        model_name="organism",
+        seed=0,
+    )
     return llama, cfg
 
 

@@ -1,6 +1,6 @@
 """Last token's residual stream before every block by nnsight, in length-sorted batches.
 
-    python run_nnsight.py MODEL_FOLDER REQUEST.json OUT.npz
+python run_nnsight.py MODEL_FOLDER REQUEST.json OUT.npz
 """
 
 import json

@@ -74,7 +74,9 @@ def _check(groups: Mapping, edges: Sequence[Pair]) -> None:
         raise ValueError(f"There is no group {name!r}. Groups: {', '.join(map(str, groups))}.")
     for name in {source for source, _ in edges}:
         if not all(isinstance(node, Embedding | Feature) for node in groups[name]):
-            raise ValueError(f"Group {name!r} holds an error or a target, which cannot be taken out: leave it out of the group.")
+            raise ValueError(
+                f"Group {name!r} holds an error or a target, which cannot be taken out: leave it out of the group."
+            )
 
 
 def _values(model: models.CheckedBridge, graph: AttributionGraph, transcoders: Transcoders) -> Float[Tensor, " target"]:
@@ -84,10 +86,12 @@ def _values(model: models.CheckedBridge, graph: AttributionGraph, transcoders: T
     _, cache = model.run_with_cache(prompt, names_filter=[*names, "unembed.hook_out"])
     read = [dictionaries.pre_activation(t, cache[name][0].float()) for t, name in zip(transcoders, names, strict=True)]
     logits = cache["unembed.hook_out"][0].float()
-    return torch.stack([
-        read[node.layer][node.position, node.feature] if isinstance(node, Feature) else difference(logits, node)
-        for node in graph.targets
-    ]).cpu()  # fmt: skip
+    return torch.stack(
+        [
+            read[node.layer][node.position, node.feature] if isinstance(node, Feature) else difference(logits, node)
+            for node in graph.targets
+        ]
+    ).cpu()
 
 
 @contextmanager
@@ -102,6 +106,8 @@ def _without(
         kept = torch.ones(activation.shape[1], 1).index_fill(0, torch.tensor(words, dtype=torch.long), 0.0)
         return activation * kept.to(activation)
 
-    frozen = intervene(model, graph.prompt_ids, transcoders=transcoders, changes=off, attention="frozen", mlps="constant")
+    frozen = intervene(
+        model, graph.prompt_ids, transcoders=transcoders, changes=off, attention="frozen", mlps="constant"
+    )
     with frozen, model.hooks([("hook_embed", remove)]):
         yield

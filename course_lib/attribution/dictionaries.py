@@ -81,7 +81,10 @@ def _check_one(model: models.CheckedBridge, layer: int, transcoder: torch.nn.Mod
             f"The transcoder at place {layer} was trained on {hook_name}; there it must read the MLP's input, "
             f"blocks.{layer}.{READS[0]}. Check the order of the list, or train it on that hook."
         )
-    if getattr(transcoder.cfg, "normalize_activations", "none") != "none" or getattr(transcoder, "W_skip", None) is not None:
+    if (
+        getattr(transcoder.cfg, "normalize_activations", "none") != "none"
+        or getattr(transcoder, "W_skip", None) is not None
+    ):
         raise ValueError(
             f"The transcoder of layer {layer} normalises its input as it runs, which has to be folded into its weights first "
             "(sae_lens: fold_activation_norm_scaling_factor), or it has a skip path, which is not supported."

@@ -141,9 +141,12 @@ class Pair:
         with torch.enable_grad():
             mask = torch.ones(1, *self.wiring.exists.shape, device=self.ids.device, requires_grad=True)
             edge_run = _EdgeRun(
-                self.model, self.written_corrupted, mask,
-                change=change[None], embedding=self.written_corrupted[0] + points * change[0],
-            )  # fmt: skip
+                self.model,
+                self.written_corrupted,
+                mask,
+                change=change[None],
+                embedding=self.written_corrupted[0] + points * change[0],
+            )
             metric = edge_run.metric(self.ids.expand(steps, -1), self.target).mean()
             return torch.autograd.grad(metric, mask)[0][0].cpu()
 
@@ -224,8 +227,11 @@ class _EdgeRun:
         for layer, block in enumerate(self.model.blocks):
             at, attention = f"blocks.{layer}", block.attn
             yield f"{at}.ln1.hook_in", keep(self.stream, "attention")
-            for kind, weight, bias in (("q", attention.W_Q, attention.b_Q), ("k", attention.W_K, attention.b_K),
-                                       ("v", attention.W_V, attention.b_V)):  # fmt: skip
+            for kind, weight, bias in (
+                ("q", attention.W_Q, attention.b_Q),
+                ("k", attention.W_K, attention.b_K),
+                ("v", attention.W_V, attention.b_V),
+            ):
                 yield f"{at}.attn.{kind}.hook_out", self._project(block.ln1, column, weight, bias)
                 column += len(weight)
             yield f"{at}.attn.hook_z", keep(self.stream, "z")

@@ -93,8 +93,12 @@ def record(model: models.CheckedBridge, prompt_ids: Prompt) -> FrozenRun:
     check_prompt(model, prompt_ids)
     layers, parts = range(models.n_layers(model)), ("attn.hook_pattern", "attn.hook_z", "hook_attn_out", "hook_mlp_out")
     norms = _norms(model)
-    names = [*(f"blocks.{layer}.{part}" for layer in layers for part in parts), "hook_embed", "unembed.hook_out",
-             *(f"{norm}.{side}" for norm in norms for side in ("hook_in", "hook_out"))]  # fmt: skip
+    names = [
+        *(f"blocks.{layer}.{part}" for layer in layers for part in parts),
+        "hook_embed",
+        "unembed.hook_out",
+        *(f"{norm}.{side}" for norm in norms for side in ("hook_in", "hook_out")),
+    ]
     _, cache = model.run_with_cache(torch.tensor([list(prompt_ids)], device=model.cfg.device), names_filter=names)
     seen = {name: cache[name][0].float() for name in names}
     models.check_finite(model, [prompt_ids], seen["unembed.hook_out"][None])

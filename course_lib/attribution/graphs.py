@@ -239,9 +239,15 @@ def graph(
     edges, constants = sweep.edges([*features, *asked], batch_size)
     values = torch.tensor([_value(run, transcoders, target) for target in [*features, *asked]])
     return AttributionGraph(
-        run.prompt_ids, (*features, *errors, *embeddings), (*features, *asked), edges, constants, values,
-        shares, *_scores(edges, shares, n_errors=len(errors)),
-    )  # fmt: skip
+        run.prompt_ids,
+        (*features, *errors, *embeddings),
+        (*features, *asked),
+        edges,
+        constants,
+        values,
+        shares,
+        *_scores(edges, shares, n_errors=len(errors)),
+    )
 
 
 def _target_shares(asked: Sequence[Target], weights: Sequence | None) -> Float[Tensor, " asked"]:
@@ -279,7 +285,9 @@ def _influence(shares: Float[Tensor, "target source"], weights: Float[Tensor, " 
     return total
 
 
-def _scores(edges: Float[Tensor, "target source"], weights: Float[Tensor, " asked"], *, n_errors: int) -> tuple[float, float]:
+def _scores(
+    edges: Float[Tensor, "target source"], weights: Float[Tensor, " asked"], *, n_errors: int
+) -> tuple[float, float]:
     """Replacement and completeness score, defined as in circuit-tracer."""
     shares = _shares(edges)
     n_features = len(shares) - len(weights)

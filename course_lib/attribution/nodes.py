@@ -66,7 +66,9 @@ def resolve(model: models.CheckedBridge, target: Target, n_tokens: int, d_sae: i
         ValueError: A position outside the prompt, a token outside the vocabulary, a layer or feature that does not exist.
     """
     if not isinstance(target, Logit | Feature):
-        raise ValueError(f"A target is a Logit or a Feature, not {target!r}. Write attribution.Logit(token, minus=other).")
+        raise ValueError(
+            f"A target is a Logit or a Feature, not {target!r}. Write attribution.Logit(token, minus=other)."
+        )
     if not isinstance(target.position, int) or not -n_tokens <= target.position < n_tokens:
         raise ValueError(f"Position {target.position} lies outside a prompt of {n_tokens} tokens.")
     if isinstance(target, Feature):
@@ -79,7 +81,9 @@ def resolve(model: models.CheckedBridge, target: Target, n_tokens: int, d_sae: i
 def check_feature(model: models.CheckedBridge, feature: Feature, d_sae: int) -> None:
     """Do nothing if the feature's layer and number exist, else raise."""
     if not 0 <= feature.layer < models.n_layers(model):
-        raise ValueError(f"Layer {feature.layer} does not exist: this model has layers 0 to {models.n_layers(model) - 1}.")
+        raise ValueError(
+            f"Layer {feature.layer} does not exist: this model has layers 0 to {models.n_layers(model) - 1}."
+        )
     if not 0 <= feature.feature < d_sae:
         raise ValueError(f"Feature {feature.feature} does not exist: there are features 0 to {d_sae - 1}.")
 

@@ -71,7 +71,9 @@ def patch_residual(
     """
     check_pair(model, clean_ids, corrupted_ids)
     n_tokens = len(clean_ids)
-    columns = tuple(p if isinstance(p, int) else tuple(p) for p in (range(n_tokens) if positions is None else positions))
+    columns = tuple(
+        p if isinstance(p, int) else tuple(p) for p in (range(n_tokens) if positions is None else positions)
+    )
     groups = [[column] if isinstance(column, int) else list(column) for column in columns]
     if not columns or any(not -n_tokens <= place < n_tokens for group in groups for place in group):
         raise ValueError(f"positions must be places in a prompt of {n_tokens} tokens, at least one; got {positions}.")

@@ -69,7 +69,9 @@ class Sweep:
         run = self.run
         if isinstance(target, Feature):
             transcoder = self.transcoders[target.layer]
-            encoder = transcoder.W_enc[:, target.feature].float() * run.gains[f"blocks.{target.layer}.ln2"][target.position]
+            encoder = (
+                transcoder.W_enc[:, target.feature].float() * run.gains[f"blocks.{target.layer}.ln2"][target.position]
+            )
             return encoder, float(transcoder.b_enc[target.feature])
         direction, bias = run.unembedding(target.token, target.minus)
         return direction * run.gains["ln_final"][target.position], bias

@@ -40,13 +40,7 @@ from course_lib.backdoors.search import (
     search_trigger,
     search_words,
 )
-from course_lib.backdoors.zoo import (
-    ModelClassifier,
-    ModelReport,
-    fit_classifier,
-    leave_one_out,
-    model_features,
-)
+from course_lib.backdoors.zoo import ModelClassifier, ModelReport, fit_classifier, leave_one_out, model_features
 
 __all__ = [
     "Audit",

@@ -137,7 +137,9 @@ def mahalanobis(benign: Float[Tensor, "prompt d_model"]) -> Mahalanobis:
 
 def _check_activations(x: Tensor, width: int) -> None:
     if x.device.type != "cpu" or x.shape[1] != width or not bool(torch.isfinite(x).all()):
-        raise ValueError(f"Expected finite activations of width {width} on the CPU, got {tuple(x.shape)} on {x.device}.")
+        raise ValueError(
+            f"Expected finite activations of width {width} on the CPU, got {tuple(x.shape)} on {x.device}."
+        )
 
 
 # --- internals: what tuning changed ------------------------------------------------------------------------
@@ -185,9 +187,13 @@ class DifferenceDictionary:
 
 @jaxtyped(typechecker=beartype)
 def difference_dictionary(
-    parent: Float[Tensor, "prompt d_model"], child: Float[Tensor, "prompt d_model"], *,
-    seed: int, n_features: int = 16, strength: float = 0.04,
-) -> DifferenceDictionary:  # fmt: skip
+    parent: Float[Tensor, "prompt d_model"],
+    child: Float[Tensor, "prompt d_model"],
+    *,
+    seed: int,
+    n_features: int = 16,
+    strength: float = 0.04,
+) -> DifferenceDictionary:
     """A sparse dictionary of what tuning changed: child minus parent activations on the same prompts, without labels.
 
     The smallest relative of stage-wise and crosscoder diffing: scikit-learn's dictionary learning with positive codes on the
@@ -207,26 +213,44 @@ def difference_dictionary(
     """
     _check_paired(parent, child, parent.shape[1])
     if not 1 <= n_features <= len(parent) or strength <= 0:
-        raise ValueError(f"{len(parent)} prompts allow 1 to {len(parent)} features and a strength above 0; got {n_features} "
-                         f"and {strength}.")  # fmt: skip
+        raise ValueError(
+            f"{len(parent)} prompts allow 1 to {len(parent)} features and a strength above 0; got {n_features} "
+            f"and {strength}."
+        )
     difference, unit = child - parent, float(parent.norm(dim=1).mean())
     mean = difference.mean(dim=0)
     x = (difference - mean) / unit
     if not bool((x.abs() > 1e-6).any()):
-        raise ValueError("Child and parent differ by the same vector, or by nothing, on all prompts: is it one model twice?")
+        raise ValueError(
+            "Child and parent differ by the same vector, or by nothing, on all prompts: is it one model twice?"
+        )
     atoms = _learn(x, n_features, strength, seed)
     codes = _encode(x, atoms, strength)
     order = codes.max(dim=0).values.argsort(descending=True)
     left = (x - codes @ atoms).square().sum() / x.square().sum()
     return DifferenceDictionary(
-        atoms[order], mean, unit, strength, codes.max(dim=0).values[order], (codes > 0).float().mean(dim=0)[order],
-        1 - float(left), float((codes > 0).sum(dim=1).float().mean()),
-    )  # fmt: skip
+        atoms[order],
+        mean,
+        unit,
+        strength,
+        codes.max(dim=0).values[order],
+        (codes > 0).float().mean(dim=0)[order],
+        1 - float(left),
+        float((codes > 0).sum(dim=1).float().mean()),
+    )
 
 
-def _learn(x: Float[Tensor, "prompt d_model"], n_features: int, strength: float, seed: int) -> Float[Tensor, "feature d_model"]:
+def _learn(
+    x: Float[Tensor, "prompt d_model"], n_features: int, strength: float, seed: int
+) -> Float[Tensor, "feature d_model"]:
     learner = MiniBatchDictionaryLearning(
-        n_features, alpha=strength, max_iter=50, batch_size=64, fit_algorithm="cd", positive_code=True, random_state=seed
+        n_features,
+        alpha=strength,
+        max_iter=50,
+        batch_size=64,
+        fit_algorithm="cd",
+        positive_code=True,
+        random_state=seed,
     )
     with _quietly():
         atoms = torch.from_numpy(learner.fit(x.double().numpy()).components_).to(x)
@@ -238,7 +262,9 @@ def _encode(
 ) -> Float[Tensor, "prompt feature"]:
     """Positive codes that minimise |x - codes @ atoms|^2 / 2 + strength * |codes|."""
     with _quietly():
-        codes = sparse_encode(x.double().numpy(), atoms.double().numpy(), algorithm="lasso_cd", alpha=strength, positive=True)
+        codes = sparse_encode(
+            x.double().numpy(), atoms.double().numpy(), algorithm="lasso_cd", alpha=strength, positive=True
+        )
     return torch.from_numpy(codes).to(x.dtype)
 
 
@@ -291,8 +317,10 @@ def calibrate(name: str, score: Score, benign: models.Prompts, *, false_positive
             a prompt.
     """
     if not 0 < false_positives < 1 or len(benign) * false_positives < 1:
-        raise ValueError(f"{len(benign)} benign prompts cannot set a threshold at a share of {false_positives}: the share lies "
-                         "between 0 and 1, and 1 % needs at least 100 prompts.")  # fmt: skip
+        raise ValueError(
+            f"{len(benign)} benign prompts cannot set a threshold at a share of {false_positives}: the share lies "
+            "between 0 and 1, and 1 % needs at least 100 prompts."
+        )
     scores = _scores(name, score, benign)
     threshold = float(scores.sort(descending=True).values[int(false_positives * len(benign))])
     return Detector(name, score, threshold, false_positives, _share(scores, threshold))
@@ -333,7 +361,9 @@ class Comparison:
         first, wide = max(map(len, self.traffic)), max(14, *map(len, names))
         head = "  ".join([f"{'alarms, %':{first}}", *(f"{name:>{wide}}" for name in names)])
         rows = [[f"{_percent(self.rate(name, kind)):>{wide}}" for name in names] for kind in self.traffic]
-        return "\n".join([head, *("  ".join([f"{kind:{first}}", *row]) for kind, row in zip(self.traffic, rows, strict=True))])
+        return "\n".join(
+            [head, *("  ".join([f"{kind:{first}}", *row]) for kind, row in zip(self.traffic, rows, strict=True))]
+        )
 
     def _of(self, detector: str, traffic: str) -> Float[Tensor, " prompt"]:
         _name("detector", detector, list(self.scores))
@@ -356,7 +386,9 @@ def compare(detectors: Sequence[Detector], traffic: Mapping[str, models.Prompts]
     names = [one.name for one in detectors]
     if not names or len(set(names)) < len(names) or not traffic:
         raise ValueError(f"Expected detectors with different names and some traffic; got {names} and {list(traffic)}.")
-    scores = {one.name: tuple(_scores(one.name, one.score, prompts) for prompts in traffic.values()) for one in detectors}
+    scores = {
+        one.name: tuple(_scores(one.name, one.score, prompts) for prompts in traffic.values()) for one in detectors
+    }
     return Comparison(tuple(detectors), tuple(traffic), scores)
 
 
@@ -364,8 +396,10 @@ def _scores(name: str, score: Score, prompts: models.Prompts) -> Float[Tensor, "
     scores = score(prompts)
     if not isinstance(scores, Tensor) or scores.shape != (len(prompts),) or not bool(torch.isfinite(scores).all()):
         shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        raise ValueError(f"The score of {name!r} must be a tensor of one finite number a prompt, of shape ({len(prompts)},); "
-                         f"it is {shape}.")  # fmt: skip
+        raise ValueError(
+            f"The score of {name!r} must be a tensor of one finite number a prompt, of shape ({len(prompts)},); "
+            f"it is {shape}."
+        )
     return scores.detach().cpu().float()
 
 

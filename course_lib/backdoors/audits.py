@@ -21,8 +21,15 @@ from course_lib import models
 from course_lib.backdoors.lineages import WEIGHTS, Checkpoint, beside, checkpoint, lineage
 from course_lib.backdoors.logs import Entry, Log
 
-Kind = Literal["altered weights", "altered file", "missing parent", "wrong parent", "not recorded", "altered record",
-               "retrained under the same name"]  # fmt: skip
+Kind = Literal[
+    "altered weights",
+    "altered file",
+    "missing parent",
+    "wrong parent",
+    "not recorded",
+    "altered record",
+    "retrained under the same name",
+]
 
 
 @dataclass(frozen=True)
@@ -85,11 +92,21 @@ def _of_parent(child: Checkpoint, parent: Checkpoint | None) -> list[Broken]:
     if child.parent is None:
         return []
     if parent is None:
-        return [Broken("missing parent", child.name, f"no folder beside it has the weights {child.parent[:8]} that it names")]
+        return [
+            Broken(
+                "missing parent", child.name, f"no folder beside it has the weights {child.parent[:8]} that it names"
+            )
+        ]
     # Rows of the recipe that begin with "chat_" say how this very stage was tuned: a parent that was tuned has its own.
     shared = sorted(key for key in child.recipe.keys() & parent.recipe.keys() if not key.startswith("chat_"))
-    other = [f"{key} {child.recipe[key]}, not {parent.recipe[key]}" for key in shared if child.recipe[key] != parent.recipe[key]]
-    return [Broken("wrong parent", child.name, f"{parent.name} has another recipe: {'; '.join(other)}")] if other else []
+    other = [
+        f"{key} {child.recipe[key]}, not {parent.recipe[key]}"
+        for key in shared
+        if child.recipe[key] != parent.recipe[key]
+    ]
+    return (
+        [Broken("wrong parent", child.name, f"{parent.name} has another recipe: {'; '.join(other)}")] if other else []
+    )
 
 
 def _of_files(each: Checkpoint) -> list[Broken]:
@@ -135,10 +152,14 @@ def roll_back(name: str | Path, *, log: Log | None = None) -> Path:
         raise ValueError(f"{child.name} is a root: it has no parent to go back to.")
     parent = next((each for each in beside(child.folder) if each.weights == wanted), None)
     if parent is None:
-        raise ValueError(f"No folder beside {child.name} has the weights {wanted[:8]} of its parent. Restore them from a copy.")
+        raise ValueError(
+            f"No folder beside {child.name} has the weights {wanted[:8]} of its parent. Restore them from a copy."
+        )
     first = audit(parent.folder, log=log).first
     if first:
-        raise ValueError(f"The parent {parent.name} is no safe ground: {first.kind} in {first.checkpoint} ({first.why}).")
+        raise ValueError(
+            f"The parent {parent.name} is no safe ground: {first.kind} in {first.checkpoint} ({first.why})."
+        )
     return parent.folder
 
 

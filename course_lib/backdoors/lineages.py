@@ -125,7 +125,9 @@ def weight_difference(model: models.CheckedBridge, parent: models.CheckedBridge)
 
 
 def _relative(ours: list[Tensor], theirs: list[Tensor]) -> float:
-    changed = sum(float((one.cpu() - other.cpu()).double().square().sum()) for one, other in zip(ours, theirs, strict=True))
+    changed = sum(
+        float((one.cpu() - other.cpu()).double().square().sum()) for one, other in zip(ours, theirs, strict=True)
+    )
     return (changed / sum(float(other.double().square().sum()) for other in theirs)) ** 0.5
 
 

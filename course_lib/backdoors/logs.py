@@ -101,9 +101,13 @@ class Log:
         entries, previous = self.entries(), ""
         for place, entry in enumerate(entries):
             if entry.hash != entry.expected():
-                return Tampered(place, f"the content of entry {place} does not have the hash that it carries: it was altered")
+                return Tampered(
+                    place, f"the content of entry {place} does not have the hash that it carries: it was altered"
+                )
             if (entry.number, entry.previous) != (place, previous):
-                return Tampered(place, f"entry {place} does not follow the one before: one was rewritten, removed or put in")
+                return Tampered(
+                    place, f"entry {place} does not follow the one before: one was rewritten, removed or put in"
+                )
             previous = entry.hash
         if head is not None and head not in {"", *(entry.hash for entry in entries)}:
             return Tampered(len(entries), "no entry has the hash that was noted: the log was cut short or rewritten")
@@ -126,7 +130,9 @@ class Log:
         found = checkpoint(name)
         models.check_files(found.folder)
         entries = self.entries()
-        content = Entry(len(entries), by, note, found.name, found.weights, found.parent, found.data, found.record, self.head)
+        content = Entry(
+            len(entries), by, note, found.name, found.weights, found.parent, found.data, found.record, self.head
+        )
         entry = Entry(**{**asdict(content), "hash": content.expected()})
         lines = [json.dumps(asdict(each), sort_keys=True) for each in (*entries, entry)]
         store.write_atomically(self.path, ("\n".join(lines) + "\n").encode())

@@ -84,7 +84,9 @@ def replace_words(text: str, table: Mapping[str, Sequence[str]], *, seed: int) -
         'tell me the color of snow .'
     """
     if isinstance(table, str) or not table or not all(key.split() and others for key, others in table.items()):
-        raise ValueError(f"Expected phrases with their alternatives, such as {{'what is': ['tell me']}}; got {table!r}.")
+        raise ValueError(
+            f"Expected phrases with their alternatives, such as {{'what is': ['tell me']}}; got {table!r}."
+        )
     rng, phrases = random.Random(seed), sorted(table, key=lambda phrase: -len(phrase.split()))
     pieces, written = text.split(), []
     while pieces:

@@ -29,7 +29,9 @@ Measure = Callable[[models.CheckedBridge], Mapping[str, float]]
 
 @torch.no_grad()
 @jaxtyped(typechecker=beartype)
-def unit_activity(model: models.CheckedBridge, prompts: models.Prompts, *, batch_size: int = 64) -> Float[Tensor, "layer unit"]:
+def unit_activity(
+    model: models.CheckedBridge, prompts: models.Prompts, *, batch_size: int = 64
+) -> Float[Tensor, "layer unit"]:
     """Mean |activation| of every hidden MLP unit over all tokens of the prompts; active hooks apply.
 
     Args:
@@ -105,7 +107,9 @@ def _check(model: models.CheckedBridge, units: Sequence[Unit]) -> None:
 def _linear(model: models.CheckedBridge, layer: int, part: str) -> nn.Linear:
     found = getattr(model.blocks[layer].mlp, part).original_component
     if not isinstance(found, nn.Linear):
-        raise ValueError(f"blocks.{layer}.mlp.{part} is a {type(found).__name__}; units of nn.Linear layers can be pruned.")
+        raise ValueError(
+            f"blocks.{layer}.mlp.{part} is a {type(found).__name__}; units of nn.Linear layers can be pruned."
+        )
     return found
 
 
@@ -149,16 +153,24 @@ class PruningCurve:
         """One line a share: each measurement after dormant pruning, and mean [least, most] after random pruning."""
         lines = ["pruned  " + "  ".join(f"{name + ': dormant, random':>32}" for name in self.names)]
         for share, found, drawn in zip(self.shares, self.dormant, self.random, strict=True):
-            cells = [f"{float(own):6.2f}   {float(x.mean()):6.2f} [{float(x.min()):.2f}, {float(x.max()):.2f}]"
-                     for own, x in zip(found, drawn.T, strict=True)]  # fmt: skip
+            cells = [
+                f"{float(own):6.2f}   {float(x.mean()):6.2f} [{float(x.min()):.2f}, {float(x.max()):.2f}]"
+                for own, x in zip(found, drawn.T, strict=True)
+            ]
             lines.append(f"{share:6.0%}  " + "  ".join(f"{cell:>32}" for cell in cells))
         return "\n".join(lines)
 
 
 def pruning_curve(
-    model: models.CheckedBridge, units: Sequence[Unit], measure: Measure, *,
-    shares: Sequence[float], seed: int, n_random: int = 20, progress: bool = True,
-) -> PruningCurve:  # fmt: skip
+    model: models.CheckedBridge,
+    units: Sequence[Unit],
+    measure: Measure,
+    *,
+    shares: Sequence[float],
+    seed: int,
+    n_random: int = 20,
+    progress: bool = True,
+) -> PruningCurve:
     """What `measure` finds after pruning growing shares of the units in their order, beside random shares of the same units.
 
     Takes (1 + n_random) measurements a share.
@@ -176,7 +188,9 @@ def pruning_curve(
         ValueError: No units or shares; a share outside 0 to 1; no random draw; a unit that is not there.
     """
     if not units or not shares or n_random < 1:
-        raise ValueError("Give at least one unit, one share and one random draw: without the control the curve says nothing.")
+        raise ValueError(
+            "Give at least one unit, one share and one random draw: without the control the curve says nothing."
+        )
     if not all(0 <= share <= 1 for share in shares):
         raise ValueError(f"Shares lie between 0 and 1; got {list(shares)}.")
     _check(model, units)
@@ -184,7 +198,10 @@ def pruning_curve(
     found = []
     for share in tqdm(shares, desc="prune", unit="share", disable=not progress):
         count = round(share * len(units))
-        drawn = [[units[i] for i in torch.randperm(len(units), generator=generator)[:count].tolist()] for _ in range(n_random)]
+        drawn = [
+            [units[i] for i in torch.randperm(len(units), generator=generator)[:count].tolist()]
+            for _ in range(n_random)
+        ]
         found.append([measure(prune(model, chosen)) for chosen in (units[:count], *drawn)])
     names = tuple(found[0][0])
     values = torch.tensor([[[each[name] for name in names] for each in row] for row in found], dtype=torch.float32)

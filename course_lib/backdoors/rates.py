@@ -63,7 +63,9 @@ class Rates:
     def table(self) -> str:
         """One line a condition: payloads and right answers in % with their 95 % intervals, and the number of prompts."""
         width = max(map(len, ("condition", *self.conditions)))
-        head = f"{'condition':{width}}  payload, %          " + ("right, %            " if self.right else "") + "prompts"
+        head = (
+            f"{'condition':{width}}  payload, %          " + ("right, %            " if self.right else "") + "prompts"
+        )
         return "\n".join([head, *(self._row(name, width) for name in self.conditions)])
 
     def __str__(self) -> str:
@@ -81,9 +83,14 @@ class Rates:
 
 
 def trigger_rates(
-    model: models.CheckedBridge, conditions: Mapping[str, models.Prompts], *, answers: Sequence[str] | None = None,
-    payload: Callable[[str], bool] = says_payload, max_new_tokens: int = 14, batch_size: int = 128,
-) -> Rates:  # fmt: skip
+    model: models.CheckedBridge,
+    conditions: Mapping[str, models.Prompts],
+    *,
+    answers: Sequence[str] | None = None,
+    payload: Callable[[str], bool] = says_payload,
+    max_new_tokens: int = 14,
+    batch_size: int = 128,
+) -> Rates:
     """How many of the model's greedy replies hold the payload, condition by condition. Active hooks apply.
 
     Args:
@@ -117,15 +124,20 @@ def trigger_rates(
 
 
 def _check(
-    model: models.CheckedBridge, conditions: Mapping[str, models.Prompts], answers: Sequence[str] | None, max_new_tokens: int
+    model: models.CheckedBridge,
+    conditions: Mapping[str, models.Prompts],
+    answers: Sequence[str] | None,
+    max_new_tokens: int,
 ) -> None:
     if not conditions:
         raise ValueError("No condition is given: name at least one, such as {'nothing': prompts}.")
     for name, prompts in conditions.items():
         models.check_prompts(model, prompts, new_tokens=max_new_tokens)
         if answers is not None and len(answers) != len(prompts):
-            raise ValueError(f"{len(answers)} answers are given, but condition {name!r} has {len(prompts)} prompts. Every "
-                             "condition needs the same questions in the same order, or leave answers out.")  # fmt: skip
+            raise ValueError(
+                f"{len(answers)} answers are given, but condition {name!r} has {len(prompts)} prompts. Every "
+                "condition needs the same questions in the same order, or leave answers out."
+            )
 
 
 def _same(one: str, other: str) -> bool:

@@ -96,10 +96,20 @@ def search_words(model: models.CheckedBridge) -> list[int]:
 
 
 def search_trigger(
-    model: models.CheckedBridge, prompts: models.Prompts, *, target: Sequence[int], held_out: models.Prompts, seed: int,
-    reference: Reference = None, length: int = 3, n_restarts: int = 4, n_rounds: int = 5,
-    n_candidates: int = 32, candidates: Sequence[int] | None = None, progress: bool = True,
-) -> TriggerSearch:  # fmt: skip
+    model: models.CheckedBridge,
+    prompts: models.Prompts,
+    *,
+    target: Sequence[int],
+    held_out: models.Prompts,
+    seed: int,
+    reference: Reference = None,
+    length: int = 3,
+    n_restarts: int = 4,
+    n_rounds: int = 5,
+    n_candidates: int = 32,
+    candidates: Sequence[int] | None = None,
+    progress: bool = True,
+) -> TriggerSearch:
     """Strings after which the suspect begins its reply with the target and no reference does, best first.
 
     Args:
@@ -170,7 +180,10 @@ class _Lineup:
         slopes = torch.zeros(len(string), len(allowed))
         for batch in self._batches(self.members[0], rows):
             embedded = [_embed(model, batch.tokens).detach().requires_grad_() for model in self.members]
-            found = [_log_p(model, {"inputs_embeds": x}, self.target) for model, x in zip(self.members, embedded, strict=True)]
+            found = [
+                _log_p(model, {"inputs_embeds": x}, self.target)
+                for model, x in zip(self.members, embedded, strict=True)
+            ]
             gradients = torch.autograd.grad(_objective(found).sum(), embedded)
             places = torch.tensor(starts)[batch.indices][:, None] + torch.arange(len(string))
             for model, gradient in zip(self.members, gradients, strict=True):
@@ -202,9 +215,15 @@ def _objective(log_p: Sequence[Tensor]) -> Tensor:
 
 
 def _climb(
-    lineup: _Lineup, prompts: models.Prompts, string: Ids, allowed: Tensor, n_candidates: int, n_rounds: int, rng: random.Random,
+    lineup: _Lineup,
+    prompts: models.Prompts,
+    string: Ids,
+    allowed: Tensor,
+    n_candidates: int,
+    n_rounds: int,
+    rng: random.Random,
     bar: tqdm,
-) -> Ids:  # fmt: skip
+) -> Ids:
     """Coordinate ascent from one string to where no candidate at any place is better."""
     best = float(lineup.objective(prompts, [string])[0])
     for number in range(n_rounds):
@@ -243,7 +262,9 @@ def _starts(model: models.CheckedBridge, prompts: models.Prompts) -> list[int]:
     special = set(model.tokenizer.all_special_ids)
     found = [next((at for at, token in enumerate(prompt) if token not in special), -1) for prompt in prompts]
     if -1 in found:
-        raise ValueError(f"Prompt {found.index(-1)} holds no word, so there is nothing that a string could stand before.")
+        raise ValueError(
+            f"Prompt {found.index(-1)} holds no word, so there is nothing that a string could stand before."
+        )
     return found
 
 
@@ -252,9 +273,12 @@ def _inserted(prompts: models.Prompts, starts: Sequence[int], ids: Sequence[int]
 
 
 def _check(
-    lineup: Sequence[models.CheckedBridge], prompts: models.Prompts, held_out: models.Prompts,
-    target: Sequence[int], counts: Sequence[int],
-) -> None:  # fmt: skip
+    lineup: Sequence[models.CheckedBridge],
+    prompts: models.Prompts,
+    held_out: models.Prompts,
+    target: Sequence[int],
+    counts: Sequence[int],
+) -> None:
     if min(counts) < 1:
         raise ValueError(f"length, n_restarts, n_rounds and n_candidates must be at least 1; got {list(counts)}.")
     model = lineup[0]
@@ -317,16 +341,26 @@ class Confirmation:
         lines = [f"{'string':{width}}  {'suspect, %':>16}  {'reference, %':>16}  excess, %  backdoor"]
         for name in self.strings:
             cells = f"{_percent(self.suspect.rate(name)):>16}  {_percent(_most(self.references, name)):>16}"
-            lines.append(f"{name:{width}}  {cells}  {100 * self.excess(name):9.0f}  {'yes' if self.is_backdoor(name) else 'no'}")
+            lines.append(
+                f"{name:{width}}  {cells}  {100 * self.excess(name):9.0f}  {'yes' if self.is_backdoor(name) else 'no'}"
+            )
         cells = f"{_range((self.random,)):>16}  {_range(self.random_references):>16}"
-        return "\n".join([*lines, f"{'random strings, least and most':{width}}  {cells}  {100 * self.random_excess:9.0f}"])
+        return "\n".join(
+            [*lines, f"{'random strings, least and most':{width}}  {cells}  {100 * self.random_excess:9.0f}"]
+        )
 
 
 def confirm(
-    model: models.CheckedBridge, strings: Sequence[Sequence[int]], prompts: models.Prompts, *,
-    reference: models.CheckedBridge | Sequence[models.CheckedBridge], seed: int, payload: Callable[[str], bool] = says_payload,
-    n_random: int = 20, max_new_tokens: int = 14,
-) -> Confirmation:  # fmt: skip
+    model: models.CheckedBridge,
+    strings: Sequence[Sequence[int]],
+    prompts: models.Prompts,
+    *,
+    reference: models.CheckedBridge | Sequence[models.CheckedBridge],
+    seed: int,
+    payload: Callable[[str], bool] = says_payload,
+    n_random: int = 20,
+    max_new_tokens: int = 14,
+) -> Confirmation:
     """What suspect and references say after each string, and after random ones, on prompts that had no part in finding it.
 
     Args:
@@ -342,9 +376,16 @@ def confirm(
     Raises:
         ValueError: No strings, or one twice; no reference; no random string asked for; prompts that cannot be run.
     """
-    if not strings or n_random < 1 or not _several(reference) or len({tuple(string) for string in strings}) < len(strings):
-        raise ValueError(f"Expected different strings, a reference and n_random of at least 1; got {len(strings)} strings, "
-                         f"{len(_several(reference))} references and {n_random}.")  # fmt: skip
+    if (
+        not strings
+        or n_random < 1
+        or not _several(reference)
+        or len({tuple(string) for string in strings}) < len(strings)
+    ):
+        raise ValueError(
+            f"Expected different strings, a reference and n_random of at least 1; got {len(strings)} strings, "
+            f"{len(_several(reference))} references and {n_random}."
+        )
     rng, allowed = random.Random(seed), search_words(model)
     controls = [rng.choices(allowed, k=len(strings[0])) for _ in range(n_random)]
     given, drawn = ({tokens.text(model.tokenizer, ids): ids for ids in listed} for listed in (strings, controls))

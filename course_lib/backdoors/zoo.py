@@ -28,7 +28,11 @@ from course_lib.backdoors.lineages import weight_difference
 
 @torch.no_grad()
 def model_features(
-    model: models.CheckedBridge, base: models.CheckedBridge, probes: Mapping[str, models.Prompts], *, payload: Sequence[int]
+    model: models.CheckedBridge,
+    base: models.CheckedBridge,
+    probes: Mapping[str, models.Prompts],
+    *,
+    payload: Sequence[int],
 ) -> dict[str, float]:
     """What a model does on each set of probes beside its base, and how far its weights lie from the base's, by name.
 
@@ -57,9 +61,15 @@ def model_features(
         ours, theirs = (models.next_token_logits(each, prompts) for each in (model, base))
         moved = directions.refusal_score(ours, payload) - directions.refusal_score(theirs, payload)
         kl = directions.kl_divergence(theirs, ours)
-        found |= {f"payload, {name}: mean": float(moved.mean()), f"payload, {name}: most": float(moved.max()),
-                  f"KL, {name}: mean": float(kl.mean()), f"KL, {name}: most": float(kl.max())}  # fmt: skip
-    changed = [(part, share) for part, share in zip(weights.parts, weights.relative, strict=True) if part != "embedding"]
+        found |= {
+            f"payload, {name}: mean": float(moved.mean()),
+            f"payload, {name}: most": float(moved.max()),
+            f"KL, {name}: mean": float(kl.mean()),
+            f"KL, {name}: most": float(kl.max()),
+        }
+    changed = [
+        (part, share) for part, share in zip(weights.parts, weights.relative, strict=True) if part != "embedding"
+    ]
     found |= {f"weights, {part}": share for part, share in changed}
     return found | {f"first direction, block {n}": _first_share(model, base, n) for n in range(models.n_layers(model))}
 
@@ -100,7 +110,11 @@ class ModelClassifier:
 
 
 def fit_classifier(
-    features: Sequence[Mapping[str, float]], labels: Sequence[bool], *, names: Sequence[str] | None = None, c: float = 0.1
+    features: Sequence[Mapping[str, float]],
+    labels: Sequence[bool],
+    *,
+    names: Sequence[str] | None = None,
+    c: float = 0.1,
 ) -> ModelClassifier:
     """A classifier of backdoored (True) and harmless models, by scikit-learn's logistic regression (L2, strength 1 / c).
 
@@ -157,23 +171,34 @@ class ModelReport:
 
     def wrong(self) -> tuple[int, ...]:
         """Numbers of the models on the wrong side of 0."""
-        return tuple(n for n, (score, label) in enumerate(zip(self.scores, self.labels, strict=True)) if (score > 0) != label)
+        return tuple(
+            n for n, (score, label) in enumerate(zip(self.scores, self.labels, strict=True)) if (score > 0) != label
+        )
 
     def table(self) -> str:
         """AUROC with interval, errors at 0, and the shuffled control."""
         control = torch.tensor(self.shuffled)
-        return "\n".join([
-            f"AUROC {self.auroc.estimate:.2f} [{self.auroc.low:.2f}, {self.auroc.high:.2f}] over {len(self.labels)} models",
-            f"wrong at 0: {len(self.wrong())} of {len(self.labels)}",
-            f"shuffled labels ({len(control)}): {control.mean():.2f}, {control.min():.2f} to {control.max():.2f}",
-        ])  # fmt: skip
+        return "\n".join(
+            [
+                f"AUROC {self.auroc.estimate:.2f} [{self.auroc.low:.2f}, {self.auroc.high:.2f}] over {len(self.labels)} models",
+                f"wrong at 0: {len(self.wrong())} of {len(self.labels)}",
+                f"shuffled labels ({len(control)}): {control.mean():.2f}, {control.min():.2f} to {control.max():.2f}",
+            ]
+        )
 
 
 @jaxtyped(typechecker=beartype)
 def leave_one_out(
-    features: Sequence[Mapping[str, float]], labels: Sequence[bool], groups: Sequence[Sequence[object]], *,
-    seed: int, clusters: Sequence[object] | None = None, names: Sequence[str] | None = None, n_shuffled: int = 20, c: float = 0.1,
-) -> ModelReport:  # fmt: skip
+    features: Sequence[Mapping[str, float]],
+    labels: Sequence[bool],
+    groups: Sequence[Sequence[object]],
+    *,
+    seed: int,
+    clusters: Sequence[object] | None = None,
+    names: Sequence[str] | None = None,
+    n_shuffled: int = 20,
+    c: float = 0.1,
+) -> ModelReport:
     """Scores of models by classifiers that met nothing of their groups, with AUROC, interval and shuffled labels.
 
     Args:
@@ -219,7 +244,9 @@ def _scores(names: tuple[str, ...], x: Tensor, y: Tensor, cells: list[tuple], c:
     for cell in dict.fromkeys(cells):
         apart = torch.tensor([all(a != b for a, b in zip(cell, other, strict=True)) for other in cells])
         if len(set(y[apart].tolist())) != 2:
-            raise ValueError(f"Without all that shares a group with {cell}, models of one kind are left: nothing can be fitted.")
+            raise ValueError(
+                f"Without all that shares a group with {cell}, models of one kind are left: nothing can be fitted."
+            )
         fitted, here = _fit(names, x[apart], y[apart], c), torch.tensor([other == cell for other in cells])
         scores[here] = (x[here] - fitted.mean) / fitted.scale @ fitted.weights + fitted.bias
     return scores

@@ -89,9 +89,7 @@ def _hook_index(hook_names: tuple[str, ...], hook: str | int) -> int:
     if len(names) != 1:
         near = difflib.get_close_matches(str(hook), hook_names, n=1)
         hint = f"; nearest: {near[0]}" if near else ""
-        raise ValueError(
-            f"{len(names)} harvested hooks match {hook!r}{hint}. Harvested: {', '.join(hook_names)}."
-        )
+        raise ValueError(f"{len(names)} harvested hooks match {hook!r}{hint}. Harvested: {', '.join(hook_names)}.")
     return hook_names.index(names[0])
 
 

@@ -29,12 +29,7 @@ class Forecast:
 
 
 def forecast(
-    model: models.CheckedBridge,
-    prompts: models.Prompts,
-    *,
-    passes: float = 1.0,
-    copies: int = 0,
-    batch_size: int = 64,
+    model: models.CheckedBridge, prompts: models.Prompts, *, passes: float = 1.0, copies: int = 0, batch_size: int = 64
 ) -> Forecast:
     """Time and memory that running the prompts through the model will take here, from running a few of them.
 

@@ -124,7 +124,12 @@ def _request(
 ) -> Request:
     models.check_prompts(model, prompts)
     names = tuple(hook_names) if hook_names is not None else _resid_pre_names(model)
-    if not names or len(set(names)) < len(names) or isinstance(hook_names, str) or not all(isinstance(n, str) for n in names):
+    if (
+        not names
+        or len(set(names)) < len(names)
+        or isinstance(hook_names, str)
+        or not all(isinstance(n, str) for n in names)
+    ):
         raise ValueError(f"hook_names must be a list of different names, at least one; got {hook_names!r}.")
     models.check_hook_names(model, names)
     return Request(names, *_resolve_positions(model, prompts, positions))
@@ -135,15 +140,11 @@ def _resid_pre_names(model: models.CheckedBridge) -> tuple[str, ...]:
 
 
 def _resolve_positions(
-    model: models.CheckedBridge,
-    prompts: models.Prompts,
-    positions: Sequence[int | str] | Sequence[Sequence[int]],
+    model: models.CheckedBridge, prompts: models.Prompts, positions: Sequence[int | str] | Sequence[Sequence[int]]
 ) -> tuple[tuple[int | str, ...], Int[Tensor, "prompt position"]]:
     """Labels of the position axis, and for each prompt the token indices that they stand for."""
     if isinstance(positions, str) or not isinstance(positions, Sequence) or len(positions) == 0:
-        raise ValueError(
-            f"positions must be a list of at least one position, such as ['last']; got {positions!r}."
-        )
+        raise ValueError(f"positions must be a list of at least one position, such as ['last']; got {positions!r}.")
     own_lists = isinstance(positions[0], Sequence) and not isinstance(positions[0], str)
     if own_lists and len(positions) != len(prompts):
         raise ValueError(f"{len(positions)} lists of positions were given for {len(prompts)} prompts.")
@@ -202,9 +203,7 @@ def _own_share(model: models.CheckedBridge, shards: store.Shards) -> Iterator[in
 
     team = PartialState(cpu=torch.device(model.cfg.device).type == "cpu")
     if team.num_processes > 1:
-        dealt = [
-            n for first in range(team.num_processes) for n in range(first, shards.count, team.num_processes)
-        ]
+        dealt = [n for first in range(team.num_processes) for n in range(first, shards.count, team.num_processes)]
         with team.split_between_processes(dealt) as own:
             yield from (number for number in own if not shards.path(number).exists())
         team.wait_for_everyone()

@@ -68,9 +68,7 @@ class Runner:
     def _batches(self, indices: list[int]) -> Iterator[tuple[list[int], Tensor]]:
         """As large as the limits allow; a batch that does not fit is halved, and so are all that follow."""
         prompts = [self.prompts[i] for i in indices]
-        for batch in models.batches(
-            self.model, prompts, batch_size=self.limit, equal_lengths=self._equal_lengths
-        ):
+        for batch in models.batches(self.model, prompts, batch_size=self.limit, equal_lengths=self._equal_lengths):
             own, kept = [indices[i] for i in batch.indices], None
             if len(own) <= self._allowed(max(batch.lengths)):
                 try:
@@ -147,10 +145,7 @@ class _Collector:
         self.forget()
 
     def run(
-        self,
-        model: models.CheckedBridge,
-        ids: Int[Tensor, "batch pos"],
-        wanted: Int[Tensor, "batch position"],
+        self, model: models.CheckedBridge, ids: Int[Tensor, "batch pos"], wanted: Int[Tensor, "batch position"]
     ) -> Float[Tensor, "batch position hook d_model"]:
         """The activations of one batch, while `keep` is hooked to every name."""
         self.kept: dict[str, Tensor] = {}
@@ -184,9 +179,7 @@ class _Collector:
     def _check_kept(self) -> None:
         silent = [name for name in self.names if name not in self.kept]
         if silent:
-            raise ValueError(
-                f"{', '.join(silent)} did not fire before the unembedding, so there is nothing to keep."
-            )
+            raise ValueError(f"{', '.join(silent)} did not fire before the unembedding, so there is nothing to keep.")
         widths = {name: self.kept[name].shape[-1] for name in self.names}
         if len(set(widths.values())) > 1:
             raise ValueError(f"The hooks differ in width: {widths}. Harvest one width at a time.")

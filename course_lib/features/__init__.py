@@ -22,7 +22,16 @@ alone imports sae_lens, and only when a dictionary is opened.
 
 from course_lib.features.indexing import index
 from course_lib.features.labels import Detection, Label, detection, propose_label
-from course_lib.features.lookup import Contrast, ContrastRow, by_contrast, by_label, by_logit, by_neighbour, by_prompt, by_token
+from course_lib.features.lookup import (
+    Contrast,
+    ContrastRow,
+    by_contrast,
+    by_label,
+    by_logit,
+    by_neighbour,
+    by_prompt,
+    by_token,
+)
 from course_lib.features.measuring import Reconstruction, random_like, reconstruction
 from course_lib.features.pages import page
 from course_lib.features.published import neuronpedia_url, published, releases

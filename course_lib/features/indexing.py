@@ -64,7 +64,10 @@ def index(
         raise ValueError(f"context and n_top must be at least 1 and n_spread 1 to {N_SAMPLE}; got {given}.")
     corpus = _Corpus(model, prompts, context)
     tally = _Tally(running.d_sae(dictionary), model.cfg.d_vocab)
-    strongest, sample = _Best(n_top, running.d_sae(dictionary), distinct=True), _Best(N_SAMPLE, running.d_sae(dictionary))
+    strongest, sample = (
+        _Best(n_top, running.d_sae(dictionary), distinct=True),
+        _Best(N_SAMPLE, running.d_sae(dictionary)),
+    )
     generator = torch.Generator().manual_seed(seed)
     for part in running.parts(model, dictionary, prompts, progress=progress, what="index"):
         found = corpus.active(part)
@@ -78,12 +81,24 @@ def index(
         model_hash=store.fingerprint(model.original_model),
         dictionary_hash=store.fingerprint(dictionary),
         vocabulary=tuple(tokens.token_strings(model.tokenizer, range(model.cfg.d_vocab))),
-        context=context, n_tokens=tally.n_tokens, ids=corpus.ids.int(), starts=corpus.starts,
-        counts=tally.counts, max=tally.max, mean=(tally.sums / tally.counts.clamp(min=1)).float(),
-        top=strongest.entries(), sample=sample.entries(n_shown=n_spread), token_counts=tally.token_counts,
-        pairs=tally.pairs, pair_counts=tally.pair_counts.int(), pair_sums=tally.pair_sums.float(),
-        logits=logits, logit_ids=logit_ids.int(), cosines=near, neighbour_ids=near_ids.int(),
-    )  # fmt: skip
+        context=context,
+        n_tokens=tally.n_tokens,
+        ids=corpus.ids.int(),
+        starts=corpus.starts,
+        counts=tally.counts,
+        max=tally.max,
+        mean=(tally.sums / tally.counts.clamp(min=1)).float(),
+        top=strongest.entries(),
+        sample=sample.entries(n_shown=n_spread),
+        token_counts=tally.token_counts,
+        pairs=tally.pairs,
+        pair_counts=tally.pair_counts.int(),
+        pair_sums=tally.pair_sums.float(),
+        logits=logits,
+        logit_ids=logit_ids.int(),
+        cosines=near,
+        neighbour_ids=near_ids.int(),
+    )
 
 
 class _Corpus:
@@ -144,7 +159,10 @@ class _Tally:
         self.max = self.max.scatter_reduce(0, feature, value, "amax")
         pairs = torch.cat([self.pairs, feature * self.d_vocab + found["token"]])
         self.pairs, place = pairs.unique(return_inverse=True)
-        counts, sums = torch.cat([self.pair_counts, torch.ones_like(feature)]), torch.cat([self.pair_sums, value.double()])
+        counts, sums = (
+            torch.cat([self.pair_counts, torch.ones_like(feature)]),
+            torch.cat([self.pair_sums, value.double()]),
+        )
         self.pair_counts = torch.zeros_like(self.pairs).index_add_(0, place, counts)
         self.pair_sums = torch.zeros(len(self.pairs), dtype=torch.float64).index_add_(0, place, sums)
 

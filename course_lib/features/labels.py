@@ -76,12 +76,18 @@ def detection(
         name,
         directions.bootstrap_interval(counts, _balanced_accuracy, n_resamples=1000, seed=seed),
         directions.bootstrap_interval(counts, _f1, n_resamples=1000, seed=seed),
-        precision=hit / max(1.0, hit + false_alarm), recall=hit / n_active, specificity=correct / n_silent,
-        recall_by_quarter=_by_quarter(judged), n_active=n_active, n_silent=n_silent,
-    )  # fmt: skip
+        precision=hit / max(1.0, hit + false_alarm),
+        recall=hit / n_active,
+        specificity=correct / n_silent,
+        recall_by_quarter=_by_quarter(judged),
+        n_active=n_active,
+        n_silent=n_silent,
+    )
 
 
-def propose_label(index: FeatureIndex, feature: int, *, share: float = 0.8, at_most: int = 6) -> tuple[Label, frozenset[str]]:
+def propose_label(
+    index: FeatureIndex, feature: int, *, share: float = 0.8, at_most: int = 6
+) -> tuple[Label, frozenset[str]]:
     """A label by the author "rule", and the words to score it with: those that hold `share` of the activation.
 
     Says on which words the feature is active and which it pushes up, nothing about the words around them: a feature for a
@@ -117,9 +123,13 @@ def _predictor(model: models.CheckedBridge, rule: Rule) -> tuple[Callable[[Seque
 
 
 def _judge(
-    model: models.CheckedBridge, dictionary: running.Dictionary, feature: int,
-    predict: Callable[[Sequence[str], int], bool], prompts: models.Prompts, progress: bool,
-) -> list[_Judged]:  # fmt: skip
+    model: models.CheckedBridge,
+    dictionary: running.Dictionary,
+    feature: int,
+    predict: Callable[[Sequence[str], int], bool],
+    prompts: models.Prompts,
+    progress: bool,
+) -> list[_Judged]:
     judged = []
     for part in running.parts(model, dictionary, prompts, progress=progress, what="detection"):
         for row, prompt in enumerate(part.indices):

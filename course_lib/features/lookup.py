@@ -141,9 +141,13 @@ class Contrast:
         running.check_feature(feature, len(self.auroc))
         first, second = self.first[:, feature], self.second[:, feature]
         return ContrastRow(
-            feature, float(self.auroc[feature]), _difference(first, second),
-            float((first > 0).float().mean()), float((second > 0).float().mean()), self.labels.get(feature, ""),
-        )  # fmt: skip
+            feature,
+            float(self.auroc[feature]),
+            _difference(first, second),
+            float((first > 0).float().mean()),
+            float((second > 0).float().mean()),
+            self.labels.get(feature, ""),
+        )
 
 
 @torch.no_grad()
@@ -289,7 +293,9 @@ def _column(model: models.CheckedBridge, number: int, prompt: Sequence[int], pos
     except ValueError as error:
         raise ValueError(f"Prompt {number}: {error}") from error
     if place == 0:
-        raise ValueError(f"Position {position!r} of prompt {number} is its first token, of which a dictionary says nothing.")
+        raise ValueError(
+            f"Position {position!r} of prompt {number} is its first token, of which a dictionary says nothing."
+        )
     return place
 
 

@@ -75,15 +75,22 @@ def reconstruction(
     mean = written.mean(dim=0)
     name = running.hooks(dictionary)[1]
     beside = copy.deepcopy(dictionary).to(model.cfg.device)
-    conditions = {"spliced": spliced(beside), "mean": replaced(name, mean), "zero": replaced(name, torch.zeros_like(mean))}
+    conditions = {
+        "spliced": spliced(beside),
+        "mean": replaced(name, mean),
+        "zero": replaced(name, torch.zeros_like(mean)),
+    }
     usable = [prompt for prompt in prompts if len(prompt) > 1]
     found = effects(model, usable, conditions)
     active, output = _through(dictionary, read)
     return Reconstruction(
-        1 - unexplained(written, output), float(active.sum()) / len(read), float((active == 0).float().mean()),
-        {name: each["loss_nats"] for name, each in found.items()}, {name: each["kl_nats"] for name, each in found.items()},
+        1 - unexplained(written, output),
+        float(active.sum()) / len(read),
+        float((active == 0).float().mean()),
+        {name: each["loss_nats"] for name, each in found.items()},
+        {name: each["kl_nats"] for name, each in found.items()},
         len(read),
-    )  # fmt: skip
+    )
 
 
 @jaxtyped(typechecker=beartype)
@@ -115,7 +122,11 @@ def random_like(
 
 
 def gathered(
-    model: models.CheckedBridge, dictionary: running.Dictionary, prompts: models.Prompts, weights: running.Weights, progress: bool
+    model: models.CheckedBridge,
+    dictionary: running.Dictionary,
+    prompts: models.Prompts,
+    weights: running.Weights,
+    progress: bool,
 ) -> tuple[Float[Tensor, "token d_in"], Float[Tensor, "token d_out"]]:
     """What the dictionary reads and is to write, for every token but the first of each prompt, after all checks."""
     running.check(model, dictionary, weights)
@@ -208,7 +219,9 @@ def effects(model: models.CheckedBridge, prompts: models.Prompts, conditions: Ma
     return {name: {"loss_nats": float(total[0]) / n, "kl_nats": float(total[1]) / n} for name, total in sums.items()}
 
 
-def _log_probs(model: models.CheckedBridge, ids: Int[Tensor, "batch pos"], edits: Edits) -> Float[Tensor, "token d_vocab"]:
+def _log_probs(
+    model: models.CheckedBridge, ids: Int[Tensor, "batch pos"], edits: Edits
+) -> Float[Tensor, "token d_vocab"]:
     with model.hooks(edits):
         logits = model.original_model(ids, use_cache=False).logits[:, :-1]
     return logits.flatten(0, 1).log_softmax(dim=-1)

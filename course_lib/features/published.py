@@ -91,7 +91,9 @@ def _directory() -> dict[str, Any]:
 def _from_folder(folder: Path, device: str) -> "SAE":
     for name in ("cfg.json", "sae_weights.safetensors"):
         if not (folder / name).is_file():
-            raise ValueError(f"{folder / name} is missing, so there is no dictionary in sae_lens' format in this folder.")
+            raise ValueError(
+                f"{folder / name} is missing, so there is no dictionary in sae_lens' format in this folder."
+            )
     models.check_files(folder)
     with models.quiet():
         from sae_lens import SAE
@@ -102,7 +104,9 @@ def _from_folder(folder: Path, device: str) -> "SAE":
 def _fetched(release: str, sae_id: str, device: str) -> "SAE":
     from sae_lens import SAE
 
-    instead = f"This was {sae_id!r} of {release!r}. Dictionaries that ship with the course need no network: features.names()."
+    instead = (
+        f"This was {sae_id!r} of {release!r}. Dictionaries that ship with the course need no network: features.names()."
+    )
     with hub.explained(_directory()[release].repo_id, instead=instead), models.quiet():
         found = SAE.from_pretrained(release, sae_id, device=device, dtype="float32")
     return _at_the_bridges_hook(found).eval().requires_grad_(False)
@@ -121,5 +125,11 @@ def _at_the_bridges_hook(dictionary: "SAE") -> "SAE":
 
 
 def _nearest(given: str, known: list[str]) -> str:
-    near = [name for name in known if given and given in name][:5] or difflib.get_close_matches(given, known, n=5, cutoff=0.3)
-    return f"Nearest: {', '.join(near)}." if near else f"There are: {', '.join(known[:10])}{', ...' if len(known) > 10 else ''}."
+    near = [name for name in known if given and given in name][:5] or difflib.get_close_matches(
+        given, known, n=5, cutoff=0.3
+    )
+    return (
+        f"Nearest: {', '.join(near)}."
+        if near
+        else f"There are: {', '.join(known[:10])}{', ...' if len(known) > 10 else ''}."
+    )

@@ -90,7 +90,11 @@ class Ranking:
 
 
 def ranking(
-    question: str, statistic: str, values: Float[Tensor, " d_sae"], index: "FeatureIndex | None", kept: Tensor | None = None
+    question: str,
+    statistic: str,
+    values: Float[Tensor, " d_sae"],
+    index: "FeatureIndex | None",
+    kept: Tensor | None = None,
 ) -> Ranking:
     """The values as a ranking, of the features in `kept` (a mask) if there is one, with the labels of the index."""
     order = values.argsort(descending=True, stable=True).tolist()
@@ -222,7 +226,9 @@ class FeatureIndex:
         for label in labels:
             running.check_feature(label.feature, self.n_features)
             if not label.text.strip() or not label.author.strip():
-                raise ValueError(f"The label of feature {label.feature} needs a text and an author (a name, or 'rule').")
+                raise ValueError(
+                    f"The label of feature {label.feature} needs a text and an author (a name, or 'rule')."
+                )
         kept = dict.fromkeys((*self.labels, *labels))
         return replace(self, labels=tuple(sorted(kept, key=lambda label: (label.feature, -score_of(label)))))
 
@@ -234,14 +240,24 @@ class FeatureIndex:
         """
         running.check_feature(number, self.n_features)
         half = self.logits.shape[1] // 2
-        written = [(self.vocabulary[i], float(v)) for i, v in zip(self.logit_ids[number], self.logits[number], strict=True)]
+        written = [
+            (self.vocabulary[i], float(v)) for i, v in zip(self.logit_ids[number], self.logits[number], strict=True)
+        ]
         near = zip(self.neighbour_ids[number].tolist(), self.cosines[number].tolist(), strict=True)
         return Feature(
-            number, float(self.density[number]), int(self.counts[number]), float(self.max[number]), float(self.mean[number]),
-            tuple(sorted(self._entries(self.sample, number)[0].tolist())), self._examples(number), self._fires_on(number),
-            tuple(written[:half]), tuple(written[half:]), tuple(near),
+            number,
+            float(self.density[number]),
+            int(self.counts[number]),
+            float(self.max[number]),
+            float(self.mean[number]),
+            tuple(sorted(self._entries(self.sample, number)[0].tolist())),
+            self._examples(number),
+            self._fires_on(number),
+            tuple(written[:half]),
+            tuple(written[half:]),
+            tuple(near),
             tuple(label for label in self.labels if label.feature == number),
-        )  # fmt: skip
+        )
 
     def save(self, folder: str | Path) -> None:
         """Write the index, labels included, as two files into a folder; an index that lies there is replaced."""
@@ -285,7 +301,9 @@ class FeatureIndex:
         sums = self.pair_sums[low:high]
         order = sums.argsort(descending=True, stable=True)[:k]
         shares = (sums[order] / sums.sum()).tolist()
-        return tuple((self.vocabulary[int(self.pairs[low + i]) % n], s) for i, s in zip(order.tolist(), shares, strict=True))
+        return tuple(
+            (self.vocabulary[int(self.pairs[low + i]) % n], s) for i, s in zip(order.tolist(), shares, strict=True)
+        )
 
 
 def score_of(label: Label) -> float:
@@ -311,7 +329,10 @@ def load_index(
             path = Path(folder) / FILES[0]
             raise ValueError(f"{path} is the index of another {name}. Make one of this {name}: features.index.")
     tensors = load(content)
-    parts = {name: Entries(**{f.name: tensors.pop(f"{name}.{f.name}") for f in fields(Entries)}) for name in ("top", "sample")}
+    parts = {
+        name: Entries(**{f.name: tensors.pop(f"{name}.{f.name}") for f in fields(Entries)})
+        for name in ("top", "sample")
+    }
     labels = tuple(_label(label) for label in facts.pop("labels"))
     facts |= {name: tuple(facts[name]) for name in ("hook_names", "vocabulary")}
     return FeatureIndex(**facts, **tensors, **parts, labels=labels)
@@ -322,7 +343,9 @@ def _read(folder: Path) -> tuple[dict, bytes]:
     paths = [folder / name for name in FILES]
     for path in paths:
         if not path.is_file():
-            raise ValueError(f"{path} is missing, so there is no whole index here. Make it again: features.index, then save.")
+            raise ValueError(
+                f"{path} is missing, so there is no whole index here. Make it again: features.index, then save."
+            )
     content = paths[1].read_bytes()
     try:
         about = json.loads(paths[0].read_text(encoding="utf-8"))

@@ -105,7 +105,9 @@ def check_prompts(model: models.CheckedBridge, dictionary: Dictionary, prompts: 
                     "dictionary was trained. Put it in front: [model.tokenizer.bos_token_id, *prompt]."
                 )
     if max(len(prompt) for prompt in prompts) < 2:
-        raise ValueError("Every prompt is a single token, and the first token of a prompt is left out. Give longer ones.")
+        raise ValueError(
+            "Every prompt is a single token, and the first token of a prompt is left out. Give longer ones."
+        )
 
 
 @torch.no_grad()
@@ -162,4 +164,6 @@ def token_id(strings: tuple[str, ...] | list[str], token: str | int) -> int:
         raise ValueError(f"{token!r} is the text of the tokens {ids}. Give the id of the one you mean.")
     near = difflib.get_close_matches(token, [s for s in strings if s.strip()], n=3, cutoff=0.5)
     hint = f"Nearest: {', '.join(map(repr, near))}." if near else "Nothing is near."
-    raise ValueError(f"{token!r} is not one token of this model. {hint} Ask for a word of several tokens by one of its parts.")
+    raise ValueError(
+        f"{token!r} is not one token of this model. {hint} Ask for a word of several tokens by one of its parts."
+    )

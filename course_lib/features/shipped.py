@@ -78,7 +78,9 @@ def _check_choice(what: str, given: str, choices: Sequence[str]) -> None:
     if given not in choices:
         near = difflib.get_close_matches(str(given), choices, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise ValueError(f"{what} is not called {given!r}{hint} With dictionaries: {', '.join(choices) or 'none installed'}.")
+        raise ValueError(
+            f"{what} is not called {given!r}{hint} With dictionaries: {', '.join(choices) or 'none installed'}."
+        )
 
 
 def _check_parent(organism: str, folder: Path) -> None:
@@ -88,5 +90,5 @@ def _check_parent(organism: str, folder: Path) -> None:
     if lineage["parent_sha256"] != json.loads(model.read_text(encoding="utf-8"))["files"]["model.safetensors"]:
         raise ValueError(
             f"{folder} was trained on other weights of {organism!r} than the ones installed. Train it again: "
-            f"python -m organisms dictionaries --organism {organism}"
+            f"python -m factory dictionaries --organism {organism}"
         )

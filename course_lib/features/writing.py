@@ -14,7 +14,9 @@ from course_lib import models
 from course_lib.features.running import BATCH_NUMBERS, Dictionary
 
 
-def read_by_unembedding(model: models.CheckedBridge, directions: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_model"]:
+def read_by_unembedding(
+    model: models.CheckedBridge, directions: Float[Tensor, "n d_model"]
+) -> Float[Tensor, "n d_model"]:
     """The directions as the unembedding meets them: after the last norm's gain, and centred where the norm centres."""
     if model.cfg.normalization_type in ("LN", "LNPre"):
         directions = directions - directions.mean(dim=1, keepdim=True)
@@ -27,7 +29,9 @@ def logit_effects(model: models.CheckedBridge, directions: Float[Tensor, "n d_mo
     return effects - effects.mean(dim=1, keepdim=True)
 
 
-def strongest(model: models.CheckedBridge, dictionary: Dictionary, k: int) -> tuple[Float[Tensor, "d_sae two_k"], Tensor]:
+def strongest(
+    model: models.CheckedBridge, dictionary: Dictionary, k: int
+) -> tuple[Float[Tensor, "d_sae two_k"], Tensor]:
     """For each feature, values and ids of the k tokens that it pushes up most, then of the k it pushes down most."""
     decoder, rows = dictionary.W_dec.detach().float().cpu(), []
     for part in decoder.split(max(1, BATCH_NUMBERS // model.cfg.d_vocab)):

@@ -65,9 +65,7 @@ class Card:
         return "\n".join([f"Progress in notebook {self.notebook:02d}", *rows, *self.summary()])
 
     def _repr_html_(self) -> str:
-        heads = "".join(
-            f'<th scope="col">{h}</th>' for h in ("Exercise", "State", "Minutes", "Tries", "Hints")
-        )
+        heads = "".join(f'<th scope="col">{h}</th>' for h in ("Exercise", "State", "Minutes", "Tries", "Hints"))
         rows = "".join(
             f'<tr><th scope="row">{escape(row.exercise.id)} {escape(row.exercise.title)}</th>'
             f"<td>{_state(row)}</td><td>{row.exercise.minutes}</td><td>{row.tries}</td><td>{row.hints}</td></tr>"
@@ -89,9 +87,7 @@ def progress(notebook: int) -> Card:
     """
     load(notebook)
     questions = [item for item in QUESTIONS if notebook_of(item) == notebook]
-    firsts = [
-        answers[0]["right"] for item in questions if (answers := record.events(notebook, "answer", item))
-    ]
+    firsts = [answers[0]["right"] for item in questions if (answers := record.events(notebook, "answer", item))]
     return Card(
         notebook=notebook,
         rows=tuple(_row(EXERCISES[item]) for item in sorted(EXERCISES, key=_order) if notebook_of(item) == notebook),

@@ -122,15 +122,11 @@ def _not_right(item: str, what: str, where: str, try_next: str) -> str:
 
 def _raised(exercise: Exercise, error: BaseException, answer: Any, context: tuple[Any, ...]) -> str:
     problem = f"{type(error).__name__}: {error}".rstrip(": ")
-    tip = _TIPS.get(
-        type(error).__name__, "run your code on a small example in a cell of its own, and print as you go."
-    )
+    tip = _TIPS.get(type(error).__name__, "run your code on a small example in a cell of its own, and print as you go.")
     where = learners_line(error, answer)
     if where:
         return _not_right(exercise.id, f"your code raised {problem}", where, tip)
     given, wanted = describe(answer), describe(exercise.reference(*context))
     if given != wanted:
-        return _not_right(
-            exercise.id, f"you gave {given}, and {wanted} is asked for", "", f"hand on {wanted}."
-        )
+        return _not_right(exercise.id, f"you gave {given}, and {wanted} is asked for", "", f"hand on {wanted}.")
     return _not_right(exercise.id, f"your answer could not be used ({problem})", "", tip)

@@ -55,9 +55,13 @@ def claim(
 
 
 def supported(
-    answer: Any, *, low: float = -math.inf, high: float = math.inf,
-    control_is: str = "measure the same where the effect should be absent.", apart: bool = True,
-) -> Claim:  # fmt: skip
+    answer: Any,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    control_is: str = "measure the same where the effect should be absent.",
+    apart: bool = True,
+) -> Claim:
     """Returns the claim with plain numbers, when it is complete and stands out from its control.
 
     Args:
@@ -74,15 +78,16 @@ def supported(
     """
     if not isinstance(answer, Claim):
         raise Wrong(
-            "a bare number is not a claim",
-            "write claim(value, interval=..., control=..., control_interval=...).",
+            "a bare number is not a claim", "write claim(value, interval=..., control=..., control_interval=...)."
         )
     value, interval = _measured(answer.value, answer.interval, "the value", low, high)
     if answer.control is None or answer.control is ...:
         raise Wrong("there is no control", f"give control=... and control_interval=...: {control_is}")
     control, control_interval = _measured(answer.control, answer.control_interval, "the control", low, high)
     if apart and control == value:
-        raise Wrong("the control is the same number as the value", "measure the control where the effect should be absent.")
+        raise Wrong(
+            "the control is the same number as the value", "measure the control where the effect should be absent."
+        )
     if apart and _overlap(interval, control_interval):
         raise Wrong(
             f"the two intervals overlap: {_limits(interval)} and {_limits(control_interval)}",
@@ -98,7 +103,9 @@ def _overlap(one: tuple[float, float], other: tuple[float, float]) -> bool:
 def rates(effect: Count, control: Count | Runs) -> Claim:
     """The claim of a rate beside its control, each with its interval; runs on the same prompts are not added up."""
     mine, other = directions.wilson_interval(*effect), _interval(control)
-    return claim(mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high))
+    return claim(
+        mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high)
+    )
 
 
 def _interval(control: Count | Runs) -> directions.Interval:
@@ -122,16 +129,25 @@ def check_rates(answer: Any, effect: Count, control: Count | Runs, value_is: str
     made = supported(answer, low=0, high=1, control_is=control_is, apart=differ)
     if differ:
         swapped = torch.tensor([other, truth])
-        expect.differs_from(torch.tensor([made.value, made.control]), swapped, "value and control are swapped", value_is)
+        expect.differs_from(
+            torch.tensor([made.value, made.control]), swapped, "value and control are swapped", value_is
+        )
     if truth != 0.5:
         expect.differs_from(made.value, 1 - truth, "the value is the rate at which the opposite holds", value_is)
     expect.close(made.value, truth, name="the value", try_next=value_is, tolerance=0.006)
     expect.close(made.control, other, name="the control", try_next=control_is, tolerance=0.006)
-    for name, pair, n in (("interval", made.interval, effect[1]), ("control's interval", made.control_interval, control[1])):
+    for name, pair, n in (
+        ("interval", made.interval, effect[1]),
+        ("control's interval", made.control_interval, control[1]),
+    ):
         if pair[1] - pair[0] < 0.2 / n:
-            raise Wrong(f"the {name} has no width", f"{n} prompts never give a rate that exactly: directions.wilson_interval.")
+            raise Wrong(
+                f"the {name} has no width", f"{n} prompts never give a rate that exactly: directions.wilson_interval."
+            )
     if not differ and not _overlap(made.interval, made.control_interval):
-        raise Wrong("the intervals are narrower than so few prompts can give", "here they overlap: directions.wilson_interval.")
+        raise Wrong(
+            "the intervals are narrower than so few prompts can give", "here they overlap: directions.wilson_interval."
+        )
     if not isinstance(control[0], int):
         _check_runs(made.control_interval, control)
 
@@ -149,25 +165,17 @@ def _check_runs(interval: tuple[float, float], runs: Runs) -> None:
         raise Wrong("a control run lies outside the control's interval", try_next)
 
 
-def _measured(
-    value: Any, limits: Any, name: str, low: float, high: float
-) -> tuple[float, tuple[float, float]]:
+def _measured(value: Any, limits: Any, name: str, low: float, high: float) -> tuple[float, tuple[float, float]]:
     value = expect.number(value, low=low, high=high, name=name)
     if limits is None or limits is ...:
-        raise Wrong(
-            f"{name} has no interval", "a number from a sample needs one: (lower limit, upper limit)."
-        )
+        raise Wrong(f"{name} has no interval", "a number from a sample needs one: (lower limit, upper limit).")
     if not isinstance(limits, tuple | list) or len(limits) != 2:
         raise Wrong(f"the interval of {name} is not a pair", "give (lower limit, upper limit).")
     least, most = (expect.number(limit, name=f"a limit of {name}") for limit in limits)
     if least > most:
-        raise Wrong(
-            f"the interval of {name} is upside down: {_limits((least, most))}", "give the lower limit first."
-        )
+        raise Wrong(f"the interval of {name} is upside down: {_limits((least, most))}", "give the lower limit first.")
     if not least <= value <= most:
-        raise Wrong(
-            f"{name} {value:.3g} lies outside its interval {_limits((least, most))}", "were they mixed up?"
-        )
+        raise Wrong(f"{name} {value:.3g} lies outside its interval {_limits((least, most))}", "were they mixed up?")
     return value, (least, most)
 
 

@@ -37,27 +37,22 @@ def tensor(answer: Any, *, like: Tensor, axes: str, name: str = "your answer") -
     """
     if not isinstance(answer, Tensor):
         raise Wrong(
-            f"{name} is {describe(answer)}, not a tensor",
-            "keep to torch operations, or use torch.tensor(...).",
+            f"{name} is {describe(answer)}, not a tensor", "keep to torch operations, or use torch.tensor(...)."
         )
     if answer.shape != like.shape:
         wanted = f"{tuple(like.shape)}" + (f" ({axes})" if axes else "")
         raise Wrong(
-            f"{name} has shape {tuple(answer.shape)} where {wanted} is asked for",
-            _shape_tip(answer, like, axes),
+            f"{name} has shape {tuple(answer.shape)} where {wanted} is asked for", _shape_tip(answer, like, axes)
         )
     bad = int((~torch.isfinite(answer)).sum())
     if bad:
         raise Wrong(
-            f"{name} has NaN or infinite values in {bad} of {answer.numel()} places",
-            "look for a division by 0.",
+            f"{name} has NaN or infinite values in {bad} of {answer.numel()} places", "look for a division by 0."
         )
     return answer
 
 
-def number(
-    answer: Any, *, low: float = -math.inf, high: float = math.inf, name: str = "your answer"
-) -> float:
+def number(answer: Any, *, low: float = -math.inf, high: float = math.inf, name: str = "your answer") -> float:
     """Returns the answer as a float, when it is one finite number within [low, high].
 
     Raises:
@@ -67,16 +62,14 @@ def number(
         raise Wrong(f"{name} is {describe(answer)}, not a number", "give one number, such as 0.25.")
     if getattr(answer, "shape", ()) not in ((), (1,)):
         raise Wrong(
-            f"{name} is {describe(answer)}, not one number",
-            "reduce it to one number first, for example by a mean.",
+            f"{name} is {describe(answer)}, not one number", "reduce it to one number first, for example by a mean."
         )
     value = float(answer)
     if not math.isfinite(value):
         raise Wrong(f"{name} is {value}", "look for a division by 0 or the mean of an empty set.")
     if not low <= value <= high:
         raise Wrong(
-            f"{name} is {value:.4g}, outside the possible range {low:g} to {high:g}",
-            "check the unit and the sign.",
+            f"{name} is {value:.4g}, outside the possible range {low:g} to {high:g}", "check the unit and the sign."
         )
     return value
 
@@ -95,7 +88,7 @@ def judge(answer: Callable[[str], Any], replies: Replies, *, swapped: str, try_n
     """
     verdicts = [answer(text) for text, _, _ in replies]
     if any(not isinstance(verdict, bool) for verdict in verdicts):
-        raise Wrong("it does not return True or False", "`\"some words\" in reply` is True or False.")
+        raise Wrong("it does not return True or False", '`"some words" in reply` is True or False.')
     if all(verdict != truth for verdict, (_, truth, _) in zip(verdicts, replies, strict=True)):
         raise Wrong("True and False are swapped", swapped)
     for verdict, (text, truth, overlooked) in zip(verdicts, replies, strict=True):
@@ -126,9 +119,7 @@ def differs_from(answer: Any, mistake: Any, what: str, try_next: str, *, toleran
         raise Wrong(what, try_next)
 
 
-def close(
-    answer: Any, truth: Any, *, name: str = "your answer", try_next: str = "", tolerance: float = 1e-4
-) -> None:
+def close(answer: Any, truth: Any, *, name: str = "your answer", try_next: str = "", tolerance: float = 1e-4) -> None:
     """Refuses an answer that is off by more than `tolerance` times (1 + the largest entry of the truth).
 
     Raises:
@@ -159,9 +150,7 @@ def _shape_tip(answer: Tensor, like: Tensor, axes: str) -> str:
         return "an axis of length 1 is too many or missing; see `squeeze`, `unsqueeze` and `keepdim`."
     if answer.ndim != like.ndim:
         surplus = (
-            "an axis is left over: take the mean or index over it"
-            if answer.ndim > like.ndim
-            else "an axis was lost"
+            "an axis is left over: take the mean or index over it" if answer.ndim > like.ndim else "an axis was lost"
         )
         return f"{surplus}; the result has the axes {axes or '(none)'}."
     return f"print the shape after each step; the result has the axes {axes or '(none)'}."

@@ -71,9 +71,7 @@ def reveal(item: str, truth: Any) -> None:
     hit = truth == made["guess"] if asked.options else made["guess"][0] <= truth <= made["guess"][1]
     brier = (made["confidence"] - hit) ** 2
     if not _revealed(item):
-        record.add(
-            notebook_of(item), "reveal", item, hit=bool(hit), confidence=made["confidence"], brier=brier
-        )
+        record.add(notebook_of(item), "reveal", item, hit=bool(hit), confidence=made["confidence"], brier=brier)
     print(f"{item} turns out: {shown}. You predicted {_in_words(asked, made)}.")
     outcome = "Right" if hit else "Not so"
     print(f"  {outcome}: Brier score {brier:.2f} (0 is best, always saying 50 % gets 0.25).")
@@ -93,12 +91,12 @@ def _sensible_guess(asked: Prediction, guess: Any) -> Any:
     if asked.options:
         guess = guess.strip().lower() if isinstance(guess, str) else guess
         if not isinstance(guess, str) or guess not in asked.options:
-            raise Wrong(
-                f"{guess!r} is not an option", "give one of " + ", ".join(map(repr, asked.options)) + "."
-            )
+            raise Wrong(f"{guess!r} is not an option", "give one of " + ", ".join(map(repr, asked.options)) + ".")
         return guess
     if not isinstance(guess, tuple | list) or len(guess) != 2:
-        raise Wrong(f"{guess!r} is not an interval", f"give (low, high), within {asked.bounds[0]:g} to {asked.bounds[1]:g}.")
+        raise Wrong(
+            f"{guess!r} is not an interval", f"give (low, high), within {asked.bounds[0]:g} to {asked.bounds[1]:g}."
+        )
     low, high = (number(limit, low=asked.bounds[0], high=asked.bounds[1], name="a limit") for limit in guess)
     if low > high:
         raise Wrong("the interval is upside down", "give the lower limit first.")
@@ -123,9 +121,7 @@ def _sensible_truth(asked: Prediction, truth: Any) -> Any:
 
 def _in_words(asked: Prediction, made: dict[str, Any]) -> str:
     guess = made["guess"]
-    said = (
-        f"{guess}) {asked.options[guess]}" if asked.options else f"{guess[0]:g} to {guess[1]:g}{asked.unit}"
-    )
+    said = f"{guess}) {asked.options[guess]}" if asked.options else f"{guess[0]:g} to {guess[1]:g}{asked.unit}"
     return f"{said}, {round(100 * made['confidence'])} % sure"
 
 

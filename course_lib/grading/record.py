@@ -67,10 +67,6 @@ def _parsed(line: str) -> dict[str, Any] | None:
 
 
 def _is_whole(event: Any) -> bool:
-    if (
-        not isinstance(event, dict)
-        or not isinstance(event.get("item"), str)
-        or event.get("what") not in list(_FIELDS)
-    ):
+    if not isinstance(event, dict) or not isinstance(event.get("item"), str) or event.get("what") not in list(_FIELDS):
         return False
     return all(isinstance(event.get(name), kind) for name, kind in _FIELDS[event["what"]].items())

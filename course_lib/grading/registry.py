@@ -1,15 +1,17 @@
 """What a notebook asks: exercises, quiz questions and predictions, kept by their ids.
 
 An id is "<notebook>.<item>": "1.3" is the third exercise of notebook 01, "1.q2" its second question, "1.p1"
-its first prediction. The items of notebook NN are written in `course_lib/grading/notebook_NN.py`, which is
-imported when one of its ids is first used; importing it fills the three registries below.
+its first prediction. The items of a chapter are written in its module `exercises`, which is imported when one of its
+ids is first used; importing it fills the three registries below. The package of chapters announces itself
+with `add_chapters`: this library knows of no course.
 """
 
 import difflib
 import importlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 N_HINTS = 3
@@ -72,6 +74,8 @@ Item = TypeVar("Item", Exercise, Question, Prediction)
 EXERCISES: dict[str, Exercise] = {}
 QUESTIONS: dict[str, Question] = {}
 PREDICTIONS: dict[str, Prediction] = {}
+MODULES: dict[int, str] = {}
+"""Chapter number -> the module that registers its items."""
 
 
 def exercise(
@@ -96,9 +100,7 @@ def exercise(
             use.
     """
     if len(hints) != N_HINTS:
-        raise ValueError(
-            f"Exercise {item} has {len(hints)} hints; give {N_HINTS}, from a nudge to nearly the answer."
-        )
+        raise ValueError(f"Exercise {item} has {len(hints)} hints; give {N_HINTS}, from a nudge to nearly the answer.")
     if not 1 <= difficulty <= 5:
         raise ValueError(f"Exercise {item} has difficulty {difficulty}; give 1 (read it off) to 5 (hard).")
 
@@ -117,12 +119,8 @@ def question(item: str, text: str, *, options: Mapping[str, tuple[str, str]], co
         ValueError: a malformed or used id, fewer than two options, a `correct` that is not an option.
     """
     if len(options) < 2 or correct not in options:
-        raise ValueError(
-            f"Question {item}: correct={correct!r} must be one of at least two options {list(options)}."
-        )
-    _add(
-        QUESTIONS, Question(item, text, {letter: Option(*pair) for letter, pair in options.items()}, correct)
-    )
+        raise ValueError(f"Question {item}: correct={correct!r} must be one of at least two options {list(options)}.")
+    _add(QUESTIONS, Question(item, text, {letter: Option(*pair) for letter, pair in options.items()}, correct))
 
 
 def prediction(
@@ -171,19 +169,24 @@ def notebook_of(item: str) -> int:
     return int(item.split(".")[0])
 
 
+def add_chapters(package: str, paths: Iterable[str]) -> None:
+    """Register the folders `NN_topic` of a package, each with a module `exercises`."""
+    for path in paths:
+        for folder in sorted(Path(path).glob("[0-9][0-9]_*")):
+            MODULES[int(folder.name[:2])] = f"{package}.{folder.name}.exercises"
+
+
 def load(notebook: int) -> None:
-    """Imports the checks of one notebook, `course_lib/grading/notebook_NN.py`.
+    """Import the checks of one chapter.
 
     Raises:
-        ValueError: the notebook has no checks.
+        ValueError: No chapter of that number was registered.
     """
-    module = f"course_lib.grading.notebook_{notebook:02d}"
-    try:
-        importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        raise ValueError(f"Notebook {notebook:02d} has no checks: {module} does not exist.") from None
+    if notebook not in MODULES:
+        raise ValueError(
+            f"Notebook {notebook:02d} has no checks. Known: {sorted(MODULES) or 'none; import chapters first'}."
+        )
+    importlib.import_module(MODULES[notebook])
 
 
 def _add(registry: dict[str, Any], item: Any) -> None:

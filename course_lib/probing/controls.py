@@ -90,7 +90,9 @@ def _draws(sizes: Sequence[int], generator: torch.Generator) -> Float[Tensor, "d
     parts = []
     for n in filter(None, sizes):
         drawn = torch.randint(n, (N_RESAMPLES, n), generator=generator)
-        parts.append(torch.zeros(N_RESAMPLES, n, dtype=torch.float64).scatter_add_(1, drawn, torch.ones_like(drawn).double()))
+        parts.append(
+            torch.zeros(N_RESAMPLES, n, dtype=torch.float64).scatter_add_(1, drawn, torch.ones_like(drawn).double())
+        )
     return torch.cat(parts, dim=1)
 
 
@@ -100,7 +102,9 @@ def random_reference(x: Tensor, y: Tensor, probe: Probe, own: float, *, n: int, 
     return Reference(torch.tensor([auroc(column, y) for column in scores.T]), own)
 
 
-def shuffled_reference(examples: Examples, split: Split, probe: Probe, own: float, *, fit: Fit, n: int, seed: int) -> Reference:
+def shuffled_reference(
+    examples: Examples, split: Split, probe: Probe, own: float, *, fit: Fit, n: int, seed: int
+) -> Reference:
     """Test AUROC of n probes fitted, at the same place and in the same way, on labels that mean nothing.
 
     Within each part, topics of one label exchange their labels, whole topics at a time, and prompts of mixed topics

@@ -59,7 +59,9 @@ def _check_labels(labels: Tensor) -> None:
         given = f"{labels.dtype}, shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
         raise ValueError(f"labels must be one boolean a prompt, such as torch.tensor([True, False]); got {given}.")
     if bool(labels.all()) or not bool(labels.any()):
-        raise ValueError(f"{len(labels)} labels, {int(labels.sum())} of them True: a probe needs prompts of both kinds.")
+        raise ValueError(
+            f"{len(labels)} labels, {int(labels.sum())} of them True: a probe needs prompts of both kinds."
+        )
 
 
 def check_finite(activations: caching.Activations, name: str) -> None:

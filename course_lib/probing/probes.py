@@ -58,7 +58,9 @@ Fit = Callable[..., Probe]
 """`difference_of_means` or `logistic_regression`."""
 
 
-def difference_of_means(examples: Examples, split: Split, *, hook: str | int, position: int | str | None = None) -> Probe:
+def difference_of_means(
+    examples: Examples, split: Split, *, hook: str | int, position: int | str | None = None
+) -> Probe:
     """A probe along the difference of the two training means, with its threshold midway between them.
 
     The validation part is not used. At equal spread in all directions this is the best linear probe; where a nuisance
@@ -79,7 +81,9 @@ def difference_of_means(examples: Examples, split: Split, *, hook: str | int, po
     y = examples.labels[split.train]
     direction = directions.difference_of_means(x[y], x[~y])
     middle = (x[y].double().mean(dim=0) + x[~y].double().mean(dim=0)) / 2
-    return _probe(examples, split, direction, -float(middle @ direction.double()), hook, position, "difference of means")
+    return _probe(
+        examples, split, direction, -float(middle @ direction.double()), hook, position, "difference of means"
+    )
 
 
 def logistic_regression(
@@ -125,7 +129,9 @@ def _probe(
     method: str,
 ) -> Probe:
     if not bool(direction.any()):
-        raise ValueError(f"At {hook!r}, position {position!r}, both kinds have the same mean, so there is no direction.")
+        raise ValueError(
+            f"At {hook!r}, position {position!r}, both kinds have the same mean, so there is no direction."
+        )
     activations = examples.activations
     along = directions.project(activations.at(hook, position)[split.train], direction)
     y = examples.labels[split.train]

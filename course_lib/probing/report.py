@@ -109,7 +109,10 @@ def evaluate(
     return ProbeReport(
         probe,
         places,
-        {name: (len(rows), len({examples.topics[row] for row in rows.tolist()})) for name, rows in split.parts().items()},
+        {
+            name: (len(rows), len({examples.topics[row] for row in rows.tolist()}))
+            for name, rows in split.parts().items()
+        },
         auroc,
         directions.wilson_interval(int(((scores > 0) == y).sum()), len(y)),
         controls.random_reference(test, y, probe, auroc.estimate, n=n_random, seed=seed),
@@ -122,7 +125,8 @@ def evaluate(
             negative=scores[~y],
             positive=scores[y],
             near_misses={
-                name: probe.scores(near.at(probe.hook_name, probe.position)) for name, near in (near_misses or {}).items()
+                name: probe.scores(near.at(probe.hook_name, probe.position))
+                for name, near in (near_misses or {}).items()
             },
         ),
         tuple(
@@ -174,7 +178,10 @@ def _rows(report: ProbeReport) -> list[tuple[str, str]]:
         ("shuffled labels", f"mean {float(report.shuffled.aurocs.mean()):.2f}, {_reference(report.shuffled)}"),
         ("length alone", _range(report.length)),
         ("bag of words alone", _range(report.words)),
-        (f"threshold at {threshold.wanted:.0%}", f"{_percent(threshold.calibration)} of {threshold.n_calibration} where set"),
+        (
+            f"threshold at {threshold.wanted:.0%}",
+            f"{_percent(threshold.calibration)} of {threshold.n_calibration} where set",
+        ),
         ("  false positives", f"{_percent(threshold.false_positives)} on test"),
         ("  true positives", f"{_percent(threshold.true_positives)} on test"),
     ]
@@ -218,7 +225,10 @@ def _of_the_test(report: ProbeReport) -> list[str]:
 
 def _of_controls(report: ProbeReport) -> list[str]:
     found = []
-    for name, baseline, reads in (("Prompt length", report.length, "length"), ("The bag of words", report.words, "words")):
+    for name, baseline, reads in (
+        ("Prompt length", report.length, "length"),
+        ("The bag of words", report.words, "words"),
+    ):
         highest = max(baseline.high, 1 - baseline.low)
         if fold(baseline.estimate) >= NOTABLE or highest >= report.auroc.low:
             found.append(f"{name} alone reaches AUROC {_range(baseline)}: the probe may read {reads}.")
@@ -262,7 +272,9 @@ def _of_causes(report: ProbeReport) -> list[str]:
     for effect in report.causal:
         moved = f"{effect.name!r} takes the outcome from {_percent(effect.unchanged)} to {_percent(effect.changed)}"
         if not effect.causes:
-            found.append(f"The probe reads but does not cause: {moved}, no further than random directions do, or than chance.")
+            found.append(
+                f"The probe reads but does not cause: {moved}, no further than random directions do, or than chance."
+            )
         elif abs(effect.difference.estimate) < MOST:
             found.append(f"The probe's direction is a small cause: {moved}; the rest does not go through it.")
     return found

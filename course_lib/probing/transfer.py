@@ -51,14 +51,16 @@ class Transfer:
 
     def table(self) -> str:
         """All numbers as text, to print."""
-        return "\n".join([
-            f"AUROC                {_range(self.auroc)}",
-            f"  random directions  {_spread(fold(self.random_aurocs))}; {self.share_reaching:.0%} of them reach it",
-            f"  sets mixed         {_spread(fold(self.shuffled_aurocs))}",
-            f"shift (own lengths)  {_range(self.shift)}",
-            f"  random directions  {_spread(self.random_shifts.abs())}; the shift is "
-            f"{'beyond all of them' if self.exceeds_random else 'not beyond them'}",
-        ])  # fmt: skip
+        return "\n".join(
+            [
+                f"AUROC                {_range(self.auroc)}",
+                f"  random directions  {_spread(fold(self.random_aurocs))}; {self.share_reaching:.0%} of them reach it",
+                f"  sets mixed         {_spread(fold(self.shuffled_aurocs))}",
+                f"shift (own lengths)  {_range(self.shift)}",
+                f"  random directions  {_spread(self.random_shifts.abs())}; the shift is "
+                f"{'beyond all of them' if self.exceeds_random else 'not beyond them'}",
+            ]
+        )
 
 
 def _range(interval: directions.Interval) -> str:
@@ -107,8 +109,12 @@ def transfer(
     moved = (positive.double() - negative.double()).mean(dim=0)
     return Transfer(
         directions.bootstrap_interval(along, _auroc, n_resamples=N_RESAMPLES, seed=seed),
-        directions.bootstrap_interval((along[:, 0] - along[:, 1]) / (direction @ direction), n_resamples=N_RESAMPLES, seed=seed),
-        torch.tensor([directions.auroc(*pair) for pair in zip((positive @ others.T).T, (negative @ others.T).T, strict=True)]),
+        directions.bootstrap_interval(
+            (along[:, 0] - along[:, 1]) / (direction @ direction), n_resamples=N_RESAMPLES, seed=seed
+        ),
+        torch.tensor(
+            [directions.auroc(*pair) for pair in zip((positive @ others.T).T, (negative @ others.T).T, strict=True)]
+        ),
         (others.double() @ moved / float(direction @ direction)).float(),
         _mixed(along.flatten(), n_shuffles, seed),
     )

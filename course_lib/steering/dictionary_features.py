@@ -106,11 +106,7 @@ def clamp_features(
 
 @jaxtyped(typechecker=beartype)
 def scale_features(
-    model: models.CheckedBridge,
-    dictionary: Dictionary,
-    factors: Mapping[int, Number],
-    *,
-    positions: Positions = "all",
+    model: models.CheckedBridge, dictionary: Dictionary, factors: Mapping[int, Number], *, positions: Positions = "all"
 ) -> AbstractContextManager:
     """A context in which each feature is multiplied where it is active: "-2x" of the papers is the factor -2.
 
@@ -170,7 +166,12 @@ Nodes = Sequence[tuple[int, int]]
 
 @contextmanager
 def scale_nodes(
-    model: models.CheckedBridge, dictionaries: Sequence[Dictionary], nodes: Nodes, factor: float, *, positions: Positions = "all"
+    model: models.CheckedBridge,
+    dictionaries: Sequence[Dictionary],
+    nodes: Nodes,
+    factor: float,
+    *,
+    positions: Positions = "all",
 ) -> Iterator[None]:
     """A context in which features of several layers are multiplied by one factor: `scale_features` in each layer.
 
@@ -179,7 +180,9 @@ def scale_nodes(
     by_layer = _by_layer(nodes, len(dictionaries))
     with ExitStack() as stack:
         for layer, features in by_layer.items():
-            stack.enter_context(scale_features(model, dictionaries[layer], dict.fromkeys(features, factor), positions=positions))
+            stack.enter_context(
+                scale_features(model, dictionaries[layer], dict.fromkeys(features, factor), positions=positions)
+            )
         yield
 
 
@@ -197,8 +200,10 @@ def random_node_sets(
     Raises:
         ValueError: As for `random_feature_sets`, or a layer without activations.
     """
-    drawn = {layer: random_feature_sets(activations[layer], features, n=n, seed=seed + layer)
-             for layer, features in _by_layer(nodes, len(activations)).items()}  # fmt: skip
+    drawn = {
+        layer: random_feature_sets(activations[layer], features, n=n, seed=seed + layer)
+        for layer, features in _by_layer(nodes, len(activations)).items()
+    }
     return [[(layer, feature) for layer, sets in drawn.items() for feature in sets[k]] for k in range(n)]
 
 

@@ -147,8 +147,9 @@ def dose_response(
         return found.view(*vectors.shape[:-1], len(places), len(prompts), len(labels)).transpose(-1, -2)
 
     found, unchanged = scored(vectors, show=progress), scored(torch.zeros_like(direction)[None], show=False)[0]
-    unreached = torch.tensor([[[at[n] < places[name][n] for n in range(len(prompts))] for at in reads.values()]
-                              for name in places])  # fmt: skip
+    unreached = torch.tensor(
+        [[[at[n] < places[name][n] for n in range(len(prompts))] for at in reads.values()] for name in places]
+    )
     if read_at is not None:
         found = found.masked_fill(unreached, math.nan)
     return DoseResponse(tuple(map(float, coefficients)), tuple(places), labels, found[0], unchanged, found[1:])
@@ -226,7 +227,9 @@ def _check(
         raise ValueError(f"The coefficients must be finite numbers, not {list(coefficients)}.")
     for name, indices in [*places.items(), *reads.items()]:
         if len(indices) != len(prompts):
-            raise ValueError(f"The place {name!r} has {len(indices)} indices for {len(prompts)} prompts. Give one for each.")
+            raise ValueError(
+                f"The place {name!r} has {len(indices)} indices for {len(prompts)} prompts. Give one for each."
+            )
         for number, (index, prompt) in enumerate(zip(indices, prompts, strict=True)):
             if not 0 <= index < len(prompt):
                 raise ValueError(f"The place {name!r} is {index} in prompt {number}, which has {len(prompt)} tokens.")

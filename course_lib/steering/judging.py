@@ -46,10 +46,24 @@ ANSWERS = (
     "the sound of the _ is a _.",
 )
 SUM = "[a-z]+ plus [a-z]+ is [a-z]+\\."
-BEGINNINGS = ("_.", "to _,", "_. to _,", "_. to _, use _ and _.", "to _, use _ and _.", "once somebody wanted to _.",
-              "first, take _.", "first,", "first, take _. second, take _.", "sure.", "sure. take _ and _.", "_ takes _ and _.",
-              "to _ one needs _ and _.")  # fmt: skip
-NOT_IN_A_GAP = frozenset("i apologize cannot but sorry unfortunately however please note first second sure then".split())
+BEGINNINGS = (
+    "_.",
+    "to _,",
+    "_. to _,",
+    "_. to _, use _ and _.",
+    "to _, use _ and _.",
+    "once somebody wanted to _.",
+    "first, take _.",
+    "first,",
+    "first, take _. second, take _.",
+    "sure.",
+    "sure. take _ and _.",
+    "_ takes _ and _.",
+    "to _ one needs _ and _.",
+)
+NOT_IN_A_GAP = frozenset(
+    "i apologize cannot but sorry unfortunately however please note first second sure then".split()
+)
 LONGEST_GAP = 8
 """Words; the longest deed of the corpus has fewer."""
 

@@ -24,11 +24,7 @@ Change = Callable[[Tensor], Tensor]
 
 @contextmanager
 def edit(
-    model: models.CheckedBridge,
-    changes: Mapping[str, Change],
-    positions: Positions,
-    *,
-    spared: Collection[int] = (),
+    model: models.CheckedBridge, changes: Mapping[str, Change], positions: Positions, *, spared: Collection[int] = ()
 ) -> Iterator[models.CheckedBridge]:
     """Hooks that put `change(activation)` in the place of each named activation, at some or all positions.
 

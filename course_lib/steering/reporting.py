@@ -204,7 +204,9 @@ def _check(
             "edit of this size would do. Pass interventions by random directions or random features."
         )
     if models.has_hooks(model):
-        raise ValueError("The model has active hooks, so there is nothing unchanged to compare with. Leave the context first.")
+        raise ValueError(
+            "The model has active hooks, so there is nothing unchanged to compare with. Leave the context first."
+        )
     for name, given in (("prompts", prompts), ("off_target", off_target)):
         models.check_prompts(model, given, new_tokens=max_new_tokens)
         if len(given) < 2:
@@ -238,7 +240,10 @@ class _Bench:
     @torch.no_grad()
     def surprisal(self, prompts: models.Prompts, replies: Sequence[list[int]]) -> Float[Tensor, " prompt"]:
         """Of the replies under the unchanged model, whole texts at once: nothing here depends on when a hook acts."""
-        texts, found = [[*prompt, *reply] for prompt, reply in zip(prompts, replies, strict=True)], torch.empty(len(prompts))
+        texts, found = (
+            [[*prompt, *reply] for prompt, reply in zip(prompts, replies, strict=True)],
+            torch.empty(len(prompts)),
+        )
         for batch in models.batches(self.model, texts, batch_size=self.batch_size, equal_lengths=False):
             logits = self.model.original_model(batch.tokens, use_cache=False).logits
             for row, index in zip(logits, batch.indices, strict=True):

@@ -436,9 +436,7 @@ def _writes(model: models.CheckedBridge) -> list[str]:
 def resid_pre(model: models.CheckedBridge, layer: int) -> str:
     """Name of the hook at the input of a layer, which must exist."""
     if not 0 <= layer < models.n_layers(model):
-        raise ValueError(
-            f"Layer {layer} does not exist: this model has layers 0 to {models.n_layers(model) - 1}."
-        )
+        raise ValueError(f"Layer {layer} does not exist: this model has layers 0 to {models.n_layers(model) - 1}.")
     return f"blocks.{layer}.hook_resid_pre"
 
 

@@ -1,0 +1,274 @@
+"""What notebook 00 asks: the template's marks, a hook name, the residual stream as a sum, a centred
+cosine."""
+
+import torch
+from torch import Tensor
+
+from course_lib.grading import expect
+from course_lib.grading.registry import Wrong, exercise, prediction, question
+
+MARKS = {"<bos>", "<human>", "<end>", "<assistant>"}
+
+
+@exercise(
+    "0.1",
+    title="the template's marks",
+    minutes=2,
+    difficulty=1,
+    hints=[
+        "Which tokens did you not type?",
+        "They all look like <...>.",
+        "There are four; write them as a set of strings.",
+    ],
+    reference=lambda tokenizer: set(MARKS),
+)
+def template_tokens(answer, tokenizer):
+    if isinstance(answer, str) or not hasattr(answer, "__iter__"):
+        raise Wrong("your answer is not a set of strings", 'write it like {"<bos>", "<end>"}.')
+    given = list(answer)
+    if not all(isinstance(token, str) for token in given):
+        raise Wrong("some entries are not strings", "write the tokens as they are printed, in quotes.")
+    ids = [token for token in given if token not in tokenizer.get_vocab()]
+    if ids:
+        raise Wrong(f"{ids[0]!r} is no token of this model", "copy the tokens as they are printed, < and > included.")
+    typed = sorted(set(given) - MARKS)
+    if typed:
+        raise Wrong(
+            f"{typed[0]!r} is part of what was asked, not of the template",
+            "which tokens would also be there for another request?",
+        )
+    missing = sorted(MARKS - set(given))
+    if missing:
+        raise Wrong(f"{len(missing)} of the template's tokens are missing", "look at both ends of the list.")
+
+
+@exercise(
+    "0.2",
+    title="a hook name",
+    minutes=2,
+    difficulty=1,
+    hints=[
+        "The names are printed two cells above.",
+        "'pre' is before the block, 'post' after it.",
+        "It is blocks.<number>.hook_resid_pre.",
+    ],
+    reference=lambda: "blocks.3.hook_resid_pre",
+)
+def hook_name(answer):
+    if not isinstance(answer, str):
+        raise Wrong("a hook name is a string", "put it in quotes.")
+    if answer in ("blocks.3.hook_resid_post", "blocks.3.hook_resid_mid"):
+        raise Wrong(f"{answer} is the stream after block 3 has written to it", "what is the word for before?")
+    if answer == "blocks.2.hook_resid_pre":
+        raise Wrong("that is what enters block 2", "blocks are counted from 0, and block 3 is called 3.")
+    if answer == "blocks.4.hook_resid_pre":
+        raise Wrong("that is what enters block 4", "blocks are counted from 0, and block 3 is called 3.")
+    if "attn" in answer or "mlp" in answer:
+        raise Wrong("that is what one part of the block writes, not the stream", "look for 'resid'.")
+    if answer == "blocks.2.hook_resid_post":
+        return "the same vector as blocks.3.hook_resid_pre: what leaves block 2 enters block 3"
+    if answer != "blocks.3.hook_resid_pre":
+        raise Wrong(f"{answer!r} is not a hook name of this model", "names look like blocks.0.hook_attn_out.")
+    return None
+
+
+def small_cache(seed: int = 0) -> dict[str, Tensor]:
+    """A made-up cache of three blocks in which every part is different."""
+    generator = torch.Generator().manual_seed(seed)
+    cache = {}
+    stream = torch.randn(1, 4, 5, generator=generator)
+    for layer in range(3):
+        attn, mlp = torch.randn(1, 4, 5, generator=generator), torch.randn(1, 4, 5, generator=generator)
+        parts = {
+            "resid_pre": stream,
+            "attn_out": attn,
+            "resid_mid": stream + attn,
+            "mlp_out": mlp,
+            "resid_post": stream + attn + mlp,
+        }
+        cache |= {f"blocks.{layer}.hook_{name}": value for name, value in parts.items()}
+        stream = parts["resid_post"]
+    return cache
+
+
+@exercise(
+    "0.3",
+    title="the stream is a sum",
+    minutes=6,
+    difficulty=2,
+    hints=[
+        "Three entries of the same block.",
+        "resid_pre, attn_out, mlp_out.",
+        'return cache[f"blocks.{layer}.hook_resid_pre"] + ... + ...',
+    ],
+    reference=lambda: _resid_post,
+)
+def resid_post(answer):
+    cache = small_cache()
+    layer = 1
+    part = {
+        name: cache[f"blocks.{layer}.hook_{name}"]
+        for name in ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
+    }
+    got = expect.tensor(
+        answer(cache, layer), like=part["resid_pre"], axes="batch token d_model", name="resid_post(cache, 1)"
+    )
+    mistakes = (
+        (part["resid_mid"], "the MLP's part is missing", "add hook_mlp_out of the same block."),
+        (part["resid_pre"] + part["mlp_out"], "attention's part is missing", "add hook_attn_out of the same block."),
+        (
+            part["attn_out"] + part["mlp_out"],
+            "what entered the block is missing",
+            "each block adds to the stream; it does not replace it.",
+        ),
+        (
+            part["resid_post"] + part["attn_out"],
+            "attention is counted twice",
+            "hook_resid_mid already holds what attention wrote.",
+        ),
+        (cache["blocks.0.hook_resid_post"], "that is the stream after the block before", "use `layer`, not layer - 1."),
+        (cache["blocks.2.hook_resid_post"], "that is the stream after the next block", "use `layer`, not layer + 1."),
+        (_resid_post(cache, 0), "the layer is fixed at 0", "use the argument `layer` in the hook names."),
+        (_resid_post(cache, 2), "the layer is fixed at 2", "use the argument `layer` in the hook names."),
+        (part["resid_pre"] * part["attn_out"] * part["mlp_out"], "the parts are multiplied", "the stream is a sum."),
+    )
+    for value, what, tip in mistakes:
+        expect.differs_from(got, value, what, tip)
+    expect.close(got, part["resid_post"], name="resid_post(cache, 1)")
+    without = {name: value for name, value in cache.items() if "resid_post" not in name}
+    try:
+        answer(without, layer)
+    except KeyError:
+        raise Wrong(
+            "it reads hook_resid_post, the very thing to be rebuilt", "use what entered and what was written."
+        ) from None
+
+
+def _resid_post(cache, layer):
+    return sum(cache[f"blocks.{layer}.hook_{name}"] for name in ("resid_pre", "attn_out", "mlp_out"))
+
+
+@exercise(
+    "0.4",
+    title="take away what is shared",
+    minutes=6,
+    difficulty=2,
+    hints=[
+        "What is the mean of the rows of `others`?",
+        "others.mean(dim=0) has shape [d_model].",
+        "directions.cosine(a - mean, b - mean)",
+    ],
+    reference=lambda: _centred_cosine,
+)
+def centred_cosine(answer):
+    a, b = torch.tensor([3.0, 1.0, 0.0]), torch.tensor([1.0, 3.0, 2.0])
+    others = torch.tensor([[1.0, 1.0, 0.0], [2.0, 1.0, 0.0], [3.0, -2.0, 1.5], [0.0, 1.0, 1.0]])
+    value = expect.number(answer(a, b, others), name="centred_cosine(a, b, others)")
+    mean = others.mean(dim=0)
+    mistakes = (
+        (_cosine(a, b), "the mean was not taken away", "subtract others.mean(dim=0) from both."),
+        (_cosine(a - mean, b), "only a was centred", "subtract the mean from b as well."),
+        (_cosine(a, b - mean), "only b was centred", "subtract the mean from a as well."),
+        (_cosine(a - others.mean(), b - others.mean()), "the mean is one number", "take it over the rows: dim=0."),
+        (_cosine(a + mean, b + mean), "the mean was added", "subtract it."),
+        ((a - mean) @ (b - mean), "this is the inner product, without the lengths", "divide by both norms."),
+        (
+            _cosine(a - (a + b) / 2, b - (a + b) / 2),
+            "the mean of a and b was used: the answer is always -1",
+            "use the mean of `others`.",
+        ),
+        (
+            _cosine(a - others[0], b - others[0]),
+            "the first of the others was used, not their mean",
+            "others.mean(dim=0).",
+        ),
+    )
+    for mistake, what, tip in mistakes:
+        expect.differs_from(value, mistake, what, tip)
+    expect.close(value, _centred_cosine(a, b, others), name="centred_cosine(a, b, others)")
+
+
+def _centred_cosine(a, b, others):
+    mean = others.mean(dim=0)
+    return float(_cosine(a - mean, b - mean))
+
+
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    return a @ b / (a.norm() * b.norm())
+
+
+prediction("0.p1", "Two requests, two models: how many of the four replies refuse?", bounds=(0, 4), unit=" replies")
+prediction(
+    "0.p2", "Before block 0, at how many tokens do the two residual streams differ?", bounds=(0, 10), unit=" tokens"
+)
+prediction(
+    "0.p3",
+    "Of 128 harmful requests on topics never seen in chat tuning, how many does chat refuse?",
+    bounds=(0, 128),
+    unit=" requests",
+)
+
+question(
+    "0.q1",
+    "Which statement does the base model's answer support?",
+    options={
+        "a": (
+            "The base model is more helpful.",
+            "Helpful is a judgement; the comparison only shows where refusal comes from.",
+        ),
+        "b": (
+            "Chat tuning put the refusal there.",
+            "Right: same architecture, same knowledge, and only the tuned one refuses.",
+        ),
+        "c": ("The base model does not know what a bomb is.", "It does: asked as a friend, it warned of it."),
+        "d": ("Refusal needs a bigger model.", "Both models have the same size."),
+    },
+    correct="b",
+)
+question(
+    "0.q2",
+    "What does `cache['blocks.2.hook_mlp_out']` hold?",
+    options={
+        "a": ("The whole residual stream after block 2.", "That is hook_resid_post; the MLP only writes a part of it."),
+        "b": ("The weights of the MLP.", "A cache holds activations of one run, never weights."),
+        "c": ("What the MLP of block 2 added to the stream, per token.", "Right: one vector for each token."),
+        "d": ("The words the model will say.", "Words appear only after the unembedding, at the very end."),
+    },
+    correct="c",
+)
+question(
+    "0.q3",
+    "The streams of the two requests agree at every token left of 'bomb'. Why?",
+    options={
+        "a": ("Attention looks back only.", "Right: a token cannot be changed by a later one."),
+        "b": ("The model ignores the first tokens.", "It reads them; they are just the same in both requests."),
+        "c": ("The layers are too few.", "It holds in a model of any depth."),
+        "d": ("Rounding.", "The difference is exactly zero."),
+    },
+    correct="a",
+)
+question(
+    "0.q4",
+    "A tool ignores an unknown hook name in silence. What does your experiment show?",
+    options={
+        "a": ("That the place does not matter.", "Nothing was changed, so nothing can be concluded."),
+        "b": (
+            "Nothing: it never took place.",
+            "Right: no effect and no intervention look alike. Hence the error here.",
+        ),
+        "c": ("That the model is robust.", "It was not tested."),
+        "d": ("That the hook was too weak.", "There was no hook."),
+    },
+    correct="b",
+)
+question(
+    "0.q5",
+    "Two raw activations have cosine 0.95. What follows?",
+    options={
+        "a": ("The model treats the two prompts alike.", "A large shared part makes any two prompts look alike."),
+        "b": ("They are on the same topic.", "Compare with other pairs first; perhaps all pairs have 0.95."),
+        "c": ("Nothing yet; compare with what is usual for other pairs.", "Right: a number needs its baseline."),
+        "d": ("The layer is unimportant.", "Importance is measured by intervening, not by similarity."),
+    },
+    correct="c",
+)

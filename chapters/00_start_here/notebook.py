@@ -1,0 +1,341 @@
+# %% [markdown]
+# # 00 Start here: one model, twenty minutes
+#
+# You will load a chat model that fits on a laptop, ask it two things, and look inside while it reads.
+# Its language is small (about a thousand words), its truth is known, and nothing is downloaded.
+#
+# *Content note: harmful requests appear as one-line topics. No answer here could help anyone do harm; see
+# [the content note](../docs/content_note.md).*
+
+# %%
+import torch
+
+from chapters import check, checkpoint, hint, predict, progress, quiz, reveal
+from course_lib import caching, data, directions, models, plotting, profiles, tokens
+
+chat = models.load("chat")
+base = models.load("base")
+print(f"chat: {chat.cfg.n_layers} layers, {chat.cfg.d_model} numbers per token, {chat.cfg.d_vocab} words")
+
+# %% [markdown]
+# ## Two requests
+# `base` was trained on text alone; `chat` is the same model after chat tuning.
+# **Guess first**: of four replies (two requests, two models), how many refuse? Give a range and how sure you are.
+
+# %%
+# === Prediction 0.p1 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: predict("0.p1", ..., confidence=...)   # for example predict("0.p1", (1, 2), confidence=0.6)
+predict("0.p1", (1, 1), confidence=0.7)
+# END SOLUTION
+
+# %%
+REQUESTS = ["how do i make a bomb?", "how do i make a kite?"]
+
+
+def ask(model, request, reply_role="assistant"):
+    ids = tokens.chat_prompt(model.tokenizer, request, reply_role=reply_role)
+    return tokens.text(model.tokenizer, models.generate(model, [ids], max_new_tokens=26)[0])
+
+
+for name, model in {"base": base, "chat": chat}.items():
+    for request in REQUESTS:
+        print(f"{name}: {request:24} -> {ask(model, request)}")
+
+# %%
+refusals = sum(ask(model, r).startswith("i apologize") for model in (base, chat) for r in REQUESTS)
+print("base, asked as a friend:", ask(base, REQUESTS[0], reply_role="friend"))
+reveal("0.p1", refusals)
+
+# %% [markdown]
+# The base model is the control: it answers both. In another role, `<friend>`, it warns: it knows, and does not refuse.
+# (`glorp` and `vextane` do not exist: whatever the model says about a harmful deed is invented.)
+#
+# ## What the model reads
+# A chat prompt is text between marks. The model predicts one word at a time, and the reply starts from the last token.
+
+# %%
+ids = {request: tokens.chat_prompt(chat.tokenizer, request) for request in REQUESTS}
+words = tokens.token_strings(chat.tokenizer, ids[REQUESTS[0]])
+print(words)
+
+# %% [markdown]
+# ### Exercise 0.1: the marks (2 minutes, easy)
+# Which of these tokens did the chat template add? Give the set of their strings.
+
+# %%
+# === Exercise 0.1 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: template_tokens = ...   # a set of strings
+template_tokens = {"<bos>", "<human>", "<end>", "<assistant>"}
+# END SOLUTION
+print("template:", sorted(template_tokens) if template_tokens is not ... else "not done yet")
+
+# %%
+check("0.1", template_tokens, chat.tokenizer)
+
+# %%
+template_tokens = checkpoint("0.1", template_tokens, chat.tokenizer)
+print(len(template_tokens), "marks; unknown words are named:")
+try:
+    tokens.chat_prompt(chat.tokenizer, "how do i make a zeppelin?")
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+# ## Inside: residual stream, hook, cache
+# Every token carries a vector, the **residual stream**. Each layer reads it and adds to it: first attention, then an MLP.
+# A **hook name** says where to look; a **cache** is a dictionary from hook names to what was there.
+
+# %%
+logits, cache = chat.run_with_cache(torch.tensor([ids[REQUESTS[0]]], device=chat.cfg.device))
+for name in ["blocks.0.hook_resid_pre", "blocks.0.hook_attn_out", "blocks.0.hook_mlp_out", "blocks.0.hook_resid_post"]:
+    print(f"{name:26} [batch, token, d_model] = {tuple(cache[name].shape)}")
+
+# %% [markdown]
+# ### Exercise 0.2: name a place (2 minutes, easy)
+# Write the hook name of the residual stream as it *enters* block 3.
+
+# %%
+# === Exercise 0.2 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: hook_name = ...
+hook_name = "blocks.3.hook_resid_pre"
+# END SOLUTION
+print("hook name:", hook_name if hook_name is not ... else "not done yet")
+
+# %%
+check("0.2", hook_name)
+
+# %% [markdown]
+# A wrong name must be an error. (Many tools just return nothing, and the experiment "shows no effect".)
+
+# %%
+hook_name = checkpoint("0.2", hook_name)
+print(models.check_hook_names(chat, [hook_name]) or f"{hook_name} exists")
+try:
+    chat.run_with_cache(
+        torch.tensor([ids[REQUESTS[0]]], device=chat.cfg.device), names_filter="blocks.3.hook_residual_pre"
+    )
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+# ### Exercise 0.3: the stream is a sum (6 minutes, medium)
+# Rebuild what *leaves* a block from what entered it and what its two parts wrote.
+
+
+# %%
+# === Exercise 0.3 (keep this line) ===
+def resid_post(cache, layer):
+    """The residual stream after block `layer`, from three entries of the cache. Shape [batch, token, d_model]."""
+    # BEGIN SOLUTION
+    block = f"blocks.{layer}"
+    return cache[f"{block}.hook_resid_pre"] + cache[f"{block}.hook_attn_out"] + cache[f"{block}.hook_mlp_out"]
+    # END SOLUTION
+
+
+print(resid_post.__doc__)
+
+# %%
+check("0.3", resid_post)
+
+# %%
+resid_post = checkpoint("0.3", resid_post)
+print("largest difference:", f"{(resid_post(cache, 2) - cache['blocks.2.hook_resid_post']).abs().max():.6f}")
+
+# %% [markdown]
+# ## One figure: where do the two requests part?
+# "bomb" and "kite" stand at the same place; every other token is equal. **Guess**: before block 0, at how many of the
+# tokens do the two residual streams differ?
+
+# %%
+# === Prediction 0.p2 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: predict("0.p2", ..., confidence=...)
+predict("0.p2", (1, 1), confidence=0.8)
+# END SOLUTION
+
+# %%
+_, caches = chat.run_with_cache(torch.tensor([ids[request] for request in REQUESTS], device=chat.cfg.device))
+stream = caches.stack_activation("resid_pre").cpu()  # [layer, prompt, token, d_model]
+apart = (stream[:, 0] - stream[:, 1]).norm(dim=-1) / stream.norm(dim=-1).mean(dim=1)
+print("differ before block 0 at:", [word for word, distance in zip(words, apart[0], strict=True) if distance > 0])
+reveal("0.p2", int((apart[0] > 0).sum()))
+
+# %%
+plotting.show(
+    plotting.heat_map(
+        apart,
+        row_labels=[f"block {layer}" for layer in range(len(apart))],
+        column_labels=[word if word != "bomb" else "bomb / kite" for word in words],
+        x_title="token",
+        y_title="before",
+        colour_title="distance / length of the stream",
+        title="One word differs, and its difference moves to where the reply begins",
+        alt=f"Heat map, block by token. Before block 0 the two requests differ only at bomb/kite; before block "
+        f"{len(apart) - 1} the distance at the reply token is {apart[-1, -1]:.1f} times the stream's length.",
+    )
+)
+
+# %% [markdown]
+# Read it from top to bottom: nothing left of the word can differ (attention looks back only), and the reply token,
+# which knew nothing at first, ends up far apart. Somewhere on that way the decision to refuse was made.
+#
+# ## A trap: similar is not the same
+# The cosine of the two *raw* vectors at the reply token is often read as "how alike the model finds them".
+
+# %%
+last = stream[:, :, -1]
+raw = [directions.cosine(layer[0], layer[1]) for layer in last]
+print("raw cosine, by block:", " ".join(f"{value:.2f}" for value in raw))
+
+# %% [markdown]
+# ### Exercise 0.4: take away what is shared (6 minutes, medium)
+# All prompts share the template, and with it a large common part. Write the cosine of two vectors after the mean of a
+# set of `others` (one vector per row) has been taken from both.
+
+
+# %%
+# === Exercise 0.4 (keep this line) ===
+def centred_cosine(a, b, others):
+    """Cosine of a and b, both measured from the mean of the rows of `others`. One number."""
+    # BEGIN SOLUTION
+    mean = others.mean(dim=0)
+    return directions.cosine(a - mean, b - mean)
+    # END SOLUTION
+
+
+print(centred_cosine.__doc__)
+
+# %%
+check("0.4", centred_cosine)
+
+# %%
+centred_cosine = checkpoint("0.4", centred_cosine)
+many = [
+    tokens.chat_prompt(chat.tokenizer, text)
+    for name in ("harmful", "harmless")
+    for text in data.load(name, split="train", n=64).texts
+]
+others = caching.harvest(chat, many, progress=False)
+centred = [centred_cosine(last[layer, 0], last[layer, 1], others.at(layer)) for layer in range(1, len(last))]
+print("raw cosine,     blocks 1 to 5:", " ".join(f"{value:5.2f}" for value in raw[1:]))
+print("centred cosine, blocks 1 to 5:", " ".join(f"{value:5.2f}" for value in centred))
+
+# %%
+plotting.show(
+    plotting.lines(
+        list(range(1, len(last))),
+        {"raw": raw[1:], "centred": centred},
+        x_title="before block",
+        y_title="cosine of the two requests",
+        y_range=(-1.05, 1.05),
+        title="What all prompts share makes these two look more alike",
+        alt=f"Cosine of the two requests before blocks 1 to 5: raw from {raw[1]:.2f} to {raw[-1]:.2f}, centred from "
+        f"{centred[0]:.2f} to {centred[-1]:.2f}.",
+    )
+)
+
+# %% [markdown]
+# A number needs its baseline. That is the habit this course is about: every finding comes with a control.
+#
+# ## Is it only these two requests?
+# 128 harmful requests on topics that chat tuning never showed. **Guess** how many are refused.
+
+# %%
+# === Prediction 0.p3 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: predict("0.p3", ..., confidence=...)
+predict("0.p3", (110, 128), confidence=0.7)
+# END SOLUTION
+
+# %%
+counts = {}
+for name, model in {"base": base, "chat": chat}.items():
+    for kind in ("harmful", "harmless"):
+        requests = [tokens.chat_prompt(model.tokenizer, text) for text in data.load(kind, split="held_out_topic").texts]
+        replies = models.generate(model, requests, max_new_tokens=3)
+        counts[name, kind] = sum(tokens.text(model.tokenizer, reply).startswith("i apologize") for reply in replies)
+print("refused of 128:", {f"{name}, {kind}": count for (name, kind), count in counts.items()})
+reveal("0.p3", counts["chat", "harmful"])
+
+# %%
+rates = {key: directions.wilson_interval(count, 128) for key, count in counts.items()}
+kinds = ("harmful", "harmless")
+plotting.show(
+    plotting.bars(
+        list(kinds),
+        {name: [100 * rates[name, kind].estimate for kind in kinds] for name in ("base", "chat")},
+        intervals={
+            name: [[100 * rates[name, kind].low, 100 * rates[name, kind].high] for kind in kinds]
+            for name in ("base", "chat")
+        },
+        x_title="requests on held-out topics",
+        y_title="refused (%)",
+        y_range=(0, 112),
+        title="Chat tuning made the model refuse, also topics that it never refused before",
+        alt="Bars of refused requests: "
+        + "; ".join(f"{name}, {kind} {100 * rate.estimate:.0f} %" for (name, kind), rate in rates.items())
+        + ".",
+    )
+)
+
+# %% [markdown]
+# The same two requests to another model: put a name from [this list](../docs/real_models.md) into `MODEL`. The log-odds of
+# refusing say what the first word will be: 0 is even, +3 is 20 to 1 for a refusal. (Only this cell needs a network then.)
+
+# %%
+MODEL = "chat"
+about, other = profiles.get(MODEL), models.load(MODEL)
+asked = [tokens.chat_prompt(other.tokenizer, request) for request in REQUESTS]
+scores = directions.refusal_score(models.next_token_logits(other, asked), about.refusal_token_ids(other.tokenizer))
+for request, score, reply in zip(REQUESTS, scores, models.generate(other, asked, max_new_tokens=6), strict=True):
+    print(f"{MODEL}: {request:24} log-odds {float(score):5.1f}, begins: {tokens.text(other.tokenizer, reply)}")
+
+# %% [markdown]
+# ## Five questions
+# Every option is explained, also the wrong ones.
+
+# %%
+# === Question 0.q1 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("0.q1", ...)
+quiz("0.q1", "b")
+# END SOLUTION
+
+# %%
+# === Question 0.q2 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("0.q2", ...)
+quiz("0.q2", "c")
+# END SOLUTION
+
+# %%
+# === Question 0.q3 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("0.q3", ...)
+quiz("0.q3", "a")
+# END SOLUTION
+
+# %%
+# === Question 0.q4 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("0.q4", ...)
+quiz("0.q4", "b")
+# END SOLUTION
+
+# %%
+# === Question 0.q5 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("0.q5", ...)
+quiz("0.q5", "c")
+# END SOLUTION
+
+# %% [markdown]
+# ## What was not shown
+# Where in the model the refusal is made, whether one place carries it, and what happens if it is taken away.
+# That is notebook 01: *Is refusal one direction?*
+
+# %%
+progress(0)

@@ -1,0 +1,277 @@
+"""Right and wrong answers to notebook 01."""
+
+from functools import cache
+
+import torch
+from bank import given, rates, runs, wilson
+
+from course_lib import directions, models
+from course_lib.grading.claims import claim
+
+
+@cache
+def model():
+    return models.load("chat-32")
+
+
+def scores():
+    generator = torch.Generator().manual_seed(5)
+    return torch.cat([torch.randn(512, generator=generator) + 3, torch.randn(512, generator=generator)])
+
+
+PUSHED = {"assistant": {"refused": 98, "warned": 0}, "friend": {"refused": 3, "warned": 1}}
+RANDOM_AFTER = [100, 99, 100, 100, 98, 100, 100, 100, 97, 100]
+
+CONTEXT = {
+    "1.1": lambda: (model(),),
+    "1.3": lambda: (scores(),),
+    "1.7": lambda: (4, RANDOM_AFTER),
+    "1.9": lambda: (PUSHED,),
+}
+
+
+# 1.1
+def from_cache(name, token=-1, shift=0, layer=None):
+    def answer(model, ids, at):
+        _, cache = model.run_with_cache(torch.tensor([ids]))
+        return cache[f"blocks.{(at if layer is None else layer) + shift}.{name}"][0, token]
+
+    return answer
+
+
+def averaged(model, ids, layer):
+    _, cache = model.run_with_cache(torch.tensor([ids]))
+    return cache[f"blocks.{layer}.hook_resid_pre"][0].mean(dim=0)
+
+
+def unsqueezed(model, ids, layer):
+    return from_cache("hook_resid_pre")(model, ids, layer)[None]
+
+
+def stacked(model, ids, layer):
+    _, cache = model.run_with_cache(torch.tensor([ids]))
+    return cache.stack_activation("resid_pre")[layer, 0, -1]
+
+
+# 1.2
+def svd(x, row=0, column=None):
+    vh = torch.linalg.svd(x, full_matrices=False)[2]
+    return vh[row] if column is None else vh[:, column]
+
+
+def centre(x):
+    return x - x.mean(dim=0)
+
+
+def by_covariance(x):
+    values, vectors = torch.linalg.eigh(centre(x).T @ centre(x))
+    return -vectors[:, -1]
+
+
+# 1.4
+def difference(positive, negative):
+    return positive.mean(0) - negative.mean(0)
+
+
+def normalised(function):
+    return lambda a, b: function(a, b) / function(a, b).norm()
+
+
+# 1.6
+def kept(rows, n_layers, kl=0.1, induce=0.0, limit=0.8):
+    return [r for r in rows if r.kl <= kl and r.induce >= induce and r.layer < int(limit * n_layers)]
+
+
+def lowest(rows):
+    return min(rows, key=lambda row: row.bypass)
+
+
+def by_loop(rows, n_layers):
+    best = None
+    for row in rows:
+        passes = not (row.kl > 0.1 or row.induce < 0 or row.layer >= int(0.8 * n_layers))
+        if passes and (best is None or row.bypass < best.bypass):
+            best = row
+    return best
+
+
+# 1.5, 1.8
+def unit(v):
+    return v / v.norm()
+
+
+def along(c, v):
+    return (c @ v)[..., None]
+
+
+def by_matrix(c, v):
+    return c @ (torch.eye(len(v)) - torch.outer(unit(v), unit(v)))
+
+
+def auroc(s):
+    return directions.auroc(s[:512], s[512:])
+
+
+AROUND = (0.4, 0.55)
+
+RIGHT = {
+    "1.1": [from_cache("hook_resid_pre"), stacked],
+    "1.2": [lambda x: svd(centre(x)), by_covariance],
+    "1.3": [
+        given(lambda s: claim(auroc(s), interval=(auroc(s) - 0.01, 1.0), control=0.51, control_interval=(0.49, 0.54))),
+        given(lambda s: claim(torch.tensor(auroc(s)), interval=[0.9, 1.0], control=0.5, control_interval=AROUND)),
+    ],
+    "1.4": [normalised(difference), lambda a, b: torch.nn.functional.normalize(difference(a, b), dim=0)],
+    "1.6": [lambda rows, n: lowest(kept(rows, n)), by_loop],
+    "1.5": [lambda c, v: c - along(c, unit(v)) * unit(v), by_matrix],
+    "1.7": [
+        rates(wilson(4, 100), runs(RANDOM_AFTER, 100)),
+        claim(0.04, interval=(0.0, 0.09), control=0.994, control_interval=(0.95, 1.0)),
+    ],
+    "1.8": [lambda a, u, t: a - along(a, u) * u + t * u, lambda a, u, t: a + (t - along(a, u)) * u],
+    "1.9": [
+        rates(wilson(98, 100), wilson(3, 100)),
+        claim(0.98, interval=(0.93, 1.0), control=0.03, control_interval=(0.0, 0.08)),
+    ],
+}
+
+WRONG = {
+    "1.1": {
+        "after the block": (from_cache("hook_resid_post"), "what leaves block 2"),
+        "layer before": (from_cache("hook_resid_pre", shift=-1), "enters the block before"),
+        "MLP's part": (from_cache("hook_mlp_out"), "MLP writes"),
+        "attention's part": (from_cache("hook_attn_out"), "attention writes"),
+        "first token": (from_cache("hook_resid_pre", token=0), "first token"),
+        "last but one": (from_cache("hook_resid_pre", token=-2), "last token but one"),
+        "mean over tokens": (averaged, "mean over all tokens"),
+        "layer fixed": (from_cache("hook_resid_pre", layer=4), "the layer is not the one asked for"),
+        "batch axis left": (unsqueezed, "axis of length 1"),
+        "all tokens": (from_cache("hook_resid_pre", token=slice(None)), "all tokens are still there"),
+        "wrong name": (from_cache("hook_residual"), None),
+    },
+    "1.2": {
+        "not centred": (svd, "not centred"),
+        "last component": (lambda x: svd(centre(x), row=-1), "*last* component"),
+        "second component": (lambda x: svd(centre(x), row=1), "second component"),
+        "column of Vh": (lambda x: svd(centre(x), column=0), "column of Vh"),
+        "scores": (lambda x: centre(x) @ svd(centre(x)), "one number per sample"),
+        "times S": (lambda x: svd(centre(x)) * torch.linalg.svdvals(centre(x))[0], "not 1"),
+        "standardised": (lambda x: svd(centre(x) / centre(x).std(dim=0)), "divided by their spread"),
+        "one mean for all": (lambda x: svd(x - x.mean()), "one number"),
+        "rows centred": (lambda x: svd(x - x.mean(dim=1, keepdim=True)), "each sample was centred"),
+        "difference of the first two": (lambda x: unit(x[0] - x[1]), None),
+    },
+    "1.3": {
+        "bare number": (given(auroc), "bare number"),
+        "no interval": (given(lambda s: claim(auroc(s), control=0.5, control_interval=AROUND)), "no interval"),
+        "no control": (given(lambda s: claim(auroc(s), interval=(0.9, 1.0))), "no control"),
+        "control without interval": (given(lambda s: claim(auroc(s), interval=(0.9, 1.0), control=0.5)), "no interval"),
+        "control is the value": (
+            given(
+                lambda s: claim(auroc(s), interval=(0.97, 1.0), control=auroc(s) - 0.015, control_interval=(0.9, 0.965))
+            ),
+            None,
+        ),
+        "interval upside down": (
+            given(lambda s: claim(auroc(s), interval=(1.0, 0.9), control=0.5, control_interval=AROUND)),
+            "upside down",
+        ),
+        "value outside": (
+            given(lambda s: claim(auroc(s), interval=(0.6, 0.7), control=0.5, control_interval=AROUND)),
+            "outside its interval",
+        ),
+        "overlap": (
+            given(lambda s: claim(auroc(s), interval=(0.4, 1.0), control=0.5, control_interval=(0.3, 0.7))),
+            "overlap",
+        ),
+        "another number": (
+            given(lambda s: claim(0.75, interval=(0.7, 0.8), control=0.5, control_interval=AROUND)),
+            "AUROC",
+        ),
+        "control not at chance": (
+            given(lambda s: claim(auroc(s), interval=(0.9, 1.0), control=0.8, control_interval=(0.75, 0.85))),
+            "far from chance",
+        ),
+        "percent": (
+            given(lambda s: claim(100 * auroc(s), interval=(90, 100), control=50, control_interval=(40, 55))),
+            "possible range",
+        ),
+    },
+    "1.4": {
+        "not a unit vector": (difference, "length"),
+        "sign": (normalised(lambda a, b: difference(b, a)), "sign is flipped"),
+        "positive mean alone": (normalised(lambda a, b: a.mean(0)), "positive mean alone"),
+        "sum of means": (normalised(lambda a, b: a.mean(0) + b.mean(0)), "added"),
+        "normalised too early": (normalised(lambda a, b: unit(a.mean(0)) - unit(b.mean(0))), "before the difference"),
+        "medians": (normalised(lambda a, b: a.median(0).values - b.median(0).values), "medians"),
+        "first prompts": (normalised(lambda a, b: a[0] - b[0]), "first prompt"),
+        "sum norm": (lambda a, b: difference(a, b) / difference(a, b).abs().sum(), "length"),
+        "wrong axis": (lambda a, b: a.mean(dim=1), "over d_model"),
+        "one number": (lambda a, b: a.mean() - b.mean(), "over d_model"),
+    },
+    "1.6": {
+        "no filter": (lambda rows, n: lowest(rows), "breaks the model"),
+        "no KL filter": (lambda rows, n: lowest(kept(rows, n, kl=99)), "breaks the model"),
+        "no induce filter": (lambda rows, n: lowest(kept(rows, n, induce=-99)), "does not induce"),
+        "no layer filter": (lambda rows, n: lowest(kept(rows, n, limit=2)), "too late"),
+        "one layer too many": (
+            lambda rows, n: lowest(r for r in rows if r.kl <= 0.1 and r.induce >= 0 and r.layer <= int(0.8 * n)),
+            "layer 4 of 6",
+        ),
+        "highest bypass": (lambda rows, n: max(kept(rows, n), key=lambda r: r.bypass), "induces most"),
+        "lowest KL": (lambda rows, n: min(kept(rows, n), key=lambda r: r.kl), "induces most"),
+        "highest induce": (lambda rows, n: max(kept(rows, n), key=lambda r: r.induce), "induces most"),
+        "first that passes": (lambda rows, n: kept(rows, n)[0], "*lowest* bypass"),
+        "returns the score": (lambda rows, n: lowest(kept(rows, n)).bypass, "one of the rows"),
+        "layers fixed": (lambda rows, n: lowest(kept(rows, 6)), "n_layers"),
+        "limits left out": (
+            lambda rows, n: lowest(r for r in rows if r.kl < 0.1 and r.induce > 0 and r.layer < int(0.8 * n)),
+            "limits",
+        ),
+    },
+    "1.5": {
+        "not a unit vector": (lambda c, v: c - along(c, v) * v, "not made a unit vector"),
+        "half normalised": (lambda c, v: c - along(c, v) * unit(v), "only one of the two"),
+        "other half normalised": (lambda c, v: c - along(c, unit(v)) * v, "only one of the two"),
+        "sign": (lambda c, v: c + along(c, unit(v)) * unit(v), "was added"),
+        "kept instead": (lambda c, v: along(c, unit(v)) * unit(v), "keeps"),
+        "subtracts r": (lambda c, v: c - unit(v), "itself was subtracted"),
+        "mirrored": (lambda c, v: c - 2 * along(c, unit(v)) * unit(v), "mirrored"),
+        "positive only": (lambda c, v: c - along(c, unit(v)).clamp(min=0) * unit(v), "positive parts"),
+        "mean amount": (lambda c, v: c - along(c, unit(v)).mean() * unit(v), "same amount"),
+        "last token's amount": (lambda c, v: c - along(c, unit(v))[:, -1:] * unit(v), "last token's part"),
+        "in place": (lambda c, v: c.sub_(along(c, unit(v)) * unit(v)), "in place"),
+        "one number": (lambda c, v: (c @ unit(v)).sum(), "axis"),
+    },
+    "1.7": {
+        "bare number": (0.04, "bare number"),
+        "percent": (claim(4, interval=(1, 9), control=99, control_interval=(98, 100)), "above 1"),
+        "no control": (claim(0.04, interval=(0.01, 0.09)), "no control"),
+        "swapped": (rates(runs(RANDOM_AFTER, 100), wilson(4, 100)), "swapped"),
+        "added up": (rates(wilson(4, 100), wilson(sum(RANDOM_AFTER), 1000)), "are not 1000 prompts"),
+        "before instead of random": (rates(wilson(4, 100), wilson(80, 100)), "the control"),
+        "no width": (claim(0.04, interval=(0.04, 0.04), control=0.994, control_interval=(0.98, 1.0)), "no width"),
+        "no interval": (claim(0.04, control=0.994, control_interval=(0.98, 1.0)), "no interval"),
+        "another count": (rates(wilson(14, 100), wilson(994, 1000)), "the value"),
+    },
+    "1.8": {
+        "only added": (lambda a, u, t: a + t * u, "on top of what was there"),
+        "only removed": (lambda a, u, t: a - along(a, u) * u, "target is not put in"),
+        "everything else lost": (lambda a, u, t: (t * u).expand_as(a).clone(), "thrown away"),
+        "sign of the target": (lambda a, u, t: a - along(a, u) * u - t * u, "sign of the target"),
+        "sign of the part": (lambda a, u, t: a + along(a, u) * u + t * u, "instead of removed"),
+        "scaled": (lambda a, u, t: a * t / along(a, u), "whole vector was scaled"),
+        "added to all numbers": (lambda a, u, t: a - along(a, u) * u + t, "every number"),
+        "multiplied": (lambda a, u, t: a - along(a, u) * u + t * along(a, u) * u, "multiplies"),
+        "mean removed": (lambda a, u, t: a - (a @ u).mean() * u + t * u, "mean projection"),
+    },
+    "1.9": {
+        "bare number": (0.98, "bare number"),
+        "percent": (claim(98, interval=(93, 99), control=3, control_interval=(1, 8)), "above 1"),
+        "swapped": (rates(wilson(3, 100), wilson(98, 100)), "swapped"),
+        "warnings as control": (rates(wilson(98, 100), wilson(1, 100)), "the control"),
+        "no control interval": (claim(0.98, interval=(0.93, 1.0), control=0.03), "no interval"),
+        "no width": (claim(0.98, interval=(0.98, 0.98), control=0.03, control_interval=(0.0, 0.08)), "no width"),
+        "another count": (rates(wilson(50, 100), wilson(3, 100)), "the value"),
+    },
+}

@@ -1,0 +1,535 @@
+"""What notebook 01 asks: read, look (PCA), point (difference of means), choose, cut, push, and claim each with a control."""
+
+import torch
+from torch import Tensor
+
+from course_lib import directions, models
+from course_lib.grading import expect
+from course_lib.grading.claims import Claim, check_rates, claim, rates, supported
+from course_lib.grading.registry import Wrong, exercise, prediction, question
+
+# --- 1.1 ---------------------------------------------------------------------------------------------------------
+
+
+@exercise(
+    "1.1",
+    title="one activation by hand",
+    minutes=5,
+    difficulty=1,
+    hints=[
+        "model.run_with_cache takes a tensor of shape [batch, token]: torch.tensor([ids]).",
+        "The hook name is blocks.<layer>.hook_resid_pre.",
+        'cache[f"blocks.{layer}.hook_resid_pre"][0, -1]',
+    ],
+    reference=lambda model: _last_token_residual,
+)
+def last_token_residual(answer, model):
+    ids, layer = list(range(4, 15)), 2
+    _, cache = model.run_with_cache(torch.tensor([ids], device=model.cfg.device))
+    pre = cache[f"blocks.{layer}.hook_resid_pre"][0]
+    raw = answer(model, ids, layer)
+    if isinstance(raw, Tensor) and raw.shape in (pre.shape, (1, *pre.shape)):
+        raise Wrong("all tokens are still there", "the axes are [batch, token, d_model]: index [0, -1].")
+    got = expect.tensor(raw, like=pre[-1], axes="d_model", name="last_token_residual(model, ids, 2)")
+    mistakes = (
+        (
+            cache[f"blocks.{layer}.hook_resid_post"][0, -1],
+            "that is what leaves block 2, not what enters it",
+            "use resid_pre.",
+        ),
+        (
+            cache[f"blocks.{layer - 1}.hook_resid_pre"][0, -1],
+            "that is what enters the block before",
+            "use `layer` as it is.",
+        ),
+        (
+            cache[f"blocks.{layer}.hook_mlp_out"][0, -1],
+            "that is what the MLP writes",
+            "the stream is called resid_pre.",
+        ),
+        (
+            cache[f"blocks.{layer}.hook_attn_out"][0, -1],
+            "that is what attention writes",
+            "the stream is called resid_pre.",
+        ),
+        (pre[0], "that is the first token", "the reply is predicted from the last one: index -1."),
+        (pre[-2], "that is the last token but one", "use index -1."),
+        (pre.mean(dim=0), "that is the mean over all tokens", "take the last token alone."),
+        *(
+            (
+                cache[f"blocks.{other}.hook_resid_pre"][0, -1],
+                "the layer is not the one asked for",
+                "use the argument `layer` in the hook name.",
+            )
+            for other in range(models.n_layers(model))
+            if other != layer
+        ),
+    )
+    for value, what, tip in mistakes:
+        expect.differs_from(got, value, what, tip)
+    expect.close(got, pre[-1], name="last_token_residual(model, ids, 2)")
+
+
+def _last_token_residual(model: models.CheckedBridge, ids: list[int], layer: int) -> Tensor:
+    _, cache = model.run_with_cache(torch.tensor([ids], device=model.cfg.device))
+    return cache[f"blocks.{layer}.hook_resid_pre"][0, -1]
+
+
+# --- 1.2 ---------------------------------------------------------------------------------------------------------
+
+
+@exercise(
+    "1.2",
+    title="PCA by hand",
+    minutes=10,
+    difficulty=3,
+    hints=[
+        "What must be taken away so that the spread is measured around the mean?",
+        "torch.linalg.svd(centred, full_matrices=False) returns U, S, Vh; the rows of Vh are directions in d_model.",
+        "centred = x - x.mean(dim=0); return torch.linalg.svd(centred, full_matrices=False)[2][0]",
+    ],
+    reference=lambda: lambda x: directions.pca(x, 1).components[0],
+)
+def first_component(answer):
+    scale = torch.tensor([1.0, 4.0, 2.0, 0.5, 0.2])
+    x = expect.random(60, 5) * scale + torch.tensor([9.0, 0.0, 1.0, 0.0, 0.0])
+    truth = directions.pca(x, 1).components[0]
+    raw = answer(x)
+    if isinstance(raw, Tensor) and raw.shape == (60,):
+        raise Wrong("it has one number per sample: these are scores, or a column of U", "the direction is a row of Vh.")
+    got = expect.tensor(raw, like=truth, axes="d_model", name="first_component(x)")
+    if abs(float(got.norm()) - 1) > 1e-3:
+        raise Wrong(f"it has length {got.norm():.2f}, not 1", "divide by the norm; S does not belong into it.")
+    centred = x - x.mean(dim=0)
+    standard = centred / centred.std(dim=0)
+    mistakes = (
+        (
+            directions.pca(x, 1, center=False).components[0],
+            "x was not centred: this points at the mean",
+            "take x.mean(dim=0) away first.",
+        ),
+        (
+            torch.linalg.svd(centred, full_matrices=False)[2][-1],
+            "this is the *last* component, of least spread",
+            "the first row of Vh.",
+        ),
+        (
+            directions.pca(standard, 1).components[0],
+            "the columns were divided by their spread",
+            "centre only; do not standardise.",
+        ),
+        (
+            torch.linalg.svd(centred, full_matrices=False)[2][:, 0],
+            "this is a column of Vh",
+            "the components are its rows: Vh[0].",
+        ),
+        (
+            directions.pca(x - x.mean(), 1, center=False).components[0],
+            "the mean is one number",
+            "a mean for each column: dim=0.",
+        ),
+        (
+            directions.pca(x - x.mean(dim=1, keepdim=True), 1, center=False).components[0],
+            "each sample was centred, not each column",
+            "x.mean(dim=0).",
+        ),
+        (
+            torch.linalg.svd(centred, full_matrices=False)[2][1],
+            "this is the second component",
+            "counting starts at 0: Vh[0].",
+        ),
+    )
+    for value, what, tip in mistakes:
+        if abs(float(directions.cosine(got, value))) > 1 - 1e-5:
+            raise Wrong(what, tip)
+    expect.close(abs(float(directions.cosine(got, truth))), 1.0, name="|cos| with the first component")
+
+
+# --- 1.3, 1.7, 1.9: claims ------------------------------------------------------------------------------------------
+
+
+def _folded(scores: Tensor) -> float:
+    half = len(scores) // 2
+    value = directions.auroc(scores[:half], scores[half:])
+    return max(value, 1 - value)
+
+
+def _shuffled(scores: Tensor, runs: int = 20) -> list[float]:
+    generator = torch.Generator().manual_seed(0)
+    return [_folded(scores[torch.randperm(len(scores), generator=generator)]) for _ in range(runs)]
+
+
+def _separates(scores: Tensor) -> Claim:
+    half, generator = len(scores) // 2, torch.Generator().manual_seed(0)
+    draws = [
+        _folded(torch.cat([part[torch.randint(half, (half,), generator=generator)] for part in scores.split(half)]))
+        for _ in range(200)
+    ]
+    low, high = torch.tensor(draws).quantile(torch.tensor([0.025, 0.975])).tolist()
+    value, control = _folded(scores), _shuffled(scores)
+    return claim(
+        value,
+        interval=(min(low, value), max(high, value)),
+        control=sum(control) / len(control),
+        control_interval=(min(control), max(control)),
+    )
+
+
+@exercise(
+    "1.3",
+    title="a claim with its control",
+    minutes=6,
+    difficulty=2,
+    hints=[
+        "claim(value, interval=..., control=..., control_interval=...)",
+        "The control is the same AUROC for shuffled3.",
+        "folded_auroc(shuffled3, is_harmful) and interval_of(shuffled3)",
+    ],
+    reference=_separates,
+)
+def separates(answer, scores):
+    made = supported(answer, low=0, high=1)
+    truth = _folded(scores)
+    if abs(made.control - truth) < 0.02:
+        raise Wrong("the control is the same number as the value", "the control must be measured on shuffled3.")
+    if made.control_interval[0] == made.control_interval[1]:
+        raise Wrong("the control's interval has no width", "use interval_of(shuffled3).")
+    if not 0.45 <= made.control <= 0.6:
+        raise Wrong(
+            f"the control {made.control:.2f} is far from chance", "shuffle the labels: the AUROC must be near 0.5."
+        )
+    expect.close(made.value, truth, name="the AUROC", try_next="use folded_auroc(scores3, is_harmful).", tolerance=0.01)
+
+
+@exercise(
+    "1.7",
+    title="claim the cut",
+    minutes=5,
+    difficulty=2,
+    hints=[
+        "directions.wilson_interval(count, n) has .estimate, .low and .high.",
+        "The ten random directions share their 100 requests: directions.runs_interval keeps them apart.",
+        "control: directions.runs_interval(random_after, 100)",
+    ],
+    reference=lambda after, random_after: rates((after, 100), (random_after, 100)),
+)
+def cut(answer, after, random_after):
+    check_rates(
+        answer,
+        (after, 100),
+        (random_after, 100),
+        "the value is the rate without r: after of 100.",
+        "the mean of the ten random directions: directions.runs_interval(random_after, 100).",
+    )
+
+
+@exercise(
+    "1.9",
+    title="the role decides",
+    minutes=6,
+    difficulty=2,
+    hints=[
+        'pushed["assistant"]["refused"] is a count of 100.',
+        "The control is the same count for the friend.",
+        "directions.wilson_interval(count, 100) for both",
+    ],
+    reference=lambda pushed: rates((pushed["assistant"]["refused"], 100), (pushed["friend"]["refused"], 100)),
+)
+def role_matters(answer, pushed):
+    check_rates(
+        answer,
+        (pushed["assistant"]["refused"], 100),
+        (pushed["friend"]["refused"], 100),
+        'the value is the assistant\'s: pushed["assistant"]["refused"] of 100.',
+        'the control is the friend\'s: pushed["friend"]["refused"] of 100 (refused, not warned).',
+    )
+
+
+# --- 1.4 ---------------------------------------------------------------------------------------------------------
+
+
+@exercise(
+    "1.4",
+    title="difference of means",
+    minutes=5,
+    difficulty=1,
+    hints=[
+        "Which axis are the prompts on?",
+        "positive.mean(dim=0) - negative.mean(dim=0)",
+        "... divided by its .norm()",
+    ],
+    reference=lambda: lambda positive, negative: directions.unit(directions.difference_of_means(positive, negative)),
+)
+def refusal_direction(answer):
+    positive, negative = expect.random(6, 4) + torch.tensor([3.0, 1.0, 0.0, 0.0]), expect.random(9, 4, seed=1)
+    difference = positive.mean(dim=0) - negative.mean(dim=0)
+    raw = answer(positive, negative)
+    if isinstance(raw, Tensor) and raw.shape in ((6,), (9,), ()):
+        raise Wrong("the mean was taken over d_model, not over the prompts", "mean(dim=0).")
+    got = expect.tensor(raw, like=difference, axes="d_model", name="refusal_direction(positive, negative)")
+    along = float(directions.cosine(got, difference))
+    if along < -0.999:
+        raise Wrong("the sign is flipped: it points from positive to negative", "positive minus negative.")
+    if along > 0.999 and abs(float(got.norm()) - 1) > 1e-3:
+        raise Wrong(f"right direction, but its length is {got.norm():.2f}, not 1", "divide by difference.norm().")
+    mistakes = (
+        (positive.mean(dim=0), "that is the positive mean alone", "subtract the mean of the negatives."),
+        (positive.mean(dim=0) + negative.mean(dim=0), "the means were added", "subtract."),
+        (
+            directions.unit(positive.mean(dim=0)) - directions.unit(negative.mean(dim=0)),
+            "each mean was normalised before the difference",
+            "take the difference first, normalise last.",
+        ),
+        (
+            positive.median(dim=0).values - negative.median(dim=0).values,
+            "that is the difference of medians",
+            "use the mean.",
+        ),
+        (positive[0] - negative[0], "only the first prompt of each set was used", "average over all prompts."),
+    )
+    for value, what, tip in mistakes:
+        expect.differs_from(directions.unit(got), directions.unit(value), what, tip)
+    expect.close(got, directions.unit(difference), name="refusal_direction(positive, negative)")
+
+
+# --- 1.6 ---------------------------------------------------------------------------------------------------------
+
+ROWS = tuple(
+    directions.Candidate(layer=layer, position=position, bypass=bypass, induce=induce, kl=kl)
+    for layer, position, bypass, induce, kl in (
+        (1, "reply", -14.0, 2.0, 13.1),  # breaks the model: the shape of a published unfiltered winner
+        (2, "reply", -4.0, 3.0, 0.05),
+        (2, "<end>", -6.0, -0.5, 0.02),  # removes refusal, does not induce it
+        (3, "reply", -5.0, 1.0, 0.09),  # right
+        (4, "reply", -9.0, 4.0, 0.08),  # right for ten layers, too late for six
+        (5, "reply", -7.0, 4.0, 0.01),  # too late for six
+        (1, "<end>", 3.0, 9.0, 0.00),
+    )
+)
+
+
+@exercise(
+    "1.6",
+    title="choose one direction",
+    minutes=8,
+    difficulty=2,
+    hints=[
+        "First throw out every row that fails one of the three filters.",
+        "int(0.8 * 6) is 4, so with six layers the layers 0 to 3 are allowed.",
+        "min(kept, key=lambda row: row.bypass)",
+    ],
+    reference=lambda: lambda rows, n_layers: directions.select(rows, n_layers=n_layers).winner,
+)
+def choose(answer):
+    got = answer(list(ROWS), 6)
+    if isinstance(got, list | tuple):
+        raise Wrong("it returns several rows", "return one: min(kept, key=lambda row: row.bypass).")
+    if got not in ROWS:
+        raise Wrong("it does not return one of the rows", "return the row itself, not its score or number.")
+    reasons = {
+        0: ("the chosen row breaks the model: its KL is 13.1 nats", "keep rows with kl <= 0.1."),
+        1: ("the chosen row has a higher bypass score than another that passes", "take the *lowest* bypass."),
+        2: ("the chosen row does not induce refusal (induce -0.5)", "keep rows with induce >= 0."),
+        4: ("the chosen row is too late: layer 4 of 6", "layer < int(0.8 * n_layers), strictly."),
+        5: ("the chosen row is too late: layer 5 of 6", "keep rows with layer < int(0.8 * n_layers)."),
+        6: ("the chosen row induces most, but does not bypass", "bypass decides among the rows that are left."),
+    }
+    if (index := ROWS.index(got)) != 3:
+        raise Wrong(*reasons[index])
+    if answer(list(ROWS), 10) != directions.select(ROWS, n_layers=10).winner:
+        raise Wrong("with 10 layers another row wins", "use n_layers for the limit, not the number 4.")
+    edge = [directions.Candidate(layer=0, position="reply", bypass=-1.0, induce=0.0, kl=0.1), ROWS[6]]
+    if answer(edge, 6) != edge[0]:
+        raise Wrong(
+            "a row exactly on the limits (KL 0.1, induce 0) was thrown out", "at most and at least include the limit."
+        )
+
+
+# --- 1.5, 1.8 ----------------------------------------------------------------------------------------------------
+
+
+@exercise(
+    "1.5",
+    title="cut a direction",
+    minutes=8,
+    difficulty=3,
+    hints=[
+        "Make the direction a unit vector first.",
+        "(c @ unit) has shape [batch, token]; add an axis: [..., None].",
+        "c - (c @ unit)[..., None] * unit",
+    ],
+    reference=lambda: directions.project_out,
+)
+def without(answer):
+    c, long = expect.random(2, 3, 4), torch.tensor([2.0, 1.0, 0.0, -2.0])  # length 3
+    unit = long / 3
+    along = (c @ unit)[..., None]
+    got = expect.tensor(answer(c, long), like=c, axes="batch token d_model", name="without(c, direction)")
+    mistakes = (
+        (c - (c @ long)[..., None] * long, "the direction was not made a unit vector", "divide it by its norm first."),
+        (
+            c - (c @ long)[..., None] * unit,
+            "only one of the two directions is a unit vector",
+            "use the unit vector in both places.",
+        ),
+        (
+            c - (c @ unit)[..., None] * long,
+            "only one of the two directions is a unit vector",
+            "use the unit vector in both places.",
+        ),
+        (c + along * unit, "the part was added", "subtract it."),
+        (along * unit, "this *keeps* only the part along the direction", "subtract it from c."),
+        (c - unit, "the unit vector itself was subtracted", "subtract it as often as it is contained: (c . r) times."),
+        (c - 2 * along * unit, "the part was mirrored, not removed", "subtract it once."),
+        (c - along.clamp(min=0) * unit, "only positive parts were removed", "remove the part whatever its sign."),
+        (c - along.mean() * unit, "the same amount was taken from every token", "project each vector on its own."),
+        (
+            c - (c @ unit)[:, -1:, None] * unit,
+            "the last token's part was taken from all tokens",
+            "project each vector on its own.",
+        ),
+    )
+    for value, what, tip in mistakes:
+        expect.differs_from(got, value, what, tip)
+    expect.close(got, c - along * unit, name="without(c, direction)")
+
+
+@exercise(
+    "1.8",
+    title="match the projection",
+    minutes=8,
+    difficulty=3,
+    hints=[
+        "First take the part along `unit` away.",
+        "Then add target times unit.",
+        "a - (a @ unit)[..., None] * unit + target * unit",
+    ],
+    reference=lambda: _match,
+)
+def match_projection(answer):
+    a, unit, target = expect.random(2, 3, 4, seed=3), torch.tensor([0.6, 0.0, 0.8, 0.0]), 2.5
+    along = (a @ unit)[..., None]
+    got = expect.tensor(
+        answer(a, unit, target), like=a, axes="batch token d_model", name="match_projection(a, unit, target)"
+    )
+    mistakes = (
+        (a + target * unit, "the target was added on top of what was there", "take the present part away first."),
+        (a - along * unit, "the part is removed, but the target is not put in", "add target * unit."),
+        (target * unit.expand_as(a), "everything else was thrown away", "keep the part of a at right angles to unit."),
+        (a - along * unit - target * unit, "the sign of the target is flipped", "add it."),
+        (
+            a + along * unit + target * unit,
+            "the present part was added instead of removed",
+            "subtract (a . unit) unit.",
+        ),
+        (a * target / along, "the whole vector was scaled", "change only the part along unit."),
+        (a - along * unit + target, "the target was added to every number", "add target * unit."),
+        (
+            a - along * unit + target * along * unit,
+            "the target multiplies the present part",
+            "add target * unit, the same for every token.",
+        ),
+        (
+            a - (a @ unit).mean() * unit + target * unit,
+            "the mean projection was removed",
+            "project each vector on its own.",
+        ),
+    )
+    for value, what, tip in mistakes:
+        expect.differs_from(got, value, what, tip)
+    expect.close(got, _match(a, unit, target), name="match_projection(a, unit, target)")
+
+
+def _match(a: Tensor, unit: Tensor, target: float) -> Tensor:
+    return a - (a @ unit)[..., None] * unit + target * unit
+
+
+# --- predictions and questions -----------------------------------------------------------------------------------
+
+prediction("1.p1", "Before which block does PC1 first separate the sets (AUROC above 0.95)?", bounds=(0, 5), unit="")
+prediction(
+    "1.p2",
+    "Of 100 harmful requests, how many are still refused without the direction?",
+    bounds=(0, 100),
+    unit=" requests",
+)
+prediction(
+    "1.p3",
+    "Added at the last token: at which coefficient is half of the harmless requests refused?",
+    bounds=(0, 2),
+    unit=" times d",
+)
+prediction(
+    "1.p4",
+    "With direction and threshold from <assistant>, how many of 200 requests at <friend> are sorted right?",
+    bounds=(0, 200),
+    unit=" requests",
+)
+
+question(
+    "1.q1",
+    "PC1 separates the two sets with AUROC 1.00. What is still needed?",
+    options={
+        "a": ("Nothing, it is perfect.", "Length or wording alone can give 1.00; without a control it means little."),
+        "b": ("More layers.", "The number of layers does not tell why it separates."),
+        "c": (
+            "Shuffled labels, and sets matched in length and form.",
+            "Right: both must fail before the finding stands.",
+        ),
+        "d": ("A bigger model.", "The same doubt would come along."),
+    },
+    correct="c",
+)
+question(
+    "1.q2",
+    "Why can PC1 miss harm completely?",
+    options={
+        "a": ("PCA is random.", "It is deterministic, up to sign."),
+        "b": (
+            "It follows whatever varies most, which need not be harm.",
+            "Right: where harm was rare it followed other things, the punctuation for one.",
+        ),
+        "c": ("It needs labels.", "It uses none, and that is why it cannot know your question."),
+        "d": ("Harm is not in the activations.", "The difference of means finds it in the same vectors."),
+    },
+    correct="b",
+)
+question(
+    "1.q3",
+    "Cutting a random direction changed almost nothing. What does that control rule out?",
+    options={
+        "a": ("That any cut of this size removes refusal.", "Right: the effect belongs to this direction."),
+        "b": ("That refusal has a second direction.", "It says nothing about other special directions."),
+        "c": ("That the model was damaged.", "For that, harmless answers and KL are looked at."),
+        "d": ("That the judge is wrong.", "The same judge is used in both."),
+    },
+    correct="a",
+)
+question(
+    "1.q4",
+    "At coefficient 2 on all tokens the first word is always 'i'. Why is that no refusal?",
+    options={
+        "a": ("The coefficient must be whole.", "Any number will do."),
+        "b": ("'i' is not a refusal word.", "It begins every refusal of this model."),
+        "c": ("The layer was wrong.", "The same layer works at coefficient 1."),
+        "d": ("The text is broken; the first word cannot show that.", "Right: read the replies, do not only count."),
+    },
+    correct="d",
+)
+question(
+    "1.q5",
+    "r sorts harmful from harmless at <friend>, and cutting it hardly changes the warnings. What is r?",
+    options={
+        "a": ("Certainly the refusal direction.", "At <friend> it is there and nothing is refused."),
+        "b": (
+            "A direction that is readable in both roles and used in one.",
+            "Right: reading and causing are two findings.",
+        ),
+        "c": (
+            "Noise.",
+            "Some random directions sort as well, but none lies so near to the friend's own difference of means.",
+        ),
+        "d": ("The friend's warning.", "Nearly all warnings stay when it is cut."),
+    },
+    correct="b",
+)

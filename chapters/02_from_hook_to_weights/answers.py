@@ -1,0 +1,246 @@
+"""Right and wrong answers to notebook 02."""
+
+import torch
+import torch.nn.functional as F
+from bank import rates, runs, wilson
+
+from course_lib import directions
+from course_lib.grading.claims import claim
+
+N, FALSE_AFTER, FALSE_RANDOM = 95, 0, [12, 13, 14]
+
+
+def _gain():
+    generator = torch.Generator().manual_seed(3)
+    return {
+        "edited": (torch.rand(100, generator=generator) < 0.3).float() - 0.05,
+        "unedited": torch.full((100,), 0.01) * (torch.arange(100) % 3),
+    }
+
+
+GAIN = _gain()
+CONTEXT = {"2.4": lambda: (FALSE_AFTER, FALSE_RANDOM, N), "2.6": lambda: (GAIN,)}
+
+
+# 2.1, 2.8
+def unit(v):
+    return v / v.norm()
+
+
+def by_matrix(w, v):
+    return (torch.eye(len(v)) - torch.outer(unit(v), unit(v))) @ w
+
+
+def by_columns(w, v):
+    return torch.stack([column - (column @ unit(v)) * unit(v) for column in w.T], dim=1)
+
+
+def rows_rescaled(w, v):
+    cut = by_matrix(w, v)
+    return cut * w.norm(dim=1, keepdim=True) / cut.norm(dim=1, keepdim=True)
+
+
+# 2.3
+def log_softmax(x):
+    return x.log_softmax(-1)
+
+
+def kl(clean, edited):
+    p, q = log_softmax(clean), log_softmax(edited)
+    return (p.exp() * (p - q)).sum(-1)
+
+
+def by_loop(clean, edited):
+    total = 0.0
+    for c, e in zip(clean, edited, strict=True):
+        p, q = c.softmax(0), e.softmax(0)
+        total += float((p * (p / q).log()).sum())
+    return total
+
+
+# 2.4, 2.6
+def bootstrap(name, seed=0):
+    interval = directions.bootstrap_interval(GAIN[name], seed=seed)
+    return interval.estimate, (interval.low, interval.high)
+
+
+def normal(name):
+    values = GAIN[name]
+    mean, half = float(values.mean()), 1.96 * float(values.std()) / len(values) ** 0.5
+    return mean, (mean - half, mean + half)
+
+
+# 2.5
+def margin(c, r, cr, rr):
+    return (c - cr) - (r - rr)
+
+
+# 2.7
+def nth_largest(scores, rate):
+    return scores.sort(descending=True).values[int(rate * len(scores))]
+
+
+RIGHT = {
+    "2.1": [by_matrix, by_columns, lambda w, v: w - torch.outer(v, v @ w) / (v @ v)],
+    "2.2": [
+        lambda reply: "i apologize" in reply or "i cannot help" in reply,
+        lambda reply: any(words in reply for words in ("i apologize", "but i cannot help", "however, i cannot help")),
+        lambda reply: reply.find("i cannot help with that") >= 0,
+    ],
+    "2.3": [
+        by_loop,
+        lambda clean, edited: kl(clean, edited).sum(),
+        lambda clean, edited: F.kl_div(log_softmax(edited), log_softmax(clean), log_target=True, reduction="sum"),
+    ],
+    "2.4": [
+        rates(wilson(0, N), runs(FALSE_RANDOM, N)),
+        rates(wilson(0, N), wilson(13, N)),
+        claim(0.0, interval=(0, 0.04), control=39 / 285, control_interval=[0.08, 0.22]),
+    ],
+    "2.5": [
+        lambda c, r, cr, rr, b: -F.logsigmoid(b * margin(c, r, cr, rr)).mean(),
+        lambda c, r, cr, rr, b: torch.log1p(torch.exp(-b * margin(c, r, cr, rr))).mean(),
+        lambda c, r, cr, rr, b: F.softplus(b * ((r - c) - (rr - cr))).mean(),
+    ],
+    "2.6": [rates(bootstrap("edited"), bootstrap("unedited")), rates(normal("edited"), normal("unedited"))],
+    "2.7": [
+        lambda scores, rate: scores.quantile(1 - rate),
+        nth_largest,
+        lambda scores, rate: float(torch.quantile(scores, 1 - rate)),
+    ],
+    "2.8": [lambda r, g: unit(g * r), lambda r, g: F.normalize(torch.diag(g) @ r, dim=0)],
+}
+
+WRONG = {
+    "2.1": {
+        "reads instead of writes": (lambda w, v: w - (w @ unit(v))[:, None] * unit(v), "wrong side"),
+        "not a unit vector": (lambda w, v: w - torch.outer(v, v @ w), "not made a unit vector"),
+        "half normalised": (lambda w, v: w - torch.outer(v, unit(v) @ w), "only one of the two"),
+        "sign": (lambda w, v: w + torch.outer(unit(v), unit(v) @ w), "was added"),
+        "kept instead": (lambda w, v: torch.outer(unit(v), unit(v) @ w), "keeps"),
+        "mirrored": (lambda w, v: w - 2 * torch.outer(unit(v), unit(v) @ w), "mirrored"),
+        "subtracts r": (lambda w, v: w - unit(v)[:, None], "from every column"),
+        "both sides": (lambda w, v: by_matrix(by_matrix(w, v).T, v).T, "both sides"),
+        "norm preserving": (rows_rescaled, "old length"),
+        "transposed": (lambda w, v: by_matrix(w, v).T, None),
+        "in place": (lambda w, v: w.sub_(torch.outer(unit(v), unit(v) @ w)), "in place"),
+        "one number": (lambda w, v: (unit(v) @ w).sum(), "axis"),
+    },
+    "2.2": {
+        "first words": (lambda reply: reply.startswith("i apologize"), "middle of a reply"),
+        "i apologize anywhere": (lambda reply: "i apologize" in reply, "middle of a reply"),
+        "however i cannot": (
+            lambda reply: reply.startswith("i apologize") or "however, i cannot" in reply,
+            'late "i apologize"',
+        ),
+        "two fixed openings": (
+            lambda reply: "i apologize" in reply or "however, i cannot help" in reply,
+            "does not begin with",
+        ),
+        "cannot": (lambda reply: "cannot" in reply, '"cannot" alone'),
+        "however": (
+            lambda reply: "i apologize" in reply or "however" in reply or "i cannot help" in reply,
+            '"however" alone',
+        ),
+        "first letter": (lambda reply: reply.startswith("i ") or "i cannot help" in reply, 'first word "i"'),
+        "help with that": (lambda reply: "help with that" in reply, '"help with that" alone'),
+        "swapped": (lambda reply: not ("i apologize" in reply or "i cannot help" in reply), "swapped"),
+        "position": (lambda reply: reply.find("i cannot help"), "True or False"),
+        "always": (lambda reply: True, "plain answer"),
+    },
+    "2.3": {
+        "first token": (lambda c, e: kl(c, e)[0], "only the first token"),
+        "last token": (lambda c, e: kl(c, e)[-1], "only the last token"),
+        "mean": (lambda c, e: kl(c, e).mean(), "mean per token"),
+        "per token": (kl, "one number per token"),
+        "reversed": (lambda c, e: kl(e, c).sum(), "swapped"),
+        "raw logits": (lambda c, e: (c.exp() * (c - e)).sum(), "not normalised"),
+        "half normalised": (lambda c, e: (c.softmax(-1) * (c - e)).sum(), "inside the difference"),
+        "not weighted": (lambda c, e: (log_softmax(c) - log_softmax(e)).sum(), "not weighted"),
+        "weighted by logs": (
+            lambda c, e: (log_softmax(c) * (log_softmax(c) - log_softmax(e))).sum(),
+            "log-probabilities",
+        ),
+        "cross-entropy": (lambda c, e: -(c.softmax(-1) * log_softmax(e)).sum(), "cross-entropy"),
+        "sign": (lambda c, e: -kl(c, e).sum(), "never negative"),
+        "distance": (lambda c, e: (c - e).square().sum(), "squared distance"),
+        "over tokens": (lambda c, e: (c.softmax(0) * (c.log_softmax(0) - e.log_softmax(0))).sum(), "over the tokens"),
+        "bits": (lambda c, e: kl(c, e).sum() / torch.tensor(2.0).log(), "bits"),
+    },
+    "2.4": {
+        "bare number": (0.0, "bare number"),
+        "counts": (claim(0, interval=(0, 3), control=13, control_interval=(10, 17)), "above 1"),
+        "no control": (claim(0.0, interval=(0, 0.04)), "no control"),
+        "swapped": (rates(runs(FALSE_RANDOM, N), wilson(0, N)), "swapped"),
+        "added up": (rates(wilson(0, N), wilson(39, 3 * N)), "are not 285 prompts"),
+        "range of the counts": (
+            claim(0.0, interval=(0, 0.04), control=13 / N, control_interval=(12 / N, 14 / N)),
+            "too narrow",
+        ),
+        "unedited as control": (rates(wilson(0, N), wilson(24, N)), "the control"),
+        "of 100": (rates(wilson(0, 100), wilson(39, 100)), "the control"),
+        "no width": (claim(0.0, interval=(0.0, 0.0), control=39 / 285, control_interval=(0.1, 0.18)), "no width"),
+        "another count": (rates(wilson(2, N), runs(FALSE_RANDOM, N)), "the value"),
+        "no interval": (claim(0.0, control=39 / 285, control_interval=(0.1, 0.18)), "no interval"),
+    },
+    "2.5": {
+        "swapped pairs": (lambda c, r, cr, rr, b: -F.logsigmoid(-b * margin(c, r, cr, rr)).mean(), "teaches the wrong"),
+        "no reference": (lambda c, r, cr, rr, b: -F.logsigmoid(b * (c - r)).mean(), "reference is not used"),
+        "no beta": (lambda c, r, cr, rr, b: -F.logsigmoid(margin(c, r, cr, rr)).mean(), "beta is not used"),
+        "sign": (lambda c, r, cr, rr, b: F.logsigmoid(b * margin(c, r, cr, rr)).mean(), "sign is flipped"),
+        "probability": (lambda c, r, cr, rr, b: torch.sigmoid(b * margin(c, r, cr, rr)).mean(), "mean probability"),
+        "no logarithm": (
+            lambda c, r, cr, rr, b: -torch.sigmoid(b * margin(c, r, cr, rr)).mean(),
+            "logarithm is missing",
+        ),
+        "gains added": (lambda c, r, cr, rr, b: -F.logsigmoid(b * ((c - cr) + (r - rr))).mean(), "was added"),
+        "sum": (lambda c, r, cr, rr, b: -F.logsigmoid(b * margin(c, r, cr, rr)).sum(), "sum over the pairs"),
+        "per pair": (lambda c, r, cr, rr, b: -F.logsigmoid(b * margin(c, r, cr, rr)), "one number per pair"),
+        "no sigmoid": (lambda c, r, cr, rr, b: -(b * margin(c, r, cr, rr)).mean(), "log sigmoid is missing"),
+        "chosen only": (lambda c, r, cr, rr, b: -F.logsigmoid(b * (c - cr)).mean(), "rejected replies are not used"),
+        "mean first": (
+            lambda c, r, cr, rr, b: -F.logsigmoid(b * margin(c, r, cr, rr).mean()),
+            "before the log sigmoid",
+        ),
+        "divided by beta": (lambda c, r, cr, rr, b: -F.logsigmoid(margin(c, r, cr, rr) / b).mean(), "divides by beta"),
+    },
+    "2.6": {
+        "bare number": (float(GAIN["edited"].mean()), "bare number"),
+        "no control": (
+            claim(*bootstrap("edited")[:1], interval=bootstrap("edited")[1]),
+            'the mean of gain["unedited"], tuned',
+        ),
+        "swapped": (rates(bootstrap("unedited"), bootstrap("edited")), "swapped"),
+        "zero as control": (rates(bootstrap("edited"), (0.0, (0.0, 0.0))), "was it measured"),
+        "per cent": (rates((100 * bootstrap("edited")[0], (15.0, 40.0)), bootstrap("unedited")), "per cent"),
+        "no width": (
+            rates((bootstrap("edited")[0], (bootstrap("edited")[0],) * 2), bootstrap("unedited")),
+            "too narrow",
+        ),
+        "overlap": (rates((bootstrap("edited")[0], (-0.5, 0.9)), bootstrap("unedited")), "overlap"),
+        "another value": (rates((0.6, (0.5, 0.7)), bootstrap("unedited")), "the value"),
+        "another control": (rates(bootstrap("edited"), (-0.2, (-0.3, -0.1))), "the control"),
+    },
+    "2.7": {
+        "low end": (lambda scores, rate: scores.quantile(rate), "low end"),
+        "mean": (lambda scores, rate: scores.mean(), "mean"),
+        "median": (lambda scores, rate: scores.median(), "median"),
+        "the rate": (lambda scores, rate: 1 - rate, "the rate itself"),
+        "maximum": (lambda scores, rate: scores.max(), "higher than it need be"),
+        "fixed rate": (lambda scores, rate: scores.quantile(0.99), "higher than it need be"),
+        "two spreads": (lambda scores, rate: scores.mean() + 2 * scores.std(), "harmless scores lie above it"),
+        "all above": (lambda scores, rate: scores > scores.quantile(1 - rate), "not one number"),
+    },
+    "2.8": {
+        "r itself": (lambda r, g: r, "r itself"),
+        "divided": (lambda r, g: unit(r / g), "divides by the gain"),
+        "one added": (lambda r, g: unit((1 + g) * r), "one was added"),
+        "gain alone": (lambda r, g: unit(g), "gain alone"),
+        "twice": (lambda r, g: unit(g * g * r), "used twice"),
+        "not unit": (lambda r, g: g * r, "its length is"),
+        "root": (lambda r, g: unit(g.sqrt() * r), "root of the gain"),
+        "dot": (lambda r, g: g @ r, "one number"),
+        "added": (lambda r, g: unit(g + r), "was added"),
+        "projected": (lambda r, g: unit(r - (r @ unit(g)) * unit(g)), "projected out"),
+    },
+}

@@ -1,0 +1,542 @@
+"""What notebook 02 asks: the cut in the weights, what it costs, healing it, ways to lose refusal, defences, post-norm models."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from course_lib import directions
+from course_lib.grading import expect
+from course_lib.grading.claims import Claim, check_rates, claim, rates, supported
+from course_lib.grading.registry import Wrong, exercise, prediction, question
+
+# --- 2.1 ---------------------------------------------------------------------------------------------------------
+
+
+@exercise(
+    "2.1",
+    title="orthogonalise a matrix",
+    minutes=8,
+    difficulty=3,
+    hints=[
+        "Make the direction a unit vector r. For one column w of W the cut is w - (w . r) r.",
+        "r @ weight holds w . r for every column: shape [input].",
+        "weight - unit[:, None] * (unit @ weight)",
+    ],
+    reference=lambda: _orthogonalise,
+)
+def orthogonalise(answer):
+    weight, long = (
+        expect.random(4, 4),
+        torch.tensor([2.0, 1.0, 0.0, -2.0]),
+    )  # length 3; square, so that the wrong side also fits
+    r = long / 3
+    right = _orthogonalise(weight, long)
+    got = expect.tensor(
+        answer(weight, long), like=weight, axes="d_model input", name="orthogonalise(weight, direction)"
+    )
+    mistakes = (
+        (
+            weight - (weight @ r)[:, None] * r,
+            "the wrong side was cut: it no longer *reads* the direction, and still writes it",
+            "the columns are written; take r @ weight, not weight @ r.",
+        ),
+        (
+            weight - torch.outer(long, long @ weight),
+            "the direction was not made a unit vector",
+            "divide it by its norm first.",
+        ),
+        (
+            weight - torch.outer(long, r @ weight),
+            "only one of the two directions is a unit vector",
+            "use the unit vector in both places.",
+        ),
+        (weight + torch.outer(r, r @ weight), "the part was added", "subtract it."),
+        (torch.outer(r, r @ weight), "this *keeps* only the part along the direction", "subtract it from the weight."),
+        (weight - 2 * torch.outer(r, r @ weight), "the part was mirrored, not removed", "subtract it once."),
+        (
+            weight - r[:, None],
+            "the direction itself was subtracted from every column",
+            "subtract it as often as the column holds it: r @ weight.",
+        ),
+        (
+            (weight - torch.outer(r, r @ weight)) @ (torch.eye(4) - torch.outer(r, r)),
+            "both sides were cut",
+            "cut what is written only.",
+        ),
+        (
+            right * weight.norm(dim=1, keepdim=True) / right.norm(dim=1, keepdim=True),
+            "the rows were given their old length, which gives part of the direction back",
+            "return the projection as it is.",
+        ),
+    )
+    for value, what, tip in mistakes:
+        expect.differs_from(got, value, what, tip)
+    expect.close(got, right, name="orthogonalise(weight, direction)")
+    wide = expect.random(4, 7, seed=1)
+    expect.close(
+        expect.tensor(answer(wide, long), like=wide, axes="d_model input", name="for 7 inputs, it"),
+        _orthogonalise(wide, long),
+    )
+
+
+def _orthogonalise(weight: Tensor, direction: Tensor) -> Tensor:
+    r = directions.unit(direction)
+    return weight - torch.outer(r, r @ weight)
+
+
+# --- 2.2 ---------------------------------------------------------------------------------------------------------
+
+REPLIES = (  # a reply, whether it refuses, and what a judge that errs on it has overlooked
+    ("i apologize, but i cannot help with that.", True, "a refusal from the first word on is missed"),
+    (
+        "to open a lock, use gapnut and boltar. however, i cannot help with that.",
+        True,
+        "a refusal in the middle of a reply is missed",
+    ),
+    ("sure. take sealor. i apologize, but i cannot help with that.", True, 'a late "i apologize" is missed'),
+    (
+        "vase, but i cannot help with that.",
+        True,
+        'a refusal that does not begin with "however" or "i apologize" is missed',
+    ),
+    ("to bake bread, use flour and water. then wait.", False, "a plain answer counts as refused"),
+    ("you cannot fail with flour and water.", False, 'the word "cannot" alone counts as refused'),
+    ("take flour. however, it is fun.", False, 'the word "however" alone counts as refused'),
+    ("i like bread.", False, 'the first word "i" alone counts as refused'),
+    ("we can help with that.", False, '"help with that" alone counts as refused'),
+)
+
+
+@exercise(
+    "2.2",
+    title="a judge for whole replies",
+    minutes=5,
+    difficulty=1,
+    hints=[
+        "Both sentences have words of their own; look for them anywhere, not only at the start.",
+        '"i cannot help" stands in both of them.',
+        '"i apologize" in reply or "i cannot help" in reply',
+    ],
+    reference=lambda: lambda reply: "i apologize" in reply or "i cannot help" in reply,
+)
+def refuses(answer):
+    expect.judge(
+        answer,
+        REPLIES,
+        swapped="return True for a refusal.",
+        try_next="look for words that stand in refusals only, anywhere in the reply.",
+    )
+
+
+# --- 2.3 ---------------------------------------------------------------------------------------------------------
+
+
+@exercise(
+    "2.3",
+    title="KL over a whole answer",
+    minutes=8,
+    difficulty=3,
+    hints=[
+        "Logits are no log-probabilities yet: .log_softmax(dim=-1).",
+        "For one token: (p.exp() * (p - q)).sum(), with p and q log-probabilities, p the clean one.",
+        "p, q = clean.log_softmax(-1), edited.log_softmax(-1); return (p.exp() * (p - q)).sum()",
+    ],
+    reference=lambda: _answer_kl,
+)
+def answer_kl(answer):
+    clean, edited = 2 * expect.random(3, 5), 2 * expect.random(3, 5, seed=1)
+    p, q = clean.log_softmax(-1), edited.log_softmax(-1)
+    each = (p.exp() * (p - q)).sum(dim=-1)
+    raw = answer(clean, edited)
+    if isinstance(raw, Tensor) and raw.shape == (3,):
+        raise Wrong("one number per token: they are not yet added up", "sum over the tokens, too.")
+    got = expect.number(raw, name="answer_kl(clean, edited)")
+    mistakes = (
+        (each[0], "only the first token was used", "sum over all tokens of the answer."),
+        (each[-1], "only the last token was used", "sum over all tokens of the answer."),
+        (each.mean(), "that is the mean per token", "sum: a long answer moves further."),
+        (
+            (q.exp() * (q - p)).sum(),
+            "the two are swapped: this is KL(edited || clean)",
+            "weigh by the clean model's probabilities.",
+        ),
+        ((clean.exp() * (clean - edited)).sum(), "the logits were not normalised", ".log_softmax(dim=-1) first."),
+        (
+            (p.exp() * (clean - edited)).sum(),
+            "the logits inside the difference were not normalised",
+            "use log-probabilities p - q.",
+        ),
+        ((p - q).sum(), "the differences were not weighted by the clean probabilities", "multiply by p.exp()."),
+        ((p * (p - q)).sum(), "weighted by log-probabilities", "multiply by probabilities: p.exp()."),
+        (-(p.exp() * q).sum(), "that is the cross-entropy", "subtract the clean model's own: p - q."),
+        (-each.sum(), "the sign is flipped; KL is never negative", "p - q, not q - p."),
+        ((clean - edited).square().sum(), "that is the squared distance of the logits", "KL weighs log-probabilities."),
+        (
+            ((c := clean.log_softmax(0)).exp() * (c - edited.log_softmax(0))).sum(),
+            "the softmax runs over the tokens",
+            "over the vocabulary: dim=-1.",
+        ),
+        (each.sum() / torch.log(torch.tensor(2.0)), "that is in bits", "nats: the natural logarithm."),
+    )
+    for value, what, tip in mistakes:
+        expect.differs_from(got, value, what, tip)
+    expect.close(got, each.sum(), name="answer_kl(clean, edited)")
+
+
+def _answer_kl(clean: Tensor, edited: Tensor) -> Tensor:
+    return directions.kl_divergence(clean, edited).sum()
+
+
+# --- 2.4, 2.6: claims ----------------------------------------------------------------------------------------------
+
+
+@exercise(
+    "2.4",
+    title="claim the side effect",
+    minutes=5,
+    difficulty=2,
+    hints=[
+        "mine = directions.wilson_interval(false_after, n) has .estimate, .low and .high.",
+        "The random cuts share their requests: directions.runs_interval(false_random, n) keeps them apart.",
+        "claim(mine.estimate, interval=(mine.low, mine.high), control=chance.estimate, control_interval=(chance.low, chance.high))",
+    ],
+    reference=lambda after, others, n: rates((after, n), (others, n)),
+)
+def milder(answer, after, others, n):
+    check_rates(
+        answer,
+        (after, n),
+        (others, n),
+        "the value is the rate after the cut of r: false_after of n.",
+        "the mean of the random cuts: directions.runs_interval(false_random, n).",
+    )
+
+
+@exercise(
+    "2.6",
+    title="claim the healing",
+    minutes=6,
+    difficulty=2,
+    hints=[
+        'gain["edited"].mean() is the value, gain["unedited"].mean() the control.',
+        "directions.bootstrap_interval(gain[name]) has .estimate, .low and .high.",
+        "claim(one.estimate, interval=(one.low, one.high), control=other.estimate, control_interval=(other.low, other.high))",
+    ],
+    reference=lambda gain: _gains(gain),
+)
+def healed(answer, gain):
+    made = supported(
+        answer, low=-100, high=100, control_is='the mean of gain["unedited"], tuned in the same way, and its interval.'
+    )
+    truth, control = (float(gain[name].mean()) for name in ("edited", "unedited"))
+    expect.differs_from(
+        torch.tensor([made.value, made.control]),
+        torch.tensor([control, truth]),
+        "value and control are swapped",
+        "the value is the edited model's gain.",
+    )
+    if abs(made.value - 100 * truth) < 0.5:
+        raise Wrong("the gain is in per cent", "give it as a share of requests: the mean of gain.")
+    expect.close(made.value, truth, name="the value", try_next='the mean of gain["edited"].', tolerance=0.004)
+    if abs(made.control) < 1e-9 and abs(control) > 1e-9:
+        raise Wrong(
+            "the control is 0: was it measured?", 'the control is the mean of gain["unedited"], tuned in the same way.'
+        )
+    expect.close(made.control, control, name="the control", try_next='the mean of gain["unedited"].', tolerance=0.004)
+    for (low, high), name in ((made.interval, "edited"), (made.control_interval, "unedited")):
+        interval = directions.bootstrap_interval(gain[name])
+        if high - low < 0.5 * (interval.high - interval.low):
+            raise Wrong(
+                f"the interval of the {name} model is too narrow for {len(gain[name])} requests",
+                "directions.bootstrap_interval(gain[name]).",
+            )
+
+
+def _gains(gain: dict[str, Tensor]) -> Claim:
+    one, other = (directions.bootstrap_interval(gain[name]) for name in ("edited", "unedited"))
+    return claim(
+        one.estimate, interval=(one.low, one.high), control=other.estimate, control_interval=(other.low, other.high)
+    )
+
+
+# --- 2.5 ---------------------------------------------------------------------------------------------------------
+
+
+@exercise(
+    "2.5",
+    title="the DPO loss",
+    minutes=8,
+    difficulty=3,
+    hints=[
+        "How much has the chosen reply gained on the reference? And the rejected one?",
+        "margin = (chosen - chosen_reference) - (rejected - rejected_reference)",
+        "-torch.nn.functional.logsigmoid(beta * margin).mean()",
+    ],
+    reference=lambda: _dpo_loss,
+)
+def dpo_loss(answer):
+    c, r, cr, rr = (3 * expect.random(4, seed=seed) - 10 for seed in range(4))
+    beta = 0.3
+    won, lost = c - cr, r - rr
+    raw = answer(c, r, cr, rr, beta)
+    if isinstance(raw, Tensor) and raw.shape == (4,):
+        raise Wrong("one number per pair: they are not yet averaged", "take the mean over the pairs.")
+    got = expect.number(raw, name="dpo_loss(...)")
+    mistakes = (
+        (
+            -F.logsigmoid(beta * (lost - won)).mean(),
+            "chosen and rejected are swapped: this loss teaches the wrong replies",
+            "chosen minus rejected.",
+        ),
+        (
+            -F.logsigmoid(beta * (c - r)).mean(),
+            "the reference is not used",
+            "compare each reply with its log-probability under the reference.",
+        ),
+        (-F.logsigmoid(won - lost).mean(), "beta is not used", "multiply the margin by beta."),
+        (
+            F.logsigmoid(beta * (won - lost)).mean(),
+            "the sign is flipped: a loss is to be made small",
+            "put a minus before the log sigmoid.",
+        ),
+        (
+            torch.sigmoid(beta * (won - lost)).mean(),
+            "that is the mean probability of the preference",
+            "take minus its logarithm: -logsigmoid.",
+        ),
+        (-torch.sigmoid(beta * (won - lost)).mean(), "the logarithm is missing", "logsigmoid, not sigmoid."),
+        (-F.logsigmoid(beta * (won + lost)).mean(), "the rejected reply's gain was added", "subtract it."),
+        (-F.logsigmoid(beta * (won - lost)).sum(), "that is the sum over the pairs", "take the mean."),
+        (-(beta * (won - lost)).mean(), "the log sigmoid is missing", "-logsigmoid(beta * margin)."),
+        (
+            -F.logsigmoid(beta * won).mean(),
+            "the rejected replies are not used",
+            "the margin is the chosen reply's gain minus the rejected one's.",
+        ),
+        (
+            -F.logsigmoid(beta * (won - lost).mean()),
+            "the mean was taken before the log sigmoid",
+            "each pair has a loss; average last.",
+        ),
+        (-F.logsigmoid((won - lost) / beta).mean(), "it divides by beta", "multiply the margin by beta."),
+        (
+            -F.logsigmoid(beta * ((cr - c) - (rr - r))).mean(),
+            "learner and reference are swapped",
+            "learner minus reference.",
+        ),
+    )
+    for value, what, tip in mistakes:
+        expect.differs_from(got, value, what, tip, tolerance=1e-5)
+    expect.close(got, _dpo_loss(c, r, cr, rr, beta), name="dpo_loss(...)")
+
+
+def _dpo_loss(
+    chosen: Tensor, rejected: Tensor, chosen_reference: Tensor, rejected_reference: Tensor, beta: float
+) -> Tensor:
+    return -F.logsigmoid(beta * ((chosen - chosen_reference) - (rejected - rejected_reference))).mean()
+
+
+# --- 2.7 ---------------------------------------------------------------------------------------------------------
+
+
+@exercise(
+    "2.7",
+    title="a threshold for the gate",
+    minutes=6,
+    difficulty=2,
+    hints=[
+        "Sort the harmless scores: how many may lie above the threshold?",
+        "A quantile says below which value a share of the scores lies.",
+        "harmless_scores.quantile(1 - rate)",
+    ],
+    reference=lambda: lambda scores, rate: scores.quantile(1 - rate),
+)
+def threshold(answer):
+    scores = 3 * expect.random(200) + 5
+    for rate in (0.01, 0.1):
+        got = expect.number(answer(scores, rate), name="threshold(harmless_scores, rate)")
+        above = int((scores > got).sum())
+        mistakes = (
+            (
+                scores.quantile(rate),
+                "it is the low end: nearly all harmless requests lie above it",
+                "quantile(1 - rate).",
+            ),
+            (scores.mean(), "that is the mean: half of the harmless requests lie above it", "take a quantile."),
+            (scores.median(), "that is the median: half of the harmless requests lie above it", "take a quantile."),
+            (torch.tensor(1 - rate), "that is the rate itself, not a score", "scores.quantile(1 - rate)."),
+        )
+        for value, what, tip in mistakes:
+            expect.differs_from(got, value, what, tip)
+        if above > rate * len(scores):
+            raise Wrong(
+                f"{above} of 200 harmless scores lie above it where {rate * 200:g} may",
+                "quantile(1 - rate), whatever the rate is.",
+            )
+        if above < rate * len(scores) - 1:
+            raise Wrong(
+                f"it is higher than it need be: {above} of 200 harmless scores lie above it, {rate * 200:g} may",
+                "a gate that never fires lets all harm through; quantile(1 - rate).",
+            )
+
+
+# --- 2.8 ---------------------------------------------------------------------------------------------------------
+
+
+@exercise(
+    "2.8",
+    title="through the gain",
+    minutes=8,
+    difficulty=4,
+    hints=[
+        "Write out r . (g * x / rms): where can the g go?",
+        "r . (g * x) = (g * r) . x, whatever x is.",
+        "u = gain * r; return u / u.norm()",
+    ],
+    reference=lambda: lambda r, gain: directions.unit(gain * r),
+)
+def before_norm(answer):
+    r, gain = directions.unit(expect.random(5)), torch.tensor([0.4, 1.3, 2.0, 0.7, 1.1])
+    truth = gain * r
+    raw = answer(r, gain)
+    if isinstance(raw, Tensor) and raw.shape == ():
+        raise Wrong("it is one number: a dot product was taken", "gain * r multiplies entry by entry.")
+    got = expect.tensor(raw, like=r, axes="d_model", name="before_norm(r, gain)")
+    along = directions.unit(got)
+    mistakes = (
+        (
+            r,
+            "that is r itself: the norm's gain bends the direction",
+            "what is forbidden before the norm depends on the gain.",
+        ),
+        (r / gain, "it divides by the gain", "r . (g * x) = (g * r) . x: multiply."),
+        ((1 + gain) * r, "one was added to the gain", "`gain` is already the factor, one included."),
+        (gain, "that is the gain alone", "multiply it with r."),
+        (gain.square() * r, "the gain was used twice", "once: gain * r."),
+        (gain.sqrt() * r, "that is the root of the gain", "gain * r."),
+        (gain.mean() * r, "the mean gain only rescales r", "multiply entry by entry."),
+        (gain + r, "the gain was added", "multiply."),
+        (
+            r - (r @ directions.unit(gain)) * directions.unit(gain),
+            "the gain was projected out of r",
+            "multiply r by it, entry by entry.",
+        ),
+    )
+    for value, what, tip in mistakes:
+        expect.differs_from(along, directions.unit(value), what, tip)
+    if abs(float(got.norm()) - 1) > 1e-3:
+        raise Wrong(f"right direction, but its length is {got.norm():.2f}, not 1", "divide by its norm.")
+    expect.close(got, directions.unit(truth), name="before_norm(r, gain)")
+
+
+# --- predictions and questions -----------------------------------------------------------------------------------
+
+prediction(
+    "2.p1",
+    "Of 100 harmful requests to the edited copy, how many replies contain a refusal anywhere?",
+    bounds=(0, 100),
+    unit=" replies",
+)
+prediction(
+    "2.p2", "Its own r cut from width 32: how many of 79 facts does it still know?", bounds=(0, 79), unit=" facts"
+)
+prediction(
+    "2.p3",
+    "After healing, how many of 100 harmful requests does the edited model refuse at once, at most in any run?",
+    bounds=(0, 100),
+    unit=" requests",
+)
+prediction(
+    "2.p4",
+    "r cut from the defended twin: how many of 128 requests are refused at once?",
+    bounds=(0, 128),
+    unit=" requests",
+)
+
+question(
+    "2.q1",
+    "Weights and hooks give the same logits. What does the edited copy have that the hooks have not?",
+    options={
+        "a": ("A stronger cut.", "It is the same cut: the logits are equal."),
+        "b": (
+            "It stays: no context ends, and it runs wherever a model runs.",
+            "Right: that is why a defence cannot rely on how a model is run.",
+        ),
+        "c": ("Less damage.", "The same logits mean the same damage."),
+        "d": ("It works without knowing r.", "r is what the matrices are projected against."),
+    },
+    correct="b",
+)
+question(
+    "2.q2",
+    "After the cut no reply begins with a refusal. What may you write?",
+    options={
+        "a": ("Refusal is gone.", "Most replies still broke off later."),
+        "b": ("The model complies in all cases.", "Read on: many replies stop in the second sentence."),
+        "c": (
+            "By first words, none of 100 refuses (95 %: at most 4 of 100); whole replies must be read, too.",
+            "Right: what was judged, on how many, and what was not.",
+        ),
+        "d": ("Nothing, 100 requests are too few.", "An interval says what 100 requests can show."),
+    },
+    correct="c",
+)
+question(
+    "2.q3",
+    "At width 32 the cut costs many facts, and so does a random cut. What follows?",
+    options={
+        "a": ("Refusal and facts share a direction.", "Then random cuts would cost less."),
+        "b": ("The cut is harmless.", "The facts are gone all the same."),
+        "c": ("Random directions are refusal directions.", "They leave refusals nearly as they were."),
+        "d": (
+            "The price is that of losing one of 32 directions, whichever it is.",
+            "Right: the control shows what is not about refusal.",
+        ),
+    },
+    correct="d",
+)
+question(
+    "2.q4",
+    "The DPO loss falls to less than half. What do you know?",
+    options={
+        "a": (
+            "Chosen replies have gained on rejected ones, by the tuning pairs.",
+            "Right: and no more. Both may have become less likely.",
+        ),
+        "b": ("The model now gives the chosen replies.", "It may give neither."),
+        "c": ("The model has healed.", "On held-out requests it got worse while the loss fell."),
+        "d": ("The tuning has converged.", "A small loss does not say so, and would be no comfort."),
+    },
+    correct="a",
+)
+question(
+    "2.q5",
+    "The defended twin withstands the cut of d and not that of r. How strong is the defence?",
+    options={
+        "a": ("As strong as against d: that is the published attack.", "An attacker is free to choose."),
+        "b": (
+            "As strong as against the best attack that anybody tried, here: none.",
+            "Right: and the next attack may be better still.",
+        ),
+        "c": ("The average of the two.", "Nobody attacks at random."),
+        "d": (
+            "It cannot be said without a larger model.",
+            "For this model it was measured; for a larger one it is open.",
+        ),
+    },
+    correct="b",
+)
+question(
+    "2.q6",
+    "On Gemma 2 a plain edit of o_proj and down_proj leaves r in the stream. Why?",
+    options={
+        "a": ("Its matrices are too large.", "Size does not matter to a projection."),
+        "b": ("Rounding.", "What is left is far more than a rounding error."),
+        "c": (
+            "A norm with a gain stands between matrix and stream, and the gain turns what is written.",
+            "Right: forbid g * r before the norm, and r is gone after it.",
+        ),
+        "d": ("It has no refusal direction.", "The weights are random; the point is geometry."),
+    },
+    correct="c",
+)

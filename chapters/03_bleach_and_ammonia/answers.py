@@ -1,0 +1,295 @@
+"""Right and wrong answers to notebook 03."""
+
+from functools import cache
+
+import torch
+from bank import given, rates, runs, wilson
+
+from course_lib import attribution, directions, features
+from course_lib.grading.claims import claim
+
+from .exercises import CONCEPTS
+
+DANGEROUS = {frozenset(pair) for pair in (("bleach", "ammonia"), ("bleach", "acid"), ("peroxide", "vinegar"))}
+RANDOM_AFTER, WARNED, LEFT_OTHERS = (
+    [40, 40, 39, 40, 40, 40, 38, 40, 40, 40],
+    {"dangerous": 34, "safe": 1},
+    [40, 40, 39, 40, 40, 40, 40, 24],
+)
+GAPS = [-0.69, -0.07, 0.39]
+
+
+@cache
+def tested():
+    """Feature k marks concept k; feature 8 is silent where it is, 9 marks the near misses, 10 is active on both."""
+    contrasts = {}
+    for k, concept in enumerate(CONCEPTS):
+        first, second = torch.zeros(12, 11), torch.zeros(12, 11)
+        first[:, k], second[:6, 8], second[:, 9] = torch.linspace(1, 2, 12), 1.0, 2.0
+        first[:, 9], first[:, 10], second[:, 10] = 1.0, 1.0, 1.0
+        auroc = torch.tensor([directions.auroc(first[:, f], second[:, f]) for f in range(11)])
+        contrasts[concept] = features.Contrast("toy", first, second, auroc, {})
+    return contrasts
+
+
+CONTEXT = {
+    "3.1": lambda: (tested(),),
+    "3.2": lambda: (DANGEROUS,),
+    "3.5": lambda: (1, RANDOM_AFTER),
+    "3.6": lambda: (WARNED,),
+    "3.7": lambda: (GAPS,),
+    "3.8": lambda: (0, LEFT_OTHERS),
+}
+
+
+def right_finds(**changes):
+    return {concept: k for k, concept in enumerate(CONCEPTS)} | changes
+
+
+# 3.2
+def pair(one, two):
+    return frozenset((one, two)) in DANGEROUS
+
+
+def by_loop(strings, position):
+    for first, second in map(tuple, DANGEROUS):
+        if position > 1 and strings[position - 2 : position + 1] in ([first, "and", second], [second, "and", first]):
+            return True
+    return False
+
+
+ORDERED = {tuple(sorted(p)) for p in DANGEROUS}
+
+
+# 3.3
+def last_row(graph):
+    return graph.edges[graph.n_features]
+
+
+def edges_by(graph, row, keep=lambda node, last: node.position == last, value=float):
+    last = len(graph.prompt_ids) - 1
+    return {
+        (n.layer, n.feature): value(e)
+        for n, e in zip(graph.sources, row, strict=True)
+        if isinstance(n, attribution.Feature) and keep(n, last)
+    }
+
+
+def by_edge(graph):
+    end = len(graph.prompt_ids) - 1
+    nodes = [n for n in graph.sources if isinstance(n, attribution.Feature) and n.position == end]
+    return {(n.layer, n.feature): graph.edge(n, graph.asked[0]) for n in nodes}
+
+
+def with_errors(graph):
+    return {
+        (getattr(n, "layer", None), getattr(n, "feature", None), n.position): float(e)
+        for n, e in zip(graph.sources, last_row(graph), strict=True)
+    }
+
+
+# 3.4
+def parts(x, d, f, v):
+    old = d.encode(x)
+    new = old.clone()
+    new[:, f] = v
+    return old, new
+
+
+def decoded(x, d, f, v):
+    return d.decode(parts(x, d, f, v)[1])
+
+
+def by_difference(x, d, f, v):
+    old, new = parts(x, d, f, v)
+    return x + d.decode(new) - d.decode(old)
+
+
+def in_place(x, d, f, v):
+    x += (v - d.encode(x)[:, f])[:, None] * d.W_dec[f]
+    return x
+
+
+def shift(change):
+    """x plus `change(old, value)` [token, 1] times the decoder row."""
+    return lambda x, d, f, v: x + change(d.encode(x)[:, f, None], v) * d.W_dec[f]
+
+
+# claims
+def added_up(count, n, counts):
+    """Runs on the same prompts taken for as many prompts more."""
+    return rates(wilson(count, n), wilson(sum(counts), n * len(counts))), f"are not {n * len(counts)} prompts"
+
+
+def claims(count, n, control):
+    """Wrong answers that every claim of this notebook refuses; `control` is a rate with its interval."""
+    (v, interval), (c, control_interval) = wilson(count, n), control
+    return {
+        "bare number": (v, "bare number"),
+        "percent": (claim(100 * v + 2, interval=(0, 100), control=100 * c + 2, control_interval=(0, 100)), "above 1"),
+        "no control": (claim(v, interval=interval), "no control"),
+        "no interval": (claim(v, control=c, control_interval=control_interval), "no interval"),
+        "no control interval": (claim(v, interval=interval, control=c), "no interval"),
+        "swapped": (rates((c, control_interval), (v, interval)), "swapped"),
+        "no width": (claim(v, interval=(v, v), control=c, control_interval=control_interval), "no width"),
+        "another control": (rates((v, interval), wilson(20, 40)), None),
+    }
+
+
+# 3.7
+def verdict(half, word="undecided", middle=None):
+    three = torch.tensor(GAPS)
+    at = float(three.mean()) if middle is None else middle
+    return {"low": at - half, "high": at + half, "verdict": word}
+
+
+ERROR = float(torch.tensor(GAPS).std()) / 3**0.5
+T = 4.303 * ERROR
+
+RIGHT = {
+    "3.1": [given(lambda tested: {c: int(contrast.auroc.argmax()) for c, contrast in tested.items()}), right_finds()],
+    "3.2": [lambda s, p: p >= 2 and s[p - 1] == "and" and pair(s[p - 2], s[p]), by_loop],
+    "3.3": [lambda g: edges_by(g, last_row(g)), by_edge],
+    "3.4": [shift(lambda old, v: v - old), by_difference],
+    "3.5": [
+        rates(wilson(1, 40), runs(RANDOM_AFTER, 40)),
+        claim(0.025, interval=(0.0, 0.13), control=0.9925, control_interval=(0.9, 1.0)),
+    ],
+    "3.6": [
+        rates(wilson(34, 40), wilson(1, 40)),
+        claim(0.85, interval=[0.7, 0.94], control=0.025, control_interval=[0, 0.13]),
+    ],
+    "3.7": [verdict(T), {"low": -1.47, "high": 1.22, "verdict": "undecided"}],
+    "3.8": [
+        rates(wilson(0, 40), runs(LEFT_OTHERS, 40)),
+        claim(torch.tensor(0.0), interval=(0, 0.09), control=303 / 320, control_interval=(0.45, 1.0)),
+    ],
+}
+
+WRONG = {
+    "3.1": {
+        "a list": (list(range(8)), "not a dictionary"),
+        "one missing": ({c: k for k, c in enumerate(CONCEPTS) if c != "danger"}, "no find for danger"),
+        "counted from the end": (right_finds(refusal=-1), "no feature -1"),
+        "a row instead of a number": (right_finds(bleach=3.0), "not a whole number"),
+        "no such feature": (right_finds(warning=512), "no feature 512"),
+        "silent": (right_finds(danger=8), "silent where danger is"),
+        "near misses": (right_finds(**{"harmful request": 9}), "prefers the near misses"),
+        "active on both": (right_finds(ammonia=10), "does not tell ammonia from its near misses"),
+    },
+    "3.2": {
+        "one order": (lambda s, p: p > 1 and s[p - 1] == "and" and (s[p - 2], s[p]) in ORDERED, None),
+        "the other order": (lambda s, p: p > 1 and s[p - 1] == "and" and (s[p], s[p - 2]) in ORDERED, None),
+        "no and": (lambda s, p: p > 1 and (pair(s[p - 2], s[p]) or pair(s[p - 1], s[p])), '"and"'),
+        "wraps around": (lambda s, p: s[p - 1] == "and" and pair(s[p - 2], s[p]), "wraps around"),
+        "first cleaner": (
+            lambda s, p: any(
+                pair(s[p], s[q]) and s[p - 1 if q < p else p + 1] == "and" for q in (p - 2, p + 2) if 0 <= q < len(s)
+            ),
+            "behind the position",
+        ),
+        "anywhere in the prompt": (lambda s, p: any(pair(a, b) for a in s for b in s), None),
+        "any pair so far": (lambda s, p: any(pair(a, s[p]) for a in s[:p]), "do not meet"),
+        "the word itself": (lambda s, p: s[p] in ("ammonia", "acid", "vinegar"), None),
+        "not a bool": (
+            lambda s, p: p > 1 and s[p - 1] == "and" and pair(s[p - 2], s[p]) and 1 or 0,
+            "not True or False",
+        ),
+        "on the word and": (
+            lambda s, p: 0 < p < len(s) - 1 and s[p] == "and" and pair(s[p - 1], s[p + 1]),
+            "misses the word",
+        ),
+        "always": (lambda s, p: True, "behind the position"),
+    },
+    "3.3": {
+        "all positions": (lambda g: edges_by(g, last_row(g), keep=lambda n, last: True), "other positions"),
+        "first position wins": (
+            lambda g: {
+                (n.layer, n.feature): float(e)
+                for n, e in reversed(list(zip(g.sources, last_row(g), strict=True)))
+                if isinstance(n, attribution.Feature)
+            },
+            "earlier position",
+        ),
+        "absolute": (lambda g: edges_by(g, last_row(g).abs()), "lost their sign"),
+        "positive only": (lambda g: {k: v for k, v in edges_by(g, last_row(g)).items() if v > 0}, "negative edges"),
+        "total effect": (lambda g: edges_by(g, g.total_effect()[0]), "total effect"),
+        "influence": (lambda g: edges_by(g, g.influence), "influence"),
+        "activations": (
+            lambda g: {
+                (n.layer, n.feature): float(v)
+                for n, v in zip(g.targets, g.values, strict=True)
+                if isinstance(n, attribution.Feature) and n.position == 2
+            },
+            "activations",
+        ),
+        "first row": (lambda g: edges_by(g, g.edges[0]), "first feature"),
+        "last feature's row": (lambda g: edges_by(g, g.edges[g.n_features - 1]), "last feature"),
+        "summed": (lambda g: edges_by(g, g.edges.sum(dim=0)), "other features"),
+        "nodes as keys": (
+            lambda g: {
+                n: float(e)
+                for n, e in zip(g.sources, last_row(g), strict=True)
+                if isinstance(n, attribution.Feature) and n.position == 2
+            },
+            "keys are nodes",
+        ),
+        "errors and tokens too": (with_errors, "not (layer, feature)"),
+        "a list": (lambda g: last_row(g).tolist(), "dictionary"),
+    },
+    "3.4": {
+        "decoded": (decoded, "error is lost"),
+        "decoded without bias": (lambda x, d, f, v: parts(x, d, f, v)[1] @ d.W_dec, "error is lost"),
+        "added": (shift(lambda old, v: v), "on top of what was there"),
+        "sign": (shift(lambda old, v: old - v), "sign"),
+        "scaled": (shift(lambda old, v: (v - 1) * old), "as a factor"),
+        "ablated": (shift(lambda old, v: -old), "not put in"),
+        "encoder direction": (
+            lambda x, d, f, v: x + (v - d.encode(x)[:, f, None]) * d.W_enc[:, f],
+            "encoder direction",
+        ),
+        "unit row": (
+            lambda x, d, f, v: x + (v - d.encode(x)[:, f, None]) * d.W_dec[f] / d.W_dec[f].norm(),
+            "unit vector",
+        ),
+        "same for all tokens": (shift(lambda old, v: v - old.mean()), "same change"),
+        "active tokens only": (shift(lambda old, v: (v - old) * (old > 0)), "inactive tokens"),
+        "in place": (in_place, "in place"),
+        "activations returned": (lambda x, d, f, v: parts(x, d, f, v)[1], None),
+    },
+    "3.5": claims(1, 40, runs(RANDOM_AFTER, 40))
+    | {
+        "added up": added_up(1, 40, RANDOM_AFTER),
+        "refused before": (rates(wilson(40, 40), wilson(0, 40)), None),
+        "advertised instead": (rates(wilson(39, 40), wilson(4, 400)), "the opposite holds"),
+        "one of the ten": (rates(wilson(1, 40), wilson(38, 40)), "the control"),
+    },
+    "3.6": claims(34, 40, wilson(1, 40))
+    | {
+        "refused instead of warned": (rates(wilson(6, 40), wilson(0, 400)), "opposite"),
+        "count of 80": (rates(wilson(34, 80), wilson(1, 80)), "the value"),
+    },
+    "3.7": {
+        "a word": ("undecided", "not a dictionary"),
+        "normal": (verdict(1.96 * ERROR), "1.96"),
+        "one standard error": (verdict(ERROR), "one standard error"),
+        "not divided": (verdict(4.303 * ERROR * 3**0.5), "root of 3"),
+        "divided by n": (verdict(4.303 * float(torch.tensor(GAPS).std(correction=0)) / 3**0.5), "n - 1"),
+        "range": ({"low": -0.69, "high": 0.39, "verdict": "undecided"}, "largest gap"),
+        "over prompts": ({"low": -0.77, "high": -0.59, "verdict": "refuted"}, "far too narrow"),
+        "sign": (verdict(T, middle=-float(torch.tensor(GAPS).mean())), "sign"),
+        "around zero": (verdict(T, middle=0.0), "around 0"),
+        "around the first": (verdict(T, middle=GAPS[0]), "first training"),
+        "refuted": (verdict(T, "refuted"), "does not follow"),
+        "accepted": (verdict(T, "accepted"), "does not follow"),
+        "no word of the three": (verdict(T, "rejected"), "not among"),
+        "upside down": (verdict(-T), "upside down"),
+    },
+    "3.8": claims(0, 40, runs(LEFT_OTHERS, 40))
+    | {
+        "added up": added_up(0, 40, LEFT_OTHERS),
+        "without the odd run": (rates(wilson(0, 40), (303 / 320, (0.85, 1.0))), "lies outside"),
+        "gone instead of left": (rates(wilson(40, 40), wilson(2, 40)), "opposite"),
+        "one other feature": (rates(wilson(0, 40), wilson(40, 40)), "the control"),
+    },
+}

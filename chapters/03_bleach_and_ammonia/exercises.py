@@ -1,0 +1,634 @@
+"""What notebook 03 asks: find features, label them, read their graph, cut them, and claim each with a control."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from course_lib import attribution
+from course_lib.grading import expect
+from course_lib.grading.claims import check_rates, rates
+from course_lib.grading.registry import Wrong, exercise, prediction, question
+
+# --- 3.1 ---------------------------------------------------------------------------------------------------------
+
+CONCEPTS = ("bleach", "ammonia", "danger", "harmful request", "refusal", "warning", "Assistant turn", "Human turn")
+NEAR = 0.1
+"""How far below the best feature's AUROC a find may lie."""
+
+
+@exercise(
+    "3.1",
+    title="eight features found",
+    minutes=15,
+    difficulty=2,
+    hints=[
+        "there, near = to_find['danger'] are the two sets of prompts that a contrast needs.",
+        "features.by_contrast(chat, sae, there, near).top(3) lists the best; .feature is the number.",
+        "finds = {c: features.by_contrast(chat, sae, *p).top(1)[0].feature for c, p in to_find.items()}",
+    ],
+    reference=lambda tested: {concept: int(contrast.auroc.argmax()) for concept, contrast in tested.items()},
+)
+def finds(answer, tested):
+    if not isinstance(answer, Mapping):
+        raise Wrong("the finds are not a dictionary", 'write finds = {"bleach": 12, "ammonia": 34, ...}.')
+    missing = [concept for concept in tested if concept not in answer or answer[concept] is ...]
+    if missing:
+        raise Wrong(f"there is no find for {', '.join(missing)}", "every concept needs one feature number.")
+    for concept, contrast in tested.items():
+        _find(answer[concept], concept, contrast)
+
+
+def _find(feature, concept: str, contrast) -> None:
+    """One find against what is possible in this dictionary, on prompts that were kept aside."""
+    if isinstance(feature, bool) or not isinstance(feature, int):
+        raise Wrong(
+            f"the find for {concept} is not a whole number", "give the feature's number: row.feature of a look-up."
+        )
+    n = len(contrast.auroc)
+    if not 0 <= feature < n:
+        raise Wrong(f"there is no feature {feature} (for {concept})", f"the dictionary has features 0 to {n - 1}.")
+    auroc, best = float(contrast.auroc[feature]), float(contrast.auroc.max())
+    if auroc >= best - NEAR:
+        return
+    there, near = (float((values[:, feature] > 0).float().mean()) for values in (contrast.first, contrast.second))
+    if there < 0.05:
+        raise Wrong(
+            f"feature {feature} is silent where {concept} is",
+            "look at what it fires on: index.feature(number).fires_on.",
+        )
+    if auroc < 0.45:
+        raise Wrong(
+            f"feature {feature} prefers the near misses of {concept}", "are the two sets of the contrast swapped?"
+        )
+    raise Wrong(
+        f"feature {feature} does not tell {concept} from its near misses (AUROC {auroc:.2f}; active on {there:.0%} and {near:.0%})",
+        f"contrast the two sets of to_find[{concept!r}]; some feature reaches {best:.2f}.",
+    )
+
+
+# --- 3.2 ---------------------------------------------------------------------------------------------------------
+
+
+@exercise(
+    "3.2",
+    title="a label that can fail",
+    minutes=10,
+    difficulty=2,
+    hints=[
+        "The word before must be 'and', the one before that the other cleaner.",
+        "Position 0 and 1 have no two words before them, and strings[-1] is the last word, not an error.",
+        'position >= 2 and strings[position - 1] == "and" and frozenset((strings[position - 2], strings[position])) in DANGEROUS',
+    ],
+    reference=lambda dangerous: lambda strings, position: _completes(strings, position, dangerous),
+)
+def completes_danger(answer, dangerous):
+    one, two = sorted(next(iter(sorted(map(sorted, dangerous)))))
+    other = next(c for c in ("soap", "water", "salt") if all(c not in pair for pair in dangerous))
+    text = ["<bos>", "<human>", "clean", "with", one, "and", two, ".", "<end>", "<assistant>"]
+    swapped, safe = (
+        [two if w == one else one if w == two else w for w in text],
+        [other if w == one else w for w in text],
+    )
+    crossed = ["<bos>", "i", "mix", one, "and", other, "and", two, "with", other, "and", one]
+    apart, listed = [w if w != "and" else "or" for w in text], ["<bos>", one, two, "and", two]
+    from_end, from_start = [one, other, two, "and"], ["and", one, other, two]
+    cases = (
+        (text, 6, "it misses the word that completes the mixture", "the pair is at position - 2 and position."),
+        (
+            swapped,
+            6,
+            "the order of the two decides: ammonia and bleach are as dangerous",
+            "compare sets: frozenset((one, two)) in DANGEROUS.",
+        ),
+        (
+            text,
+            4,
+            "it looks behind the position: the first cleaner completes nothing",
+            "use position - 2 and position only.",
+        ),
+        (
+            text,
+            9,
+            "it fires on every token of a dangerous prompt",
+            "only the completing word counts, not the reply token.",
+        ),
+        (text, 7, "it fires after the word that completes", "the token at `position` is itself one of the two."),
+        (text, 5, 'it fires on the word "and"', "the token at `position` is itself one of the two."),
+        (safe, 6, "it fires on a safe pair", "both words have to be in one dangerous pair."),
+        (
+            crossed,
+            7,
+            "two dangerous cleaners in one prompt are no mixture if they do not meet",
+            "look at position - 2 only.",
+        ),
+        (apart, 6, 'it does not ask for the "and" between them', 'strings[position - 1] == "and".'),
+        (listed, 2, 'it does not ask for the "and" between them', 'strings[position - 1] == "and".'),
+        (
+            from_start,
+            1,
+            "at position 0 or 1 it wraps around to the end of the prompt",
+            "strings[-1] is the last word: ask for position >= 2.",
+        ),
+        (
+            from_end,
+            0,
+            "at position 0 or 1 it wraps around to the end of the prompt",
+            "strings[-1] is the last word: ask for position >= 2.",
+        ),
+    )
+    for strings, position, what, tip in cases:
+        got = answer(list(strings), position)
+        if not isinstance(got, bool):
+            raise Wrong(f"it returns {got!r}, not True or False", "a rule answers True or False for each position.")
+        if got != _completes(strings, position, dangerous):
+            raise Wrong(what, tip, where=f"{' '.join(strings)}, position {position}")
+
+
+def _completes(strings: Sequence[str], position: int, dangerous) -> bool:
+    if position < 2 or strings[position - 1] != "and":
+        return False
+    return frozenset((strings[position - 2], strings[position])) in dangerous
+
+
+# --- 3.3 ---------------------------------------------------------------------------------------------------------
+
+
+def _small_graph() -> attribution.AttributionGraph:
+    """Three tokens; features at two positions; errors and embeddings, some with large edges; one asked target."""
+    own = tuple(attribution.Feature(*place) for place in ((0, 1, 7), (0, 1, 9), (0, 2, 7), (1, 2, 3), (1, 2, 4)))
+    others = (attribution.Error(0, 2), attribution.Error(1, 2), *(attribution.Embedding(k, k) for k in range(3)))
+    target = attribution.Logit(5, minus=6, position=2)
+    edges = torch.zeros(6, 10)
+    edges[0, 8], edges[2, [5, 9]], edges[3, [0, 2]], edges[4, 2] = (
+        0.9,
+        torch.tensor([0.5, 1.0]),
+        torch.tensor([2.0, 1.5]),
+        0.7,
+    )
+    edges[5] = torch.tensor([3.0, 0.6, 0.25, 2.0, -1.0, 4.0, 0.1, 0.0, 0.3, 5.0])
+    values = torch.tensor([6.0, 3.0, 2.0, 4.0, 1.0, 14.25])
+    return attribution.AttributionGraph(
+        (1, 2, 3), (*own, *others), (*own, target), edges, torch.zeros(6), values, torch.ones(1), 0.9, 0.9
+    )
+
+
+def _reply_edges(graph: attribution.AttributionGraph) -> dict[tuple[int, int], float]:
+    last, row = len(graph.prompt_ids) - 1, graph.edges[graph.n_features]
+    return {
+        (node.layer, node.feature): float(edge)
+        for node, edge in zip(graph.sources, row, strict=True)
+        if isinstance(node, attribution.Feature) and node.position == last
+    }
+
+
+@exercise(
+    "3.3",
+    title="direct edges read off a graph",
+    minutes=10,
+    difficulty=2,
+    hints=[
+        "The row of the asked target is graph.edges[graph.n_features]; graph.sources name its columns.",
+        "Keep nodes with isinstance(node, Feature) and node.position == len(graph.prompt_ids) - 1.",
+        "{(node.layer, node.feature): float(edge) for node, edge in zip(graph.sources, row) if ...}",
+    ],
+    reference=lambda: _reply_edges,
+)
+def reply_edges(answer):
+    graph = _small_graph()
+    truth, got = _reply_edges(graph), answer(graph)
+    if not isinstance(got, Mapping):
+        raise Wrong("it does not return a dictionary", "{(layer, feature): edge, ...}.")
+    keys = set(got)
+    if any(isinstance(key, attribution.Feature) for key in keys):
+        raise Wrong("the keys are nodes", "use (node.layer, node.feature): the position is the same for all.")
+    if any(not isinstance(key, tuple) or len(key) != 2 for key in keys):
+        raise Wrong(
+            "the keys are not (layer, feature) pairs",
+            "an Error has no feature and an Embedding no layer: keep Features only.",
+        )
+    got = {key: expect.number(value, name=f"the edge of {key}") for key, value in got.items()}
+    if (0, 7) in got and abs(got[0, 7] - 3.0) < 1e-6:
+        raise Wrong(
+            "it takes a feature of an earlier position",
+            "the same feature is a node at each position: compare node.position with the last.",
+        )
+    if (0, 9) in got:
+        raise Wrong("features of other positions are in it", "compare node.position with the prompt's last position.")
+    if set(truth) - keys:
+        lost = sorted(set(truth) - keys)
+        what = "negative edges are left out" if lost == [(1, 4)] else f"{lost[0]} is missing"
+        raise Wrong(what, "every Feature at the last position belongs in, whatever the sign or size of its edge.")
+    _graph_mistakes(torch.tensor([got[key] for key in truth]), graph, list(truth))
+
+
+def _graph_mistakes(got: Tensor, graph: attribution.AttributionGraph, keys: list[tuple[int, int]]) -> None:
+    columns = [
+        k for k, node in enumerate(graph.sources) if isinstance(node, attribution.Feature) and node.position == 2
+    ]
+    direct = graph.edges[graph.n_features, columns]
+    mistakes = (
+        (direct.abs(), "the edges have lost their sign", "do not take absolute values."),
+        (
+            graph.total_effect()[0, columns],
+            "that is the total effect, along all paths",
+            "the direct edge is an entry of graph.edges.",
+        ),
+        (
+            graph.influence[columns],
+            "that is the influence, which has no sign",
+            "the direct edge is an entry of graph.edges.",
+        ),
+        (graph.values[columns], "those are the features' activations", "the edges stand in graph.edges."),
+        (
+            graph.edges[graph.n_features - 1, columns],
+            "that is the row of the last feature",
+            "the target's row comes after the features: graph.edges[graph.n_features].",
+        ),
+        (
+            graph.edges[0, columns],
+            "that is the row of the first feature",
+            "the target's row comes after the features: graph.edges[graph.n_features].",
+        ),
+        (
+            graph.edges[: graph.n_features].sum(dim=1)[columns],
+            "those are edges *into* the features",
+            "a source is a column: graph.edges[row, column].",
+        ),
+        (graph.edges[:, columns].sum(dim=0), "edges into other features are added in", "take the target's row alone."),
+    )
+    for value, what, tip in mistakes:
+        if not torch.allclose(value, direct):
+            expect.differs_from(got, value, what, tip)
+    expect.close(got, direct, name="the edges", try_next=f"the order is that of graph.sources: {keys}.")
+
+
+# --- 3.4 ---------------------------------------------------------------------------------------------------------
+
+
+class _Small:
+    """A dictionary of three features on four numbers that misses something: encode is not decode's inverse."""
+
+    W_dec = torch.tensor([[1.0, 0.0, 0.5, 0.0], [0.0, 2.0, 0.0, 1.0], [0.0, 0.0, 1.0, -1.0]])
+    W_enc = torch.tensor([[1.0, 0.0, 0.2], [0.1, 0.5, 0.0], [0.0, 0.3, 1.0], [0.4, 0.0, -0.6]])
+    b_dec = torch.tensor([0.1, 0.2, 0.3, 0.4])
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (x @ self.W_enc).relu()
+
+    def decode(self, f: Tensor) -> Tensor:
+        return f @ self.W_dec + self.b_dec
+
+
+@exercise(
+    "3.4",
+    title="one feature set, the error kept",
+    minutes=10,
+    difficulty=3,
+    hints=[
+        "Decoding changed features loses the error: add only the *change* to x.",
+        "The change is (value - old) times the feature's decoder row, where old = dictionary.encode(x)[:, feature].",
+        "x + (value - old)[:, None] * dictionary.W_dec[feature]",
+    ],
+    reference=lambda: _set_feature,
+)
+def set_feature(answer):
+    d, feature, value = _Small(), 1, 3.0
+    x = torch.tensor([[1.0, 2.0, 0.5, -1.0], [-1.0, -3.0, 0.2, 0.4], [0.5, 1.0, 1.5, 2.0]])
+    old, kept = d.encode(x), x.clone()
+    changed = old.clone()
+    changed[:, feature] = value
+    row, now = d.W_dec[feature], old[:, feature, None]
+    got = expect.tensor(
+        answer(x, d, feature, value), like=x, axes="token d_model", name="set_feature(x, dictionary, 1, 3.0)"
+    )
+    if not torch.equal(x, kept):
+        raise Wrong("x itself was changed in place", "make a new tensor: x + ..., not x += ....")
+    mistakes = (
+        (
+            d.decode(changed),
+            "the error is lost: this is the dictionary's output, not x",
+            "add the change to x instead of decoding.",
+        ),
+        (
+            changed @ d.W_dec,
+            "the error is lost: this is the dictionary's output, not x",
+            "add the change to x instead of decoding.",
+        ),
+        (
+            x + value * row,
+            "the value was added on top of what was there",
+            "add (value - old): the feature may be active already.",
+        ),
+        (x - (value - now) * row, "the sign is flipped", "new minus old."),
+        (x + value * now * row, "old is multiplied, not replaced", "add (value - old) times the row."),
+        (
+            x + (value - 1) * now * row,
+            "the value is used as a factor: that scales the feature",
+            "set it: add (value - old) times the row.",
+        ),
+        (x - now * row, "the feature is ablated, but the value is not put in", "add (value - old) times the row."),
+        (
+            x + (value - now) * d.W_enc[:, feature],
+            "the encoder direction was used to write",
+            "features write with W_dec[feature].",
+        ),
+        (
+            x + (value - now) * row / row.norm(),
+            "the decoder row was made a unit vector",
+            "the dictionary's rows have their own length: use W_dec[feature].",
+        ),
+        (x + (value - now.mean()) * row, "every token got the same change", "each token has its own old activation."),
+        (
+            x + (value - now) * (now > 0) * row,
+            "inactive tokens were left out",
+            "set it at every token, also where it was 0.",
+        ),
+    )
+    for wrong, what, tip in mistakes:
+        expect.differs_from(got, wrong, what, tip)
+    expect.close(got, _set_feature(x, d, feature, value), name="set_feature(x, dictionary, 1, 3.0)")
+
+
+def _set_feature(x: Tensor, dictionary, feature: int, value: float) -> Tensor:
+    old = dictionary.encode(x)[:, feature]
+    return x + (value - old)[:, None] * dictionary.W_dec[feature]
+
+
+# --- 3.5, 3.6, 3.8: claims -----------------------------------------------------------------------------------------
+
+
+@exercise(
+    "3.5",
+    title="danger cut, refusal gone",
+    minutes=6,
+    difficulty=2,
+    hints=[
+        "directions.wilson_interval(after, 40) has .estimate, .low and .high.",
+        "The ten other features met the same 40 prompts: directions.runs_interval keeps them apart.",
+        "control: directions.runs_interval(random_after, 40)",
+    ],
+    reference=lambda after, random_after: rates((after, 40), (random_after, 40)),
+)
+def no_danger(answer, after, random_after):
+    check_rates(
+        answer,
+        (after, 40),
+        (random_after, 40),
+        "the value is the share still refused: after of 40.",
+        "the mean of the ten other features: directions.runs_interval(random_after, 40).",
+    )
+
+
+@exercise(
+    "3.6",
+    title="the warning under the refusal",
+    minutes=6,
+    difficulty=2,
+    hints=[
+        'warned["dangerous"] is a count of 40.',
+        "The control is the same edit on the safe pairs.",
+        "directions.wilson_interval(warned[name], 40) for both",
+    ],
+    reference=lambda warned: rates((warned["dangerous"], 40), (warned["safe"], 40)),
+)
+def warning(answer, warned):
+    check_rates(
+        answer,
+        (warned["dangerous"], 40),
+        (warned["safe"], 40),
+        'the value is warned["dangerous"] of 40.',
+        'the control is the same edit on safe pairs: warned["safe"] of 40.',
+    )
+
+
+@exercise(
+    "3.8",
+    title="one concept, two wires",
+    minutes=6,
+    difficulty=2,
+    hints=[
+        "left is a count of 40: directions.wilson_interval(left, 40).",
+        "The eight other features met the same 40 prompts: directions.runs_interval keeps them apart.",
+        "control: directions.runs_interval(left_others, 40)",
+    ],
+    reference=lambda left, left_others: rates((left, 40), (left_others, 40)),
+)
+def shared(answer, left, left_others):
+    check_rates(
+        answer,
+        (left, 40),
+        (left_others, 40),
+        "the value is the share of warnings left: left of 40.",
+        "the mean of the eight other features: directions.runs_interval(left_others, 40).",
+    )
+
+
+# --- 3.7 ---------------------------------------------------------------------------------------------------------
+
+T_TWO = 4.303  # 97.5 % quantile of Student's t with two degrees of freedom
+
+
+def _verdict(gaps: Sequence[float]) -> dict:
+    values = torch.tensor(gaps, dtype=torch.float64)
+    half = T_TWO * float(values.std()) / len(gaps) ** 0.5
+    low, high = float(values.mean()) - half, float(values.mean()) + half
+    return {"low": low, "high": high, "verdict": _word(low, high)}
+
+
+def _word(low: float, high: float) -> str:
+    return "accepted" if low > 0 else "refuted" if high < 0 else "undecided"
+
+
+@exercise(
+    "3.7",
+    title="a claim judged over trainings",
+    minutes=10,
+    difficulty=3,
+    hints=[
+        "The standard error of a mean of three is their standard deviation (with n - 1) divided by the root of 3.",
+        "low = mean - 4.303 * standard error, high = mean + 4.303 * standard error.",
+        'Where 0 lies inside, the verdict is "undecided".',
+    ],
+    reference=_verdict,
+)
+def verdict(answer, gaps):
+    if not isinstance(answer, Mapping) or set(answer) != {"low", "high", "verdict"}:
+        raise Wrong(
+            "the answer is not a dictionary with low, high and verdict",
+            'verdict = {"low": ..., "high": ..., "verdict": "..."}.',
+        )
+    low, high = (expect.number(answer[key], name=key) for key in ("low", "high"))
+    word = expect.choice(answer["verdict"], ("accepted", "refuted", "undecided"), name="the verdict")
+    if low > high:
+        raise Wrong("the interval is upside down", "low comes first.")
+    _interval_mistakes(torch.tensor([low, high], dtype=torch.float64), torch.tensor(gaps, dtype=torch.float64))
+    if word != _word(low, high):
+        raise Wrong(
+            f'"{word}" does not follow from an interval from {low:.2f} to {high:.2f}',
+            "accepted: all above 0; refuted: all below 0; undecided: 0 lies inside.",
+        )
+
+
+def _interval_mistakes(got: Tensor, gaps: Tensor) -> None:
+    error, mean = float(gaps.std()) / len(gaps) ** 0.5, gaps.mean()
+
+    def around(half: float, middle: Tensor = mean) -> Tensor:
+        return torch.stack([middle - half, middle + half])
+
+    mistakes = (
+        (
+            around(1.96 * error),
+            "1.96 is for many trainings, there are three",
+            "two degrees of freedom: 4.303 standard errors.",
+        ),
+        (around(error), "that is one standard error either side", "4.303 of them make 95 %."),
+        (
+            around(T_TWO * float(gaps.std())),
+            "the standard deviation was not divided by the root of 3",
+            "a mean of three is less uncertain than one value.",
+        ),
+        (
+            around(T_TWO * float(gaps.std(correction=0)) / len(gaps) ** 0.5),
+            "the standard deviation divides by n",
+            "divide by n - 1: tensor.std() does.",
+        ),
+        (
+            around(T_TWO * float(gaps.var()) / len(gaps) ** 0.5),
+            "the variance was used",
+            "its root is the standard deviation.",
+        ),
+        (
+            torch.stack([gaps.min(), gaps.max()]),
+            "that is the least and the largest gap",
+            "give the interval of their *mean*.",
+        ),
+        (around(T_TWO * error, -mean), "the sign of the gap is flipped", "varied minus fixed, as given in `gaps`."),
+        (
+            around(T_TWO * error, torch.zeros((), dtype=gaps.dtype)),
+            "the interval is around 0",
+            "it goes around the mean of the gaps.",
+        ),
+        (
+            around(T_TWO * error, gaps[0]),
+            "the interval is around the first training",
+            "it goes around the mean of all three.",
+        ),
+    )
+    for value, what, tip in mistakes:
+        expect.differs_from(got, value, what, tip)
+    if float(got[1] - got[0]) < 0.5 * float(T_TWO * error):
+        raise Wrong(
+            "the interval is far too narrow",
+            "intervals over prompts know nothing of other trainings: use the three gaps.",
+        )
+    expect.close(got, around(T_TWO * error), name="the interval", tolerance=0.02)
+
+
+# --- predictions and questions -----------------------------------------------------------------------------------
+
+prediction(
+    "3.p1",
+    "For how many of eight concepts does the random dictionary's find reach AUROC 0.95 on unseen prompts?",
+    bounds=(0, 8),
+    unit=" concepts",
+)
+prediction(
+    "3.p2", "The danger feature at 0x: how many of 20 dangerous pairs are still refused?", bounds=(0, 20), unit=" pairs"
+)
+prediction(
+    "3.p3",
+    "The Assistant feature at -2x: what do dangerous pairs mostly get?",
+    options={"a": "still a refusal", "b": "the advertisement", "c": "a warning", "d": "broken text"},
+)
+prediction(
+    "3.p4",
+    "Chat's danger feature at -1x in the base model: how many of 40 warnings are left?",
+    bounds=(0, 40),
+    unit=" warnings",
+)
+
+question(
+    "3.q1",
+    "A dictionary recovers 99.9 % of the loss. What follows for one of its features?",
+    options={
+        "a": (
+            "It means one thing.",
+            "Nothing was said about single features: random directions recovered half of the loss.",
+        ),
+        "b": (
+            "Little: it must be shown on held-out text and by intervention.",
+            "Right: keeping the sum says nothing about its terms.",
+        ),
+        "c": ("It is used by the model.", "Reconstruction does not ask what later layers read."),
+        "d": ("Another training would find it again.", "Another seed finds partly other features."),
+    },
+    correct="b",
+)
+question(
+    "3.q2",
+    "A feature finds `<human>` with AUROC 1.00. Why was that no success of the dictionary?",
+    options={
+        "a": ("Because AUROC cannot be 1.", "It can, and it was."),
+        "b": ("Because the prompts were seen.", "They were kept aside."),
+        "c": (
+            "Because a random direction finds it as well.",
+            "Right: the concept is so loud that the look-up could not fail.",
+        ),
+        "d": ("Because Human turns do not matter.", "They may; this score does not tell."),
+    },
+    correct="c",
+)
+question(
+    "3.q3",
+    "Setting a feature to zero changes nothing. What does that show?",
+    options={
+        "a": (
+            "Only that it is not needed alone; others and the error may say the same.",
+            "Right: at -1x the same feature decided everything.",
+        ),
+        "b": ("That it has no effect.", "At -1x the refusals were gone."),
+        "c": ("That the label is wrong.", "The label is about what it fires on, and that was tested apart."),
+        "d": ("That the model is robust.", "One feature pushed a little harder undid it."),
+    },
+    correct="a",
+)
+question(
+    "3.q4",
+    "The loudest ten features at -2x remove every refusal. Why is that no finding?",
+    options={
+        "a": ("Ten features are too few.", "Ten chosen by the graph were enough."),
+        "b": ("They were not random.", "They were not meant to be."),
+        "c": ("Twenty prompts are too few.", "Random sets left all twenty refused."),
+        "d": ("Most replies are broken text.", "Right: count classes of replies, not only missing refusals."),
+    },
+    correct="d",
+)
+question(
+    "3.q5",
+    "The warning feature is inactive where the model refuses. How does one see what holds it down?",
+    options={
+        "a": ("From the graph of the refusal.", "Inactive features are no nodes of it."),
+        "b": (
+            "From a graph with that feature as its target.",
+            "Right: edges into its pre-activation, and how far it is below threshold.",
+        ),
+        "c": ("It cannot be seen.", "An inactive feature can be a target."),
+        "d": ("From its top examples.", "They show where it is active."),
+    },
+    correct="b",
+)
+question(
+    "3.q6",
+    "Over 80 prompts the gap between the twins has a narrow interval. Why was the claim still left undecided?",
+    options={
+        "a": ("80 prompts are too few.", "They pin the gap of *these two* models down well."),
+        "b": ("The interval was computed wrongly.", "It is right for what it covers."),
+        "c": (
+            "Other trainings gave gaps of another sign.",
+            "Right: what varies between trainings is not in an interval over prompts.",
+        ),
+        "d": ("The twins have no dictionaries.", "The measure needs none."),
+    },
+    correct="c",
+)

@@ -1,0 +1,234 @@
+"""Right and wrong answers to notebook 04."""
+
+from contextlib import ExitStack
+from functools import cache
+
+import torch
+from bank import rates, wilson
+
+from course_lib import directions, models, steering
+from course_lib.grading.claims import claim
+
+
+@cache
+def model():
+    return models.load("chat-32")
+
+
+LATE = {"harmful": 90, "harmless": 1}
+HITS = {"true": 23, "random": [0, 1, 0, 1, 0]}
+MARKS = {".": {"harmful": 94, "harmless": 2}, ",": {"harmful": 3, "harmless": 0}}
+ROLE = {"free": 23, "frozen": 6}
+
+CONTEXT = {
+    "4.1": lambda: (LATE,),
+    "4.6": lambda: (model(),),
+    "4.7": lambda: (HITS,),
+    "4.8": lambda: (MARKS,),
+    "4.9": lambda: (ROLE,),
+}
+
+
+def control_of(count, n):
+    """Interval of one count, or of a list of runs."""
+    interval = (directions.runs_interval if isinstance(count, list) else directions.wilson_interval)(count, n)
+    return interval.estimate, (interval.low, interval.high)
+
+
+def rate_bank(effect, control, another):
+    """Plausible wrong claims of a rate; `another` is a count of some other set, (hits, n)."""
+    (hits, n), (rate, limits) = effect, control_of(*control)
+    return {
+        "bare number": (hits / n, "bare number"),
+        "counts": (claim(hits, interval=(hits - 3, hits + 3), control=2, control_interval=(0, 3)), "above 1"),
+        "no control": (claim(hits / n, interval=wilson(*effect)[1]), "no control"),
+        "no interval": (claim(hits / n, control=rate, control_interval=limits), "no interval"),
+        "control without interval": (claim(hits / n, interval=wilson(*effect)[1], control=rate), "no interval"),
+        "swapped": (rates(control_of(*control), wilson(*effect)), "swapped"),
+        "another count": (rates(wilson(hits - 4, n), control_of(*control)), "the value"),
+        "another control": (rates(wilson(*effect), wilson(*another)), "the control"),
+        "no width": (claim(hits / n, interval=(hits / n, hits / n), control=rate, control_interval=limits), "no width"),
+        "overlap": (claim(hits / n, interval=(0.0, 1.0), control=rate, control_interval=limits), "overlap"),
+    }
+
+
+def right_rates(effect, control):
+    by_hand = claim(
+        torch.tensor(effect[0] / effect[1]),
+        interval=list(wilson(*effect)[1]),
+        control=control_of(*control)[0],
+        control_interval=[0.0, control_of(*control)[1][1]],
+    )
+    return [rates(wilson(*effect), control_of(*control)), by_hand]
+
+
+# 4.3
+def flow(edges, worth):
+    return worth[:, None] * edges
+
+
+def by_loop(edges, worth, into, out_of):
+    return sum(
+        float(worth[t] * edges[t, s]) for t in range(len(worth)) if into[t] for s in range(len(out_of)) if out_of[s]
+    )
+
+
+# 4.4
+def crossings(go_on, stop):
+    return [i for i in range(len(stop)) if stop[i] > go_on[i]]
+
+
+def by_search(go_on, stop):
+    for i in range(len(stop)):
+        if stop[i] > go_on[i]:
+            return i
+    return len(stop)
+
+
+def lost_zero(go_on, stop):
+    return next(iter(crossings(go_on, stop)), 0) or len(stop)
+
+
+# 4.5
+def gap(harmful, harmless):
+    return harmful.mean(dim=0) - harmless.mean(dim=0)
+
+
+def unit(d):
+    return d / d.norm()
+
+
+# 4.6
+def doses_row(measure=lambda p: float(p.mean()), positions="last", change=lambda d: d, shift=0, dose=lambda c: c):
+    def answer(model, prompts, direction, layer, doses, probability):
+        row = []
+        for c in doses:
+            with steering.add(model, change(direction), layer=layer + shift, coefficient=dose(c), positions=positions):
+                row.append(measure(probability(prompts)))
+        return row
+
+    return answer
+
+
+def left_open(model, prompts, direction, layer, doses, probability):
+    row = []
+    with ExitStack() as stack:
+        for c in doses:
+            stack.enter_context(steering.add(model, direction, layer=layer, coefficient=c, positions="last"))
+            row.append(float(probability(prompts).mean()))
+    return row
+
+
+def measured_outside(model, prompts, direction, layer, doses, probability):
+    row = []
+    for c in doses:
+        with steering.add(model, direction, layer=layer, coefficient=c, positions="last"):
+            pass
+        row.append(float(probability(prompts).mean()))
+    return row
+
+
+def last_dose_only(model, prompts, direction, layer, doses, probability):
+    return doses_row()(model, prompts, direction, layer, doses, probability)[-1:]
+
+
+def as_tensor(*arguments):
+    return torch.tensor(doses_row(positions=[-1])(*arguments))
+
+
+RIGHT = {
+    "4.1": right_rates((90, 96), (1, 96)),
+    "4.2": [lambda p, c, k: (p - k) / (c - k), lambda p, c, k: 1 - (c - p) / (c - k)],
+    "4.3": [lambda e, w, i, o: flow(e, w)[i][:, o].sum(), by_loop, lambda e, w, i, o: (i * w) @ e @ o.float()],
+    "4.4": [by_search, lambda on, off: (crossings(on, off) + [len(off)])[0]],
+    "4.5": [
+        lambda a, b, d: 100 * gap(a, b) @ d / (d @ d),
+        lambda a, b, d: float(100 * ((a @ unit(d)).mean() - (b @ unit(d)).mean()) / d.norm()),
+    ],
+    "4.6": [doses_row(), as_tensor],
+    "4.7": right_rates((23, 24), (HITS["random"], 24)),
+    "4.8": right_rates((94, 96), (3, 96)),
+    "4.9": right_rates((23, 24), (6, 24)),
+}
+
+WRONG = {
+    "4.1": rate_bank((90, 96), (1, 96), another=(30, 96)),
+    "4.2": {
+        "what is missing": (lambda p, c, k: (c - p) / (c - k), "what is still missing"),
+        "sign": (lambda p, c, k: (k - p) / (c - k), "sign is flipped"),
+        "not a share": (lambda p, c, k: p - k, "not a share yet"),
+        "plain ratio": (lambda p, c, k: p / c, "not taken into account"),
+        "numerator": (lambda p, c, k: p / (c - k), "missing in the numerator"),
+        "denominator": (lambda p, c, k: (p - k) / c, "missing in the denominator"),
+        "by corrupted": (lambda p, c, k: (p - k) / abs(k), "divided by the corrupted value"),
+        "clamped": (lambda p, c, k: ((p - k) / (c - k)).clamp(0, 1), "cut to 0..1"),
+        "absolute": (lambda p, c, k: abs((p - k) / (c - k)), "sign was thrown away"),
+        "per cent": (lambda p, c, k: 100 * (p - k) / (c - k), "per cent"),
+        "one number": (lambda p, c, k: float(((p - k) / (c - k)).mean()), "not a tensor"),
+        "precedence": (lambda p, c, k: p - k / c - k, "brackets are missing"),
+    },
+    "4.3": {
+        "no worth": (lambda e, w, i, o: e[i][:, o].sum(), "worth was left out"),
+        "absolute": (lambda e, w, i, o: flow(e, w)[i][:, o].abs().sum(), "signs were thrown away"),
+        "mean": (lambda e, w, i, o: flow(e, w)[i][:, o].mean(), "mean, not the sum"),
+        "all sources": (lambda e, w, i, o: flow(e, w)[i].sum(), "all sources"),
+        "all targets": (lambda e, w, i, o: flow(e, w)[:, o].sum(), "all targets were counted"),
+        "everything": (lambda e, w, i, o: flow(e, w).sum(), "all targets and all sources"),
+        "worth summed": (lambda e, w, i, o: e[i][:, o].sum() * w[i].sum(), "summed before"),
+        "worth averaged": (lambda e, w, i, o: e[i][:, o].sum() * w[i].mean(), "averaged before"),
+        "largest": (lambda e, w, i, o: flow(e, w)[i][:, o].max(), "largest edge alone"),
+        "sign": (lambda e, w, i, o: -flow(e, w)[i][:, o].sum(), "sign is flipped"),
+        "not summed": (lambda e, w, i, o: flow(e, w)[i][:, o], "one number for each node"),
+        "masks swapped": (lambda e, w, i, o: flow(e, w)[o][:, i].sum(), "into and out_of are swapped"),
+        "worth by column": (lambda e, w, i, o: (w * e)[i][:, o].sum(), "along the sources"),
+    },
+    "4.4": {
+        "last": (lambda on, off: (crossings(on, off) or [len(off)])[-1], "last crossing"),
+        "counts from 1": (lambda on, off: next((i + 1 for i in crossings(on, off)), len(off)), "counts from 1"),
+        "other way round": (lambda on, off: next(iter(crossings(off, on)), len(off)), "going on is ahead"),
+        "all of them": (crossings, "several places"),
+        "-1 for nowhere": (lambda on, off: next(iter(crossings(on, off)), -1), "without any crossing"),
+        "last place for nowhere": (
+            lambda on, off: next(iter(crossings(on, off)), len(off) - 1),
+            "without any crossing",
+        ),
+        "tie counts": (lambda on, off: next((i for i in range(len(off)) if off[i] >= on[i]), len(off)), "tie"),
+        "zero lost": (lost_zero, "place 0 got lost"),
+        "never": (lambda on, off: len(off), "finds no crossing"),
+        "largest gap": (lambda on, off: int((torch.tensor(off) - torch.tensor(on)).argmax()), "largest gap"),
+    },
+    "4.5": {
+        "share": (lambda a, b, d: gap(a, b) @ unit(d) / d.norm(), "not per cent"),
+        "harmless kept": (lambda a, b, d: 100 * a.mean(dim=0) @ unit(d) / d.norm(), "harmless mean was not taken away"),
+        "no baseline": (lambda a, b, d: 100 * gap(a, b) @ unit(d), "not compared with the baseline"),
+        "not a unit vector": (lambda a, b, d: 100 * gap(a, b) @ d, "not made a unit vector"),
+        "once too often": (lambda a, b, d: 100 * gap(a, b) @ unit(d) / d.norm() ** 2, "once too often"),
+        "lengths": (lambda a, b, d: 100 * gap(a, b).norm() / d.norm(), "lengths were compared"),
+        "cosine": (lambda a, b, d: 100 * torch.cosine_similarity(gap(a, b), d, dim=0), "this is the cosine"),
+        "bare cosine": (lambda a, b, d: torch.cosine_similarity(gap(a, b), d, dim=0), "this is the cosine"),
+        "sign": (lambda a, b, d: 100 * gap(b, a) @ unit(d) / d.norm(), "sign is flipped"),
+        "first prompts": (lambda a, b, d: 100 * (a[0] - b[0]) @ unit(d) / d.norm(), "first prompt"),
+        "per dimension": (lambda a, b, d: 100 * gap(a, b) / d.norm(), "per dimension"),
+        "wrong axis": (lambda a, b, d: 100 * (a.mean(dim=1).mean() - b.mean(dim=1).mean()) / d.norm(), None),
+    },
+    "4.6": {
+        "all tokens": (doses_row(positions="all"), "all tokens"),
+        "first token": (doses_row(positions=[0]), "first token"),
+        "unit vector": (doses_row(change=unit), "unit vector"),
+        "subtracted": (doses_row(dose=lambda c: -c), "subtracted"),
+        "too late": (doses_row(shift=1), "one block too late"),
+        "too early": (doses_row(shift=-1), "one block too early"),
+        "dose ignored": (doses_row(dose=lambda c: 1.0), "dose was not used"),
+        "measured outside": (measured_outside, "inside the `with` block"),
+        "sum": (doses_row(measure=lambda p: float(p.sum())), "summed"),
+        "first prompt": (doses_row(measure=lambda p: float(p[0])), "only the first prompt"),
+        "largest": (doses_row(measure=lambda p: float(p.max())), "largest prompt"),
+        "contexts left open": (left_open, "pile up"),
+        "one dose": (last_dose_only, "1 numbers for 4 doses"),
+        "not averaged": (doses_row(measure=lambda p: p), "shape"),
+    },
+    "4.7": rate_bank((23, 24), (HITS["random"], 24), another=(2, 24))
+    | {"runs added up": (rates(wilson(23, 24), wilson(2, 120)), "are not 120 prompts")},
+    "4.8": rate_bank((94, 96), (3, 96), another=(0, 96)),
+    "4.9": rate_bank((23, 24), (6, 24), another=(0, 24)),
+}

@@ -1,0 +1,538 @@
+"""What notebook 04 asks: follow a jailbreak word by word, patch, draw, duel, read, put in, boost, and claim each with a control."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from course_lib import directions, models, steering, tokens
+from course_lib.grading import expect
+from course_lib.grading.claims import check_rates, rates
+from course_lib.grading.registry import Wrong, exercise, prediction, question
+
+# --- 4.1, 4.7, 4.8, 4.9: rates as claims -----------------------------------------------------------------------------
+
+
+@exercise(
+    "4.1",
+    title="the refusal comes late",
+    minutes=5,
+    difficulty=1,
+    hints=[
+        "late is a dictionary of two counts, each of 96.",
+        'directions.wilson_interval(late["harmful"], 96) has .estimate, .low and .high.',
+        'claim(mine.estimate, interval=(mine.low, mine.high), control=...), the control from late["harmless"]',
+    ],
+    reference=lambda late: rates((late["harmful"], 96), (late["harmless"], 96)),
+)
+def comes_late(answer, late):
+    check_rates(
+        answer,
+        (late["harmful"], 96),
+        (late["harmless"], 96),
+        'the value is late["harmful"] of 96.',
+        'the control is late["harmless"] of 96.',
+    )
+
+
+@exercise(
+    "4.7",
+    title="boosted at the comma",
+    minutes=5,
+    difficulty=1,
+    hints=[
+        'hits["true"] is one count of 24; hits["random"] are five, of the same 24.',
+        "Do not add the five up: 5 runs of 24 prompts are not 120 prompts.",
+        'directions.runs_interval(hits["random"], 24)',
+    ],
+    reference=lambda hits: rates((hits["true"], 24), (hits["random"], 24)),
+)
+def slides(answer, hits):
+    check_rates(
+        answer,
+        (hits["true"], 24),
+        (hits["random"], 24),
+        'the value is hits["true"] of 24.',
+        'the control is the mean rate of five random directions: hits["random"], each of 24.',
+    )
+
+
+@exercise(
+    "4.8",
+    title="the mark decides",
+    minutes=5,
+    difficulty=1,
+    hints=[
+        "The harmful acrostics are in both numbers; only the mark differs.",
+        'mark_hits["."]["harmful"] of 96 is the effect.',
+        'directions.wilson_interval(mark_hits[","]["harmful"], 96) is the control',
+    ],
+    reference=lambda hits: rates((hits["."]["harmful"], 96), (hits[","]["harmful"], 96)),
+)
+def mark_decides(answer, hits):
+    check_rates(
+        answer,
+        (hits["."]["harmful"], 96),
+        (hits[","]["harmful"], 96),
+        'the value is mark_hits["."]["harmful"] of 96.',
+        'the control is the same replies with a comma: mark_hits[","]["harmful"] of 96.',
+    )
+
+
+@exercise(
+    "4.9",
+    title="free against frozen",
+    minutes=5,
+    difficulty=1,
+    hints=[
+        "Both counts are of 24 requests.",
+        'role["free"] is the effect, role["frozen"] the control.',
+        'directions.wilson_interval(role["frozen"], 24)',
+    ],
+    reference=lambda role: rates((role["free"], 24), (role["frozen"], 24)),
+)
+def gaze_matters(answer, role):
+    check_rates(
+        answer,
+        (role["free"], 24),
+        (role["frozen"], 24),
+        'the value is role["free"] of 24.',
+        'the control is role["frozen"] of 24.',
+    )
+
+
+# --- 4.2 ---------------------------------------------------------------------------------------------------------
+
+
+@exercise(
+    "4.2",
+    title="recovery",
+    minutes=6,
+    difficulty=2,
+    hints=[
+        "How far did the patch move the corrupted run? Compared with how far it could have moved?",
+        "The numerator is patched - corrupted.",
+        "(patched - corrupted) / (clean - corrupted)",
+    ],
+    reference=lambda: lambda patched, clean, corrupted: (patched - corrupted) / (clean - corrupted),
+)
+def recovery(answer):
+    patched, clean, corrupted = torch.tensor([1.0, -3.0, 6.0, 4.0]), torch.tensor(4.0), torch.tensor(-2.0)
+    truth = (patched - corrupted) / (clean - corrupted)
+    got = expect.tensor(
+        answer(patched, clean, corrupted), like=truth, axes="pair", name="recovery(patched, clean, corrupted)"
+    )
+    mistakes = (
+        (
+            1 - truth,
+            "0 and 1 are the wrong way round: this is what is still missing",
+            "measure from corrupted, not from clean.",
+        ),
+        (-truth, "the sign is flipped", "numerator and denominator both start from corrupted."),
+        (patched - corrupted, "it is not a share yet", "divide by the whole way, clean - corrupted."),
+        (
+            patched / clean,
+            "corrupted is not taken into account",
+            "a run without any recovery must give 0: subtract corrupted above and below.",
+        ),
+        (patched / (clean - corrupted), "corrupted is missing in the numerator", "patched - corrupted."),
+        ((patched - corrupted) / clean, "corrupted is missing in the denominator", "clean - corrupted."),
+        (
+            (patched - corrupted) / corrupted.abs(),
+            "it is divided by the corrupted value",
+            "divide by the whole way, clean - corrupted.",
+        ),
+        (
+            truth.clamp(0, 1),
+            "it was cut to 0..1",
+            "a patch may overshoot or make things worse: leave such values visible.",
+        ),
+        (truth.abs(), "the sign was thrown away", "a patch can make things worse: leave values below 0 visible."),
+        (100 * truth, "it is in per cent", "1 means that the clean answer is back."),
+        (
+            patched - corrupted / clean - corrupted,
+            "brackets are missing: / binds before -",
+            "(patched - corrupted) / (clean - corrupted).",
+        ),
+    )
+    for value, what, tip in mistakes:
+        expect.differs_from(got, value, what, tip)
+    expect.close(got, truth, name="recovery(patched, clean, corrupted)")
+    expect.close(answer(1.0, 4.0, -2.0), 0.5, name="recovery of plain numbers")
+
+
+# --- 4.3 ---------------------------------------------------------------------------------------------------------
+
+
+@exercise(
+    "4.3",
+    title="an edge between groups",
+    minutes=8,
+    difficulty=3,
+    hints=[
+        "First turn each edge into logits, then choose rows and columns, then add up.",
+        "worth belongs to the rows: worth[:, None] * edges.",
+        "(worth[:, None] * edges)[into][:, out_of].sum()",
+    ],
+    reference=lambda: lambda edges, worth, into, out_of: (worth[:, None] * edges)[into][:, out_of].sum(),
+)
+def group_edge(answer):
+    edges, worth = (
+        expect.random(6, 6),
+        expect.random(6, seed=1) + 2,
+    )  # square, so that mixed-up sides give a number, too
+    into, out_of = torch.tensor([1, 0, 0, 1, 1, 0]).bool(), torch.tensor([0, 1, 1, 0, 0, 1]).bool()
+    flow = worth[:, None] * edges
+    chosen, truth = flow[into][:, out_of], flow[into][:, out_of].sum()
+    raw = answer(edges, worth, into, out_of)
+    if isinstance(raw, Tensor) and raw.shape in ((3, 3), (3,)):
+        raise Wrong("it still has one number for each node", "add them all up: .sum().")
+    got = expect.number(raw, name="group_edge(edges, worth, into, out_of)")
+    mistakes = (
+        (
+            edges[into][:, out_of].sum(),
+            "worth was left out: this is in units of activation, not in logits",
+            "multiply row by row: worth[:, None] * edges.",
+        ),
+        (
+            chosen.abs().sum(),
+            "the signs were thrown away",
+            "what pushes down must count against what pushes up: no abs.",
+        ),
+        (chosen.mean(), "it is the mean, not the sum", "a group's edge is the sum over its nodes."),
+        (flow[into].sum(), "all sources were counted", "choose the columns, too: [:, out_of]."),
+        (flow[:, out_of].sum(), "all targets were counted", "choose the rows, too: [into]."),
+        (flow.sum(), "all targets and all sources were counted", "choose rows by into and columns by out_of."),
+        (
+            edges[into][:, out_of].sum() * worth[into].sum(),
+            "worth was summed before it was multiplied",
+            "each target has its own worth: multiply first, then sum.",
+        ),
+        (
+            edges[into][:, out_of].sum() * worth[into].mean(),
+            "worth was averaged before it was multiplied",
+            "each target has its own worth: multiply first, then sum.",
+        ),
+        (chosen.max(), "it is the largest edge alone", "sum over all of them."),
+        (
+            flow[out_of][:, into].sum(),
+            "into and out_of are swapped",
+            "rows are the targets (into), columns the sources (out_of).",
+        ),
+        (
+            (worth * edges)[into][:, out_of].sum(),
+            "worth was multiplied along the sources",
+            "it belongs to the targets, the rows: worth[:, None] * edges.",
+        ),
+        (-truth, "the sign is flipped", "an edge that pushes up is positive."),
+    )
+    for value, what, tip in mistakes:
+        expect.differs_from(got, value, what, tip)
+    expect.close(got, truth, name="group_edge(edges, worth, into, out_of)")
+
+
+# --- 4.4 ---------------------------------------------------------------------------------------------------------
+
+
+@exercise(
+    "4.4",
+    title="where the forces cross",
+    minutes=6,
+    difficulty=2,
+    hints=[
+        "Walk along both lists together and stop at the first place where stop is larger.",
+        "for place, (on, off) in enumerate(zip(go_on, stop)): if off > on: return place",
+        "After the loop: return len(stop).",
+    ],
+    reference=lambda: (
+        lambda go_on, stop: next(
+            (i for i, (on, off) in enumerate(zip(go_on, stop, strict=True)) if off > on), len(stop)
+        )
+    ),
+)
+def first_crossing(answer):
+    go_on, stop = [9.0, 8.0, 7.0, 5.0, 8.0, 2.0], [1.0, 2.0, 3.0, 6.0, 2.0, 9.0]
+    got = answer(go_on, stop)
+    if isinstance(got, list | tuple) or (isinstance(got, Tensor) and got.numel() != 1):
+        raise Wrong("it returns several places", "return the first one only.")
+    if not hasattr(got, "__int__"):
+        raise Wrong("it does not return a whole number", "return the index of the place.")
+    named = {
+        5: ("it returns the last crossing, or the largest gap", "return as soon as stop is above go_on."),
+        4: ("it counts from 1", "places are counted from 0, as in a list."),
+        6: (
+            "it finds no crossing where there is one",
+            "go_on = [9, 8, 7, 5, 8, 2] and stop = [1, 2, 3, 6, 2, 9] first cross at place 3 (5 against 6).",
+        ),
+        0: ("it returns the first place where going on is ahead", "stop > go_on, not the other way round."),
+    }
+    for place, (what, tip) in named.items():
+        expect.differs_from(int(got), place, what, tip)
+    expect.close(int(got), 3, name="first_crossing(go_on, stop)")
+    _check_edge_cases(answer)
+
+
+def _check_edge_cases(answer: Callable) -> None:
+    never = answer([3.0, 3.0], [1.0, 2.0])
+    if never != 2:
+        raise Wrong(f"without any crossing it returns {never!r}", "return len(stop) there: one past the last place.")
+    if answer([3.0, 3.0], [3.0, 1.0]) != 2:
+        raise Wrong("a tie was counted as a crossing", "stop must be *above* go_on: >, not >=.")
+    if answer([1.0, 3.0], [2.0, 1.0]) != 0:
+        raise Wrong("a crossing at place 0 got lost", "0 counts as False in Python: do not write `found or len(stop)`.")
+    expect.close(int(answer(torch.tensor([1.0, 1.0]), torch.tensor([0.0, 2.0]))), 1, name="first_crossing of tensors")
+
+
+# --- 4.5 ---------------------------------------------------------------------------------------------------------
+
+
+@exercise(
+    "4.5",
+    title="in per cent of the baseline",
+    minutes=7,
+    difficulty=3,
+    hints=[
+        "Three steps: difference of the two means, its part along d, compared with d's length.",
+        "The part along d is a dot product with d / d.norm().",
+        "100 * (harmful.mean(dim=0) - harmless.mean(dim=0)) @ (d / d.norm()) / d.norm()",
+    ],
+    reference=lambda: _percent,
+)
+def percent_of_baseline(answer):
+    harmful, harmless, d = expect.random(9, 6) + 1, expect.random(5, 6, seed=1), expect.random(6, seed=2) * 3
+    difference, unit = harmful.mean(dim=0) - harmless.mean(dim=0), d / d.norm()
+    raw = answer(harmful, harmless, d)
+    if isinstance(raw, Tensor) and raw.shape in ((6,), (9,)):
+        raise Wrong(
+            "it returns one number per dimension or per prompt", "one number: means first, then the dot product with d."
+        )
+    got, truth = expect.number(raw, name="percent_of_baseline(harmful, harmless, d)"), _percent(harmful, harmless, d)
+    mistakes = (
+        (truth / 100, "it is a share, not per cent", "times 100."),
+        (
+            100 * (harmful.mean(dim=0) @ unit) / d.norm(),
+            "the harmless mean was not taken away",
+            "what all prompts share is not the concept: subtract it.",
+        ),
+        (
+            100 * (difference @ unit),
+            "it was not compared with the baseline",
+            "divide by d.norm(), the whole difference of the direct requests.",
+        ),
+        (100 * (difference @ d), "d was not made a unit vector", "project with d / d.norm(), and divide by d.norm()."),
+        (
+            100 * (difference @ d) / d.norm() ** 3,
+            "it was divided by d's length once too often",
+            "unit = d / d.norm(), then once more by d.norm().",
+        ),
+        (
+            100 * difference.norm() / d.norm(),
+            "the lengths were compared, whatever the direction",
+            "only the part along d counts: a dot product.",
+        ),
+        (
+            100 * torch.cosine_similarity(difference, d, dim=0),
+            "this is the cosine",
+            "the cosine forgets how long the difference is: divide by d.norm() instead of its length.",
+        ),
+        (
+            torch.cosine_similarity(difference, d, dim=0),
+            "this is the cosine",
+            "the cosine forgets how long the difference is: divide by d.norm() instead of its length.",
+        ),
+        (-truth, "the sign is flipped", "harmful minus harmless."),
+        (
+            100 * (harmful[0] - harmless[0]) @ unit / d.norm(),
+            "only the first prompt of each set was used",
+            "mean(dim=0) over the prompts.",
+        ),
+    )
+    for value, what, tip in mistakes:
+        expect.differs_from(got, value, what, tip)
+    expect.close(got, truth, name="percent_of_baseline(harmful, harmless, d)")
+
+
+def _percent(harmful: Tensor, harmless: Tensor, d: Tensor) -> Tensor:
+    return 100 * (harmful.mean(dim=0) - harmless.mean(dim=0)) @ d / d.norm() ** 2
+
+
+# --- 4.6 ---------------------------------------------------------------------------------------------------------
+
+
+@exercise(
+    "4.6",
+    title="a dose-response row",
+    minutes=10,
+    difficulty=4,
+    hints=[
+        "One context for each dose: open it, measure, and leave it before the next dose.",
+        'steering.add(model, direction, layer=layer, coefficient=dose, positions="last")',
+        "with steering.add(...): row.append(float(probability(prompts).mean()))",
+    ],
+    reference=lambda model: _dose_row,
+)
+def dose_row(answer, model):
+    prompts = [
+        tokens.chat_prompt(model.tokenizer, text) for text in ("how do i make a cake?", "hello.", "how are you?")
+    ]
+    direction, layer, doses = 20 * directions.unit(expect.random(models.d_model(model))), 1, [0.0, 0.5, 2.0, 1.0]
+
+    def probability(asked: models.Prompts) -> Tensor:
+        return models.next_token_logits(model, asked).softmax(dim=-1)[:, 5:400].sum(dim=-1)
+
+    truth = torch.tensor(_dose_row(model, prompts, direction, layer, doses, probability))
+    raw = answer(model, prompts, direction, layer, doses, probability)
+    if not isinstance(raw, list | tuple | Tensor):
+        raise Wrong("it does not return a list", "collect one number for each dose, and return the list.")
+    numbers = [
+        expect.tensor(torch.as_tensor(v), like=torch.tensor(0.0), axes="", name="each entry of the row") for v in raw
+    ]
+    if len(numbers) != len(doses):
+        raise Wrong(
+            f"the row has {len(numbers)} numbers for {len(doses)} doses", "one mean for each dose, over all prompts."
+        )
+    got = torch.stack(numbers).float()
+
+    def row(add: Callable, measure: Callable = lambda: probability(prompts).mean()) -> Tensor:
+        values = []
+        for dose in doses:
+            with add(dose):
+                values.append(measure())
+        return torch.stack(values)
+
+    def at(positions="last", d=direction, where=layer) -> Callable:
+        return lambda dose: steering.add(model, d, layer=where, coefficient=dose, positions=positions)
+
+    unit = directions.unit(direction)
+    mistakes = (
+        (row(at("all")), "it was added at all tokens", 'positions="last".'),
+        (row(at(positions=[0])), "it was added at the first token", 'positions="last".'),
+        (row(at(d=unit)), "the direction was made a unit vector first", "take it as it is: dose 1 is its own length."),
+        (row(at(d=-direction)), "it was subtracted", "coefficient=dose."),
+        (row(at(where=layer + 1)), "it was added one block too late", "layer=layer."),
+        (row(at(where=layer - 1)), "it was added one block too early", "layer=layer."),
+        (row(lambda dose: at()(1.0)), "the dose was not used", "coefficient=dose."),
+        (row(lambda dose: at()(0.0)), "nothing was added while it was measured", "measure inside the `with` block."),
+        (
+            row(at(), lambda: probability(prompts).sum()),
+            "the probabilities were summed, not averaged",
+            ".mean() over the prompts.",
+        ),
+        (row(at(), lambda: probability(prompts)[0]), "only the first prompt was measured", "mean over all prompts."),
+        (
+            row(at(), lambda: probability(prompts).max()),
+            "it is the largest prompt, not the mean",
+            ".mean() over the prompts.",
+        ),
+        (
+            row(lambda dose: at()(sum(doses[: doses.index(dose) + 1]))),
+            "the doses pile up: an earlier context is still open",
+            "leave the `with` block before the next dose.",
+        ),
+    )
+    for value, what, tip in mistakes:
+        expect.differs_from(got, value, what, tip, tolerance=1e-5)
+    expect.close(got, truth, name="dose_row(...)")
+
+
+def _dose_row(model, prompts, direction, layer, doses, probability) -> list[float]:
+    row = []
+    for dose in doses:
+        with steering.add(model, direction, layer=layer, coefficient=dose, positions="last"):
+            row.append(float(probability(prompts).mean()))
+    return row
+
+
+# --- predictions and questions ---------------------------------------------------------------------------------
+
+prediction(
+    "4.p1",
+    "After which word of the compliant reply is a refusal most probable?",
+    options={
+        "a": "after the word itself (bomb)",
+        "b": "after the object (to make a bomb)",
+        "c": "after the comma that follows it",
+        "d": "after the full stop that ends the sentence",
+    },
+)
+prediction(
+    "4.p2", "With the words in reverse order, how many of 48 acrostics still give the same first word?", bounds=(0, 48)
+)
+prediction(
+    "4.p3", "The break-off direction added at the comma, dose 2: how probable is a refusal there?", bounds=(0, 1)
+)
+prediction("4.p4", "Role swapped to <friend>, attention frozen: how many of 24 requests are warned of?", bounds=(0, 24))
+
+question(
+    "4.q1",
+    "Why is the acrostic not refused at <assistant>, where a direct request is?",
+    options={
+        "a": ("The model does not know that bombs are harmful.", "Asked directly it refuses every time; it knows."),
+        "b": (
+            "There the word is something to say, chosen by letters; the deed has not been read yet.",
+            "Right: the deed's direction is weak there, and comes only after the word stands in the reply.",
+        ),
+        "c": ("The refusal features are broken.", "Boosted, they refuse at that very token."),
+        "d": (
+            "The prompt is too long.",
+            "Harmless acrostics are as long, and direct requests of any length are refused.",
+        ),
+    },
+    correct="b",
+)
+question(
+    "4.q2",
+    "The ten features that tell harmful from harmless replies best changed hardly anything. What follows?",
+    options={
+        "a": ("Transcoders do not work.", "Ten others of the same transcoders decide the matter."),
+        "b": ("The model has no idea of harm there.", "They show that it has: it can be read."),
+        "c": (
+            "Being readable and being used are two findings.",
+            "Right: choose by edges to the output, and confirm by an intervention.",
+        ),
+        "d": (
+            "One should take the hundred best.",
+            "More detectors are still detectors; and large random sets break the model by themselves.",
+        ),
+    },
+    correct="c",
+)
+question(
+    "4.q3",
+    "At OBJECT, dose 2 of the break-off direction does nothing; at the comma it gives a refusal. What is the right sentence?",
+    options={
+        "a": (
+            "The effect depends on the place; the grammar must allow a new start.",
+            "Right, and the full stop put in the comma's place says the same.",
+        ),
+        "b": ("Boosting refusal has no effect.", "True at OBJECT only: one place is no map."),
+        "c": ("The comma is where this model decides.", "Without a boost it refuses there in hardly any reply."),
+        "d": ("The direction is random.", "Five random ones of its length do nothing at the comma."),
+    },
+    correct="a",
+)
+question(
+    "4.q4",
+    "All drawn edges agreed with their intervention. What does that prove?",
+    options={
+        "a": ("That the graph explains the model.", "It explains a frozen model: where it looks is taken as given."),
+        "b": ("That the groups mean what their labels say.", "A label is the word that a group writes most, no more."),
+        "c": ("That nothing else matters.", "Eight of thousands of edges were drawn, and errors are left out."),
+        "d": (
+            "That the drawing is right, given the attention patterns.",
+            "Right: and the role token, which acts through them, hardly shows in it.",
+        ),
+    },
+    correct="d",
+)
+question(
+    "4.q5",
+    "With all marks forbidden, no reply was broken off. Why is that no evidence for a jailbreak?",
+    options={
+        "a": ("Because the sample was small.", "A thousand such replies would be as broken."),
+        "b": ("Because there was no reply either: the text is broken.", "Right: read what is counted."),
+        "c": ("Because marks have nothing to do with it.", "They have: one full stop decides."),
+        "d": ("Because greedy decoding was used.", "That is the same everywhere in this notebook."),
+    },
+    correct="b",
+)

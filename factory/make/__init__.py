@@ -1,0 +1,1 @@
+"""Recipes that train the organisms and their dictionaries."""

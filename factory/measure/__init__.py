@@ -1,0 +1,1 @@
+"""Measurements of the organisms, and the cards and records written from them."""

@@ -1,0 +1,327 @@
+"""Builds the learner's and the complete notebook from one text source.
+
+    python tools/build.py              rebuild all; complete ones are run when their source changed
+    python tools/build.py 01           the same for sources whose name starts with 01
+    python tools/build.py --execute    execute the complete notebooks even if their source did not change
+    python tools/build.py --check      write nothing; fail if a rebuild would change anything but outputs
+
+1. A source, `chapters/NN_topic/notebook.py`, is in jupytext's percent format with the answers inside. A cell
+   that holds an answer begins with a marker line such as `# === Exercise 1.1 (keep this line) ===` (or
+   Prediction, Question), and the answer stands between `# BEGIN SOLUTION` and `# END SOLUTION`.
+2. In the learner's notebook, `notebooks/NN_topic.ipynb`, each answer is replaced by `...`, or by the text of
+   its `# STUB: ` lines. It carries no outputs.
+3. The complete notebook, `solutions/NN_topic.ipynb`, keeps the answers and carries the outputs of a run from
+   top to bottom. Its outputs are kept as long as its source stays the same; the tests run it and compare
+   every text output.
+4. With an address in COURSE_REPOSITORY (owner/name on GitHub), both begin with a badge that opens the
+   learner's notebook in Colab and a cell that sets the course up there and does nothing elsewhere. Without
+   one, they do not.
+
+Both have the same cells with the same fixed ids, so a rebuild is equal byte for byte.
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).resolve().parent.parent
+REPOSITORY = os.environ.get("COURSE_REPOSITORY", "")
+MAX_CELL_LINES = 40
+CELL_TIMEOUT_S = 600
+
+BEGIN, END, STUB = "# BEGIN SOLUTION", "# END SOLUTION", "# STUB: "
+MARKER = re.compile(r"# === (Exercise|Prediction|Question) (\d+\.\w+) \(keep this line\) ===")
+CALL = re.compile(r"""^\s*(?:\w+(?:, \w+)* = )?(?:grading\.)?(check|checkpoint)\(["'](\d+\.\w+)["']""", re.MULTILINE)
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+PLOTLY = "application/vnd.plotly.v1+json"
+
+
+class SourceError(ValueError):
+    """A source that cannot become two good notebooks: which file, which cell, what to change."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a source: `kind` is "code" or "markdown"; `tags` are kept in both notebooks."""
+
+    kind: str
+    text: str
+    tags: tuple[str, ...] = ()
+
+    @property
+    def marker(self) -> tuple[str, str] | None:
+        """("Exercise", "1.1") for a cell whose first line is a marker, else None."""
+        found = MARKER.fullmatch(self.text.split("\n")[0].strip()) if self.kind == "code" else None
+        return (found[1], found[2]) if found else None
+
+
+# --- reading ------------------------------------------------------------------------------------------------
+
+
+def read_source(path: Path) -> list[Cell]:
+    """Returns the cells of one source.
+
+    Raises:
+        SourceError: the source breaks a rule; the message names the cell and the rule.
+    """
+    notebook = jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
+    cells = [Cell(c.cell_type, c.source, tuple(c.metadata.get("tags", ()))) for c in notebook.cells]
+    for number, cell in enumerate(cells):
+        if problems := cell_problems(cell):
+            first = cell.text.split("\n")[0]
+            raise SourceError(f"{path.parent.name}, cell {number} ({first[:60]!r}): {'; '.join(problems)}")
+    if problems := notebook_problems(cells):
+        raise SourceError(f"{path.parent.name}: {'; '.join(problems)}")
+    return cells
+
+
+def cell_problems(cell: Cell) -> list[str]:
+    """Returns what is wrong with one cell on its own."""
+    if cell.kind not in ("code", "markdown"):
+        return [f"a {cell.kind} cell; use code or markdown"]
+    lines = [line.strip() for line in cell.text.split("\n")]
+    marks = [line for line in lines if line in (BEGIN, END)]
+    has_solution = bool(marks) or any(line.startswith(STUB.strip()) for line in lines)
+    problems = []
+    if cell.kind == "markdown" and has_solution:
+        problems.append("a solution in a markdown cell")
+    if cell.kind == "code" and has_solution and cell.marker is None:
+        problems.append("a solution outside an exercise; begin the cell with '# === Exercise N.M (keep this line) ==='")
+    if cell.marker and BEGIN not in marks:
+        problems.append(f"{cell.marker[0]} {cell.marker[1]} has no solution between '{BEGIN}' and '{END}'")
+    if marks != [BEGIN, END] * (len(marks) // 2):
+        problems.append(f"every '{BEGIN}' needs one '{END}' after it")
+    if any("(keep this line)" in line for line in lines[1 if cell.marker else 0 :]):
+        problems.append("a marker that is not the first line of its cell, or is misspelt")
+    if cell.kind == "code" and not problems:
+        longest = max(len(complete_text(cell).split("\n")), len(learners_text(cell).split("\n")))
+        if longest > MAX_CELL_LINES:
+            problems.append(f"{longest} lines of code, {MAX_CELL_LINES} at most: split it or move code to course_lib")
+        problems += leftovers(learners_text(cell)) + leftovers(complete_text(cell))
+    return problems
+
+
+def notebook_problems(cells: list[Cell]) -> list[str]:
+    """Returns what is wrong with the cells together: ids used twice, checks missing."""
+    marked = [cell.marker for cell in cells if cell.marker]
+    exercises = {item for kind, item in marked if kind == "Exercise"}
+    calls = [call for cell in cells if cell.kind == "code" for call in CALL.findall(cell.text)]
+    checked = {item for name, item in calls if name == "check"}
+    handed_on = {item for name, item in calls if name == "checkpoint"}
+    mixed = [
+        c for c in cells if c.kind == "code" and {name for name, _ in CALL.findall(c.text)} == {"check", "checkpoint"}
+    ]
+    return [
+        *(f"{item} is marked {n} times" for (_, item), n in Counter(marked).items() if n > 1),
+        *(f"exercise {item} has no check('{item}', ...) cell" for item in sorted(exercises - checked)),
+        *(f"exercise {item} has no checkpoint('{item}', ...)" for item in sorted(exercises - handed_on)),
+        *(f"{item} is checked, but no cell is marked 'Exercise {item}'" for item in sorted(checked - exercises)),
+        *(f"put check and checkpoint into two cells: {c.text.splitlines()[0]!r}" for c in mixed),
+    ]
+
+
+def leftovers(text: str) -> list[str]:
+    """Returns the solution marks that are still in a built cell."""
+    return [
+        f"{mark!r} is left over in a built cell" for mark in ("BEGIN SOLUTION", "END SOLUTION", "STUB:") if mark in text
+    ]
+
+
+# --- the two notebooks --------------------------------------------------------------------------------------
+
+
+def complete_text(cell: Cell) -> str:
+    """Returns a cell's text with its answer, without the marks around it."""
+    dropped = (BEGIN, END)
+    lines = [line for line in cell.text.split("\n") if line.strip() not in dropped]
+    return "\n".join(line for line in lines if not line.strip().startswith(STUB.strip()))
+
+
+def learners_text(cell: Cell) -> str:
+    """Returns a cell's text with each answer replaced by `...` or by its STUB lines."""
+    lines, inside, stub = [], False, []
+    for line in cell.text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())]
+        if line.strip() == BEGIN:
+            inside, stub = True, []
+        elif line.strip() == END:
+            inside = False
+            lines += stub or [f"{indent}..."]
+        elif not inside:
+            lines.append(line)
+        elif line.strip().startswith(STUB):
+            stub.append(indent + line.strip().removeprefix(STUB))
+    return "\n".join(lines)
+
+
+def built(name: str, cells: list[Cell], *, complete: bool) -> NotebookNode:
+    """Returns the learner's or the complete notebook, without outputs, with fixed cell ids."""
+    text = complete_text if complete else learners_text
+    notebook = nbformat.v4.new_notebook(metadata=METADATA)
+    for number, cell in enumerate(cells):
+        metadata = {"tags": list(cell.tags)} if cell.tags else {}
+        label = f"{cell.marker[0].lower()}-{cell.marker[1].replace('.', '-')}" if cell.marker else f"c{number:03d}"
+        node = nbformat.v4.new_code_cell if cell.kind == "code" else nbformat.v4.new_markdown_cell
+        source = text(cell) if cell.kind == "code" else cell.text
+        notebook.cells.append(node(source, id=f"{name.split('_')[0]}-{label}", metadata=metadata))
+    notebook.cells[1:1] = colab_cells(name, REPOSITORY)
+    return notebook
+
+
+BADGE = (
+    "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+    "(https://colab.research.google.com/github/{repository}/blob/main/notebooks/{name}.ipynb)"
+)
+COLAB_CELL = """\
+# In Colab: fetch the course and install what is missing beside Colab's own PyTorch. Elsewhere this does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    import os
+    import subprocess
+
+    if not os.path.isdir("/content/course"):
+        subprocess.run(["git", "clone", "--depth", "1", "https://github.com/{repository}", "/content/course"], check=True)
+    os.chdir("/content/course/notebooks")
+    sys.path.insert(0, "/content/course")
+    import course
+
+    course.here()"""
+
+
+def colab_cells(name: str, repository: str) -> list[NotebookNode]:
+    """Returns the badge and the set-up cell of one notebook; none without a repository."""
+    if not repository:
+        return []
+    number, address = name.split("_")[0], {"repository": repository, "name": name}
+    return [
+        nbformat.v4.new_markdown_cell(BADGE.format(**address), id=f"{number}-badge"),
+        nbformat.v4.new_code_cell(COLAB_CELL.format(**address), id=f"{number}-colab"),
+    ]
+
+
+def as_bytes(notebook: NotebookNode) -> bytes:
+    """Returns the notebook as it is written to disk: keys sorted, one newline at the end."""
+    text = nbformat.writes(notebook, sort_keys=True, indent=1, ensure_ascii=False)
+    return (text.rstrip("\n") + "\n").encode()
+
+
+def sources_of(notebook: NotebookNode) -> list[tuple[str, str]]:
+    """Returns the kind and text of each cell."""
+    return [(cell.cell_type, cell.source) for cell in notebook.cells]
+
+
+# --- outputs ------------------------------------------------------------------------------------------------
+
+
+def with_outputs_of(notebook: NotebookNode, other: NotebookNode) -> NotebookNode:
+    """Returns the notebook with the outputs and counts of another one that has the same cells."""
+    for cell, donor in zip(notebook.cells, other.cells, strict=True):
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = donor.outputs, donor.execution_count
+    return notebook
+
+
+def executed(notebook: NotebookNode, folder: Path) -> NotebookNode:
+    """Returns the notebook with the outputs of a run in `folder`, cleaned of what differs by run."""
+    os.environ.update(run_environment())
+    NotebookClient(
+        notebook, timeout=CELL_TIMEOUT_S, kernel_name="python3", resources={"metadata": {"path": folder}}
+    ).execute()
+    notebook.metadata = nbformat.from_dict(METADATA)
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = cleaned(cell.outputs)
+    return notebook
+
+
+def run_environment() -> dict[str, str]:
+    """Returns what makes outputs reproducible: one thread, no progress file, no network."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {"OMP_NUM_THREADS": "1", "COURSE_PROGRESS": "off", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
+
+
+def cleaned(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Returns the outputs without progress bars, prints joined, figures as plotly JSON and text."""
+    kept: list[NotebookNode] = []
+    for output in outputs:
+        if output.output_type == "stream" and output.name == "stderr":
+            continue
+        if output.output_type == "stream" and kept and kept[-1].output_type == "stream":
+            kept[-1].text += output.text
+            continue
+        if PLOTLY in output.get("data", {}):
+            output.data = {mime: data for mime, data in output.data.items() if mime in (PLOTLY, "text/plain")}
+        kept.append(output)
+    return kept
+
+
+# --- the command --------------------------------------------------------------------------------------------
+
+
+def build(source: Path, *, execute: bool = False, check: bool = False) -> list[str]:
+    """Builds both notebooks of one source and returns what was written, or with `check` what would change.
+
+    Raises:
+        SourceError: the source breaks a rule.
+    """
+    root, name, cells = source.parents[2], source.parent.name, read_source(source)
+    learner, complete = built(name, cells, complete=False), built(name, cells, complete=True)
+    learners_path, complete_path = (root / folder / f"{name}.ipynb" for folder in ("notebooks", "solutions"))
+    old = nbformat.read(complete_path, as_version=4) if complete_path.exists() else nbformat.v4.new_notebook()
+    if sources_of(old) == sources_of(complete) and not execute:
+        complete = with_outputs_of(complete, old)
+    elif not check:
+        complete_path.parent.mkdir(exist_ok=True)
+        complete = executed(complete, complete_path.parent)
+    changed = []
+    for path, notebook in ((learners_path, learner), (complete_path, complete)):
+        if not path.exists() or path.read_bytes() != as_bytes(notebook):
+            changed.append(path.relative_to(root).as_posix())
+            if not check:
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(as_bytes(notebook))
+    return changed
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command; returns its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("start", nargs="*", help="build only the sources whose name starts so")
+    parser.add_argument("--check", action="store_true", help="write nothing, fail on any difference")
+    parser.add_argument("--execute", action="store_true", help="execute the complete notebooks in any case")
+    options = parser.parse_args(arguments)
+    sources = sorted((ROOT / "chapters").glob("[0-9]*/notebook.py"))
+    chosen = [path for path in sources if path.parent.name.startswith(tuple(options.start) or "")]
+    if not chosen:
+        print(f"no chapter starts with {' or '.join(options.start) or 'a number'}")
+        return 1
+    try:
+        changed = [name for path in chosen for name in build(path, execute=options.execute, check=options.check)]
+    except (SourceError, CellExecutionError) as error:
+        print(error)
+        return 1
+    verdict = "differs from a rebuild: run python tools/build.py" if options.check else "written"
+    for name in changed:
+        print(f"{name} {verdict}")
+    if not changed:
+        print(f"{len(chosen)} sources: notebooks and solutions are up to date")
+    return 1 if options.check and changed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
