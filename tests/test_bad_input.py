@@ -17,7 +17,6 @@ from test_features import sae_of
 from course_lib import (
     abliteration,
     attribution,
-    backdoors,
     caching,
     data,
     directions,
@@ -44,7 +43,6 @@ ROOMS = (
     "attribution",
     "features",
     "tuning",
-    "backdoors",
 )
 TAKES_NOTHING_BAD = {
     "models.d_model",
@@ -89,21 +87,6 @@ TAKES_NOTHING_BAD = {
     "tuning.supervised",
     "tuning.preference",
     "tuning.log_probabilities",  # in test_tuning.py
-    "backdoors.says_payload",  # any text is a reply
-    "backdoors.checkpoint",
-    "backdoors.lineage",
-    "backdoors.audit",
-    "backdoors.roll_back",
-    "backdoors.weight_difference",  # run no prompts; in test_backdoors_lineage.py
-    "backdoors.mahalanobis",
-    "backdoors.difference_dictionary",
-    "backdoors.calibrate",
-    "backdoors.compare",
-    "backdoors.search_words",
-    "backdoors.drop_words",
-    "backdoors.move_words",
-    "backdoors.swap_words",
-    "backdoors.replace_words",  # run no prompts of their own; in test_backdoors_detect.py
     "attribution.confirm",  # in test_attribution_graphs.py
     "steering.scale_nodes",
     "steering.random_node_sets",  # in test_steering_features.py
@@ -234,20 +217,6 @@ def distilled(prompts=None, **options):
     return lambda g: tuning.distil(g.model, g.model, g.prompts if prompts is None else prompts, **(usual | options))
 
 
-def curve(**options):
-    usual = {"units": [(0, 0)], "measure": lambda model: pytest.fail(), "shares": [0.5], "seed": 0, "progress": False}
-    return lambda g: backdoors.pruning_curve(g.model, **(usual | options))
-
-
-def left_out(**options):
-    usual = {
-        "features": [{"a": float(n)} for n in range(4)],
-        "labels": [True, False] * 2,
-        "groups": [(0,), (0,), (1,), (1,)],
-    }
-    return backdoors.leave_one_out(**(usual | options), seed=0)
-
-
 def doses(**options):
     def call(g):
         usual = {"prompts": g.prompts, "direction": g.direction, "layer": 1, "coefficients": [1.0], "progress": False}
@@ -369,89 +338,6 @@ BAD = {
         ("over-long prompt", distilled(max_new_tokens=60), "60 new ones"),
         ("empty set", distilled(steps=0), "steps and every must be at least 1, not 0 and 25"),
         ("empty set", distilled(max_new_tokens=0), "max_new_tokens must be at least 1"),
-    ],
-    "backdoors.surprisal": prompts_of(lambda g, prompts: backdoors.surprisal(g.model, prompts)),
-    "backdoors.insert": prompts_of(lambda g, prompts: backdoors.insert(g.model, prompts, [7])),
-    "backdoors.search_trigger": prompts_of(
-        lambda g, prompts: backdoors.search_trigger(
-            g.model, prompts, target=[7], held_out=g.prompts, seed=0, progress=False
-        )
-    ),
-    "backdoors.confirm": prompts_of(
-        lambda g, prompts: backdoors.confirm(g.model, [[7]], prompts, reference=g.model, seed=0)
-    ),
-    "backdoors.unit_activity": prompts_of(lambda g, prompts: backdoors.unit_activity(g.model, prompts)),
-    "backdoors.dormant_units": [
-        ("layer out of range", lambda g: backdoors.dormant_units(torch.ones(4, 9), layers=[4]), "no layer 4.* 0 to 3")
-    ],
-    "backdoors.prune": [
-        ("layer out of range", lambda g: backdoors.prune(g.model, [(4, 0)]), "no unit 0 in layer 4"),
-        ("layer out of range", lambda g: backdoors.prune(g.model, [(0, 999)]), "no unit 999 in layer 0"),
-    ],
-    "backdoors.pruning_curve": [
-        ("layer out of range", lambda g: curve(units=[(4, 0)])(g), "no unit 0 in layer 4"),
-        ("empty set", lambda g: curve(units=[])(g), "at least one unit"),
-        ("empty set", lambda g: curve(shares=[])(g), "one share"),
-        ("empty set", lambda g: curve(n_random=0)(g), "without the control"),
-        ("share", lambda g: curve(shares=[50])(g), "between 0 and 1"),
-    ],
-    "backdoors.model_features": [
-        *prompts_of(lambda g, prompts: backdoors.model_features(g.model, g.model, {"a": prompts}, payload=[7])),
-        (
-            "empty set",
-            lambda g: backdoors.model_features(g.model, g.model, {}, payload=[7]),
-            "at least one set of probes",
-        ),
-        (
-            "empty set",
-            lambda g: backdoors.model_features(g.model, g.model, {"a": g.prompts}, payload=[]),
-            "at least one; got",
-        ),
-        (
-            "unknown word",
-            lambda g: backdoors.model_features(g.model, g.model, {"a": g.prompts}, payload=[999]),
-            "got .999",
-        ),
-    ],
-    "backdoors.fit_classifier": [
-        ("empty set", lambda g: backdoors.fit_classifier([], []), "needs backdoored .True. and harmless"),
-        (
-            "other labels",
-            lambda g: backdoors.fit_classifier([{"a": 1.0}], [True, False]),
-            "1 models are given, but 2 labels",
-        ),
-        (
-            "other features",
-            lambda g: backdoors.fit_classifier([{"a": 1.0}, {"b": 1.0}], [True, False]),
-            "no feature 'a'",
-        ),
-        (
-            "not finite",
-            lambda g: backdoors.fit_classifier([{"a": 1.0}, {"a": NAN}], [True, False]),
-            "Feature 'a' of model 1",
-        ),
-    ],
-    "backdoors.leave_one_out": [
-        ("other groups", lambda g: left_out(groups=[(0,)] * 3), "groups of 3"),
-        ("other clusters", lambda g: left_out(clusters=["a"] * 3), "clusters of 3"),
-        ("one kind", lambda g: left_out(clusters=["a", "b", "b", "b"]), "cluster a has models of one kind"),
-        ("one kind", lambda g: left_out(groups=[(0,)] * 4), "models of one kind are left"),
-        ("no control", lambda g: left_out(n_shuffled=0), "n_shuffled must be at least 1"),
-        ("no feature", lambda g: left_out(names=["z"]), "no feature 'z'"),
-    ],
-    "backdoors.trigger_rates": [
-        *prompts_of(lambda g, prompts: backdoors.trigger_rates(g.model, {"nothing": prompts})),
-        ("empty set", lambda g: backdoors.trigger_rates(g.model, {}), "name at least one"),
-        (
-            "over-long prompt",
-            lambda g: backdoors.trigger_rates(g.model, {"a": g.prompts}, max_new_tokens=60),
-            "60 new ones",
-        ),
-        (
-            "other answers",
-            lambda g: backdoors.trigger_rates(g.model, {"a": g.prompts}, answers=["a"]),
-            "1 answers .* 6 prompts",
-        ),
     ],
     "data.measurements": [("no such name", lambda g: data.measurements("zooo"), "Did you mean .zoo.")],
     "data.load": [
