@@ -454,7 +454,7 @@ print("payload left differs by more than 5 points between them:", max(left) - mi
 # %% [markdown]
 # Right answers fall each time: that model is breaking, not healing, which is why right answers stand beside every rate here.
 # *How much* of the payload goes is chance: another sampling, or another processor's rounding, gives another number. So no
-# single number is a finding. Five samplings, recorded once on one machine:
+# single number is a finding. Five samplings of a longer data set, recorded once on one machine:
 
 # %%
 five = organism.results("sampling")["runs"]
