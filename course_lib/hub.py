@@ -13,8 +13,9 @@ import contextlib
 import errno
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-FILES = {  # what is fetched of a model: no pickles, no copies in other formats
+FILES: dict[str, Any] = {  # what is fetched of a model: no pickles, no copies in other formats
     "allow_patterns": ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"],
     "ignore_patterns": ["original/*", "onnx/*", "consolidated*"],
 }

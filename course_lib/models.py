@@ -35,7 +35,6 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from course_lib import hub, organism, profiles
 
-HookName = str | Callable[[str], bool]
 Prompts = Annotated[Sequence, "token ids of each prompt"]
 Prompt = Annotated[Sequence, "token ids of one prompt"]
 
@@ -59,7 +58,7 @@ class CheckedBridge(TransformerBridge):
             self.__dict__["_hooks_read"] = before
 
     @contextlib.contextmanager
-    def hooks(self, fwd_hooks=(), bwd_hooks=(), **options) -> Iterator["CheckedBridge"]:
+    def hooks(self, fwd_hooks: Any = (), bwd_hooks: Any = (), **options: Any) -> Any:  # type: ignore
         """A context in which the (hook name, function) pairs are active. Unknown names are a ValueError."""
         check_hook_names(self, [name for name, _ in (*fwd_hooks, *bwd_hooks)])
         with contextlib.ExitStack() as active:
@@ -67,18 +66,18 @@ class CheckedBridge(TransformerBridge):
                 active.enter_context(super().hooks(list(fwd_hooks), list(bwd_hooks), **options))
             yield self
 
-    def run_with_hooks(self, input, fwd_hooks=(), bwd_hooks=(), **options):
+    def run_with_hooks(self, input: Any, fwd_hooks: Any = (), bwd_hooks: Any = (), **options: Any) -> Any:  # type: ignore
         """Return the model's output for `input` while the hooks are active. Unknown names are a ValueError."""
         with self._reading_once():
             check_hook_names(self, [name for name, _ in (*fwd_hooks, *bwd_hooks)])
             return super().run_with_hooks(input, list(fwd_hooks), list(bwd_hooks), **options)
 
-    def run_with_cache(self, input, *args, names_filter=None, **options):
+    def run_with_cache(self, input: Any, *args: Any, names_filter: Any = None, **options: Any) -> Any:
         """Return output and cache of the hooks that `names_filter` names or accepts. Unknown names are a ValueError."""
         names_filter = list(names_filter) if isinstance(names_filter, tuple) else names_filter
         if names_filter is not None:
             check_hook_names(self, names_filter if isinstance(names_filter, list) else [names_filter])
-        return super().run_with_cache(input, *args, names_filter=names_filter, **options)
+        return super().run_with_cache(input, *args, names_filter=names_filter, **options)  # type: ignore
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,19 +121,19 @@ def load(
     _check_folder(folder)
     _check_memory(name, profile.parameters if profile else _parameters(folder), device, dtype)
     with quiet():
-        bridge = TransformerBridge.boot_transformers(str(folder), device=device, dtype=dtype, model_class=_Complete)
-    bridge.__class__ = CheckedBridge  # adds no state: it only checks names before it calls its parent
-    bridge.eval()
-    bridge.original_model.requires_grad_(False)
-    bridge.tokenizer.n_ids = bridge.cfg.d_vocab
-    return bridge
+        model: Any = TransformerBridge.boot_transformers(str(folder), device=device, dtype=dtype, model_class=_Complete)
+    model.__class__ = CheckedBridge  # adds no state: it only checks names before it calls its parent
+    model.eval()
+    model.original_model.requires_grad_(False)
+    model.tokenizer.n_ids = model.cfg.d_vocab
+    return model
 
 
 class _Complete:
     """The checkpoint's own class in transformers, which would only warn of weights that are missing, and draw them."""
 
     @staticmethod
-    def from_pretrained(folder: str, **options) -> Any:
+    def from_pretrained(folder: str, **options: Any) -> Any:
         from transformer_lens.model_bridge.sources import transformers as sources
 
         architecture = sources.determine_architecture_from_hf_config(options["config"])
@@ -161,7 +160,7 @@ def _folder(name: str, revision: str | None, device: str, dtype: torch.dtype) ->
         folder = weights_folder() / name
         if not (folder / "lineage.json").is_file():
             raise ValueError(
-                f"{folder} has no lineage.json, so its weights cannot be verified: git checkout -- {folder}"
+                f"{folder} cannot be verified: it has no lineage.json. Restore it: git checkout -- {folder}"
             )
         return folder
     if Path(name).is_dir():
@@ -169,37 +168,32 @@ def _folder(name: str, revision: str | None, device: str, dtype: torch.dtype) ->
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return _download(name, revision, device, dtype)
     raise ValueError(
-        f"No organism and no folder is called {name!r}. {_organisms_listed()} Models on the Hugging Face hub are written "
-        f"owner/name; those with a profile are {', '.join(profiles.names()[1:])}."
+        f"No organism and no folder is called {name!r}. Organisms: {', '.join(organism_names())}. Models on the Hugging Face "
+        f"hub are written owner/name; those with a profile are {', '.join(profiles.names()[1:])}."
     )
-
-
-def _organisms_listed() -> str:
-    return f"Organisms, which need no network: {', '.join(organism_names())}."
 
 
 def _download(name: str, revision: str | None, device: str, dtype: torch.dtype) -> Path:
     """Return the folder with the hub's files, from the local cache when they are there."""
     profile = profiles.known(name)
     revision = revision or (profile.revision if profile else "main")
-    folder = hub.cached(name, revision)
-    if folder is None:
-        near = difflib.get_close_matches(name, profiles.names(), n=1)
-        hint = f"Did you mean {near[0]!r}? " if near and not profile else ""
-        with hub.explained(name, instead=f"{hint}{_organisms_listed()}"):
-            _check_memory(name, profile.parameters if profile else hub.parameters(name, revision), device, dtype)
-            folder = hub.download(name, revision)
-    return folder
+    if folder := hub.cached(name, revision):
+        return folder
+    near = [] if profile else difflib.get_close_matches(name, profiles.names(), n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    with hub.explained(name, instead=f"{hint}An organism, such as 'chat', needs no network."):
+        _check_memory(name, profile.parameters if profile else hub.parameters(name, revision), device, dtype)
+        return hub.download(name, revision)
 
 
 def _check_memory(name: str, parameters: int, device: str, dtype: torch.dtype) -> None:
     """Refuse weights that cannot fit. Activations come on top, so what passes may still be too large to work with."""
+    needed = parameters * dtype.itemsize
     for place, free in _free_memory(device).items():
-        if parameters * dtype.itemsize > free:
+        if needed > free:
             raise MemoryError(
-                f"{name!r} has {parameters / 1e9:.2f} billion parameters, {parameters * dtype.itemsize / 1e9:.1f} GB in "
-                f"{dtype}, and {free / 1e9:.1f} GB are free in the {place}. Load it in dtype=torch.bfloat16 if that is half "
-                "of it, take a smaller model, or free what else is loaded (restart the kernels of other notebooks)."
+                f"{name!r} takes {needed / 1e9:.1f} GB in {dtype}, and {free / 1e9:.1f} GB are free in the {place}. Take a "
+                "smaller dtype (torch.bfloat16) or model, or restart the kernels of other notebooks."
             )
 
 
@@ -215,7 +209,7 @@ def _free_memory(device: str) -> dict[str, int]:
 
 def _parameters(folder: Path) -> int:
     """Count the numbers in a checkpoint by its files' headers, without an output matrix, which may be tied."""
-    shapes = {}
+    shapes: dict[str, list[int]] = {}
     for file in folder.glob("*.safetensors"):
         with safe_open(file, framework="pt") as weights:
             shapes |= {key: weights.get_slice(key).get_shape() for key in weights.keys()}
@@ -224,26 +218,18 @@ def _parameters(folder: Path) -> int:
 
 def _check_folder(folder: Path) -> None:
     """Refuse what is not a safetensors checkpoint with a tokenizer, or not the one that was packaged."""
-
-    def has(*names: str) -> bool:
-        return any((folder / name).is_file() for name in names)
-
-    if not has("config.json"):
-        raise ValueError(
-            f"{folder} has no config.json, so it is no Hugging Face checkpoint. A LoRA adapter must be merged into its base "
-            "and saved first: merge_and_unload, then save_pretrained of model and tokenizer."
-        )
+    there = {path.name for path in folder.iterdir()}
+    if "config.json" not in there:
+        raise ValueError(f"{folder} has no config.json. (Merge a LoRA adapter into its base: merge_and_unload.)")
     check_files(folder)
-    if not has("model.safetensors", "model.safetensors.index.json"):
-        raise ValueError(
-            f"{folder} has no safetensors weights. Pickles can run code when opened, and are never loaded."
-        )
-    if not has("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"):
+    if not there & {"model.safetensors", "model.safetensors.index.json"}:
+        raise ValueError(f"{folder} has no safetensors weights. Pickles can run code, and are never loaded.")
+    if not there & {"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"}:
         raise ValueError(f"{folder} has no tokenizer. Save one into it: tokenizer.save_pretrained(folder).")
 
 
 def check_files(folder: Path) -> None:
-    """Compare every file that the folder's lineage.json lists with its checksum; without a lineage.json there is none.
+    """Compare every file with its checksum in the folder's lineage.json, if it has one.
 
     Raises:
         ValueError: A file that is missing or altered, or weights that are not listed, by name.
@@ -286,7 +272,7 @@ def hook_names(model: CheckedBridge) -> list[str]:
     return list(model.hook_dict)
 
 
-def check_hook_names(model: CheckedBridge, names: Sequence[HookName]) -> None:
+def check_hook_names(model: CheckedBridge, names: Sequence[str | Callable[[str], bool]]) -> None:
     """Raise ValueError for a name that the model does not have, or a filter that accepts none of its names."""
     known = dict.fromkeys(hook_names(model))
     for name in names:
@@ -334,7 +320,7 @@ def d_model(model: CheckedBridge) -> int:
     return model.cfg.d_model
 
 
-def norm_weight(model: CheckedBridge, norm: torch.nn.Module) -> Float[Tensor, " d_model"]:
+def norm_weight(model: CheckedBridge, norm: Any) -> Float[Tensor, " d_model"]:
     """Return the gain of an RMSNorm or LayerNorm in float32, as it multiplies: Gemma stores it less one."""
     offset = 1.0 if getattr(model.cfg, "rmsnorm_uses_offset", False) else 0.0
     return norm.weight.detach().float() + offset
@@ -355,20 +341,15 @@ def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0
     for number, prompt in enumerate(prompts):
         if isinstance(prompt, str | int):
             raise ValueError(
-                f"Prompt {number} is {prompt!r}, not a list of token ids. Text becomes ids by tokens.chat_prompt; one "
-                "prompt goes into a list: [prompt]."
+                f"Expected prompts as lists of ids, not text (tokens.chat_prompt) or one prompt: {prompt!r}."
             )
         if len(prompt) == 0:
             raise ValueError(f"Prompt {number} is empty.")
         if len(prompt) + new_tokens > model.cfg.n_ctx:
-            asked = f" and {new_tokens} new ones" if new_tokens else ""
-            raise ValueError(
-                f"Prompt {number} has {len(prompt)} tokens{asked}; the model reads at most {model.cfg.n_ctx}."
-            )
+            longest = f"at most {model.cfg.n_ctx}, {new_tokens} new ones included"
+            raise ValueError(f"Prompt {number} has {len(prompt)} tokens, and the model reads {longest}.")
         if not 0 <= min(prompt) <= max(prompt) < model.cfg.d_vocab:
-            raise ValueError(
-                f"Prompt {number} has an id outside 0 to {model.cfg.d_vocab - 1}. Is it of another model's tokenizer?"
-            )
+            raise ValueError(f"Prompt {number} has an id outside 0 to {model.cfg.d_vocab - 1}: of another tokenizer?")
 
 
 def batches(model: CheckedBridge, prompts: Prompts, *, batch_size: int, equal_lengths: bool) -> Iterator[Batch]:
@@ -437,7 +418,8 @@ def _first_not_finite(model: CheckedBridge, prompt: Prompt) -> str:
 @torch.no_grad()
 def run_body(model: CheckedBridge, tokens: Int[Tensor, "batch pos"]) -> None:
     """Run the model for its hooks alone: up to the last norm, without the unembedding."""
-    model.original_model.base_model(tokens, use_cache=False, output_attentions=False)
+    network: Any = model.original_model
+    network.base_model(tokens, use_cache=False, output_attentions=False)
 
 
 @torch.no_grad()
@@ -457,9 +439,8 @@ def next_token_logits(
         ends = sorted(set(batch.lengths))
         keep = torch.tensor([end - 1 for end in ends], device=batch.tokens.device)
         kept = model.original_model(batch.tokens, use_cache=False, output_attentions=False, logits_to_keep=keep).logits
-        kept = _on_cpu(kept)
-        for row, (index, length) in enumerate(zip(batch.indices, batch.lengths, strict=True)):
-            logits[index] = kept[row, ends.index(length)]
+        for index, length, row in zip(batch.indices, batch.lengths, _on_cpu(kept), strict=True):
+            logits[index] = row[ends.index(length)]
     found = torch.stack(logits)
     check_finite(model, prompts, found)
     return found
@@ -485,12 +466,13 @@ def generate(model: CheckedBridge, prompts: Prompts, *, max_new_tokens: int, bat
 
 def _greedy(model: CheckedBridge, batch: Batch, max_new_tokens: int) -> list[list[int]]:
     stops = torch.tensor(sorted(stop_ids(model)), device=batch.tokens.device)
-    cache, chosen, columns = None, batch.tokens, []
+    cache, chosen = None, batch.tokens
+    columns: list[Tensor] = []
     ended = torch.zeros(len(chosen), dtype=torch.bool, device=chosen.device)
     while len(columns) < max_new_tokens and not ended.all():
         logits, cache = _next_logits(model, chosen, cache)
         if not torch.isfinite(logits).all():  # all that was read so far is put together only to say where
-            check_finite(model, torch.cat([batch.tokens, *columns], dim=1), logits, numbers=batch.indices)
+            check_finite(model, torch.cat([batch.tokens, *columns], dim=1).tolist(), logits, numbers=batch.indices)
         chosen = logits.argmax(dim=-1, keepdim=True)
         columns.append(chosen)
         ended |= torch.isin(chosen[:, 0], stops)
@@ -498,13 +480,13 @@ def _greedy(model: CheckedBridge, batch: Batch, max_new_tokens: int) -> list[lis
 
 
 def _until_stop(ids: list[int], stops: set[int]) -> list[int]:
-    ends = [position for position, token_id in enumerate(ids) if token_id in stops]
-    return ids[: ends[0] + 1] if ends else ids
+    return ids[: next((length for length, token_id in enumerate(ids, start=1) if token_id in stops), None)]
 
 
 def stop_ids(model: CheckedBridge) -> set[int]:
     """Return the tokens that end a reply: of the tokenizer and of the generation settings, which may list several."""
-    configured = model.original_model.generation_config.eos_token_id
+    network: Any = model.original_model
+    configured = network.generation_config.eos_token_id
     listed = configured if isinstance(configured, list) else [configured]
     return {token_id for token_id in (*listed, model.tokenizer.eos_token_id) if token_id is not None}
 

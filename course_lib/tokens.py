@@ -16,7 +16,7 @@ import os.path
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from course_lib import organism
 
@@ -27,7 +27,7 @@ POSITIONS = ("last", "reply", "last_instruction")
 """Names that `position_index` knows: the last token; the token after which the reply begins; the last token of the
 instruction's own text. In a prompt without a reply, "last" and "reply" are the same token."""
 
-TEMPLATE_OPTIONS = {"enable_thinking": False, "date_string": "26 Jul 2024"}
+TEMPLATE_OPTIONS: dict[str, Any] = {"enable_thinking": False, "date_string": "26 Jul 2024"}
 """Passed to every chat template; most ignore them. Qwen 3 then replies without thinking aloud, and Llama 3.1 and 3.2
 write this date instead of today's, which would make every prompt a new one each day."""
 
@@ -68,7 +68,7 @@ def text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
         ValueError: An id that this tokenizer's model does not have.
     """
     _check_ids(tokenizer, ids)
-    return tokenizer.decode([token_id for token_id in ids if token_id < len(tokenizer)], skip_special_tokens=True)
+    return str(tokenizer.decode([token_id for token_id in ids if token_id < len(tokenizer)], skip_special_tokens=True))
 
 
 def token_strings(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
@@ -81,7 +81,7 @@ def token_strings(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
     """
     _check_ids(tokenizer, ids)
     known = len(tokenizer)
-    return [tokenizer.decode([token_id]) if token_id < known else f"<unused {token_id}>" for token_id in ids]
+    return [str(tokenizer.decode([token_id])) if token_id < known else f"<unused {token_id}>" for token_id in ids]
 
 
 def position_index(tokenizer: Tokenizer, ids: Sequence[int], position: int | str) -> int:
@@ -134,9 +134,8 @@ def _post_instruction_ids(tokenizer: Tokenizer, chat_template: str, reply_role: 
 
 def _render(tokenizer: Tokenizer, messages: list[dict[str, str]], reply_role: str) -> str:
     """Return the conversation as the model will read it, up to where the reply begins."""
-    return tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=True, reply_role=reply_role, **TEMPLATE_OPTIONS
-    )
+    options = TEMPLATE_OPTIONS | {"reply_role": reply_role}
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options))
 
 
 def _check_ids(tokenizer: Tokenizer, ids: Sequence[int]) -> None:
