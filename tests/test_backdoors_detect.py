@@ -280,7 +280,7 @@ def search(model, prompts, **options):
 X = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
 BAD = {
     "no words": (lambda m, p: backdoors.surprisal(m, [[1, 2]]), "no word"),
-    "text for prompts": (lambda m, p: backdoors.surprisal(m, ["make a cake"]), "are text"),
+    "text for prompts": (lambda m, p: backdoors.surprisal(m, ["make a cake"]), "not text"),
     "an over-long prompt": (lambda m, p: backdoors.surprisal(m, [[20] * 65]), "at most 64"),
     "one activation": (lambda m, p: backdoors.mahalanobis(X[:1]), "at least 2"),
     "the same activation": (lambda m, p: backdoors.mahalanobis(X[:1].repeat(9, 1)), "at least 2 different"),

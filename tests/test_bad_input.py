@@ -19,52 +19,21 @@ from course_lib import (
     attribution,
     backdoors,
     caching,
-    data,
     directions,
     features,
     models,
     steering,
     store,
-    tokens,
     tuning,
 )
 from course_lib.attribution import EdgeScores, Feature, Logit
 
 NAN = float("nan")
 TARGET = Logit(7, minus=9)
-ROOMS = (
-    "tokens",
-    "models",
-    "data",
-    "store",
-    "caching",
-    "directions",
-    "steering",
-    "abliteration",
-    "attribution",
-    "features",
-    "tuning",
-    "backdoors",
-)
+ROOMS = ("store", "caching", "directions", "steering", "abliteration", "attribution", "features", "tuning", "backdoors")
 TAKES_NOTHING_BAD = {
-    "models.d_model",
-    "models.n_layers",
-    "models.norm_weight",
-    "models.hook_names",
-    "models.has_hooks",
-    "models.organism_names",
-    "models.weights_folder",
-    "models.quiet",
-    "models.duplicate",
-    "data.names",
-    "data.sources",
     "store.key_of",
     "store.write_atomically",
-    "models.stop_ids",
-    "models.batches",
-    "models.run_body",  # for prompts that were checked
-    "models.check_finite",
-    "models.check_files",  # refuse as their whole work: below, and in test_models.py
     "store.fingerprint",
     "abliteration.load_direction",  # in test_store.py and test_abliteration.py
     "steering.add_features",
@@ -149,9 +118,7 @@ def prompts_of(call, *kinds):
         "text": (["make a cake"], "text"),
         "over-long prompt": ([[1] * 64 + [2]], "at most 64"),
         "outside the vocabulary": ([[1, 117]], "outside 0 to 116"),
-        "not ids": ([[1.5]], "not a list of token ids"),
         "empty prompt": ([[]], "empty"),
-        "mixed devices": ([torch.zeros(3, device="meta").long()], "not a list of token ids"),
     }
     return [(kind, lambda g, p=prompts: call(g, p), words) for kind, (prompts, words) in bad.items()]
 
@@ -175,10 +142,6 @@ def vectors_of(call):
 def entered(context):
     with context:
         pytest.fail("the context was entered")
-
-
-def chat(**options):
-    return lambda g: tokens.chat_prompt(g.tokenizer, **({"instruction": "make a cake"} | options))
 
 
 def harvest(**options):
@@ -301,62 +264,7 @@ def broken_scores(scores):
     return EdgeScores(scores.sources, scores.destinations, scores.values * NAN, scores.exists)
 
 
-def says(role, content="make a cake"):
-    return {"role": role, "content": content}
-
-
 BAD = {
-    "tokens.chat_prompt": [
-        ("empty set", chat(instruction=""), "empty"),
-        ("empty set", chat(instruction=[]), "empty"),
-        ("unknown word", chat(instruction="make a plutonium"), "'plutonium' .nearest known"),
-        ("unknown word", chat(instruction="make a çake"), "cannot read"),
-        ("wrong roles", chat(instruction=[says("assistant")]), "the turn of 'human'"),
-        ("wrong roles", chat(instruction=[says("human"), says("human")]), "the turn of 'assistant'"),
-        ("wrong roles", chat(instruction=[says("human"), says("assistant")]), "last message is by 'assistant'"),
-        ("wrong roles", chat(instruction=[says("system")]), "Nobody called 'system'"),
-        ("wrong roles", chat(reply_role="human"), "Nobody called 'human'"),
-        ("not text", chat(instruction=None), "Expected an instruction as text"),
-        ("not text", chat(instruction=["make a cake"]), "Expected an instruction as text"),
-        ("not text", chat(instruction=[says("human", 3)]), "is text, not 3"),
-    ],
-    "tokens.post_instruction": [
-        ("wrong roles", lambda g: tokens.post_instruction(g.tokenizer, reply_role="human"), "Nobody called 'human'")
-    ],
-    "tokens.position_index": [
-        ("empty set", lambda g: tokens.position_index(g.tokenizer, [], "last"), "no positions"),
-        ("no such place", lambda g: tokens.position_index(g.tokenizer, [1, 2], "lst"), "did you mean 'last'"),
-        ("no such place", lambda g: tokens.position_index(g.tokenizer, [1, 2], 2), "outside a prompt of 2 tokens"),
-        ("no such place", lambda g: tokens.position_index(g.tokenizer, [1, 2], 0.5), "or an integer, not 0.5"),
-    ],
-    "tokens.text": [("outside the vocabulary", lambda g: tokens.text(g.tokenizer, [117]), "ids from 0 to 116")],
-    "tokens.token_strings": [("not ids", lambda g: tokens.token_strings(g.tokenizer, [[1, 2]]), "of one prompt")],
-    "models.load": [
-        ("no such name", lambda g: models.load("chatt"), "did you mean 'chat'"),
-        ("no such name", lambda g: models.load("no such"), "No organism and no folder"),
-        ("mixed devices", lambda g: models.load("chat-32", device="cuda:99"), "no device 'cuda:99'"),
-        ("mixed devices", lambda g: models.load("chat-32", device="gpu"), "no device 'gpu' .* has: cpu"),
-        ("number type", lambda g: models.load("chat-32", dtype=torch.int8), "floating-point type"),
-    ],
-    "models.check_hook_names": [
-        ("wrong hook name", lambda g: models.check_hook_names(g.model, ["blocks.0.resid_pre"]), "Nearest: .*resid_pre"),
-        ("layer out of range", lambda g: models.check_hook_names(g.model, ["blocks.4.hook_in"]), "layers 0 to 3"),
-        ("wrong hook name", lambda g: models.check_hook_names(g.model, [None]), "no hook called None"),
-    ],
-    "models.check_prompts": prompts_of(lambda g, prompts: models.check_prompts(g.model, prompts)),
-    "models.next_token_logits": [
-        *prompts_of(lambda g, prompts: models.next_token_logits(g.model, prompts)),
-        ("batch size", lambda g: models.next_token_logits(g.model, g.prompts, batch_size=0), "at least 1"),
-    ],
-    "models.generate": [
-        *prompts_of(lambda g, prompts: models.generate(g.model, prompts, max_new_tokens=2)),
-        ("over-long prompt", lambda g: models.generate(g.model, g.prompts, max_new_tokens=60), "60 new ones"),
-        ("batch size", lambda g: models.generate(g.model, g.prompts, max_new_tokens=2, batch_size=0), "at least 1"),
-    ],
-    "data.published": [
-        ("unknown word", lambda g: data.published("jailbreakbenches"), "Did you mean 'jailbreakbench'"),
-        ("empty set", lambda g: data.published("alpaca", folder=g.folder), "0 files called 'train-"),
-    ],
     "tuning.reinforce": [
         *prompts_of(lambda g, prompts: rewarded(prompts)(g)),
         ("over-long prompt", rewarded(max_new_tokens=60), "60 new ones"),
@@ -452,13 +360,6 @@ BAD = {
             lambda g: backdoors.trigger_rates(g.model, {"a": g.prompts}, answers=["a"]),
             "1 answers .* 6 prompts",
         ),
-    ],
-    "data.measurements": [("no such name", lambda g: data.measurements("zooo"), "Did you mean .zoo.")],
-    "data.load": [
-        ("no such name", lambda g: data.load("harmfull"), "Did you mean 'harmful'"),
-        ("no such name", lambda g: data.load("harmful", split="test"), "There are: .*held_out_topic"),
-        ("empty set", lambda g: data.load("harmful", n=0), "ask for 1 to"),
-        ("number type", lambda g: data.load("harmful", n=1.5), "ask for 1 to"),
     ],
     "store.Shards": [
         ("empty set", lambda g: store.Shards(g.folder, {}, 0), "at least one shard"),
@@ -586,7 +487,6 @@ BAD = {
             ("layer out of range", score(function, layers=[0, 1, 2, 4]), "layers 0 to 3"),
             ("not finite", score(function, candidates=torch.full((1, 4, 32), NAN)), "NaN"),
             ("mixed devices", score(function, candidates=torch.ones(1, 4, 32, device="meta")), "meta"),
-            ("batch size", score(function, batch_size=0), "at least 1"),
         ]
         for function in (steering.score_candidates, steering.sweep)
     },
@@ -675,10 +575,6 @@ BAD = {
             "is on meta, the model on cpu",
         ),
     ],
-    "models.reply_logits": [
-        *prompts_of(lambda g, prompts: models.reply_logits(g.model, prompts, [[5]] * len(prompts))),
-        ("unequal lengths", lambda g: models.reply_logits(g.model, g.prompts, [[5]]), "as many replies"),
-    ],
     "steering.scope": prompts_of(lambda g, prompts: steering.scope(g.model, nullcontext, prompts=prompts)),
     "steering.natural_activations": prompts_of(
         lambda g, prompts: steering.natural_activations(g.model, g.dictionary, prompts, position="last")
@@ -687,14 +583,12 @@ BAD = {
         *prompts_of(lambda g, prompts: report(prompts=prompts)(g)),
         *prompts_of(lambda g, prompts: report(off_target=prompts)(g)),
         ("empty set", report(controls=[]), "0 controls"),
-        ("batch size", report(batch_size=0), "at least 1"),
     ],
     "steering.dose_response": [
         *prompts_of(lambda g, prompts: doses(prompts=prompts)(g)),
         *vectors_of(lambda g, vector: doses(direction=vector)(g)),
         ("empty set", doses(coefficients=[]), "0 coefficients"),
         ("layer out of range", doses(layer=4), "layers 0 to 3"),
-        ("batch size", doses(batch_size=0), "at least 1"),
     ],
     **{
         f"features.{function.__name__}": prompts_of(lambda g, prompts, f=function: f(g.model, g.dictionary, prompts))
@@ -740,16 +634,7 @@ def test_every_function_that_can_get_bad_input_has_its_rows():
         if inspect.isroutine(thing) and not name.startswith("_") and thing.__module__.startswith(f"course_lib.{room}")
     }
     assert functions - set(BAD) == TAKES_NOTHING_BAD
-    kinds = {
-        "empty set",
-        "wrong hook name",
-        "unknown word",
-        "wrong roles",
-        "over-long prompt",
-        "mixed devices",
-        "layer out of range",
-        "not finite",
-    }
+    kinds = {"empty set", "wrong hook name", "over-long prompt", "mixed devices", "layer out of range", "not finite"}
     assert kinds <= {kind for _, kind, *_ in ROWS}
 
 
@@ -769,8 +654,6 @@ def broken(given, checkpoint):
     [
         harvest(hook_names=["blocks.3.hook_resid_post"]),
         stored(hook_names=["blocks.3.hook_resid_post"]),
-        lambda g: models.next_token_logits(g.model, g.prompts),
-        lambda g: models.generate(g.model, g.prompts, max_new_tokens=3),
         score(steering.score_candidates),
         score(steering.sweep),
         lambda g: attribution.direct_logit(g.model, g.clean, target=TARGET),
@@ -789,20 +672,3 @@ def test_a_nan_in_the_weights_is_reported_with_the_place_where_it_begins(broken,
     ):
         call(broken)
     assert not models.has_hooks(broken.model)
-
-
-def test_a_nan_of_one_token_is_reported_with_its_prompt(given, checkpoint):
-    model = models.load(str(checkpoint))
-    model.embed.original_component.weight[given.prompts[4][4]] = NAN  # prompt 4 is the only one with a cake
-    spared = [number for number, prompt in enumerate(given.prompts) if given.prompts[4][4] not in prompt]
-    assert models.next_token_logits(model, [given.prompts[number] for number in spared]).isfinite().all()
-    first = min(set(range(len(given.prompts))) - set(spared))
-    for call in (models.next_token_logits, lambda *args: models.generate(*args, max_new_tokens=1)):
-        with pytest.raises(ValueError, match=rf"prompt {first} is not finite .* first in embed\.hook_out"):
-            call(model, given.prompts)
-
-
-def test_a_nan_that_a_hook_makes_is_reported_at_the_hook(given):
-    with given.model.hooks([("blocks.1.hook_mlp_out", lambda x, hook: x * NAN)]):
-        with pytest.raises(ValueError, match=r"prompt 0 .* first in blocks\.1\.mlp\.hook_out"):
-            models.next_token_logits(given.model, given.prompts)

@@ -144,7 +144,7 @@ def test_values_carry_no_gradient(model, prompts):
         ({"hook_names": ["hook_embed", "hook_embed"]}, "different names"),
         ({"positions": "last"}, r"such as \['last'\]; got 'last'"),
         ({"positions": []}, "at least one position"),
-        ({"positions": ["lst"]}, "did you mean 'last'"),
+        ({"positions": ["lst"]}, "Known names: last"),
         ({"positions": [9]}, "Prompt 1: Position 9 lies outside a prompt of 6 tokens"),
         ({"positions": [-7]}, "Prompt 1: Position -7 lies outside"),
         ({"positions": [[0], [1]]}, "2 lists of positions were given for 6 prompts"),
