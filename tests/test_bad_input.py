@@ -1,6 +1,6 @@
 """Bad input of every kind is refused in words, by every public function that takes it, before the model runs once.
 
-Damaged files are in test_models.py (weights), test_store.py (caches), test_dictionaries.py and test_abliteration.py.
+Damaged files are in test_models.py (weights) and test_dictionaries.py.
 """
 
 import copy
@@ -15,18 +15,14 @@ from test_attribution_graphs import fitted
 from test_features import sae_of
 
 from course_lib import (
-    abliteration,
     attribution,
     backdoors,
     caching,
     data,
-    directions,
     features,
     models,
     steering,
-    store,
     tokens,
-    tuning,
 )
 from course_lib.attribution import EdgeScores, Feature, Logit
 
@@ -36,14 +32,9 @@ ROOMS = (
     "tokens",
     "models",
     "data",
-    "store",
-    "caching",
-    "directions",
     "steering",
-    "abliteration",
     "attribution",
     "features",
-    "tuning",
     "backdoors",
 )
 TAKES_NOTHING_BAD = {
@@ -58,15 +49,11 @@ TAKES_NOTHING_BAD = {
     "models.duplicate",
     "data.names",
     "data.sources",
-    "store.key_of",
-    "store.write_atomically",
     "models.stop_ids",
     "models.batches",
     "models.run_body",  # for prompts that were checked
     "models.check_finite",
     "models.check_files",  # refuse as their whole work: below, and in test_models.py
-    "store.fingerprint",
-    "abliteration.load_direction",  # in test_store.py and test_abliteration.py
     "steering.add_features",
     "steering.clamp_features",
     "steering.scale_features",
@@ -86,9 +73,6 @@ TAKES_NOTHING_BAD = {
     "features.by_neighbour",
     "features.propose_label",
     "features.page",  # run no prompts; in test_features.py and test_dictionaries.py
-    "tuning.supervised",
-    "tuning.preference",
-    "tuning.log_probabilities",  # in test_tuning.py
     "backdoors.says_payload",  # any text is a reply
     "backdoors.checkpoint",
     "backdoors.lineage",
@@ -185,10 +169,6 @@ def harvest(**options):
     return lambda g: caching.harvest(g.model, g.prompts, progress=False, **options)
 
 
-def stored(**options):
-    return lambda g: caching.stored_harvest(g.model, g.prompts, folder=g.folder, progress=False, **options)
-
-
 def add(function, **options):
     amount = {steering.add: "coefficient", steering.add_projection_matched: "target"}[function]
     return lambda g: entered(function(g.model, g.direction, **({"layer": 1, amount: 1.0} | options)))
@@ -216,22 +196,6 @@ def report(**options):
         )
 
     return call
-
-
-def rewarded(prompts=None, **options):
-    usual = {"steps": 1, "seed": 0, "max_new_tokens": 2, "progress": False}
-
-    def call(g):
-        return tuning.reinforce(
-            g.model, g.prompts if prompts is None else prompts, lambda *_: pytest.fail(), **(usual | options)
-        )
-
-    return call
-
-
-def distilled(prompts=None, **options):
-    usual = {"steps": 1, "seed": 0, "max_new_tokens": 2, "progress": False}
-    return lambda g: tuning.distil(g.model, g.model, g.prompts if prompts is None else prompts, **(usual | options))
 
 
 def curve(**options):
@@ -357,19 +321,6 @@ BAD = {
         ("unknown word", lambda g: data.published("jailbreakbenches"), "Did you mean 'jailbreakbench'"),
         ("empty set", lambda g: data.published("alpaca", folder=g.folder), "0 files called 'train-"),
     ],
-    "tuning.reinforce": [
-        *prompts_of(lambda g, prompts: rewarded(prompts)(g)),
-        ("over-long prompt", rewarded(max_new_tokens=60), "60 new ones"),
-        ("empty set", rewarded(max_new_tokens=0), "max_new_tokens must be at least 1"),
-        ("empty set", rewarded(steps=0), "steps and every must be at least 1, not 0 and 25"),
-        ("empty set", rewarded(every=0), "not 1 and 0"),
-    ],
-    "tuning.distil": [
-        *prompts_of(lambda g, prompts: distilled(prompts)(g)),
-        ("over-long prompt", distilled(max_new_tokens=60), "60 new ones"),
-        ("empty set", distilled(steps=0), "steps and every must be at least 1, not 0 and 25"),
-        ("empty set", distilled(max_new_tokens=0), "max_new_tokens must be at least 1"),
-    ],
     "backdoors.surprisal": prompts_of(lambda g, prompts: backdoors.surprisal(g.model, prompts)),
     "backdoors.insert": prompts_of(lambda g, prompts: backdoors.insert(g.model, prompts, [7])),
     "backdoors.search_trigger": prompts_of(
@@ -460,108 +411,6 @@ BAD = {
         ("empty set", lambda g: data.load("harmful", n=0), "ask for 1 to"),
         ("number type", lambda g: data.load("harmful", n=1.5), "ask for 1 to"),
     ],
-    "store.Shards": [
-        ("empty set", lambda g: store.Shards(g.folder, {}, 0), "at least one shard"),
-        ("no such place", lambda g: store.Shards(g.folder, {}, 2).read(2), "shards 0 to 1"),
-        ("no such place", lambda g: store.Shards(g.folder, {}, 2).write(-1, torch.ones(1)), "shards 0 to 1"),
-        ("mixed devices", lambda g: store.Shards(g.folder, {}, 2).write(0, torch.ones(1, device="meta")), "meta"),
-    ],
-    "caching.harvest": [
-        *prompts_of(lambda g, prompts: caching.harvest(g.model, prompts, progress=False)),
-        ("wrong hook name", harvest(hook_names=["blocks.0.resid_pre"]), "no hook called"),
-        ("layer out of range", harvest(hook_names=["blocks.4.hook_resid_pre"]), "layers 0 to 3"),
-        ("empty set", harvest(hook_names=[]), "at least one"),
-        ("empty set", harvest(positions=[]), "at least one position"),
-        ("empty set", harvest(positions=[[]] * 6), "at least one"),
-        ("no such place", harvest(positions=[64]), "Prompt 0: Position 64 lies outside"),
-        ("no such place", harvest(positions=3), "must be a list"),
-        ("batch size", harvest(batch_size=0), "at least 1"),
-        ("batch size", harvest(max_memory=0), "max_memory is 0"),
-    ],
-    "caching.forecast": [
-        *prompts_of(lambda g, prompts: caching.forecast(g.model, prompts)),
-        (
-            "no passes",
-            lambda g: caching.forecast(g.model, g.prompts, passes=0),
-            "passes must be a number above 0, not 0",
-        ),
-        ("not finite", lambda g: caching.forecast(g.model, g.prompts, passes=NAN), "passes must be a number above 0"),
-        (
-            "no number",
-            lambda g: caching.forecast(g.model, g.prompts, passes="3"),
-            "passes must be a number above 0, not '3'",
-        ),
-        (
-            "no number",
-            lambda g: caching.forecast(g.model, g.prompts, copies=-1),
-            "copies must be a whole number of at least 0",
-        ),
-        (
-            "batch size",
-            lambda g: caching.forecast(g.model, g.prompts, batch_size=0),
-            "batch_size must be .* at least 1",
-        ),
-    ],
-    "caching.stored_harvest": [
-        ("empty set", lambda g: caching.stored_harvest(g.model, [], folder=g.folder, progress=False), "empty"),
-        ("wrong hook name", stored(hook_names=["blocks.0.resid_pre"]), "no hook called"),
-        ("batch size", stored(batch_size=0), "at least 1"),
-        ("number type", stored(dtype=torch.int8), "floating-point type"),
-    ],
-    "directions.difference_of_means": [
-        ("empty set", lambda g: directions.difference_of_means(g.x[:0], g.x), "positive set is empty"),
-        ("mixed devices", lambda g: directions.difference_of_means(g.x, g.x.to("meta")), "negative on 'meta'"),
-        ("not finite", lambda g: directions.difference_of_means(g.x, g.x * NAN), "negative set holds a NaN.* row 0"),
-    ],
-    "directions.unit": [
-        ("no direction", lambda g: directions.unit(g.direction * 0), "length zero"),
-        ("not finite", lambda g: directions.unit(g.direction * NAN), "NaN"),
-        ("mixed devices", lambda g: directions.unit(g.direction.to("meta")), "vector on 'meta'"),
-    ],
-    "directions.project": [
-        ("mixed devices", lambda g: directions.project(g.x, g.direction.to("meta")), "direction on 'meta'"),
-        ("no direction", lambda g: directions.project(g.x, g.direction * 0), "length zero"),
-    ],
-    "directions.project_out": [
-        ("mixed devices", lambda g: directions.project_out(g.x.to("meta"), g.direction), "x on 'meta'")
-    ],
-    "directions.cosine": [("mixed devices", lambda g: directions.cosine(g.x, g.x.to("meta")), "b on 'meta'")],
-    "directions.random_directions": [
-        ("empty set", lambda g: directions.random_directions(0, like=g.direction, seed=0), "at least 1"),
-        ("no direction", lambda g: directions.random_directions(2, like=g.direction * 0, seed=0), "length zero"),
-    ],
-    "directions.pca": [
-        ("empty set", lambda g: directions.pca(g.x[:1], 1), "components"),
-        ("not finite", lambda g: directions.pca(g.x * NAN, 1), "NaN"),
-        ("mixed devices", lambda g: directions.pca(g.x.to("meta"), 1), "x on 'meta'"),
-        ("another width", lambda g: directions.pca(g.x, 1).transform(g.x[:, :3]), "fitted on width 32"),
-    ],
-    "directions.refusal_score": [
-        ("empty set", lambda g: directions.refusal_score(g.logits, []), "at least one"),
-        ("outside the vocabulary", lambda g: directions.refusal_score(g.logits, [50]), "ids from 0 to 49"),
-        ("not finite", lambda g: directions.refusal_score(g.logits * NAN, [1]), "NaN"),
-        ("mixed devices", lambda g: directions.refusal_score(g.logits.to("meta"), [1]), "logits on 'meta'"),
-    ],
-    "directions.kl_divergence": [
-        ("not finite", lambda g: directions.kl_divergence(g.logits, g.logits * NAN), "logits_q hold a NaN"),
-        ("mixed devices", lambda g: directions.kl_divergence(g.logits, g.logits.to("meta")), "logits_q on 'meta'"),
-    ],
-    "directions.auroc": [
-        ("empty set", lambda g: directions.auroc(g.x[0, :0], g.x[0]), "at least one positive"),
-        ("not finite", lambda g: directions.auroc(g.x[0] * NAN, g.x[0]), "NaN"),
-        ("mixed devices", lambda g: directions.auroc(g.x[0], g.x[0].to("meta")), "negative on 'meta'"),
-    ],
-    "directions.wilson_interval": [("empty set", lambda g: directions.wilson_interval(0, 0), "n > 0")],
-    "directions.runs_interval": [
-        ("empty set", lambda g: directions.runs_interval([], 9), "no run"),
-        ("share", lambda g: directions.runs_interval([10], 9), "10"),
-    ],
-    "directions.bootstrap_interval": [
-        ("empty set", lambda g: directions.bootstrap_interval(g.x[:1]), "at least 2 samples"),
-        ("not finite", lambda g: directions.bootstrap_interval(g.x * NAN), "without NaN"),
-        ("mixed devices", lambda g: directions.bootstrap_interval(g.x.to("meta")), "values on 'meta'"),
-    ],
-    "directions.select": [("empty set", lambda g: directions.select([], n_layers=4), "no candidates")],
     "steering.ablate": [
         *vectors_of(lambda g, vector: entered(steering.ablate(g.model, vector))),
         ("no direction", lambda g: entered(steering.ablate(g.model, g.direction * 0)), "length zero"),
@@ -590,33 +439,6 @@ BAD = {
         ]
         for function in (steering.score_candidates, steering.sweep)
     },
-    **{
-        f"abliteration.{name}": [
-            *vectors_of(lambda g, vector, f=function: f(g.model, vector)),
-            ("layer out of range", lambda g, f=function: f(g.model, g.direction, layers=[4]), "from 0 to 3"),
-            ("empty set", lambda g, f=function: f(g.model, g.direction, layers=[]), "from 0 to 3"),
-        ]
-        for name, function in (
-            ("abliterate", abliteration.abliterate),
-            ("edit", abliteration.edit),
-            ("abliterated", lambda *given, **options: entered(abliteration.abliterated(*given, **options))),
-        )
-    },
-    "abliteration.save_direction": [
-        (
-            kind,
-            lambda g, v=vector, hook=hook: abliteration.save_direction(
-                g.folder / "r.safetensors", v, model=g.model, operation="x", hook_name=hook
-            ),
-            words,
-        )
-        for kind, vector, hook, words in (
-            ("wrong hook name", torch.ones(32), "blocks.0.resid_pre", "no hook called"),
-            ("layer out of range", torch.ones(32), "blocks.4.hook_in", "layers 0 to 3"),
-            ("mixed devices", torch.ones(32, device="meta"), "hook_embed", "meta"),
-            ("not finite", torch.full((32,), NAN), "hook_embed", "NaN"),
-        )
-    ],
     "attribution.direct_logit": [
         *one_prompt_of(lambda g, prompt: attribution.direct_logit(g.model, prompt, target=TARGET)),
         (
@@ -768,7 +590,6 @@ def broken(given, checkpoint):
     "call",
     [
         harvest(hook_names=["blocks.3.hook_resid_post"]),
-        stored(hook_names=["blocks.3.hook_resid_post"]),
         lambda g: models.next_token_logits(g.model, g.prompts),
         lambda g: models.generate(g.model, g.prompts, max_new_tokens=3),
         score(steering.score_candidates),
