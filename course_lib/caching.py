@@ -240,7 +240,7 @@ class _Collector:
 def _fitting(
     batches: Iterable[models.Batch], run: Callable[[models.Batch], Tensor], limit: int
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """Yield the prompts of each batch and what `run` makes of it. A batch that does not fit is halved, and so are all after it."""
+    """Yield the prompts of each batch and what `run` makes of it. One that does not fit is halved, and so are all after it."""
     for batch in batches:
         waiting = [batch]
         while waiting:

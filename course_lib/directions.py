@@ -129,7 +129,9 @@ def refusal_score(
     """
     ids = list(refusal_token_ids)
     if not ids or len(set(ids)) < len(ids) or not 0 <= min(ids) <= max(ids) < logits.shape[-1]:
-        raise ValueError(f"refusal_token_ids must be different ids from 0 to {logits.shape[-1] - 1}; got {ids}.")
+        raise ValueError(
+            f"refusal_token_ids must be different ids from 0 to {logits.shape[-1] - 1}, at least one: {ids}."
+        )
     p = logits.double().softmax(dim=-1)[..., ids].sum(dim=-1).clamp(max=1.0)
     return ((p + PROBABILITY_FLOOR).log() - (1 - p + PROBABILITY_FLOOR).log()).float()
 

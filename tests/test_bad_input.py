@@ -14,29 +14,12 @@ import torch
 from test_attribution_graphs import fitted
 from test_features import sae_of
 
-from course_lib import (
-    attribution,
-    backdoors,
-    caching,
-    data,
-    features,
-    models,
-    steering,
-    tokens,
-)
+from course_lib import attribution, backdoors, caching, data, features, models, steering, tokens
 from course_lib.attribution import EdgeScores, Feature, Logit
 
 NAN = float("nan")
 TARGET = Logit(7, minus=9)
-ROOMS = (
-    "tokens",
-    "models",
-    "data",
-    "steering",
-    "attribution",
-    "features",
-    "backdoors",
-)
+ROOMS = ("tokens", "models", "data", "steering", "attribution", "features", "backdoors")
 TAKES_NOTHING_BAD = {
     "models.d_model",
     "models.n_layers",

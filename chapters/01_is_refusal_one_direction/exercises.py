@@ -103,41 +103,13 @@ def first_component(answer):
         raise Wrong(f"it has length {got.norm():.2f}, not 1", "divide by the norm; S does not belong into it.")
     standard = centred / centred.std(dim=0)
     mistakes = (
-        (
-            _axes(x)[0],
-            "x was not centred: this points at the mean",
-            "take x.mean(dim=0) away first.",
-        ),
-        (
-            _axes(centred)[-1],
-            "this is the *last* component, of least spread",
-            "the first row of Vh.",
-        ),
-        (
-            _axes(standard)[0],
-            "the columns were divided by their spread",
-            "centre only; do not standardise.",
-        ),
-        (
-            _axes(centred)[:, 0],
-            "this is a column of Vh",
-            "the components are its rows: Vh[0].",
-        ),
-        (
-            _axes(x - x.mean())[0],
-            "the mean is one number",
-            "a mean for each column: dim=0.",
-        ),
-        (
-            _axes(x - x.mean(dim=1, keepdim=True))[0],
-            "each sample was centred, not each column",
-            "x.mean(dim=0).",
-        ),
-        (
-            _axes(centred)[1],
-            "this is the second component",
-            "counting starts at 0: Vh[0].",
-        ),
+        (_axes(x)[0], "x was not centred: this points at the mean", "take x.mean(dim=0) away first."),
+        (_axes(centred)[-1], "this is the *last* component, of least spread", "the first row of Vh."),
+        (_axes(standard)[0], "the columns were divided by their spread", "centre only; do not standardise."),
+        (_axes(centred)[:, 0], "this is a column of Vh", "the components are its rows: Vh[0]."),
+        (_axes(x - x.mean())[0], "the mean is one number", "a mean for each column: dim=0."),
+        (_axes(x - x.mean(dim=1, keepdim=True))[0], "each sample was centred, not each column", "x.mean(dim=0)."),
+        (_axes(centred)[1], "this is the second component", "counting starts at 0: Vh[0]."),
     )
     for value, what, tip in mistakes:
         if abs(float(directions.cosine(got, value))) > 1 - 1e-5:
