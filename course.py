@@ -243,7 +243,7 @@ def remove(path):
 
 # Taken as the machine has them, in whatever version: what its torch and its drivers were built with, and what a newer one
 # of would bring nothing. All else that the course imports directly comes in the lock's version.
-AS_FOUND = ("torch", "numpy", "pyarrow", "psutil", "safetensors", "scikit-learn", "tqdm")
+AS_FOUND = ("torch", "numpy", "pyarrow", "psutil", "safetensors", "scikit-learn", "scipy", "tqdm")
 NOT_HERE = ("ipykernel", "jupyterlab")  # the hosted machine has its own
 
 

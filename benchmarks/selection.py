@@ -31,7 +31,7 @@ def tables(setting: cases.Setting) -> list[Table]:
 
     def exhaustive() -> Tensor:
         rows = steering.score_candidates(model, candidates, **arguments)
-        return winner(directions.select(rows, n_layers=models.n_layers(model)).winner)
+        return winner(directions.select(rows, n_layers=models.n_layers(model)))
 
     sweep = "`steering.sweep`"
     ways = [

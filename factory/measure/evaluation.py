@@ -165,7 +165,7 @@ def find_direction(model: models.CheckedBridge, refusal_words: Sequence[str] = (
     )
     rows = [replace(row, induce=other.induce) for row, other in zip(cut, added, strict=True)]
     try:
-        best, passes = directions.select(rows, n_layers=models.n_layers(model)).winner, True
+        best, passes = directions.select(rows, n_layers=models.n_layers(model)), True
     except ValueError:  # none passes, which is a result to record
         best, passes = min(rows, key=lambda row: row.bypass), False
     number = best.layer - 1
