@@ -100,7 +100,7 @@ class Profile:
         )
 
     def refusal_token_ids(self, tokenizer: "Tokenizer") -> list[int]:
-        """Ids of the tokens with which refusals begin, as `directions.refusal_score` and `steering.sweep` want them.
+        """Ids of the tokens with which refusals begin, as `directions.refusal_score` wants them.
 
         Raises:
             ValueError: A word that is not one token for this tokenizer, so that the profile is not this model's.

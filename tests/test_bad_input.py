@@ -6,7 +6,6 @@ Damaged files are in test_models.py (weights), test_store.py (caches), test_dict
 import copy
 import importlib
 import inspect
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -23,7 +22,6 @@ from course_lib import (
     directions,
     features,
     models,
-    steering,
     store,
     tokens,
     tuning,
@@ -39,7 +37,6 @@ ROOMS = (
     "store",
     "caching",
     "directions",
-    "steering",
     "abliteration",
     "attribution",
     "features",
@@ -67,13 +64,6 @@ TAKES_NOTHING_BAD = {
     "models.check_files",  # refuse as their whole work: below, and in test_models.py
     "store.fingerprint",
     "abliteration.load_direction",  # in test_store.py and test_abliteration.py
-    "steering.add_features",
-    "steering.clamp_features",
-    "steering.scale_features",
-    "steering.ablate_features",
-    "steering.random_feature_sets",
-    "steering.classify",
-    "steering.judge_by_openings",  # in test_steering_*.py
     "features.names",
     "features.load",
     "features.load_index",
@@ -105,8 +95,6 @@ TAKES_NOTHING_BAD = {
     "backdoors.swap_words",
     "backdoors.replace_words",  # run no prompts of their own; in test_backdoors_detect.py
     "attribution.confirm",  # in test_attribution_graphs.py
-    "steering.scale_nodes",
-    "steering.random_node_sets",  # in test_steering_features.py
 }
 
 
@@ -189,35 +177,6 @@ def stored(**options):
     return lambda g: caching.stored_harvest(g.model, g.prompts, folder=g.folder, progress=False, **options)
 
 
-def add(function, **options):
-    amount = {steering.add: "coefficient", steering.add_projection_matched: "target"}[function]
-    return lambda g: entered(function(g.model, g.direction, **({"layer": 1, amount: 1.0} | options)))
-
-
-def score(function, **options):
-    def call(g):
-        usual = {
-            "candidates": torch.ones(1, 4, 32),
-            "harmful": g.prompts,
-            "harmless": g.prompts,
-            "refusal_token_ids": [7],
-        }
-        return function(g.model, **(usual | options), progress=False)
-
-    return call
-
-
-def report(**options):
-    usual = {"judge": str, "controls": [nullcontext] * steering.MIN_CONTROLS, "progress": False}
-
-    def call(g):
-        return steering.report(
-            g.model, nullcontext, **({"prompts": g.prompts, "off_target": g.prompts} | usual | options)
-        )
-
-    return call
-
-
 def rewarded(prompts=None, **options):
     usual = {"steps": 1, "seed": 0, "max_new_tokens": 2, "progress": False}
 
@@ -246,16 +205,6 @@ def left_out(**options):
         "groups": [(0,), (0,), (1,), (1,)],
     }
     return backdoors.leave_one_out(**(usual | options), seed=0)
-
-
-def doses(**options):
-    def call(g):
-        usual = {"prompts": g.prompts, "direction": g.direction, "layer": 1, "coefficients": [1.0], "progress": False}
-        given = usual | {"score": lambda logits: logits[:, 0]} | options
-        places = {"start": [1] * len(given["prompts"])}
-        return steering.dose_response(g.model, given.pop("prompts"), given.pop("direction"), places=places, **given)
-
-    return call
 
 
 def patch(function, **options):
@@ -562,34 +511,6 @@ BAD = {
         ("mixed devices", lambda g: directions.bootstrap_interval(g.x.to("meta")), "values on 'meta'"),
     ],
     "directions.select": [("empty set", lambda g: directions.select([], n_layers=4), "no candidates")],
-    "steering.ablate": [
-        *vectors_of(lambda g, vector: entered(steering.ablate(g.model, vector))),
-        ("no direction", lambda g: entered(steering.ablate(g.model, g.direction * 0)), "length zero"),
-    ],
-    **{
-        f"steering.{function.__name__}": [
-            *vectors_of(lambda g, vector, f=function, a=amount: entered(f(g.model, vector, layer=1, **{a: 1.0}))),
-            ("layer out of range", add(function, layer=4), "layers 0 to 3"),
-            ("layer out of range", add(function, layer=-1), "layers 0 to 3"),
-            ("not finite", add(function, **{amount: NAN}), "finite number"),
-            ("empty set", add(function, positions=[]), "positions is empty"),
-        ]
-        for function, amount in ((steering.add, "coefficient"), (steering.add_projection_matched, "target"))
-    },
-    **{
-        f"steering.{function.__name__}": [
-            ("empty set", score(function, harmful=[]), "empty"),
-            ("empty set", score(function, harmless=[]), "empty"),
-            ("empty set", score(function, refusal_token_ids=[]), "at least one"),
-            ("outside the vocabulary", score(function, refusal_token_ids=[117]), "ids from 0 to 116"),
-            ("over-long prompt", score(function, harmless=[[1] * 65]), "at most 64"),
-            ("layer out of range", score(function, layers=[0, 1, 2, 4]), "layers 0 to 3"),
-            ("not finite", score(function, candidates=torch.full((1, 4, 32), NAN)), "NaN"),
-            ("mixed devices", score(function, candidates=torch.ones(1, 4, 32, device="meta")), "meta"),
-            ("batch size", score(function, batch_size=0), "at least 1"),
-        ]
-        for function in (steering.score_candidates, steering.sweep)
-    },
     **{
         f"abliteration.{name}": [
             *vectors_of(lambda g, vector, f=function: f(g.model, vector)),
@@ -679,23 +600,6 @@ BAD = {
         *prompts_of(lambda g, prompts: models.reply_logits(g.model, prompts, [[5]] * len(prompts))),
         ("unequal lengths", lambda g: models.reply_logits(g.model, g.prompts, [[5]]), "as many replies"),
     ],
-    "steering.scope": prompts_of(lambda g, prompts: steering.scope(g.model, nullcontext, prompts=prompts)),
-    "steering.natural_activations": prompts_of(
-        lambda g, prompts: steering.natural_activations(g.model, g.dictionary, prompts, position="last")
-    ),
-    "steering.report": [
-        *prompts_of(lambda g, prompts: report(prompts=prompts)(g)),
-        *prompts_of(lambda g, prompts: report(off_target=prompts)(g)),
-        ("empty set", report(controls=[]), "0 controls"),
-        ("batch size", report(batch_size=0), "at least 1"),
-    ],
-    "steering.dose_response": [
-        *prompts_of(lambda g, prompts: doses(prompts=prompts)(g)),
-        *vectors_of(lambda g, vector: doses(direction=vector)(g)),
-        ("empty set", doses(coefficients=[]), "0 coefficients"),
-        ("layer out of range", doses(layer=4), "layers 0 to 3"),
-        ("batch size", doses(batch_size=0), "at least 1"),
-    ],
     **{
         f"features.{function.__name__}": prompts_of(lambda g, prompts, f=function: f(g.model, g.dictionary, prompts))
         for function in (features.index, features.reconstruction, features.random_like)
@@ -771,8 +675,6 @@ def broken(given, checkpoint):
         stored(hook_names=["blocks.3.hook_resid_post"]),
         lambda g: models.next_token_logits(g.model, g.prompts),
         lambda g: models.generate(g.model, g.prompts, max_new_tokens=3),
-        score(steering.score_candidates),
-        score(steering.sweep),
         lambda g: attribution.direct_logit(g.model, g.clean, target=TARGET),
         patch(attribution.patch_residual),
         patch(attribution.patch_heads),
