@@ -50,8 +50,8 @@ def ablate(model: models.CheckedBridge, direction: Float[Tensor, " d_model"]) ->
     """Return a context in which nothing along the direction is written to the residual stream.
 
     Directional ablation: c - (c . r) r at the input of the first layer (the embedding) and at the output of every
-    attention and every MLP, at all positions. The residual stream is the sum of these, so no block input needs a hook of
-    its own. The direction's length and sign do not matter. In bfloat16 rounding leaves about 0.4 % of it.
+    attention and every MLP, at all positions. The residual stream is the sum of these, so no block input needs a hook
+    of its own. The direction's length and sign do not matter. In bfloat16 rounding leaves about 0.4 % of it.
 
     Raises:
         ValueError: The direction is zero or not finite.
@@ -89,14 +89,14 @@ def add(
         direction: What to add.
         layer: Counted from 0.
         coefficient: Multiple of the direction; negative to subtract.
-        positions: "all" tokens, also those being generated (as published); "last", the prompt's last token;
-            "reply" or "last_instruction" (`tokens.POSITIONS`); or a list of such names and indices into the prompt, negative
-            ones from its end. All but "all" leave generated tokens alone, for which they rely on generation with a
-            key-value cache: a run over a single token counts as generating.
+        positions: "all" tokens, also those being generated (as published); "last", the prompt's last token; "reply" or
+            "last_instruction" (`tokens.POSITIONS`); or a list of names and indices into the prompt, negative ones from
+            its end. All but "all" leave generated tokens alone, for which they rely on generation with a key-value
+            cache: a run over a single token counts as generating.
 
     Raises:
-        ValueError: A number that is not finite, or no position. On entering: a layer that the model does not have. While
-            the model runs: a position outside the prompt.
+        ValueError: A number that is not finite. On entering: a layer that the model does not have, or no position.
+            While the model runs: a position outside the prompt.
     """
     if not bool(torch.isfinite(coefficient * direction).all()):
         raise ValueError(f"The coefficient ({coefficient}) and the direction must be finite.")
@@ -167,8 +167,8 @@ def score_candidates(
         progress: Show a progress bar.
 
     Raises:
-        ValueError: Labels that do not fit the candidates' shape, layers that the model does not have, candidates that are
-            not finite, unusable prompts or token ids.
+        ValueError: Labels that do not fit the candidates' shape, layers that the model does not have, candidates that
+            are not finite, unusable prompts or token ids.
     """
     layers = range(models.n_layers(model)) if layers is None else layers
     positions = range(-len(candidates), 0) if positions is None else positions
@@ -205,13 +205,14 @@ def _without(
 
 # --- features of a dictionary -------------------------------------------------------------------------------
 #
-# Templeton et al. (2024), "Scaling Monosemanticity", https://transformer-circuits.pub/2024/scaling-monosemanticity, section
-# on feature steering; multiples of a feature's activation as in Lindsey et al. (2025), "On the Biology of a Large Language
-# Model", https://transformer-circuits.pub/2025/attribution-graphs/biology.html. Let f = encode(what the dictionary reads), in
-# this very run, after all that happened before. Then x' = x + decode(f') - decode(f), which is x plus the decoder row of each
-# changed feature times its change: what the dictionary misses (the error term) stays as it is. The tokens that the dictionary
-# was trained without are never edited, since its features mean nothing there. All else follows the model; with attention
-# frozen, as a graph assumes it, there is `attribution.intervene`.
+# Templeton et al. (2024), "Scaling Monosemanticity", https://transformer-circuits.pub/2024/scaling-monosemanticity,
+# section on feature steering; multiples of a feature's activation as in Lindsey et al. (2025), "On the Biology of a
+# Large Language Model", https://transformer-circuits.pub/2025/attribution-graphs/biology.html.
+#
+# With f = encode(what the dictionary reads), taken in this very run, x' = x + decode(f') - decode(f): x plus the
+# decoder row of each changed feature times its change. What the dictionary misses (the error term) stays as it is.
+# Tokens that the dictionary was trained without are never edited, since its features mean nothing there. All else
+# follows the model; with attention frozen, as a graph assumes it, there is `attribution.intervene`.
 
 
 @jaxtyped(typechecker=beartype)
@@ -253,8 +254,8 @@ def scale_features(
         positions: As for `add`.
 
     Raises:
-        ValueError: No feature or a negative one, a number that is not finite. On entering: a dictionary that rescales what
-            it decodes, or with hooks that the model does not have. While the model runs: a position outside the prompt.
+        ValueError: No feature or a negative one, a number that is not finite. On entering: a dictionary that rescales
+            what it decodes, or with hooks that the model does not have. While the model runs: as for `add`.
     """
     factor = _amounts(factors)
     return _editing_features(model, dictionary, list(factors), lambda old: (factor.to(old) - 1) * old, positions)
@@ -291,7 +292,7 @@ def scale_nodes(
     *,
     positions: Positions = "all",
 ) -> Iterator[None]:
-    """Return a context in which features of several layers are multiplied by one factor: `scale_features` in each layer."""
+    """Return a context in which features of several layers are multiplied by one factor, as by `scale_features`."""
     with ExitStack() as stack:
         for layer, features in _by_layer(nodes).items():
             factors = dict.fromkeys(features, factor)
@@ -305,8 +306,8 @@ def random_feature_sets(
 ) -> tuple[tuple[int, ...], ...]:
     """Return n sets of other features, each about as active as the given ones: the control of an edit of features.
 
-    For every feature one of the `NEAREST` active ones by activation is drawn, none twice in a set. Nothing is as active as
-    the loudest features: their sets are weaker edits, so compare with random directions of the edit's length as well.
+    For every feature one of the `NEAREST` active ones by activation is drawn, none twice in a set. Nothing is as active
+    as the loudest features: their sets are weaker edits, so compare with random directions of the edit's length too.
 
     Args:
         activations: At one position, a row of `natural_activations`.
@@ -335,7 +336,7 @@ def random_feature_sets(
 def random_node_sets(
     activations: Sequence[Float[Tensor, " d_sae"]], nodes: Nodes, *, n: int, seed: int
 ) -> list[list[tuple[int, int]]]:
-    """Return n sets of other nodes, in each layer as many and as active as the given ones: the control of `scale_nodes`.
+    """Return n sets of other nodes, in each layer as many and as active as these: the control of `scale_nodes`.
 
     `activations` holds a row of `natural_activations` for each layer. Layer k draws with seed + k.
     """
@@ -477,7 +478,7 @@ class Effect:
     def p_value(self) -> float:
         """Share of interventions, this one included, that move the number at least as far from the unchanged one.
 
-        With 20 controls it cannot be below 1 / 21. It asks whether the direction is special, not whether the prompts are.
+        With 20 controls it cannot be below 1 / 21. It tests the direction, not the sample of prompts.
         """
         moved = abs(self.steered.estimate - self.unchanged.estimate)
         as_far = sum(abs(value - self.unchanged.estimate) >= moved for value in self.controls)
@@ -524,7 +525,7 @@ def report(
     batch_size: int = 64,
     progress: bool = True,
 ) -> SteeringReport:
-    """Return what an intervention does to the replies and to prompts that it should leave alone, beside random controls.
+    """Return the effect of an intervention on replies and on off-target prompts, beside that of random controls.
 
     Args:
         model: From `models.load`, with no hook active.

@@ -33,49 +33,46 @@ def refusal(chat):
 def reported(model, all_prompts, intervention, **options):
     rows = directions.random_directions(steering.MIN_CONTROLS, like=torch.full((32,), 0.1), seed=0)
     standard = {
-        "prompts": all_prompts[:3],
+        "prompts": all_prompts[:2],
         "judge": lambda text: "empty" if not text else "words",
         "controls": [partial(steering.add, model, q, layer=1, coefficient=1.0, positions="last") for q in rows],
-        "off_target": all_prompts[3:],
-        "max_new_tokens": 4,
+        "off_target": all_prompts[3:5],
+        "max_new_tokens": 3,
         "progress": False,
     }
     return steering.report(model, intervention, **(standard | options))
 
 
-def test_kl_is_that_of_every_token_of_the_unchanged_reply(model, prompts):
+def test_kl_and_surprisal_are_those_of_a_plain_loop_over_every_token_of_the_replies(model, prompts):
     """The plain way: write out the text and hook the prompt's last token by its index."""
     direction = 3 * torch.ones(32)
-    found = reported(
-        model, prompts, partial(steering.add, model, direction, layer=1, coefficient=1.0, positions="last")
-    )
-    expected = []
-    for prompt, reply in zip(prompts[3:], models.generate(model, prompts[3:], max_new_tokens=4), strict=True):
-        text, n = torch.tensor([[*prompt, *reply]]), len(prompt)
+    edit = partial(steering.add, model, direction, layer=1, coefficient=1.0, positions="last")
+    found = reported(model, prompts, edit)
+    _, steered, *_ = found.outcomes
 
-        def shift(x, hook, n=n):
+    def before_each_token(prompt, reply, hooks=()):
+        with torch.no_grad():
+            return model.run_with_hooks(torch.tensor([[*prompt, *reply]]), fwd_hooks=hooks)[0, len(prompt) - 1 : -1]
+
+    usual = models.generate(model, prompts[3:5], max_new_tokens=3)
+    for kl, prompt, reply in zip(steered.kl, prompts[3:5], usual, strict=True):
+
+        def shift(x, hook, n=len(prompt)):
             move = torch.zeros_like(x)
             move[:, n - 1] = direction
             return x + move
 
-        with torch.no_grad():
-            plain = model(text)[0, n - 1 : -1]
-            edited = model.run_with_hooks(text, fwd_hooks=[("blocks.1.hook_resid_pre", shift)])[0, n - 1 : -1]
-        expected.append(directions.kl_divergence(plain, edited).mean())
-    torch.testing.assert_close(found.outcomes[1].kl, torch.stack(expected), rtol=1e-3, atol=1e-4)
-    assert found.kl.steered.estimate > 0.01 and found.outcomes[0].kl.abs().max() == 0
-
-
-def test_surprisal_is_that_of_the_steered_reply_under_the_unchanged_model(model, prompts):
-    edit = partial(steering.add, model, 3 * torch.ones(32), layer=1, coefficient=1.0, positions="last")
-    found = reported(model, prompts, edit)
+        plain, edited = (
+            before_each_token(prompt, reply, hooks) for hooks in ((), [("blocks.1.hook_resid_pre", shift)])
+        )
+        expected = directions.kl_divergence(plain, edited).mean()
+        torch.testing.assert_close(kl, expected, rtol=1e-3, atol=1e-4)
     with edit():
-        replies = models.generate(model, prompts[:3], max_new_tokens=4)
-    for value, prompt, reply in zip(found.outcomes[1].surprisal, prompts[:3], replies, strict=True):
-        with torch.no_grad():
-            log_p = model(torch.tensor([[*prompt, *reply]]))[0].log_softmax(-1)
-        expected = -sum(log_p[len(prompt) - 1 + t, token] for t, token in enumerate(reply)) / len(reply)
-        assert float(value) == pytest.approx(float(expected), rel=1e-3)
+        replies = models.generate(model, prompts[:2], max_new_tokens=3)
+    for surprisal, prompt, reply in zip(steered.surprisal, prompts[:2], replies, strict=True):
+        log_p = before_each_token(prompt, reply).log_softmax(-1)
+        assert float(surprisal) == pytest.approx(-float(log_p[range(len(reply)), reply].mean()), rel=1e-3)
+    assert found.kl.steered.estimate > 0.01 and found.kl.unchanged.estimate == 0
     assert found.surprisal.steered.estimate > found.surprisal.unchanged.estimate
 
 
@@ -86,7 +83,7 @@ def test_an_edit_that_off_target_prompts_cannot_see_costs_exactly_nothing(chat, 
     quiet = torch.stack(
         [
             sae.encode(row).amax(dim=0)
-            for prompt, reply in zip(facts, models.generate(chat, facts, max_new_tokens=12), strict=True)
+            for prompt, reply in zip(facts, models.generate(chat, facts, max_new_tokens=4), strict=True)
             for row in caching.harvest(
                 chat,
                 [[*prompt, *reply]],
@@ -106,7 +103,7 @@ def test_an_edit_that_off_target_prompts_cannot_see_costs_exactly_nothing(chat, 
         judge=organism.classify,
         controls=[nullcontext] * steering.MIN_CONTROLS,
         off_target=facts,
-        max_new_tokens=12,
+        max_new_tokens=4,
         progress=False,
     )
     assert found.outcomes[1].kl.abs().max() == 0
@@ -122,7 +119,7 @@ def test_a_planted_direction_stands_out_and_a_random_one_does_not(chat, refusal)
         prompts=asked,
         judge=organism.classify,
         controls=[partial(push, q) for q in directions.random_directions(20, like=refusal, seed=0)],
-        off_target=asked,
+        off_target=asked[:2],
         max_new_tokens=12,
         progress=False,
     )
