@@ -57,9 +57,9 @@ def test_kl_and_surprisal_are_those_of_a_plain_loop_over_every_token_of_the_repl
     usual = models.generate(model, prompts[3:5], max_new_tokens=3)
     for kl, prompt, reply in zip(steered.kl, prompts[3:5], usual, strict=True):
 
-        def shift(x, hook, n=len(prompt)):
+        def shift(x, hook, prompt=prompt):
             move = torch.zeros_like(x)
-            move[:, n - 1] = direction
+            move[:, len(prompt) - 1] = direction
             return x + move
 
         plain, edited = (
