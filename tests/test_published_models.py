@@ -157,8 +157,7 @@ def candidates_of(case):
     return directions.difference_of_means(one, other), positions
 
 
-def test_the_sweep_picks_whom_a_plain_loop_picks(case):
-    """Bypass, induce and KL of every candidate by plain hooks; filters wide open, for random weights pass no others."""
+def test_scores_of_candidates_are_those_of_a_plain_loop(case):
     vectors, positions = candidates_of(case)
     ids, (harmful, harmless) = case.profile.refusal_token_ids(case.tokenizer), (case.prompts[:2], case.prompts[2:])
     scores = {}
@@ -183,9 +182,6 @@ def test_the_sweep_picks_whom_a_plain_loop_picks(case):
     }
     for row in steering.score_candidates(case.model, vectors[:, 1:3], progress=False, **options):
         close(torch.tensor([row.bypass, row.induce, row.kl]), torch.stack(scores[row.layer, row.position]))
-    swept = steering.sweep(case.model, vectors[:, 1:3], progress=False, max_kl=99.0, min_induce=-99.0, **options)
-    best = min(scores, key=lambda place: float(scores[place][0]))
-    assert (swept.winner.layer, swept.winner.position) == best
 
 
 def test_ablation_is_the_plain_one_and_leaves_nothing(case, direction):
