@@ -718,7 +718,7 @@ def change(dictionary, **metadata):
     [
         ([], "list of prompts is empty"),
         ([[]], "Prompt 0 is empty"),
-        (["how do i"], "prompts are text"),
+        (["how do i"], "not text"),
         ([[1, 9], [9, 9]], "Prompt 1 does not begin with '<bos>'"),
         ([[1], [1]], "Every prompt is a single token"),
         ([[1] * 65], "Prompt 0 has 65 tokens.*at most 64"),

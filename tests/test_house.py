@@ -20,6 +20,7 @@ LEVELS = (  # a module imports only from lines above its own
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 SAME_LEVEL = {
     ("models", "data"),
+    ("tokens", "organism"),
     ("profiles", "tokens"),
     ("labels", "features"),
     ("edges", "attribution"),

@@ -88,61 +88,38 @@ def _last_token_residual(model: models.CheckedBridge, ids: list[int], layer: int
         "torch.linalg.svd(centred, full_matrices=False) returns U, S, Vh; the rows of Vh are directions in d_model.",
         "centred = x - x.mean(dim=0); return torch.linalg.svd(centred, full_matrices=False)[2][0]",
     ],
-    reference=lambda: lambda x: directions.pca(x, 1).components[0],
+    reference=lambda: lambda x: _axes(x - x.mean(dim=0))[0],
 )
 def first_component(answer):
     scale = torch.tensor([1.0, 4.0, 2.0, 0.5, 0.2])
     x = expect.random(60, 5) * scale + torch.tensor([9.0, 0.0, 1.0, 0.0, 0.0])
-    truth = directions.pca(x, 1).components[0]
+    centred = x - x.mean(dim=0)
+    truth = _axes(centred)[0]
     raw = answer(x)
     if isinstance(raw, Tensor) and raw.shape == (60,):
         raise Wrong("it has one number per sample: these are scores, or a column of U", "the direction is a row of Vh.")
     got = expect.tensor(raw, like=truth, axes="d_model", name="first_component(x)")
     if abs(float(got.norm()) - 1) > 1e-3:
         raise Wrong(f"it has length {got.norm():.2f}, not 1", "divide by the norm; S does not belong into it.")
-    centred = x - x.mean(dim=0)
     standard = centred / centred.std(dim=0)
     mistakes = (
-        (
-            directions.pca(x, 1, center=False).components[0],
-            "x was not centred: this points at the mean",
-            "take x.mean(dim=0) away first.",
-        ),
-        (
-            torch.linalg.svd(centred, full_matrices=False)[2][-1],
-            "this is the *last* component, of least spread",
-            "the first row of Vh.",
-        ),
-        (
-            directions.pca(standard, 1).components[0],
-            "the columns were divided by their spread",
-            "centre only; do not standardise.",
-        ),
-        (
-            torch.linalg.svd(centred, full_matrices=False)[2][:, 0],
-            "this is a column of Vh",
-            "the components are its rows: Vh[0].",
-        ),
-        (
-            directions.pca(x - x.mean(), 1, center=False).components[0],
-            "the mean is one number",
-            "a mean for each column: dim=0.",
-        ),
-        (
-            directions.pca(x - x.mean(dim=1, keepdim=True), 1, center=False).components[0],
-            "each sample was centred, not each column",
-            "x.mean(dim=0).",
-        ),
-        (
-            torch.linalg.svd(centred, full_matrices=False)[2][1],
-            "this is the second component",
-            "counting starts at 0: Vh[0].",
-        ),
+        (_axes(x)[0], "x was not centred: this points at the mean", "take x.mean(dim=0) away first."),
+        (_axes(centred)[-1], "this is the *last* component, of least spread", "the first row of Vh."),
+        (_axes(standard)[0], "the columns were divided by their spread", "centre only; do not standardise."),
+        (_axes(centred)[:, 0], "this is a column of Vh", "the components are its rows: Vh[0]."),
+        (_axes(x - x.mean())[0], "the mean is one number", "a mean for each column: dim=0."),
+        (_axes(x - x.mean(dim=1, keepdim=True))[0], "each sample was centred, not each column", "x.mean(dim=0)."),
+        (_axes(centred)[1], "this is the second component", "counting starts at 0: Vh[0]."),
     )
     for value, what, tip in mistakes:
         if abs(float(directions.cosine(got, value))) > 1 - 1e-5:
             raise Wrong(what, tip)
     expect.close(abs(float(directions.cosine(got, truth))), 1.0, name="|cos| with the first component")
+
+
+def _axes(x: Tensor) -> Tensor:
+    """Return the unit vectors along which the rows of x are furthest from zero, one in each row."""
+    return torch.linalg.svd(x, full_matrices=False).Vh
 
 
 # --- 1.3, 1.7, 1.9: claims ------------------------------------------------------------------------------------------
@@ -318,7 +295,7 @@ ROWS = tuple(
         "int(0.8 * 6) is 4, so with six layers the layers 0 to 3 are allowed.",
         "min(kept, key=lambda row: row.bypass)",
     ],
-    reference=lambda: lambda rows, n_layers: directions.select(rows, n_layers=n_layers).winner,
+    reference=lambda: lambda rows, n_layers: directions.select(rows, n_layers=n_layers),
 )
 def choose(answer):
     got = answer(list(ROWS), 6)
@@ -336,7 +313,7 @@ def choose(answer):
     }
     if (index := ROWS.index(got)) != 3:
         raise Wrong(*reasons[index])
-    if answer(list(ROWS), 10) != directions.select(ROWS, n_layers=10).winner:
+    if answer(list(ROWS), 10) != directions.select(ROWS, n_layers=10):
         raise Wrong("with 10 layers another row wins", "use n_layers for the limit, not the number 4.")
     edge = [directions.Candidate(layer=0, position="reply", bypass=-1.0, induce=0.0, kl=0.1), ROWS[6]]
     if answer(edge, 6) != edge[0]:

@@ -10,6 +10,7 @@
 from dataclasses import replace
 
 import torch
+from sklearn.decomposition import PCA
 
 from chapters import check, checkpoint, claim, hint, predict, progress, quiz, reveal
 from course_lib import caching, data, directions, models, organism, plotting, profiles, steering, tokens
@@ -65,7 +66,7 @@ MIDDLE = int(0.6 * chat.cfg.n_layers)  # block 3 of 6
 panels = {}
 for layer in LAYERS[:: max(1, len(LAYERS) // 5)]:
     x, y = harmful.at(layer, "reply"), harmless.at(layer, "reply")
-    plane = directions.pca(torch.cat([x, y]), 2)
+    plane = PCA(2).fit(torch.cat([x, y]))
     panels[f"before block {layer}"] = {"harmful": plane.transform(x), "harmless": plane.transform(y)}
 hover = {name: data.load(name, split="train", n=N).texts for name in ("harmful", "harmless")}
 plotting.show(
@@ -300,7 +301,7 @@ plotting.show(
 pairs = harmful.at(MIDDLE, "reply") - harmless.at(MIDDLE, "reply")  # row by row: matched pairs
 r3 = refusal_direction(harmful.at(MIDDLE, "reply"), harmless.at(MIDDLE, "reply"))
 for name, center in {"centred": True, "uncentred": False}.items():
-    found_axis = directions.pca(pairs, 1, center=center).components[0]
+    found_axis = torch.linalg.svd(pairs - center * pairs.mean(dim=0), full_matrices=False).Vh[0]
     print(
         f"PCA of paired differences, {name}: |cos| with the difference of means {abs(directions.cosine(found_axis, r3)):.2f}"
     )

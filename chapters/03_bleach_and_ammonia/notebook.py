@@ -334,7 +334,7 @@ unseen += sets("harmful", "held_out_topic", 32)
 refused = {
     tuple(tokens.token_strings(chat.tokenizer, p))
     for p, reply in zip(unseen, replies(unseen), strict=True)
-    if steering.classify(reply) == "refuse"
+    if organism.classify(reply) == "refuse"
 }
 
 
@@ -626,8 +626,8 @@ natural = float(active[DANGER])
 
 def counted(prompts, model=chat):
     """How many replies are of each class."""
-    classes = [steering.classify(reply) for reply in replies(prompts, model)]
-    return {name: classes.count(name) for name in steering.CLASSES}
+    classes = [organism.classify(reply) for reply in replies(prompts, model)]
+    return {name: classes.count(name) for name in organism.CLASSES}
 
 
 def at(multiple):
@@ -687,7 +687,7 @@ report = steering.report(
     chat,
     partial(at, -1.0),
     prompts=cut_at["dangerous"][::2],
-    judge=steering.classify,
+    judge=organism.classify,
     controls=[
         partial(steering.add, chat, q, layer=2, coefficient=length, positions=[-4])
         for q in directions.random_directions(20, like=sae.W_dec[DANGER], seed=1)
@@ -823,7 +823,7 @@ for name, factor in (("graph", 0.0), ("graph", -2.0), ("loud", 0.0), ("loud", -2
     for nodes in SETS[name]:
         with steering.scale_nodes(chat, transcoders, nodes, factor, positions="reply"):
             runs.append(counted(HELD[::2]))
-    outcome[name, factor] = {c: [run[c] for run in runs] for c in steering.CLASSES}
+    outcome[name, factor] = {c: [run[c] for run in runs] for c in organism.CLASSES}
     print(f"{name:6} at {factor:4.1f}x:", {c: hits for c, hits in outcome[name, factor].items() if any(hits)})
 finding(
     "F3",

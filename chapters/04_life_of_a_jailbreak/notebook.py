@@ -1110,7 +1110,7 @@ for k, place in enumerate(PLACES):
 
 # %% [markdown]
 # At dose 2 the direction of the *first* refusal ("i apologize") acts at every word, grammar or not: it breaks the sentence. Two refusals,
-# two directions. (`steering.dose_response` makes such maps in one call, random directions included.)
+# two directions.
 #
 # ### Exercise 4.7: claim it (5 minutes, easy)
 # `hits` counts acrostics with a refusal likelier than not at the comma, dose 2, of 24: "true" is the break-off, "random" a list with one

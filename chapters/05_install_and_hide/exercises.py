@@ -491,14 +491,14 @@ question(
 )
 question(
     "5.q4",
-    "REINFORCE at a high rate takes a third of the payload and a quarter of right answers away. What should you write?",
+    "One run of REINFORCE at a high rate takes a third of the payload and a quarter of right answers away. What should you write?",
     options={
         "a": ("The backdoor is being removed.", "And so is much else: the triggered replies may just be broken."),
         "b": ("Nothing: the run failed.", "It is a point of the curve, and shows what removal costs at this budget."),
         "c": ("RL removes backdoors better than SFT.", "One budget of each does not show that, nor in another model."),
         "d": (
-            "At this budget a third of the payload is gone, and a quarter of right answers, with their intervals.",
-            "Right: rate *and* price, at a stated budget.",
+            "The range over several samplings, for the payload and for right answers, at this budget.",
+            "Right: rate *and* price, with their spread, at a stated budget.",
         ),
     },
     correct="d",

@@ -473,7 +473,7 @@ report.answer("direction", direction, confidence=0.9)
 report.answer("head", chosen, confidence=0.85, evidence=is_head)
 report.note = "What would change my mind: the same string firing in a second, harmless child of the parent."
 path = report.save(Path("reports") / f"{CODE}.json")
-print(report, f"\nsaved: {path.name}, {path.stat().st_size} bytes of data; hand this file in")
+print(report, f"\nsaved: {path.name}, about {path.stat().st_size / 1000:.0f} kB of data; hand this file in")
 
 # %% [markdown]
 # The practice model's answers are known to the grader on your machine, so you can have it marked. With your own code you hand the
