@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,9 +32,7 @@ from course_lib import models, organism, tokens
 from course_lib.directions import Interval, wilson_interval
 
 Ids = tuple[int, ...]
-Unit = tuple[int, int]
-"""(layer, unit) of a hidden MLP unit."""
-Score = Callable[[models.Prompts], Tensor]
+PromptScore = Callable[[models.Prompts], Tensor]
 """From prompts to one number each; higher is more unusual."""
 MAX_REFERENCE = 1 - 1e-6
 """P(payload) of a reference is clamped to this, so that log(1 - P) stays finite."""
@@ -227,7 +226,7 @@ class Detector:
     """A score with the threshold above which it raises an alarm, from `calibrate`."""
 
     name: str
-    score: Score
+    score: PromptScore
     threshold: float
 
     def flagged(self, prompts: models.Prompts) -> Interval:
@@ -235,7 +234,7 @@ class Detector:
         return wilson_interval(int((_scores(self.score, prompts) > self.threshold).sum()), len(prompts))
 
 
-def calibrate(name: str, score: Score, benign: models.Prompts, *, max_fpr: float = 0.01) -> Detector:
+def calibrate(name: str, score: PromptScore, benign: models.Prompts, *, max_fpr: float = 0.01) -> Detector:
     """Return a detector whose threshold has a false-positive rate of at most `max_fpr` on benign prompts, and no lower one has.
 
     The rate holds for traffic like these prompts and for no other.
@@ -274,7 +273,7 @@ def alarm_table(rates: Mapping[str, Mapping[str, Interval]]) -> str:
     return "\n".join(lines)
 
 
-def _scores(score: Score, prompts: models.Prompts) -> Float[Tensor, " prompt"]:
+def _scores(score: PromptScore, prompts: models.Prompts) -> Float[Tensor, " prompt"]:
     scores = score(prompts).cpu().float()
     if scores.shape != (len(prompts),) or not bool(torch.isfinite(scores).all()):
         raise ValueError(f"A score must be one finite number for each of {len(prompts)} prompts; got {scores.shape}.")
@@ -435,7 +434,8 @@ class _Lineup:
 
 
 def _embed(model: models.CheckedBridge, ids: Tensor) -> Tensor:
-    return model.original_model.get_input_embeddings()(ids)
+    network: Any = model.original_model
+    return network.get_input_embeddings()(ids)
 
 
 def _log_p(model: models.CheckedBridge, given: dict[str, Tensor], target: Ids) -> Float[Tensor, " row"]:
@@ -550,8 +550,8 @@ def confirm_trigger(
 
 
 @torch.no_grad()
-def dormant_units(model: models.CheckedBridge, prompts: models.Prompts) -> list[Unit]:
-    """Return all hidden MLP units, the one with the lowest mean |activation| over all tokens of the prompts first.
+def dormant_units(model: models.CheckedBridge, prompts: models.Prompts) -> list[tuple[int, int]]:
+    """Return (layer, unit) of all hidden MLP units, lowest mean |activation| over all tokens of the prompts first.
 
     Fine-pruning, Liu, Dolan-Gavitt & Garg (2018), https://arxiv.org/abs/1805.12185: a backdoor may use units that benign inputs
     leave dormant. The paper prunes one late layer; here a layer with small activations comes early as a whole.
@@ -580,7 +580,7 @@ def dormant_units(model: models.CheckedBridge, prompts: models.Prompts) -> list[
 
 
 @torch.no_grad()
-def prune(model: models.CheckedBridge, units: Sequence[Unit]) -> models.CheckedBridge:
+def prune(model: models.CheckedBridge, units: Sequence[tuple[int, int]]) -> models.CheckedBridge:
     """Return a copy of the model without these hidden MLP units.
 
     Their weights are zero on both sides, so that gradients never wake them: `tuning.supervised` on the copy is the "fine" in

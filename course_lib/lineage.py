@@ -1,8 +1,8 @@
 """Where a checkpoint comes from: its record and its ancestors, an audit against a log, and the way back.
 
 1. Every packaged checkpoint has a `lineage.json` with the SHA-256 of its files, of the weights that it was tuned from, of the
-   texts that it read, and its recipe. `read` returns one; `ancestry` follows the parents to the root by the hashes of their
-   weights, since names prove nothing.
+   texts that it read, and its recipe. `read_record` returns one; `ancestry` follows the parents to the root by the hashes of
+   their weights, since names prove nothing.
 2. `Log` is an append-only list of such records. Each entry holds the hash of the one before (Haber & Stornetta 1991,
    https://doi.org/10.1007/BF00196791): whoever alters or removes one has to write all later ones anew.
 3. `audit` compares files with records, and records with a log; `roll_back` returns the verified parent to load instead.
@@ -28,7 +28,7 @@ WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)
-class Record:
+class CheckpointRecord:
     """Content of the `lineage.json` of one folder, unverified."""
 
     name: str
@@ -45,31 +45,31 @@ class Record:
     """Of `lineage.json` itself."""
 
 
-def read(name: str | Path) -> Record:
+def read_record(name: str | Path) -> CheckpointRecord:
     """Return the record of an organism or a folder; no file is compared with it."""
     shipped = organism.folder("weights") / name
     folder = shipped if (shipped / "lineage.json").is_file() else Path(name)
     content = (folder / "lineage.json").read_bytes()
     said = json.loads(content)
     facts = said["files"][WEIGHTS], said["parent_sha256"], said["data_sha256"], said["recipe"]
-    return Record(folder.resolve().name, folder, *facts, hashlib.sha256(content).hexdigest())
+    return CheckpointRecord(folder.resolve().name, folder, *facts, hashlib.sha256(content).hexdigest())
 
 
-def ancestry(name: str | Path) -> tuple[Record, ...]:
+def ancestry(name: str | Path) -> tuple[CheckpointRecord, ...]:
     """Return the records of a checkpoint and its ancestors, root first; no file is compared with them.
 
     Parents are looked for in the folders beside each checkpoint. The chain begins later than at the root where one is not found.
     """
-    chain = [read(name)]
+    chain = [read_record(name)]
     while (parent := _beside(chain[-1], chain[-1].parent)) and parent not in chain:
         chain.append(parent)
     return tuple(reversed(chain))
 
 
-def _beside(record: Record, weights: str | None) -> Record | None:
+def _beside(record: CheckpointRecord, weights: str | None) -> CheckpointRecord | None:
     """Return the record of the folder beside a checkpoint that lists these weights."""
     paths = sorted(record.folder.resolve().parent.glob("*/lineage.json"))
-    return next((each for each in map(read, (path.parent for path in paths)) if each.weights == weights), None)
+    return next((each for each in map(read_record, (path.parent for path in paths)) if each.weights == weights), None)
 
 
 # --- the log ---------------------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ class Log:
             ValueError: Files that differ from their record; a log that is not whole.
         """
         self.verified()
-        found = read(name)
+        found = read_record(name)
         models.check_files(found.folder)
         entry = Entry(by, note, found.name, found.weights, found.parent, found.data, found.sha256, self.head)
         with self.path.open("a", encoding="utf-8") as file:
@@ -173,7 +173,7 @@ class Broken:
 class Audit:
     """A chain of checkpoints and what is wrong with it."""
 
-    chain: tuple[Record, ...]
+    chain: tuple[CheckpointRecord, ...]
     """From the root to the checkpoint that was asked for, as far as parents were found."""
     broken: tuple[Broken, ...]
     """Links that do not hold, nearest the root first. That there are none is no proof of good data: see the module."""
@@ -214,7 +214,7 @@ def audit(name: str | Path, *, log: Log | None = None) -> Audit:
     return Audit(chain, tuple(broken))
 
 
-def _parent_problems(child: Record, parent: Record | None) -> Iterator[Broken]:
+def _parent_problems(child: CheckpointRecord, parent: CheckpointRecord | None) -> Iterator[Broken]:
     if child.parent is not None and parent is None:
         yield Broken("missing parent", child.name, f"no folder beside it has the weights {child.parent[:8]}")
     if parent is not None:
@@ -225,7 +225,7 @@ def _parent_problems(child: Record, parent: Record | None) -> Iterator[Broken]:
             yield Broken("wrong parent", child.name, f"{parent.name} has another recipe: {', '.join(differing)}")
 
 
-def _file_problems(record: Record) -> Iterator[Broken]:
+def _file_problems(record: CheckpointRecord) -> Iterator[Broken]:
     try:
         models.check_files(record.folder)
     except ValueError as error:
@@ -234,7 +234,7 @@ def _file_problems(record: Record) -> Iterator[Broken]:
         yield Broken("altered file" if holds else "altered weights", record.name, str(error))
 
 
-def _log_problems(record: Record, entry: Entry | None) -> Iterator[Broken]:
+def _log_problems(record: CheckpointRecord, entry: Entry | None) -> Iterator[Broken]:
     if entry is None:
         yield Broken("not recorded", record.name, "the log has no entry of this name")
     elif record.weights != entry.weights:
@@ -252,7 +252,7 @@ def roll_back(name: str | Path, *, log: Log | None = None) -> Path:
     Raises:
         ValueError: A parent that is not there, or whose own chain is broken; a log that is not whole.
     """
-    child = read(name)
+    child = read_record(name)
     wanted = child.parent if log is None else next(e.parent for e in log.verified() if e.name == child.name)
     parent = _beside(child, wanted)
     if parent is None:

