@@ -56,12 +56,14 @@ class Case:
         """Directional ablation by plain hooks: what enters block 0, and every write."""
         r = direction / direction.norm()
 
-        def cut(x):
+        def project_out(x):
             return x - (x @ r)[..., None] * r
 
         first = self.plain.model.layers[0]
-        hooks = [(first.register_forward_pre_hook, lambda module, args: (cut(args[0]), *args[1:]))]
-        return hooks + [(writer.register_forward_hook, lambda module, args, out: cut(out)) for writer in self.writers()]
+        hooks = [(first.register_forward_pre_hook, lambda module, args: (project_out(args[0]), *args[1:]))]
+        return hooks + [
+            (writer.register_forward_hook, lambda module, args, out: project_out(out)) for writer in self.writers()
+        ]
 
     def added(self, layer, vector):
         """The vector added to what enters a block, at all positions, by a plain hook."""
@@ -157,8 +159,8 @@ def candidates_of(case):
     return directions.difference_of_means(one, other), positions
 
 
-def test_the_sweep_picks_whom_a_plain_loop_picks(case):
-    """Bypass, induce and KL of every candidate by plain hooks; filters wide open, for random weights pass no others."""
+def test_scores_of_candidates_are_those_of_a_plain_loop(case):
+    """Bypass, induce and KL of every candidate by plain hooks."""
     vectors, positions = candidates_of(case)
     ids, (harmful, harmless) = case.profile.refusal_token_ids(case.tokenizer), (case.prompts[:2], case.prompts[2:])
     scores = {}
@@ -171,8 +173,8 @@ def test_the_sweep_picks_whom_a_plain_loop_picks(case):
                     torch.stack([case.logits(prompt, hooks) for prompt in prompts]), ids
                 ).mean()
 
-            clean, cut = (torch.stack([case.logits(p, hooks) for p in harmless]) for hooks in ((), case.ablated(d)))
-            kl = directions.kl_divergence(clean, cut).mean()
+            clean, ablated = (torch.stack([case.logits(p, hooks) for p in harmless]) for hooks in ((), case.ablated(d)))
+            kl = directions.kl_divergence(clean, ablated).mean()
             scores[layer, position] = score(harmful, case.ablated(d)), score(harmless, case.added(layer, d)), kl
     options = {
         "harmful": harmful,
@@ -183,9 +185,6 @@ def test_the_sweep_picks_whom_a_plain_loop_picks(case):
     }
     for row in steering.score_candidates(case.model, vectors[:, 1:3], progress=False, **options):
         close(torch.tensor([row.bypass, row.induce, row.kl]), torch.stack(scores[row.layer, row.position]))
-    swept = steering.sweep(case.model, vectors[:, 1:3], progress=False, max_kl=99.0, min_induce=-99.0, **options)
-    best = min(scores, key=lambda place: float(scores[place][0]))
-    assert (swept.winner.layer, swept.winner.position) == best
 
 
 def test_ablation_is_the_plain_one_and_leaves_nothing(case, direction):
@@ -213,7 +212,7 @@ def test_abliterated_weights_are_those_edited_by_hand_with_the_gain_of_the_norm_
         edited.lm_head.weight.data.clone()
     )  # untied, or the unembedding would change
 
-    def cut(weight, along):
+    def ablate(weight, along):
         u = along / along.norm()
         weight.data -= torch.outer(u, u @ weight.data)
 
@@ -225,7 +224,7 @@ def test_abliterated_weights_are_those_edited_by_hand_with_the_gain_of_the_norm_
             (layer.post_attention_layernorm, layer.post_feedforward_layernorm) if case.family in AFTER else (None, None)
         )
         for matrix, norm in zip((layer.self_attn.o_proj, layer.mlp.down_proj), norms, strict=True):
-            cut(matrix.weight, direction if norm is None else (1 + norm.weight.data) * direction)
+            ablate(matrix.weight, direction if norm is None else (1 + norm.weight.data) * direction)
     copy = abliteration.abliterate(case.model, direction)
     with torch.no_grad():
         expected = torch.stack([edited(torch.tensor([prompt])).logits[0, -1] for prompt in case.prompts])
@@ -271,7 +270,7 @@ def test_patching_is_the_plain_exchange_of_what_enters_a_block(case):
         )
 
 
-# --- dictionaries, as they lie on the hub -------------------------------------------------------------------
+# --- dictionaries, as they are on the hub --------------------------------------------------------------------
 
 
 @pytest.fixture
