@@ -21,7 +21,6 @@ from course_lib import (
     caching,
     data,
     directions,
-    features,
     models,
     steering,
     store,
@@ -42,7 +41,6 @@ ROOMS = (
     "steering",
     "abliteration",
     "attribution",
-    "features",
     "tuning",
     "backdoors",
 )
@@ -74,18 +72,6 @@ TAKES_NOTHING_BAD = {
     "steering.random_feature_sets",
     "steering.classify",
     "steering.judge_by_openings",  # in test_steering_*.py
-    "features.names",
-    "features.load",
-    "features.load_index",
-    "features.published",
-    "features.releases",
-    "features.neuronpedia_url",
-    "features.by_token",
-    "features.by_logit",
-    "features.by_label",
-    "features.by_neighbour",
-    "features.propose_label",
-    "features.page",  # run no prompts; in test_features.py and test_dictionaries.py
     "tuning.supervised",
     "tuning.preference",
     "tuning.log_probabilities",  # in test_tuning.py
@@ -695,23 +681,6 @@ BAD = {
         ("empty set", doses(coefficients=[]), "0 coefficients"),
         ("layer out of range", doses(layer=4), "layers 0 to 3"),
         ("batch size", doses(batch_size=0), "at least 1"),
-    ],
-    **{
-        f"features.{function.__name__}": prompts_of(lambda g, prompts, f=function: f(g.model, g.dictionary, prompts))
-        for function in (features.index, features.reconstruction, features.random_like)
-    },
-    "features.by_prompt": one_prompt_of(lambda g, prompt: features.by_prompt(g.model, g.dictionary, prompt)),
-    "features.by_contrast": [
-        *prompts_of(lambda g, prompts: features.by_contrast(g.model, g.dictionary, prompts, g.prompts)),
-        *prompts_of(lambda g, prompts: features.by_contrast(g.model, g.dictionary, g.prompts, prompts)),
-    ],
-    "features.detection": [
-        *prompts_of(lambda g, prompts: features.detection(g.model, g.dictionary, 0, rule=["bomb"], prompts=prompts)),
-        (
-            "no such place",
-            lambda g: features.detection(g.model, g.dictionary, 6, rule=["bomb"], prompts=g.prompts),
-            "0 to 5",
-        ),
     ],
 }
 ROWS = [(name, *row) for name, rows in BAD.items() for row in rows]
