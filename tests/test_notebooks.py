@@ -112,10 +112,9 @@ def test_the_notebook_has_its_predictions_and_questions_and_every_exercise_in_it
     marked = [build.MARKER.match(cell.source) for cell in cells("solutions", name)]
     used = {kind: {m[2] for m in marked if m and m[1] == kind} for kind in ("Exercise", "Prediction", "Question")}
     number = int(name.split("_")[0])
-    registry.load(number)
     known = {"Exercise": registry.EXERCISES, "Prediction": registry.PREDICTIONS, "Question": registry.QUESTIONS}
     for kind, items in known.items():
-        assert used[kind] == {item for item in items if registry.notebook_of(item) == number}
+        assert used[kind] == {item.id for item in registry.items_of(items, number)}
     if number > 0:  # the start is too short for them all
         assert len(used["Prediction"]) >= LEAST_PREDICTIONS and len(used["Question"]) >= LEAST_QUESTIONS
 
