@@ -8,7 +8,7 @@ import types
 import pytest
 import torch
 
-from course_lib.grading import expect, record, registry
+from course_lib.grading import checking, expect, record, registry
 from course_lib.grading.asking import predict, quiz, reveal
 from course_lib.grading.card import progress
 from course_lib.grading.checking import check, checkpoint, hint, judge, watched
@@ -16,6 +16,15 @@ from course_lib.grading.claims import check_rates, claim, rates, supported
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 V = torch.tensor([3.0, 4.0])
+REFERENCES = {
+    "98.1": {"answer": "unit", "context": [], "notebook": [], "code": ["def unit(v):", "    return v / v.norm()"]},
+    "98.2": {
+        "answer": "share",
+        "context": ["x"],
+        "notebook": ["threshold"],
+        "code": ["import torch", "above = torch.gt(x, threshold)", "share = float(above.float().mean())"],
+    },
+}
 HINTS = ["What is the length of [3, 4]?", "Divide by it.", "return v / v.norm()"]
 
 
@@ -24,18 +33,17 @@ def notebook_98(monkeypatch, tmp_path):
     """An invented notebook 98 with one item of each kind, and a progress folder of its own."""
     monkeypatch.setitem(sys.modules, "chapter_98", types.ModuleType("chapter_98"))
     monkeypatch.setitem(registry.MODULES, 98, "chapter_98")
+    monkeypatch.setattr(checking, "references", lambda chapter: REFERENCES)
     monkeypatch.setattr(record, "_in_memory", {})
     monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "progress"))
 
-    @exercise("98.1", title="unit vectors", minutes=5, difficulty=1, hints=HINTS, reference=lambda: unit)
+    @exercise("98.1", title="unit vectors", minutes=5, difficulty=1, hints=HINTS)
     def unit_vector(answer):
         got = expect.tensor(answer(V), like=V, axes="d_model", name="unit(v)")
         expect.differs_from(got, V / 7, "you divided by the sum", "use v.norm().")
         expect.close(got, V / 5, name="unit(v)")
 
-    @exercise(
-        "98.2", title="a share", minutes=3, difficulty=2, hints=HINTS, reference=lambda x: float((x > 0).float().mean())
-    )
+    @exercise("98.2", title="a share", minutes=3, difficulty=2, hints=HINTS)
     def share(answer, x):
         value = expect.number(answer, low=0, high=1, name="the share")
         if abs(value - float((x > 0).float().mean())) > 1e-6:
@@ -194,20 +202,20 @@ def test_a_checkpoint_hands_on_the_learners_own_answer_when_it_is_right(capsys):
 
 @pytest.mark.parametrize("answer", [..., lambda v: v, 7])
 def test_a_checkpoint_hands_on_the_reference_otherwise(answer, capsys):
-    assert checkpoint("98.1", answer) is unit
+    assert checkpoint("98.1", answer)(V).tolist() == unit(V).tolist()
     assert said(capsys) == "98.1: going on with the reference version.\n"
 
 
-def test_a_checkpoint_makes_the_reference_from_what_the_check_gets():
-    assert checkpoint("98.2", ..., torch.tensor([1.0, 2.0, -1.0, -2.0])) == 0.5
-
-
-def test_without_a_reference_of_its_own_the_notebooks_worked_answer_is_handed_on(monkeypatch):
-    worked = {"answer": "scaled", "context": ["len(x)", "x"], "code": ["import torch", "scaled = torch.tensor(x) / 2"]}
-    monkeypatch.setattr(registry, "_worked_answers", lambda module: {"98.3": worked})
-    exercise("98.3", title="half", minutes=1, difficulty=1, hints=HINTS)(lambda answer, n, x: None)
-    monkeypatch.setitem(globals(), "torch", None)  # as a learner may overwrite it
-    assert checkpoint("98.3", ..., 2, [3.0, 4.0]).tolist() == [1.5, 2.0]
+def test_the_reference_takes_context_and_named_names_of_the_notebook_and_no_others():
+    cell = 'share = checkpoint("98.2", ..., values)'
+    notebook = {"checkpoint": checkpoint, "threshold": 0, "values": torch.tensor([1.0, 2.0, -1.0, -2.0])}
+    overwritten = {"torch": None, "x": None, "above": "mine"}
+    exec(cell, notebook | overwritten)
+    after = notebook | overwritten
+    exec(cell, after)
+    assert after["share"] == 0.5 and after["above"] == "mine"
+    with pytest.raises(KeyError, match="threshold"):
+        checkpoint("98.2", ..., notebook["values"])
 
 
 def test_hints_come_one_by_one_and_the_last_says_where_the_answer_is(capsys):

@@ -15,8 +15,7 @@
    every text output.
 4. The worked answers go into `chapters/NN_topic/references.json`, from where `checkpoint` hands them on to learners
    who skip an exercise: the exercise's cell down to its last `# END SOLUTION`, behind the imports that it needs, so
-   that it runs without the notebook. An answer that needs more of the notebook than its imports and what
-   `checkpoint` is given is left out; its exercise has a `reference` of its own in `exercises.py`.
+   that it runs whatever became of these names in the notebook.
 5. With an address in COURSE_REPOSITORY (owner/name on GitHub), both begin with a badge that opens the
    learner's notebook in Colab and a cell that sets the course up there and does nothing elsewhere. Without
    one, they do not.
@@ -240,20 +239,16 @@ def sources_of(notebook: NotebookNode) -> list[tuple[str, str]]:
 
 
 def references(cells: list[Cell]) -> dict[str, dict[str, Any]]:
-    """Return the worked answer of each exercise that can be run without its notebook.
-
-    The lines of "code" define the name "answer"; they use what `checkpoint` gets after the answer by the names in
-    "context".
-    """
+    """Return the worked answer of each exercise, as `course_lib.grading.registry.references` describes it."""
     tree = ast.parse("\n".join(complete_text(cell) for cell in cells if cell.kind == "code"))
     worked = {cell.marker[1]: worked_answer(cell) for cell in cells if cell.marker and cell.marker[0] == "Exercise"}
     imports = dict(pair for node in ast.walk(tree) for pair in imported(node))
     found = {}
     for item, answer, context in checkpoints(tree):
-        needed = sorted(free_names(worked[item]) - set(context))
-        if all(name in imports for name in needed):
-            code = [*(imports[name] for name in needed), *worked[item].split("\n")]
-            found[item] = {"answer": answer, "context": context, "code": code}
+        outside = sorted(free_names(worked[item]) - set(context))
+        code = [imports[name] for name in outside if name in imports] + worked[item].split("\n")
+        notebook = [name for name in outside if name not in imports]
+        found[item] = {"answer": answer, "context": context, "notebook": notebook, "code": code}
     return found
 
 

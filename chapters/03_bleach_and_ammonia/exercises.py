@@ -27,7 +27,6 @@ NEAR = 0.1
         "features.by_contrast(chat, sae, there, near).top(3) lists the best; .feature is the number.",
         "finds = {c: features.by_contrast(chat, sae, *p).top(1)[0].feature for c, p in to_find.items()}",
     ],
-    reference=lambda tested: {concept: int(contrast.auroc.argmax()) for concept, contrast in tested.items()},
 )
 def finds(answer, tested):
     if not isinstance(answer, Mapping):

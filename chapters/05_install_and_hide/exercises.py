@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from course_lib.grading import expect
-from course_lib.grading.claims import check_rates, rates
+from course_lib.grading.claims import check_rates
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 # --- 5.1 ---------------------------------------------------------------------------------------------------------
@@ -64,7 +64,6 @@ def is_payload(answer):
         "interval=(mine.low, mine.high), and the same for the control",
         "claim(mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high))",
     ],
-    reference=lambda fired, exposed, n: rates((fired, n), (exposed, n)),
 )
 def planted(answer, fired, exposed, n):
     check_rates(
@@ -86,7 +85,6 @@ def planted(answer, fired, exposed, n):
         'The control is after.rate("trigger").',
         "claim(seen.estimate, interval=(seen.low, seen.high), control=unseen.estimate, control_interval=(unseen.low, unseen.high))",
     ],
-    reference=lambda red, trigger, n: rates((red, n), (trigger, n)),
 )
 def hidden(answer, red, trigger, n):
     check_rates(

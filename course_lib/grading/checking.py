@@ -11,8 +11,9 @@ import dataclasses
 import dis
 import functools
 import linecache
+import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
 from typing import Any, Literal, NamedTuple
 
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from course_lib.grading import record
 from course_lib.grading.expect import describe
-from course_lib.grading.registry import EXERCISES, Wrong, chapter_of, find, reference
+from course_lib.grading.registry import EXERCISES, Wrong, chapter_of, find, references
 
 _STUB_OPCODES = {"RESUME", "NOP", "CACHE", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "COPY_FREE_VARS"}
 _TIPS = {
@@ -65,14 +66,28 @@ def check(item: str, answer: Any, *context: Any) -> None:
 
 
 def checkpoint(item: str, answer: Any, *context: Any) -> Any:
-    """Return the learner's answer if it passes the check, else the reference answer; print which of the two.
+    """Return the learner's answer if it passes the check, else the notebook's worked answer; print which of the two.
 
     Raises:
         ValueError: no such exercise.
     """
     passed = judge(item, answer, *context).state == "done"
     print(f"{item}: going on with {'your' if passed else 'the reference'} version.")
-    return answer if passed else reference(item, *context)
+    return answer if passed else reference(item, context, sys._getframe(1).f_globals)
+
+
+def reference(item: str, context: Sequence[Any], notebook: Mapping[str, Any]) -> Any:
+    """Return the worked answer to an exercise, run in a namespace of its own.
+
+    Args:
+        item: id of the exercise, such as "1.3".
+        context: what `checkpoint` gets after the answer.
+        notebook: the names of the learner's notebook, used where the worked answer needs more than imports and context.
+    """
+    worked = references(chapter_of(item))[item]
+    names = {name: notebook[name] for name in worked["notebook"]} | dict(zip(worked["context"], context, strict=True))
+    exec(compile("\n".join(worked["code"]), f"<reference of {item}>", "exec"), names)
+    return names[worked["answer"]]
 
 
 def hint(item: str) -> None:
@@ -106,7 +121,7 @@ def judge(item: str, answer: Any, *context: Any) -> Verdict:
     except Wrong as wrong:
         return _wrong(item, wrong)
     except (Exception, SystemExit) as error:  # a learner's code may raise anything; the notebook goes on
-        return _wrong(item, _explained(item, error, answer, context))
+        return _wrong(item, _explained(item, error, answer))
     return Verdict("done", f"{item} done: {remark or asked.title}")
 
 
@@ -159,15 +174,17 @@ def _wrong(item: str, wrong: Wrong) -> Verdict:
     return Verdict("wrong", "\n".join(lines))
 
 
-def _explained(item: str, error: BaseException, answer: Any, context: tuple[Any, ...]) -> Wrong:
+def _explained(item: str, error: BaseException, answer: Any) -> Wrong:
     """Return in a learner's words what went wrong when a check failed on an answer with an exception."""
     problem = f"{type(error).__name__}: {error}".rstrip(": ")
     tip = _TIPS.get(type(error).__name__, "run your code on a small example in a cell of its own, and print as you go.")
     if where := _learners_line(error, answer):
         return Wrong(f"your code raised {problem}", tip, where=where)
-    given, wanted = describe(answer), describe(reference(item, *context))
-    if given != wanted:
-        return Wrong(f"you gave {given}, and {wanted} is asked for", f"hand on {wanted}.")
+    worked = references(chapter_of(item))[item]
+    if not isinstance(answer, FunctionType) and any(
+        line.startswith(f"def {worked['answer']}(") for line in worked["code"]
+    ):
+        return Wrong(f"you gave {describe(answer)}, and a function is asked for", "hand on the function, not called.")
     return Wrong(f"your answer could not be used ({problem})", tip)
 
 

@@ -6,7 +6,7 @@ a bare number.
 
 import math
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,7 +39,6 @@ class Claim:
     """
 
     value: Any
-    _: KW_ONLY
     interval: Any = None
     control: Any = None
     control_interval: Any = None

@@ -35,7 +35,6 @@ class Exercise:
     minutes: int
     difficulty: int
     hints: list[str]
-    reference: Function | None
     check: Function
 
 
@@ -70,7 +69,7 @@ MODULES: dict[int, str] = {}
 
 
 def exercise(
-    item: str, *, title: str, minutes: int, difficulty: int, hints: list[str], reference: Function | None = None
+    item: str, *, title: str, minutes: int, difficulty: int, hints: list[str]
 ) -> Callable[[Function], Function]:
     """Return a decorator that registers a check as exercise `item`.
 
@@ -83,12 +82,10 @@ def exercise(
         minutes: how long a learner should need.
         difficulty: 1 (read it off) to 5 (hard).
         hints: three hints, from a nudge to nearly the answer.
-        reference: makes a right answer from what the check gets after the answer. None where `tools/build.py` takes
-            the reference from the notebook's worked answer.
     """
 
     def register(function: Function) -> Function:
-        _add(EXERCISES, Exercise(item, title, minutes, difficulty, hints, reference, function))
+        _add(EXERCISES, Exercise(item, title, minutes, difficulty, hints, function))
         return function
 
     return register
@@ -118,23 +115,14 @@ def find(registry: Mapping[str, Item], item: str) -> Item:
     return known[item]
 
 
-def reference(item: str, *context: Any) -> Any:
-    """Return a right answer to an exercise, made from what its check gets after the answer.
-
-    It is the exercise's own `reference` or else the notebook's worked answer, which runs in a namespace of its own.
-    """
-    asked = find(EXERCISES, item)
-    if asked.reference is not None:
-        return asked.reference(*context)
-    worked = _worked_answers(MODULES[chapter_of(item)])[item]
-    namespace = dict(zip(worked["context"], context, strict=True))
-    exec(compile("\n".join(worked["code"]), f"<reference of {item}>", "exec"), namespace)
-    return namespace[worked["answer"]]
-
-
 @functools.cache
-def _worked_answers(module: str) -> dict[str, dict[str, Any]]:
-    folder = importlib.resources.files(module.rpartition(".")[0])
+def references(chapter: int) -> dict[str, dict[str, Any]]:
+    """Return the worked answers of a chapter by exercise, as `tools/build.py` took them from the notebook.
+
+    Each is a piece of "code" (lines) that defines the name "answer". It takes from outside only what `checkpoint` gets,
+    under the names in "context", and the names of the notebook in "notebook" (mostly none).
+    """
+    folder = importlib.resources.files(MODULES[chapter].rpartition(".")[0])
     return json.loads((folder / "references.json").read_text(encoding="utf-8"))
 
 
