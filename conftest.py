@@ -18,7 +18,7 @@ DEAREST, DEAR_S = 15, 10
 NOT_COMPARED = ("stderr", "text/html", "application/vnd.plotly.v1+json")
 
 os.environ.update(
-    OMP_NUM_THREADS="1",
+    OMP_NUM_THREADS=os.environ.get("COURSE_THREADS", "1"),
     COURSE_PROGRESS="off",
     HF_HUB_OFFLINE="1",
     PYTHONPATH=os.pathsep.join(filter(None, [os.path.dirname(__file__), os.environ.get("PYTHONPATH")])),
