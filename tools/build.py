@@ -1,4 +1,4 @@
-"""Builds the learner's and the complete notebook from one text source.
+"""Build the learner's notebook, the complete one and the reference answers from one text source.
 
     python tools/build.py              rebuild all; complete ones are run when their source changed
     python tools/build.py 01           the same for sources whose name starts with 01
@@ -13,7 +13,10 @@
 3. The complete notebook, `solutions/NN_topic.ipynb`, keeps the answers and carries the outputs of a run from
    top to bottom. Its outputs are kept as long as its source stays the same; the tests run it and compare
    every text output.
-4. With an address in COURSE_REPOSITORY (owner/name on GitHub), both begin with a badge that opens the
+4. The worked answers go into `chapters/NN_topic/references.json`, from where `checkpoint` hands them on to learners
+   who skip an exercise: the exercise's cell down to its last `# END SOLUTION`, behind the imports that it needs, so
+   that it runs whatever became of these names in the notebook.
+5. With an address in COURSE_REPOSITORY (owner/name on GitHub), both begin with a badge that opens the
    learner's notebook in Colab and a cell that sets the course up there and does nothing elsewhere. Without
    one, they do not.
 
@@ -21,12 +24,18 @@ Both have the same cells with the same fixed ids, so a rebuild is equal byte for
 """
 
 import argparse
+import ast
+import builtins
+import json
 import os
 import re
+import symtable
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
@@ -152,7 +161,9 @@ def complete_text(cell: Cell) -> str:
 
 def learners_text(cell: Cell) -> str:
     """Returns a cell's text with each answer replaced by `...` or by its STUB lines."""
-    lines, inside, stub = [], False, []
+    lines: list[str] = []
+    stub: list[str] = []
+    inside = False
     for line in cell.text.split("\n"):
         indent = line[: len(line) - len(line.lstrip())]
         if line.strip() == BEGIN:
@@ -224,6 +235,57 @@ def sources_of(notebook: NotebookNode) -> list[tuple[str, str]]:
     return [(cell.cell_type, cell.source) for cell in notebook.cells]
 
 
+# --- the reference answers ----------------------------------------------------------------------------------
+
+
+def references(cells: list[Cell]) -> dict[str, dict[str, Any]]:
+    """Return the worked answer of each exercise, as `course_lib.grading.registry.references` describes it."""
+    tree = ast.parse("\n".join(complete_text(cell) for cell in cells if cell.kind == "code"))
+    worked = {cell.marker[1]: worked_answer(cell) for cell in cells if cell.marker and cell.marker[0] == "Exercise"}
+    imports = dict(pair for node in ast.walk(tree) for pair in imported(node))
+    found = {}
+    for item, answer, context in checkpoints(tree):
+        outside = sorted(free_names(worked[item]) - set(context))
+        code = [imports[name] for name in outside if name in imports] + worked[item].split("\n")
+        notebook = [name for name in outside if name not in imports]
+        found[item] = {"answer": answer, "context": context, "notebook": notebook, "code": code}
+    return found
+
+
+def worked_answer(cell: Cell) -> str:
+    """Return the complete text of an exercise's cell between its marker line and its last `# END SOLUTION`."""
+    lines = cell.text.split("\n")
+    last = max(number for number, line in enumerate(lines) if line.strip() == END)
+    return complete_text(Cell("code", "\n".join(lines[1:last])))
+
+
+def checkpoints(tree: ast.Module) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield item, name of the answer, and further arguments of each `checkpoint(item, answer, ...)`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "checkpoint":
+            item, answer, *context = node.args
+            yield ast.literal_eval(item), ast.unparse(answer), [ast.unparse(part) for part in context]
+
+
+def imported(node: ast.AST) -> Iterator[tuple[str, str]]:
+    """Yield each name that an import statement binds, with an import of that name alone."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        for alias in node.names:
+            alone = ast.Import([alias]) if isinstance(node, ast.Import) else ast.ImportFrom(node.module, [alias], 0)
+            yield (alias.asname or alias.name).split(".")[0], ast.unparse(alone)
+
+
+def free_names(code: str) -> set[str]:
+    """Return the names that a piece of code takes from outside, builtins left out."""
+    module = symtable.symtable(code, "answer", "exec")
+    tables = [module]
+    for table in tables:
+        tables += table.get_children()
+    used = {name.get_name() for t in tables for name in t.get_symbols() if name.is_referenced() and name.is_global()}
+    bound = {name.get_name() for name in module.get_symbols() if name.is_assigned() or name.is_imported()}
+    return used - bound - set(dir(builtins))
+
+
 # --- outputs ------------------------------------------------------------------------------------------------
 
 
@@ -274,7 +336,7 @@ def cleaned(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def build(source: Path, *, execute: bool = False, check: bool = False) -> list[str]:
-    """Builds both notebooks of one source and returns what was written, or with `check` what would change.
+    """Build everything that one source makes; return what was written, or with `check` what would change.
 
     Raises:
         SourceError: the source breaks a rule.
@@ -288,14 +350,16 @@ def build(source: Path, *, execute: bool = False, check: bool = False) -> list[s
     elif not check:
         complete_path.parent.mkdir(exist_ok=True)
         complete = executed(complete, complete_path.parent)
-    changed = []
-    for path, notebook in ((learners_path, learner), (complete_path, complete)):
-        if not path.exists() or path.read_bytes() != as_bytes(notebook):
-            changed.append(path.relative_to(root).as_posix())
-            if not check:
-                path.parent.mkdir(exist_ok=True)
-                path.write_bytes(as_bytes(notebook))
-    return changed
+    made = {
+        learners_path: as_bytes(learner),
+        complete_path: as_bytes(complete),
+        source.with_name("references.json"): (json.dumps(references(cells), indent=1) + "\n").encode(),
+    }
+    changed = [path for path, content in made.items() if not path.exists() or path.read_bytes() != content]
+    for path in () if check else changed:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(made[path])
+    return [path.relative_to(root).as_posix() for path in changed]
 
 
 def main(arguments: list[str]) -> int:

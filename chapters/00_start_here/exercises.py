@@ -20,7 +20,6 @@ MARKS = {"<bos>", "<human>", "<end>", "<assistant>"}
         "They all look like <...>.",
         "There are four; write them as a set of strings.",
     ],
-    reference=lambda tokenizer: set(MARKS),
 )
 def template_tokens(answer, tokenizer):
     if isinstance(answer, str) or not hasattr(answer, "__iter__"):
@@ -52,7 +51,6 @@ def template_tokens(answer, tokenizer):
         "'pre' is before the block, 'post' after it.",
         "It is blocks.<number>.hook_resid_pre.",
     ],
-    reference=lambda: "blocks.3.hook_resid_pre",
 )
 def hook_name(answer):
     if not isinstance(answer, str):
@@ -101,7 +99,6 @@ def small_cache(seed: int = 0) -> dict[str, Tensor]:
         "resid_pre, attn_out, mlp_out.",
         'return cache[f"blocks.{layer}.hook_resid_pre"] + ... + ...',
     ],
-    reference=lambda: _resid_post,
 )
 def resid_post(answer):
     cache = small_cache()
@@ -158,7 +155,6 @@ def _resid_post(cache, layer):
         "others.mean(dim=0) has shape [d_model].",
         "directions.cosine(a - mean, b - mean)",
     ],
-    reference=lambda: _centred_cosine,
 )
 def centred_cosine(answer):
     a, b = torch.tensor([3.0, 1.0, 0.0]), torch.tensor([1.0, 3.0, 2.0])

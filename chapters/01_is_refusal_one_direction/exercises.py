@@ -5,7 +5,7 @@ from torch import Tensor
 
 from course_lib import directions, models
 from course_lib.grading import expect
-from course_lib.grading.claims import Claim, check_rates, claim, rates, supported
+from course_lib.grading.claims import check_rates, supported
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 # --- 1.1 ---------------------------------------------------------------------------------------------------------
@@ -21,7 +21,6 @@ from course_lib.grading.registry import Wrong, exercise, prediction, question
         "The hook name is blocks.<layer>.hook_resid_pre.",
         'cache[f"blocks.{layer}.hook_resid_pre"][0, -1]',
     ],
-    reference=lambda model: _last_token_residual,
 )
 def last_token_residual(answer, model):
     ids, layer = list(range(4, 15)), 2
@@ -70,11 +69,6 @@ def last_token_residual(answer, model):
     expect.close(got, pre[-1], name="last_token_residual(model, ids, 2)")
 
 
-def _last_token_residual(model: models.CheckedBridge, ids: list[int], layer: int) -> Tensor:
-    _, cache = model.run_with_cache(torch.tensor([ids], device=model.cfg.device))
-    return cache[f"blocks.{layer}.hook_resid_pre"][0, -1]
-
-
 # --- 1.2 ---------------------------------------------------------------------------------------------------------
 
 
@@ -88,7 +82,6 @@ def _last_token_residual(model: models.CheckedBridge, ids: list[int], layer: int
         "torch.linalg.svd(centred, full_matrices=False) returns U, S, Vh; the rows of Vh are directions in d_model.",
         "centred = x - x.mean(dim=0); return torch.linalg.svd(centred, full_matrices=False)[2][0]",
     ],
-    reference=lambda: lambda x: _axes(x - x.mean(dim=0))[0],
 )
 def first_component(answer):
     scale = torch.tensor([1.0, 4.0, 2.0, 0.5, 0.2])
@@ -131,27 +124,6 @@ def _folded(scores: Tensor) -> float:
     return max(value, 1 - value)
 
 
-def _shuffled(scores: Tensor, runs: int = 20) -> list[float]:
-    generator = torch.Generator().manual_seed(0)
-    return [_folded(scores[torch.randperm(len(scores), generator=generator)]) for _ in range(runs)]
-
-
-def _separates(scores: Tensor) -> Claim:
-    half, generator = len(scores) // 2, torch.Generator().manual_seed(0)
-    draws = [
-        _folded(torch.cat([part[torch.randint(half, (half,), generator=generator)] for part in scores.split(half)]))
-        for _ in range(200)
-    ]
-    low, high = torch.tensor(draws).quantile(torch.tensor([0.025, 0.975])).tolist()
-    value, control = _folded(scores), _shuffled(scores)
-    return claim(
-        value,
-        interval=(min(low, value), max(high, value)),
-        control=sum(control) / len(control),
-        control_interval=(min(control), max(control)),
-    )
-
-
 @exercise(
     "1.3",
     title="a claim with its control",
@@ -162,7 +134,6 @@ def _separates(scores: Tensor) -> Claim:
         "The control is the same AUROC for shuffled3.",
         "folded_auroc(shuffled3, is_harmful) and interval_of(shuffled3)",
     ],
-    reference=_separates,
 )
 def separates(answer, scores):
     made = supported(answer, low=0, high=1)
@@ -188,7 +159,6 @@ def separates(answer, scores):
         "The ten random directions share their 100 requests: directions.runs_interval keeps them apart.",
         "control: directions.runs_interval(random_after, 100)",
     ],
-    reference=lambda after, random_after: rates((after, 100), (random_after, 100)),
 )
 def cut(answer, after, random_after):
     check_rates(
@@ -210,7 +180,6 @@ def cut(answer, after, random_after):
         "The control is the same count for the friend.",
         "directions.wilson_interval(count, 100) for both",
     ],
-    reference=lambda pushed: rates((pushed["assistant"]["refused"], 100), (pushed["friend"]["refused"], 100)),
 )
 def role_matters(answer, pushed):
     check_rates(
@@ -235,7 +204,6 @@ def role_matters(answer, pushed):
         "positive.mean(dim=0) - negative.mean(dim=0)",
         "... divided by its .norm()",
     ],
-    reference=lambda: lambda positive, negative: directions.unit(directions.difference_of_means(positive, negative)),
 )
 def refusal_direction(answer):
     positive, negative = expect.random(6, 4) + torch.tensor([3.0, 1.0, 0.0, 0.0]), expect.random(9, 4, seed=1)
@@ -295,7 +263,6 @@ ROWS = tuple(
         "int(0.8 * 6) is 4, so with six layers the layers 0 to 3 are allowed.",
         "min(kept, key=lambda row: row.bypass)",
     ],
-    reference=lambda: lambda rows, n_layers: directions.select(rows, n_layers=n_layers),
 )
 def choose(answer):
     got = answer(list(ROWS), 6)
@@ -335,7 +302,6 @@ def choose(answer):
         "(c @ unit) has shape [batch, token]; add an axis: [..., None].",
         "c - (c @ unit)[..., None] * unit",
     ],
-    reference=lambda: directions.project_out,
 )
 def without(answer):
     c, long = expect.random(2, 3, 4), torch.tensor([2.0, 1.0, 0.0, -2.0])  # length 3
@@ -381,7 +347,6 @@ def without(answer):
         "Then add target times unit.",
         "a - (a @ unit)[..., None] * unit + target * unit",
     ],
-    reference=lambda: _match,
 )
 def match_projection(answer):
     a, unit, target = expect.random(2, 3, 4, seed=3), torch.tensor([0.6, 0.0, 0.8, 0.0]), 2.5

