@@ -16,7 +16,7 @@ import hashlib
 import html
 import textwrap
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypedDict, Unpack
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 import plotly.graph_objects as go
@@ -338,7 +338,7 @@ def _blank(
     return figure
 
 
-def _points(x: Iterable[float], y: Iterable[float], name: str, **look) -> go.Scatter:
+def _points(x: Iterable[float], y: Iterable[float], name: str, **look: Any) -> go.Scatter:
     return go.Scatter(x=_rounded(x), y=_rounded(y), name=_plain(name), **look)
 
 
@@ -355,7 +355,7 @@ def _line(x: np.ndarray, y: np.ndarray, name: str, style: _Style) -> go.Scatter:
     return _points(x, y, name, mode="lines+markers", line=line, marker=marker, showlegend=False)
 
 
-def _band(x: np.ndarray, bounds: np.ndarray, name: str, **fill) -> go.Scatter:
+def _band(x: np.ndarray, bounds: np.ndarray, name: str, **fill: Any) -> go.Scatter:
     around, back = np.concatenate([x, x[::-1]]), np.concatenate([bounds[:, 0], bounds[::-1, 1]])
     look = dict(mode="lines", line_width=0, hoveron="fills", hoverinfo="name", showlegend=False)
     return _points(around, back, name, fill="toself", **look, **fill)
