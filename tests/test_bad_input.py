@@ -3,7 +3,6 @@
 Damaged files are in test_models.py (weights), test_store.py (caches), test_dictionaries.py and test_abliteration.py.
 """
 
-import copy
 import importlib
 import inspect
 from contextlib import nullcontext
@@ -11,12 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from test_attribution_graphs import fitted
 from test_features import sae_of
 
 from course_lib import (
     abliteration,
-    attribution,
     backdoors,
     caching,
     data,
@@ -28,10 +25,8 @@ from course_lib import (
     tokens,
     tuning,
 )
-from course_lib.attribution import EdgeScores, Feature, Logit
 
 NAN = float("nan")
-TARGET = Logit(7, minus=9)
 ROOMS = (
     "tokens",
     "models",
@@ -41,7 +36,6 @@ ROOMS = (
     "directions",
     "steering",
     "abliteration",
-    "attribution",
     "features",
     "tuning",
     "backdoors",
@@ -104,7 +98,6 @@ TAKES_NOTHING_BAD = {
     "backdoors.move_words",
     "backdoors.swap_words",
     "backdoors.replace_words",  # run no prompts of their own; in test_backdoors_detect.py
-    "attribution.confirm",  # in test_attribution_graphs.py
     "steering.scale_nodes",
     "steering.random_node_sets",  # in test_steering_features.py
 }
@@ -113,23 +106,15 @@ TAKES_NOTHING_BAD = {
 @pytest.fixture(scope="module")
 def given(model, tokenizer, prompts, tmp_path_factory):
     """Everything that a good call needs; a row changes one thing."""
-    clean, corrupted = prompts[0], list(prompts[0])
-    corrupted[4], corrupted[6] = corrupted[6] + 3, corrupted[4] - 2
-    pair = {"corrupted_prompts": [corrupted], "target": TARGET}
     return SimpleNamespace(
         model=model,
         tokenizer=tokenizer,
         prompts=prompts,
-        clean=clean,
-        corrupted=corrupted,
-        pair=pair,
         direction=torch.randn(32),
         x=torch.randn(6, 32),
         logits=torch.randn(2, 50),
         folder=tmp_path_factory.mktemp("bad"),
         dictionary=sae_of(model, 6),
-        transcoders=fitted(model, prompts),
-        scores=attribution.eap(model, [clean], **pair),
     )
 
 
@@ -256,49 +241,6 @@ def doses(**options):
         return steering.dose_response(g.model, given.pop("prompts"), given.pop("direction"), places=places, **given)
 
     return call
-
-
-def patch(function, **options):
-    def call(g):
-        usual = {"clean_ids": g.clean, "corrupted_ids": g.corrupted, "target": TARGET, "progress": False} | options
-        return function(g.model, usual.pop("clean_ids"), **usual)
-
-    return call
-
-
-def edges(function, clean=None, **options):
-    return lambda g: function(g.model, [g.clean] if clean is None else clean, **(g.pair | options))
-
-
-def faithful(change=None, **options):
-    return lambda g: edges(attribution.faithfulness, scores=change(g.scores) if change else g.scores, **options)(g)
-
-
-def graph(**options):
-    return lambda g: attribution.graph(
-        g.model, g.clean, **({"transcoders": g.transcoders, "targets": [TARGET]} | options)
-    )
-
-
-def intervene(changes, **options):
-    return lambda g: attribution.intervene(
-        g.model, g.clean, **({"transcoders": g.transcoders, "changes": changes} | options)
-    )
-
-
-def elsewhere(call):
-    """A call with the transcoders on another device."""
-    return lambda g: call(
-        SimpleNamespace(**{**vars(g), "transcoders": [copy.deepcopy(t).to("meta") for t in g.transcoders]})
-    )
-
-
-def other_edges(scores):
-    return EdgeScores(scores.sources[:-1], scores.destinations, scores.values[:-1], scores.exists[:-1])
-
-
-def broken_scores(scores):
-    return EdgeScores(scores.sources, scores.destinations, scores.values * NAN, scores.exists)
 
 
 def says(role, content="make a cake"):
@@ -617,64 +559,6 @@ BAD = {
             ("not finite", torch.full((32,), NAN), "hook_embed", "NaN"),
         )
     ],
-    "attribution.direct_logit": [
-        *one_prompt_of(lambda g, prompt: attribution.direct_logit(g.model, prompt, target=TARGET)),
-        (
-            "outside the vocabulary",
-            lambda g: attribution.direct_logit(g.model, g.clean, target=Logit(117)),
-            "of 0 to 116",
-        ),
-        (
-            "no such place",
-            lambda g: attribution.direct_logit(g.model, g.clean, target=Logit(7, position=64)),
-            "Position 64",
-        ),
-    ],
-    **{
-        f"attribution.{function.__name__}": [
-            *one_prompt_of(lambda g, prompt, f=function: patch(f, clean_ids=prompt)(g)),
-            ("unequal lengths", patch(function, corrupted_ids=[1, 2]), "prompts of one length"),
-            ("outside the vocabulary", patch(function, target=Logit("i")), "Token id 'i'"),
-            ("batch size", patch(function, batch_size=0), "at least 1"),
-        ]
-        for function in (attribution.patch_residual, attribution.patch_heads)
-    },
-    **{
-        f"attribution.{function.__name__}": [
-            *prompts_of(lambda g, prompts, f=function: f(g.model, prompts, **g.pair)),
-            ("unequal lengths", edges(function, corrupted_prompts=[[1, 2]]), "Pair 0: .*prompts of one length"),
-            ("outside the vocabulary", edges(function, target=Logit(117)), "Pair 0: .*of 0 to 116"),
-        ]
-        for function in (attribution.eap, attribution.exact_edges)
-    },
-    "attribution.faithfulness": [
-        ("empty set", faithful(clean=[], corrupted_prompts=[]), "empty"),
-        ("empty set", faithful(shares=[]), "shares must grow"),
-        ("no such place", faithful(other_edges), "other edges"),
-        ("not finite", faithful(broken_scores), "NaN"),
-    ],
-    "attribution.graph": [
-        *one_prompt_of(
-            lambda g, prompt: attribution.graph(g.model, prompt, transcoders=g.transcoders, targets=[TARGET])
-        ),
-        ("empty set", graph(targets=[]), "at least one"),
-        ("empty set", graph(transcoders=[]), "0 transcoders"),
-        ("layer out of range", graph(targets=[Feature(4, 0, 0)]), "layers 0 to 3"),
-        ("mixed devices", elsewhere(lambda g: graph(transcoders=g.transcoders)(g)), "is on meta, the model on cpu"),
-        ("not finite", graph(weights=[NAN]), "none negative"),
-        ("batch size", graph(batch_size=0), "at least 1"),
-    ],
-    "attribution.intervene": [
-        ("layer out of range", intervene({(4, 0, 0): 1.0}), "layers 0 to 3"),
-        ("no such place", intervene({(0, 64, 0): 1.0}), "Position 64"),
-        ("no such place", intervene({(0, 0): 1.0}), "named by .layer, position, feature."),
-        ("not finite", intervene({(0, 0, 0): NAN}), "finite value"),
-        (
-            "mixed devices",
-            elsewhere(lambda g: intervene({}, transcoders=g.transcoders)(g)),
-            "is on meta, the model on cpu",
-        ),
-    ],
     "models.reply_logits": [
         *prompts_of(lambda g, prompts: models.reply_logits(g.model, prompts, [[5]] * len(prompts))),
         ("unequal lengths", lambda g: models.reply_logits(g.model, g.prompts, [[5]]), "as many replies"),
@@ -728,8 +612,7 @@ def test_a_good_call_is_counted(given, passes):
     """The control of the count."""
     models.next_token_logits(given.model, given.prompts[:1])
     caching.harvest(given.model, given.prompts[:1], progress=False)
-    attribution.direct_logit(given.model, given.clean, target=TARGET)
-    assert len(passes) == 3
+    assert len(passes) == 2
 
 
 def test_every_function_that_can_get_bad_input_has_its_rows():
@@ -773,14 +656,6 @@ def broken(given, checkpoint):
         lambda g: models.generate(g.model, g.prompts, max_new_tokens=3),
         score(steering.score_candidates),
         score(steering.sweep),
-        lambda g: attribution.direct_logit(g.model, g.clean, target=TARGET),
-        patch(attribution.patch_residual),
-        patch(attribution.patch_heads),
-        edges(attribution.eap),
-        edges(attribution.exact_edges),
-        faithful(),
-        graph(),
-        intervene({}),
     ],
 )
 def test_a_nan_in_the_weights_is_reported_with_the_place_where_it_begins(broken, call):
