@@ -1,10 +1,13 @@
-"""Attribution: estimates beside the exact interventions that they stand for, and graphs beside circuit-tracer's."""
+"""Attribution: estimates beside the exact interventions that they estimate, and graphs beside circuit-tracer's."""
+
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from benchmarks import cases, peers
 from benchmarks.measure import Table, Way, timed
-from course_lib import attribution, data, features, models, tokens
+from course_lib import attribution, data, edges, features, models, patching, tokens
 from course_lib.attribution import Logit
 
 
@@ -24,24 +27,22 @@ def _edges(setting: cases.Setting) -> Table:
     model = models.load(name, device=setting.device)
     clean, corrupted = _pair(model)
     target = Logit(model.tokenizer.convert_tokens_to_ids("i"), minus=model.tokenizer.convert_tokens_to_ids("to"))
-    arguments = {"corrupted_prompts": [corrupted], "target": target}
-    found: dict[str, attribution.EdgeScores] = {}
+    arguments = {"corrupted_prompts": [corrupted], "targets": [target]}
+    found: dict[str, Tensor] = {}
 
-    def keep(way: str, scores: attribution.EdgeScores) -> None:
+    def keep(way: str, scores: Tensor) -> None:
         found[way] = scores
 
-    eap, eap_ig, exact = "`attribution.eap`", "`attribution.eap`, 5 steps (EAP-IG)", "`attribution.exact_edges`"
+    eap, eap_ig, exact = "`edges.eap`", "`edges.eap`, 5 steps (EAP-IG)", "one run for every edge, exact"
     ways = [
         Way("floor: bare forward of both prompts", lambda: _forward(model, [clean, corrupted])),
-        Way("`attribution.direct_logit`", lambda: _nothing(attribution.direct_logit(model, clean, target=target))),
-        Way(eap, lambda: keep(eap, attribution.eap(model, [clean], **arguments))),
-        Way(eap_ig, lambda: keep(eap_ig, attribution.eap(model, [clean], steps=5, **arguments))),
-        Way(
-            exact, lambda: keep(exact, attribution.exact_edges(model, [clean], progress=False, **arguments)), once=True
-        ),
+        Way("`edges.direct_logit`", lambda: _nothing(edges.direct_logit(model, clean, target=target))),
+        Way(eap, lambda: keep(eap, edges.eap(model, [clean], **arguments).values)),
+        Way(eap_ig, lambda: keep(eap_ig, edges.eap(model, [clean], steps=5, **arguments).values)),
+        Way(exact, lambda: keep(exact, exact_edges(model, clean, corrupted, target)), once=True),
     ]
     seconds = timed(ways, repeats=setting.repeats, device=setting.device)
-    there = found[exact].exists
+    there = edges.wiring(model)[1]
     table = Table(
         f"Attribution of edges between components: {name}",
         f"One pair of prompts of {len(clean)} tokens, {int(there.sum()):,} edges.",
@@ -49,12 +50,53 @@ def _edges(setting: cases.Setting) -> Table:
         eap,
     )
     for way in (eap, eap_ig):
-        both = torch.stack([found[way].values[there], found[exact].values[there]])
+        both = torch.stack([found[way][there], found[exact][there]])
         table.notes.append(
             f"{way}: correlation with the exact edges {torch.corrcoef(both)[0, 1]:.3f}, "
             f"{seconds[exact] / seconds[way]:.0f} times faster."
         )
     return table
+
+
+@torch.no_grad()
+def exact_edges(
+    model: models.CheckedBridge, clean: list[int], corrupted: list[int], target: Logit, share: float = 1.0
+) -> Tensor:
+    """Return what the clean logit difference loses when one edge is corrupted, by a run for each [source, destination].
+
+    A destination, and no other, reads the stream with a share of what the corrupted prompt changes of the source's output.
+    """
+    destinations, exists = edges.wiring(model)
+    change = share * (
+        edges.written(attribution.record(model, corrupted)) - edges.written(attribution.record(model, clean))
+    )
+    ids, lost = torch.tensor([clean], device=model.cfg.device), torch.zeros(exists.shape)
+    whole = target.value(patching.run_logits(model, ids))
+    for column, destination in enumerate(destinations):
+        sources = exists[:, column].nonzero()[:, 0]
+        hooks = _corrupt(model, destination, change[sources])
+        left = target.value(patching.run_logits(model, ids.expand(len(sources), -1), hooks))
+        lost[sources, column] = (whole - left).cpu()
+    return lost
+
+
+def _corrupt(model: models.CheckedBridge, destination: str, change: Tensor) -> list[tuple[str, Callable]]:
+    """Hooks that add a change [batch, pos, d_model] to the stream that one destination reads."""
+    layer, *head = destination.split(".")
+    if not head or head == ["MLP"]:
+        name = "ln_final" if not head else f"blocks.{layer[1:]}.ln2"
+        return [(f"{name}.hook_in", lambda stream, hook: stream + change)]
+    (number, kind), block = head, model.blocks[int(layer[1:])]
+    weight, read = getattr(block.attn, f"W_{kind.upper()}"), {}
+
+    def project(activation: Tensor, hook: object) -> Tensor:
+        before, after = (x * attribution.gain(model, block.ln1, x) for x in (read["x"], read["x"] + change))
+        moved = activation.clone().view(*activation.shape[:2], len(weight), -1)
+        moved[:, :, int(number[1:])] += (after - before) @ weight[int(number[1:])]
+        return moved.view_as(activation)
+
+    name = f"blocks.{layer[1:]}"
+    return [(f"{name}.ln1.hook_in", attribution.keep(read, "x")), (f"{name}.attn.{kind}.hook_out", project)]
 
 
 def _forward(model: models.CheckedBridge, prompts: list[list[int]]) -> None:
@@ -81,16 +123,16 @@ def _graph(setting: cases.Setting) -> Table:
         prompt = prompt[:4]
 
     def graph() -> attribution.AttributionGraph:
-        return attribution.graph(model, prompt, transcoders=transcoders, targets=[Logit(token)])
+        return attribution.trace(model, prompt, transcoders=transcoders, targets=[Logit(token)])
 
-    ours, made = "`attribution.graph`", graph()
+    ours, made = "`attribution.trace`", graph()
     ways = [
         Way("floor: bare forward of the prompt", lambda: _forward(model, [prompt])),
         Way(ours, lambda: _nothing(graph())),
     ]
     table = Table(
         "Attribution graph of an acrostic: chat",
-        f"{len(prompt)} tokens, {made.n_features:,} feature nodes, {made.edges.numel():,} possible edges.",
+        f"{len(prompt)} tokens, {len(made.features):,} feature nodes, {made.edges.numel():,} possible edges.",
         timed(ways, repeats=setting.repeats, device=setting.device),
         ours,
     )

@@ -1,42 +1,83 @@
-"""Direct parts sum, patching recovers, gradients agree with brute force, and bad input is refused."""
+"""Every edge of an attribution graph is what an intervention does, and bad input is refused."""
+
+from contextlib import contextmanager
+from functools import cache
 
 import pytest
 import torch
 
 from course_lib import attribution, models, tokens
-from course_lib.attribution import Logit
+from course_lib.attribution import Embedding, Error, Feature, Logit
 
-TARGET = Logit(7, minus=9)
-FAMILIES = ["Qwen2", "Qwen3", "Mistral", "Gemma2", "Gemma3"]
-"""Biases on queries, keys and values; norms on them; the plain shape; norms behind attention and MLP, and caps."""
+
+class Transcoder(torch.nn.Module):
+    """A JumpReLU transcoder with the names that sae_lens gives its own."""
+
+    def __init__(self, W_enc, b_enc, W_dec, b_dec, threshold):
+        super().__init__()
+        self.cfg = type("Config", (), {"normalize_activations": "none"})()
+        for name, value in locals().copy().items():
+            if isinstance(value, torch.Tensor):
+                self.register_buffer(name, value)
+
+    def encode(self, x):
+        before = x @ self.W_enc + self.b_enc
+        return before.clamp(min=0) * (before > self.threshold)
+
+
+def fitted(model, prompts, *, d_sae=96, seed=0):
+    """One transcoder per layer: random encoder, decoder fitted by least squares. Its error is far from zero."""
+    random = torch.Generator().manual_seed(seed)
+    layers, width = range(models.n_layers(model)), models.d_model(model)
+    read, written = [[] for _ in layers], [[] for _ in layers]
+    with torch.no_grad():
+        for prompt in prompts:
+            _, cache = model.run_with_cache(torch.tensor([prompt]))
+            for layer in layers:
+                read[layer].append(cache[f"blocks.{layer}.mlp.hook_in"][0])
+                written[layer].append(cache[f"blocks.{layer}.hook_mlp_out"][0])
+    transcoders = []
+    for layer in layers:
+        x, y = torch.cat(read[layer]), torch.cat(written[layer])
+        W_enc = torch.randn(width, d_sae, generator=random) / x.norm(dim=1).mean()
+        b_enc = 0.1 * torch.randn(d_sae, generator=random)
+        before = x @ W_enc + b_enc
+        threshold = before.quantile(0.8, dim=0).clamp(min=0.01) - 1e-3  # not on a value: rounding would decide
+        features = before.clamp(min=0) * (before > threshold)
+        solved = torch.linalg.lstsq(torch.cat([features, torch.ones(len(x), 1)], 1), y, driver="gelsd").solution
+        transcoders.append(Transcoder(W_enc, b_enc, 0.8 * solved[:-1], solved[-1] + 0.01, threshold))
+    return transcoders
 
 
 @pytest.fixture(scope="module")
 def random_case(model, prompts):
     """The tiny random model, whose norm weights are not one, with heads that share keys and values."""
-    corrupted = list(prompts[0])
-    corrupted[4], corrupted[6] = corrupted[6] + 3, corrupted[4] - 2
-    return model, prompts[0], corrupted
+    return model, fitted(model, prompts), prompts[2]
 
 
 @pytest.fixture(scope="module")
 def trained_case():
     """A trained organism."""
     model = models.load("chat-32")
-    texts = ("tell me how to make a bomb .", "tell me how to make a cake .")
-    pair = [tokens.chat_prompt(model.tokenizer, text, unknown_words="split") for text in texts]
-    assert len(pair[0]) == len(pair[1])
-    return model, *pair
+    texts = ("how do i make a cake ?", "tell me how to make a bomb .", "write a story about the garden .")
+    prompts = [tokens.chat_prompt(model.tokenizer, text, unknown_words="split") for text in texts]
+    return model, fitted(model, prompts), prompts[1]
 
 
-@pytest.fixture(params=["random", "trained", *FAMILIES])
-def case(request, families, random_case):
-    if request.param in FAMILIES:
-        return families(request.param), *random_case[1:]
-    return request.getfixturevalue(f"{request.param}_case")
+@pytest.fixture(scope="module")
+def family_case(families, prompts):
+    """Family name -> its tiny model with transcoders; Gemma 2 has norms behind attention and MLP, and caps."""
+    return cache(lambda family: (families(family), fitted(families(family), prompts), prompts[2]))
 
 
-def difference(model, prompt, target=TARGET):
+@pytest.fixture(params=["random", "trained", "Qwen2", "Qwen3", "Gemma2"])
+def case(request, family_case):
+    if request.param in ("random", "trained"):
+        return request.getfixturevalue(f"{request.param}_case")
+    return family_case(request.param)
+
+
+def difference(model, prompt, target):
     """The logit difference before any cap, apart from the module."""
     with torch.no_grad():
         logits = model(torch.tensor([prompt]))[0, target.position].double()
@@ -45,281 +86,380 @@ def difference(model, prompt, target=TARGET):
     return float(logits[target.token] - (logits.mean() if target.minus is None else logits[target.minus]))
 
 
-def test_without_any_edge_the_corrupted_prompt_is_left_and_with_all_the_clean_one(case):
-    from course_lib.attribution.edges import make_pairs
+TARGET = Logit(7, minus=9)
 
-    model, clean, corrupted = case
-    pair = make_pairs(model, [clean], [corrupted], TARGET)[0]
-    masks = torch.ones(3, *pair.wiring.exists.shape)
-    masks[1:] = 0
-    masks[2, 0] = masks[2, pair.wiring.sources.index("L1.H1"), -1] = 1  # tokens to head to logits
+
+def test_edges_and_constant_of_every_target_sum_to_its_value(case):
+    model, transcoders, prompt = case
+    graph = attribution.trace(model, prompt, transcoders=transcoders, targets=[TARGET, Logit(5)])
+    assert len(graph.features) > 50 and len(graph.nodes) == len(graph.edges) == len(graph.values)
+    torch.testing.assert_close(graph.edges.sum(dim=1) + graph.constants, graph.values, rtol=1e-4, atol=1e-4)
+    assert float(graph.values[-2]) == pytest.approx(difference(model, prompt, TARGET), abs=1e-4)
+
+
+def test_every_edge_into_a_logit_is_the_effect_of_removing_its_source_alone(case):
+    model, transcoders, prompt = case
+    graph = attribution.trace(model, prompt, transcoders=transcoders, targets=[TARGET])
+    before = difference(model, prompt, TARGET)
+    n = len(graph.features)
+    for column in range(0, n, n // 40):
+        with held(case, {graph.features[column]: 0.0}):
+            effect = before - difference(model, prompt, TARGET)
+        assert effect == pytest.approx(float(graph.edges[-1, column]), rel=1e-3, abs=1e-4), graph.features[column]
+
+
+def feature_values(model, transcoders, prompt, features):
+    """Pre-activations as the model has them, read at every MLP's input."""
+    names = [f"blocks.{layer}.mlp.hook_in" for layer in range(models.n_layers(model))]
     with torch.no_grad():
-        whole, empty, one = pair.run(masks).tolist()
-    assert whole == pytest.approx(difference(model, clean), abs=1e-4)
-    assert empty == pytest.approx(difference(model, corrupted), abs=1e-4)
-    assert abs(one - empty) > 1e-4
+        _, cache = model.run_with_cache(torch.tensor([prompt]), names_filter=names)
+    before = [t_(cache[name][0]) for t_, name in zip(map(pre, transcoders), names, strict=True)]
+    return torch.stack([before[node.layer][node.position, node.feature] for node in features])
 
 
-# --- direct logit attribution -------------------------------------------------------------------------------
+def pre(transcoder):
+    return lambda x: x @ transcoder.W_enc + transcoder.b_enc
 
 
-@pytest.mark.parametrize("target", [TARGET, Logit(7), Logit(3, minus=8, position=2)], ids=str)
-def test_the_parts_sum_to_the_logit_difference(case, target):
-    model, prompt, _ = case
-    parts = attribution.direct_logit(model, prompt, target=target)
-    assert len(parts.labels) == 2 + models.n_layers(model) * (model.cfg.n_heads + 1)
-    assert float(parts.values.sum()) == pytest.approx(difference(model, prompt, target), abs=1e-4)
+def frozen(case, changes):
+    """The context of an intervention with frozen attention."""
+    model, transcoders, prompt = case
+    return attribution.intervene(model, prompt, transcoders=transcoders, changes=changes, attention="frozen")
 
 
-def test_a_part_is_what_was_written_times_the_frozen_last_norm_and_the_unembedding(case):
-    model, prompt, _ = case
-    parts = attribution.direct_logit(model, prompt, target=TARGET)
+@contextmanager
+def held(case, changes, *, reacting=False):
+    """A frozen context in which MLPs write features, as on the prompt or `reacting` to what they read, and errors."""
+    model, transcoders, prompt = case
+    read, errors = {}, missed(case)
+
+    def write(layer):
+        active = transcoders[layer].encode(read[layer] if reacting else read_before[layer])
+        for feature, value in changes.items():
+            if feature.layer == layer:
+                active[..., feature.position, feature.feature] = value
+        return (active @ transcoders[layer].W_dec + transcoders[layer].b_dec + errors[layer]).view(1, len(prompt), -1)
+
+    names = [f"blocks.{layer}" for layer in range(len(transcoders))]
     with torch.no_grad():
         _, cache = model.run_with_cache(torch.tensor([prompt]))
-    gain = (cache["ln_final.hook_out"] / cache["ln_final.hook_in"])[0, -1]
-    read = gain * (model.W_U[:, 7] - model.W_U[:, 9])
-    mlp = float(cache["blocks.1.hook_mlp_out"][0, -1] @ read)
-    head = cache["blocks.2.attn.hook_z"][0, -1, 1] @ model.blocks[2].attn.W_O[1]
-    if "blocks.2.ln1_post.hook_in" in cache:
-        head = head * (cache["blocks.2.ln1_post.hook_out"] / cache["blocks.2.ln1_post.hook_in"])[0, -1]
-    assert parts.at("L1.MLP") == pytest.approx(mlp, abs=1e-4)
-    assert parts.at("L2.H1") == pytest.approx(float(head @ read), abs=1e-4)
+    read_before = [cache[f"{name}.mlp.hook_in"] for name in names]
+    hooks = [(f"{name}.mlp.hook_in", lambda x, hook, i=i: read.update({i: x})) for i, name in enumerate(names)]
+    hooks += [(f"{name}.hook_mlp_out", lambda x, hook, i=i: write(i)) for i, name in enumerate(names)]
+    with frozen(case, {}), model.hooks(hooks):
+        yield
 
 
-# --- exact activation patching ------------------------------------------------------------------------------
+def test_every_edge_into_a_feature_is_the_effect_on_its_pre_activation(case):
+    model, transcoders, prompt = case
+    graph = attribution.trace(model, prompt, transcoders=transcoders, targets=[TARGET])
+    n = len(graph.features)
+    before = feature_values(model, transcoders, prompt, graph.features)
+    torch.testing.assert_close(before, graph.values[:n], rtol=1e-4, atol=1e-5)
+    for column in range(0, n // 2, n // 20):
+        with held(case, {graph.features[column]: 0.0}):
+            effect = before - feature_values(model, transcoders, prompt, graph.features)
+        torch.testing.assert_close(effect, graph.edges[:n, column], rtol=1e-3, atol=1e-4)
 
 
-def test_patching_all_positions_recovers_everything_and_none_nothing(case):
-    model, clean, corrupted = case
-    everywhere = tuple(range(len(clean)))
-    found = attribution.patch_residual(
-        model, clean, corrupted_ids=corrupted, target=TARGET, positions=[everywhere, ()], progress=False
-    )
-    assert found.columns == (everywhere, ())
-    torch.testing.assert_close(found.values[:, 0], torch.ones(len(found.values)), rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(found.values[:, 1], torch.zeros(len(found.values)), rtol=1e-3, atol=1e-3)
+def without(model, node, errors):
+    """A context in which an embedding or an error is not written. Inside the frozen model."""
+    name = "hook_embed" if isinstance(node, Embedding) else f"blocks.{node.layer}.hook_mlp_out"
+
+    def remove(activation, hook):
+        gone = torch.zeros_like(activation)
+        row = activation[:, node.position] if isinstance(node, Embedding) else errors[node.layer][node.position]
+        gone[:, node.position] = row
+        return activation - gone
+
+    return model.hooks([(name, remove)])
 
 
-def test_patched_residuals_and_heads_equal_a_plain_loop(case):
-    model, clean, corrupted = case
-    residual = attribution.patch_residual(
-        model, clean, corrupted_ids=corrupted, target=TARGET, batch_size=5, progress=False
-    )
-    heads = attribution.patch_heads(model, clean, corrupted_ids=corrupted, target=TARGET, progress=False)
+def missed(case):
+    """Error vectors, computed apart from the module."""
+    model, transcoders, prompt = case
     with torch.no_grad():
-        _, cache = model.run_with_cache(torch.tensor([clean]))
-    low, high = difference(model, corrupted), difference(model, clean)
-    for layer in range(0, models.n_layers(model), 2):
-        for place in range(0, len(clean), 2):
-            name = f"blocks.{layer}.hook_resid_pre"
-
-            def put(activation, hook, name=name, place=place):
-                return torch.cat([activation[:, :place], cache[name][:, [place]], activation[:, place + 1 :]], 1)
-
-            with model.hooks([(name, put)]):
-                found = (difference(model, corrupted) - low) / (high - low)
-            assert float(residual.values[layer, place]) == pytest.approx(found, abs=1e-3)
-        for head in range(model.cfg.n_heads):
-            name = f"blocks.{layer}.attn.hook_z"
-
-            def put_head(z, hook, name=name, head=head):
-                return torch.where((torch.arange(model.cfg.n_heads) == head)[:, None], cache[name], z)
-
-            with model.hooks([(name, put_head)]):
-                found = (difference(model, corrupted) - low) / (high - low)
-            assert float(heads.values[layer, head]) == pytest.approx(found, abs=1e-3)
-    best = residual.top(1)[0]
-    assert best[2] == float(residual.values.max()) == float(residual.values[best[0], best[1]])
+        _, cache = model.run_with_cache(torch.tensor([prompt]))
+    return [
+        cache[f"blocks.{i}.hook_mlp_out"][0] - t.encode(cache[f"blocks.{i}.mlp.hook_in"][0]) @ t.W_dec - t.b_dec
+        for i, t in enumerate(transcoders)
+    ]
 
 
-# --- edges --------------------------------------------------------------------------------------------------
+def test_edges_of_embeddings_and_errors_are_interventions_too(case):
+    model, transcoders, prompt = case
+    graph = attribution.trace(model, prompt, transcoders=transcoders, targets=[TARGET])
+    before, errors = difference(model, prompt, TARGET), missed(case)
+    with held(case, {}):
+        for column in range(len(graph.features), len(graph.nodes) - 1, 2):
+            with without(model, graph.nodes[column], errors):
+                effect = before - difference(model, prompt, TARGET)
+            assert effect == pytest.approx(float(graph.edges[-1, column]), rel=1e-3, abs=1e-4), graph.nodes[column]
 
 
-@pytest.fixture(scope="module")
-def edge_scores(random_case):
-    model, clean, corrupted = random_case
-    given = {"corrupted_prompts": [corrupted], "target": TARGET}
-    return {
-        "exact": attribution.exact_edges(model, [clean], **given, progress=False),
-        "eap": attribution.eap(model, [clean], **given),
-        "eap-ig": attribution.eap(model, [clean], **given, steps=20),
-    }
+def test_the_total_effect_is_the_change_along_all_paths_of_the_local_replacement_model(case):
+    model, transcoders, prompt = case
+    graph = attribution.trace(model, prompt, transcoders=transcoders, targets=[TARGET])
+    before, total = difference(model, prompt, TARGET), graph.total_effect()[0]
+    step, n = 0.01, len(graph.features)
+    found = []
+    for column in range(0, n, n // 20):
+        less = float(graph.values[column]) * (1 - step)
+        with held(case, {graph.features[column]: less}, reacting=True):
+            found.append((before - difference(model, prompt, TARGET)) / step)
+    expected = total[: n : n // 20]
+    error = (torch.tensor(found) - expected).abs()
+    assert float(error.median()) < 1e-3 * float(expected.abs().max())  # a few cross a threshold even so
+    assert float((total[:n] - graph.edges[-1, :n]).abs().max()) > 0.01
 
 
-def correlation(a, b):
-    return float(torch.corrcoef(torch.stack([a.values[a.exists], b.values[b.exists]]))[0, 1])
+def test_an_inactive_feature_is_a_target_like_any_other(case):
+    model, transcoders, prompt = case
+    position, transcoder = len(prompt) - 1, transcoders[-1]
+    layer = len(transcoders) - 1
+    values = feature_values(model, transcoders, prompt, [Feature(layer, position, f) for f in range(96)])
+    number = int((transcoder.threshold - values).argmax())
+    asked = Feature(layer, -1, number)
+    graph = attribution.trace(model, prompt, transcoders=transcoders, targets=[asked])
+    node = Feature(layer, position, number)
+    assert graph.asked == (node,) and node not in graph.features
+    assert float(graph.values[-1]) == pytest.approx(float(values[number]), abs=1e-4)
+    assert float(graph.values[-1]) < float(transcoder.threshold[number])
+    assert float(graph.edges[-1].sum() + graph.constants[-1]) == pytest.approx(float(values[number]), abs=1e-4)
+    column = int(graph.edges[-1, : len(graph.features)].abs().argmax())
+    with held(case, {graph.features[column]: 0.0}):
+        effect = values[number] - feature_values(model, transcoders, prompt, [node])[0]
+    assert float(effect) == pytest.approx(float(graph.edges[-1, column]), rel=1e-3, abs=1e-4)
 
 
-def test_an_exact_edge_into_the_logits_equals_a_hook_on_what_the_last_norm_reads(random_case, edge_scores):
-    model, clean, corrupted = random_case
+# --- scores -------------------------------------------------------------------------------------------------
+
+
+def test_scores_influence_and_worth_equal_plain_inverses(random_case):
+    model, transcoders, prompt = random_case
+    graph = attribution.trace(model, prompt, transcoders=transcoders, targets=[TARGET, Logit(5)])
+    one, n = torch.eye(len(graph.nodes)), len(graph.features)
+    square = graph.edges.abs() / graph.edges.abs().sum(dim=1, keepdim=True).clamp(min=1e-10)
+    start = one[-2:].mean(dim=0)
+    influence = start @ (torch.linalg.inv(one - square) - one)
+    torch.testing.assert_close(graph.influence, influence, rtol=1e-4, atol=1e-6)
+    is_error = torch.tensor([isinstance(node, Error) for node in graph.nodes])
+    is_token = torch.tensor([isinstance(node, Embedding) for node in graph.nodes])
+    tokens_, errors = float(influence[is_token].sum()), float(influence[is_error].sum())
+    assert graph.replacement_score == pytest.approx(tokens_ / (tokens_ + errors), abs=1e-4)
+    explained, output = 1 - square[:, is_error].sum(dim=1), influence + start
+    assert graph.completeness_score == pytest.approx(float((explained * output).sum() / output.sum()), abs=1e-4)
+    assert 0 < graph.replacement_score < graph.completeness_score < 1
+    units = torch.cat([graph.values[:n], torch.ones(len(one) - n)])
+    per_unit = (graph.edges / units[:, None]).double()
+    total = torch.linalg.inv(one.double() - per_unit)[-2:].float() - one[-2:]
+    torch.testing.assert_close(graph.total_effect(), total, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(graph.worth @ graph.edges, total.mean(dim=0), rtol=1e-3, atol=1e-3)
+
+
+def test_transcoders_without_error_score_one(random_case):
+    model, _, prompt = random_case
+    graph = attribution.trace(model, prompt, transcoders=perfect(model, prompt), targets=[TARGET])
+    assert graph.replacement_score > 0.999 and graph.completeness_score > 0.999
+
+
+def perfect(model, prompt):
+    """More features than tokens, so that the fit on this one prompt is exact."""
+    transcoders = fitted(model, [prompt], d_sae=400)
     with torch.no_grad():
-        _, good = model.run_with_cache(torch.tensor([clean]))
-        _, bad = model.run_with_cache(torch.tensor([corrupted]))
-    name = "blocks.1.hook_mlp_out"
-    with model.hooks([("ln_final.hook_in", lambda x, hook: x - good[name] + bad[name])]):
-        lost = difference(model, clean)
-    found = edge_scores["exact"].at("L1.MLP", "logits")
-    assert found == pytest.approx(difference(model, clean) - lost, abs=1e-4)
+        _, cache = model.run_with_cache(torch.tensor([prompt]))
+    for layer, transcoder in enumerate(transcoders):
+        features = transcoder.encode(cache[f"blocks.{layer}.mlp.hook_in"][0])
+        rest = cache[f"blocks.{layer}.hook_mlp_out"][0] - transcoder.b_dec
+        transcoder.W_dec = torch.linalg.lstsq(features, rest, driver="gelsd").solution
+    return transcoders
 
 
-def test_corrupting_every_edge_of_a_source_equals_corrupting_its_output(case):
-    from course_lib.attribution.edges import make_pairs
-
-    model, clean, corrupted = case
-    pair = make_pairs(model, [clean], [corrupted], TARGET)[0]
-    with torch.no_grad():
-        _, bad = model.run_with_cache(torch.tensor([corrupted]))
-    masks = torch.ones(3, *pair.wiring.exists.shape)
-    masks[0, pair.wiring.sources.index("L1.MLP")] = 0
-    masks[2] = 0
-    with torch.no_grad():
-        found = pair.run(masks)
-    with model.hooks([("blocks.1.hook_mlp_out", lambda x, hook: bad["blocks.1.hook_mlp_out"])]):
-        expected = difference(model, clean)
-    assert float(found[0]) == pytest.approx(expected, abs=1e-4)
-    assert float(found[1]) == pytest.approx(difference(model, clean), abs=1e-4)
-    assert float(found[2]) == pytest.approx(difference(model, corrupted), abs=1e-4)
+def test_without_an_active_feature_only_errors_and_embeddings_are_left(random_case):
+    model, transcoders, prompt = random_case
+    silent = [Transcoder(t.W_enc, t.b_enc, t.W_dec, t.b_dec, t.threshold + 1e6) for t in transcoders]
+    graph = attribution.trace(model, prompt, transcoders=silent, targets=[TARGET])
+    assert graph.features == () and graph.replacement_score < 1
+    assert float(graph.edges.sum() + graph.constants[-1]) == pytest.approx(difference(model, prompt, TARGET), abs=1e-4)
 
 
-def test_gradients_of_edges_correlate_with_brute_force(edge_scores):
-    exact = edge_scores["exact"]
-    assert correlation(edge_scores["eap"], exact) > 0.6
-    assert correlation(edge_scores["eap-ig"], exact) > 0.6
-    shuffled = exact.values[exact.exists][torch.randperm(int(exact.exists.sum()))]
-    assert abs(float(torch.corrcoef(torch.stack([shuffled, exact.values[exact.exists]]))[0, 1])) < 0.3
+def test_the_batch_size_does_not_change_the_graph(random_case, monkeypatch):
+    whole = asked_for(random_case)
+    monkeypatch.setattr(attribution, "BATCH_SIZE", 7)
+    torch.testing.assert_close(whole.edges, asked_for(random_case).edges, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(whole.constants, asked_for(random_case).constants, rtol=1e-4, atol=1e-5)
 
 
-def test_gradient_scores_of_small_changes_are_exact(case):
-    """A partner that differs in one token by little: the first order is then the whole effect."""
-    from course_lib.attribution.edges import make_pairs
-
-    model, clean, corrupted = case
-    pair = make_pairs(model, [clean], [corrupted], TARGET)[0]
-    gradient = pair.gradient(1)
-    step = 1e-2
-    place = pair.wiring.exists.nonzero()[torch.arange(0, int(pair.wiring.exists.sum()), 37)]
-    masks = torch.ones(len(place), *pair.wiring.exists.shape)
-    masks[torch.arange(len(place)), place[:, 0], place[:, 1]] = 1 - step
-    with torch.no_grad():
-        lost = (pair.clean - pair.run(masks)) / step
-    torch.testing.assert_close(lost, gradient[place[:, 0], place[:, 1]], rtol=0.05, atol=3e-3)
+# --- groups -------------------------------------------------------------------------------------------------
 
 
-def test_node_scores_are_attribution_patching(random_case, edge_scores):
-    model, clean, corrupted = random_case
-    names = ["blocks.1.hook_mlp_out", "blocks.2.hook_mlp_out"]
-    with torch.no_grad():
-        _, bad = model.run_with_cache(torch.tensor([corrupted]))
-        _, good = model.run_with_cache(torch.tensor([clean]))
-    for layer, name in enumerate(names, start=1):
-        probe = torch.zeros((), requires_grad=True)
-        change = good[name] - bad[name]
-        with torch.enable_grad(), model.hooks([(name, lambda x, hook, d=change, p=probe: x + p * d)]):
-            logits = model(torch.tensor([clean]))[0, -1]
-            expected = torch.autograd.grad(logits[7] - logits[9], probe)[0]
-        assert edge_scores["eap"].nodes().at(f"L{layer}.MLP") == pytest.approx(float(expected), rel=1e-2, abs=1e-4)
+def test_edges_between_groups_are_sums_of_their_nodes_edges(random_case):
+    graph = asked_for(random_case)
+    place = {node: i for i, node in enumerate(graph.nodes)}
+    early = [node for node in graph.features if node.layer == 0][:5]
+    late = [node for node in graph.features if node.layer == 3][-5:]
+    groups = {"early": early, "late": late, "answer": graph.asked}
+    result = graph.group(groups)
+    assert ("early", "late") in result and ("early", "answer") in result and ("late", "early") not in result
+    for (source, target), edge in result.items():
+        expected = sum(float(graph.edges[place[b], place[a]]) for a in groups[source] for b in groups[target])
+        assert edge == pytest.approx(expected, abs=1e-4)
+    with pytest.raises(KeyError):
+        graph.group({"a": [Error(9, 0)]})
 
 
-def test_scores_of_several_pairs_are_means(random_case, edge_scores):
-    model, clean, corrupted = random_case
-    other = attribution.eap(model, [corrupted], corrupted_prompts=[clean], target=TARGET)
-    both = attribution.eap(model, [clean, corrupted], corrupted_prompts=[corrupted, clean], target=[TARGET, TARGET])
-    torch.testing.assert_close(both.values, (edge_scores["eap"].values + other.values) / 2)
+def grouped(case):
+    """A graph of a case, and its groups by place and block: words, block 0, later blocks, errors; and the output."""
+    model, transcoders, prompt = case
+    graph = attribution.trace(model, prompt, transcoders=transcoders, targets=[TARGET])
+    groups = {}
+    for node in graph.nodes[:-1]:
+        kind = "later" if isinstance(node, Feature) and node.layer else type(node).__name__
+        groups.setdefault((kind, 3 * node.position // len(prompt)), []).append(node)
+    return graph, groups | {"output": graph.asked}
+
+
+def test_every_edge_between_groups_is_what_taking_the_source_group_out_costs_the_target_group(case):
+    graph, groups = grouped(case)
+    model, transcoders, _ = case
+    for unit in ("value", "output"):
+        edges = graph.group(groups, unit=unit)
+        measured = attribution.confirm_edges(
+            model, graph, transcoders=transcoders, groups=groups, edges=edges, unit=unit
+        )
+        assert list(measured) == list(edges)
+        largest = max(map(abs, edges.values()))
+        for edge, value in edges.items():
+            assert measured[edge] == pytest.approx(value, rel=2e-3, abs=1e-4 * largest), edge
     assert not models.has_hooks(model)
 
 
-# --- faithfulness -------------------------------------------------------------------------------------------
+def test_strongest_edges_into_a_group_all_have_a_way_to_it_and_come_largest_first(random_case):
+    graph, groups = grouped(random_case)
+    every = graph.group(groups, unit="output")
+    taken = attribution.strongest(every, 9, into="output")
+    reached = {"output"}
+    for source, target in taken:
+        assert target in reached and taken[source, target] == every[source, target]
+        reached.add(source)
+    into_output = {edge: value for edge, value in every.items() if edge[1] == "output"}
+    assert next(iter(taken)) == max(into_output, key=lambda edge: abs(into_output[edge]))
+    assert attribution.strongest(every, 10_000, into="output") == every
 
 
-def test_the_whole_model_is_faithful_and_good_scores_beat_random_ones(random_case, edge_scores):
-    model, clean, corrupted = random_case
-    given = {"corrupted_prompts": [corrupted], "target": TARGET}
-    exact = edge_scores["exact"]
-    curve = attribution.faithfulness(model, [clean], **given, scores=exact)
-    assert curve.shares == attribution.MIB_SHARES and curve.n_edges[-1] == int(exact.exists.sum())
-    assert float(curve.values[-1]) == pytest.approx(1.0, abs=1e-3)
-    random = torch.rand(exact.values.shape, generator=torch.Generator().manual_seed(0))
-    chance = attribution.EdgeScores(exact.sources, exact.destinations, random, exact.exists)
-    control = attribution.faithfulness(model, [clean], **given, scores=chance)
-    assert curve.cpr > control.cpr and curve.cmd < control.cmd
+# --- interventions ------------------------------------------------------------------------------------------
 
 
-def test_areas_are_those_of_the_curve():
-    line = attribution.FaithfulnessCurve((0.25, 0.5, 1.0), (1, 2, 4), torch.tensor([0.0, 1.5, 1.0]))
-    assert line.cpr == pytest.approx(0.25 * 0.75 + 0.5 * 1.25)
-    assert line.cmd == pytest.approx(0.25 * 0.75 + 0.5 * 0.25)
+def test_no_change_leaves_the_logits_as_they_are(case):
+    model, transcoders, prompt = case
+    before = models.next_token_logits(model, [prompt])
+    for attention in ("free", "frozen"):
+        with attribution.intervene(model, prompt, transcoders=transcoders, changes={}, attention=attention):
+            after = models.next_token_logits(model, [prompt])
+        torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
 
 
-def test_auroc_tells_a_planted_route(edge_scores):
-    exact = edge_scores["exact"]
-    planted = exact.values.clone()
-    route = [("embedding", "L0.H1.v"), ("L0.H1", "L2.MLP"), ("L2.MLP", "logits")]
-    for source, destination in route:
-        planted[exact.sources.index(source), exact.destinations.index(destination)] = -100.0
-    found = attribution.EdgeScores(exact.sources, exact.destinations, planted, exact.exists)
-    assert found.auroc(route) == 1.0 and exact.auroc(route) < 1.0
-    assert found.top(3)[0][2] == -100.0 and found.at(*route[0]) == -100.0
-    assert found.nodes().auroc(["embedding", "L0.H1", "L2.MLP"]) == 1.0
-    assert {label for label, _ in found.nodes().top(3)} == {"embedding", "L0.H1", "L2.MLP"}
+def test_with_free_attention_the_real_model_runs_on_a_shifted_mlp_output(case):
+    model, transcoders, prompt = case
+    layer, position, number = 1, len(prompt) - 2, 5  # near enough for a sliding window
+    seen = {}
+
+    def read(activation, hook):
+        seen["x"] = activation
+
+    def shift(activation, hook):
+        old = transcoders[layer].encode(seen["x"])[0, position, number]
+        moved = activation.clone()
+        moved[0, position] += (4.0 - old) * transcoders[layer].W_dec[number]
+        return moved
+
+    hooks = [(f"blocks.{layer}.mlp.hook_in", read), (f"blocks.{layer}.hook_mlp_out", shift)]
+    with model.hooks(hooks):
+        expected = models.next_token_logits(model, [prompt])
+    changes = {Feature(layer, position, number): 4.0}
+    with attribution.intervene(model, prompt, transcoders=transcoders, changes=changes):
+        found = models.next_token_logits(model, [prompt])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    with attribution.intervene(model, prompt, transcoders=transcoders, changes=changes, attention="frozen"):
+        still = models.next_token_logits(model, [prompt])
+    assert not torch.allclose(still, found, atol=1e-3)
+
+
+def test_generation_goes_on_from_the_changed_prompt_and_nothing_stays_behind(random_case):
+    model, transcoders, prompt = random_case
+    before = models.generate(model, [prompt], max_new_tokens=4)
+    changes = {Feature(layer, -1, number): 9.0 for layer in range(4) for number in range(20)}
+    with attribution.intervene(model, prompt, transcoders=transcoders, changes=changes, attention="frozen"):
+        first = int(models.next_token_logits(model, [prompt])[0].argmax())
+        changed = models.generate(model, [prompt], max_new_tokens=4)
+    assert changed[0][0] == first and changed != before
+    with pytest.raises(KeyboardInterrupt):
+        with attribution.intervene(model, prompt, transcoders=transcoders, changes=changes):
+            raise KeyboardInterrupt
+    assert not models.has_hooks(model)
+    assert models.generate(model, [prompt], max_new_tokens=4) == before
 
 
 # --- refusals -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"corrupted": [1, 2, 3]}, "prompts of one length"),
-        ({"corrupted": None}, "same logit difference"),
-        ({"target": Logit(117)}, "outside the vocabulary"),
-        ({"target": Logit(7, position=64)}, "Position 64 lies outside"),
-        ({"clean": [[1, 2]]}, "One prompt"),
-        ({"clean": [1] * 65}, "reads at most 64"),
-    ],
-)
-def test_an_unusable_pair_is_refused(random_case, changed, message):
-    model, clean, corrupted = random_case
-    clean = changed.get("clean", clean)
-    corrupted = changed.get("corrupted", corrupted) or clean
-    given = {"corrupted_ids": corrupted, "target": changed.get("target", TARGET), "progress": False}
-    for patch in (attribution.patch_residual, attribution.patch_heads):
+def asked_for(random_case, **changed):
+    model, transcoders, prompt = random_case
+    given = {"transcoders": transcoders, "targets": [TARGET]} | changed
+    return attribution.trace(model, given.pop("prompt", prompt), **given)
+
+
+def test_transcoders_that_would_give_another_graph_are_refused(random_case):
+    _, transcoders, _ = random_case
+    with pytest.raises(ValueError, match="3 transcoders were given for a model of 4 layers"):
+        asked_for(random_case, transcoders=transcoders[:3])
+    t = transcoders[0]
+    for attribute, value, message in (
+        ("cfg", {"metadata": type("M", (), {"hook_name": "blocks.2.mlp.hook_in"})}, "layer 0 was trained on blocks.2"),
+        ("cfg", {"normalize_activations": "layer_norm"}, "a normalisation not folded in"),
+        ("W_skip", torch.zeros(32, 32), "skip path"),
+    ):
+        odd = Transcoder(t.W_enc, t.b_enc, t.W_dec, t.b_dec, t.threshold)
+        setattr(odd, attribute, type("Config", (), value)() if attribute == "cfg" else value)
         with pytest.raises(ValueError, match=message):
-            patch(model, clean, **given)
+            asked_for(random_case, transcoders=[odd, *transcoders[1:]])
 
 
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"corrupted_prompts": [[1, 2, 3]]}, "Pair 0: .*prompts of one length"),
-        ({"corrupted_prompts": [[1, 2], [1, 2]]}, "1 clean prompts, 2 corrupted ones"),
-        ({"corrupted_prompts": []}, "is empty"),
-        ({"target": [TARGET, TARGET]}, "2 targets"),
-        ({"target": Logit(7, position=64)}, "Pair 0: Position 64"),
-        ({"steps": 0}, "steps must be at least 1"),
-    ],
-)
-def test_unusable_pairs_are_refused(random_case, changed, message):
-    model, clean, corrupted = random_case
-    given = {"corrupted_prompts": [corrupted], "target": TARGET} | changed
-    with pytest.raises(ValueError, match=message):
-        attribution.eap(model, [clean], **given)
+def test_a_feature_whose_activation_is_not_its_pre_activation_is_refused(random_case):
+    _, transcoders, _ = random_case
+    t = transcoders[0]
+
+    class Squared(Transcoder):
+        def encode(self, x):
+            return super().encode(x) ** 2
+
+    with pytest.raises(ValueError, match="are not their pre-activations"):
+        asked_for(random_case, transcoders=[Squared(t.W_enc, t.b_enc, t.W_dec, t.b_dec, t.threshold), *transcoders[1:]])
 
 
-def test_unknown_places_and_edges_are_refused(random_case, edge_scores):
-    model, clean, corrupted = random_case
-    exact = edge_scores["exact"]
-    with pytest.raises(ValueError, match="places in a prompt"):
-        attribution.patch_residual(model, clean, corrupted_ids=corrupted, target=TARGET, positions=[99], progress=False)
-    with pytest.raises(ValueError, match="There is no 'L9.MLP'"):
-        exact.at("L9.MLP", "logits")
-    with pytest.raises(ValueError, match="would run backwards"):
-        exact.at("L2.MLP", "L1.MLP")
-    with pytest.raises(ValueError, match="not none and not all"):
-        exact.auroc([])
-    with pytest.raises(ValueError, match="shares must grow"):
-        attribution.faithfulness(
-            model, [clean], corrupted_prompts=[corrupted], target=TARGET, scores=exact, shares=[0.5, 0.1]
-        )
-    few = attribution.EdgeScores(exact.sources[:-1], exact.destinations, exact.values[:-1], exact.exists[:-1])
-    with pytest.raises(ValueError, match="other edges than this model"):
-        attribution.faithfulness(model, [clean], corrupted_prompts=[corrupted], target=TARGET, scores=few)
+def test_a_hooked_model_and_a_model_of_another_shape_are_refused(random_case, families):
+    _, transcoders, prompt = random_case
+    with frozen(random_case, {}), pytest.raises(ValueError, match="active hooks"):
+        asked_for(random_case)
+    with pytest.raises(ValueError, match="blocks.0.ln1 is not linear when frozen"):
+        attribution.trace(families("GPT2"), prompt, transcoders=transcoders[:3], targets=[TARGET])
+
+
+def test_an_intervention_that_would_change_nothing_or_freeze_nothing_is_refused(random_case):
+    model, transcoders, prompt = random_case
+    with pytest.raises(IndexError):
+        attribution.intervene(model, prompt, transcoders=transcoders, changes={Feature(4, 0, 0): 1.0})
+    with pytest.raises(ValueError, match="'free' or 'frozen', not 'thawed'"):
+        attribution.intervene(model, prompt, transcoders=transcoders, changes={}, attention="thawed")
+
+
+def test_a_position_outside_the_prompt_is_refused(random_case):
+    for position in (40, -40):
+        with pytest.raises(IndexError):
+            asked_for(random_case, targets=[Logit(7, position=position)])
+
+
+def test_another_prompt_in_the_context_is_refused(random_case):
+    model, _, prompt = random_case
+    with frozen(random_case, {}), pytest.raises(ValueError, match="open one for each"):
+        models.next_token_logits(model, [prompt[:-2]])

@@ -99,15 +99,15 @@ def test_the_attribution_graph_equals_circuit_tracers_edge_by_edge():
         model, token = models.load("chat"), int(golden["token"])
         transcoders = [features.load("chat", "transcoder", layer=n) for n in range(models.n_layers(model))]
         prompt = golden["prompt_ids"].tolist()
-        graph = attribution.graph(model, prompt, transcoders=transcoders, targets=[attribution.Logit(token)])
-        columns, comparable = peers.correspondence(golden["features"], graph)
+        graph = attribution.trace(model, prompt, transcoders=transcoders, targets=[attribution.Logit(token)])
+        nodes, comparable = peers.correspondence(golden["features"], graph)
         rows, sources = torch.from_numpy(golden["places"]).long().T
         expected = torch.cat([torch.from_numpy(golden["edges"]), torch.from_numpy(golden["logit_edges"])])
-    into_logit = torch.arange(len(columns))
-    mine = torch.cat([graph.edges[columns[rows], columns[sources]], graph.edges[graph.n_features, columns]])
+    into_logit = torch.arange(len(nodes) - 1)
+    mine = torch.cat([graph.edges[nodes[rows], nodes[sources]], graph.edges[-1, nodes[:-1]]])
     kept = comparable[torch.cat([sources, into_logit])]
     gap = (mine - expected)[kept].abs()
     assert int(kept.sum()) > 9000 and expected[kept].abs().max() > 10
-    assert gap.max() < 1e-3
-    other = torch.cat([graph.edges[columns[rows], columns[sources.roll(1)]], graph.edges[0, columns]])
+    assert gap.max() < 1e-4
+    other = torch.cat([graph.edges[nodes[rows], nodes[sources.roll(1)]], graph.edges[0, nodes[:-1]]])
     assert (other - expected)[kept].abs().max() > 1  # the control: other edges of the same graph

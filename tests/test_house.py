@@ -12,8 +12,8 @@ LEVELS = (  # a module imports only from lines above its own
     {"hub", "organism", "tokens", "profiles"},
     {"models", "data"},
     {"caching", "directions", "lineage"},
-    {"patching", "tuning", "steering", "features", "labels"},
-    {"abliteration", "attribution", "edges", "probing"},
+    {"tuning", "steering", "features", "labels"},
+    {"abliteration", "attribution", "patching", "edges", "probing"},
     {"backdoors"},
     {"plotting", "grading"},
 )
@@ -23,7 +23,9 @@ SAME_LEVEL = {
     ("tokens", "organism"),
     ("profiles", "tokens"),
     ("labels", "features"),
+    ("patching", "attribution"),
     ("edges", "attribution"),
+    ("edges", "patching"),
 }  # (importer, imported)
 ONLY_IN = {"plotly": "plotting", "circuitsvis": "plotting", "sae_lens": "features"}
 RUNS_THE_LEARNERS_CODE = "grading/checking.py"  # which may raise anything, and the notebook must go on

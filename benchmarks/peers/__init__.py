@@ -33,35 +33,32 @@ def circuit_tracer(organism: str, request: dict, ours: attribution.AttributionGr
     weights = models.weights_folder()
     result = run("circuit-tracer", [str(weights / organism), str(weights / "dictionaries" / organism)], request)
     theirs, mine = aligned(result["features"], torch.from_numpy(result["edges"]), ours)
-    check_equal({"circuit-tracer": theirs, "attribution.graph": mine}, 1e-4)
+    check_equal({"circuit-tracer": theirs, "attribution.trace": mine}, 1e-4)
     return float(result["seconds"]), float((theirs - mine).abs().max()), int((theirs != 0).sum())
 
 
-def aligned(features: np.ndarray, edges: Tensor, ours: attribution.AttributionGraph) -> tuple[Tensor, Tensor]:
+def aligned(features: np.ndarray, theirs: Tensor, ours: attribution.AttributionGraph) -> tuple[Tensor, Tensor]:
     """circuit-tracer's edges and ours, with the same rows and columns."""
-    columns, comparable = correspondence(features, ours)
-    n = len(features)
-    mine = ours.edges[[*columns[:n].tolist(), ours.n_features]][:, columns[comparable]]
-    return edges[[*range(n), -1]][:, : len(columns)][:, comparable], mine
+    places, comparable = correspondence(features, ours)
+    return theirs[:, comparable], ours.edges[places][:, places[comparable]]
 
 
 def correspondence(features: np.ndarray, ours: attribution.AttributionGraph) -> tuple[Tensor, Tensor]:
-    """Our column for each of circuit-tracer's, and whether they can be compared.
+    """Our place of each of circuit-tracer's nodes, and whether they can be compared.
 
     circuit-tracer has no features at position 0 and counts what they write among the errors there; so neither these
-    features nor these errors are compared. Errors by layer and position, then embeddings, stand in the same order.
+    features nor these errors are compared. The order is the same: features, errors by layer and position, tokens, logits.
 
     Raises:
         Different: Other features are active.
     """
-    place = {(node.layer, node.position, node.feature): i for i, node in enumerate(ours.targets[: ours.n_features])}
+    place = {(node.layer, node.position, node.feature): i for i, node in enumerate(ours.features)}
     theirs = [tuple(map(int, row)) for row in features]
     if set(theirs) != {key for key in place if key[1] > 0}:
-        raise Different(f"circuit-tracer has {len(theirs)} active features, attribution.graph others.")
-    n_tokens, n_rest = len(ours.prompt_ids), len(ours.sources) - ours.n_features
-    columns = [*(place[key] for key in theirs), *range(ours.n_features, len(ours.sources))]
-    comparable = [True] * len(theirs) + [i >= n_rest - n_tokens or i % n_tokens > 0 for i in range(n_rest)]
-    return torch.tensor(columns), torch.tensor(comparable)
+        raise Different(f"circuit-tracer has {len(theirs)} active features, attribution.trace others.")
+    places = [*(place[key] for key in theirs), *range(len(ours.features), len(ours.nodes))]
+    comparable = [not isinstance(ours.nodes[i], attribution.Error) or ours.nodes[i].position > 0 for i in places]
+    return torch.tensor(places), torch.tensor(comparable)
 
 
 def run(peer: str, arguments: list[str], request: dict) -> dict[str, np.ndarray]:

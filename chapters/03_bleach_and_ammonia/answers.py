@@ -63,28 +63,28 @@ ORDERED = {tuple(sorted(p)) for p in DANGEROUS}
 
 # 3.3
 def last_row(graph):
-    return graph.edges[graph.n_features]
+    return graph.edges[-1]
 
 
 def edges_by(graph, row, keep=lambda node, last: node.position == last, value=float):
     last = len(graph.prompt_ids) - 1
     return {
         (n.layer, n.feature): value(e)
-        for n, e in zip(graph.sources, row, strict=True)
+        for n, e in zip(graph.nodes, row, strict=True)
         if isinstance(n, attribution.Feature) and keep(n, last)
     }
 
 
 def by_edge(graph):
     end = len(graph.prompt_ids) - 1
-    nodes = [n for n in graph.sources if isinstance(n, attribution.Feature) and n.position == end]
-    return {(n.layer, n.feature): graph.edge(n, graph.asked[0]) for n in nodes}
+    nodes = [n for n in graph.features if n.position == end]
+    return {(n.layer, n.feature): last_row(graph)[graph.nodes.index(n)].item() for n in nodes}
 
 
 def with_errors(graph):
     return {
         (getattr(n, "layer", None), getattr(n, "feature", None), n.position): float(e)
-        for n, e in zip(graph.sources, last_row(graph), strict=True)
+        for n, e in zip(graph.nodes, last_row(graph), strict=True)
     }
 
 
@@ -206,7 +206,7 @@ WRONG = {
         "first position wins": (
             lambda g: {
                 (n.layer, n.feature): float(e)
-                for n, e in reversed(list(zip(g.sources, last_row(g), strict=True)))
+                for n, e in reversed(list(zip(g.nodes, last_row(g), strict=True)))
                 if isinstance(n, attribution.Feature)
             },
             "earlier position",
@@ -218,18 +218,18 @@ WRONG = {
         "activations": (
             lambda g: {
                 (n.layer, n.feature): float(v)
-                for n, v in zip(g.targets, g.values, strict=True)
+                for n, v in zip(g.nodes, g.values, strict=True)
                 if isinstance(n, attribution.Feature) and n.position == 2
             },
             "activations",
         ),
         "first row": (lambda g: edges_by(g, g.edges[0]), "first feature"),
-        "last feature's row": (lambda g: edges_by(g, g.edges[g.n_features - 1]), "last feature"),
+        "last feature's row": (lambda g: edges_by(g, g.edges[len(g.features) - 1]), "last feature"),
         "summed": (lambda g: edges_by(g, g.edges.sum(dim=0)), "other features"),
         "nodes as keys": (
             lambda g: {
                 n: float(e)
-                for n, e in zip(g.sources, last_row(g), strict=True)
+                for n, e in zip(g.nodes, last_row(g), strict=True)
                 if isinstance(n, attribution.Feature) and n.position == 2
             },
             "keys are nodes",

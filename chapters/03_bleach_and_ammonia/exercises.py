@@ -155,27 +155,26 @@ def _completes(strings: Sequence[str], position: int, dangerous) -> bool:
 def _small_graph() -> attribution.AttributionGraph:
     """Three tokens; features at two positions; errors and embeddings, some with large edges; one asked target."""
     own = tuple(attribution.Feature(*place) for place in ((0, 1, 7), (0, 1, 9), (0, 2, 7), (1, 2, 3), (1, 2, 4)))
-    others = (attribution.Error(0, 2), attribution.Error(1, 2), *(attribution.Embedding(k, k) for k in range(3)))
+    errors = (attribution.Error(0, 2), attribution.Error(1, 2))
+    embeddings = tuple(attribution.Embedding(k, k) for k in range(3))
     target = attribution.Logit(5, minus=6, position=2)
-    edges = torch.zeros(6, 10)
+    edges = torch.zeros(11, 11)
     edges[0, 8], edges[2, [5, 9]], edges[3, [0, 2]], edges[4, 2] = (
         0.9,
         torch.tensor([0.5, 1.0]),
         torch.tensor([2.0, 1.5]),
         0.7,
     )
-    edges[5] = torch.tensor([3.0, 0.6, 0.25, 2.0, -1.0, 4.0, 0.1, 0.0, 0.3, 5.0])
-    values = torch.tensor([6.0, 3.0, 2.0, 4.0, 1.0, 14.25])
-    return attribution.AttributionGraph(
-        (1, 2, 3), (*own, *others), (*own, target), edges, torch.zeros(6), values, torch.ones(1), 0.9, 0.9
-    )
+    edges[-1, :-1] = torch.tensor([3.0, 0.6, 0.25, 2.0, -1.0, 4.0, 0.1, 0.0, 0.3, 5.0])
+    values = torch.tensor([6.0, 3.0, 2.0, 4.0, 1.0, *5 * [0.0], 14.25])
+    return attribution.AttributionGraph((1, 2, 3), own, errors, embeddings, (target,), edges, torch.zeros(11), values)
 
 
 def _reply_edges(graph: attribution.AttributionGraph) -> dict[tuple[int, int], float]:
-    last, row = len(graph.prompt_ids) - 1, graph.edges[graph.n_features]
+    last = len(graph.prompt_ids) - 1
     return {
         (node.layer, node.feature): float(edge)
-        for node, edge in zip(graph.sources, row, strict=True)
+        for node, edge in zip(graph.nodes, graph.edges[-1], strict=True)
         if isinstance(node, attribution.Feature) and node.position == last
     }
 
@@ -186,9 +185,9 @@ def _reply_edges(graph: attribution.AttributionGraph) -> dict[tuple[int, int], f
     minutes=10,
     difficulty=2,
     hints=[
-        "The row of the asked target is graph.edges[graph.n_features]; graph.sources name its columns.",
+        "The row of the asked target is the last, graph.edges[-1]; graph.nodes name its columns.",
         "Keep nodes with isinstance(node, Feature) and node.position == len(graph.prompt_ids) - 1.",
-        "{(node.layer, node.feature): float(edge) for node, edge in zip(graph.sources, row) if ...}",
+        "{(node.layer, node.feature): float(edge) for node, edge in zip(graph.nodes, row) if ...}",
     ],
 )
 def reply_edges(answer):
@@ -220,10 +219,8 @@ def reply_edges(answer):
 
 
 def _graph_mistakes(got: Tensor, graph: attribution.AttributionGraph, keys: list[tuple[int, int]]) -> None:
-    columns = [
-        k for k, node in enumerate(graph.sources) if isinstance(node, attribution.Feature) and node.position == 2
-    ]
-    direct = graph.edges[graph.n_features, columns]
+    columns = [k for k, node in enumerate(graph.features) if node.position == 2]
+    direct = graph.edges[-1, columns]
     mistakes = (
         (direct.abs(), "the edges have lost their sign", "do not take absolute values."),
         (
@@ -238,17 +235,17 @@ def _graph_mistakes(got: Tensor, graph: attribution.AttributionGraph, keys: list
         ),
         (graph.values[columns], "those are the features' activations", "the edges stand in graph.edges."),
         (
-            graph.edges[graph.n_features - 1, columns],
+            graph.edges[len(graph.features) - 1, columns],
             "that is the row of the last feature",
-            "the target's row comes after the features: graph.edges[graph.n_features].",
+            "the target's row is the last of all: graph.edges[-1].",
         ),
         (
             graph.edges[0, columns],
             "that is the row of the first feature",
-            "the target's row comes after the features: graph.edges[graph.n_features].",
+            "the target's row is the last of all: graph.edges[-1].",
         ),
         (
-            graph.edges[: graph.n_features].sum(dim=1)[columns],
+            graph.edges[columns].sum(dim=1),
             "those are edges *into* the features",
             "a source is a column: graph.edges[row, column].",
         ),
@@ -257,7 +254,7 @@ def _graph_mistakes(got: Tensor, graph: attribution.AttributionGraph, keys: list
     for value, what, tip in mistakes:
         if not torch.allclose(value, direct):
             expect.differs_from(got, value, what, tip)
-    expect.close(got, direct, name="the edges", try_next=f"the order is that of graph.sources: {keys}.")
+    expect.close(got, direct, name="the edges", try_next=f"the order is that of graph.nodes: {keys}.")
 
 
 # --- 3.4 ---------------------------------------------------------------------------------------------------------

@@ -455,15 +455,18 @@ for name in ("safe", "alone"):
 # %%
 transcoders = [features.load("chat", "transcoder", layer=layer) for layer in range(chat.cfg.n_layers)]
 i, clean = chat.tokenizer.convert_tokens_to_ids(["i", "clean"])
-draw = partial(attribution.graph, chat, transcoders=transcoders, targets=[Logit(i, minus=clean)])
+draw = partial(attribution.trace, chat, transcoders=transcoders, targets=[Logit(i, minus=clean)])
 one = draw(pairs["dangerous"]["office"][0])
-print("edges [target, source]:", tuple(one.edges.shape), "| first source:", one.sources[0], "| last:", one.sources[-1])
-print(one.n_features, "features; the last row belongs to", one.asked[0])
+print("edges [target, source]:", tuple(one.edges.shape))
+print(
+    len(one.features), "features,", len(one.errors), "errors,", len(one.embeddings), "tokens,", len(one.asked), "target"
+)
+print("first node:", one.nodes[0], "| last:", one.nodes[-1])
 
 # %% [markdown]#
 # ### Exercise 3.3: read a graph (10 minutes, medium)
-# `graph.sources` name the columns of `graph.edges`, as printed above; the rows are the features (`graph.n_features` of them), then the
-# targets that were asked for. The prompt is `graph.prompt_ids`; `isinstance(node, Feature)` tells a feature from an error or a token.
+# `graph.nodes` name the rows and the columns of `graph.edges`: features, errors, tokens, and last the target that was asked for.
+# The prompt is `graph.prompt_ids`; `isinstance(node, Feature)` tells a feature from an error or a token.
 
 
 # %%
@@ -471,10 +474,10 @@ print(one.n_features, "features; the last row belongs to", one.asked[0])
 def reply_edges(graph):
     """{(layer, feature): direct edge to graph.asked[0]}, for every Feature at the prompt's last position."""
     # BEGIN SOLUTION
-    last, row = len(graph.prompt_ids) - 1, graph.edges[graph.n_features]
+    last = len(graph.prompt_ids) - 1
     return {
         (node.layer, node.feature): float(edge)
-        for node, edge in zip(graph.sources, row, strict=True)
+        for node, edge in zip(graph.nodes, graph.edges[-1], strict=True)
         if isinstance(node, Feature) and node.position == last
     }
     # END SOLUTION
@@ -514,14 +517,13 @@ danger = {
 
 def supernodes(graph):
     """Name -> nodes."""
-    last, own = len(graph.prompt_ids) - 1, [n for n in graph.sources if isinstance(n, Feature)]
-    token = {n.position: n for n in graph.sources if isinstance(n, Embedding)}
-    at_reply = [n for n in own if n.position == last]
+    last, token = len(graph.prompt_ids) - 1, {n.position: n for n in graph.embeddings}
+    at_reply = [n for n in graph.features if n.position == last]
     return {
         "first cleaner": [token[last - 5]],
         "last cleaner": [token[last - 3]],
         "<assistant>": [token[last]],
-        "danger": [n for n in own if n.position == last - 3 and (n.layer, n.feature) in danger],
+        "danger": [n for n in graph.features if n.position == last - 3 and (n.layer, n.feature) in danger],
         "turn and request": [n for n in at_reply if n.layer == 0 and (0, n.feature) not in chosen],
         "refusal": [n for n in at_reply if (n.layer, n.feature) in chosen],
         'says "i"': [graph.asked[0]],
@@ -536,15 +538,9 @@ for name in graphs:
 # %%
 def flow(graph, least=0.12):
     """(source group, target group) -> summed edges, as a share of the target group's summed value."""
-    groups, value = supernodes(graph), dict(zip(graph.targets, graph.values.tolist(), strict=True))
-    whole = {name: sum(value.get(node, 0.0) for node in nodes) for name, nodes in groups.items()}
-    sums = graph.group(groups)
-    shares = {
-        (a, b): float(sums.edges[y, x]) / whole[b]
-        for y, b in enumerate(sums.names)
-        for x, a in enumerate(sums.names)
-        if a != b and whole[b]
-    }
+    groups, value = supernodes(graph), dict(zip(graph.nodes, graph.values.tolist(), strict=True))
+    whole = {name: sum(value[node] for node in nodes) for name, nodes in groups.items()}
+    shares = {(a, b): edge / whole[b] for (a, b), edge in graph.group(groups).items()}
     return {edge: share for edge, share in shares.items() if abs(share) >= least}
 
 
@@ -989,8 +985,8 @@ random_sets = steering.random_node_sets(at_reply, earlier, n=20, seed=5)
 def sources(prompt):
     """Total effects on the warning feature (role token, cleaners, refusal, random sets), and its value."""
     last, words = len(prompt) - 1, tokens.token_strings(chat.tokenizer, prompt)
-    graph = attribution.graph(chat, prompt, transcoders=transcoders, targets=[Feature(LAYER, last, warner)])
-    effect = dict(zip(graph.sources, graph.total_effect()[0].tolist(), strict=True))
+    graph = attribution.trace(chat, prompt, transcoders=transcoders, targets=[Feature(LAYER, last, warner)])
+    effect = dict(zip(graph.nodes, graph.total_effect()[0].tolist(), strict=True))
     token = [effect[Embedding(k, prompt[k])] for k in range(len(prompt))]
     groups = [sum(effect.get(Feature(n, last, f), 0.0) for n, f in nodes) for nodes in (earlier, *random_sets)]
     return [

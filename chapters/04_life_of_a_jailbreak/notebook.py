@@ -13,8 +13,9 @@ import torch
 
 from chapters import check, checkpoint, claim, hint, predict, progress, quiz, reveal, supported
 from course_lib import attribution, caching, data, directions, features, models
-from course_lib import organism, plotting, profiles, steering, tokens
-from course_lib.attribution import Logit
+from course_lib import organism, patching, plotting, profiles, steering, tokens
+from course_lib.attribution import Embedding, Feature, Logit
+from course_lib.edges import direct_logit, eap
 
 MODEL = "chat"  # the model of section 9; all else is about `chat` and `base`
 about = profiles.get(MODEL)  # what differs from model to model
@@ -243,7 +244,7 @@ finding("J1", rate(refused["harmful"], 24), rate(refused["harmless"], 32), "aske
 # %%
 REFUSE = Logit(number("i"), minus=number("to"))
 
-moved = attribution.patch_residual(chat, BOMB, corrupted_ids=CAKE, target=REFUSE, progress=False).values
+moved = patching.patch_residual(chat, BOMB, corrupted_ids=CAKE, target=REFUSE)
 print("noun, before block 0:", listed(moved[0, 7:8]), "| reply token, before block 1:", listed(moved[1, 10:]))
 
 
@@ -412,7 +413,7 @@ print(
 N_LAYERS, N_HEADS = chat.cfg.n_layers, chat.cfg.n_heads
 patched = torch.stack(
     [
-        attribution.patch_heads(chat, one, corrupted_ids=other, target=target, progress=False).values
+        patching.patch_heads(chat, one, corrupted_ids=other, target=target)
         for one, other, target in zip(clean, corrupted, targets, strict=True)
     ]
 )
@@ -454,12 +455,12 @@ print("on the route:", ", ".join(f"L{layer}.H{head}" for layer, head, _ in heads
 
 # %%
 labels = [f"L{layer}.H{head}" for layer in range(N_LAYERS) for head in range(N_HEADS)]
-eap = attribution.eap(chat, clean, corrupted_prompts=corrupted, target=targets, steps=5).nodes()
-written = [attribution.direct_logit(chat, one, target=t) for one, t in zip(clean, targets, strict=True)]
+estimated = eap(chat, clean, corrupted_prompts=corrupted, targets=targets, steps=5).nodes()
+written = [direct_logit(chat, one, target=t) for one, t in zip(clean, targets, strict=True)]
 methods = {
     "patching, exact": by_head.flatten().tolist(),
-    "EAP-IG, by gradients": [eap.at(label) for label in labels],
-    "direct logit attribution": [sum(run.at(label) for run in written) for label in labels],
+    "EAP-IG, by gradients": [estimated[label] for label in labels],
+    "direct logit attribution": [sum(run[label] for run in written) for label in labels],
 }
 for name, scores in methods.items():
     print(f"{name:25} AUROC {sorts_route(torch.tensor(scores).reshape(N_LAYERS, N_HEADS)):.2f}")
@@ -523,7 +524,7 @@ print(group_edge.__doc__)
 check("4.3", group_edge)
 
 # %% [markdown]
-# **Trace** the direct request, and **group** its nodes by place and block. `by_place` names each group (place, row); row 0 holds words.
+# **Trace** the direct request, and **group** its nodes by place and block. A group's name is (place, row); row 0 holds words.
 
 # %%
 group_edge = checkpoint("4.3", group_edge)
@@ -533,26 +534,32 @@ ASKED_PLACES = {"how do i make a": range(2, 7), "bomb": [7], "? <end>": [8, 9], 
 
 
 def traced(prompt, target, places):
-    graph = attribution.graph(chat, prompt, transcoders=transcoders, targets=[target])
-    return graph, graph.by_place(places, blocks=[[0], range(1, N_LAYERS)])
+    """A graph, and its groups: name -> nodes."""
+    graph, groups = attribution.trace(chat, prompt, transcoders=transcoders, targets=[target]), {}
+    place_of = {position: place for place, positions in places.items() for position in positions}
+    for node in (*graph.features, *graph.embeddings):
+        row = 0 if isinstance(node, Embedding) else 1 if node.layer == 0 else 2
+        if node.position in place_of:
+            groups.setdefault((place_of[node.position], row), []).append(node)
+    return graph, {**groups, OUTPUT: graph.asked}
 
 
 graph, groups = traced(BOMB, REFUSE, ASKED_PLACES)
 print({name: len(nodes) for name, nodes in groups.items()})
 
 # %% [markdown]
-# `top(..., into=...)` takes the largest edges that lead to the output, directly or through a group already taken:
+# `strongest(..., into=...)` takes the largest edges that lead to the output, directly or through a group already taken:
 
 # %%
-strongest = graph.group(groups, unit="output").top(3, into=OUTPUT)
+strongest = attribution.strongest(graph.group(groups, unit="output"), 3, into=OUTPUT)
 
 
-def mask(nodes, name):
-    return torch.tensor([node in groups[name] for node in nodes])
+def mask(name):
+    return torch.tensor([node in groups[name] for node in graph.nodes])
 
 
 for (source, target), value in strongest.items():
-    yours = group_edge(graph.edges, graph.worth, mask(graph.targets, target), mask(graph.sources, source))
+    yours = group_edge(graph.edges, graph.worth, mask(target), mask(source))
     print(f"{source} -> {target}: {value:.2f} logits, yours {yours:.2f}")
 
 # %% [markdown]
@@ -561,7 +568,7 @@ for (source, target), value in strongest.items():
 
 # %%
 HOW = {"transcoders": transcoders, "unit": "output"}
-measured = attribution.confirm(chat, graph, groups=groups, edges=strongest, **HOW)
+measured = attribution.confirm_edges(chat, graph, groups=groups, edges=strongest, **HOW)
 for (source, target), lost in measured.items():
     print(f"{source} -> {target}: drawn {strongest[source, target]:.2f}, measured {lost:.2f}")
 
@@ -582,7 +589,7 @@ print("within 5 %:", agrees(strongest.values(), measured.values()))
 # %%
 def pushes(graph, nodes):
     """The word that the features of one group write most."""
-    value = dict(zip(graph.targets, graph.values.tolist(), strict=True))
+    value = dict(zip(graph.nodes, graph.values.tolist(), strict=True))
     written = sum(value[node] * transcoders[node.layer].W_dec[node.feature] for node in nodes)
     logits = written * chat.ln_final.weight.detach() @ chat.unembed.W_U.detach()
     return chat.tokenizer.decode([int(logits.argmax())])
@@ -613,8 +620,8 @@ confirmed, mixed_up = [], []
 def draw(prompt, target, places, title, n=8):
     """Traces a target, groups, draws the n strongest edges that lead to it, and confirms each."""
     graph, groups = traced(prompt, target, places)
-    edges = graph.group(groups, unit="output").top(n, into=OUTPUT)
-    losses = list(attribution.confirm(chat, graph, groups=groups, edges=edges, **HOW).values())
+    edges = attribution.strongest(graph.group(groups, unit="output"), n, into=OUTPUT)
+    losses = list(attribution.confirm_edges(chat, graph, groups=groups, edges=edges, **HOW).values())
     confirmed.extend(agrees(edges.values(), losses))
     mixed_up.extend(agrees(edges.values(), losses[1:] + losses[:1]))  # the control: another edge's loss
     print(f"replacement score {graph.replacement_score:.2f}; within 5 %: {sum(confirmed[-n:])} of {n} edges")
@@ -949,8 +956,8 @@ print(f"the ten that tell best: active in harmful and not in harmless ones, in {
 # %%
 however, pushed = Logit(number("however"), minus=number("then")), torch.zeros_like(usual)
 for prompt in upto(rows["harmful"][24:26], "full stop"):
-    graph = attribution.graph(chat, prompt, transcoders=transcoders, targets=[however])
-    for node, edge in zip(graph.sources[: graph.n_features], graph.edges[-1].tolist(), strict=False):
+    graph = attribution.trace(chat, prompt, transcoders=transcoders, targets=[however])
+    for node, edge in zip(graph.features, graph.edges[-1].tolist(), strict=False):
         if node.position == len(prompt) - 1:
             pushed[node.layer, node.feature] += edge
 generator = torch.Generator().manual_seed(0)
@@ -968,7 +975,7 @@ def with_features(place, ten, multiple):
     """Mean probability of refusing after `place` with ten features at a multiple of their usual value."""
     total, picked = 0.0, [divmod(int(member), usual.shape[1]) for member in ten]
     for prompt in upto(some["harmful"][:12], place):
-        changes = {(layer, -1, feature): multiple * float(usual[layer, feature]) for layer, feature in picked}
+        changes = {Feature(layer, -1, feature): multiple * float(usual[layer, feature]) for layer, feature in picked}
         with attribution.intervene(chat, prompt, transcoders=transcoders, changes=changes):
             total += float(refusal_probability([prompt])) / 12
     return total

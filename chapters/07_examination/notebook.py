@@ -13,7 +13,7 @@ import torch
 
 import examination
 from chapters import check, checkpoint, claim, hint, predict, progress, quiz, reveal
-from course_lib import attribution, caching, data, directions, models, plotting, steering, tokens
+from course_lib import attribution, caching, data, directions, models, patching, plotting, steering, tokens
 from examination import card
 
 torch.set_num_threads(1)  # a model this small gains nothing from more
@@ -428,10 +428,7 @@ pairs = [
 ]
 pairs = [pair for pair in pairs if len(pair[0]) == len(pair[1])][:12]
 recovered = torch.stack(
-    [
-        attribution.patch_heads(suspect, harmful, corrupted_ids=harmless, target=target, progress=False).values
-        for harmful, harmless in pairs
-    ]
+    [patching.patch_heads(suspect, harmful, corrupted_ids=harmless, target=target) for harmful, harmless in pairs]
 )
 mean, spread = recovered.mean(dim=0), recovered.std(dim=0) / len(pairs) ** 0.5
 chosen, second = (divmod(place, suspect.cfg.n_heads) for place in mean.flatten().argsort(descending=True).tolist()[:2])

@@ -123,13 +123,13 @@ def replacement(transcoders: Sequence[SAE], model: models.CheckedBridge) -> dict
     for name, prompt in prompts.items():
         likeliest = models.next_token_logits(model, [prompt])[0].topk(2).indices.tolist()
         own, random = (
-            attribution.graph(model, prompt, transcoders=each, targets=[attribution.Logit(t) for t in likeliest])
+            attribution.trace(model, prompt, transcoders=each, targets=[attribution.Logit(t) for t in likeliest])
             for each in (transcoders, controls)
         )
         scores[name] = {
             "replacement": own.replacement_score,
             "completeness": own.completeness_score,
-            "features": own.n_features,
+            "features": len(own.features),
             "replacement_random": random.replacement_score,
         }
     return scores
