@@ -59,7 +59,7 @@ PLOTLY = "application/vnd.plotly.v1+json"
 
 
 class SourceError(ValueError):
-    """A source that cannot become two good notebooks: which file, which cell, what to change."""
+    """Raised for a source that cannot become two good notebooks: which file, which cell, what to change."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Cell:
 
     @property
     def marker(self) -> tuple[str, str] | None:
-        """("Exercise", "1.1") for a cell whose first line is a marker, else None."""
+        """Return ("Exercise", "1.1") for a cell whose first line is a marker, else None."""
         found = MARKER.fullmatch(self.text.split("\n")[0].strip()) if self.kind == "code" else None
         return (found[1], found[2]) if found else None
 
@@ -81,7 +81,7 @@ class Cell:
 
 
 def read_source(path: Path) -> list[Cell]:
-    """Returns the cells of one source.
+    """Return the cells of one source.
 
     Raises:
         SourceError: the source breaks a rule; the message names the cell and the rule.
@@ -98,7 +98,7 @@ def read_source(path: Path) -> list[Cell]:
 
 
 def cell_problems(cell: Cell) -> list[str]:
-    """Returns what is wrong with one cell on its own."""
+    """Return what is wrong with one cell on its own."""
     if cell.kind not in ("code", "markdown"):
         return [f"a {cell.kind} cell; use code or markdown"]
     lines = [line.strip() for line in cell.text.split("\n")]
@@ -124,7 +124,7 @@ def cell_problems(cell: Cell) -> list[str]:
 
 
 def notebook_problems(cells: list[Cell]) -> list[str]:
-    """Returns what is wrong with the cells together: ids used twice, checks missing."""
+    """Return what is wrong with the cells together: ids used twice, checks missing."""
     marked = [cell.marker for cell in cells if cell.marker]
     exercises = {item for kind, item in marked if kind == "Exercise"}
     calls = [call for cell in cells if cell.kind == "code" for call in CALL.findall(cell.text)]
@@ -143,7 +143,7 @@ def notebook_problems(cells: list[Cell]) -> list[str]:
 
 
 def leftovers(text: str) -> list[str]:
-    """Returns the solution marks that are still in a built cell."""
+    """Return the solution marks that are still in a built cell."""
     return [
         f"{mark!r} is left over in a built cell" for mark in ("BEGIN SOLUTION", "END SOLUTION", "STUB:") if mark in text
     ]
@@ -153,14 +153,14 @@ def leftovers(text: str) -> list[str]:
 
 
 def complete_text(cell: Cell) -> str:
-    """Returns a cell's text with its answer, without the marks around it."""
+    """Return a cell's text with its answer, without the marks around it."""
     dropped = (BEGIN, END)
     lines = [line for line in cell.text.split("\n") if line.strip() not in dropped]
     return "\n".join(line for line in lines if not line.strip().startswith(STUB.strip()))
 
 
 def learners_text(cell: Cell) -> str:
-    """Returns a cell's text with each answer replaced by `...` or by its STUB lines."""
+    """Return a cell's text with each answer replaced by `...` or by its STUB lines."""
     lines: list[str] = []
     stub: list[str] = []
     inside = False
@@ -179,7 +179,7 @@ def learners_text(cell: Cell) -> str:
 
 
 def built(name: str, cells: list[Cell], *, complete: bool) -> NotebookNode:
-    """Returns the learner's or the complete notebook, without outputs, with fixed cell ids."""
+    """Return the learner's or the complete notebook, without outputs, with fixed cell ids."""
     text = complete_text if complete else learners_text
     notebook = nbformat.v4.new_notebook(metadata=METADATA)
     for number, cell in enumerate(cells):
@@ -214,7 +214,7 @@ if "google.colab" in sys.modules:
 
 
 def colab_cells(name: str, repository: str) -> list[NotebookNode]:
-    """Returns the badge and the set-up cell of one notebook; none without a repository."""
+    """Return the badge and the set-up cell of one notebook; none without a repository."""
     if not repository:
         return []
     number, address = name.split("_")[0], {"repository": repository, "name": name}
@@ -225,13 +225,13 @@ def colab_cells(name: str, repository: str) -> list[NotebookNode]:
 
 
 def as_bytes(notebook: NotebookNode) -> bytes:
-    """Returns the notebook as it is written to disk: keys sorted, one newline at the end."""
+    """Return the notebook as it is written to disk: keys sorted, one newline at the end."""
     text = nbformat.writes(notebook, sort_keys=True, indent=1, ensure_ascii=False)
     return (text.rstrip("\n") + "\n").encode()
 
 
 def sources_of(notebook: NotebookNode) -> list[tuple[str, str]]:
-    """Returns the kind and text of each cell."""
+    """Return the kind and text of each cell."""
     return [(cell.cell_type, cell.source) for cell in notebook.cells]
 
 
@@ -290,7 +290,7 @@ def free_names(code: str) -> set[str]:
 
 
 def with_outputs_of(notebook: NotebookNode, other: NotebookNode) -> NotebookNode:
-    """Returns the notebook with the outputs and counts of another one that has the same cells."""
+    """Return the notebook with the outputs and counts of another one that has the same cells."""
     for cell, donor in zip(notebook.cells, other.cells, strict=True):
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = donor.outputs, donor.execution_count
@@ -298,7 +298,7 @@ def with_outputs_of(notebook: NotebookNode, other: NotebookNode) -> NotebookNode
 
 
 def executed(notebook: NotebookNode, folder: Path) -> NotebookNode:
-    """Returns the notebook with the outputs of a run in `folder`, cleaned of what differs by run."""
+    """Return the notebook with the outputs of a run in `folder`, cleaned of what differs by run."""
     os.environ.update(run_environment())
     NotebookClient(
         notebook, timeout=CELL_TIMEOUT_S, kernel_name="python3", resources={"metadata": {"path": folder}}
@@ -312,13 +312,13 @@ def executed(notebook: NotebookNode, folder: Path) -> NotebookNode:
 
 
 def run_environment() -> dict[str, str]:
-    """Returns what makes outputs reproducible: one thread, no progress file, no network."""
+    """Return what makes outputs reproducible: one thread, no progress file, no network."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return {"OMP_NUM_THREADS": "1", "COURSE_PROGRESS": "off", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
 
 
 def cleaned(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Returns the outputs without progress bars, prints joined, figures as plotly JSON and text."""
+    """Return the outputs without progress bars, prints joined, figures as plotly JSON and text."""
     kept: list[NotebookNode] = []
     for output in outputs:
         if output.output_type == "stream" and output.name == "stderr":
@@ -363,7 +363,7 @@ def build(source: Path, *, execute: bool = False, check: bool = False) -> list[s
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the command; returns its exit status."""
+    """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("start", nargs="*", help="build only the sources whose name starts so")
     parser.add_argument("--check", action="store_true", help="write nothing, fail on any difference")

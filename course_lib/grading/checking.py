@@ -181,9 +181,8 @@ def _explained(item: str, error: BaseException, answer: Any) -> Wrong:
     if where := _learners_line(error, answer):
         return Wrong(f"your code raised {problem}", tip, where=where)
     worked = references(chapter_of(item))[item]
-    if not isinstance(answer, FunctionType) and any(
-        line.startswith(f"def {worked['answer']}(") for line in worked["code"]
-    ):
+    is_function = f"def {worked['answer']}(" in "\n".join(worked["code"])
+    if is_function and not isinstance(answer, FunctionType):
         return Wrong(f"you gave {describe(answer)}, and a function is asked for", "hand on the function, not called.")
     return Wrong(f"your answer could not be used ({problem})", tip)
 
