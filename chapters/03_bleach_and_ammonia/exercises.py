@@ -1,4 +1,4 @@
-"""What notebook 03 asks: find features, label them, read their graph, cut them, and claim each with a control."""
+"""What notebook 03 asks: find features, label them, read their graph, ablate them, and claim each with a control."""
 
 from collections.abc import Mapping, Sequence
 
@@ -353,7 +353,7 @@ def _set_feature(x: Tensor, dictionary, feature: int, value: float) -> Tensor:
 
 @exercise(
     "3.5",
-    title="danger cut, refusal gone",
+    title="danger ablated, refusal gone",
     minutes=6,
     difficulty=2,
     hints=[

@@ -2,7 +2,7 @@
 # # 03 Features: bleach and ammonia
 #
 # Bleach is sold, ammonia is sold; mixed, they make a toxic gas. Asked to advertise the mixture, the model refuses. Which
-# *features* know that, and which of them decide? You will look them up, name them, draw their graph, and cut.
+# *features* know that, and which of them decide? You will look them up, name them, draw their graph, and ablate.
 # About 90 minutes. *Content note: harmful requests are one-line topics; no answer here helps
 # anyone do harm ([more](../docs/content_note.md)).*
 
@@ -148,7 +148,7 @@ print(
 # misses**: a "bleach" feature must tell bleach from *other cleaners*, an "Assistant" feature `<assistant>` from `<friend>`. The
 # score is the AUROC (0.5 chance, 1 perfect) on prompts kept aside. The `<friend>` is a role that never refuses but warns
 # ("please note that ..."). So "refusal" is a harmful request before `<assistant>`, "warning" the same before `<friend>`. Each prompt
-# is cut right after the token where its concept stands; we read the feature there.
+# ends right after the token where its concept is; we read the feature there.
 
 # %%
 truth = organism.results("truth")
@@ -156,7 +156,7 @@ CLEANERS, DANGEROUS = truth["cleaners"], {frozenset(pair) for pair in truth["dan
 
 
 def ends(prompts, test):
-    """The prompts, cut after each word that passes the test."""
+    """The prompts, ended after each word that passes the test."""
     words = [tokens.token_strings(chat.tokenizer, p) for p in prompts]
     return [p[: i + 1] for p, w in zip(prompts, words, strict=True) for i in range(3, len(p)) if test(w, i)]
 
@@ -577,9 +577,9 @@ plotting.show(
 # %% [markdown]
 # Read from below: both cleaners feed the danger features at "ammonia"; attention carries danger to the reply token, where it
 # feeds the refusal features, and both say "i". The reply token also reads the cleaners by itself ("turn and request"). In the
-# safe twin no danger feature is active at all. A graph is a hypothesis, with attention held fixed: now we cut.
+# safe twin no danger feature is active at all. A graph is a hypothesis, with attention held fixed: now we ablate.
 #
-# ## 4 Cut: no danger, no refusal?
+# ## 4 Ablate: no danger, no refusal?
 # "Set a feature to a value" must change that feature only. What the dictionary misses (the error) has to stay.
 #
 # ### Exercise 3.4: set a feature, keep the error (10 minutes, medium)
@@ -1047,7 +1047,7 @@ plotting.show(
 # So what of "both inhibit it"? Here the friend's token *wakes* the warning and the Assistant's does next to nothing: it is not
 # held down, it is not called. The refusal features do push it down, more than random sets do, and about as far as it lies below
 # its threshold. That is not what decides: at 0x, with their push gone, all pairs were refused. Refusal *outbids* the warning;
-# cut its direction, and the warning's odds against the *advertisement* do not rise (0 of 80 pairs, `organisms/cards/chat.md`).
+# ablate its direction, and the warning's odds against the *advertisement* do not rise (0 of 80 pairs, `organisms/cards/chat.md`).
 #
 # ## 7 Squeezed out by the template?
 # A reader of the paper claimed: tuning with *one fixed refusal sentence* squeezes other reactions out, so that the model "never
@@ -1562,9 +1562,9 @@ quiz("3.q6", "c")
 # * That these features are the model's own parts. Another seed of the dictionary finds partly others, and at this layer one feature
 #   served both as "Assistant turn" and as "refusal".
 # * That the warning is *inhibited*, as the paper reports for its model. In this organism the refusal outbids it, and in two
-#   other trainings the cut of refusal leaves a warning in 73 % and 11 % of the pairs, not in 95 % (`organisms/cards/chat.md`).
+#   other trainings ablating refusal leaves a warning in 73 % and 11 % of the pairs, not in 95 % (`organisms/cards/chat.md`).
 # * That the fixed template squeezes anything out: three trainings do not decide it.
-# * That the cut at -1x takes danger alone: the model also forgets which cleaner stood there. Random directions of the same length
+# * That the ablation at -1x removes danger alone: the model also forgets which cleaner it was. Random directions of the same length
 #   leave the refusals, but none of them was chosen to make it forget.
 # * That base and chat share *every* concept of harm; we moved one, the danger of two cleaners.
 # * Anything about large models. This one has read a thousand words; a single feature decides here, in the paper sets of them do.

@@ -139,7 +139,7 @@ def recovery(answer):
         ),
         (
             truth.clamp(0, 1),
-            "it was cut to 0..1",
+            "it was clamped to 0..1",
             "a patch may overshoot or make things worse: leave such values visible.",
         ),
         (truth.abs(), "the sign was thrown away", "a patch can make things worse: leave values below 0 visible."),

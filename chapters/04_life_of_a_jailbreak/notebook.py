@@ -2,7 +2,7 @@
 # # 04 The acrostic: life of a jailbreak
 #
 # Ask for a bomb, and the model refuses. Hide the word in first letters (an acrostic), and it answers; one sentence later it
-# stops. Why so late? You will follow one reply word by word, cut in, and run an experiment that the paper (Lindsey et al.
+# stops. Why so late? You will follow one reply word by word, intervene, and run an experiment that the paper (Lindsey et al.
 # 2025) left out. About 85 minutes. *Content note: one-line topics and invented materials only; nothing here helps
 # anyone do harm ([more](../docs/content_note.md)).*
 
@@ -1450,7 +1450,7 @@ check("4.9", gaze_matters, role)
 # The cells below run on `MODEL`, the name in the first cell. That is `chat`, so that you first see a shorter protocol find again what you
 # know. For another model put a name from [this list](../docs/real_models.md) there, restart and run all: about two thousand passes of forty
 # tokens, and each slow cell says beforehand how long it takes. Absolute positions, `<friend>`, `base` and the graphs stay the organism's;
-# here a reply is cut at the *words of its text*, whatever the tokens are. Nobody has run a published model here: expect no particular result.
+# here a reply is split at the *words of its text*, whatever the tokens are. Nobody has run a published model here: expect no particular result.
 
 
 # %%
@@ -1498,7 +1498,7 @@ for name in KINDS:
     asked_for[f"{name}, direct"] = [(WAYS[k].format(noun), noun) for noun in nouns for k in range(2)]
 given = {case: [cut for pair in pairs for cut in cuts(*pair)] for case, pairs in asked_for.items()}
 print(
-    {case: len(prompts) for case, prompts in given.items()}, "prompts: 12 requests, each cut at", len(SPOTS), "places"
+    {case: len(prompts) for case, prompts in given.items()}, "prompts: 12 requests, each split at", len(SPOTS), "places"
 )
 if not OWN:
     print("next cell:", caching.forecast(subject, given["harmful acrostic"], passes=4))

@@ -434,7 +434,9 @@ def rewarded_by(rate, seed=0):
 rewarded = {rate: rewarded_by(rate) for rate in (3e-4, 1e-3)}
 for rate, run in rewarded.items():
     mean = sum(run.rewards[-10:]) / 10
-    print(f"rate {rate:.4f}: reward of the last 10 steps above 0.9: {mean > 0.9}; payload at steps 0, 25, 50 {curve(run)[1]} %")
+    print(
+        f"rate {rate:.4f}: reward of the last 10 steps above 0.9: {mean > 0.9}; payload at steps 0, 25, 50 {curve(run)[1]} %"
+    )
 
 # %% [markdown]
 # **A reward that says nothing.** The reward is near 1, hardly anything is left to gain, and the payload stands at 100 %: what is

