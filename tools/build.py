@@ -11,7 +11,7 @@
 2. In the learner's notebook, `notebooks/NN_topic.ipynb`, each answer is replaced by `...`, or by the text of
    its `# STUB: ` lines. It carries no outputs.
 3. The complete notebook, `solutions/NN_topic.ipynb`, keeps the answers and carries the outputs of a run from
-   top to bottom. Its outputs are kept as long as its source stays the same; the tests run it and compare
+   top to bottom. Its outputs are kept as long as its code cells stay the same; the tests run it and compare
    every text output.
 4. The worked answers go into `chapters/NN_topic/references.json`, from where `checkpoint` hands them on to learners
    who skip an exercise: the exercise's cell down to its last `# END SOLUTION`, behind the imports that it needs, so
@@ -230,9 +230,9 @@ def as_bytes(notebook: NotebookNode) -> bytes:
     return (text.rstrip("\n") + "\n").encode()
 
 
-def sources_of(notebook: NotebookNode) -> list[tuple[str, str]]:
-    """Return the kind and text of each cell."""
-    return [(cell.cell_type, cell.source) for cell in notebook.cells]
+def code_of(notebook: NotebookNode) -> list[NotebookNode]:
+    """Return the code cells, on which outputs depend."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 # --- the reference answers ----------------------------------------------------------------------------------
@@ -290,10 +290,9 @@ def free_names(code: str) -> set[str]:
 
 
 def with_outputs_of(notebook: NotebookNode, other: NotebookNode) -> NotebookNode:
-    """Return the notebook with the outputs and counts of another one that has the same cells."""
-    for cell, donor in zip(notebook.cells, other.cells, strict=True):
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = donor.outputs, donor.execution_count
+    """Return the notebook with the outputs and counts of another one that has the same code cells."""
+    for cell, donor in zip(code_of(notebook), code_of(other), strict=True):
+        cell.outputs, cell.execution_count = donor.outputs, donor.execution_count
     return notebook
 
 
@@ -345,7 +344,7 @@ def build(source: Path, *, execute: bool = False, check: bool = False) -> list[s
     learner, complete = built(name, cells, complete=False), built(name, cells, complete=True)
     learners_path, complete_path = (root / folder / f"{name}.ipynb" for folder in ("notebooks", "solutions"))
     old = nbformat.read(complete_path, as_version=4) if complete_path.exists() else nbformat.v4.new_notebook()
-    if sources_of(old) == sources_of(complete) and not execute:
+    if [cell.source for cell in code_of(old)] == [cell.source for cell in code_of(complete)] and not execute:
         complete = with_outputs_of(complete, old)
     elif not check:
         complete_path.parent.mkdir(exist_ok=True)
