@@ -10,10 +10,33 @@ PAGE = house.ROOT / "docs" / "library.md"
 HEAD = """# The library, module by module
 
 Written from the docstrings by `python -m tools.library`; `help(name)` in a notebook says more. A module imports only
-from those above it.
+from those above it. Wrong input that would be silently wrong is an error, results are on the CPU, randomness takes a seed,
+and only `grading` prints.
+
+## An example to copy
+The direction of refusal, ablated, on a request whose topic chat tuning never showed:
+
+```python
+from course_lib import caching, data, directions, models, steering, tokens
+
+chat = models.load("chat")
+asked = {
+    name: [tokens.chat_prompt(chat.tokenizer, text) for text in data.load(name, split="train", n=128).texts]
+    for name in ("harmful", "harmless")
+}
+found = {name: caching.harvest(chat, prompts).at(3, "last") for name, prompts in asked.items()}
+whole = directions.difference_of_means(found["harmful"], found["harmless"])
+own = directions.project_out(whole, found["harmless"].mean(dim=0))
+new = tokens.chat_prompt(chat.tokenizer, data.load("harmful", split="held_out_topic").texts[0])
+with steering.ablate(chat, own):
+    reply = models.generate(chat, [new], max_new_tokens=26)[0]
+print(tokens.text(chat.tokenizer, reply))
+```
+Unchanged, the model apologises. Under ablation it answers, with materials that do not exist. One reply proves nothing:
+notebook 01 does this with held-out topics, random directions, intervals and a look at what else breaks.
 """
 ORDER = (
-    "hub organism tokens profiles models data caching directions lineage patching tuning steering features labels "
+    "hub organism store tokens profiles models data caching directions lineage patching tuning steering features labels "
     "abliteration attribution edges probing backdoors plotting grading"
 ).split()
 
@@ -30,12 +53,10 @@ def public(tree: ast.Module) -> list[tuple[str, str]]:
     return [(node.name, first_line(node)) for node in tree.body if isinstance(node, kinds) and node.name[0] != "_"]
 
 
-def offered(package: Path) -> list[tuple[str, str]]:
-    """Return (name, first line) of what a package's __init__ names in __all__."""
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(package.glob("*.py"))]
-    names = dict(pair for tree in trees for pair in public(tree))
-    listed = next(node for node in trees[0].body if isinstance(node, ast.Assign) and node.targets[0].id == "__all__")
-    return [(name, names[name]) for name in ast.literal_eval(listed.value) if name in names]
+def in_package(package: Path) -> list[tuple[str, str]]:
+    """Return ("file.name", first line) of what the files of a package define."""
+    trees = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(package.glob("[!_]*.py"))}
+    return [(f"{file}.{name}", line) for file, tree in trees.items() for name, line in public(tree)]
 
 
 def section(module: str) -> str:
@@ -43,7 +64,7 @@ def section(module: str) -> str:
     path = house.LIBRARY / f"{module}.py"
     file = path if path.exists() else house.LIBRARY / module / "__init__.py"
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    names = public(tree) if path.exists() else offered(file.parent)
+    names = public(tree) if path.exists() else in_package(file.parent)
     rows = [f"| `{module}.{name}` | {line} |" for name, line in names]
     table = ["| name | what it returns or does |", "|---|---|", *rows] if rows else []
     return "\n".join([f"## {module}", first_line(tree), "", *table])
