@@ -618,13 +618,13 @@ confirmed, mixed_up = [], []
 
 
 def draw(prompt, target, places, title, n=8):
-    """Traces a target, groups, draws the n strongest drawn that lead to it, and confirms each."""
+    """Traces a target, groups, draws the n strongest edges that lead to it, and confirms each."""
     graph, groups = traced(prompt, target, places)
     drawn = attribution.strongest(graph.group(groups, unit="output"), n, into=OUTPUT)
     losses = list(attribution.confirm_edges(chat, graph, groups=groups, edges=drawn, **HOW).values())
     confirmed.extend(agrees(drawn.values(), losses))
     mixed_up.extend(agrees(drawn.values(), losses[1:] + losses[:1]))  # the control: another edge's loss
-    print(f"replacement score {graph.replacement_score:.2f}; within 5 %: {sum(confirmed[-n:])} of {n} drawn")
+    print(f"replacement score {graph.replacement_score:.2f}; within 5 %: {sum(confirmed[-n:])} of {n} edges")
     named = boxes(graph, groups, drawn, places)
     arrows = "; ".join(f"{named[a][0]} at {a[0]} to {named[b][0]} {drawn[a, b]:.1f}" for a, b in drawn)
     plotting.show(
