@@ -33,7 +33,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from safetensors import safe_open
-from scipy.sparse import csc_array
+from scipy.sparse import csc_array, csr_array, vstack
 from scipy.stats import rankdata
 from torch import Tensor
 from tqdm import tqdm
@@ -364,7 +364,7 @@ class FeatureIndex:
 
     model: models.CheckedBridge
     dictionary: "SAE"
-    ids: Int[np.ndarray, " token"]  # all prompts end to end
+    ids: Int[np.ndarray, " token"]  # all prompts end to end, shortest first
     starts: Int[np.ndarray, " prompt_plus_1"]  # where each prompt begins, and where the last one ends
     activations: csc_array  # token x feature; the first token of a prompt has none
 
@@ -445,20 +445,16 @@ def index(
     Raises:
         ValueError: Prompts that cannot be run or lack `<bos>`, active hooks, a dictionary of other weights or with a NaN.
     """
-    starts = np.cumsum([0, *map(len, prompts)])
-    coordinates, values = [], []
+    ran, rows = [], []
     for number, read, _ in _runs(model, dictionary, prompts, progress):
-        found = _encode(dictionary, read)
-        position, feature = found.nonzero(as_tuple=True)
-        coordinates.append(torch.stack([position + 1 + int(starts[number]), feature]).int())
-        values.append(found[position, feature])
-    entries = torch.cat(values).numpy(), tuple(torch.cat(coordinates, dim=1).numpy())
+        ran.append(prompts[number])
+        rows.append(csr_array(F.pad(_encode(dictionary, read), (0, 0, 1, 0)).numpy()))  # nothing on the first token
     return FeatureIndex(
         model,
         dictionary,
-        ids=np.concatenate([np.asarray(prompt) for prompt in prompts]),
-        starts=starts,
-        activations=csc_array(entries, shape=(int(starts[-1]), len(dictionary.W_dec))),
+        ids=np.concatenate(ran),
+        starts=np.cumsum([0, *map(len, ran)]),
+        activations=vstack(rows, format="csc"),
     )
 
 

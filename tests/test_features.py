@@ -90,7 +90,8 @@ def change(dictionary, **metadata):
 def test_every_activation_is_that_of_a_plain_loop_and_the_first_token_is_left_out(indexed, corpus):
     _, index, dense = indexed
     assert index.n_tokens == len(torch.cat(dense)) == sum(len(prompt) - 1 for prompt in corpus)
-    expected = torch.cat([torch.cat([torch.zeros(1, values.shape[1]), values]) for values in dense])
+    by_length = sorted(dense, key=len)
+    expected = torch.cat([torch.cat([torch.zeros(1, values.shape[1]), values]) for values in by_length])
     torch.testing.assert_close(torch.from_numpy(index.activations.toarray()), expected, rtol=1e-4, atol=1e-4)
     for number in most_active(index, 3):
         about, every = index.feature(number), torch.cat(dense)[:, number]

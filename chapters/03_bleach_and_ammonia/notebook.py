@@ -1322,7 +1322,7 @@ kind, layers, trained_on = (
 asked = chat if OWN else models.load(MODEL)
 layer = min(layers, key=lambda n: abs(n - int(0.6 * asked.cfg.n_layers)))  # the nearest to a middle one
 theirs = features.load(about.name, kind, layer=layer)
-gigabytes = 3 * 8 * theirs.W_dec.numel() / 1e9  # encoder and decoder, beside a random one and a copy
+gigabytes = 2 * 8 * theirs.W_dec.numel() / 1e9  # encoder and decoder, beside a random one
 print(
     f"{about.name}, {kind} of layer {layer}: {len(theirs.W_dec)} features, trained on {trained_on}, {gigabytes:.2f} GB"
 )
