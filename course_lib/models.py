@@ -356,6 +356,8 @@ def batches(model: CheckedBridge, prompts: Prompts, *, batch_size: int, equal_le
     Without it, a batch that is half full still ends where the length changes: a little padding buys fuller batches.
     Padding is on the right, where a causal model's real tokens cannot see it.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
     fewest = 1 if equal_lengths else max(1, batch_size // 2)
     group: list[int] = []
     for index in sorted(range(len(prompts)), key=lambda i: len(prompts[i])):

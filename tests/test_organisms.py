@@ -148,7 +148,7 @@ def test_an_altered_truncated_or_missing_weight_file_is_refused_by_name(tmp_path
     content = weights.read_bytes()
     for damaged in (content[:-7], content[:-1] + bytes([content[-1] ^ 1])):
         weights.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"model\.safetensors was truncated or altered"):
+        with pytest.raises(ValueError, match=r"model\.safetensors is missing or altered"):
             models.load(str(copy))
     weights.unlink()
     with pytest.raises(ValueError, match=r"model\.safetensors is missing"):
