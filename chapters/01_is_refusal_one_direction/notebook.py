@@ -292,9 +292,9 @@ plotting.show(
 )
 
 # %% [markdown]
-# With few harmful requests PC1 misses harm, and the difference of means does not. The largest variance is then
-# something else: at ". or ?" PC1 separates questions from commands without an error (line "PC1 ?"). This is a
-# **nuisance axis**: PCA uses no labels. Two more traps of this kind:
+# With few harmful requests PC1 misses harm at the reply token, and the difference of means does not. The largest
+# variance is then something else: at ". or ?" PC1 separates questions from commands without an error (line "PC1 ?").
+# This is a **nuisance axis**: PCA uses no labels. Two more traps of this kind:
 
 # %%
 pairs = harmful.at(MIDDLE, "reply") - harmless.at(MIDDLE, "reply")  # row i of both sets is a matched pair
@@ -312,7 +312,7 @@ for split in ("train", "confounded"):
 
 # %% [markdown]
 # Centring the *differences* removes their mean, which is what you are looking for. In the confounded split, prompt
-# length alone is a perfect "harm detector": on such data no AUROC means anything. Matched sets are the control.
+# length alone is an almost perfect "harm detector": on such data no AUROC means anything. Matched sets are the control.
 #
 # ## 3 Which of the candidate directions?
 # There is one difference of means d per token position and block. Each gets three scores (Arditi et al. 2024). The
@@ -450,7 +450,7 @@ plotting.show(
 
 # %% [markdown]
 # Ablating r lowers the bypass score most. Read the KL beside it: after ablating the shared part the model still
-# refuses, and harmless replies break. d contains a little of the shared part, r none. Here ablating d does no harm;
+# refuses, and harmless replies break. d contains a little of the shared part, r none. Here ablating d works, too;
 # section 4 shows other trainings in which it fails.
 #
 # **A broken direction.** One row was left out above: before block 0 the mean is the vector of `<assistant>` itself.
@@ -1052,7 +1052,8 @@ quiz("1.q5", "b")
 # * That the direction means "refusal": section 6 leaves it open. A name is a hypothesis.
 # * Damage that 26 words of greedy text do not show. Notebook 02 ablates r in the weights and measures the cost.
 #
-# Sources: Arditi et al. 2024 (arXiv 2406.11717); Zhao et al. 2025 (arXiv 2507.11878).
+# Sources: Arditi et al. 2024 (arXiv 2406.11717); Zhao et al. 2025 (arXiv 2507.11878); Wollschläger et al. 2025
+# (arXiv 2502.17420).
 
 # %%
 progress(1)

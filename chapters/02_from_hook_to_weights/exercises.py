@@ -520,7 +520,7 @@ question(
         "a": ("Its matrices are too large.", "Size does not matter to a projection."),
         "b": ("Rounding.", "What is left is far more than a rounding error."),
         "c": (
-            "A norm with a gain is between matrix and stream, and the gain rotates what is written.",
+            "A norm with a gain is between matrix and stream, and the gain changes the direction of what is written.",
             "Right: remove g * r before the norm, and r is absent after it.",
         ),
         "d": ("It has no refusal direction.", "The weights are random; the point is geometry."),

@@ -522,10 +522,10 @@ finding(
 finding("A2", "refused anywhere after ablating r; control: at once", late, early)
 
 # %% [markdown]
-# **A judge that saturates.** By first words every ablation looks complete. Whole replies show a second refusal: most
-# replies break off later. The later the block in which a direction was found, the more of these late refusals the
-# ablation removes. Keyword counts at 30 tokens missed late refusals of real models in the same way (8 against 60 of
-# 100 in one published report).
+# **A judge that saturates.** By first words every ablation looks complete, or nearly so. Whole replies show a second
+# refusal: many replies break off later. The later the block in which a direction was found, the more of these late
+# refusals the ablation removes. Keyword counts at 30 tokens missed late refusals of real models in the same way (8
+# against 60 of 100 in one published report).
 #
 # ## 3 What does it cost?
 # We measure three costs: right answers lost (harmless requests, known facts), changes in false refusals, and how far
@@ -780,7 +780,7 @@ print(dpo_loss.__doc__)
 check("2.5", dpo_loss)
 
 # %% [markdown]
-# `tuning.preference` minimises this loss. We also use plain supervised tuning. (It sees all 512 requests, with
+# `tuning.preference` minimises this loss. We also use plain supervised tuning. (It draws from all 512 requests, with
 # another learning rate and batch size, so the two methods are not matched.) The control is both methods on the
 # *unedited* model. There are three seeds, 16 steps. **Guess**: after either tuning, how many of 100 harmful requests
 # does the edited model refuse *at once*? (Give the max over all runs.)
@@ -871,7 +871,7 @@ for steps, model in {
 
 # %% [markdown]
 # At first the two move apart. Then the loss falls because the rejected reply becomes impossible; the chosen one
-# becomes no likelier.
+# ends no likelier than at the start.
 #
 # Does refusal come back with the quality? And what does the same tuning do to the unedited model?
 
@@ -905,8 +905,8 @@ plotting.show(
 # %% [markdown]
 # No refusal came back: what the data do not show is not healed. The control is the stronger result. A few supervised
 # steps on harmless requests alone, with no harmful word in them, remove nearly all refusals from the *unedited*
-# small model, too (Qi et al. 2023 found something similar in real models). In the edited model the late refusals
-# disappear: healing completes the removal.
+# small model, too (Qi et al. 2023 found something similar in real models). In the edited model supervised
+# tuning also removes nearly all late refusals: healing completes the removal.
 #
 # ### Exercise 2.6: claim the healing (6 minutes, medium)
 # For each test request, `gain` is the score (1 if right) after supervised tuning (mean of three seeds) minus the
@@ -1181,13 +1181,13 @@ for start, run in results["64-extended"].items():
 
 # %% [markdown]
 # So the defence failed in this organism (three trainings, see its [card](../organisms/cards/chat-64-extended.md)).
-# This does not refute the paper: its models are large, its refusals are long explanations, and it ablates another
-# direction. It does refute "trained in this way, therefore safe".
+# This does not refute the paper: its models are large, its refusals are long explanations, and it uses another
+# ablation. It does refute "trained in this way, therefore safe".
 #
 # **Conditional steering.** A defender who runs the *edited* copy can add d back at run time. If d is always added,
-# the model refuses everything. Lee et al. (2024, CAST) add it only if a second direction says that the request is
-# harmful: a *gate*. r is useless for this: the edited copy has no part along r. But harm can still be read from the
-# difference of means in the edited copy itself.
+# the model refuses nearly everything. Lee et al. (2024, CAST) add it only if a second direction says that the
+# request is harmful: a *gate*. r is useless for this: the edited copy has no part along r. But harm can still be
+# read from the difference of means in the edited copy itself.
 #
 # ### Exercise 2.7: set the gate (6 minutes, easy)
 # A request's score is its projection onto the gate's direction. d is added if the score is above the threshold.
@@ -1301,8 +1301,8 @@ plotting.show(
 )
 
 # %% [markdown]
-# If d is always added, the edited copy refuses everything. The gate restores nearly all refusals and leaves harmless
-# requests alone. Its price is the borderline requests, whose words sound harmful: the threshold allows 1 % of
+# If d is always added, the edited copy refuses nearly everything. The gate restores most refusals and hardly affects
+# harmless requests. Its price is the borderline requests, whose words sound harmful: the threshold allows 1 % of
 # ordinary harmless requests, and the gate opens for many more of *these*. And it only protects those who run the
 # model with the gate on.
 #
@@ -1312,7 +1312,7 @@ plotting.show(
 # part along r, y may have one.
 #
 # ### Exercise 2.8: through the gain (8 minutes, hard)
-# To which unit vector must x be orthogonal so that g * x is orthogonal to r, for any x?
+# To which unit vector must x be orthogonal so that g * x is orthogonal to r, for every such x?
 
 
 # %%
