@@ -470,8 +470,8 @@ with steering.ablate(chat, mean_harmless[2, 0]):
 # what happened: the beginning is lost, and the refusal comes late. The score looks at one word only. This is why
 # there are filters.
 #
-# So there are two tools: *add* d itself, and *ablate* r, its part without the harmless mean (proposed in 2025 under the
-# name "projected abliteration").
+# So there are two tools: *add* d itself, and *ablate* r, its part without the harmless mean ("projected
+# abliteration", Lai 2025).
 #
 # ### Exercise 1.6: choose one (8 minutes, medium)
 # The published filters: KL at most 0.1, induce at least 0, layer below int(0.8 x number of layers). Of the remaining
@@ -1053,7 +1053,7 @@ quiz("1.q5", "b")
 # * Damage that 26 words of greedy text do not show. Notebook 02 ablates r in the weights and measures the cost.
 #
 # Sources: Arditi et al. 2024 (arXiv 2406.11717); Zhao et al. 2025 (arXiv 2507.11878); Wollschläger et al. 2025
-# (arXiv 2502.17420).
+# (arXiv 2502.17420); Lai 2025 ("Projected abliteration", huggingface.co/blog/grimjim/projected-abliteration).
 
 # %%
 progress(1)
