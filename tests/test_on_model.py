@@ -39,7 +39,7 @@ ON_MODEL = {
         MODEL: [
             "6 layers, 32 numbers per token",
             r"weights equal hooks: True \| yours equal the library's: True",
-            r"A2 \w+ +harmful, opens with a refusal after the cut; control: random cuts: \d+%",
+            r"A2 \w+ +harmful, opens with a refusal after ablating r; control: random directions: \d+%",
             r"the model of sections 2 to 7: chat",
             re.escape("(at once, anywhere): [(2, 77), (0, 74), (0, 67)"),  # chat's own numbers again
             f"{MODEL}: A1 ",
