@@ -185,6 +185,7 @@ def test_the_model_predicts_with_all_transcoders_at_once_and_not_without_mlps():
     assert found["trained"]["kl_recovered_from_mean"] > 0.8 and found["random"]["kl_recovered_from_mean"] < 0.5
 
 
+@pytest.mark.nightly
 def test_measuring_a_shipped_dictionary_again_gives_the_recorded_numbers():
     recorded = measures.read_results()["chat"]["transcoder-1"]
     model = opened("chat")
