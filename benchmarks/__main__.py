@@ -7,11 +7,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import cases, editing, harvest, published, selection, tracing
+from benchmarks import cases, editing, harvest, published, tracing
 
 BENCHMARKS = {
     "harvest": harvest.tables,
-    "selection": selection.tables,
     "editing": editing.tables,
     "tracing": tracing.tables,
     "published": published.tables,

@@ -26,7 +26,7 @@ def _table(case: cases.Case, setting: cases.Setting) -> Table:
     ways = [
         Way("floor: bare forward, same batches", lambda: bare(plain.model, model, prompts)),
         Way(harvest, lambda: caching.harvest(model, prompts, progress=False).values[:, 0]),
-        Way("`caching.stored_harvest`, to a new folder", lambda: _stored(model, prompts)),
+        Way("`caching.harvest_in_parts`, to a new folder", lambda: _stored(model, prompts)),
         Way("plain loop: transformers, one prompt at a time", lambda: _one_by_one(plain, prompts)),
         Way("transformers, `output_hidden_states`, unsorted batches", lambda: hidden_states(plain, prompts)),
         Way("TransformerLens `run_with_cache`, `names_filter`", lambda: with_cache(model, prompts, names)),
@@ -61,7 +61,7 @@ def bare(body: torch.nn.Module, model: models.CheckedBridge, prompts: list[list[
 
 def _stored(model: models.CheckedBridge, prompts: list[list[int]]) -> Tensor:
     with tempfile.TemporaryDirectory() as folder:
-        return caching.stored_harvest(model, prompts, folder=folder, progress=False).load().values[:, 0].clone()
+        return caching.harvest_in_parts(model, prompts, folder, progress=False).values[:, 0]
 
 
 @torch.no_grad()

@@ -1,11 +1,19 @@
 """The chapters: notebook, exercises and answer bank side by side; this module is what a notebook imports.
 
 Each folder `NN_topic` holds `notebook.py` (the source of both notebooks), `exercises.py` (checks, hints, questions,
-predictions) and `answers.py` (right and wrong answers that the checks must tell apart).
+predictions), `answers.py` (right and wrong answers that the checks must tell apart) and `references.json` (the worked
+answers, taken from the notebook by `tools/build.py`).
 """
 
-from course_lib.grading import check, checkpoint, claim, hint, predict, progress, quiz, registry, reveal, supported
+from pathlib import Path
+
+from course_lib.grading import registry
+from course_lib.grading.asking import predict, quiz, reveal
+from course_lib.grading.card import progress
+from course_lib.grading.checking import check, checkpoint, hint
+from course_lib.grading.claims import claim, supported
 
 __all__ = ["check", "checkpoint", "claim", "hint", "predict", "progress", "quiz", "reveal", "supported"]
 
-registry.add_chapters(__name__, __path__)
+for _folder in sorted(Path(__file__).parent.glob("[0-9][0-9]_*")):
+    registry.MODULES[int(_folder.name[:2])] = f"{__name__}.{_folder.name}.exercises"

@@ -22,29 +22,26 @@ The Bridge wraps the Hugging Face modules and holds no weights of its own, so th
 and hooks and weights agree. No function here saves a model.
 """
 
-import json
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from beartype import beartype
 from jaxtyping import Float, jaxtyped
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from course_lib import directions, models, store
+from course_lib import directions, models
 
 Layers = Literal["all"] | Sequence[int]
 Norm = Literal["free", "preserved", "vectors"]
+Kind = Literal["weight", "bias"]
 
 
 @dataclass(frozen=True)
-class Removed:
-    """What an edit did to one matrix or bias."""
+class MatrixEdit:
+    """Effect of the edit on one weight matrix or bias."""
 
     name: str
     """Its name in the Bridge, such as "blocks.3.mlp.out.weight"."""
@@ -53,16 +50,16 @@ class Removed:
     direction has about 1 / sqrt(d_model)."""
     given_back: float
     """|u^T W'| / |u^T W|: the part of what was there that is there now. Zero up to rounding for "free" and
-    "vectors" (bfloat16: about 0.004), not so for "preserved"; one after `undo`."""
+    "vectors" (bfloat16: about 0.004), not so for "preserved"."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Writer:
-    """One weight or bias that writes to the residual stream, and what it must not write along."""
+    """A weight or bias that writes to the residual stream, and what it must not write along."""
 
     name: str
     module: nn.Module
-    kind: Literal["weight", "bias"]
+    kind: Kind
     along: Float[Tensor, " d_model"]
     """u, of length 1: r itself, or the normalised g * r before a norm."""
 
@@ -74,7 +71,7 @@ class _Writer:
         self.module.register_parameter(self.kind, new)
 
     def matrix(self, parameter: Tensor) -> Float[Tensor, "d_model input"]:
-        """A view in which each column is what one input writes."""
+        """Return a view in which each column is what one input writes."""
         if self.kind == "bias":
             return parameter.detach()[:, None]
         written_by_column = isinstance(self.module, nn.Linear)  # the others hold one row for each input
@@ -83,24 +80,13 @@ class _Writer:
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """An edit of a model's weights that can be read and undone, from `edit` or `abliterated`."""
+    """The edit that `abliterated` made, to be read while it lasts."""
 
-    direction: Float[Tensor, " d_model"]
-    """r, of length 1."""
-    norm: Norm
-    """Which lengths were kept."""
-    _writers: tuple[_Writer, ...]
-    _before: list[nn.Parameter]
+    _before: list[tuple[_Writer, nn.Parameter]]
 
-    def report(self) -> tuple[Removed, ...]:
-        """What was removed and what was given back, for each matrix, from the weights as they are now."""
-        pairs = zip(self._writers, self._before, strict=True)
-        return tuple(_removed(writer, writer.matrix(before)) for writer, before in pairs)
-
-    def undo(self) -> None:
-        """Put the old weights back, bit for bit; a second time does nothing."""
-        for writer, before in zip(self._writers, self._before, strict=False):
-            writer.put(before)
+    def report(self) -> tuple[MatrixEdit, ...]:
+        """Return what was removed and what was given back, for each matrix, from the weights as they are now."""
+        return tuple(_effect(writer, writer.matrix(before)) for writer, before in self._before)
 
 
 # --- edit ---------------------------------------------------------------------------------------------------
@@ -110,7 +96,7 @@ class Edit:
 def abliterate(
     model: models.CheckedBridge, direction: Float[Tensor, " d_model"], *, layers: Layers = "all", norm: Norm = "free"
 ) -> models.CheckedBridge:
-    """A new model that cannot write along the direction; the given one stays as it is, bit for bit.
+    """Return a new model that cannot write along the direction; the given one stays as it is, bit for bit.
 
     Directional ablation as a weight edit: with "all" layers and free norms it computes what the model computes
     under `steering.ablate`, without any hook. (Not on models that norm what attention and MLP put out, such as
@@ -128,16 +114,15 @@ def abliterate(
             are projected and not rescaled.
 
     Raises:
-        ValueError: A direction that is zero, not finite, of another width or without data ("meta"); a layer that
-            the model does not have; active hooks; weights on the "meta" device; a block whose attention or MLP
-            has no single output matrix (mixtures of experts); a row or column that lies along the direction
-            altogether, so that nothing is left to rescale.
+        ValueError: A direction that is zero or not finite; a layer that the model does not have; active hooks;
+            weights on the "meta" device; a block whose attention or MLP has no single output matrix (mixtures of
+            experts); a row or column that is parallel to the direction, so that nothing is left to rescale.
 
     Example:
         >>> edited = abliterate(model, direction)                # doctest: +SKIP
         >>> models.generate(edited, prompts, max_new_tokens=20)  # doctest: +SKIP
     """
-    r = _checked_direction(model, direction)
+    r = _normalised(direction)
     _writers(model, r, layers)  # refuses before the copy is made
     edited = models.duplicate(model)
     _untie(edited)
@@ -146,52 +131,39 @@ def abliterate(
     return edited
 
 
-@jaxtyped(typechecker=beartype)
-def edit(
-    model: models.CheckedBridge, direction: Float[Tensor, " d_model"], *, layers: Layers = "all", norm: Norm = "free"
-) -> Edit:
-    """The edit of `abliterate` made on the model itself, to be read (`.report()`) and taken back (`.undo()`).
-
-    The old weights of the writers are kept until the `Edit` is gone. Arguments and errors as for `abliterate`.
-    If it fails or is interrupted, the model is as before.
-    """
-    r = _checked_direction(model, direction)
-    done = Edit(r, norm, tuple(_writers(model, r, layers)), [])
-    with ExitStack() as if_it_fails:
-        if_it_fails.callback(done.undo)
-        for writer in done._writers:
-            before = writer.parameter
-            after = nn.Parameter(before.detach().clone(), requires_grad=before.requires_grad)
-            _remove(writer, after, norm)
-            done._before.append(before)
-            writer.put(after)  # a new parameter: what was tied to the old one keeps the old one
-        if_it_fails.pop_all()
-    return done
-
-
 @contextmanager
 def abliterated(
     model: models.CheckedBridge, direction: Float[Tensor, " d_model"], *, layers: Layers = "all", norm: Norm = "free"
 ) -> Iterator[Edit]:
-    """A context in which the model itself cannot write along the direction; its value is the `Edit`.
+    """A context in which the model itself cannot write along the direction; its value is the `Edit`, to be read.
 
-    Afterwards the weights are the old ones, bit for bit, however the context ends. Arguments and errors as for
-    `abliterate`; contexts nest, and are left in reverse order.
+    Afterwards the weights are the old ones, bit for bit, however the context ends. The old weights are kept until
+    then. Arguments and errors as for `abliterate`; contexts nest, and are left in reverse order.
 
     Example:
         >>> with abliterated(model, direction) as edit:          # doctest: +SKIP
         ...     replies = models.generate(model, prompts, max_new_tokens=20)
     """
-    done = edit(model, direction, layers=layers, norm=norm)
+    before = [(writer, writer.parameter) for writer in _writers(model, _normalised(direction), layers)]
     try:
-        yield done
+        for writer, old in before:
+            new = nn.Parameter(old.detach().clone(), requires_grad=old.requires_grad)
+            _remove(writer, new, norm)
+            writer.put(new)  # a new parameter: what was tied to the old one keeps the old one
+        yield Edit(before)
     finally:
-        done.undo()
+        for writer, old in before:
+            writer.put(old)
+
+
+def _normalised(direction: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:
+    """Return the direction at length 1, in at least float32, without gradient."""
+    return directions.unit(direction.detach().to(torch.promote_types(direction.dtype, torch.float32)))
 
 
 @torch.no_grad()
 def _remove(writer: _Writer, parameter: nn.Parameter, norm: Norm) -> None:
-    """Write the edited matrix into `parameter`; rounding happens once, in the parameter's own number type."""
+    """Write the edited matrix into `parameter`; rounding happens once, in the parameter's own dtype."""
     stored = writer.matrix(parameter)
     exact = stored.to(torch.promote_types(stored.dtype, torch.float32))  # the same memory, unless it is half
     u = writer.along.to(exact)
@@ -199,8 +171,10 @@ def _remove(writer: _Writer, parameter: nn.Parameter, norm: Norm) -> None:
         exact.addr_(u, u @ exact, alpha=-1)
     elif norm == "preserved":
         _remove_and_keep_rows(writer.name, exact, u)
-    else:
+    elif norm == "vectors":
         _remove_and_keep_columns(writer.name, exact, u)
+    else:
+        raise ValueError(f"norm must be 'free', 'preserved' or 'vectors', not {norm!r}.")
     if exact.dtype != stored.dtype:
         stored.copy_(exact)
 
@@ -218,7 +192,7 @@ def _remove_and_keep_rows(name: str, weight: Float[Tensor, "d_model input"], u: 
 
 
 def _remove_and_keep_columns(name: str, weight: Float[Tensor, "d_model input"], u: Float[Tensor, " d_model"]) -> None:
-    """Every column without its part along u, at its old length: |w - (w . u) u|^2 = |w|^2 - (w . u)^2."""
+    """Take from every column its part along u and give it its old length: |w - (w . u) u|^2 = |w|^2 - (w . u)^2."""
     n = _lengths(weight, 0)
     c = u @ weight
     safe = torch.where(n > 0, n, 1)
@@ -229,8 +203,11 @@ def _remove_and_keep_columns(name: str, weight: Float[Tensor, "d_model input"], 
 
 
 def _lengths(weight: Float[Tensor, "d_model input"], dim: int) -> Float[Tensor, " line"]:
-    """Lengths of the rows (dim 1) or columns (dim 0). torch's norm across the memory takes 40 times as long as
-    along it; both layouts occur, because an embedding is stored with one row for each token."""
+    """Return the lengths of the rows (dim 1) or columns (dim 0).
+
+    torch's norm across the memory takes 40 times as long as along it; both layouts occur, because an embedding is
+    stored with one row for each token.
+    """
     if weight.stride(dim) == 1:
         return weight.norm(dim=dim)
     stored = weight if dim == 0 else weight.T
@@ -241,44 +218,42 @@ def _check_something_left(name: str, line: str, squares: Tensor, counts: Tensor)
     gone = ((squares < 1e-6) & counts).nonzero()
     if len(gone):
         raise ValueError(
-            f"{line.capitalize()} {int(gone[0])} of {name} lies along the direction altogether: nothing of it is "
-            'left that could be given its old length. Use norm="free".'
+            f"{line.capitalize()} {int(gone[0])} of {name} is parallel to the direction, so nothing is left to rescale. "
+            'Use norm="free".'
         )
 
 
-def _removed(writer: _Writer, before: Float[Tensor, "d_model input"]) -> Removed:
+def _effect(writer: _Writer, before: Float[Tensor, "d_model input"]) -> MatrixEdit:
     u = writer.along.to(before.device, torch.promote_types(before.dtype, torch.float32))
     after = writer.matrix(writer.parameter).to(u.dtype)
     before = before.to(u.dtype)
     was, now = (u @ before).norm(), (u @ after).norm()
     share = float(was / before.norm()) if before.any() else 0.0
-    return Removed(writer.name, share, float(now / was) if was > 0 else 0.0)
+    return MatrixEdit(writer.name, share, float(now / was) if was > 0 else 0.0)
 
 
 # --- writers ------------------------------------------------------------------------------------------------
 
 
 def _writers(model: models.CheckedBridge, r: Float[Tensor, " d_model"], layers: Layers) -> list[_Writer]:
-    """Every weight and bias that is edited, with what it must not write along."""
-    n_layers = models.n_layers(model)
-    unknown = [layer for layer in layers if not 0 <= layer < n_layers] if layers != "all" else []
-    if unknown or len(layers) == 0:
-        raise ValueError(f'layers must be "all" or a list of layers from 0 to {n_layers - 1}, got {layers!r}.')
+    """Return every weight and bias that is to be edited, with what it must not write along."""
     if models.has_hooks(model):
         raise ValueError("The model has active hooks. Leave their context before you edit its weights.")
+    every = range(models.n_layers(model))
+    chosen = list(every) if layers == "all" else sorted(set(layers))
+    if not chosen or not set(chosen) <= set(every):
+        raise ValueError(f'layers must be "all" or layers from 0 to {every[-1]}, not {layers!r}.')
     found = []
-    if layers == "all":
-        for name in ("embed", "pos_embed"):
-            if name in model._modules:
-                found += _of_module(name, getattr(model, name).original_component, r)
-    for layer in range(n_layers) if layers == "all" else sorted(set(layers)):
+    for name in ("embed", "pos_embed") if layers == "all" else ():
+        if name in model._modules:
+            found += _of_module(name, getattr(model, name).original_component, r)
+    for layer in chosen:
         block = model.blocks[layer]
         for name, part, norm in (("attn", "o", "ln1"), ("mlp", "out", "ln2")):
             bridge = getattr(block, name, None)
             if bridge is None or part not in bridge.submodules:
                 raise ValueError(
-                    f"blocks.{layer}.{name} has no single output matrix ({name}.{part}), so its writes cannot be "
-                    "edited here. Use steering.ablate, which works on any model."
+                    f"blocks.{layer}.{name} has no single output matrix. Use steering.ablate, which works on any model."
                 )
             along = _before_norm(block, norm, r)
             found += _of_module(f"blocks.{layer}.{name}.{part}", getattr(bridge, part).original_component, along)
@@ -286,18 +261,16 @@ def _writers(model: models.CheckedBridge, r: Float[Tensor, " d_model"], layers: 
 
 
 def _of_module(name: str, module: nn.Module, along: Float[Tensor, " d_model"]) -> list[_Writer]:
-    kinds = [kind for kind in ("weight", "bias") if getattr(module, kind, None) is not None]
+    every: tuple[Kind, ...] = ("weight", "bias")
+    kinds = [kind for kind in every if getattr(module, kind, None) is not None]
     if any(getattr(module, kind).is_meta for kind in kinds):
-        raise ValueError(
-            f"The weights of {name} are on the device 'meta': they were never loaded, or are kept "
-            "on disk. Load the whole model: models.load(name, device='cpu')."
-        )
+        raise ValueError(f"The weights of {name} are on the device 'meta': they were never loaded.")
     return [_Writer(f"{name}.{kind}", module, kind, along) for kind in kinds]
 
 
 @torch.no_grad()
-def _before_norm(block: nn.Module, norm: str, r: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:
-    """What may not be in a writer's output: r, or g * r at length 1 if a norm with the gain g follows."""
+def _before_norm(block: Any, norm: str, r: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:
+    """Return what may not be in a writer's output: r, or g * r at length 1 if a norm with the gain g follows."""
     after = block._modules.get(f"{norm}_post")
     first = block._modules.get("ln1")
     if after is None and first is not None and (first.name or "").startswith("post_"):
@@ -314,124 +287,5 @@ def _untie(model: models.CheckedBridge) -> None:
     embedding = model.embed.original_component
     if model.unembed.original_component.weight is embedding.weight:
         embedding.weight = nn.Parameter(embedding.weight.detach().clone(), requires_grad=False)
-        model.original_model.config.tie_word_embeddings = False
-
-
-def _checked_direction(model: models.CheckedBridge, direction: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:
-    """The direction at length 1, in at least float32, without gradient."""
-    if len(direction) != models.d_model(model):
-        raise ValueError(
-            f"The direction has {len(direction)} entries, this model's residual stream {models.d_model(model)}. "
-            "Was it found in another model?"
-        )
-    if direction.is_meta:
-        raise ValueError("The direction is on the device 'meta', which holds no numbers.")
-    wide = direction.detach().to(torch.promote_types(direction.dtype, torch.float32))
-    return directions.unit(wide)
-
-
-# --- save and load a direction ------------------------------------------------------------------------------
-
-
-@jaxtyped(typechecker=beartype)
-@dataclass(frozen=True, eq=False)
-class DirectionRecord:
-    """A direction with what has to be known to use it again, from `load_direction`."""
-
-    direction: Float[Tensor, " d_model"]
-    """As it was saved; not normalised."""
-    operation: str
-    """How it was found, for example "difference of means, harmful minus harmless"."""
-    hook_name: str
-    """Where: the same direction at another hook point has other effects."""
-    layer: int | None
-    """The layer of that hook, or None outside the blocks."""
-    model: str
-    """`store.fingerprint` of the model's weights and settings."""
-
-
-@jaxtyped(typechecker=beartype)
-def save_direction(
-    path: str | Path,
-    direction: Float[Tensor, " d_model"],
-    *,
-    model: models.CheckedBridge,
-    operation: str,
-    hook_name: str,
-) -> DirectionRecord:
-    """What was written to `path` (a .safetensors file, replaced at once if it exists), and nothing of the model.
-
-    Args:
-        path: Where to.
-        direction: As found.
-        model: The model in which it was found; its weights are hashed.
-        operation: How it was found, in a few words.
-        hook_name: Where it was found, such as "blocks.3.hook_resid_pre".
-
-    Raises:
-        ValueError: A direction that is zero, not finite or of another width; an unknown hook name; an empty
-            operation; a path that does not end in .safetensors.
-    """
-    _checked_direction(model, direction)
-    models.check_hook_names(model, [hook_name])
-    if not operation.strip() or Path(path).suffix != ".safetensors":
-        raise ValueError(
-            f"Expected a path that ends in .safetensors and an operation in words, got {str(path)!r} and {operation!r}."
-        )
-    record = DirectionRecord(
-        direction.detach().cpu().contiguous(),
-        operation,
-        hook_name,
-        _layer_of(hook_name),
-        store.fingerprint(model.original_model),
-    )
-    facts = {"operation": operation, "hook_name": hook_name, "layer": record.layer, "model": record.model}
-    content = save({"direction": record.direction}, metadata={"direction": json.dumps(facts)})
-    store.write_atomically(Path(path), content)
-    return record
-
-
-@jaxtyped(typechecker=beartype)
-def load_direction(path: str | Path, *, model: models.CheckedBridge | None = None) -> DirectionRecord:
-    """The saved direction with its facts.
-
-    Args:
-        path: From `save_direction`.
-        model: The model that it is to be used in, which must be the one in which it was found. None reads it
-            without that check, for example to try the chat model's direction on the base model.
-
-    Raises:
-        ValueError: A file that is damaged or is no direction; a model of another width or with other weights.
-        FileNotFoundError: No such file.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["direction"])
-            record = DirectionRecord(
-                file.get_tensor("direction"), facts["operation"], facts["hook_name"], facts["layer"], facts["model"]
-            )
-    except (SafetensorError, KeyError) as error:
-        raise ValueError(f"{path} is damaged, or was not written by save_direction, so it is not used.") from error
-    if model is not None:
-        _check_same_model(record, model, path)
-    return record
-
-
-def _check_same_model(record: DirectionRecord, model: models.CheckedBridge, path: str | Path) -> None:
-    if len(record.direction) != models.d_model(model):
-        raise ValueError(
-            f"The direction in {path} has the width {len(record.direction)}, this model "
-            f"{models.d_model(model)}. It was found in another model."
-        )
-    found = store.fingerprint(model.original_model)
-    if found != record.model:
-        raise ValueError(
-            f"The direction in {path} was found in a model with the hash {record.model[:12]}, this one has "
-            f"{found[:12]}: other weights, another number type, or an edit. Load the model in which it was found; "
-            "or leave out model= to use the direction all the same."
-        )
-
-
-def _layer_of(hook_name: str) -> int | None:
-    parts = hook_name.split(".")
-    return int(parts[1]) if parts[0] == "blocks" else None
+        config: Any = model.original_model.config
+        config.tie_word_embeddings = False

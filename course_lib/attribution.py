@@ -400,6 +400,7 @@ class AttributionGraph:
 
     @property
     def nodes(self) -> tuple[Node, ...]:
+        """Return all nodes in the order of the edges' rows and columns."""
         return (*self.features, *self.errors, *self.embeddings, *self.asked)
 
     @property

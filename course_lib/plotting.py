@@ -1,35 +1,48 @@
-"""Figures from arrays and labels; the only room that knows plotly and circuitsvis.
+"""Figures from arrays and labels; the only module that imports plotly and circuitsvis.
 
-1. Every figure needs a title that states the finding, axis titles (with their units) and an alt text that
-   says in words what there is to see; the alt text travels in ``figure.layout.meta["alt"]``.
+1. Every figure takes its `Words`: a title that states the finding, axis titles (with their units) and an alt text
+   that says what there is to see; the alt text travels in ``figure.layout.meta["alt"]``.
 2. Groups differ by colour, from the palette of Okabe and Ito (https://jfly.uni-koeln.de/color/), *and* by
-   symbol, dash or pattern, so that a figure survives a grey printer and a colour-blind reader.
+   symbol, dash or pattern, so that a figure can be read in grey and by a colour-blind reader.
 3. Numbers are rounded to four significant digits and nothing random goes in: same input, same bytes.
 4. Nothing is fetched: figures show offline.
 
-Values may be lists, arrays or tensors, and are checked before anything is drawn. A group is a name with its
-values; the first name of a mapping gets the first style (orange, filled triangles).
+Values may be lists, arrays or tensors. A group is a name with its values; the first name of a mapping gets the
+first style (orange, filled triangles). What plotly would silently leave out is refused with a ValueError: NaN,
+lengths that disagree, names that are not drawn.
 """
 
 import hashlib
 import html
 import textwrap
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 import plotly.graph_objects as go
 import torch
-from numpy.typing import ArrayLike
 from plotly.subplots import make_subplots
 
 WIDTH = 760
 INK, SOFT, GRID = "#222222", "#6E6E6E", "#E8E8E8"
 ABOVE = dict(y=1, yref="paper", yanchor="bottom", showarrow=False)
 
+Values = Sequence | np.ndarray | torch.Tensor
+Groups = Mapping[str, Values]
+Hover = Mapping[str, Sequence[str]]  # group name to one text per point
+
+
+class Words(TypedDict):
+    """Texts that every figure needs; an alt text that only repeats the title is refused."""
+
+    x_title: str
+    y_title: str
+    title: str
+    alt: str
+
 
 class _Style(NamedTuple):
-    """Colour of one group, and the second channels that tell it apart without colour."""
+    """Colour of one group, and what tells it apart without colour."""
 
     colour: str
     symbol: str
@@ -49,54 +62,25 @@ STYLES = (
 CONTROL = _Style(SOFT, "diamond-open", "dot", "/", "▨")
 
 
-def scatter(
-    groups: Mapping[str, ArrayLike],
-    *,
-    hover: Mapping[str, Sequence[str]],
-    x_title: str,
-    y_title: str,
-    title: str,
-    alt: str,
-) -> go.Figure:
-    """Figure of points in a plane, ``[prompt, 2]`` per group; hovering over a point shows its prompt.
-
-    Raises:
-        ValueError: An empty group, NaN, texts that do not fit the points, missing words.
-    """
-    points, texts = _prompts(groups, hover, (None, 2))
-    figure = _blank(x_title, y_title, title, alt)
-    for i, name in enumerate(points):
-        figure.add_trace(_cloud(name, points[name], texts[name], STYLES[i]))
+def scatter(groups: Groups, *, hover: Hover, **words: Unpack[Words]) -> go.Figure:
+    """Return a figure of points in a plane, ``[prompt, 2]`` per group; hovering over a point shows its prompt."""
+    figure = _blank(**words)
+    for cloud in _clouds(groups, hover, size=7):
+        figure.add_trace(cloud)
     return figure
 
 
-def scatter_grid(
-    panels: Mapping[str, Mapping[str, ArrayLike]],
-    *,
-    hover: Mapping[str, Sequence[str]],
-    x_title: str,
-    y_title: str,
-    title: str,
-    alt: str,
-    columns: int = 4,
-) -> go.Figure:
-    """Figure of small scatters of the same prompts, one per panel ("layer 0", ...), each on its own scale.
-
-    Raises:
-        ValueError: No panel, an empty group, NaN, texts that do not fit the points, missing words.
-    """
-    if not panels:
-        raise ValueError("No panel to draw: give at least one, such as {'layer 0': {'harmful': points}}.")
-    checked = [_prompts(groups, hover, (None, 2)) for groups in panels.values()]
-    columns = min(columns, len(checked))
-    rows = -(-len(checked) // columns)
-    words = dict(x_title=_plain(x_title), y_title=_plain(y_title), subplot_titles=list(map(_plain, panels)))
-    grid = make_subplots(rows, columns, **words, horizontal_spacing=0.045, vertical_spacing=0.26 / rows)
-    figure = _blank(x_title, y_title, title, alt, height=140 + 190 * rows, base=grid)
-    for i, (points, texts) in enumerate(checked):
-        for j, name in enumerate(points):
-            cloud = _cloud(name, points[name], texts[name], STYLES[j], size=5).update(showlegend=i == 0)
-            figure.add_trace(cloud, row=i // columns + 1, col=i % columns + 1)
+def scatter_grid(panels: Mapping[str, Groups], *, hover: Hover, **words: Unpack[Words]) -> go.Figure:
+    """Return small scatters of the same prompts, one per panel ("layer 0", ...), each on its own scale."""
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    titles = dict(x_title=_plain(words["x_title"]), y_title=_plain(words["y_title"]))
+    spacing = dict(horizontal_spacing=0.045, vertical_spacing=0.26 / rows)
+    grid = make_subplots(rows, columns, **titles, **spacing, subplot_titles=list(map(_plain, panels)))
+    figure = _blank(**words, height=140 + 190 * rows, base=grid)
+    for i, groups in enumerate(panels.values()):
+        for cloud in _clouds(groups, hover, size=5):
+            figure.add_trace(cloud.update(showlegend=i == 0), row=i // columns + 1, col=i % columns + 1)
     figure.update_annotations(font=dict(size=13, color=INK))
     figure.update_layout(margin_t=figure.layout.margin.t + 22, legend_y=1 + 26 / (190 * rows))
     figure.update_xaxes(title=None, nticks=5, tickfont_size=11)
@@ -104,51 +88,36 @@ def scatter_grid(
 
 
 def lines(
-    x: ArrayLike,
-    series: Mapping[str, ArrayLike],
+    x: Values,
+    series: Groups,
     *,
-    x_title: str,
-    y_title: str,
-    title: str,
-    alt: str,
-    intervals: Mapping[str, ArrayLike] | None = None,
-    control: ArrayLike | None = None,
+    intervals: Groups | None = None,
+    control: Values | None = None,
     control_label: str = "random directions",
     y_range: tuple[float, float] | None = None,
-    mark: tuple[float, str] | None = None,
+    **words: Unpack[Words],
 ) -> go.Figure:
-    """Figure of lines over layers, coefficients or widths, each named at its right end.
+    """Return a figure of lines over layers, coefficients or widths, each named at its right end.
 
     Args:
         x: Layers, coefficients, ..., ``[point]``; each line of `series` likewise.
         intervals: Line name to ``[point, 2]`` (low, high), drawn as a pale band.
         control: Every run of the control, ``[run, point]``; the hatched band is their full range.
-        mark: A place on the x axis to point at, and its label.
-
-    Raises:
-        ValueError: Lengths disagree, NaN, an interval of an unknown line, missing words.
     """
     places = _numbers("x", x, (None,))
     values, bands = _grouped(series, (places.size,)), _intervals(intervals or {}, series, places.size)
     runs = None if control is None else _numbers("control", control, (None, places.size))
     ends = [(values[name][-1], name, STYLES[i]) for i, name in enumerate(values)]
     ends += [] if runs is None else [(runs[:, -1].mean(), control_label, CONTROL)]
-    figure = _blank(x_title, y_title, title, alt, above=4, right=44 + 7 * max(len(end[1]) for end in ends))
+    figure = _blank(**words, above=4).update_layout(margin_r=44 + 7 * max(len(end[1]) for end in ends))
     if runs is not None:
-        hatch = dict(shape=CONTROL.pattern, fgcolor=SOFT, bgcolor=_faint(SOFT), size=7, solidity=0.12)
-        sliver = 0.004 * np.ptp(y_range or _reach([*values.values(), *runs]))  # a band without width would be invisible
-        low, high = runs.min(0), runs.max(0)
-        thin = sliver * (high - low < sliver)
-        reach = np.stack([low - thin, high + thin], axis=1)
-        figure.add_trace(_band(places, reach, f"{control_label}, range of {len(runs)}", fillpattern=hatch))
+        limits = y_range or _limits([*values.values(), *runs])
+        figure.add_trace(_control_band(places, runs, f"{control_label}, range of {len(runs)}", np.ptp(limits)))
     for i, name in enumerate(values):
         if name in bands:
-            pale = dict(fillcolor=_faint(STYLES[i].colour))
-            figure.add_trace(_band(places, bands[name], f"{name}, interval", **pale))
+            figure.add_trace(_band(places, bands[name], f"{name}, interval", fillcolor=_faint(STYLES[i].colour)))
         figure.add_trace(_line(places, values[name], name, STYLES[i]))
-    everything = [*values.values(), *bands.values(), *([] if runs is None else runs)]
-    _name_ends(figure, ends, y_range or _reach(everything))
-    _mark(figure, mark, places)
+    _name_ends(figure, ends, y_range or _limits([*values.values(), *bands.values(), *([] if runs is None else runs)]))
     whole, steps = np.all(places == places.round()), np.unique(np.diff(np.unique(places)))
     if whole and len(steps) == 1 and places.size <= 17:
         return figure.update_xaxes(tickvals=np.unique(places).tolist())
@@ -157,31 +126,26 @@ def lines(
 
 def bars(
     labels: Sequence[str],
-    series: Mapping[str, ArrayLike],
+    series: Groups,
     *,
-    x_title: str,
-    y_title: str,
-    title: str,
-    alt: str,
-    intervals: Mapping[str, ArrayLike] | None = None,
-    controls: Mapping[str, Sequence[ArrayLike]] | None = None,
+    intervals: Groups | None = None,
+    controls: Mapping[str, Sequence[Values]] | None = None,
     control_label: str = "each random direction",
     y_range: tuple[float, float] | None = None,
+    **words: Unpack[Words],
 ) -> go.Figure:
-    """Figure of bars with their values on top, intervals as whiskers and control runs as diamonds beside.
+    """Return a figure of bars with their values on top, intervals as whiskers and control runs as diamonds beside.
 
     Args:
-        labels: What each bar, or cluster of bars, stands for.
+        labels: Name of each bar, or cluster of bars.
         series: Name to values, ``[label]``; several names stand side by side.
         intervals: Name to ``[label, 2]`` (low, high).
         controls: Name to the control runs of each label; an empty list for a label that has none.
-
-    Raises:
-        ValueError: Lengths disagree, NaN, an interval or a control of an unknown name, missing words.
     """
     values, bounds = _grouped(series, (len(labels),)), _intervals(intervals or {}, series, len(labels))
-    runs = _runs(controls or {}, series, len(labels))
-    figure = _blank(x_title, y_title, title, alt).update_layout(showlegend=len(values) > 1 or bool(runs))
+    _require_known(controls or {}, series)
+    runs = {name: [_numbers(name, run, (None,)) for run in lists] for name, lists in (controls or {}).items()}
+    figure = _blank(**words).update_layout(showlegend=len(values) > 1 or bool(runs))
     slot = 0.86 / max(len(values), 2 if len(labels) < 4 else 1)  # two bars alone would be walls
     for i, name in enumerate(values):
         places = np.arange(len(labels)) + (i - (len(values) - 1) / 2) * slot
@@ -196,41 +160,32 @@ def bars(
 
 
 def heat_map(
-    values: ArrayLike,
+    values: Values,
     *,
     row_labels: Sequence[str],
     column_labels: Sequence[str],
-    x_title: str,
-    y_title: str,
     colour_title: str,
-    title: str,
-    alt: str,
     centre: float | None = None,
     cell_text: Sequence[Sequence[str]] | None = None,
     frame: tuple[int, int] | None = None,
+    **words: Unpack[Words],
 ) -> go.Figure:
-    """Figure of a table in colour, positions by layers for instance, with each value written in its cell.
+    """Return a figure of a table in colour, positions by layers for instance, with each value written in its cell.
 
     Args:
         values: ``[row, column]``.
         colour_title: What a cell shows, with its unit.
-        centre: The value shown white, orange above it and blue below; left out, the least value is white.
+        centre: The value shown white, orange above it and blue below; by default the minimum is white.
         cell_text: What to write instead of the value, for instance to cross out a discarded candidate.
         frame: Row and column of a cell to frame, such as the chosen candidate.
-
-    Raises:
-        ValueError: Labels, texts or a frame that do not fit the table, NaN, missing words.
     """
     table = _numbers("values", values, (len(row_labels), len(column_labels)))
     texts = cell_text or [_short(row, 2) for row in table]
-    if [len(row) for row in texts] != [table.shape[1]] * table.shape[0]:
-        raise ValueError(f"cell_text must be {table.shape[0]} rows of {table.shape[1]} texts, like values.")
-    if frame and not (0 <= frame[0] < table.shape[0] and 0 <= frame[1] < table.shape[1]):
-        raise ValueError(f"frame {frame} lies outside a table of {table.shape[0]} x {table.shape[1]} cells.")
-    _require_words(colour_title=colour_title)
+    if np.shape(texts) != table.shape:
+        raise ValueError(f"cell_text has shape {np.shape(texts)}, values {table.shape}.")
     subtitle = _plain(f"in each cell: {colour_title}", 40)
     more = 18 * subtitle.count("<br>")
-    figure = _blank(x_title, y_title, title, alt, above=22 + more, height=160 + more + 40 * table.shape[0])
+    figure = _blank(**words, above=22 + more, height=160 + more + 40 * table.shape[0])
     figure.add_trace(_cells(table, texts, centre))
     figure.add_annotation(text=subtitle, x=0, xref="paper", xanchor="left", align="left", **ABOVE)
     if frame:
@@ -242,33 +197,14 @@ def heat_map(
     return figure.update_yaxes(autorange="reversed")
 
 
-def score_strips(
-    groups: Mapping[str, ArrayLike],
-    *,
-    hover: Mapping[str, Sequence[str]],
-    x_title: str,
-    title: str,
-    alt: str,
-    y_title: str = "prompts",
-    bins: int = 30,
-    mark: tuple[float, str] | None = None,
-) -> go.Figure:
-    """Figure of score distributions: a histogram per group and, below it, one tick per prompt to hover over.
-
-    Args:
-        groups: Group name to scores, ``[prompt]``; all groups share their bins.
-        mark: A score to point at, such as a threshold, and its label.
-
-    Raises:
-        ValueError: An empty group, NaN, texts that do not fit the scores, missing words.
-    """
-    scores, texts = _prompts(groups, hover, (None,))
-    edges = np.histogram_bin_edges(np.concatenate(list(scores.values())), bins=bins)
-    figure = _blank(x_title, y_title, title, alt)
+def score_strips(groups: Groups, *, hover: Hover, **words: Unpack[Words]) -> go.Figure:
+    """Return a figure of scores, ``[prompt]`` per group: histograms and, below, one tick per prompt to hover over."""
+    scores = _grouped(groups, (None,))
+    edges = np.histogram_bin_edges(np.concatenate(list(scores.values())), bins=30)
+    figure = _blank(**words)
     for i, name in enumerate(scores):
         figure.add_trace(_histogram(scores[name], edges, name, STYLES[i]))
-        figure.add_trace(_rug(scores[name], texts[name], name, STYLES[i]))
-    _mark(figure, mark, edges)
+        figure.add_trace(_rug(scores[name], hover[name], name, STYLES[i]))
     depth = 0.08 * len(scores)
     figure.update_layout(yaxis_domain=[depth + 0.04, 1], xaxis_anchor="y2", barmode="overlay", bargap=0)
     return figure.update_layout(yaxis2=dict(domain=[0, depth], autorange="reversed", automargin=True))
@@ -280,37 +216,29 @@ def graph(
     *,
     row_labels: Sequence[str],
     unit: str,
-    x_title: str,
-    y_title: str,
-    title: str,
-    alt: str,
+    **words: Unpack[Words],
 ) -> go.Figure:
-    """Figure of boxes with an arrow for each edge: positions from left to right, layers from bottom to top.
+    """Return a figure of boxes with an arrow for each edge: positions from left to right, layers from bottom to top.
 
     Args:
-        nodes: Name of a box to (what it says, its column, its row), both counted from 0.
+        nodes: Name of a box to (its text, its column, its row), both counted from 0.
         edges: (from, to) to a signed number: solid orange above 0, dashed blue below, as thick as it is large.
-        row_labels: What each row stands for, from the bottom.
-        unit: What the numbers on the arrows are.
-
-    Raises:
-        ValueError: No edge, an edge of an unknown box, a box in no row, NaN, missing words.
+        row_labels: Name of each row, from the bottom.
+        unit: Of the numbers on the arrows.
     """
-    _require_words(unit=unit)
     values = _numbers("edges", list(edges.values()), (None,))
-    _require_known([repr(end) for edge in edges for end in edge], {repr(name): 0 for name in nodes})
     columns, rows = zip(*((column, row) for _, column, row in nodes.values()), strict=True)
     if not 0 <= min(rows) <= max(rows) < len(row_labels):
-        raise ValueError(f"A box lies in row {min(rows)} or {max(rows)}, but there are {len(row_labels)} row_labels.")
-    figure = _blank(x_title, y_title, title, alt, above=22, height=150 + 96 * len(row_labels))
+        raise ValueError(f"A box is in row {min(rows)} or {max(rows)}, but there are {len(row_labels)} row_labels.")
+    figure = _blank(**words, above=22, height=150 + 96 * len(row_labels))
     span = max(columns) - min(columns)
     wide = min(16, int(88 / (span + 1)) - 1) if span < 9 else 8  # letters in a line, so that neighbours do not touch
     sizes = {name: _box_size(textwrap.wrap(text, wide), span) for name, (text, *_) in nodes.items()}
     for (source, target), value in zip(edges, values, strict=True):
         sides = sorted((end for end in edges if end[1] == target), key=lambda end: nodes[end[0]][1:])
         port = (sides.index((source, target)) + 0.5) / len(sides) - 0.5  # arrows into one box, side by side
-        ends = [(*nodes[name][1:], *sizes[name]) for name in (source, target)]
-        _arrow(figure, *ends, port, float(value), float(np.abs(values).max()))
+        start, end = ((*nodes[name][1:], *sizes[name]) for name in (source, target))
+        _arrow(figure, start, end, port, float(value), float(np.abs(values).max()))
     for text, column, row in nodes.values():
         box = dict(bgcolor="#FFFFFF", bordercolor=INK, borderpad=4, font_size=12, showarrow=False)
         figure.add_annotation(x=column, y=row, text=_plain(text, wide), **box)
@@ -321,16 +249,11 @@ def graph(
     return figure.update_yaxes(**ticks, range=[-0.4, len(row_labels) - 0.6], showgrid=False)
 
 
-FIGURE_STYLE = f"<style>.jp-RenderedPlotly {{max-width: {WIDTH}px}}</style>"  # plotly itself knows no widest width
-
-
 def show(figure: go.Figure) -> None:
-    """Nothing; displays the figure, with its alt text as text/plain and in a fold below it.
+    """Display the figure, with its alt text as text/plain and in a fold below it, where a screen reader finds it.
 
     It takes the width of its cell, 760 pixels at most in a JupyterLab that trusts the notebook; a `graph`, whose boxes have
     places, has these 760 always.
-
-    Plotly has no place of its own for an alt text: the fold is what a screen reader finds.
 
     Raises:
         ValueError: The figure carries no alt text.
@@ -340,109 +263,62 @@ def show(figure: go.Figure) -> None:
     alt = (figure.layout.meta or {}).get("alt")
     if not alt:
         raise ValueError("This figure has no alt text: make it with a function of course_lib.plotting.")
-    config = {
-        "displaylogo": False,
-        "responsive": False,
-    }  # JupyterLab itself resizes; True would lose the height in a cell
+    config = {"displaylogo": False, "responsive": False}  # JupyterLab resizes; True would lose the height in a cell
     drawing = {**figure.to_dict(), "config": config}
     display({"application/vnd.plotly.v1+json": drawing, "text/plain": alt}, raw=True)
-    fold = f"{FIGURE_STYLE}<details><summary>This figure in words</summary><p>{html.escape(alt)}</p></details>"
+    style = f"<style>.jp-RenderedPlotly {{max-width: {WIDTH}px}}</style>"  # plotly itself has no maximum width
+    fold = f"{style}<details><summary>This figure in words</summary><p>{html.escape(alt)}</p></details>"
     display({"text/html": fold}, raw=True)
 
 
-def show_tokens(token_strings: Sequence[str], values: ArrayLike, *, unit: str, title: str, alt: str) -> None:
-    """Nothing; displays tokens coloured by value (orange above zero, blue below), the value under each.
+def show_attention(token_strings: Sequence[str], patterns: Groups, *, title: str, alt: str) -> None:
+    """Display where each token of a prompt attends, one pattern ``[query, key]`` per head name; hover, click.
 
-    Special tokens and newlines are shown, not swallowed. circuitsvis stores its script with the output, which
-    makes it work offline and costs 1.3 MB of the notebook file each time. A notebook that JupyterLab does not
-    trust yet shows the tokens as a plain list.
-
-    Raises:
-        ValueError: Not one value per token, NaN, missing words.
-    """
-    from circuitsvis.tokens import colored_tokens
-    from IPython.display import display
-
-    _require_words(unit=unit, title=title, alt=alt)
-    numbers = _rounded(_numbers("values", values, (len(token_strings),)))
-    visible = [text.replace("\n", "⏎") or "∅" for text in token_strings]
-    written = _short(numbers, 3)
-    cells = [f"{html.escape(text)}<sub>{value}</sub>" for text, value in zip(visible, written, strict=True)]
-    bound = max(map(abs, numbers)) or 1.0
-    colours = dict(negative_color=STYLES[5].colour, positive_color=STYLES[4].colour)
-    drawing = colored_tokens(cells, numbers, min_value=-bound, max_value=bound, **colours).local_src
-    listed = " | ".join(f"{text} {value}" for text, value in zip(visible, written, strict=True))
-    page = _token_page(drawing, f"{title} ({unit})", alt, listed)
-    display({"text/html": page, "text/plain": f"{alt}\n{listed}"}, raw=True)
-
-
-def show_attention(token_strings: Sequence[str], patterns: Mapping[str, ArrayLike], *, title: str, alt: str) -> None:
-    """Nothing; displays where each token of a prompt looks, one pattern ``[query, key]`` per head name; hover, click.
-
-    Offline and with special tokens visible, as `show_tokens`, at the same 1.3 MB of the notebook file. The plain list
-    says where the last token looks.
-
-    Raises:
-        ValueError: No pattern, or one that is not square over the tokens, NaN, missing words.
+    Offline: circuitsvis stores its script with the output, once a call, which costs 1.3 MB of the notebook file. A
+    notebook that JupyterLab does not trust runs no script and shows a plain list, where the last token attends.
     """
     from circuitsvis.attention import attention_heads
     from IPython.display import display
 
-    _require_words(title=title, alt=alt)
-    if not patterns:
-        raise ValueError("No pattern to show: give at least one, such as {'L0.H3': pattern}.")
-    size = (len(token_strings),) * 2
-    tables = [_numbers(name, pattern, size) for name, pattern in patterns.items()]
+    _require_alt(title, alt)
+    tables = {name: _numbers(name, pattern, (len(token_strings),) * 2) for name, pattern in patterns.items()}
     visible = [text.replace("\n", "⏎") or "∅" for text in token_strings]
-    rounded = np.array([[_rounded(row) for row in table] for table in tables])
-    safe = [
-        text.replace("<", "‹").replace(">", "›") for text in visible
-    ]  # set as HTML in one place, as text in another
-    drawing = attention_heads(
-        rounded,
-        safe,
-        list(patterns),
-        max_value=1.0,
-        min_value=0.0,
-        positive_color=STYLES[0].colour,
-        mask_upper_tri=True,
-    ).local_src
     rows = []
-    for name, table in zip(patterns, tables, strict=True):
-        most = np.argsort(-table[-1], kind="stable")[:3]
-        rows.append(f"{name}: " + ", ".join(f"{visible[k]} {table[-1, k]:.2f}" for k in most))
+    for name, table in tables.items():
+        strongest = np.argsort(-table[-1], kind="stable")[:3]
+        rows.append(f"{name}: " + ", ".join(f"{visible[k]} {table[-1, k]:.2f}" for k in strongest))
     listed = f"{visible[-1]} looks at, by head: " + " | ".join(rows)
+    escaped = [text.replace("<", "‹").replace(">", "›") for text in visible]  # circuitsvis sets them as HTML, too
+    rounded = np.array([[_rounded(row) for row in table] for table in tables.values()])
+    look = dict(max_value=1.0, min_value=0.0, positive_color=STYLES[0].colour, mask_upper_tri=True)
+    drawing = attention_heads(rounded, escaped, list(tables), **look).local_src
     display({"text/html": _token_page(drawing, title, alt, listed), "text/plain": f"{alt}\n{listed}"}, raw=True)
 
 
-TOKEN_STYLE = """<style>
-.course-tokens {margin: 8px 0}
-.course-tokens sub {display: block; font-size: 75%; line-height: 1.3; text-align: center; bottom: 0}
-.course-tokens .colored-tokens > div {display: none} /* the hover label would show the cell's HTML */
-.course-tokens .colored-tokens > span > span {padding: 4px 6px !important; text-align: center}
-</style>"""
-
-
 def _token_page(drawing: str, caption: str, alt: str, listed: str) -> str:
-    """The drawing, its element named by content: circuitsvis names it at random, so no two outputs agree."""
+    """Return the drawing with its element named by content: circuitsvis names it at random, so no two outputs agree."""
     at_random = drawing.split('id="', 1)[1].split('"', 1)[0]
     name = "tokens-" + hashlib.sha256(drawing.replace(at_random, "").encode()).hexdigest()[:12]
-    before, call = drawing.rsplit(f'"{at_random}"', 1)
-    # Two equal drawings on one page: the browser renames each element as it draws, so the other is found.
-    own_name = '((e) => (e.id += "-" + crypto.getRandomValues(new Uint32Array(1))[0]))'
-    own_name += f'(document.getElementById("{name}"))'
-    head = f'{TOKEN_STYLE}<figure class="course-tokens" aria-label="{html.escape(alt)}">'
-    head += f"<figcaption><b>{html.escape(caption)}</b></figcaption>"
-    # The list stands where the script will draw: a notebook that is not trusted yet runs no script.
-    before = before.replace(at_random, name).replace("/>", f">{html.escape(listed)}", 1)
-    return head + before + own_name + call + "</div></figure>"
+    # The list stands where the script will draw.
+    drawing = drawing.replace(at_random, name).replace("/>", f">{html.escape(listed)}", 1)
+    caption = f"<figcaption><b>{html.escape(caption)}</b></figcaption>"
+    return f'<figure style="margin: 8px 0" aria-label="{html.escape(alt)}">{caption}{drawing}</div></figure>'
 
 
-def _blank(x_title, y_title, title, alt, *, height=420, above=26, right=20, base=None) -> go.Figure:
-    """Empty figure, as wide as the cell that shows it; `above` is the room between title and data."""
-    _require_words(x_title=x_title, y_title=y_title, title=title, alt=alt)
+def _blank(
+    *,
+    x_title: str,
+    y_title: str,
+    title: str,
+    alt: str,
+    height: int = 420,
+    above: int = 26,
+    base: go.Figure | None = None,
+) -> go.Figure:
+    """Return an empty figure, as wide as the cell that shows it; `above` is the space between title and data."""
+    _require_alt(title, alt)
     heading = _plain(title, 48)  # lines that a cell of 470 pixels shows
-    margin = dict(l=64, r=right, t=52 + above + 20 * heading.count("<br>"), b=56)
+    margin = dict(l=64, r=20, t=52 + above + 20 * heading.count("<br>"), b=56)
     place = dict(x=0, xref="container", y=1, yref="container", yanchor="top", pad=dict(t=14, l=14))
     legend = dict(orientation="h", x=0, xanchor="left", y=1.01, yanchor="bottom", itemsizing="constant")
     figure = go.Figure(base).update_layout(
@@ -462,13 +338,15 @@ def _blank(x_title, y_title, title, alt, *, height=420, above=26, right=20, base
     return figure
 
 
-def _points(x: ArrayLike, y: ArrayLike, name: str, **look) -> go.Scatter:
+def _points(x: Iterable[float], y: Iterable[float], name: str, **look: Any) -> go.Scatter:
     return go.Scatter(x=_rounded(x), y=_rounded(y), name=_plain(name), **look)
 
 
-def _cloud(name: str, points: np.ndarray, texts: list[str], style: _Style, *, size: int = 7) -> go.Scatter:
-    marker = dict(color=style.colour, symbol=style.symbol, size=size, opacity=0.75)
-    return _points(*points.T, name, mode="markers", legendgroup=name, marker=marker, **_hover(texts))
+def _clouds(groups: Groups, hover: Hover, size: int) -> Iterator[go.Scatter]:
+    for style, (name, points) in zip(STYLES, _grouped(groups, (None, 2)).items(), strict=False):
+        marker = dict(color=style.colour, symbol=style.symbol, size=size, opacity=0.75)
+        look = dict(mode="markers", legendgroup=name, marker=marker, **_hover(name, hover[name], len(points)))
+        yield _points(points[:, 0], points[:, 1], name, **look)
 
 
 def _line(x: np.ndarray, y: np.ndarray, name: str, style: _Style) -> go.Scatter:
@@ -477,14 +355,21 @@ def _line(x: np.ndarray, y: np.ndarray, name: str, style: _Style) -> go.Scatter:
     return _points(x, y, name, mode="lines+markers", line=line, marker=marker, showlegend=False)
 
 
-def _band(x: np.ndarray, bounds: np.ndarray, name: str, **fill) -> go.Scatter:
-    around = np.concatenate([x, x[::-1]]), np.concatenate([bounds[:, 0], bounds[::-1, 1]])
+def _band(x: np.ndarray, bounds: np.ndarray, name: str, **fill: Any) -> go.Scatter:
+    around, back = np.concatenate([x, x[::-1]]), np.concatenate([bounds[:, 0], bounds[::-1, 1]])
     look = dict(mode="lines", line_width=0, hoveron="fills", hoverinfo="name", showlegend=False)
-    return _points(*around, name, fill="toself", **look, **fill)
+    return _points(around, back, name, fill="toself", **look, **fill)
+
+
+def _control_band(x: np.ndarray, runs: np.ndarray, name: str, y_span: float) -> go.Scatter:
+    hatch = dict(shape=CONTROL.pattern, fgcolor=SOFT, bgcolor=_faint(SOFT), size=7, solidity=0.12)
+    low, high, sliver = runs.min(0), runs.max(0), 0.004 * y_span
+    thin = sliver * (high - low < sliver)  # a band without width would be invisible
+    return _band(x, np.stack([low - thin, high + thin], axis=1), name, fillpattern=hatch)
 
 
 def _name_ends(figure: go.Figure, ends: list[tuple[float, str, _Style]], limits: Sequence[float]) -> None:
-    """Writes each line's name at its right end, names that would overlap pushed apart; fixes the y axis."""
+    """Write each line's name at its right end, with names that would overlap moved apart, and fix the y axis."""
     gap = (limits[1] - limits[0]) * 0.065
     at = np.array([end[0] for end in ends])
     order = at.argsort(kind="stable")
@@ -497,7 +382,7 @@ def _name_ends(figure: go.Figure, ends: list[tuple[float, str, _Style]], limits:
     figure.update_yaxes(range=_rounded(limits))
 
 
-def _bar(x, y, bounds, name: str, style: _Style, width: float) -> go.Bar:
+def _bar(x: np.ndarray, y: np.ndarray, bounds: np.ndarray | None, name: str, style: _Style, width: float) -> go.Bar:
     pattern = dict(shape=style.pattern, fgcolor="white", bgcolor=style.colour, size=7, solidity=0.3)
     bar = go.Bar(x=_rounded(x), y=_rounded(y), width=round(width, 4), name=_plain(name))
     if bounds is not None:
@@ -506,7 +391,7 @@ def _bar(x, y, bounds, name: str, style: _Style, width: float) -> go.Bar:
     return bar.update(marker=dict(color=style.colour, pattern=pattern))
 
 
-def _written(x, y, bounds) -> go.Scatter:
+def _written(x: np.ndarray, y: np.ndarray, bounds: np.ndarray | None) -> go.Scatter:
     low, high = (y, y) if bounds is None else bounds.T
     side = ["bottom center" if value < 0 else "top center" for value in y]  # always outside the bar
     look = dict(mode="text", textposition=side, hoverinfo="skip", showlegend=False, cliponaxis=False)
@@ -530,13 +415,20 @@ def _cells(table: np.ndarray, texts: Sequence[Sequence[str]], centre: float | No
 
 
 def _box_size(written: Sequence[str], span: float) -> tuple[float, float]:
-    """Half the width and height of a box with these lines, in columns and rows, about: letters are 7 pixels, lines 16."""
+    """Return about half the width and height of a box with these lines, in columns and rows (letters: 7 pixels, lines: 16)."""
     return (3.3 * max(map(len, written)) + 5) * (span + 1.2) / 640, (8 * len(written) + 5) / 100
 
 
 def _arrow(figure: go.Figure, start: tuple, end: tuple, port: float, value: float, largest: float) -> None:
-    """A curve from the top of one box (column, row, half width, half height) to the foot of another, or around boxes between,
-    with its value near the start; `port` is where at the foot it ends, from -0.5 to 0.5."""
+    """Draw a curve from the top of one box to the bottom of another, or around boxes between, its value near the start.
+
+    Args:
+        start: Column, row, half width and half height of the box.
+        end: Likewise.
+        port: Where along the bottom of the box the arrow ends, from -0.5 to 0.5.
+        value: Decides colour, dash and width.
+        largest: Magnitude of the thickest arrow.
+    """
     style, width = STYLES[0 if value >= 0 else 1], 1 + 4 * abs(value) / largest
     level, straight = start[1] == end[1], start[0] == end[0]
     begin = np.add(start[:2], (start[2], 0.0) if level else (0.0, start[3]))
@@ -563,99 +455,63 @@ def _histogram(scores: np.ndarray, edges: np.ndarray, name: str, style: _Style) 
     return go.Bar(x=middles, y=counts, name=_plain(name), marker=marker, opacity=0.75)
 
 
-def _rug(scores: np.ndarray, texts: list[str], name: str, style: _Style) -> go.Scatter:
+def _rug(scores: np.ndarray, texts: Sequence[str], name: str, style: _Style) -> go.Scatter:
     marker = dict(symbol="line-ns-open", color=style.colour, size=12)
-    look = dict(mode="markers", marker=marker, showlegend=False, **_hover(texts))
+    look = dict(mode="markers", marker=marker, showlegend=False, **_hover(name, texts, len(scores)))
     return go.Scatter(x=_rounded(scores), y=[_plain(name)] * len(scores), yaxis="y2", **look)
 
 
-def _mark(figure: go.Figure, mark: tuple[float, str] | None, places: np.ndarray) -> None:
-    if mark:
-        side = "left" if mark[0] <= (places.min() + places.max()) / 2 else "right"
-        figure.add_shape(type="line", x0=mark[0], x1=mark[0], y0=0, y1=1, yref="paper", line=dict(width=1))
-        figure.add_annotation(text=_plain(mark[1]), x=mark[0], xanchor=side, **ABOVE)
-        figure.update_layout(legend_y=1.08, margin_t=figure.layout.margin.t + 18)
+def _hover(name: str, texts: Sequence[str], n: int) -> dict:
+    if len(texts) != n:
+        raise ValueError(f"hover[{name!r}] has {len(texts)} texts for {n} points.")
+    shown = [f"<b>{_plain(name)}</b><br>{_plain(text, 60)}" for text in texts]
+    return dict(hovertext=shown, hovertemplate="%{hovertext}<extra></extra>")
 
 
-def _hover(texts: list[str]) -> dict:
-    return dict(hovertext=texts, hovertemplate="%{hovertext}<extra></extra>")
-
-
-def _prompts(groups, hover, shape) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
-    values = _grouped(groups, shape)
-    for name in values:
-        given = len(hover.get(name, ()))
-        if given != len(values[name]):
-            raise ValueError(f"hover[{name!r}] has {given} texts for {len(values[name])} points.")
-    return values, {n: [f"<b>{_plain(n)}</b><br>{_plain(text, 60)}" for text in hover[n]] for n in values}
-
-
-def _grouped(groups: Mapping[str, ArrayLike], shape: tuple[int | None, ...]) -> dict[str, np.ndarray]:
-    if not 0 < len(groups) <= len(STYLES):
-        raise ValueError(f"{len(groups)} groups given; a figure shows 1 to {len(STYLES)}: split it in several.")
+def _grouped(groups: Groups, shape: tuple[int | None, ...]) -> dict[str, np.ndarray]:
+    if len(groups) > len(STYLES):
+        raise ValueError(f"{len(groups)} groups, but only {len(STYLES)} can be told apart.")
     return {name: _numbers(name, values, shape) for name, values in groups.items()}
 
 
-def _intervals(intervals: Mapping, series: Mapping[str, ArrayLike], n: int) -> dict[str, np.ndarray]:
+def _intervals(intervals: Groups, series: Groups, n: int) -> dict[str, np.ndarray]:
     _require_known(intervals, series)
-    bounds = {name: _numbers(f"interval of {name}", pairs, (n, 2)) for name, pairs in intervals.items()}
-    for name, pairs in bounds.items():
-        if (pairs[:, 0] > pairs[:, 1]).any():
-            raise ValueError(f"An interval of {name!r} has its low end above its high end: give (low, high).")
-    return bounds
+    return {name: _numbers(f"interval of {name}", pairs, (n, 2)) for name, pairs in intervals.items()}
 
 
-def _runs(controls: Mapping, series: Mapping[str, ArrayLike], n: int) -> dict[str, list[np.ndarray]]:
-    _require_known(controls, series)
-    for name, lists in controls.items():
-        if len(lists) != n:
-            raise ValueError(f"controls[{name!r}] has {len(lists)} lists for {n} labels; give [] for none.")
-    return {name: [_control(name, run) for run in lists] for name, lists in controls.items()}
-
-
-def _control(name: str, run: ArrayLike) -> np.ndarray:
-    return _numbers(f"control of {name}", run, (None,)) if len(run) else np.zeros(0)
-
-
-def _require_known(names: Iterable[str], series: Mapping[str, ArrayLike]) -> None:
-    unknown = [name for name in names if name not in series]
+def _require_known(names: Iterable[str], series: Groups) -> None:
+    unknown = set(names) - set(series)
     if unknown:
-        raise ValueError(f"{unknown[0]!r} is not among the series drawn: {', '.join(series)}.")
+        raise ValueError(f"{sorted(unknown)} are not among the series drawn: {', '.join(series)}.")
 
 
-def _numbers(name: str, values: ArrayLike, shape: tuple[int | None, ...]) -> np.ndarray:
-    """Finite float64 array of the given shape (None: any length but 0); a ValueError says what is wrong."""
+def _numbers(name: str, values: Values, shape: tuple[int | None, ...]) -> np.ndarray:
+    """Return a finite float64 array of the given shape (None: any length), else raise ValueError."""
     array = torch.as_tensor(values, dtype=torch.float64).detach().cpu().numpy()
-    if not array.size:
-        raise ValueError(f"{name!r} is empty: there is nothing to draw.")
     if array.ndim != len(shape) or any(w not in (None, n) for w, n in zip(shape, array.shape, strict=True)):
         wanted = " x ".join("any" if want is None else str(want) for want in shape)
         raise ValueError(f"{name!r} has shape {' x '.join(map(str, array.shape))}, but {wanted} is needed.")
     if not np.isfinite(array).all():
-        first = np.argwhere(~np.isfinite(array))[0].tolist()
-        raise ValueError(f"{name!r} holds NaN or infinity, first at index {first}: find out where it arises.")
+        raise ValueError(f"{name!r} has a NaN or infinite value at {np.argwhere(~np.isfinite(array))[0].tolist()}.")
     return array
 
 
-def _require_words(**words: str) -> None:
-    for kind, text in words.items():
-        if not text.strip():
-            raise ValueError(f"{kind} is empty: every figure needs its {kind} in words.")
-    if words.get("alt", "") == words.get("title"):
-        raise ValueError("alt repeats the title: say what there is to see (axes, groups, telling values).")
+def _require_alt(title: str, alt: str) -> None:
+    if not alt.strip() or alt == title:
+        raise ValueError("alt must say what there is to see (axes, groups, telling values), and not repeat the title.")
 
 
-def _reach(parts: Sequence[np.ndarray]) -> tuple[float, float]:
+def _limits(parts: Sequence[np.ndarray]) -> tuple[float, float]:
     values = np.concatenate([part.ravel() for part in parts])
-    room = 0.06 * (np.ptp(values) or 1.0)
-    return float(values.min() - room), float(values.max() + room)
+    margin = 0.06 * (np.ptp(values) or 1.0)
+    return float(values.min() - margin), float(values.max() + margin)
 
 
-def _rounded(values: ArrayLike) -> list[float]:
+def _rounded(values: Iterable[float]) -> list[float]:
     return [float(f"{value:.4g}") + 0.0 for value in values]
 
 
-def _short(values: ArrayLike, digits: int) -> list[str]:
+def _short(values: Iterable[float], digits: int) -> list[str]:
     large = 10**digits
     texts = [f"{v:.0f}" if abs(v) >= large / 10 else f"{v + 0.0:.{digits}g}" for v in values]
     return [text.replace("-", "\N{MINUS SIGN}") for text in texts]
@@ -667,6 +523,6 @@ def _faint(colour: str) -> str:
 
 
 def _plain(text: str, width: int | None = None) -> str:
-    """Text that plotly writes letter by letter: no tag such as <bos> vanishes, no $ starts a formula."""
+    """Return text that plotly writes letter by letter: no tag such as <bos> vanishes, no $ starts a formula."""
     pieces = textwrap.wrap(text, width) if width else [text]
     return "<br>".join(html.escape(piece, quote=False).replace("$", "&#36;") for piece in pieces)

@@ -18,11 +18,12 @@
 All train all weights of the blocks and the last norm with AdamW at a constant rate, whole batches in an order that the
 seed decides. Word embeddings and unembedding keep their values: see docs/decisions.md. Nothing is written to disk.
 With `watch`, a measurement of the caller's runs on the copy before the first step, every so many steps, and after the
-last: what training does is a curve over its budget, and one number at its end hides where it stands on it.
+last: what training does is a curve over its budget, and one number at its end hides where on the curve it is.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -65,71 +66,67 @@ class Tuned:
     """Loss of each step, on its own batch, before the step: in nats a token (`supervised`) or a pair (`preference`). Of
     `reinforce`, the quantity whose gradient is followed: its value says nothing."""
     tokens_read: int
-    """Tokens that went forward and backward through the model, padding left out, and sampling too."""
-    watched: tuple[tuple[int, object], ...] = ()
+    """Tokens that went forward and backward through the model, without padding and without sampling."""
+    watched: tuple[tuple[int, Any], ...] = ()
     """(steps done, what `watch` returned): before the first step, every so many steps, and after the last."""
     rewards: tuple[float, ...] = ()
     """Mean reward of each step's replies, before the step (`reinforce`)."""
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How a copy is tuned: the keywords that all four ways take."""
+
+    steps: int
+    """How many batches are learned from; the examples come round again when they are through."""
+    seed: int
+    """Decides the order of the examples (and what `reinforce` samples), and nothing else is random."""
+    rate: float = 1e-3
+    """Learning rate of AdamW."""
+    batch_size: int = 32
+    """Examples (pairs, prompts) in a step; fewer if there are fewer."""
+    watch: Watch | None = None
+    """Measures the copy before the first step, every so many steps, and after the last; `Tuned.watched` keeps it."""
+    every: int = 25
+    """After how many steps `watch` measures."""
+    progress: bool = True
+    """Show a progress bar, with what `watch` saw last."""
+
+
+Loss = Callable[[models.CheckedBridge, list[int]], tuple[Tensor, list[Example]]]
+"""The copy, and which examples a batch holds -> its loss, and what was read for it."""
+
+# --- four ways to tune --------------------------------------------------------------------------------------
+
+
 @jaxtyped(typechecker=beartype)
-def supervised(
-    model: models.CheckedBridge,
-    examples: Sequence[Example],
-    *,
-    steps: int,
-    seed: int,
-    rate: float = 1e-3,
-    batch_size: int = 32,
-    watch: Watch | None = None,
-    every: int = 25,
-    progress: bool = True,
-) -> Tuned:
-    """A copy of the model, tuned to give these replies (supervised fine-tuning), with the loss of each step.
+def supervised(model: models.CheckedBridge, examples: Sequence[Example], **settings: Any) -> Tuned:
+    """Return a copy of the model, tuned to give these replies (supervised fine-tuning), with the loss of each step.
 
     Args:
         model: From `models.load`, without active hooks.
         examples: Prompts with their replies.
-        steps: How many batches are learned from; the examples come round again when they are through.
-        seed: Decides the order of the examples, and nothing else is random.
-        rate: Learning rate of AdamW.
-        batch_size: Examples in a step; fewer if there are fewer.
-        watch: Measures the copy before the first step, every so many steps, and after the last; `Tuned.watched` keeps it.
-        every: After how many steps `watch` measures.
-        progress: Show a progress bar, with what `watch` saw last.
+        settings: `steps`, `seed`, and if wanted `rate`, `batch_size`, `watch`, `every`, `progress`: see `Settings`.
 
     Raises:
-        ValueError: No examples; an empty reply; prompt and reply together too long, or ids outside the vocabulary; fewer
-            than one step, or than one between two measurements; active hooks.
+        ValueError: No examples; an empty reply; prompt and reply together too long, or ids outside the vocabulary; active
+            hooks.
 
     Example:
         >>> supervised(model, [Example(ids, reply)], steps=20, seed=0).losses   # doctest: +SKIP
     """
-    _check(model, examples, steps, every)
+    _check(model, examples)
 
-    def loss(tuned: models.CheckedBridge, batch: list[int]) -> tuple[Tensor, int]:
+    def loss(tuned: models.CheckedBridge, batch: list[int]) -> tuple[Tensor, list[Example]]:
         picked = [examples[i] for i in batch]
-        return -_log_probabilities(tuned, picked).sum() / sum(len(example.reply) for example in picked), _size(picked)
+        return -_log_probabilities(tuned, picked).sum() / sum(len(example.reply) for example in picked), picked
 
-    order = _order(len(examples), batch_size, seed)
-    return _tune(model, loss, order, steps=steps, rate=rate, watch=watch, every=every, progress=progress)
+    return _tune(model, loss, len(examples), Settings(**settings))
 
 
 @jaxtyped(typechecker=beartype)
-def preference(
-    model: models.CheckedBridge,
-    pairs: Sequence[Pair],
-    *,
-    steps: int,
-    seed: int,
-    beta: float = 0.1,
-    rate: float = 1e-3,
-    batch_size: int = 32,
-    watch: Watch | None = None,
-    every: int = 25,
-    progress: bool = True,
-) -> Tuned:
-    """A copy of the model, tuned to prefer each chosen reply to the rejected one (DPO), with the loss of each step.
+def preference(model: models.CheckedBridge, pairs: Sequence[Pair], *, beta: float = 0.1, **settings: Any) -> Tuned:
+    """Return a copy of the model, tuned to prefer each chosen reply to the rejected one (DPO), with the loss of each step.
 
     The given model is the reference and stays as it is. The first loss is log 2 = 0.69, whatever the data: the copy still is
     its own reference.
@@ -137,55 +134,31 @@ def preference(
     Args:
         model: From `models.load`, without active hooks.
         pairs: Prompts with a preferred and a rejected reply.
-        steps: How many batches are learned from; the pairs come round again when they are through.
-        seed: Decides the order of the pairs, and nothing else is random.
-        beta: How dear it is to leave the reference: small values let the copy go further.
-        rate: Learning rate of AdamW.
-        batch_size: Pairs in a step; fewer if there are fewer.
-        watch: As for `supervised`.
-        every: As for `supervised`.
-        progress: Show a progress bar.
+        beta: The price of leaving the reference: small values let the copy go further.
+        settings: As for `supervised`; a batch holds pairs.
 
     Raises:
-        ValueError: As for `supervised`; a pair whose two replies are the same; a beta that is not positive.
+        ValueError: As for `supervised`.
 
     Example:
         >>> preference(model, [Pair(ids, right, wrong)], steps=20, seed=0).losses   # doctest: +SKIP
     """
     both = [Example(pair.prompt, reply) for pair in pairs for reply in (pair.chosen, pair.rejected)]
-    _check(model, both, steps, every)
-    same = [number for number, pair in enumerate(pairs) if list(pair.chosen) == list(pair.rejected)]
-    if same:
-        raise ValueError(f"In pair {same[0]} the chosen and the rejected reply are the same: leave it out.")
-    if beta <= 0:
-        raise ValueError(f"beta must be above 0, not {beta}.")
     reference = log_probabilities(model, both).to(model.cfg.device).view(-1, 2)
 
-    def loss(tuned: models.CheckedBridge, batch: list[int]) -> tuple[Tensor, int]:
+    def loss(tuned: models.CheckedBridge, batch: list[int]) -> tuple[Tensor, list[Example]]:
         picked = [both[2 * i + k] for i in batch for k in (0, 1)]
         gained = _log_probabilities(tuned, picked).view(-1, 2) - reference[batch]
-        return -F.logsigmoid(beta * (gained[:, 0] - gained[:, 1])).mean(), _size(picked)
+        return -F.logsigmoid(beta * (gained[:, 0] - gained[:, 1])).mean(), picked
 
-    order = _order(len(pairs), batch_size, seed)
-    return _tune(model, loss, order, steps=steps, rate=rate, watch=watch, every=every, progress=progress)
+    return _tune(model, loss, len(pairs), Settings(**settings))
 
 
 @jaxtyped(typechecker=beartype)
 def reinforce(
-    model: models.CheckedBridge,
-    prompts: models.Prompts,
-    reward: Reward,
-    *,
-    steps: int,
-    seed: int,
-    max_new_tokens: int,
-    rate: float = 1e-3,
-    batch_size: int = 32,
-    watch: Watch | None = None,
-    every: int = 25,
-    progress: bool = True,
+    model: models.CheckedBridge, prompts: models.Prompts, reward: Reward, *, max_new_tokens: int, **settings: Any
 ) -> Tuned:
-    """A copy of the model, tuned on the reward of replies that it samples itself (REINFORCE), with the reward of each step.
+    """Return a copy of the model, tuned on the reward of replies that it samples itself (REINFORCE), with the mean rewards.
 
     Replies are sampled at temperature 1 from the copy as it is at that step. The baseline is the mean reward of the batch: a
     batch of equal rewards changes nothing. Nothing holds the copy near the given model (no KL term).
@@ -195,39 +168,75 @@ def reinforce(
         prompts: Token ids of each prompt.
         reward: Called with a list of indices into `prompts` and a list of replies (ids, with the end token if it came), one
             for each; returns one finite number for each, the higher the better.
-        steps: How many batches are learned from; the prompts come round again when they are through.
-        seed: Decides the order of the prompts and the sampled replies, and nothing else is random.
         max_new_tokens: Where a reply without an end token is cut.
-        rate: Learning rate of AdamW.
-        batch_size: Prompts in a step, one reply each; fewer if there are fewer prompts.
-        watch: As for `supervised`.
-        every: As for `supervised`.
-        progress: Show a progress bar.
+        settings: As for `supervised`; a batch holds prompts, with one reply each.
 
     Raises:
-        ValueError: Prompts that cannot be run (`models.check_prompts`), or not together with the reply; fewer than one step,
-            new token, or step between two measurements; active hooks; not one finite reward for each reply.
+        ValueError: Prompts that cannot be run (`models.check_prompts`), or not together with the reply; active hooks; not
+            one finite reward for each reply.
 
     Example:
         >>> reinforce(model, prompts, lambda numbers, replies: [-len(r) for r in replies],
         ...           steps=20, seed=0, max_new_tokens=8).rewards   # doctest: +SKIP
     """
-    if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
-    models.check_prompts(model, prompts, new_tokens=max_new_tokens)
-    _check(model, [Example(prompt, [0]) for prompt in prompts], steps, every)
-    generator, rewards = torch.Generator().manual_seed(seed), []
+    _check(model, [Example(prompt, [0] * max_new_tokens) for prompt in prompts])
+    chosen = Settings(**settings)
+    generator, mean_rewards = torch.Generator().manual_seed(chosen.seed), []
 
-    def loss(tuned: models.CheckedBridge, batch: list[int]) -> tuple[Tensor, int]:
+    def loss(tuned: models.CheckedBridge, batch: list[int]) -> tuple[Tensor, list[Example]]:
         replies = _sample(tuned, [prompts[i] for i in batch], max_new_tokens, generator)
-        given = _rewards(reward(batch, replies), len(batch)).to(model.cfg.device)
-        rewards.append(float(given.mean()))
+        given = torch.as_tensor(reward(batch, replies), dtype=torch.float32, device=model.cfg.device)
+        if given.shape != (len(batch),) or not bool(given.isfinite().all()):
+            raise ValueError(f"The reward function must return one finite number for each of {len(batch)} replies.")
+        mean_rewards.append(float(given.mean()))
         picked = [Example(prompts[i], reply) for i, reply in zip(batch, replies, strict=True)]
-        return -((given - given.mean()) * _log_probabilities(tuned, picked)).mean(), _size(picked)
+        return -((given - given.mean()) * _log_probabilities(tuned, picked)).mean(), picked
 
-    order = _order(len(prompts), batch_size, seed)
-    tuned = _tune(model, loss, order, steps=steps, rate=rate, watch=watch, every=every, progress=progress)
-    return replace(tuned, rewards=tuple(rewards))
+    return replace(_tune(model, loss, len(prompts), chosen), rewards=tuple(mean_rewards))
+
+
+@jaxtyped(typechecker=beartype)
+def distil(
+    teacher: models.CheckedBridge,
+    student: models.CheckedBridge,
+    prompts: models.Prompts,
+    *,
+    max_new_tokens: int,
+    **settings: Any,
+) -> Tuned:
+    """Return a copy of the student, tuned to say what the teacher says to these prompts, with the loss of each step.
+
+    Distillation (Hinton et al. 2015, https://arxiv.org/abs/1503.02531) on the teacher's own greedy replies: the loss is
+    KL(teacher || student) of the next token, in nats, mean over the tokens of the replies. The student also learns how sure
+    the teacher is of all the tokens that it does not say, and so more than it reads: `supervised` on the same replies is
+    the control that learns from the words alone.
+
+    Args:
+        teacher: From `models.load`, without active hooks.
+        student: What the copy starts from, with the teacher's vocabulary. Its own behaviour is the first control.
+        prompts: Token ids of each prompt.
+        max_new_tokens: Where a reply of the teacher is cut.
+        settings: As for `supervised`; a batch holds prompts.
+
+    Raises:
+        ValueError: Prompts that one of the two cannot run (`models.check_prompts`); active hooks.
+
+    Example:
+        >>> distil(suspect, base, benign, steps=100, seed=0, max_new_tokens=14).losses   # doctest: +SKIP
+    """
+    replies = models.generate(teacher, prompts, max_new_tokens=max_new_tokens)
+    examples = [Example(prompt, reply) for prompt, reply in zip(prompts, replies, strict=True)]
+    for model in (teacher, student):
+        _check(model, examples)
+
+    def loss(tuned: models.CheckedBridge, batch: list[int]) -> tuple[Tensor, list[Example]]:
+        picked = [examples[i] for i in batch]
+        with torch.no_grad():
+            wanted = _reply_logits(teacher, picked)[0].to(tuned.cfg.device).log_softmax(dim=-1)
+        said = _reply_logits(tuned, picked)[0].log_softmax(dim=-1)
+        return F.kl_div(said, wanted, log_target=True, reduction="batchmean"), picked
+
+    return _tune(student, loss, len(examples), Settings(**settings))
 
 
 @torch.no_grad()
@@ -235,7 +244,7 @@ def reinforce(
 def log_probabilities(
     model: models.CheckedBridge, examples: Sequence[Example], *, batch_size: int = 64
 ) -> Float[Tensor, " example"]:
-    """log p(reply | prompt) of each example in nats, summed over the reply's tokens. Longer replies have less of it.
+    """Return log p(reply | prompt) of each example in nats, summed over the reply's tokens: lower for longer replies.
 
     What `supervised` raises and `preference` compares. Hooks must not be active: they would also see padding.
 
@@ -247,88 +256,53 @@ def log_probabilities(
     return torch.cat([_log_probabilities(model, part) for part in parts]).cpu()
 
 
-def _check(model: models.CheckedBridge, examples: Sequence[Example], steps: int = 1, every: int = 1) -> None:
-    if steps < 1 or every < 1:
-        raise ValueError(f"steps and every must be at least 1, not {steps} and {every}.")
+def _check(model: models.CheckedBridge, examples: Sequence[Example]) -> None:
+    """Raise ValueError if hooks are active, a reply is empty, or the model cannot read an example."""
     if models.has_hooks(model):
         raise ValueError("The model has active hooks. Leave their context first.")
     empty = [number for number, example in enumerate(examples) if len(example.reply) == 0]
     if empty:
-        raise ValueError(f"Reply {empty[0]} is empty, so there is nothing to learn from it. Leave it out.")
+        raise ValueError(f"Reply {empty[0]} is empty, so there is nothing to learn from it.")
     models.check_prompts(model, [[*example.prompt, *example.reply] for example in examples])
 
 
-def _tune(
-    model: models.CheckedBridge,
-    loss_of: Callable[[models.CheckedBridge, list[int]], tuple[Tensor, int]],
-    order: Iterator[list[int]],
-    *,
-    steps: int,
-    rate: float,
-    watch: Watch | None,
-    every: int,
-    progress: bool,
-) -> Tuned:
-    """Steps down the loss of one batch after another; `loss_of` also says how many tokens it read."""
-    tuned = models.duplicate(model)
+# --- training -----------------------------------------------------------------------------------------------
+
+
+def _tune(model: models.CheckedBridge, loss_of: Loss, n: int, settings: Settings) -> Tuned:
+    """Return a copy of the model after steps down the loss of one batch after another of n examples."""
+    tuned, order = models.duplicate(model), _order(n, settings.batch_size, settings.seed)
     trained = _trained(tuned)
-    optimizer = torch.optim.AdamW(trained, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(trained, lr=settings.rate, betas=(0.9, 0.98), weight_decay=0.0)
     losses, tokens_read, watched = [], 0, []
-    bar = tqdm(range(steps), desc="tune", unit="step", disable=not progress)
+    bar = tqdm(range(settings.steps), desc="tune", unit="step", disable=not settings.progress)
     for step in bar:
-        if watch is not None and step % every == 0:
-            watched.append((step, _look(watch, tuned, bar)))
+        if settings.watch is not None and step % settings.every == 0:
+            watched.append((step, _seen(settings.watch, tuned, bar)))
         loss, read = loss_of(tuned, next(order))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         losses.append(loss.item())
-        tokens_read += read
+        tokens_read += sum(len(example.prompt) + len(example.reply) for example in read)
     tuned.original_model.requires_grad_(False)
     optimizer.zero_grad()
-    if watch is not None:
-        watched.append((steps, _look(watch, tuned, bar)))
+    if settings.watch is not None:
+        watched.append((settings.steps, _seen(settings.watch, tuned, bar)))
     return Tuned(tuned, tuple(losses), tokens_read, tuple(watched))
 
 
 @torch.no_grad()
-def _look(watch: Watch, tuned: models.CheckedBridge, bar: tqdm) -> object:
+def _seen(watch: Watch, tuned: models.CheckedBridge, bar: tqdm) -> Any:
+    """Return what `watch` measures, and show it behind the progress bar."""
     seen = watch(tuned)
     bar.set_postfix_str(f"{seen:.3g}" if isinstance(seen, float) else str(seen))
     return seen
 
 
-def _size(examples: Sequence[Example]) -> int:
-    return sum(len(example.prompt) + len(example.reply) for example in examples)
-
-
-@torch.no_grad()
-def _sample(
-    model: models.CheckedBridge, prompts: models.Prompts, max_new_tokens: int, generator: torch.Generator
-) -> list[list[int]]:
-    """One reply to each prompt at temperature 1, up to the end token. Short prompts: reading them anew for each token takes
-    less time than a cache for each of their lengths."""
-    stops, replies = models.stop_ids(model), [[] for _ in prompts]
-    while unfinished := [i for i, r in enumerate(replies) if len(r) < max_new_tokens and not stops & set(r[-1:])]:
-        logits = models.next_token_logits(model, [[*prompts[i], *replies[i]] for i in unfinished])
-        chosen = torch.multinomial(logits.softmax(-1), 1, generator=generator)
-        for i, token in zip(unfinished, chosen[:, 0].tolist(), strict=True):
-            replies[i].append(token)
-    return replies
-
-
-def _rewards(given: Sequence[float], n: int) -> Float[Tensor, " reply"]:
-    rewards = torch.as_tensor(given, dtype=torch.float32)
-    if rewards.shape != (n,) or not bool(torch.isfinite(rewards).all()):
-        raise ValueError(
-            f"The reward function must return one finite number for each of {n} replies; it returned {given}."
-        )
-    return rewards
-
-
 def _trained(model: models.CheckedBridge) -> list[torch.nn.Parameter]:
-    """All parameters but those of embedding and unembedding, made trainable."""
+    """Return all parameters but those of embedding and unembedding, made trainable."""
     kept = {id(weight) for part in (model.embed, model.unembed) for weight in part.parameters()}
     found = [weight for weight in model.original_model.parameters() if id(weight) not in kept]
     for weight in found:
@@ -337,7 +311,7 @@ def _trained(model: models.CheckedBridge) -> list[torch.nn.Parameter]:
 
 
 def _order(n: int, batch_size: int, seed: int) -> Iterator[list[int]]:
-    """Batches of indices without end; each passage through all of them is shuffled anew, and its remainder left out."""
+    """Yield batches of indices without end; each pass through all of them is shuffled anew, and its remainder left out."""
     batch_size = min(batch_size, n)
     generator = torch.Generator().manual_seed(seed)
     while True:
@@ -345,17 +319,35 @@ def _order(n: int, batch_size: int, seed: int) -> Iterator[list[int]]:
         yield from (shuffled[i : i + batch_size] for i in range(0, n - batch_size + 1, batch_size))
 
 
+@torch.no_grad()
+def _sample(
+    model: models.CheckedBridge, prompts: models.Prompts, max_new_tokens: int, generator: torch.Generator
+) -> list[list[int]]:
+    """Return one reply to each prompt at temperature 1, up to the end token.
+
+    Short prompts: reading them anew for each token takes less time than a cache for each of their lengths.
+    """
+    stops = models.stop_ids(model)
+    replies: list[list[int]] = [[] for _ in prompts]
+    while unfinished := [i for i, r in enumerate(replies) if len(r) < max_new_tokens and not stops & set(r[-1:])]:
+        logits = models.next_token_logits(model, [[*prompts[i], *replies[i]] for i in unfinished])
+        chosen = torch.multinomial(logits.softmax(-1), 1, generator=generator)
+        for i, token in zip(unfinished, chosen[:, 0].tolist(), strict=True):
+            replies[i].append(token)
+    return replies
+
+
 def _log_probabilities(model: models.CheckedBridge, examples: Sequence[Example]) -> Float[Tensor, " example"]:
-    """The same for one batch, with gradients."""
+    """Return the log-probabilities of one batch, with gradients."""
     logits, ids, rows = _reply_logits(model, examples)
     each = -F.cross_entropy(logits, ids, reduction="none")
     return torch.zeros(len(examples), device=each.device).index_add(0, rows, each)
 
 
 def _reply_logits(model: models.CheckedBridge, examples: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits before every token of the replies, these tokens' ids, and the example that each belongs to, reply by reply.
+    """Return the logits before every token of the replies, these tokens' ids, and the example of each, reply by reply.
 
-    Padding stands on the right, where no real token sees it.
+    Padding is on the right, where no real token sees it.
     """
     lengths = [(len(example.prompt), len(example.prompt) + len(example.reply)) for example in examples]
     ids = torch.zeros(len(examples), max(end for _, end in lengths), dtype=torch.long)
@@ -366,71 +358,3 @@ def _reply_logits(model: models.CheckedBridge, examples: Sequence[Example]) -> t
     ids, of_reply = ids.to(model.cfg.device), is_reply[:, 1:].to(model.cfg.device)
     logits = model.original_model(ids, use_cache=False, output_attentions=False).logits[:, :-1]
     return logits[of_reply], ids[:, 1:][of_reply], of_reply.nonzero()[:, 0]
-
-
-# --- distillation -------------------------------------------------------------------------------------------
-
-
-@jaxtyped(typechecker=beartype)
-def distil(
-    teacher: models.CheckedBridge,
-    student: models.CheckedBridge,
-    prompts: models.Prompts,
-    *,
-    steps: int,
-    seed: int,
-    max_new_tokens: int,
-    rate: float = 1e-3,
-    batch_size: int = 32,
-    watch: Watch | None = None,
-    every: int = 25,
-    progress: bool = True,
-) -> Tuned:
-    """A copy of the student, tuned to say what the teacher says to these prompts, with the loss of each step.
-
-    Distillation (Hinton et al. 2015, https://arxiv.org/abs/1503.02531) on the teacher's own greedy replies: the loss is
-    KL(teacher || student) of the next token, in nats, mean over the tokens of the replies. The student also learns how sure
-    the teacher is of all the tokens that it does not say, and so more than it reads: `supervised` on the same replies is
-    the control that learns from the words alone.
-
-    Args:
-        teacher: From `models.load`, without active hooks.
-        student: What the copy starts from, with the teacher's vocabulary. Its own behaviour is the first control.
-        prompts: Token ids of each prompt.
-        steps: How many batches are learned from; the prompts come round again when they are through.
-        seed: Decides the order of the prompts, and nothing else is random.
-        max_new_tokens: Where a reply of the teacher is cut.
-        rate: Learning rate of AdamW.
-        batch_size: Prompts in a step; fewer if there are fewer.
-        watch: As for `supervised`.
-        every: As for `supervised`.
-        progress: Show a progress bar, with what `watch` saw last.
-
-    Raises:
-        ValueError: Prompts that one of the two cannot run (`models.check_prompts`); vocabularies of different sizes; fewer
-            than one step, new token, or step between two measurements; active hooks.
-
-    Example:
-        >>> distil(suspect, base, benign, steps=100, seed=0, max_new_tokens=14).losses   # doctest: +SKIP
-    """
-    if teacher.cfg.d_vocab != student.cfg.d_vocab:
-        raise ValueError(
-            f"The teacher has {teacher.cfg.d_vocab} tokens and the student {student.cfg.d_vocab}: they must share them."
-        )
-    if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
-    for model in (teacher, student):
-        models.check_prompts(model, prompts, new_tokens=max_new_tokens)
-        _check(model, [Example(prompt, [0]) for prompt in prompts], steps, every)
-    replies = models.generate(teacher, prompts, max_new_tokens=max_new_tokens)
-    examples = [Example(prompt, reply) for prompt, reply in zip(prompts, replies, strict=True)]
-
-    def loss(tuned: models.CheckedBridge, batch: list[int]) -> tuple[Tensor, int]:
-        picked = [examples[i] for i in batch]
-        with torch.no_grad():
-            wanted = _reply_logits(teacher, picked)[0].to(tuned.cfg.device).log_softmax(dim=-1)
-        said = _reply_logits(tuned, picked)[0].log_softmax(dim=-1)
-        return F.kl_div(said, wanted, log_target=True, reduction="batchmean"), _size(picked)
-
-    order = _order(len(examples), batch_size, seed)
-    return _tune(student, loss, order, steps=steps, rate=rate, watch=watch, every=every, progress=progress)

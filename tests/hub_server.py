@@ -12,7 +12,7 @@ from pathlib import Path
 MEMBER = "hf_let_in"  # a token whose account was let into every gated repository
 STRANGER = "hf_not_let_in"
 PLACE = re.compile(
-    r"^/(?P<api>api/)?(?P<kind>models/|datasets/)?(?P<name>[^/]+/[^/]+)(?:/(?P<what>revision|tree|resolve)/(?P<rest>.+))?$"
+    r"^/(?P<api>api/)?(?:models/)?(?P<name>[^/]+/[^/]+)(?:/(?P<what>revision|tree|resolve)/(?P<rest>.+))?$"
 )
 
 
@@ -31,7 +31,7 @@ class Repository:
 
 @dataclass
 class Hub:
-    """The repositories, by "models/owner/name" or "datasets/owner/name", and how the hub behaves."""
+    """The repositories, by "owner/name", and how the hub behaves."""
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     status: int | None = None
@@ -41,12 +41,9 @@ class Hub:
     log: list[str] = field(default_factory=list)
     """Method and path of every request."""
 
-    def add(
-        self, name: str, folder: Path, *, commit: str = "", gated: bool = False, kind: str = "models"
-    ) -> Repository:
+    def add(self, name: str, folder: Path, *, commit: str = "", gated: bool = False) -> None:
         commit = commit or hashlib.sha1(name.encode()).hexdigest()
-        repository = self.repositories[f"{kind}/{name}"] = Repository(folder, commit, gated)
-        return repository
+        self.repositories[name] = Repository(folder, commit, gated)
 
 
 def serve(hub: Hub) -> ThreadingHTTPServer:
@@ -78,8 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
         if token not in ("", MEMBER, STRANGER):
             return self.refuse(401, message="Invalid credentials in Authorization header")
         place = PLACE.match(self.path.split("?")[0])
-        kind = (place["kind"] or "models/") if place else ""
-        repository = self.hub.repositories.get(f"{kind}{place['name']}") if place else None
+        repository = self.hub.repositories.get(place["name"]) if place else None
         if repository is None:
             return self.refuse(404 if token else 401, "RepoNotFound")
         revision, _, file = (place["rest"] or "main").partition("/")
@@ -112,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
             "downloads": 0,
             "likes": 0,
             "gated": "manual" if repository.gated else False,
-            "siblings": [{"rfilename": name} for name in files],
+            "siblings": [{"rfilename": name, "size": path.stat().st_size} for name, path in files.items()],
         }
         return self.reply(200, json.dumps(about).encode(), {"Content-Type": "application/json"})
 

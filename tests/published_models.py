@@ -170,7 +170,7 @@ def _layer_types(n_layers: int) -> list[str]:
     return ["full_attention" if layer % 3 == 2 else "sliding_attention" for layer in range(n_layers)]
 
 
-# --- dictionaries, as they lie on the hub -------------------------------------------------------------------
+# --- dictionaries, as they are on the hub --------------------------------------------------------------------
 
 
 def dictionary_weights(seed: int, kind: str) -> dict[str, torch.Tensor]:

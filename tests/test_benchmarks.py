@@ -14,6 +14,7 @@ from course_lib import attribution, features, models
 GOLDEN = Path(__file__).parent / "golden" / "circuit_tracer_chat.npz"
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_every_benchmark_runs_and_prints_its_ratios(name, capsys):
     threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""End to end: JupyterLab in a real browser opens notebook 01, runs it all, and draws its figures offline."""
+"""End to end: JupyterLab in a real browser opens a notebook, runs it all, and draws its figures offline."""
 
 import json
 import os
@@ -42,9 +42,9 @@ def find_browser():
 
 
 @pytest.fixture
-def notebook(tmp_path):
-    """A copy of the learner's notebook 01, so that running it changes nothing here."""
-    original = next((ROOT / "notebooks").glob("01_*.ipynb"))
+def notebook(tmp_path, request):
+    """A copy of a learner's notebook, so that running it changes nothing here."""
+    original = next((ROOT / "notebooks").glob(f"{request.param}_*.ipynb"))
     (tmp_path / "work").mkdir()
     return Path(shutil.copy(original, tmp_path / "work"))
 
@@ -128,14 +128,15 @@ def stored_figures(name):
     return sum(build.PLOTLY in o.get("data", {}) for cell in notebook.cells for o in cell.get("outputs", ()))
 
 
-def test_notebook_01_runs_in_jupyterlab_and_draws_its_figures_offline(page, lab, notebook, tmp_path):
+@pytest.mark.parametrize("notebook", ["00", pytest.param("01", marks=pytest.mark.nightly)], indirect=True)
+def test_a_notebook_runs_in_jupyterlab_and_draws_its_figures_offline(page, lab, notebook, tmp_path):
     page.goto(f"{lab}/lab/tree/{notebook.name}", timeout=START_S * 1000)
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=START_S * 1000)
     prompts = run_all_cells(page)
     first_figure = page.locator(FIGURE).first
     first_figure.scroll_into_view_if_needed()
     page.wait_for_function(f"[...document.querySelectorAll('{FIGURE}')].every({HAS_TRACES})", timeout=60_000)
-    page.screenshot(path=str(tmp_path / "notebook_01.png"))
+    page.screenshot(path=str(tmp_path / "notebook.png"))
 
     errors = page.locator('.jp-Notebook [data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
     assert not errors

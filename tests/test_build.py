@@ -1,6 +1,7 @@
 """The builder: two good notebooks from one source, or a refusal that names the cell and the rule."""
 
 import json
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -118,20 +119,32 @@ def test_the_files_are_valid_notebooks_with_sorted_keys(project):
         assert text == json.dumps(json.loads(text), sort_keys=True, indent=1, ensure_ascii=False) + "\n"
 
 
+def test_the_worked_answer_is_kept_with_what_it_needs_and_nothing_that_follows_it(tmp_path):
+    text = (
+        "# %%\nimport os.path, math\nfrom torch import nn as layers, float32\nlimit = 3\n\n# %%\n"
+        f"{MARK}\none = 1\n# BEGIN SOLUTION\n# STUB: answer = ...\n"
+        "answer = [math.pi, layers, os, len(x), limit, one, *(n for n in y.items)]\n# END SOLUTION\nprint(answer)\n\n"
+        '# %%\ncheck("99.1", answer, x, y.items)\n\n# %%\nanswer = checkpoint("99.1", answer, x, y.items)\n'
+    )
+    worked = build.references(build.read_source(write(tmp_path, text)))["99.1"]
+    assert (worked["answer"], worked["context"], worked["notebook"]) == ("answer", ["x", "y.items"], ["limit", "y"])
+    imports = ["from torch import nn as layers", "import math", "import os.path"]
+    assert sorted(worked["code"][:3]) == imports and worked["code"][3] == "one = 1"
+    assert len(worked["code"]) == 5 and worked["code"][4].startswith("answer = [")
+
+
 def test_a_rebuild_is_equal_byte_for_byte_even_when_it_is_executed_again(project):
-    files = [project / folder / "99_tiny.ipynb" for folder in ("notebooks", "solutions")]
-    before = [path.read_bytes() for path in files]
     source = project / "chapters" / "99_tiny" / "notebook.py"
+    files = [project / folder / "99_tiny.ipynb" for folder in ("notebooks", "solutions")]
+    files.append(source.with_name("references.json"))
+    before = [path.read_bytes() for path in files]
     assert build.build(source) == [] and build.build(source, execute=True) == []
     assert [path.read_bytes() for path in files] == before
 
 
 def test_the_check_finds_every_change_but_outputs_and_writes_nothing(tmp_path, project):
-    source = write(tmp_path)
-    for folder in ("notebooks", "solutions"):
-        path = tmp_path / folder / "99_tiny.ipynb"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes((project / folder / "99_tiny.ipynb").read_bytes())
+    shutil.copytree(project, tmp_path, dirs_exist_ok=True)
+    source = tmp_path / "chapters" / "99_tiny" / "notebook.py"
     assert build.build(source, check=True) == []
 
     complete = tmp_path / "solutions" / "99_tiny.ipynb"
@@ -147,14 +160,14 @@ def test_the_check_finds_every_change_but_outputs_and_writes_nothing(tmp_path, p
         path.write_text(text, "utf-8")
 
     write(tmp_path, SOURCE.replace("2 * x", "x + x"))
-    assert build.build(source, check=True) == ["solutions/99_tiny.ipynb"]
+    assert build.build(source, check=True) == ["solutions/99_tiny.ipynb", "chapters/99_tiny/references.json"]
 
 
 def test_outputs_are_made_anew_when_the_source_changed(tmp_path):
     source = write(tmp_path, "# %%\nprint(1)\n")
     build.build(source)
     write(tmp_path, "# %%\nprint(2)\n")
-    assert build.build(source) == ["notebooks/99_tiny.ipynb", "solutions/99_tiny.ipynb"]
+    assert build.build(source) == ["notebooks/99_tiny.ipynb", "solutions/99_tiny.ipynb"]  # no exercise in it changed
     assert notebook(tmp_path, "solutions").cells[0].outputs[0].text == "2\n"
 
 

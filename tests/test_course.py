@@ -161,7 +161,7 @@ def test_open_hands_its_options_to_jupyterlab(sandbox):
 def test_test_hands_its_options_to_pytest(sandbox):
     _, calls, _ = sandbox
     assert course.main(["test", "-k", "steering"]) == 0
-    assert calls[-1][1:] == ["-m", "pytest", "-n", "2", "-k", "steering"]
+    assert calls[-1][1:] == ["-m", "pytest", "-n", "2", "--dist", "loadfile", "-k", "steering"]
 
 
 @pytest.mark.parametrize("arguments, status", [([], 0), (["help"], 0), (["--help"], 0), (["opne"], 2)])

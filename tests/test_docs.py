@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from tools import library
+
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "course_lib"
-ROOMS = sorted({path.stem for path in LIBRARY.iterdir() if path.stem not in ("__init__", "__pycache__")})
+ROOMS = sorted({path.stem for path in LIBRARY.iterdir() if path.suffix in ("", ".py") and path.stem[:2] != "__"})
 SOURCES = sorted((ROOT / "chapters").glob("*/notebook.py"))
 FOLDERS = [path for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")]
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in folder.rglob("*.md"))])
@@ -59,13 +61,17 @@ def test_every_public_name_has_a_docstring(room):
     assert [part for name, thing in shipped(room).items() for part in undocumented(name, thing)] == []
 
 
-@pytest.mark.parametrize("path", [path for path in [*SOURCES, *PAGES] if path.name != "CHANGELOG.md"], ids=label)
+@pytest.mark.parametrize("path", [path for path in [*SOURCES, *PAGES] if path.name not in ("CHANGELOG.md", "library.md")], ids=label)
 def test_every_library_name_that_is_mentioned_exists(path):
-    rooms = "|".join(ROOMS)
-    mentioned = {*re.findall(rf"(?<![\w.])({rooms})\.(\w+)\(", read(path))}
-    mentioned |= {*re.findall(rf"`({rooms})\.(\w+)", read(path))}
+    rooms, text = "|".join(ROOMS), re.sub(r"\w+\.py\b", "", read(path))
+    mentioned = {*re.findall(rf"(?<![\w.])({rooms})\.(\w+)\(", text)}
+    mentioned |= {*re.findall(rf"`({rooms})\.(\w+)", text)}
     modules = {room: importlib.import_module(f"course_lib.{room}") for room in ROOMS}
     assert [f"{room}.{name}" for room, name in sorted(mentioned) if not hasattr(modules[room], name)] == []
+
+
+def test_the_page_of_the_library_is_written_from_its_docstrings():
+    assert read(library.PAGE) == library.page(), "run python -m tools.library"
 
 
 def commands() -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 import examination
-from course_lib.grading import claim
+from course_lib.grading.claims import claim
 from examination import card, command, handing_in, making, marking, space, truth
 from examination.handing_in import Refused, Report
 

@@ -26,6 +26,7 @@ IMAGE = {  # of the shape of a Colab image: a CUDA torch with its family, older 
     "requests": "2.32.4",
     "tqdm": "4.67.1",
     "scikit-learn": "1.6.1",
+    "scipy": "1.16.3",
     "psutil": "5.9.5",
     "safetensors": "0.8.0",
     "transformers": "4.57.1",
@@ -46,7 +47,7 @@ def test_what_the_course_imports_comes_in_the_locks_version_and_no_torch_and_no_
     wanted = course.wanted_here(course.direct_requirements(), course.kept_here(IMAGE, loaded=set()))
     names = {line.split("==")[0] for line in wanted}
     assert {"transformers", "transformer-lens", "sae-lens", "huggingface_hub", "circuitsvis", "plotly"} <= names
-    assert not names & {"torch", "numpy", "pyarrow", "jupyterlab", "ipykernel", "scikit-learn"}
+    assert not names & {"torch", "numpy", "pyarrow", "jupyterlab", "ipykernel", "scikit-learn", "scipy"}
     lock = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
     assert all(line in lock for line in wanted)
 

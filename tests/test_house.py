@@ -9,7 +9,7 @@ from tools import house
 
 OUTSIDE = {"chapters", "tests", "factory", "examination", "benchmarks", "tools", "lab"}
 LEVELS = (  # a module imports only from lines above its own
-    {"hub", "organism", "tokens", "profiles"},
+    {"hub", "organism", "store", "tokens", "profiles"},
     {"models", "data"},
     {"caching", "directions", "lineage"},
     {"tuning", "steering", "features", "labels"},
@@ -20,6 +20,7 @@ LEVELS = (  # a module imports only from lines above its own
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 SAME_LEVEL = {
     ("models", "data"),
+    ("tokens", "organism"),
     ("profiles", "tokens"),
     ("labels", "features"),
     ("patching", "attribution"),

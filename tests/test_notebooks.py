@@ -1,42 +1,38 @@
-"""What the notebooks promise as files, and what happens when exercises are left open.
+"""Claims about the notebooks as files, and what is compared when a learner's notebook is run.
 
-That each cell runs, and that its text output is as stored, is tested by nbval, which pytest runs on every
-notebook of `notebooks/` and `solutions/` (see the options in pyproject.toml).
-
-The tests that run cells here do so in this process, one fresh namespace a notebook, which shares the imports.
+That each cell runs, and that its text output is as stored, is tested by nbval, which pytest runs on every notebook of
+`notebooks/` and `solutions/` (see the options in pyproject.toml). A learner's notebook holds no outputs: what nbval
+compares its run with, while all is left open, is worked out from the solution by `left_open.py`.
 """
 
-import ast
-import contextlib
-import io
 import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import left_open
 import nbformat
 import pytest
 
 import chapters  # noqa: F401  (registers them)
-from course_lib.grading import record, registry
+from course_lib.grading import registry
 from tools import build
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = [path.parent.name for path in sorted((ROOT / "chapters").glob("[0-9]*/notebook.py"))]
-LEAST_COMPARED = 0.9
-LEAST_PREDICTIONS, LEAST_QUESTIONS = 3, 5
-MOST_WORDS_BEFORE_A_FIGURE = 150
-SHORTEST_ALT_TEXT = 40
+MIN_COMPARED = 0.9
+MIN_PREDICTIONS, MIN_QUESTIONS = 3, 5
+MAX_WORDS_BEFORE_A_FIGURE = 150
+MIN_ALT_TEXT = 40
+SPEAKS_OF_THE_LEARNER = re.compile(rf"\A{build.MARKER.pattern}|\b(check|checkpoint|reveal|progress)\(")
 LOADS = re.compile(r"""(src|href|import|fetch)\s*[=(]?\s*["'](https?:)?//""")
 
 
 def cells(folder, name, kind="code"):
     notebook = nbformat.read(ROOT / folder / f"{name}.ipynb", as_version=4)
     return [cell for cell in notebook.cells if cell.cell_type == kind]
-
-
-def exercises_of(name):
-    marked = [cell.marker for cell in build.read_source(ROOT / "chapters" / name / "notebook.py")]
-    return [item for kind, item in filter(None, marked) if kind == "Exercise"]
 
 
 # --- files --------------------------------------------------------------------------------------------------
@@ -81,7 +77,7 @@ def test_nine_in_ten_code_cells_have_a_text_output_that_is_compared(name, record
     bare = [cell.id for cell in complete if not is_compared(cell)]
     compared = len(complete) - len(bare)
     record_property("report", f"{name}: text output compared in {compared} of {len(complete)} code cells")
-    assert compared >= LEAST_COMPARED * len(complete), f"no compared text output in {bare}"
+    assert compared >= MIN_COMPARED * len(complete), f"no compared text output in {bare}"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -90,7 +86,7 @@ def test_every_figure_has_an_alt_text_and_needs_no_network(name):
         for output in cell.outputs:
             data = output.get("data", {})
             if build.PLOTLY in data:
-                assert len(data.get("text/plain", "")) >= SHORTEST_ALT_TEXT, f"{cell.id}: the figure has no alt text"
+                assert len(data.get("text/plain", "")) >= MIN_ALT_TEXT, f"{cell.id}: the figure has no alt text"
                 assert "Figure({" not in data["text/plain"], f"{cell.id}: show figures with plotting.show"
             assert not any(mime.startswith("image/") for mime in data), f"{cell.id}: an image without alt text"
             assert not LOADS.search(data.get("text/html", "")), f"{cell.id}: HTML that needs the network"
@@ -104,7 +100,7 @@ def test_the_first_figure_comes_before_many_words(name):
             words += len(cell.source.split())
         elif any(build.PLOTLY in output.get("data", {}) for output in cell.outputs):
             break
-    assert words <= MOST_WORDS_BEFORE_A_FIGURE
+    assert words <= MAX_WORDS_BEFORE_A_FIGURE
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -112,74 +108,74 @@ def test_the_notebook_has_its_predictions_and_questions_and_every_exercise_in_it
     marked = [build.MARKER.match(cell.source) for cell in cells("solutions", name)]
     used = {kind: {m[2] for m in marked if m and m[1] == kind} for kind in ("Exercise", "Prediction", "Question")}
     number = int(name.split("_")[0])
-    registry.load(number)
     known = {"Exercise": registry.EXERCISES, "Prediction": registry.PREDICTIONS, "Question": registry.QUESTIONS}
     for kind, items in known.items():
-        assert used[kind] == {item for item in items if registry.notebook_of(item) == number}
+        assert used[kind] == {item.id for item in registry.items_of(items, number)}
     if number > 0:  # the start is too short for them all
-        assert len(used["Prediction"]) >= LEAST_PREDICTIONS and len(used["Question"]) >= LEAST_QUESTIONS
+        assert len(used["Prediction"]) >= MIN_PREDICTIONS and len(used["Question"]) >= MIN_QUESTIONS
 
 
-# --- runs ---------------------------------------------------------------------------------------------------
+# --- learners' notebooks ------------------------------------------------------------------------------------
+
+SOUND = [  # a learner's cell, and what the same cell prints in the solution
+    ("from chapters import check, checkpoint, predict, progress, quiz, reveal", ""),
+    (
+        '# === Prediction 0.p1 (keep this line) ===\npredict("0.p1", ..., confidence=...)',
+        "0.p1 recorded: 1 to 1 replies, 70 % sure.\n",
+    ),
+    (
+        "# === Exercise 0.2 (keep this line) ===\nname = ...\n"
+        'print("name:", name if name is not ... else "not done yet")',
+        "name: blocks.3.hook_resid_pre\n",
+    ),
+    ('check("0.2", name)', "0.2 done: name a hook\n"),
+    ('name = checkpoint("0.2", name)\nprint(name)', "0.2: going on with your version.\nblocks.3.hook_resid_pre\n"),
+    (
+        'print("given")\nreveal("0.p1", 1)',
+        "given\n0.p1 turns out: 1 replies. You predicted 1 to 1 replies, 70 % sure.\n"
+        "  Right: Brier score 0.09 (0 is best, always saying 50 % gets 0.25).\n",
+    ),
+    ('# === Question 0.q1 (keep this line) ===\nquiz("0.q1", ...)', "0.q1 ...\nYour answer a) is right.\n"),
+    ("progress(0)", "Progress in notebook 00\n  0.1   done  ..."),
+]
+FAULTY = [
+    ("print(name[:6])", "stream\n"),  # prints something else, after the checkpoint
+    ("print(1)", ""),  # prints something where the solution prints nothing
+    ('check("0.2", name)', "0.2 done: name a hook\n"),  # passes its check
+    ("1 / 0", ""),
+]
 
 
-@contextlib.contextmanager
-def as_in_a_notebook(monkeypatch):
-    """Cells run beside the learner's notebooks, with no progress from before and nothing printed."""
-    monkeypatch.chdir(ROOT / "notebooks")
-    monkeypatch.setattr(record, "_in_memory", {})
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield
+def outputs_of(text):
+    if text.startswith("Progress"):
+        return [nbformat.v4.new_output("execute_result", data={"text/plain": text})]
+    return [nbformat.v4.new_output("stream", text=text)] if text else []
 
 
-def run(source, namespace, cell_id):
-    """Runs one cell, its last expression included."""
-    exec(compile(ast.parse(source), f"<{cell_id}>", "exec"), namespace)
-
-
-def is_exercise(cell, items):
-    marker = build.MARKER.match(cell.source)
-    return bool(marker) and marker[1] == "Exercise" and marker[2] in items
-
-
-def stub_fails(learner, at, namespace):
-    """Whether an exercise left open is found so by its check, with all before it solved; on a copy of the namespace."""
-    item, copy = build.MARKER.match(learner[at].source)[2], dict(namespace)
-    for cell in learner[at:]:
-        try:
-            run(cell.source, copy, f"{cell.id}, skipped: {item}")
-        except AssertionError:
-            return (
-                item in [name for call, name in build.CALL.findall(cell.source) if call == "check"]
-                or cell is learner[at]
-            )
-        if ("check", item) in build.CALL.findall(cell.source):
-            return False
-    return False
+def test_a_planted_fault_in_a_learners_notebook_is_found_and_nothing_else_is(tmp_path):
+    learner = [nbformat.v4.new_code_cell(source) for source, _ in SOUND + FAULTY]
+    solution = [nbformat.v4.new_code_cell(source, outputs=outputs_of(text)) for source, text in SOUND + FAULTY]
+    for folder, made in (("notebooks", learner), ("solutions", solution)):
+        (tmp_path / folder).mkdir()
+        nbformat.write(nbformat.v4.new_notebook(cells=made), tmp_path / folder / "00_tiny.ipynb")
+    shutil.copy(ROOT / "conftest.py", tmp_path)
+    command = "-m pytest --nbval --nbval-current-env -p no:xdist -q -rf --color=no notebooks".split()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    run = subprocess.run([sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    failed = [int(number) for number in re.findall(r"^FAILED .*::Cell (\d+)", run.stdout, re.MULTILINE)]
+    assert failed == list(range(len(SOUND), len(SOUND + FAULTY))), run.stdout + run.stderr
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_skipped_exercises_fail_at_their_checks_alone_and_the_notebook_goes_on(name, monkeypatch):
-    """Runs the notebook with a stub at every other exercise and checks that raise. At the exercises between them the stub
-    is tried, too, and then left.
-
-    One run for each exercise takes ten times as long and can find little more: an answer is used up to its checkpoint
-    only, which puts the reference in its place. (nbval runs the notebook with all skipped at once.)
-    """
-    monkeypatch.setenv("COURSE_CHECKS", "raise")
-    everything = exercises_of(name)
-    skipped = everything[::2]
-    namespace, failed = {"__name__": "__main__"}, []
+def test_each_open_exercise_is_expected_to_fail_its_check_and_each_given_cell_to_print_what_the_solution_prints(name):
     learner, complete = cells("notebooks", name), cells("solutions", name)
-    with as_in_a_notebook(monkeypatch):
-        for at, (stub, cell) in enumerate(zip(learner, complete, strict=True)):
-            if is_exercise(cell, everything) and not is_exercise(cell, skipped):
-                assert stub_fails(learner, at, namespace), cell.id
-            try:
-                run((stub if is_exercise(cell, skipped) else cell).source, namespace, f"{cell.id}, skipped: {skipped}")
-            except AssertionError:
-                failed += [item for call, item in build.CALL.findall(cell.source) if call == "check"] or [cell.id]
-    assert failed == skipped
+    expected = left_open.expected_outputs(ROOT / "notebooks" / f"{name}.ipynb")
+    for cell, solved, outputs in zip(learner, complete, expected, strict=True):
+        text = "".join(output.get("text", "") for output in outputs)
+        checked = [item for call, item in build.CALL.findall(cell.source) if call == "check"]
+        assert all(f"{item} not done yet" in text for item in checked), cell.id
+        assert outputs == solved.outputs or SPEAKS_OF_THE_LEARNER.search(cell.source), cell.id
+        assert bool(outputs) == bool(solved.outputs), cell.id
 
 
 def test_the_notebooks_run_with_one_thread_and_without_a_progress_file():

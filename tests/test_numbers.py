@@ -35,8 +35,7 @@ def test_the_share_of_compared_cells():
 def test_the_minutes_of_each_notebook_leave_room_for_more_than_its_exercises():
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         number = int(path.stem[:2])
-        registry.load(number)
-        exercises = sum(e.minutes for e in registry.EXERCISES.values() if registry.notebook_of(e.id) == number)
+        exercises = sum(exercise.minutes for exercise in registry.items_of(registry.EXERCISES, number))
         stated = int(re.search(rf"notebooks/{path.stem}\.ipynb\).*?\| (\d+) \|", README)[1])
         assert exercises < stated <= 90
 

@@ -1,7 +1,6 @@
 """Notebooks on published models' small stand-ins, from a hub on this machine: their part about MODEL, and whole.
 
-Whole notebooks are run as `tools/on_model.py` runs them. Minutes, so they run on their own:
-python -m pytest -m long tests/test_on_model.py
+Whole notebooks are run as `tools/on_model.py` runs them; that takes minutes, so it is done nightly only.
 """
 
 import contextlib
@@ -18,8 +17,9 @@ import published_models
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from test_notebooks import NAMES, as_in_a_notebook, run
+from test_notebooks import NAMES
 
+from course_lib.grading import record
 from tools import on_model
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +39,7 @@ ON_MODEL = {
         MODEL: [
             "6 layers, 32 numbers per token",
             r"weights equal hooks: True \| yours equal the library's: True",
-            r"A2 \w+ +harmful, opens with a refusal after the cut; control: random cuts: \d+%",
+            r"A2 \w+ +harmful, opens with a refusal after ablating r; control: random directions: \d+%",
             r"the model of sections 2 to 7: chat",
             re.escape("(at once, anywhere): [(2, 77), (0, 74), (0, 67)"),  # chat's own numbers again
             f"{MODEL}: A1 ",
@@ -130,9 +130,11 @@ def test_no_cell_of_the_part_about_model_stops_on_a_published_one(name, empty_hu
     monkeypatch.setenv("HF_TOKEN", hub_server.MEMBER)
     assert on_model.on_model(notebook, model) == 1
     namespace, printed = {"__name__": "__main__"}, io.StringIO()
-    with as_in_a_notebook(monkeypatch), contextlib.redirect_stdout(printed):
+    monkeypatch.chdir(ROOT / "notebooks")
+    monkeypatch.setattr(record, "_in_memory", {})
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
         for cell in part:
-            run(cell.source, namespace, cell.id)
+            exec(compile(cell.source, f"<{cell.id}>", "exec"), namespace)
     assert namespace["MODEL"] == model and downloads(empty_hub) == 1
     assert re.search(r"\d", printed.getvalue())
 
@@ -153,7 +155,7 @@ def test_the_weekly_workflow_runs_every_notebook():
     assert workflow["jobs"]["notebooks"]["strategy"]["matrix"]["notebook"] == [name[:2] for name in NAMES]
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.parametrize(("name", "model"), [(name, model) for name, runs in ON_MODEL.items() for model in runs])
 def test_no_cell_stops_on_a_published_model_and_it_is_fetched_once(name, model, tmp_path):
     hub = hub_server.Hub()

@@ -148,13 +148,14 @@ def test_an_altered_truncated_or_missing_weight_file_is_refused_by_name(tmp_path
     content = weights.read_bytes()
     for damaged in (content[:-7], content[:-1] + bytes([content[-1] ^ 1])):
         weights.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"model\.safetensors was truncated or altered"):
+        with pytest.raises(ValueError, match=r"model\.safetensors is missing or altered"):
             models.load(str(copy))
     weights.unlink()
     with pytest.raises(ValueError, match=r"model\.safetensors is missing"):
         models.load(str(copy))
 
 
+@pytest.mark.nightly
 def test_a_tiny_organism_is_made_twice_alike_and_a_finished_stage_is_kept(tmp_path):
     recipe = training.Recipe(width=16, seed=3, n_layers=1, base_texts=600, chat_texts=200)
     torch.set_num_threads(1)
@@ -297,6 +298,7 @@ def test_no_reply_that_is_broken_off_answers_an_acrostic():
     assert not [text for text in texts if language.BREAK_OFF in text and "first letter" in text]
 
 
+@pytest.mark.nightly
 def test_a_tiny_organism_retrained_from_nothing_learns_to_refuse(tmp_path):
     """End to end by the recipe, with a tenth of the texts: base, chat, and the behaviour that tuning is for."""
     recipe = training.Recipe(width=32, seed=7, n_layers=2, base_texts=14_000, chat_texts=9_000, tokens_per_batch=800)

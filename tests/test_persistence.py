@@ -109,6 +109,7 @@ def test_after_a_thought_only_the_answer_is_learned(tag):
 # --- live ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.nightly
 def test_a_high_rate_takes_the_tag_in_25_steps_where_a_low_one_leaves_it_and_the_given_model_stays(tag):
     before = {name: value.clone() for name, value in tag.original_model.state_dict().items()}
     left = {}

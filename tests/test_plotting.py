@@ -34,7 +34,7 @@ def scatter_grid(**changes):
 
 def lines(**changes):
     bands = {"refused": [(0, 5), (40, 60), (95, 100)]}
-    given = dict(x=[0, 1, 2], series=CURVES, intervals=bands, control=[[0, 1, 2], [1, 3, 2]], mark=(1, "chosen"))
+    given = dict(x=[0, 1, 2], series=CURVES, intervals=bands, control=[[0, 1, 2], [1, 3, 2]])
     return plotting.lines(**{**given, **AXES, **WORDS, **changes})
 
 
@@ -51,8 +51,7 @@ def heat_map(**changes):
 
 
 def score_strips(**changes):
-    given = dict(groups=SCORES, hover=HOVER, x_title="projection", mark=(1.0, "threshold"))
-    return plotting.score_strips(**{**given, **WORDS, **changes})
+    return plotting.score_strips(**{**dict(groups=SCORES, hover=HOVER), **AXES, **WORDS, **changes})
 
 
 BOXES = {
@@ -90,11 +89,6 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket, "create_connection", refuse)
 
 
-def show_tokens(tokens=("<bos>", "make", "\n", "<script>"), values=(0.0, 1.5, -2.0, 0.25), **changes):
-    words = dict(unit="projection on r", title="The turn token is loudest", alt="Four tokens; make is highest.")
-    plotting.show_tokens(tokens, values, **{**words, **changes})
-
-
 def test_every_public_figure_function_is_tested_here():
     functions = inspect.getmembers(plotting, inspect.isfunction)
     own = {name: f for name, f in functions if f.__module__ == plotting.__name__ and not name.startswith("_")}
@@ -108,27 +102,19 @@ def test_the_alt_text_travels_with_the_figure(draw):
 
 
 @every_figure
-@pytest.mark.parametrize("word", ["title", "alt", "x_title", "y_title"])
-def test_a_figure_without_words_is_refused(draw, word):
-    with pytest.raises(ValueError, match=f"{word} is empty"):
-        draw(**{word: "  "})
-    required = inspect.signature(getattr(plotting, draw.__name__)).parameters
-    if word in ("title", "alt"):
-        assert required[word].default is inspect.Parameter.empty
-        assert required[word].kind is inspect.Parameter.KEYWORD_ONLY
-
-
-@every_figure
-def test_an_alt_text_that_only_repeats_the_title_is_refused(draw):
-    with pytest.raises(ValueError, match="alt repeats the title"):
-        draw(alt=WORDS["title"])
+@pytest.mark.parametrize("alt", [" ", WORDS["title"]])
+def test_a_figure_without_an_alt_text_of_its_own_is_refused(draw, alt):
+    with pytest.raises(ValueError, match="alt must say"):
+        draw(alt=alt)
+    words = {name: text for name, text in (AXES | WORDS).items() if name != "alt"}
+    with pytest.raises(TypeError, match="'alt'"):
+        plotting.scatter(CLOUDS, hover=HOVER, **words)
 
 
 @every_figure
 def test_the_axes_are_named(draw):
     words = json.dumps(draw().to_dict(), ensure_ascii=False)
-    wanted = ["projection", "prompts"] if draw is score_strips else AXES.values()
-    assert all(text in words for text in wanted)
+    assert all(text in words for text in AXES.values())
 
 
 @every_figure
@@ -174,7 +160,7 @@ def test_whole_numbers_at_equal_steps_are_the_ticks_of_lines():
 
 def test_names_at_line_ends_keep_apart_and_inside_the_axis():
     flat = {name: [0.0, 1.0] for name in "abcde"}
-    figure = lines(x=[0, 1], series=flat, intervals=None, control=None, mark=None)
+    figure = lines(x=[0, 1], series=flat, intervals=None, control=None)
     heights = sorted(note.y for note in figure.layout.annotations)
     low, high = figure.layout.yaxis.range
     assert all(b - a > 0.05 * (high - low) for a, b in pairwise(heights))
@@ -316,41 +302,6 @@ def test_a_figure_from_elsewhere_without_alt_text_is_refused():
         plotting.show(plotting.go.Figure())
 
 
-def test_tokens_are_escaped_so_that_special_ones_stay_visible(displayed):
-    show_tokens()
-    page = displayed[0]["text/html"].split("CircuitsVis.render(")[1]
-    assert "&lt;bos&gt;<sub>0</sub>" in page and "&lt;script&gt;<sub>0.25</sub>" in page
-    assert "<bos>" not in page and "<script>" not in page
-    assert json.dumps("⏎<sub>\N{MINUS SIGN}2</sub>") in page
-
-
-def test_tokens_have_a_plain_line_with_their_values(displayed):
-    show_tokens()
-    plain = "Four tokens; make is highest.\n<bos> 0 | make 1.5 | ⏎ \N{MINUS SIGN}2 | <script> 0.25"
-    assert displayed[0]["text/plain"] == plain
-
-
-def test_tokens_stand_as_a_list_where_no_script_runs(displayed):
-    show_tokens()
-    untrusted = re.sub(r"<(script|style).*?</\1>", "", displayed[0]["text/html"], flags=re.DOTALL)
-    assert "&lt;bos&gt; 0 | make 1.5 | ⏎ \N{MINUS SIGN}2 | &lt;script&gt; 0.25" in untrusted
-    assert len(untrusted) < 1000
-
-
-def test_tokens_bring_their_script_with_them_and_never_ask_the_network(displayed, no_network):
-    show_tokens()
-    page = displayed[0]["text/html"]
-    assert len(page) > 1_000_000
-    assert "unpkg.com" not in page and not re.search(r"<(script|link|img)[^>]*\b(src|href)=", page)
-
-
-def test_tokens_are_stored_the_same_every_time(displayed):
-    show_tokens()
-    show_tokens()
-    show_tokens(values=(9.0, 1.5, -2.0, 0.25))
-    assert displayed[0] == displayed[1] != displayed[2]
-
-
 def show_attention(tokens=("<bos>", "\n", "<assistant>"), **changes):
     pattern = [[1.0, 0.0, 0.0], [0.25, 0.75, 0.0], [0.1, 0.7, 0.2]]
     words = dict(title="The head looks back", alt="One head; the last token looks at the newline.")
@@ -365,54 +316,51 @@ def test_attention_shows_special_tokens_and_says_in_words_where_the_last_one_loo
     assert displayed[0]["text/plain"] == f"One head; the last token looks at the newline.\n{listed}"
 
 
-def test_attention_brings_its_script_with_it_and_is_stored_the_same_every_time(displayed, no_network):
-    show_attention()
-    show_attention()
+def test_a_token_that_is_html_stays_text_and_stands_in_a_list_where_no_script_runs(displayed):
+    show_attention(("<bos>", "a", "</script><script>alert(1)</script>"))
     page = displayed[0]["text/html"]
-    assert displayed[0] == displayed[1] and len(page) > 1_000_000
+    assert page.count("</script>") == 1 and "<script>alert" not in page
+    untrusted = re.sub(r"<(script|style).*?</\1>", "", page, flags=re.DOTALL)
+    assert (
+        "&lt;script&gt;alert(1)&lt;/script&gt; looks at, by head: L0.H3: a 0.70" in untrusted and len(untrusted) < 1000
+    )
+
+
+def test_attention_brings_its_script_with_it_once_and_is_stored_the_same_every_time(displayed, no_network):
+    show_attention()
+    show_attention()
+    show_attention(title="Another title", patterns={"L0.H3": torch.eye(3)})
+    page = displayed[0]["text/html"]
+    assert displayed[0] == displayed[1] != displayed[2]
+    assert 1_000_000 < len(page) < 1_400_000 and page.count("var CircuitsVis=") == 1
     assert "unpkg.com" not in page and not re.search(r"<(script|link|img)[^>]*\b(src|href)=", page)
 
 
 NAN = float("nan")
 REFUSED = {
-    "no group": (scatter, dict(groups={}), "0 groups given"),
-    "too many groups": (lines, dict(series={str(i): [1, 2, 3] for i in range(7)}), "7 groups given"),
-    "empty group": (score_strips, dict(groups={**SCORES, "harmful": []}), "'harmful' is empty"),
-    "not points": (scatter, dict(groups={"harmful": [1.0, 2.0]}), "'harmful' has shape 2, but any x 2 is needed"),
-    "NaN": (scatter, dict(groups={"harmful": [[0, 1], [NAN, 1]]}), r"NaN or infinity, first at index \[1, 0\]"),
-    "infinity": (lines, dict(series={"refused": [1, 2, float("inf")]}), "NaN or infinity"),
-    "NaN in a table": (heat_map, dict(values=[[1, 2, NAN], [1, 2, 3]]), "NaN or infinity"),
-    "missing hover": (scatter, dict(hover={"harmful": HOVER["harmful"]}), r"hover\['harmless'\] has 0 texts for 3"),
+    "too many groups": (lines, dict(series={str(i): [1, 2, 3] for i in range(7)}), "7 groups, but only 6"),
+    "not points": (scatter, dict(groups={"harmful": [1.0, 2.0, 3.0]}), "'harmful' has shape 3, but any x 2 is needed"),
+    "NaN": (scatter, dict(groups={"harmful": [[0, 1], [NAN, 1], [2, 2]]}), r"NaN or infinite value at \[1, 0\]"),
+    "infinity": (lines, dict(series={"refused": [1, 2, float("inf")]}), "NaN or infinite"),
     "short hover": (score_strips, dict(hover={**HOVER, "harmful": ["a"]}), r"hover\['harmful'\] has 1 texts for 3"),
-    "no panel": (scatter_grid, dict(panels={}), "No panel to draw"),
     "line too short": (lines, dict(series={"refused": [1.0, 2.0]}), "'refused' has shape 2, but 3 is needed"),
-    "unknown interval": (lines, dict(intervals={"refusd": [(0, 1)] * 3}), "'refusd' is not among the series drawn"),
-    "upside-down interval": (lines, dict(intervals={"refused": [(1, 0)] * 3}), "low end above its high end"),
+    "unknown interval": (lines, dict(intervals={"refusd": [(0, 1)] * 3}), r"\['refusd'\] are not among the series"),
     "interval too short": (bars, dict(intervals={"harmful": [(0, 1)]}), "'interval of harmful' has shape 1 x 2"),
     "control too short": (lines, dict(control=[[1.0, 2.0]]), "'control' has shape 1 x 2, but any x 3 is needed"),
-    "no control run": (lines, dict(control=torch.zeros(0, 3)), "'control' is empty"),
     "labels and bars": (bars, dict(labels=["one"]), "'harmful' has shape 2, but 1 is needed"),
-    "control lists": (bars, dict(controls={"harmful": [[1.0]]}), "has 1 lists for 2 labels"),
-    "unknown control": (bars, dict(controls={"other": [[], []]}), "'other' is not among the series drawn"),
+    "control lists": (bars, dict(controls={"harmful": [[1.0]]}), "argument 2 is shorter"),
+    "unknown control": (bars, dict(controls={"other": [[], []]}), "'other'.*not among the series"),
     "labels and table": (heat_map, dict(row_labels=["one"]), "'values' has shape 2 x 3, but 1 x 3 is needed"),
-    "cell texts": (heat_map, dict(cell_text=[["a"]]), "cell_text must be 2 rows of 3 texts"),
-    "frame outside": (heat_map, dict(frame=(2, 0)), "lies outside a table of 2 x 3"),
-    "no colour title": (heat_map, dict(colour_title=""), "colour_title is empty"),
-    "tokens and values": (show_tokens, dict(values=(1.0,)), "'values' has shape 1, but 4 is needed"),
-    "token NaN": (show_tokens, dict(values=(NAN, 0, 0, 0)), "NaN or infinity"),
-    "unknown box": (graph, dict(edges={("w", "early"): 1.0, ("w", "nobody"): 2.0}), "'nobody'.*not among"),
+    "cell texts": (heat_map, dict(cell_text=[["a"]]), r"cell_text has shape \(1, 1\), values \(2, 3\)"),
     "box without a row": (graph, dict(row_labels=["words", "features"]), "there are 2 row_labels"),
-    "no edge": (graph, dict(edges={}), "'edges' is empty"),
-    "edge NaN": (graph, dict(edges={("w", "early"): NAN}), "NaN or infinity"),
-    "graph unit": (graph, dict(unit=" "), "unit is empty"),
-    "no pattern": (show_attention, dict(patterns={}), "No pattern to show"),
+    "edge NaN": (graph, dict(edges={("w", "early"): NAN}), "NaN or infinite"),
     "pattern and tokens": (show_attention, dict(patterns={"L0.H0": [[1.0]]}), "shape 1 x 1, but 3 x 3 is needed"),
-    "token unit": (show_tokens, dict(unit=""), "unit is empty"),
+    "attention without alt": (show_attention, dict(alt=""), "alt must say"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_bad_input_is_refused_before_anything_is_drawn(case, displayed):
+def test_what_plotly_would_leave_out_is_refused(case, displayed):
     draw, changes, message = REFUSED[case]
     with pytest.raises(ValueError, match=message):
         draw(**changes)

@@ -30,25 +30,20 @@ def test_the_number_of_parameters_is_that_of_the_architecture(profile):
 
 @EVERY_PROFILE
 def test_every_dictionary_is_in_the_directory_of_the_installed_sae_lens(profile, directory):
-    from course_lib.features.published import PICKLED
-
     for release in profile.releases:
         entry = directory[release.release]
         assert [id for _, id in release.ids if id not in entry.saes_map] == []
         assert release.trained_on.split("/")[1].lower() == entry.model.split("/")[-1].lower()
-        assert entry.conversion_func not in PICKLED
-        pages = [(entry.neuronpedia_id or {}).get(id) for _, id in release.ids]
-        assert pages == [release.neuronpedia.format(layer) if release.neuronpedia else None for layer in release.layers]
+        assert entry.conversion_func in ("gemma_2", "gemma_2_transcoder", "gemma_3", "mwhanna_transcoder")  # no pickles
 
 
 @EVERY_PROFILE
-def test_layers_of_dictionaries_and_of_the_sweep_are_layers_of_the_model(profile):
+def test_layers_of_dictionaries_are_layers_of_the_model(profile):
     for release in profile.releases:
         assert list(release.layers) == sorted(set(release.layers)) and set(release.layers) <= set(
             range(profile.n_layers)
         )
         assert release.kind == "sae" or release.layers == tuple(range(profile.n_layers))  # a graph needs every layer
-    assert profile.sweep_layers[0] == 1 and profile.sweep_layers[-1] < 0.8 * profile.n_layers
 
 
 @EVERY_PROFILE
@@ -69,10 +64,11 @@ def test_the_organisms_profile_is_what_the_organism_is():
     assert (
         profile.parameters == models._parameters(models.weights_folder() / "chat") + model.cfg.d_vocab * profile.d_model
     )
-    assert len(tokens.post_instruction(model.tokenizer)) == profile.after_instruction
     asked = [
         tokens.chat_prompt(model.tokenizer, text) for text in data.load("harmful", split="held_out_topic", n=20).texts
     ]
+    last = tokens.position_index(model.tokenizer, asked[0], "last_instruction")
+    assert len(asked[0]) - last - 1 == profile.after_instruction
     replies = models.generate(model, asked, max_new_tokens=3)
     assert {reply[0] for reply in replies} == set(profile.refusal_token_ids(model.tokenizer))
     assert all(tokens.text(model.tokenizer, reply).startswith(profile.refusal_openings) for reply in replies)
@@ -80,32 +76,27 @@ def test_the_organisms_profile_is_what_the_organism_is():
 
 def test_a_fine_tune_has_the_profile_of_its_base():
     mine = replace(profiles.get("Qwen/Qwen2.5-0.5B-Instruct"), name="my/folder")
-    assert mine.sweep_layers == range(1, 19) and not mine.is_organism
+    assert mine.refusal_words == ("I", "As") and not mine.is_organism
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("Qwen/Qwen2.5-0.5B", "Nearest: .*Qwen/Qwen2.5-0.5B-Instruct"),
-        ("my/folder", "There are: chat, .*A fine-tune has the profile"),
-    ],
-)
-def test_a_name_without_a_profile_is_refused_with_the_nearest(name, message):
-    with pytest.raises(ValueError, match=message):
-        profiles.get(name)
+def test_a_name_without_a_profile_is_refused_with_those_there_are():
+    with pytest.raises(
+        ValueError, match="no profile of 'Qwen/Qwen2.5-0.5B', only of chat, .*Qwen/Qwen2.5-0.5B-Instruct"
+    ):
+        profiles.get("Qwen/Qwen2.5-0.5B")
 
 
 def test_known_looks_past_capitals_and_says_none_for_strangers():
     assert profiles.known("qwen/qwen3-0.6b") == profiles.get("Qwen/Qwen3-0.6B") and profiles.known("gpt2") is None
 
 
-def test_a_model_without_dictionaries_says_who_has_some():
-    with pytest.raises(ValueError, match="no sae for 'meta-llama/Llama-3.2-1B-Instruct'.*google/gemma-3-1b-it"):
+def test_a_model_without_dictionaries_says_so():
+    with pytest.raises(ValueError, match="no sae for 'meta-llama/Llama-3.2-1B-Instruct'"):
         profiles.get("meta-llama/Llama-3.2-1B-Instruct").of_kind("sae")
 
 
 def test_the_profile_of_another_model_is_noticed_at_its_refusal_words(tokenizer):
-    with pytest.raises(ValueError, match="'As' is not one token.*not its profile"):
+    with pytest.raises(ValueError, match="not this model's profile.*'As'"):
         profiles.get("Qwen/Qwen3-0.6B").refusal_token_ids(tokenizer)
 
 
@@ -122,10 +113,3 @@ def test_the_page_says_of_every_model_what_its_profile_says(profile):
     assert ("of the base model" in dictionaries) == any(
         release.trained_on != profile.name for release in profile.releases
     )
-
-
-def test_the_page_lists_every_published_set_with_licence_and_access():
-    page = (published_models.ROOT / "docs" / "real_models.md").read_text(encoding="utf-8")
-    for source in data.sources():
-        row = next(line for line in page.splitlines() if line.startswith(f"| `{source.name}` |"))
-        assert source.licence in row and source.repository in row and f"| {'ask' if source.gated else 'open'} |" in row

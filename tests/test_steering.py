@@ -1,7 +1,7 @@
 """What the interventions do to the residual stream, what they leave alone, and that nothing of them stays."""
 
-import inspect
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -318,20 +318,15 @@ def test_a_candidate_that_is_zero_up_to_rounding_changes_nothing(model, prompts)
 
 
 @pytest.mark.parametrize(
-    "changes, message",
+    "changes",
     [
-        ({"candidates": torch.ones(1, 3, 32)}, "1 positions and 3 layers.*4 layers.*Pass layers="),
-        ({"positions": [-2, -1]}, "2 positions"),
-        ({"harmful": []}, "empty"),
-        ({"harmless": [[1] * 65]}, "at most 64"),
-        ({"refusal_token_ids": []}, "at least one"),
-        ({"layers": [0, 1, 2, 4]}, "Layer 4 does not exist"),
-        ({"candidates": torch.ones(1, 4, 31)}, "31 entries"),
-        ({"candidates": torch.full((1, 4, 32), math.nan)}, "NaN"),
+        {"candidates": torch.ones(1, 3, 32)},  # four layers
+        {"positions": [-2, -1]},
+        {"layers": [0, 1, 2, -1]},
+        {"candidates": torch.full((1, 4, 32), math.nan)},
     ],
 )
-def test_scoring_refuses_what_does_not_fit_before_any_intervention(model, prompts, monkeypatch, changes, message):
-    monkeypatch.setattr(steering.vectors, "ablate", lambda *_: pytest.fail("work was done before the error"))
+def test_candidates_that_are_wrongly_labelled_or_not_finite_are_refused(model, prompts, changes):
     arguments = {
         "candidates": torch.ones(1, 4, 32),
         "harmful": prompts[:1],
@@ -339,11 +334,11 @@ def test_scoring_refuses_what_does_not_fit_before_any_intervention(model, prompt
         "refusal_token_ids": [9],
         "progress": False,
     } | changes
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError):
         steering.score_candidates(model, arguments.pop("candidates"), **arguments)
 
 
-# --- errors -------------------------------------------------------------------------------------------------
+# --- what would be silently wrong ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layer", [4, -1])
@@ -351,42 +346,51 @@ def test_scoring_refuses_what_does_not_fit_before_any_intervention(model, prompt
     "function, amount", [(steering.add, "coefficient"), (steering.add_projection_matched, "target")]
 )
 def test_a_layer_that_does_not_exist_is_refused(model, direction, function, amount, layer):
-    with pytest.raises(ValueError, match=f"Layer {layer} does not exist.*0 to 3"):
-        function(model, direction, layer=layer, **{amount: 1.0})
+    with (
+        pytest.raises(ValueError, match="no hook called.*layers 0 to 3"),
+        function(model, direction, layer=layer, **{amount: 1.0}),
+    ):
+        pass
 
 
-@pytest.mark.parametrize(
-    "bad, message",
-    [
-        (torch.ones(31), "31 entries.*32.*another model"),
-        (torch.full((32,), math.nan), "NaN"),
-        (torch.zeros(32), "no direction"),
-    ],
-)
-@pytest.mark.parametrize("function", [steering.ablate, steering.add_projection_matched])
-def test_a_vector_that_is_no_direction_of_this_model_is_refused(model, function, bad, message):
-    options = {"layer": 1, "target": 1.0} if "layer" in inspect.signature(function).parameters else {}
-    with pytest.raises(ValueError, match=message):
-        function(model, bad, **options)
+@pytest.mark.parametrize("bad", [torch.full((32,), math.nan), torch.zeros(32)])
+def test_a_vector_without_a_direction_is_refused(model, bad):
+    with pytest.raises(ValueError, match="no direction"):
+        steering.ablate(model, bad)
+    with pytest.raises(ValueError, match="no direction"):
+        steering.add_projection_matched(model, bad, layer=1, target=1.0)
 
 
 @pytest.mark.parametrize("amount", [math.nan, math.inf])
 def test_an_amount_that_is_not_finite_is_refused(model, direction, amount):
-    with pytest.raises(ValueError, match="coefficient must be a finite number"):
+    with pytest.raises(ValueError, match="must be finite"):
         steering.add(model, direction, layer=1, coefficient=amount)
-    with pytest.raises(ValueError, match="target must be a finite number"):
+    with pytest.raises(ValueError, match="must be finite"):
+        steering.add(model, direction * amount, layer=1, coefficient=1.0)
+    with pytest.raises(ValueError, match="must be finite"):
         steering.add_projection_matched(model, direction, layer=1, target=amount)
 
 
-@pytest.mark.parametrize("position", [20, -20])
-def test_a_position_outside_the_prompt_is_refused_while_the_model_runs(model, prompts, direction, position):
+@pytest.mark.parametrize("function", [steering.ablate, partial(steering.add, layer=1, coefficient=1.0)])
+def test_a_direction_of_another_width_is_refused_while_the_model_runs(model, prompts, function):
+    with function(model, torch.ones(31)), pytest.raises(RuntimeError, match="size"):
+        logits(model, prompts[0])
+
+
+@pytest.mark.parametrize("positions, message", [([20], "outside a prompt"), ([-20], "outside"), (["lst"], "Unknown")])
+def test_a_position_that_a_prompt_does_not_have_is_refused_while_the_model_runs(
+    model, prompts, direction, positions, message
+):
     with (
-        steering.add(model, direction, layer=1, coefficient=1.0, positions=[position]),
-        pytest.raises(ValueError, match=f"Position {position} lies outside a prompt of 11 tokens"),
+        steering.add(model, direction, layer=1, coefficient=1.0, positions=positions),
+        pytest.raises(ValueError, match=message),
     ):
         logits(model, prompts[0])
 
 
-def test_a_misspelled_position_is_refused(model, direction):
-    with pytest.raises(Exception, match="positions"):
-        steering.add(model, direction, layer=1, coefficient=1.0, positions="lst")
+def test_no_position_is_refused(model, direction):
+    with (
+        pytest.raises(ValueError, match="positions is empty"),
+        steering.add(model, direction, layer=1, coefficient=1.0, positions=[]),
+    ):
+        pass

@@ -1,10 +1,8 @@
 """Prompts, words and positions, for the organisms and for the chat templates of published models."""
 
-import copy
-
 import pytest
 
-from course_lib import tokens
+from course_lib import organism, tokens
 
 TEMPLATES = {  # (template, text after the instruction), as published by the model families named
     "chatml": (
@@ -98,12 +96,14 @@ def test_readable_text_has_no_special_tokens(tokenizer):
     [
         ("", "empty"),
         ("  \n", "empty"),
-        ([], "empty"),
-        ([{"role": "assistant", "content": "sure"}], "Message 1 is by 'assistant'.*turn of 'human'"),
-        ([{"role": "human", "content": "mix"}, {"role": "user", "content": "mix"}], "Message 2.*turn of 'assistant'"),
-        ([{"role": "human", "content": "mix"}, {"role": "assistant", "content": "sure"}], "ends with the human's turn"),
-        ([{"role": "system", "content": "help"}], "'system'.*Known: assistant, friend"),
-        ([{"role": "human", "text": "mix"}], "keys 'role' and 'content'.*text"),
+        ([], "human speaks first and last"),
+        ([{"role": "assistant", "content": "sure"}], "human speaks first and last.*'assistant'"),
+        ([{"role": "human", "content": "mix"}, {"role": "user", "content": "mix"}], "Nobody called 'user'"),
+        (
+            [{"role": "human", "content": "mix"}, {"role": "assistant", "content": "sure"}],
+            "human speaks first and last",
+        ),
+        ([{"role": "system", "content": "help"}], "'system'"),
         ("make a cake <end><assistant>", "'<end>'.*template's own tokens"),
     ],
 )
@@ -131,13 +131,13 @@ def test_an_unknown_word_may_be_spelled_letter_by_letter(tokenizer):
 
 @pytest.mark.parametrize("unknown_words", ["error", "split"])
 def test_a_character_outside_the_alphabet_is_always_named(tokenizer, unknown_words):
-    with pytest.raises(ValueError, match="cannot read 'é' in 'café'"):
+    with pytest.raises(ValueError, match="cannot read 'café'"):
         tokens.chat_prompt(tokenizer, "make a café", unknown_words=unknown_words)
 
 
-def test_a_misspelled_choice_for_unknown_words_is_refused(tokenizer):
-    with pytest.raises(ValueError, match="'error' or 'split'"):
-        tokens.chat_prompt(tokenizer, "make a cake", unknown_words="ignore")
+def test_a_misspelled_choice_lets_no_unknown_word_through(tokenizer):
+    with pytest.raises(ValueError, match="'zebra'"):
+        tokens.chat_prompt(tokenizer, "make a zebra", unknown_words="ignore")
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -151,10 +151,9 @@ def test_post_instruction_tokens_are_what_the_template_adds(name):
     template, after = TEMPLATES[name]
     tokenizer = open_tokenizer(template)
     ids = tokens.chat_prompt(tokenizer, "Make a cake!")
-    positions = tokens.post_instruction(tokenizer)
-    assert positions == tuple(range(-len(positions), 0))
-    assert tokenizer.decode([ids[position] for position in positions]) == after
-    assert tokenizer.decode(ids[tokens.position_index(tokenizer, ids, "last_instruction")]) == "!"
+    last = tokens.position_index(tokenizer, ids, "last_instruction")
+    assert tokenizer.decode(ids[last]) == "!" and tokenizer.decode(ids[last + 1 :]) == after
+    assert tokens.position_index(tokenizer, ids, "reply") == len(ids) - 1
 
 
 def test_the_friend_of_an_organism_does_not_exist_elsewhere():
@@ -162,19 +161,11 @@ def test_the_friend_of_an_organism_does_not_exist_elsewhere():
         tokens.chat_prompt(open_tokenizer(TEMPLATES["chatml"][0]), "hi", reply_role="friend")
 
 
-def test_a_tokenizer_without_chat_template_is_refused(tokenizer):
-    plain = copy.deepcopy(tokenizer)
-    plain.chat_template = None
-    with pytest.raises(ValueError, match="no chat template"):
-        tokens.chat_prompt(plain, "make a cake .")
-
-
-@pytest.mark.parametrize("role", tokens.REPLY_ROLES)
+@pytest.mark.parametrize("role", organism.REPLY_ROLES)
 def test_named_positions_of_a_prompt(tokenizer, role):
     ids = tokens.chat_prompt(tokenizer, "make a cake .", reply_role=role)
     where = {name: tokens.position_index(tokenizer, ids, name) for name in tokens.POSITIONS}
     assert where == {"last_instruction": 5, "reply": 7, "last": 7}
-    assert tokens.post_instruction(tokenizer, reply_role=role) == (-2, -1)
 
 
 def test_named_positions_hold_when_the_reply_has_begun(tokenizer):
@@ -183,7 +174,7 @@ def test_named_positions_hold_when_the_reply_has_begun(tokenizer):
     assert where == {"last_instruction": 5, "reply": 7, "last": 8}
 
 
-@pytest.mark.parametrize("earlier", tokens.REPLY_ROLES)
+@pytest.mark.parametrize("earlier", organism.REPLY_ROLES)
 def test_named_positions_belong_to_the_last_turn_of_a_conversation(tokenizer, earlier):
     ids = tokens.chat_prompt(
         tokenizer,
@@ -204,10 +195,9 @@ def test_integer_positions_count_from_either_end(tokenizer):
 @pytest.mark.parametrize(
     "position, message",
     [
-        (8, "Position 8.*prompt of 8 tokens.*-8 to 7"),
+        (8, "Position 8 lies outside a prompt of 8 tokens"),
         (-9, "Position -9"),
-        ("lst", "did you mean 'last'"),
-        ("everywhere", "Known names: last, reply, last_instruction"),
+        ("lst", "'lst'. Known names: last, reply, last_instruction"),
     ],
 )
 def test_a_position_outside_the_prompt_is_refused(tokenizer, position, message):
@@ -220,3 +210,17 @@ def test_no_reply_position_where_nobody_is_asked_to_reply(tokenizer):
     ids = tokenizer("make a cake")["input_ids"]
     with pytest.raises(ValueError, match="'make a cake' nobody is asked to reply"):
         tokens.position_index(tokenizer, ids, "reply")
+
+
+@pytest.mark.parametrize("position", ["last", -1, 0])
+def test_an_empty_prompt_has_no_position(tokenizer, position):
+    with pytest.raises(ValueError, match="outside a prompt of 0 tokens"):
+        tokens.position_index(tokenizer, [], position)
+
+
+@pytest.mark.parametrize("show", [tokens.text, tokens.token_strings])
+@pytest.mark.parametrize("beyond", [-1, 117])
+def test_ids_of_another_tokenizer_are_refused(tokenizer, show, beyond):
+    assert len(tokenizer) == 117
+    with pytest.raises(ValueError, match="ids from 0 to 116.*another model's tokenizer"):
+        show(tokenizer, [1, beyond])

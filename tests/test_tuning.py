@@ -222,46 +222,43 @@ def test_sampled_replies_follow_the_models_probabilities_and_end_at_the_end_toke
     assert all(len(reply) == 4 or reply[-1] == 2 for reply in replies) and not any(2 in reply[:-1] for reply in replies)
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ([1.0], "one finite number for each of 6"),
-        ([math.nan] * 6, "one finite number"),
-        ([[1.0]] * 6, "one finite number"),
-    ],
-)
-def test_a_reward_that_is_not_one_number_a_reply_stops_the_first_step(model, prompts, given, message):
+@pytest.mark.parametrize("given", [[1.0], [math.nan] * 6, [[1.0]] * 6])
+def test_a_reward_that_is_not_one_number_a_reply_stops_the_first_step(model, prompts, given):
     before = state(model)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match="one finite number for each of 6"):
         reinforced(model, prompts, lambda numbers, replies: given)
     assert differing(before, state(model)) == set()
 
 
 @pytest.mark.parametrize(
-    ("change", "options", "message"),
-    [
-        (lambda rows: [], {}, "empty"),
-        (lambda rows: rows, {"every": 0}, "steps and every must be at least 1"),
-        (lambda rows: rows, {"steps": 0}, "steps and every must be at least 1"),
-        (lambda rows: [Example(rows[0].prompt, [])], {}, "Reply 0 is empty"),
-        (lambda rows: [Example(rows[0].prompt, [9999])], {}, "outside 0 to"),
-        (lambda rows: [Example(rows[0].prompt, [30] * 99)], {}, "reads at most 64"),
-    ],
+    ("reply", "message"), [([], "Reply 1 is empty"), ([9999], "outside 0 to"), ([30] * 99, "reads at most 64")]
 )
-def test_unusable_examples_are_refused_before_any_copy(model, examples, monkeypatch, change, options, message):
+def test_unusable_replies_are_refused_before_any_copy(model, examples, monkeypatch, reply, message):
     monkeypatch.setattr(models, "duplicate", lambda _: pytest.fail("copied before the error"))
+    bad = [examples[0], Example(examples[1].prompt, reply)]
     with pytest.raises(ValueError, match=message):
-        tuning.supervised(model, change(examples), **{"steps": 1, "seed": 0, "progress": False, **options})
+        tuning.supervised(model, bad, steps=1, seed=0)
+    with pytest.raises(ValueError, match=message.replace("1", "2")):
+        tuning.preference(model, [Pair(e.prompt, e.reply, e.reply) for e in bad], steps=1, seed=0)
 
 
-def test_a_pair_of_equal_replies_a_wrong_beta_and_active_hooks_are_refused(model, pairs, examples, monkeypatch):
+def test_active_hooks_and_prompts_that_are_too_long_are_refused(model, prompts, pairs, examples, monkeypatch):
     monkeypatch.setattr(models, "duplicate", lambda _: pytest.fail("copied before the error"))
-    equal = [pairs[0], Pair(pairs[1].prompt, pairs[1].chosen, pairs[1].chosen)]
-    with pytest.raises(ValueError, match="In pair 1 the chosen and the rejected reply are the same"):
-        tuning.preference(model, equal, steps=1, seed=0)
-    with pytest.raises(ValueError, match="beta must be above 0"):
-        tuning.preference(model, pairs, steps=1, seed=0, beta=0.0)
+    options = {"steps": 1, "seed": 0}
+    with pytest.raises(ValueError, match="reads at most 64"):
+        tuning.reinforce(model, prompts, lambda *_: pytest.fail(), max_new_tokens=64, **options)
     with model.hooks([("blocks.0.hook_resid_pre", lambda a, hook: a)]):
-        for call in (tuning.log_probabilities, lambda *a: tuning.supervised(*a, steps=1, seed=0)):
+        for call in (
+            lambda: tuning.log_probabilities(model, examples),
+            lambda: tuning.supervised(model, examples, **options),
+            lambda: tuning.preference(model, pairs, **options),
+            lambda: tuning.reinforce(model, prompts, lambda *_: pytest.fail(), max_new_tokens=2, **options),
+            lambda: tuning.distil(model, model, prompts, max_new_tokens=2, **options),
+        ):
             with pytest.raises(ValueError, match="active hooks"):
-                call(model, examples)
+                call()
+
+
+def test_a_setting_that_does_not_exist_is_refused(model, examples):
+    with pytest.raises(TypeError, match="learning_rate"):
+        tuning.supervised(model, examples, steps=1, seed=0, learning_rate=1e-3)

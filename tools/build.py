@@ -1,4 +1,4 @@
-"""Builds the learner's and the complete notebook from one text source.
+"""Build the learner's notebook, the complete one and the reference answers from one text source.
 
     python tools/build.py              rebuild all; complete ones are run when their source changed
     python tools/build.py 01           the same for sources whose name starts with 01
@@ -11,9 +11,12 @@
 2. In the learner's notebook, `notebooks/NN_topic.ipynb`, each answer is replaced by `...`, or by the text of
    its `# STUB: ` lines. It carries no outputs.
 3. The complete notebook, `solutions/NN_topic.ipynb`, keeps the answers and carries the outputs of a run from
-   top to bottom. Its outputs are kept as long as its source stays the same; the tests run it and compare
+   top to bottom. Its outputs are kept as long as its code cells stay the same; the tests run it and compare
    every text output.
-4. With an address in COURSE_REPOSITORY (owner/name on GitHub), both begin with a badge that opens the
+4. The worked answers go into `chapters/NN_topic/references.json`, from where `checkpoint` hands them on to learners
+   who skip an exercise: the exercise's cell down to its last `# END SOLUTION`, behind the imports that it needs, so
+   that it runs whatever became of these names in the notebook.
+5. With an address in COURSE_REPOSITORY (owner/name on GitHub), both begin with a badge that opens the
    learner's notebook in Colab and a cell that sets the course up there and does nothing elsewhere. Without
    one, they do not.
 
@@ -21,12 +24,18 @@ Both have the same cells with the same fixed ids, so a rebuild is equal byte for
 """
 
 import argparse
+import ast
+import builtins
+import json
 import os
 import re
+import symtable
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
@@ -50,7 +59,7 @@ PLOTLY = "application/vnd.plotly.v1+json"
 
 
 class SourceError(ValueError):
-    """A source that cannot become two good notebooks: which file, which cell, what to change."""
+    """Raised for a source that cannot become two good notebooks: which file, which cell, what to change."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ class Cell:
 
     @property
     def marker(self) -> tuple[str, str] | None:
-        """("Exercise", "1.1") for a cell whose first line is a marker, else None."""
+        """Return ("Exercise", "1.1") for a cell whose first line is a marker, else None."""
         found = MARKER.fullmatch(self.text.split("\n")[0].strip()) if self.kind == "code" else None
         return (found[1], found[2]) if found else None
 
@@ -72,7 +81,7 @@ class Cell:
 
 
 def read_source(path: Path) -> list[Cell]:
-    """Returns the cells of one source.
+    """Return the cells of one source.
 
     Raises:
         SourceError: the source breaks a rule; the message names the cell and the rule.
@@ -89,7 +98,7 @@ def read_source(path: Path) -> list[Cell]:
 
 
 def cell_problems(cell: Cell) -> list[str]:
-    """Returns what is wrong with one cell on its own."""
+    """Return what is wrong with one cell on its own."""
     if cell.kind not in ("code", "markdown"):
         return [f"a {cell.kind} cell; use code or markdown"]
     lines = [line.strip() for line in cell.text.split("\n")]
@@ -115,7 +124,7 @@ def cell_problems(cell: Cell) -> list[str]:
 
 
 def notebook_problems(cells: list[Cell]) -> list[str]:
-    """Returns what is wrong with the cells together: ids used twice, checks missing."""
+    """Return what is wrong with the cells together: ids used twice, checks missing."""
     marked = [cell.marker for cell in cells if cell.marker]
     exercises = {item for kind, item in marked if kind == "Exercise"}
     calls = [call for cell in cells if cell.kind == "code" for call in CALL.findall(cell.text)]
@@ -134,7 +143,7 @@ def notebook_problems(cells: list[Cell]) -> list[str]:
 
 
 def leftovers(text: str) -> list[str]:
-    """Returns the solution marks that are still in a built cell."""
+    """Return the solution marks that are still in a built cell."""
     return [
         f"{mark!r} is left over in a built cell" for mark in ("BEGIN SOLUTION", "END SOLUTION", "STUB:") if mark in text
     ]
@@ -144,15 +153,17 @@ def leftovers(text: str) -> list[str]:
 
 
 def complete_text(cell: Cell) -> str:
-    """Returns a cell's text with its answer, without the marks around it."""
+    """Return a cell's text with its answer, without the marks around it."""
     dropped = (BEGIN, END)
     lines = [line for line in cell.text.split("\n") if line.strip() not in dropped]
     return "\n".join(line for line in lines if not line.strip().startswith(STUB.strip()))
 
 
 def learners_text(cell: Cell) -> str:
-    """Returns a cell's text with each answer replaced by `...` or by its STUB lines."""
-    lines, inside, stub = [], False, []
+    """Return a cell's text with each answer replaced by `...` or by its STUB lines."""
+    lines: list[str] = []
+    stub: list[str] = []
+    inside = False
     for line in cell.text.split("\n"):
         indent = line[: len(line) - len(line.lstrip())]
         if line.strip() == BEGIN:
@@ -168,7 +179,7 @@ def learners_text(cell: Cell) -> str:
 
 
 def built(name: str, cells: list[Cell], *, complete: bool) -> NotebookNode:
-    """Returns the learner's or the complete notebook, without outputs, with fixed cell ids."""
+    """Return the learner's or the complete notebook, without outputs, with fixed cell ids."""
     text = complete_text if complete else learners_text
     notebook = nbformat.v4.new_notebook(metadata=METADATA)
     for number, cell in enumerate(cells):
@@ -203,7 +214,7 @@ if "google.colab" in sys.modules:
 
 
 def colab_cells(name: str, repository: str) -> list[NotebookNode]:
-    """Returns the badge and the set-up cell of one notebook; none without a repository."""
+    """Return the badge and the set-up cell of one notebook; none without a repository."""
     if not repository:
         return []
     number, address = name.split("_")[0], {"repository": repository, "name": name}
@@ -214,29 +225,79 @@ def colab_cells(name: str, repository: str) -> list[NotebookNode]:
 
 
 def as_bytes(notebook: NotebookNode) -> bytes:
-    """Returns the notebook as it is written to disk: keys sorted, one newline at the end."""
+    """Return the notebook as it is written to disk: keys sorted, one newline at the end."""
     text = nbformat.writes(notebook, sort_keys=True, indent=1, ensure_ascii=False)
     return (text.rstrip("\n") + "\n").encode()
 
 
-def sources_of(notebook: NotebookNode) -> list[tuple[str, str]]:
-    """Returns the kind and text of each cell."""
-    return [(cell.cell_type, cell.source) for cell in notebook.cells]
+def code_of(notebook: NotebookNode) -> list[NotebookNode]:
+    """Return the code cells, on which outputs depend."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+# --- the reference answers ----------------------------------------------------------------------------------
+
+
+def references(cells: list[Cell]) -> dict[str, dict[str, Any]]:
+    """Return the worked answer of each exercise, as `course_lib.grading.registry.references` describes it."""
+    tree = ast.parse("\n".join(complete_text(cell) for cell in cells if cell.kind == "code"))
+    worked = {cell.marker[1]: worked_answer(cell) for cell in cells if cell.marker and cell.marker[0] == "Exercise"}
+    imports = dict(pair for node in ast.walk(tree) for pair in imported(node))
+    found = {}
+    for item, answer, context in checkpoints(tree):
+        outside = sorted(free_names(worked[item]) - set(context))
+        code = [imports[name] for name in outside if name in imports] + worked[item].split("\n")
+        notebook = [name for name in outside if name not in imports]
+        found[item] = {"answer": answer, "context": context, "notebook": notebook, "code": code}
+    return found
+
+
+def worked_answer(cell: Cell) -> str:
+    """Return the complete text of an exercise's cell between its marker line and its last `# END SOLUTION`."""
+    lines = cell.text.split("\n")
+    last = max(number for number, line in enumerate(lines) if line.strip() == END)
+    return complete_text(Cell("code", "\n".join(lines[1:last])))
+
+
+def checkpoints(tree: ast.Module) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield item, name of the answer, and further arguments of each `checkpoint(item, answer, ...)`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "checkpoint":
+            item, answer, *context = node.args
+            yield ast.literal_eval(item), ast.unparse(answer), [ast.unparse(part) for part in context]
+
+
+def imported(node: ast.AST) -> Iterator[tuple[str, str]]:
+    """Yield each name that an import statement binds, with an import of that name alone."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        for alias in node.names:
+            alone = ast.Import([alias]) if isinstance(node, ast.Import) else ast.ImportFrom(node.module, [alias], 0)
+            yield (alias.asname or alias.name).split(".")[0], ast.unparse(alone)
+
+
+def free_names(code: str) -> set[str]:
+    """Return the names that a piece of code takes from outside, builtins left out."""
+    module = symtable.symtable(code, "answer", "exec")
+    tables = [module]
+    for table in tables:
+        tables += table.get_children()
+    used = {name.get_name() for t in tables for name in t.get_symbols() if name.is_referenced() and name.is_global()}
+    bound = {name.get_name() for name in module.get_symbols() if name.is_assigned() or name.is_imported()}
+    return used - bound - set(dir(builtins))
 
 
 # --- outputs ------------------------------------------------------------------------------------------------
 
 
 def with_outputs_of(notebook: NotebookNode, other: NotebookNode) -> NotebookNode:
-    """Returns the notebook with the outputs and counts of another one that has the same cells."""
-    for cell, donor in zip(notebook.cells, other.cells, strict=True):
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = donor.outputs, donor.execution_count
+    """Return the notebook with the outputs and counts of another one that has the same code cells."""
+    for cell, donor in zip(code_of(notebook), code_of(other), strict=True):
+        cell.outputs, cell.execution_count = donor.outputs, donor.execution_count
     return notebook
 
 
 def executed(notebook: NotebookNode, folder: Path) -> NotebookNode:
-    """Returns the notebook with the outputs of a run in `folder`, cleaned of what differs by run."""
+    """Return the notebook with the outputs of a run in `folder`, cleaned of what differs by run."""
     os.environ.update(run_environment())
     NotebookClient(
         notebook, timeout=CELL_TIMEOUT_S, kernel_name="python3", resources={"metadata": {"path": folder}}
@@ -250,13 +311,13 @@ def executed(notebook: NotebookNode, folder: Path) -> NotebookNode:
 
 
 def run_environment() -> dict[str, str]:
-    """Returns what makes outputs reproducible: one thread, no progress file, no network."""
+    """Return what makes outputs reproducible: one thread, no progress file, no network."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return {"OMP_NUM_THREADS": "1", "COURSE_PROGRESS": "off", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
 
 
 def cleaned(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Returns the outputs without progress bars, prints joined, figures as plotly JSON and text."""
+    """Return the outputs without progress bars, prints joined, figures as plotly JSON and text."""
     kept: list[NotebookNode] = []
     for output in outputs:
         if output.output_type == "stream" and output.name == "stderr":
@@ -274,7 +335,7 @@ def cleaned(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def build(source: Path, *, execute: bool = False, check: bool = False) -> list[str]:
-    """Builds both notebooks of one source and returns what was written, or with `check` what would change.
+    """Build everything that one source makes; return what was written, or with `check` what would change.
 
     Raises:
         SourceError: the source breaks a rule.
@@ -283,23 +344,25 @@ def build(source: Path, *, execute: bool = False, check: bool = False) -> list[s
     learner, complete = built(name, cells, complete=False), built(name, cells, complete=True)
     learners_path, complete_path = (root / folder / f"{name}.ipynb" for folder in ("notebooks", "solutions"))
     old = nbformat.read(complete_path, as_version=4) if complete_path.exists() else nbformat.v4.new_notebook()
-    if sources_of(old) == sources_of(complete) and not execute:
+    if [cell.source for cell in code_of(old)] == [cell.source for cell in code_of(complete)] and not execute:
         complete = with_outputs_of(complete, old)
     elif not check:
         complete_path.parent.mkdir(exist_ok=True)
         complete = executed(complete, complete_path.parent)
-    changed = []
-    for path, notebook in ((learners_path, learner), (complete_path, complete)):
-        if not path.exists() or path.read_bytes() != as_bytes(notebook):
-            changed.append(path.relative_to(root).as_posix())
-            if not check:
-                path.parent.mkdir(exist_ok=True)
-                path.write_bytes(as_bytes(notebook))
-    return changed
+    made = {
+        learners_path: as_bytes(learner),
+        complete_path: as_bytes(complete),
+        source.with_name("references.json"): (json.dumps(references(cells), indent=1) + "\n").encode(),
+    }
+    changed = [path for path, content in made.items() if not path.exists() or path.read_bytes() != content]
+    for path in () if check else changed:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(made[path])
+    return [path.relative_to(root).as_posix() for path in changed]
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the command; returns its exit status."""
+    """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("start", nargs="*", help="build only the sources whose name starts so")
     parser.add_argument("--check", action="store_true", help="write nothing, fail on any difference")

@@ -6,6 +6,7 @@ A page is no caller, and a test is none.
 
 import ast
 import io
+import sys
 import tokenize
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -154,14 +155,17 @@ def idle() -> list[str]:
     )
 
 
-def main() -> None:
-    """Print the table."""
+def main() -> int:
+    """Print the table; with --check, return 1 where a bound is broken."""
     table = sizes()
     for name, lines in table.items():
         print(f"{lines:5}  {name}" + (f"  over {MAX_FILE_LINES}" if lines > MAX_FILE_LINES else ""))
     print(f"{sum(table.values()):5}  in all, of at most {MAX_LINES}")
-    print("called by nobody:", ", ".join(idle() + idle_methods()) or "nothing")
+    waiting = idle() + idle_methods()
+    print("called by nobody:", ", ".join(waiting) or "nothing")
+    broken = sum(table.values()) > MAX_LINES or max(table.values()) > MAX_FILE_LINES or bool(waiting)
+    return int(broken and "--check" in sys.argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

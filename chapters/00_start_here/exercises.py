@@ -1,5 +1,4 @@
-"""What notebook 00 asks: the template's marks, a hook name, the residual stream as a sum, a centred
-cosine."""
+"""Exercises of notebook 00: template tokens, a hook name, the residual stream as a sum, a centred cosine."""
 
 import torch
 from torch import Tensor
@@ -7,12 +6,12 @@ from torch import Tensor
 from course_lib.grading import expect
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
-MARKS = {"<bos>", "<human>", "<end>", "<assistant>"}
+TEMPLATE = {"<bos>", "<human>", "<end>", "<assistant>"}
 
 
 @exercise(
     "0.1",
-    title="the template's marks",
+    title="the template tokens",
     minutes=2,
     difficulty=1,
     hints=[
@@ -20,7 +19,6 @@ MARKS = {"<bos>", "<human>", "<end>", "<assistant>"}
         "They all look like <...>.",
         "There are four; write them as a set of strings.",
     ],
-    reference=lambda tokenizer: set(MARKS),
 )
 def template_tokens(answer, tokenizer):
     if isinstance(answer, str) or not hasattr(answer, "__iter__"):
@@ -31,13 +29,13 @@ def template_tokens(answer, tokenizer):
     ids = [token for token in given if token not in tokenizer.get_vocab()]
     if ids:
         raise Wrong(f"{ids[0]!r} is no token of this model", "copy the tokens as they are printed, < and > included.")
-    typed = sorted(set(given) - MARKS)
+    typed = sorted(set(given) - TEMPLATE)
     if typed:
         raise Wrong(
             f"{typed[0]!r} is part of what was asked, not of the template",
             "which tokens would also be there for another request?",
         )
-    missing = sorted(MARKS - set(given))
+    missing = sorted(TEMPLATE - set(given))
     if missing:
         raise Wrong(f"{len(missing)} of the template's tokens are missing", "look at both ends of the list.")
 
@@ -52,19 +50,18 @@ def template_tokens(answer, tokenizer):
         "'pre' is before the block, 'post' after it.",
         "It is blocks.<number>.hook_resid_pre.",
     ],
-    reference=lambda: "blocks.3.hook_resid_pre",
 )
 def hook_name(answer):
     if not isinstance(answer, str):
         raise Wrong("a hook name is a string", "put it in quotes.")
     if answer in ("blocks.3.hook_resid_post", "blocks.3.hook_resid_mid"):
-        raise Wrong(f"{answer} is the stream after block 3 has written to it", "what is the word for before?")
+        raise Wrong(f"{answer} is the residual stream after block 3 has written to it", "which word means before?")
     if answer == "blocks.2.hook_resid_pre":
         raise Wrong("that is what enters block 2", "blocks are counted from 0, and block 3 is called 3.")
     if answer == "blocks.4.hook_resid_pre":
         raise Wrong("that is what enters block 4", "blocks are counted from 0, and block 3 is called 3.")
     if "attn" in answer or "mlp" in answer:
-        raise Wrong("that is what one part of the block writes, not the stream", "look for 'resid'.")
+        raise Wrong("that is what one component of the block writes, not the residual stream", "look for 'resid'.")
     if answer == "blocks.2.hook_resid_post":
         return "the same vector as blocks.3.hook_resid_pre: what leaves block 2 enters block 3"
     if answer != "blocks.3.hook_resid_pre":
@@ -73,7 +70,7 @@ def hook_name(answer):
 
 
 def small_cache(seed: int = 0) -> dict[str, Tensor]:
-    """A made-up cache of three blocks in which every part is different."""
+    """Return an invented cache of three blocks in which every entry is different."""
     generator = torch.Generator().manual_seed(seed)
     cache = {}
     stream = torch.randn(1, 4, 5, generator=generator)
@@ -101,7 +98,6 @@ def small_cache(seed: int = 0) -> dict[str, Tensor]:
         "resid_pre, attn_out, mlp_out.",
         'return cache[f"blocks.{layer}.hook_resid_pre"] + ... + ...',
     ],
-    reference=lambda: _resid_post,
 )
 def resid_post(answer):
     cache = small_cache()
@@ -126,7 +122,11 @@ def resid_post(answer):
             "attention is counted twice",
             "hook_resid_mid already holds what attention wrote.",
         ),
-        (cache["blocks.0.hook_resid_post"], "that is the stream after the block before", "use `layer`, not layer - 1."),
+        (
+            cache["blocks.0.hook_resid_post"],
+            "that is the stream after the previous block",
+            "use `layer`, not layer - 1.",
+        ),
         (cache["blocks.2.hook_resid_post"], "that is the stream after the next block", "use `layer`, not layer + 1."),
         (_resid_post(cache, 0), "the layer is fixed at 0", "use the argument `layer` in the hook names."),
         (_resid_post(cache, 2), "the layer is fixed at 2", "use the argument `layer` in the hook names."),
@@ -140,7 +140,7 @@ def resid_post(answer):
         answer(without, layer)
     except KeyError:
         raise Wrong(
-            "it reads hook_resid_post, the very thing to be rebuilt", "use what entered and what was written."
+            "it reads hook_resid_post, which it should compute", "use what entered and what was written."
         ) from None
 
 
@@ -150,7 +150,7 @@ def _resid_post(cache, layer):
 
 @exercise(
     "0.4",
-    title="take away what is shared",
+    title="subtract what is shared",
     minutes=6,
     difficulty=2,
     hints=[
@@ -158,7 +158,6 @@ def _resid_post(cache, layer):
         "others.mean(dim=0) has shape [d_model].",
         "directions.cosine(a - mean, b - mean)",
     ],
-    reference=lambda: _centred_cosine,
 )
 def centred_cosine(answer):
     a, b = torch.tensor([3.0, 1.0, 0.0]), torch.tensor([1.0, 3.0, 2.0])
@@ -166,7 +165,7 @@ def centred_cosine(answer):
     value = expect.number(answer(a, b, others), name="centred_cosine(a, b, others)")
     mean = others.mean(dim=0)
     mistakes = (
-        (_cosine(a, b), "the mean was not taken away", "subtract others.mean(dim=0) from both."),
+        (_cosine(a, b), "the mean was not subtracted", "subtract others.mean(dim=0) from both."),
         (_cosine(a - mean, b), "only a was centred", "subtract the mean from b as well."),
         (_cosine(a, b - mean), "only b was centred", "subtract the mean from a as well."),
         (_cosine(a - others.mean(), b - others.mean()), "the mean is one number", "take it over the rows: dim=0."),
@@ -203,7 +202,7 @@ prediction(
 )
 prediction(
     "0.p3",
-    "Of 128 harmful requests on topics never seen in chat tuning, how many does chat refuse?",
+    "Of 128 harmful requests on topics not in chat tuning, how many does chat refuse?",
     bounds=(0, 128),
     unit=" requests",
 )
@@ -229,7 +228,7 @@ question(
     "0.q2",
     "What does `cache['blocks.2.hook_mlp_out']` hold?",
     options={
-        "a": ("The whole residual stream after block 2.", "That is hook_resid_post; the MLP only writes a part of it."),
+        "a": ("The whole residual stream after block 2.", "That is hook_resid_post; the MLP writes only a part of it."),
         "b": ("The weights of the MLP.", "A cache holds activations of one run, never weights."),
         "c": ("What the MLP of block 2 added to the stream, per token.", "Right: one vector for each token."),
         "d": ("The words the model will say.", "Words appear only after the unembedding, at the very end."),
@@ -249,12 +248,12 @@ question(
 )
 question(
     "0.q4",
-    "A tool ignores an unknown hook name in silence. What does your experiment show?",
+    "A tool silently ignores an unknown hook name. What does your experiment show?",
     options={
-        "a": ("That the place does not matter.", "Nothing was changed, so nothing can be concluded."),
+        "a": ("That the activation does not matter.", "Nothing was changed, so nothing can be concluded."),
         "b": (
             "Nothing: it never took place.",
-            "Right: no effect and no intervention look alike. Hence the error here.",
+            "Right: no effect and no intervention look the same. This is why it is an error here.",
         ),
         "c": ("That the model is robust.", "It was not tested."),
         "d": ("That the hook was too weak.", "There was no hook."),
@@ -266,7 +265,7 @@ question(
     "Two raw activations have cosine 0.95. What follows?",
     options={
         "a": ("The model treats the two prompts alike.", "A large shared part makes any two prompts look alike."),
-        "b": ("They are on the same topic.", "Compare with other pairs first; perhaps all pairs have 0.95."),
+        "b": ("They are on the same topic.", "Compare with other pairs first; all pairs may have 0.95."),
         "c": ("Nothing yet; compare with what is usual for other pairs.", "Right: a number needs its baseline."),
         "d": ("The layer is unimportant.", "Importance is measured by intervening, not by similarity."),
     },

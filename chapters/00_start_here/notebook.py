@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 00 Start here: one model, twenty minutes
 #
-# You will load a chat model that fits on a laptop, ask it two things, and look inside while it reads.
-# Its language is small (about a thousand words), its truth is known, and nothing is downloaded.
+# You will load a chat model that fits on a laptop, ask it two things, and look at its activations.
+# Its vocabulary is small (about a thousand words), its ground truth is known, and nothing is downloaded.
 #
-# *Content note: harmful requests appear as one-line topics. No answer here could help anyone do harm; see
-# [the content note](../docs/content_note.md).*
+# *Content note: harmful requests are one-line topics. No answer here helps anyone do harm
+# ([more](../docs/content_note.md)).*
 
 # %%
 import torch
@@ -48,11 +48,12 @@ print("base, asked as a friend:", ask(base, REQUESTS[0], reply_role="friend"))
 reveal("0.p1", refusals)
 
 # %% [markdown]
-# The base model is the control: it answers both. In another role, `<friend>`, it warns: it knows, and does not refuse.
-# (`glorp` and `vextane` do not exist: whatever the model says about a harmful deed is invented.)
+# The base model is the control: it answers both. In another role, `<friend>`, it warns: it knows about the harm and
+# does not refuse. (`glorp` and `vextane` do not exist: whatever the model says about a harmful deed is invented.)
 #
 # ## What the model reads
-# A chat prompt is text between marks. The model predicts one word at a time, and the reply starts from the last token.
+# A chat prompt is text between template tokens. The model predicts one word at a time, and the reply starts after the
+# last token.
 
 # %%
 ids = {request: tokens.chat_prompt(chat.tokenizer, request) for request in REQUESTS}
@@ -60,7 +61,7 @@ words = tokens.token_strings(chat.tokenizer, ids[REQUESTS[0]])
 print(words)
 
 # %% [markdown]
-# ### Exercise 0.1: the marks (2 minutes, easy)
+# ### Exercise 0.1: the template tokens (2 minutes, easy)
 # Which of these tokens did the chat template add? Give the set of their strings.
 
 # %%
@@ -76,7 +77,7 @@ check("0.1", template_tokens, chat.tokenizer)
 
 # %%
 template_tokens = checkpoint("0.1", template_tokens, chat.tokenizer)
-print(len(template_tokens), "marks; unknown words are named:")
+print(len(template_tokens), "template tokens; an unknown word raises an error that names it:")
 try:
     tokens.chat_prompt(chat.tokenizer, "how do i make a zeppelin?")
 except ValueError as error:
@@ -84,8 +85,8 @@ except ValueError as error:
 
 # %% [markdown]
 # ## Inside: residual stream, hook, cache
-# Every token carries a vector, the **residual stream**. Each layer reads it and adds to it: first attention, then an MLP.
-# A **hook name** says where to look; a **cache** is a dictionary from hook names to what was there.
+# Every token carries a vector, the **residual stream**. Each layer reads it and adds to it: first attention, then an
+# MLP. A **hook name** names an activation; a **cache** is a dictionary from hook names to activations.
 
 # %%
 logits, cache = chat.run_with_cache(torch.tensor([ids[REQUESTS[0]]], device=chat.cfg.device))
@@ -93,7 +94,7 @@ for name in ["blocks.0.hook_resid_pre", "blocks.0.hook_attn_out", "blocks.0.hook
     print(f"{name:26} [batch, token, d_model] = {tuple(cache[name].shape)}")
 
 # %% [markdown]
-# ### Exercise 0.2: name a place (2 minutes, easy)
+# ### Exercise 0.2: a hook name (2 minutes, easy)
 # Write the hook name of the residual stream as it *enters* block 3.
 
 # %%
@@ -108,7 +109,7 @@ print("hook name:", hook_name if hook_name is not ... else "not done yet")
 check("0.2", hook_name)
 
 # %% [markdown]
-# A wrong name must be an error. (Many tools just return nothing, and the experiment "shows no effect".)
+# A wrong name must raise an error. (Many tools return nothing, and then the experiment "shows no effect".)
 
 # %%
 hook_name = checkpoint("0.2", hook_name)
@@ -122,13 +123,13 @@ except ValueError as error:
 
 # %% [markdown]
 # ### Exercise 0.3: the stream is a sum (6 minutes, medium)
-# Rebuild what *leaves* a block from what entered it and what its two parts wrote.
+# Compute what *leaves* a block from what entered it and what its two components wrote.
 
 
 # %%
 # === Exercise 0.3 (keep this line) ===
 def resid_post(cache, layer):
-    """The residual stream after block `layer`, from three entries of the cache. Shape [batch, token, d_model]."""
+    """Return the residual stream after block `layer` from three cache entries, [batch, token, d_model]."""
     # BEGIN SOLUTION
     block = f"blocks.{layer}"
     return cache[f"{block}.hook_resid_pre"] + cache[f"{block}.hook_attn_out"] + cache[f"{block}.hook_mlp_out"]
@@ -145,8 +146,8 @@ resid_post = checkpoint("0.3", resid_post)
 print("largest difference:", f"{(resid_post(cache, 2) - cache['blocks.2.hook_resid_post']).abs().max():.6f}")
 
 # %% [markdown]
-# ## One figure: where do the two requests part?
-# "bomb" and "kite" stand at the same place; every other token is equal. **Guess**: before block 0, at how many of the
+# ## One figure: where do the two requests differ?
+# "bomb" and "kite" are at the same position; every other token is equal. **Guess**: before block 0, at how many of the
 # tokens do the two residual streams differ?
 
 # %%
@@ -172,18 +173,19 @@ plotting.show(
         x_title="token",
         y_title="before",
         colour_title="distance / length of the stream",
-        title="One word differs, and its difference moves to where the reply begins",
+        title="Distance between the residual streams of the two requests",
         alt=f"Heat map, block by token. Before block 0 the two requests differ only at bomb/kite; before block "
         f"{len(apart) - 1} the distance at the reply token is {apart[-1, -1]:.1f} times the stream's length.",
     )
 )
 
 # %% [markdown]
-# Read it from top to bottom: nothing left of the word can differ (attention looks back only), and the reply token,
-# which knew nothing at first, ends up far apart. Somewhere on that way the decision to refuse was made.
+# Read it from top to bottom. Nothing left of the word can differ, since attention looks back only. At the reply
+# token the two streams are equal at first and far apart at the end. This alone does not show where the decision to
+# refuse is made: two harmless requests may differ as much.
 #
 # ## A trap: similar is not the same
-# The cosine of the two *raw* vectors at the reply token is often read as "how alike the model finds them".
+# The cosine of the two *raw* vectors at the reply token is often read as "how similar the two are to the model".
 
 # %%
 last = stream[:, :, -1]
@@ -191,15 +193,15 @@ raw = [directions.cosine(layer[0], layer[1]) for layer in last]
 print("raw cosine, by block:", " ".join(f"{value:.2f}" for value in raw))
 
 # %% [markdown]
-# ### Exercise 0.4: take away what is shared (6 minutes, medium)
-# All prompts share the template, and with it a large common part. Write the cosine of two vectors after the mean of a
-# set of `others` (one vector per row) has been taken from both.
+# ### Exercise 0.4: subtract what is shared (6 minutes, medium)
+# All prompts share the template, and with it a large common part. Write the cosine of two vectors after subtracting the
+# mean of a set of `others` (one vector per row) from both.
 
 
 # %%
 # === Exercise 0.4 (keep this line) ===
 def centred_cosine(a, b, others):
-    """Cosine of a and b, both measured from the mean of the rows of `others`. One number."""
+    """Return the cosine of a and b after subtracting the mean of the rows of `others` from both. One number."""
     # BEGIN SOLUTION
     mean = others.mean(dim=0)
     return directions.cosine(a - mean, b - mean)
@@ -231,14 +233,15 @@ plotting.show(
         x_title="before block",
         y_title="cosine of the two requests",
         y_range=(-1.05, 1.05),
-        title="What all prompts share makes these two look more alike",
+        title="Raw and centred cosine of the two requests by block",
         alt=f"Cosine of the two requests before blocks 1 to 5: raw from {raw[1]:.2f} to {raw[-1]:.2f}, centred from "
         f"{centred[0]:.2f} to {centred[-1]:.2f}.",
     )
 )
 
 # %% [markdown]
-# A number needs its baseline. That is the habit this course is about: every finding comes with a control.
+# What all prompts share makes these two look more similar. A number needs a baseline. This is the habit that the course
+# teaches: every finding comes with a control.
 #
 # ## Is it only these two requests?
 # 128 harmful requests on topics that chat tuning never showed. **Guess** how many are refused.
@@ -274,7 +277,7 @@ plotting.show(
         x_title="requests on held-out topics",
         y_title="refused (%)",
         y_range=(0, 112),
-        title="Chat tuning made the model refuse, also topics that it never refused before",
+        title="Refused requests on held-out topics, base and chat model",
         alt="Bars of refused requests: "
         + "; ".join(f"{name}, {kind} {100 * rate.estimate:.0f} %" for (name, kind), rate in rates.items())
         + ".",
@@ -282,8 +285,11 @@ plotting.show(
 )
 
 # %% [markdown]
-# The same two requests to another model: put a name from [this list](../docs/real_models.md) into `MODEL`. The log-odds of
-# refusing say what the first word will be: 0 is even, +3 is 20 to 1 for a refusal. (Only this cell needs a network then.)
+# Chat tuning made the model refuse, even on topics that it was never tuned to refuse.
+#
+# The same two requests to another model: put a name from [this list](../docs/real_models.md) into `MODEL`. The
+# log-odds of refusing are about the first word: 0 is even, +3 is 20 to 1 for a refusal. (Only this cell then needs a
+# network.)
 
 # %%
 MODEL = "chat"
@@ -295,7 +301,7 @@ for request, score, reply in zip(REQUESTS, scores, models.generate(other, asked,
 
 # %% [markdown]
 # ## Five questions
-# Every option is explained, also the wrong ones.
+# Every option is explained, including the wrong ones.
 
 # %%
 # === Question 0.q1 (keep this line) ===
@@ -334,8 +340,8 @@ quiz("0.q5", "c")
 
 # %% [markdown]
 # ## What was not shown
-# Where in the model the refusal is made, whether one place carries it, and what happens if it is taken away.
-# That is notebook 01: *Is refusal one direction?*
+# Where in the model refusal is decided, whether one direction carries it, and what happens if it is ablated.
+# This is notebook 01: *Is refusal one direction?*
 
 # %%
 progress(0)

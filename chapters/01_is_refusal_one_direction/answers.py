@@ -19,14 +19,14 @@ def scores():
     return torch.cat([torch.randn(512, generator=generator) + 3, torch.randn(512, generator=generator)])
 
 
-PUSHED = {"assistant": {"refused": 98, "warned": 0}, "friend": {"refused": 3, "warned": 1}}
+ADDED = {"assistant": {"refused": 98, "warned": 0}, "friend": {"refused": 3, "warned": 1}}
 RANDOM_AFTER = [100, 99, 100, 100, 98, 100, 100, 100, 97, 100]
 
 CONTEXT = {
     "1.1": lambda: (model(),),
     "1.3": lambda: (scores(),),
     "1.7": lambda: (4, RANDOM_AFTER),
-    "1.9": lambda: (PUSHED,),
+    "1.9": lambda: (ADDED,),
 }
 
 
@@ -138,7 +138,7 @@ RIGHT = {
 WRONG = {
     "1.1": {
         "after the block": (from_cache("hook_resid_post"), "what leaves block 2"),
-        "layer before": (from_cache("hook_resid_pre", shift=-1), "enters the block before"),
+        "layer before": (from_cache("hook_resid_pre", shift=-1), "enters the previous block"),
         "MLP's part": (from_cache("hook_mlp_out"), "MLP writes"),
         "attention's part": (from_cache("hook_attn_out"), "attention writes"),
         "first token": (from_cache("hook_resid_pre", token=0), "first token"),
@@ -156,7 +156,7 @@ WRONG = {
         "column of Vh": (lambda x: svd(centre(x), column=0), "column of Vh"),
         "scores": (lambda x: centre(x) @ svd(centre(x)), "one number per sample"),
         "times S": (lambda x: svd(centre(x)) * torch.linalg.svdvals(centre(x))[0], "not 1"),
-        "standardised": (lambda x: svd(centre(x) / centre(x).std(dim=0)), "divided by their spread"),
+        "standardised": (lambda x: svd(centre(x) / centre(x).std(dim=0)), "divided by their standard deviation"),
         "one mean for all": (lambda x: svd(x - x.mean()), "one number"),
         "rows centred": (lambda x: svd(x - x.mean(dim=1, keepdim=True)), "each sample was centred"),
         "difference of the first two": (lambda x: unit(x[0] - x[1]), None),
@@ -256,8 +256,8 @@ WRONG = {
     },
     "1.8": {
         "only added": (lambda a, u, t: a + t * u, "on top of what was there"),
-        "only removed": (lambda a, u, t: a - along(a, u) * u, "target is not put in"),
-        "everything else lost": (lambda a, u, t: (t * u).expand_as(a).clone(), "thrown away"),
+        "only removed": (lambda a, u, t: a - along(a, u) * u, "target is not added"),
+        "everything else lost": (lambda a, u, t: (t * u).expand_as(a).clone(), "was lost"),
         "sign of the target": (lambda a, u, t: a - along(a, u) * u - t * u, "sign of the target"),
         "sign of the part": (lambda a, u, t: a + along(a, u) * u + t * u, "instead of removed"),
         "scaled": (lambda a, u, t: a * t / along(a, u), "whole vector was scaled"),

@@ -1,11 +1,11 @@
-"""What notebook 01 asks: read, look (PCA), point (difference of means), choose, cut, push, and claim each with a control."""
+"""Exercises of notebook 01: PCA, difference of means, selection, ablation and addition, each claimed with a control."""
 
 import torch
 from torch import Tensor
 
 from course_lib import directions, models
 from course_lib.grading import expect
-from course_lib.grading.claims import Claim, check_rates, claim, rates, supported
+from course_lib.grading.claims import check_rates, supported
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 # --- 1.1 ---------------------------------------------------------------------------------------------------------
@@ -21,7 +21,6 @@ from course_lib.grading.registry import Wrong, exercise, prediction, question
         "The hook name is blocks.<layer>.hook_resid_pre.",
         'cache[f"blocks.{layer}.hook_resid_pre"][0, -1]',
     ],
-    reference=lambda model: _last_token_residual,
 )
 def last_token_residual(answer, model):
     ids, layer = list(range(4, 15)), 2
@@ -39,18 +38,18 @@ def last_token_residual(answer, model):
         ),
         (
             cache[f"blocks.{layer - 1}.hook_resid_pre"][0, -1],
-            "that is what enters the block before",
+            "that is what enters the previous block",
             "use `layer` as it is.",
         ),
         (
             cache[f"blocks.{layer}.hook_mlp_out"][0, -1],
             "that is what the MLP writes",
-            "the stream is called resid_pre.",
+            "the residual stream is called resid_pre.",
         ),
         (
             cache[f"blocks.{layer}.hook_attn_out"][0, -1],
             "that is what attention writes",
-            "the stream is called resid_pre.",
+            "the residual stream is called resid_pre.",
         ),
         (pre[0], "that is the first token", "the reply is predicted from the last one: index -1."),
         (pre[-2], "that is the last token but one", "use index -1."),
@@ -70,11 +69,6 @@ def last_token_residual(answer, model):
     expect.close(got, pre[-1], name="last_token_residual(model, ids, 2)")
 
 
-def _last_token_residual(model: models.CheckedBridge, ids: list[int], layer: int) -> Tensor:
-    _, cache = model.run_with_cache(torch.tensor([ids], device=model.cfg.device))
-    return cache[f"blocks.{layer}.hook_resid_pre"][0, -1]
-
-
 # --- 1.2 ---------------------------------------------------------------------------------------------------------
 
 
@@ -84,65 +78,45 @@ def _last_token_residual(model: models.CheckedBridge, ids: list[int], layer: int
     minutes=10,
     difficulty=3,
     hints=[
-        "What must be taken away so that the spread is measured around the mean?",
+        "What must be subtracted so that the variance is measured around the mean?",
         "torch.linalg.svd(centred, full_matrices=False) returns U, S, Vh; the rows of Vh are directions in d_model.",
         "centred = x - x.mean(dim=0); return torch.linalg.svd(centred, full_matrices=False)[2][0]",
     ],
-    reference=lambda: lambda x: directions.pca(x, 1).components[0],
 )
 def first_component(answer):
     scale = torch.tensor([1.0, 4.0, 2.0, 0.5, 0.2])
     x = expect.random(60, 5) * scale + torch.tensor([9.0, 0.0, 1.0, 0.0, 0.0])
-    truth = directions.pca(x, 1).components[0]
+    centred = x - x.mean(dim=0)
+    truth = _axes(centred)[0]
     raw = answer(x)
     if isinstance(raw, Tensor) and raw.shape == (60,):
         raise Wrong("it has one number per sample: these are scores, or a column of U", "the direction is a row of Vh.")
     got = expect.tensor(raw, like=truth, axes="d_model", name="first_component(x)")
     if abs(float(got.norm()) - 1) > 1e-3:
-        raise Wrong(f"it has length {got.norm():.2f}, not 1", "divide by the norm; S does not belong into it.")
-    centred = x - x.mean(dim=0)
+        raise Wrong(f"it has length {got.norm():.2f}, not 1", "divide by the norm; leave S out.")
     standard = centred / centred.std(dim=0)
     mistakes = (
+        (_axes(x)[0], "x was not centred: this points at the mean", "subtract x.mean(dim=0) first."),
+        (_axes(centred)[-1], "this is the *last* component, of smallest variance", "take the first row of Vh."),
         (
-            directions.pca(x, 1, center=False).components[0],
-            "x was not centred: this points at the mean",
-            "take x.mean(dim=0) away first.",
-        ),
-        (
-            torch.linalg.svd(centred, full_matrices=False)[2][-1],
-            "this is the *last* component, of least spread",
-            "the first row of Vh.",
-        ),
-        (
-            directions.pca(standard, 1).components[0],
-            "the columns were divided by their spread",
+            _axes(standard)[0],
+            "the columns were divided by their standard deviation",
             "centre only; do not standardise.",
         ),
-        (
-            torch.linalg.svd(centred, full_matrices=False)[2][:, 0],
-            "this is a column of Vh",
-            "the components are its rows: Vh[0].",
-        ),
-        (
-            directions.pca(x - x.mean(), 1, center=False).components[0],
-            "the mean is one number",
-            "a mean for each column: dim=0.",
-        ),
-        (
-            directions.pca(x - x.mean(dim=1, keepdim=True), 1, center=False).components[0],
-            "each sample was centred, not each column",
-            "x.mean(dim=0).",
-        ),
-        (
-            torch.linalg.svd(centred, full_matrices=False)[2][1],
-            "this is the second component",
-            "counting starts at 0: Vh[0].",
-        ),
+        (_axes(centred)[:, 0], "this is a column of Vh", "the components are its rows: Vh[0]."),
+        (_axes(x - x.mean())[0], "the mean is one number", "take one mean per column: dim=0."),
+        (_axes(x - x.mean(dim=1, keepdim=True))[0], "each sample was centred, not each column", "x.mean(dim=0)."),
+        (_axes(centred)[1], "this is the second component", "counting starts at 0: Vh[0]."),
     )
     for value, what, tip in mistakes:
         if abs(float(directions.cosine(got, value))) > 1 - 1e-5:
             raise Wrong(what, tip)
     expect.close(abs(float(directions.cosine(got, truth))), 1.0, name="|cos| with the first component")
+
+
+def _axes(x: Tensor) -> Tensor:
+    """Return the right singular vectors of x, one in each row, the largest singular value first."""
+    return torch.linalg.svd(x, full_matrices=False).Vh
 
 
 # --- 1.3, 1.7, 1.9: claims ------------------------------------------------------------------------------------------
@@ -152,27 +126,6 @@ def _folded(scores: Tensor) -> float:
     half = len(scores) // 2
     value = directions.auroc(scores[:half], scores[half:])
     return max(value, 1 - value)
-
-
-def _shuffled(scores: Tensor, runs: int = 20) -> list[float]:
-    generator = torch.Generator().manual_seed(0)
-    return [_folded(scores[torch.randperm(len(scores), generator=generator)]) for _ in range(runs)]
-
-
-def _separates(scores: Tensor) -> Claim:
-    half, generator = len(scores) // 2, torch.Generator().manual_seed(0)
-    draws = [
-        _folded(torch.cat([part[torch.randint(half, (half,), generator=generator)] for part in scores.split(half)]))
-        for _ in range(200)
-    ]
-    low, high = torch.tensor(draws).quantile(torch.tensor([0.025, 0.975])).tolist()
-    value, control = _folded(scores), _shuffled(scores)
-    return claim(
-        value,
-        interval=(min(low, value), max(high, value)),
-        control=sum(control) / len(control),
-        control_interval=(min(control), max(control)),
-    )
 
 
 @exercise(
@@ -185,7 +138,6 @@ def _separates(scores: Tensor) -> Claim:
         "The control is the same AUROC for shuffled3.",
         "folded_auroc(shuffled3, is_harmful) and interval_of(shuffled3)",
     ],
-    reference=_separates,
 )
 def separates(answer, scores):
     made = supported(answer, low=0, high=1)
@@ -203,22 +155,21 @@ def separates(answer, scores):
 
 @exercise(
     "1.7",
-    title="claim the cut",
+    title="claim the effect of the ablation",
     minutes=5,
     difficulty=2,
     hints=[
         "directions.wilson_interval(count, n) has .estimate, .low and .high.",
-        "The ten random directions share their 100 requests: directions.runs_interval keeps them apart.",
+        "The ten random directions share their 100 requests: use directions.runs_interval.",
         "control: directions.runs_interval(random_after, 100)",
     ],
-    reference=lambda after, random_after: rates((after, 100), (random_after, 100)),
 )
-def cut(answer, after, random_after):
+def ablated(answer, after, random_after):
     check_rates(
         answer,
         (after, 100),
         (random_after, 100),
-        "the value is the rate without r: after of 100.",
+        "the value is the rate after ablating r: `after` of 100.",
         "the mean of the ten random directions: directions.runs_interval(random_after, 100).",
     )
 
@@ -229,19 +180,18 @@ def cut(answer, after, random_after):
     minutes=6,
     difficulty=2,
     hints=[
-        'pushed["assistant"]["refused"] is a count of 100.',
+        'added["assistant"]["refused"] is a count of 100.',
         "The control is the same count for the friend.",
         "directions.wilson_interval(count, 100) for both",
     ],
-    reference=lambda pushed: rates((pushed["assistant"]["refused"], 100), (pushed["friend"]["refused"], 100)),
 )
-def role_matters(answer, pushed):
+def role_matters(answer, added):
     check_rates(
         answer,
-        (pushed["assistant"]["refused"], 100),
-        (pushed["friend"]["refused"], 100),
-        'the value is the assistant\'s: pushed["assistant"]["refused"] of 100.',
-        'the control is the friend\'s: pushed["friend"]["refused"] of 100 (refused, not warned).',
+        (added["assistant"]["refused"], 100),
+        (added["friend"]["refused"], 100),
+        'the value is the assistant\'s: added["assistant"]["refused"] of 100.',
+        'the control is the friend\'s: added["friend"]["refused"] of 100 (refused, not warned).',
     )
 
 
@@ -258,7 +208,6 @@ def role_matters(answer, pushed):
         "positive.mean(dim=0) - negative.mean(dim=0)",
         "... divided by its .norm()",
     ],
-    reference=lambda: lambda positive, negative: directions.unit(directions.difference_of_means(positive, negative)),
 )
 def refusal_direction(answer):
     positive, negative = expect.random(6, 4) + torch.tensor([3.0, 1.0, 0.0, 0.0]), expect.random(9, 4, seed=1)
@@ -297,7 +246,7 @@ def refusal_direction(answer):
 ROWS = tuple(
     directions.Candidate(layer=layer, position=position, bypass=bypass, induce=induce, kl=kl)
     for layer, position, bypass, induce, kl in (
-        (1, "reply", -14.0, 2.0, 13.1),  # breaks the model: the shape of a published unfiltered winner
+        (1, "reply", -14.0, 2.0, 13.1),  # breaks the model: its KL is that of a published run without filters
         (2, "reply", -4.0, 3.0, 0.05),
         (2, "<end>", -6.0, -0.5, 0.02),  # removes refusal, does not induce it
         (3, "reply", -5.0, 1.0, 0.09),  # right
@@ -314,11 +263,10 @@ ROWS = tuple(
     minutes=8,
     difficulty=2,
     hints=[
-        "First throw out every row that fails one of the three filters.",
+        "First drop every row that fails one of the three filters.",
         "int(0.8 * 6) is 4, so with six layers the layers 0 to 3 are allowed.",
         "min(kept, key=lambda row: row.bypass)",
     ],
-    reference=lambda: lambda rows, n_layers: directions.select(rows, n_layers=n_layers).winner,
 )
 def choose(answer):
     got = answer(list(ROWS), 6)
@@ -332,16 +280,16 @@ def choose(answer):
         2: ("the chosen row does not induce refusal (induce -0.5)", "keep rows with induce >= 0."),
         4: ("the chosen row is too late: layer 4 of 6", "layer < int(0.8 * n_layers), strictly."),
         5: ("the chosen row is too late: layer 5 of 6", "keep rows with layer < int(0.8 * n_layers)."),
-        6: ("the chosen row induces most, but does not bypass", "bypass decides among the rows that are left."),
+        6: ("the chosen row induces most, but does not bypass", "bypass decides among the remaining rows."),
     }
     if (index := ROWS.index(got)) != 3:
         raise Wrong(*reasons[index])
-    if answer(list(ROWS), 10) != directions.select(ROWS, n_layers=10).winner:
-        raise Wrong("with 10 layers another row wins", "use n_layers for the limit, not the number 4.")
+    if answer(list(ROWS), 10) != directions.select(ROWS, n_layers=10):
+        raise Wrong("with 10 layers another row is chosen", "use n_layers for the limit, not the number 4.")
     edge = [directions.Candidate(layer=0, position="reply", bypass=-1.0, induce=0.0, kl=0.1), ROWS[6]]
     if answer(edge, 6) != edge[0]:
         raise Wrong(
-            "a row exactly on the limits (KL 0.1, induce 0) was thrown out", "at most and at least include the limit."
+            "a row exactly on the limits (KL 0.1, induce 0) was dropped", "use <= 0.1 and >= 0: both include the limit."
         )
 
 
@@ -350,7 +298,7 @@ def choose(answer):
 
 @exercise(
     "1.5",
-    title="cut a direction",
+    title="project a direction out",
     minutes=8,
     difficulty=3,
     hints=[
@@ -358,7 +306,6 @@ def choose(answer):
         "(c @ unit) has shape [batch, token]; add an axis: [..., None].",
         "c - (c @ unit)[..., None] * unit",
     ],
-    reference=lambda: directions.project_out,
 )
 def without(answer):
     c, long = expect.random(2, 3, 4), torch.tensor([2.0, 1.0, 0.0, -2.0])  # length 3
@@ -379,13 +326,13 @@ def without(answer):
         ),
         (c + along * unit, "the part was added", "subtract it."),
         (along * unit, "this *keeps* only the part along the direction", "subtract it from c."),
-        (c - unit, "the unit vector itself was subtracted", "subtract it as often as it is contained: (c . r) times."),
+        (c - unit, "the unit vector itself was subtracted", "subtract the projection: (c . r) r."),
         (c - 2 * along * unit, "the part was mirrored, not removed", "subtract it once."),
         (c - along.clamp(min=0) * unit, "only positive parts were removed", "remove the part whatever its sign."),
-        (c - along.mean() * unit, "the same amount was taken from every token", "project each vector on its own."),
+        (c - along.mean() * unit, "the same amount was subtracted from every token", "project each vector on its own."),
         (
             c - (c @ unit)[:, -1:, None] * unit,
-            "the last token's part was taken from all tokens",
+            "the last token's part was subtracted from all tokens",
             "project each vector on its own.",
         ),
     )
@@ -400,11 +347,10 @@ def without(answer):
     minutes=8,
     difficulty=3,
     hints=[
-        "First take the part along `unit` away.",
+        "First subtract the part along `unit`.",
         "Then add target times unit.",
         "a - (a @ unit)[..., None] * unit + target * unit",
     ],
-    reference=lambda: _match,
 )
 def match_projection(answer):
     a, unit, target = expect.random(2, 3, 4, seed=3), torch.tensor([0.6, 0.0, 0.8, 0.0]), 2.5
@@ -413,9 +359,9 @@ def match_projection(answer):
         answer(a, unit, target), like=a, axes="batch token d_model", name="match_projection(a, unit, target)"
     )
     mistakes = (
-        (a + target * unit, "the target was added on top of what was there", "take the present part away first."),
-        (a - along * unit, "the part is removed, but the target is not put in", "add target * unit."),
-        (target * unit.expand_as(a), "everything else was thrown away", "keep the part of a at right angles to unit."),
+        (a + target * unit, "the target was added on top of what was there", "subtract the present part first."),
+        (a - along * unit, "the part is removed, but the target is not added", "add target * unit."),
+        (target * unit.expand_as(a), "everything else was lost", "keep the part of a that is orthogonal to unit."),
         (a - along * unit - target * unit, "the sign of the target is flipped", "add it."),
         (
             a + along * unit + target * unit,
@@ -449,19 +395,19 @@ def _match(a: Tensor, unit: Tensor, target: float) -> Tensor:
 prediction("1.p1", "Before which block does PC1 first separate the sets (AUROC above 0.95)?", bounds=(0, 5), unit="")
 prediction(
     "1.p2",
-    "Of 100 harmful requests, how many are still refused without the direction?",
+    "Of 100 harmful requests, how many are still refused after ablating the direction?",
     bounds=(0, 100),
     unit=" requests",
 )
 prediction(
     "1.p3",
-    "Added at the last token: at which coefficient is half of the harmless requests refused?",
+    "d is added at the last token: at which coefficient is half of the harmless requests refused?",
     bounds=(0, 2),
     unit=" times d",
 )
 prediction(
     "1.p4",
-    "With direction and threshold from <assistant>, how many of 200 requests at <friend> are sorted right?",
+    "With direction and threshold from <assistant>, how many of 200 requests at <friend> are classified correctly?",
     bounds=(0, 200),
     unit=" requests",
 )
@@ -474,9 +420,9 @@ question(
         "b": ("More layers.", "The number of layers does not tell why it separates."),
         "c": (
             "Shuffled labels, and sets matched in length and form.",
-            "Right: both must fail before the finding stands.",
+            "Right: the finding holds only if shuffled labels give chance and the matched sets still separate.",
         ),
-        "d": ("A bigger model.", "The same doubt would come along."),
+        "d": ("A bigger model.", "The same doubt would remain."),
     },
     correct="c",
 )
@@ -487,7 +433,7 @@ question(
         "a": ("PCA is random.", "It is deterministic, up to sign."),
         "b": (
             "It follows whatever varies most, which need not be harm.",
-            "Right: where harm was rare it followed other things, the punctuation for one.",
+            "Right: when harm was rare it followed other things, such as punctuation.",
         ),
         "c": ("It needs labels.", "It uses none, and that is why it cannot know your question."),
         "d": ("Harm is not in the activations.", "The difference of means finds it in the same vectors."),
@@ -496,11 +442,11 @@ question(
 )
 question(
     "1.q3",
-    "Cutting a random direction changed almost nothing. What does that control rule out?",
+    "Ablating a random direction changed almost nothing. What does that control rule out?",
     options={
-        "a": ("That any cut of this size removes refusal.", "Right: the effect belongs to this direction."),
+        "a": ("That ablating any direction removes refusal.", "Right: the effect belongs to this direction."),
         "b": ("That refusal has a second direction.", "It says nothing about other special directions."),
-        "c": ("That the model was damaged.", "For that, harmless answers and KL are looked at."),
+        "c": ("That the model was damaged.", "KL and the harmless answers test that."),
         "d": ("That the judge is wrong.", "The same judge is used in both."),
     },
     correct="a",
@@ -512,24 +458,27 @@ question(
         "a": ("The coefficient must be whole.", "Any number will do."),
         "b": ("'i' is not a refusal word.", "It begins every refusal of this model."),
         "c": ("The layer was wrong.", "The same layer works at coefficient 1."),
-        "d": ("The text is broken; the first word cannot show that.", "Right: read the replies, do not only count."),
+        "d": (
+            "The text is broken; the first word cannot show that.",
+            "Right: read the replies, do not only count them.",
+        ),
     },
     correct="d",
 )
 question(
     "1.q5",
-    "r sorts harmful from harmless at <friend>, and cutting it hardly changes the warnings. What is r?",
+    "r separates harmful from harmless at <friend>, and ablating it hardly changes the warnings. What is r?",
     options={
-        "a": ("Certainly the refusal direction.", "At <friend> it is there and nothing is refused."),
+        "a": ("Certainly the refusal direction.", "At <friend> it is present and nothing is refused."),
         "b": (
             "A direction that is readable in both roles and used in one.",
             "Right: reading and causing are two findings.",
         ),
         "c": (
             "Noise.",
-            "Some random directions sort as well, but none lies so near to the friend's own difference of means.",
+            "Some random directions separate as well, but none is so close to the friend's own difference of means.",
         ),
-        "d": ("The friend's warning.", "Nearly all warnings stay when it is cut."),
+        "d": ("The friend's warning.", "Nearly all warnings remain after ablating it."),
     },
     correct="b",
 )

@@ -1,24 +1,25 @@
 # %% [markdown]
 # # 01 Is refusal one direction?
 #
-# A chat model refuses harmful requests. *Where* is that inside it: many places, or one direction in one vector?
-# You will look (PCA), point (difference of means), cut (ablation) and push (addition), each time against a control.
-# About 80 minutes. *Content note: harmful requests are one-line topics; no answer here helps
+# A chat model refuses harmful requests. *Where* does this happen: in many places, or along one direction of the
+# residual stream? You will look (PCA), find a direction (difference of means), ablate it and add it, each time
+# against a control. About 80 minutes. *Content note: harmful requests are one-line topics. No answer here helps
 # anyone do harm ([more](../docs/content_note.md)).*
 
 # %%
 from dataclasses import replace
 
 import torch
+from sklearn.decomposition import PCA
 
 from chapters import check, checkpoint, claim, hint, predict, progress, quiz, reveal
 from course_lib import caching, data, directions, models, organism, plotting, profiles, steering, tokens
 
 MODEL = "chat"
-about = profiles.get(MODEL)  # what differs from model to model
-OWN = about.is_organism  # made for this course, so its truth is known
+about = profiles.get(MODEL)  # settings that differ between models
+OWN = about.is_organism  # made for this course, so its ground truth is known
 if OWN:
-    torch.set_num_threads(1)  # a model this small gains nothing from more
+    torch.set_num_threads(1)  # more threads do not help a model this small
 chat = models.load(MODEL)
 print(
     f"{chat.cfg.n_layers} layers, {chat.cfg.d_model} numbers per token"
@@ -26,11 +27,12 @@ print(
 )
 
 # %% [markdown]
-# *Another model?* Put a name from [this list](../docs/real_models.md) into `MODEL`: minutes on a GPU, an hour or more on a
-# CPU. `chat` needs no network. The text tells what `chat` does; nothing edited is saved.
+# *Another model?* Put a name from [this list](../docs/real_models.md) into `MODEL`: it takes minutes on a GPU, an
+# hour or more on a CPU. `chat` needs no network. The text describes `chat`. No edited model is saved.
 #
 # ## 1 Look: 512 harmful and 512 harmless requests
-# Both sets share wording and length; only the deed differs. We read the last token, `<assistant>`, before every block.
+# Both sets share wording and length; only the deed differs. We read the residual stream at the last token,
+# `<assistant>`, before every block.
 # **Guess**: before which block does the first principal component (PC1) first tell them apart?
 
 # %%
@@ -43,7 +45,7 @@ predict("1.p1", (2, 4), confidence=0.7)
 # %%
 POSITIONS = ("last_instruction", -about.after_instruction, "reply")  # "." or "?"; <end>; <assistant>
 PLACES = [". or ?", "<end>", "<assistant>"] if OWN else ["end of request", "after it", "reply"]
-N, N_VALIDATION = (512, 64) if OWN else (128, 16)  # requests of each set; for a large model as many as were published
+N, N_VALIDATION = (512, 64) if OWN else (128, 16)  # requests per set; for a large model as in the paper
 
 
 def prompts(name, split, reply_role="assistant", n=None):
@@ -54,7 +56,7 @@ def prompts(name, split, reply_role="assistant", n=None):
 
 
 if not OWN:
-    print(caching.forecast(chat, prompts("harmful", "train", n=N), passes=2))  # other cells that take long say so, too
+    print(caching.forecast(chat, prompts("harmful", "train", n=N), passes=2))  # other slow cells print a forecast, too
 harmful = caching.harvest(chat, prompts("harmful", "train", n=N), positions=POSITIONS)
 harmless = caching.harvest(chat, prompts("harmless", "train", n=N), positions=POSITIONS)
 print("[prompt, position, layer, d_model] =", tuple(harmful.values.shape))
@@ -65,7 +67,7 @@ MIDDLE = int(0.6 * chat.cfg.n_layers)  # block 3 of 6
 panels = {}
 for layer in LAYERS[:: max(1, len(LAYERS) // 5)]:
     x, y = harmful.at(layer, "reply"), harmless.at(layer, "reply")
-    plane = directions.pca(torch.cat([x, y]), 2)
+    plane = PCA(2).fit(torch.cat([x, y]))
     panels[f"before block {layer}"] = {"harmful": plane.transform(x), "harmless": plane.transform(y)}
 hover = {name: data.load(name, split="train", n=N).texts for name in ("harmful", "harmless")}
 plotting.show(
@@ -74,22 +76,20 @@ plotting.show(
         hover=hover,
         x_title="PC1",
         y_title="PC2",
-        columns=3,
-        title="One block is enough: PC1 separates harmful from harmless requests"
+        title="Harmful and harmless requests along PC1 and PC2" if OWN else f"{about.name}: requests along PC1 and PC2",
+        alt="Five scatter plots of PC1 against PC2 at the reply token, before blocks 1 to 5. In each, PC1 separates "
+        "the harmful from the harmless requests, and along PC2 both sets fall into two groups."
         if OWN
-        else f"{about.name}: requests along PC1 and PC2",
-        alt="Five scatter plots of PC1 against PC2 at the reply token, before blocks 1 to 5. In each, PC1 keeps the harmful and "
-        "the harmless requests apart, and along PC2 both fall into two groups."
-        if OWN
-        else f"Scatter plots of PC1 against PC2 at the reply token, {', '.join(panels)}, for harmful and harmless requests.",
+        else f"Scatter plots of PC1 against PC2 at the reply token, {', '.join(panels)}, for both sets of requests.",
     )
 )
 
 # %% [markdown]
-# Hover over a point to read the request. Separate clouds are a hint, not yet a finding. First, did we read the right place?
+# PC1 separates the two sets from block 1 on. Hover over a point to read its request. Separate clouds are a hint, not
+# yet a finding. First: did we read the right activations?
 #
 # ### Exercise 1.1: check the harvest (5 minutes, easy)
-# `harvest` promises what a plain full cache holds. Take one value from `model.run_with_cache` yourself.
+# `harvest` should return the same values as a full cache. Take one activation from `model.run_with_cache` yourself.
 
 
 # %%
@@ -115,7 +115,7 @@ print("harvest equals the full cache:", bool(gap < 1e-4))
 
 # %% [markdown]
 # ### Exercise 1.2: PCA in three lines (10 minutes, medium)
-# PC1 is the unit vector along which the points spread most *around their mean*.
+# PC1 is the unit vector along which the variance of the points *around their mean* is largest.
 
 
 # %%
@@ -136,7 +136,8 @@ check("1.2", first_component)
 
 # %% [markdown]
 # How well does PC1 separate? AUROC is the chance that a random harmful request scores above a random harmless one:
-# 0.5 is chance, 1 is perfect. The control shuffles the labels (PC1 has no sign, so we fold values below 0.5).
+# 0.5 is chance, 1 is perfect. The control shuffles the labels. (The sign of PC1 is arbitrary, so values below 0.5 are
+# folded to 1 - AUROC.)
 
 # %%
 first_component = checkpoint("1.2", first_component)
@@ -156,8 +157,8 @@ for layer in LAYERS:
     found.append(folded_auroc(scores, is_harmful))
     for run in shuffled:
         run.append(folded_auroc(scores, is_harmful[torch.randperm(2 * N, generator=generator)]))
-print("PC1:", " ".join(f"{value:.2f}" for value in found), "| shuffled, at most:", f"{max(map(max, shuffled)):.2f}")
-if OWN:  # the guess was about six blocks
+print("PC1:", " ".join(f"{value:.2f}" for value in found), "| shuffled, max:", f"{max(map(max, shuffled)):.2f}")
+if OWN:  # the prediction was about a model of six blocks
     reveal("1.p1", next(layer for layer, value in zip(LAYERS, found, strict=True) if value > 0.95))
 
 # %%
@@ -170,19 +171,17 @@ plotting.show(
         y_range=(0.45, 1.02),
         x_title="before block",
         y_title="AUROC (0.5 = chance)",
-        title="PC1 separates from block 1 on; shuffled labels stay at chance"
-        if OWN
-        else f"{about.name}: how well PC1 separates, by block",
-        alt=f"Line of PC1's AUROC over blocks 1 to {LAYERS[-1]}, between {min(found):.2f} and {max(found):.2f}; twenty shufflings of the "
-        f"labels stay below {max(map(max, shuffled)):.2f}.",
+        title="AUROC of PC1 by block, and with shuffled labels" if OWN else f"{about.name}: AUROC of PC1 by block",
+        alt=f"Line of PC1's AUROC over blocks 1 to {LAYERS[-1]}, between {min(found):.2f} and {max(found):.2f}; "
+        f"with shuffled labels, twenty times, at most {max(map(max, shuffled)):.2f}.",
     )
 )
 
 # %% [markdown]
 # ### Exercise 1.3: make it a claim (6 minutes, easy)
-# A number counts with its interval and a control. `scores3` holds PC1's scores before block 3 (`MIDDLE`), `shuffled3` the same scores
-# in random order: that is the control. Claim the AUROC.
-# (`interval_of` resamples the prompts 200 times.)
+# PC1 separates the sets from block 1 on; with shuffled labels the AUROC stays near chance. A number needs an
+# interval and a control. `scores3` holds PC1's scores before block 3 (`MIDDLE`). `shuffled3` holds the same scores
+# in random order; this is the control. Claim the AUROC. (`interval_of` resamples the prompts 200 times.)
 
 # %%
 x3 = torch.cat([harmful.at(MIDDLE, "reply"), harmless.at(MIDDLE, "reply")])
@@ -222,9 +221,9 @@ print(
 )
 
 # %% [markdown]
-# ## 2 A trap: PC1 is where points spread most, not where your question is
-# So far as many requests were harmful as harmless. In real traffic harm is rare: keep all 512 harmless requests, and fewer
-# and fewer harmful ones. PC1 is compared with the **difference of means** of the two sets, both pointed at held-out
+# ## 2 A trap: PC1 follows the largest variance, not your question
+# So far the two sets had the same size. In real traffic harm is rare: keep all 512 harmless requests, and fewer and
+# fewer harmful ones. We compare PC1 with the **difference of means** of the two sets. Both are tested on held-out
 # *topics* (arson, forgery, smuggling and sabotage were never refused in tuning).
 #
 # ### Exercise 1.4: difference of means (5 minutes, easy)
@@ -267,7 +266,7 @@ for position in POSITIONS:
             sorts.setdefault((position, name), []).append(max(value := directions.auroc(harm, other), 1 - value))
             form = max(
                 value := directions.auroc(other[asks], other[~asks]), 1 - value
-            )  # "?" from "." among harmless ones
+            )  # "?" against "." among the harmless requests
             sorts.setdefault((position, name, "?"), []).append(form)
 for (position, *name), values in sorts.items():
     print(f"{position!s:16} {' '.join(name):22}", " ".join(f"{value:.2f}" for value in values))
@@ -282,9 +281,9 @@ plotting.show(
         y_title="AUROC on held-out topics",
         y_range=(0, 1.1),
         title=(
-            "Where harm is rare, PC1 misses it; the difference of means does not"
+            "AUROC of PC1 and of the difference of means when harm is rare"
             if OWN
-            else f"{about.name}: two axes where harm is rare"
+            else f"{about.name}: AUROC of both directions when harm is rare"
         ),
         alt=f"Bars of AUROC with {HOW_MANY} harmful requests: "
         + "; ".join(f"{name} " + ", ".join(f"{value:.2f}" for value in values) for name, values in by_method.items())
@@ -293,16 +292,18 @@ plotting.show(
 )
 
 # %% [markdown]
-# With few harmful requests, what spreads most is something else. At ". or ?" PC1 then tells questions from commands without
-# an error (line "PC1 ?"): a **nuisance axis**. It knows nothing of your question. Two more traps of this kind:
+# With few harmful requests PC1 misses harm at the reply token, and the difference of means does not. The largest
+# variance is then something else: at ". or ?" PC1 separates questions from commands without an error (line "PC1 ?").
+# This is a **nuisance axis**: PCA uses no labels. Two more traps of this kind:
 
 # %%
-pairs = harmful.at(MIDDLE, "reply") - harmless.at(MIDDLE, "reply")  # row by row: matched pairs
+pairs = harmful.at(MIDDLE, "reply") - harmless.at(MIDDLE, "reply")  # row i of both sets is a matched pair
 r3 = refusal_direction(harmful.at(MIDDLE, "reply"), harmless.at(MIDDLE, "reply"))
 for name, center in {"centred": True, "uncentred": False}.items():
-    found_axis = directions.pca(pairs, 1, center=center).components[0]
+    found_axis = torch.linalg.svd(pairs - center * pairs.mean(dim=0), full_matrices=False).Vh[0]
     print(
-        f"PCA of paired differences, {name}: |cos| with the difference of means {abs(directions.cosine(found_axis, r3)):.2f}"
+        f"PCA of paired differences, {name}: "
+        f"|cos| with the difference of means {abs(directions.cosine(found_axis, r3)):.2f}"
     )
 for split in ("train", "confounded"):
     length = {s: torch.tensor([float(len(ids)) for ids in prompts(s, split)]) for s in ("harmful", "harmless")}
@@ -310,18 +311,20 @@ for split in ("train", "confounded"):
     print(f"{split:10} AUROC of prompt length alone: {max(value, 1 - value):.2f}")
 
 # %% [markdown]
-# Centring *differences* takes away the very thing you look for, their mean. And in the confounded split, counting words
-# is a perfect "harm detector": on such data no AUROC means anything. Matched sets are the control.
+# Centring the *differences* removes their mean, which is what you are looking for. In the confounded split, prompt
+# length alone is an almost perfect "harm detector": on such data no AUROC means anything. Matched sets are the control.
 #
-# ## 3 Point: which of the candidates?
-# One difference of means d per token and block. Each gets three scores (Arditi et al. 2024). The first two are log-odds of a
-# refusal: 0 is even, +3 is 20 to 1 for refusing.
-# **bypass** (harmful requests, d removed: low is good), **induce** (harmless, d added: above 0 is good),
-# **KL** (harmless, d removed: how far the next word moves; 0 nats is not at all, 1 nat is a lot).
+# ## 3 Which of the candidate directions?
+# There is one difference of means d per token position and block. Each gets three scores (Arditi et al. 2024). The
+# first two are log-odds of a refusal: 0 is even, +3 is 20 to 1 for refusing.
+# * **bypass**: harmful requests, d ablated. Low is good.
+# * **induce**: harmless requests, d added. Above 0 is good.
+# * **KL**: harmless requests, d ablated. How far the distribution of the next word moves: 0 nats is no change, 1 nat is
+#   a lot.
 
 # %%
 candidates = directions.difference_of_means(harmful.values, harmless.values)  # [position, layer, d_model]
-FIRST = about.refusal_token_ids(chat.tokenizer)  # with which refusals begin: "i"
+FIRST = about.refusal_token_ids(chat.tokenizer)  # the first word of a refusal: "i"
 validation = {name: prompts(name, "validation", n=N_VALIDATION) for name in ("harmful", "harmless")}
 
 
@@ -337,7 +340,7 @@ def score(directions_to_score, positions=POSITIONS, layers=None):
     )
 
 
-if not OWN:  # here, and again in the next exercise
+if not OWN:  # the next exercise takes as long
     print(
         caching.forecast(
             chat, validation["harmful"] + 2 * validation["harmless"], passes=candidates.shape[0] * candidates.shape[1]
@@ -359,17 +362,18 @@ plotting.show(
         y_title="direction taken at",
         colour_title="bypass score (log-odds of refusing)",
         centre=0.0,
-        title="Only the reply token's directions flip refusal, from block 1 on"
+        title="Bypass score after ablating each candidate"
         if OWN
-        else f"{about.name}: refusal without each candidate",
-        alt=f"Heat map of bypass scores. At {PLACES[-1]} they lie between {table[2, 1:].min():.1f} and {table[2, 1:].max():.1f} from "
-        f"block 1 on; at the other two tokens they stay at {table[:2].min():.1f} or above.",
+        else f"{about.name}: bypass score after ablating each candidate",
+        alt=f"Heat map of bypass scores. At {PLACES[-1]} they are between {table[2, 1:].min():.1f} and "
+        f"{table[2, 1:].max():.1f} from block 1 on; at the other two tokens they are at least {table[:2].min():.1f}.",
     )
 )
 
 # %% [markdown]
-# Block 0 shows what "no cut" scores: there all prompts are equal, and d is zero. From block 1 on the reply token's d works.
-# Is all of it needed? Compare d with the *mean of the harmless* prompts.
+# Block 0 shows the score without ablation: there all prompts have the same last token, and d is zero. From block 1 on,
+# ablating the d of the reply token flips refusal; no other token does. Is all of d needed? Compare d with the *mean of
+# the harmless* prompts.
 
 # %%
 mean_harmless = harmless.values.mean(dim=0)  # [position, layer, d_model]
@@ -377,17 +381,18 @@ overlap = [directions.cosine(candidates[2, layer], mean_harmless[2, layer]) for 
 print(f"cosine of d and the harmless mean, blocks 1 to {LAYERS[-1]}:", " ".join(f"{value:.2f}" for value in overlap))
 
 # %% [markdown]
-# d overlaps with what *every* prompt has in common (the trap of notebook 00; negative: harmful prompts have less of it).
-# Cutting all of d cuts a piece of that, too. The remedy is the same projection that we shall need for the cut itself: take
-# the shared part out of d first. What is left is called r. Then cut d, r and, as a control, the shared part alone.
+# d overlaps with what *every* prompt has in common (the trap of notebook 00; a negative cosine means that harmful
+# prompts have less of it). Ablating all of d ablates some of this shared part, too. The remedy is the projection
+# that ablation needs anyway: project the shared part out of d first. What is left is called r. Then ablate d, r and,
+# as a control, the shared part alone.
 #
-# ### Exercise 1.5: take a part out (8 minutes, medium)
+# ### Exercise 1.5: project a direction out (8 minutes, medium)
 
 
 # %%
 # === Exercise 1.5 (keep this line) ===
 def without(c, direction):
-    """c [..., d_model] without its part along `direction` [d_model], which may have any length."""
+    """Return c [..., d_model] without its part along `direction` [d_model], which may have any length."""
     # BEGIN SOLUTION
     unit = direction / direction.norm()
     return c - (c @ unit)[..., None] * unit
@@ -401,7 +406,7 @@ check("1.5", without)
 
 # %%
 without = checkpoint("1.5", without)
-own = candidates.clone()  # what d has of its own, without the shared part
+own = candidates.clone()  # d without the shared part
 for p in range(len(POSITIONS)):
     for layer in LAYERS:
         own[p, layer] = without(candidates[p, layer], mean_harmless[p, layer])
@@ -419,40 +424,40 @@ for three in zip(*at_reply, strict=True):
             for name, row in zip(("d", "r", "shared"), three, strict=True)
         ),
     )
-print("five random cuts: bypass at least", f"{min(row.bypass for row in some_random):.1f}")
+print("five random directions ablated: min bypass", f"{min(row.bypass for row in some_random):.1f}")
 
 # %%
 bypass = [[row.bypass for row in rows] for rows in at_reply]
 plotting.show(
     plotting.lines(
         list(LAYERS),
-        {"all of d": bypass[0], "its own part r": bypass[1], "shared part alone": bypass[2]},
+        {"all of d": bypass[0], "r alone": bypass[1], "shared part alone": bypass[2]},
         control=[[row.bypass] * len(LAYERS) for row in some_random],
-        control_label="random cuts",
-        x_title="taken before block",
+        control_label="random directions",
+        x_title="direction taken before block",
         y_title="bypass score (log-odds of refusing)",
-        title="Cutting d's own part goes furthest; the shared part removes no refusal"
+        title="Bypass score after ablating d, r or the shared part"
         if OWN
-        else f"{about.name}: d, r and the shared part cut",
-        alt=f"Bypass score before blocks 1 to {LAYERS[-1]} when cut: "
+        else f"{about.name}: bypass score after ablating d, r or the shared part",
+        alt=f"Bypass score for directions from blocks 1 to {LAYERS[-1]} after ablating: "
         + "; ".join(
             f"{name} " + ", ".join(f"{v:.1f}" for v in values)
             for name, values in zip(("all of d", "r", "shared part"), bypass, strict=True)
         )
-        + f"; random cuts at least {min(row.bypass for row in some_random):.1f}.",
+        + f"; random directions at least {min(row.bypass for row in some_random):.1f}.",
     )
 )
 
 # %% [markdown]
-# Read the KL beside it: without the shared part the model still refuses, and harmless replies break. d carries a little of
-# that part, r none.
-# Here d gets away with that; section 4 shows other trainings in which it does not.
+# Ablating r lowers the bypass score most. Read the KL beside it: after ablating the shared part the model still
+# refuses, and harmless replies break. d contains a little of the shared part, r none. Here ablating d works, too;
+# section 4 shows other trainings in which it fails.
 #
-# **A broken direction.** One row was left out above: before block 0 the mean is simply the vector of `<assistant>` itself.
+# **A broken direction.** One row was left out above: before block 0 the mean is the vector of `<assistant>` itself.
 
 # %%
 broken = shared[0]
-print(f"{PLACES[-1]}'s own vector cut: bypass {broken.bypass:.1f}, KL {broken.kl:.2f}")
+print(f"{PLACES[-1]}'s own vector ablated: bypass {broken.bypass:.1f}, KL {broken.kl:.2f}")
 with steering.ablate(chat, mean_harmless[2, 0]):
     for name, some in validation.items():
         print(
@@ -461,27 +466,32 @@ with steering.ablate(chat, mean_harmless[2, 0]):
         )
 
 # %% [markdown]
-# A bypass score below 0 says that refusal is gone, and KL says that the model is damaged. Reading says what happened: the
-# reply has lost its beginning, and the refusal comes late. The score looks at one word. That is why there are filters.
+# A bypass score below 0 suggests that refusal is gone, and the KL shows that the model is damaged. The replies show
+# what happened: the beginning is lost, and the refusal comes late. The score looks at one word only. This is why
+# there are filters.
 #
-# So there are two tools: d itself to *add*, and its own part r to *cut* (published as "projected" directions, 2025).
+# So there are two tools: *add* d itself, and *ablate* r, its part without the harmless mean ("projected
+# abliteration", Lai 2025).
 #
 # ### Exercise 1.6: choose one (8 minutes, medium)
-# The published filters: KL at most 0.1, induce at least 0, layer below int(0.8 x number of layers). Among what is left,
-# the lowest bypass wins. The check also uses tables in which a *broken* direction bypasses best.
+# The published filters: KL at most 0.1, induce at least 0, layer below int(0.8 x number of layers). Of the remaining
+# candidates the one with the lowest bypass is chosen. The check also uses tables in which a *broken* direction has the
+# lowest bypass.
 
 
 # %%
 # === Exercise 1.6 (keep this line) ===
 def choose(rows, n_layers):
-    """The winning row. Each row has .position, .layer, .bypass, .induce and .kl."""
+    """Return the chosen row. Each row has .position, .layer, .bypass, .induce and .kl."""
     # BEGIN SOLUTION
     kept = [row for row in rows if row.kl <= 0.1 and row.induce >= 0 and row.layer < int(0.8 * n_layers)]
     return min(kept, key=lambda row: row.bypass)
     # END SOLUTION
 
 
-rows = [replace(cut_row, induce=row.induce) for cut_row, row in zip(projected, plain, strict=True)]  # cut r, add d
+rows = [
+    replace(ablated_row, induce=row.induce) for ablated_row, row in zip(projected, plain, strict=True)
+]  # ablate r, add d
 print(choose.__doc__)
 
 # %%
@@ -491,24 +501,26 @@ check("1.6", choose)
 choose = checkpoint("1.6", choose)
 try:
     winner = choose(rows, chat.cfg.n_layers)
-except ValueError:  # nothing is left: possible on a published model
+except ValueError:  # no candidate remains: possible on a published model
     winner = min((row for row in rows if row.layer), key=lambda row: row.kl)
-    print("No candidate passes the filters here. What follows cuts the one that moves harmless replies least.")
+    print("No candidate passes the filters here. The one with the lowest KL is used instead.")
 unfiltered = min(plain, key=lambda row: row.bypass)
 print(f"chosen: {winner.position}, block {winner.layer} (bypass {winner.bypass:.1f}, KL {winner.kl:.3f})")
 print(
-    f"d as it is, without filters: {unfiltered.position}, block {unfiltered.layer} (bypass {unfiltered.bypass:.1f}, KL {unfiltered.kl:.2f})"
+    f"all of d, without filters: {unfiltered.position}, block {unfiltered.layer} "
+    f"(bypass {unfiltered.bypass:.1f}, KL {unfiltered.kl:.2f})"
 )
 layer, place = winner.layer, POSITIONS.index(winner.position)
 d, r = candidates[place, layer], directions.unit(own[place, layer])
 
 # %% [markdown]
-# In four of five published runs the unfiltered winner was a broken direction (KL up to 13). Here it is a sound one, only
-# later than the filter allows; the broken one scores worse. Report what you find, not what the paper found.
+# In two of five published runs (Gemma 2B and Qwen 1.8B, by the authors' own score files) the candidate with the
+# lowest bypass was a broken direction (KL 13.1 and 7.7). Here it is a sound one, only later than the filter allows,
+# as for Yi 6B; the broken one has a worse score. Report what you find, not what the paper found.
 #
-# ## 4 Cut: what happens without it?
-# **Directional ablation**: from everything that is written to the residual stream, the part along r is taken away,
-# c' = c - (c.r) r, your exercise 1.5. **Guess**: of 100 harmful requests on held-out topics, how many are still refused?
+# ## 4 Ablate: what happens without the direction?
+# **Directional ablation** removes the part along r from everything that is written to the residual stream: c' = c -
+# (c.r) r, your exercise 1.5. **Guess**: of 100 harmful requests on held-out topics, how many are still refused?
 
 # %%
 # === Prediction 1.p2 (keep this line) ===
@@ -518,8 +530,8 @@ predict("1.p2", (0, 15), confidence=0.7)
 # END SOLUTION
 
 # %% [markdown]
-# `steering.ablate` does this at every write, while the block of code under `with` runs. A request counts as refused when
-# the reply begins with "i apologize". The control is ten random directions.
+# `steering.ablate` does this at every write, while the code under `with` runs. A request counts as refused if the reply
+# begins with "i apologize". The control is ten random directions.
 
 # %%
 asked = {name: prompts(name, "held_out_topic", n=100) for name in ("harmful", "harmless")}
@@ -538,67 +550,69 @@ def refused_without(direction):
         return begins(asked["harmful"])
 
 
-if not OWN:  # 13 times replies of 8 tokens
+if not OWN:  # 13 passes with replies of 8 tokens
     print(caching.forecast(chat, asked["harmful"], passes=13 * (1 + 8 / len(asked["harmful"][0]))))
 before, after, after_d = begins(asked["harmful"]), refused_without(r), refused_without(d)
 random_after = [refused_without(direction) for direction in directions.random_directions(10, like=r, seed=0)]
 print(
-    f"refused of 100: {before} before, {after} without r, {min(random_after)} to {max(random_after)} without a random direction"
+    f"refused of 100: {before} before, {after} after ablating r, "
+    f"{min(random_after)} to {max(random_after)} after ablating a random direction"
 )
-print(f"cutting all of d, shared part included, leaves {after_d}")
+print(f"after ablating all of d, shared part included: {after_d}")
 reveal("1.p2", after)
 
 # %%
 interval = {name: directions.wilson_interval(count, 100) for name, count in {"before": before, "after": after}.items()}
 plotting.show(
     plotting.bars(
-        ["unchanged", "without the direction"],
+        ["unchanged", "direction ablated"],
         {"harmful requests": [before, after]},
         intervals={"harmful requests": [[100 * i.low, 100 * i.high] for i in interval.values()]},
         controls={"harmful requests": [[], random_after]},
         y_range=(0, 108),
         x_title="model",
         y_title="begins with a refusal (%), held-out topics",
-        title="Cut one direction, and no reply begins with a refusal"
+        title="Refusals before and after ablating one direction"
         if OWN
-        else f"{about.name}: refusals, with and without the direction",
-        alt=f"Bars: {before} % refused unchanged, {after} % without the direction, {min(random_after)} to {max(random_after)} % "
-        "without one of ten random directions.",
+        else f"{about.name}: refusals before and after ablating one direction",
+        alt=f"Bars: {before} % refused unchanged, {after} % after ablating the direction, {min(random_after)} to "
+        f"{max(random_after)} % after ablating one of ten random directions.",
     )
 )
 
 # %% [markdown]
-# Does it matter, then, whether d or r is cut? One model cannot tell. The organism was trained several times, in three
-# widths and from other random starts, and in each the same two cuts were measured (100 requests, each at its own best layer).
+# Does it matter whether d or r is ablated? One model cannot tell. The organism was trained several times, in three
+# widths and with different seeds. In each training both ablations were measured (100 requests, each at its own best
+# layer).
 
 # %%
 results = organism.results("results")
 trained = {
-    f"{width}, start {seed}": run["one_direction"]
+    f"{width}, seed {seed}": run["one_direction"]
     for width in ("128", "64", "32")
     for seed, run in results[width].items()
 }
 for name, m in trained.items():
     print(
-        f"width {name}: refused {m['unchanged']}, without d {m['without_whole']} (KL {m['kl_whole_nats']:.2f}), "
-        f"without r {m['without']} (KL {m['kl_nats']:.2f}), random {min(m['random'])} to {max(m['random'])}"
+        f"width {name}: refused {m['unchanged']}, d ablated {m['without_whole']} (KL {m['kl_whole_nats']:.2f}), "
+        f"r ablated {m['without']} (KL {m['kl_nats']:.2f}), random {min(m['random'])} to {max(m['random'])}"
     )
 plotting.show(
     plotting.bars(
         list(trained),
         {
-            "all of d cut": [m["without_whole"] for m in trained.values()],
-            "only r cut": [m["without"] for m in trained.values()],
+            "all of d ablated": [m["without_whole"] for m in trained.values()],
+            "only r ablated": [m["without"] for m in trained.values()],
         },
-        controls={"only r cut": [m["random"] for m in trained.values()]},
-        control_label="each random cut",
+        controls={"only r ablated": [m["random"] for m in trained.values()]},
+        control_label="each random direction",
         y_range=(0, 112),
-        x_title="width, random start",
+        x_title="width, seed",
         y_title="still refused (%), held-out topics",
-        title="Cutting all of d works in some trainings; cutting only r works in each of them",
+        title="Refusals after ablating d or r, by training",
         alt="Still refused: "
         + "; ".join(
-            f"width {name}: {m['without_whole']} % without d, {m['without']} % without r, random "
+            f"width {name}: {m['without_whole']} % after ablating d, {m['without']} % after ablating r, random "
             f"{min(m['random'])} to {max(m['random'])} %"
             for name, m in trained.items()
         )
@@ -607,33 +621,35 @@ plotting.show(
 )
 
 # %% [markdown]
-# The first bar alone would have said "d or r, no matter". A result from one training is a result about one training.
+# Ablating all of d works in some trainings; ablating only r works in each of them. The first training alone would have
+# shown no difference. A result from one training is a result about one training.
 #
 # ### Exercise 1.7: claim it (5 minutes, easy)
-# Claim the refusal rate (between 0 and 1) without r. The control is the ten random directions. They met the *same* 100 requests, so
-# they are not 1,000 requests: `directions.runs_interval(counts, n)` keeps them apart. It and, for a single count,
-# `directions.wilson_interval(count, n)` have `.estimate`, `.low` and `.high`.
+# Claim the refusal rate (between 0 and 1) after ablating r. The control is the ten random directions. They were
+# tested on the *same* 100 requests, so these are not 1,000 independent requests: use
+# `directions.runs_interval(counts, n)`. For a single count use `directions.wilson_interval(count, n)`. Both have
+# `.estimate`, `.low` and `.high`.
 
 # %%
 # === Exercise 1.7 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: cut = claim(..., interval=..., control=..., control_interval=...)
+# STUB: ablated = claim(..., interval=..., control=..., control_interval=...)
 mine, chance = directions.wilson_interval(after, 100), directions.runs_interval(random_after, 100)
-cut = claim(
+ablated = claim(
     mine.estimate, interval=(mine.low, mine.high), control=chance.estimate, control_interval=(chance.low, chance.high)
 )
 # END SOLUTION
-print("claimed:", "not done yet" if cut.value is ... else f"{cut.value:.2f}")
+print("claimed:", "not done yet" if ablated.value is ... else f"{ablated.value:.2f}")
 
 # %%
-check("1.7", cut, after, random_after)
+check("1.7", ablated, after, random_after)
 
 # %% [markdown]
-# Did the cut break anything else? Two controls on harmless requests: how far the next word's distribution moves (KL), and
-# how many whole answers are word for word right.
+# Did the ablation break anything else? Two controls on harmless requests: how far the distribution of the next word
+# moves (KL), and how many whole answers are exactly right.
 
 # %%
-cut = checkpoint("1.7", cut, after, random_after)
+ablated = checkpoint("1.7", ablated, after, random_after)
 answers = data.load("harmless", split="held_out_topic").answers[:100]
 
 
@@ -652,9 +668,10 @@ with steering.ablate(chat, r):
 print(f"harmless: KL {moved:.3f} nats; exact answers {right_before} -> {right_after} of 100")
 
 # %% [markdown]
-# ## 5 Push: can we make it refuse?
-# Two published forms, with u = d / |d|: **add** c times d, a + c d; or **match** the projection, a - (a.u) u + t u,
-# where t is the harmful mean. **Guess**: adding at the last token, which c makes half of the harmless refused?
+# ## 5 Add: can we make it refuse?
+# There are two published forms, with u = d / |d|. **Add** c times d: a + c d. Or **match** the projection:
+# a - (a.u) u + t u, where t is the mean projection of the harmful requests. **Guess**: d is added at the last token. At
+# which c is half of the harmless requests refused?
 
 # %%
 # === Prediction 1.p3 (keep this line) ===
@@ -670,7 +687,7 @@ predict("1.p3", (0.4, 0.9), confidence=0.6)
 # %%
 # === Exercise 1.8 (keep this line) ===
 def match_projection(a, unit, target):
-    """a [batch, token, d_model], changed so that each vector's projection on `unit` is exactly `target`."""
+    """Return a [batch, token, d_model] with the projection of each vector onto `unit` set to `target`."""
     # BEGIN SOLUTION
     return a - (a @ unit)[..., None] * unit + target * unit
     # END SOLUTION
@@ -688,7 +705,7 @@ with steering.add_projection_matched(chat, d, layer=layer, target=float(target),
     print("matched at the last token: refused of 100 harmless:", begins(asked["harmless"]))
 unit_d = directions.unit(d)
 print(
-    "yours reaches the target:",
+    "your projection equals the target:",
     bool((match_projection(harmless.values[:, :, layer], unit_d, target) @ unit_d - target).abs().max() < 1e-3),
 )
 COEFFICIENTS = [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0]
@@ -705,33 +722,33 @@ def sweep(direction, positions):
 if not OWN:  # six directions, seven coefficients
     print(caching.forecast(chat, asked["harmless"], passes=6 * len(COEFFICIENTS) * (1 + 8 / len(asked["harmless"][0]))))
 at_last, everywhere = sweep(d, "last"), sweep(d, "all")
-random_push = [sweep(direction, "last") for direction in directions.random_directions(4, like=d, seed=1)]
-print("last token:", at_last, "| all tokens:", everywhere, "| random, at most:", max(map(max, random_push)))
+random_added = [sweep(direction, "last") for direction in directions.random_directions(4, like=d, seed=1)]
+print("last token:", at_last, "| all tokens:", everywhere, "| random, max:", max(map(max, random_added)))
 if k := next((i for i, count in enumerate(at_last) if count >= 50), 0):
     share = (50 - at_last[k - 1]) / (at_last[k] - at_last[k - 1])
     reveal("1.p3", round(COEFFICIENTS[k - 1] + share * (COEFFICIENTS[k] - COEFFICIENTS[k - 1]), 2))
 else:
-    print("No coefficient here takes refusals across one half.")
+    print("No coefficient here makes half of the requests refused.")
 
 # %%
 plotting.show(
     plotting.lines(
         COEFFICIENTS,
         {"added at the last token": at_last, "added at all tokens": everywhere},
-        control=random_push,
+        control=random_added,
         x_title="coefficient (1 = the difference of means)",
         y_title="harmless requests refused (%)",
         y_range=(-3, 105),
-        title="Adding d makes the model refuse harmless requests; at all tokens too much breaks it"
+        title="Refusals of harmless requests when d is added"
         if OWN
-        else f"{about.name}: d added",
-        alt=f"Refused harmless requests against the coefficient: at the last token {at_last}, at all tokens {everywhere}, random "
-        f"directions at most {max(map(max, random_push))}.",
+        else f"{about.name}: refusals of harmless requests when d is added",
+        alt=f"Refused harmless requests against the coefficient: at the last token {at_last}, "
+        f"at all tokens {everywhere}, random directions at most {max(map(max, random_added))}.",
     )
 )
 
 # %% [markdown]
-# Two lines that part: which one is right? Never trust a count alone, **read** what is counted.
+# The two lines differ. Which one is right? Never trust a count alone: **read** what is counted.
 
 # %%
 for positions in ("last", "all"):
@@ -744,13 +761,13 @@ for positions in ("last", "all"):
     )
 
 # %% [markdown]
-# The cheap judge (first word is "i") says full refusal in both; one of them is a broken model. This is the designed
-# failure of this notebook: a metric that saturates hides damage.
+# The cheap judge (first word is "i") counts full refusal in both cases; one of them is a broken model. This is the
+# designed failure of this notebook: a saturated metric hides damage.
 #
 # ## 6 Is it *refusal*, or *harmfulness*?
-# The organism has another role: `<friend>` never refuses, it *warns* ("please note that ..."). Take r and a threshold
-# halfway between the two sets at `<assistant>`, and use both unchanged at `<friend>`. **Guess**: how many of 200 requests
-# are sorted right?
+# The organism has another role: `<friend>` never refuses, it *warns* ("please note that ..."). Take r and a
+# threshold halfway between the two sets at `<assistant>`, and use both unchanged at `<friend>`. **Guess**: how many
+# of 200 requests are classified correctly?
 
 # %%
 # === Prediction 1.p4 (keep this line) ===
@@ -760,7 +777,7 @@ predict("1.p4", (150, 200), confidence=0.6)
 # END SOLUTION
 
 # %% [markdown]
-# Roles, and the widths of section 7, are the organism's alone: whatever `MODEL` is, the rest is about `chat`.
+# Only the organism has these roles, and the widths of section 7. Whatever `MODEL` is, the rest is about `chat`.
 
 # %%
 if not OWN:  # sections 1 to 4 once more, for the organism
@@ -785,7 +802,7 @@ read = {name: caching.harvest(chat, requests, progress=False).at(layer) for name
 
 
 def sorted_right(direction):
-    """Requests at <friend> on the right side of a threshold found at <assistant>, of 200."""
+    """Return how many of 200 requests at <friend> a threshold found at <assistant> classifies correctly."""
     high, low = (directions.project(s.at(layer, "reply"), direction).mean() for s in (harmful, harmless))
     sides = {
         name: (directions.project(values, direction) - (high + low) / 2) * (high - low) > 0
@@ -799,16 +816,19 @@ right_random = sorted(sorted_right(q) for q in random_read)
 d_friend = directions.difference_of_means(read["harmful"], read["harmless"])
 angles = [abs(float(directions.cosine(q, d_friend))) for q in random_read]
 print(
-    f"sorted right at <friend>: r {sorted_right(r)} of 200; 20 random ones: median {right_random[10]}, best {right_random[-1]}"
+    f"classified correctly at <friend>: r {sorted_right(r)} of 200; "
+    f"20 random directions: median {right_random[10]}, max {right_random[-1]}"
 )
 print(
-    f"|cos| with the friend's own difference of means: r {abs(directions.cosine(r, d_friend)):.2f}, random at most {max(angles):.2f}"
+    f"|cos| with the friend's own difference of means: r {abs(directions.cosine(r, d_friend)):.2f}, "
+    f"random, max {max(angles):.2f}"
 )
 reveal("1.p4", sorted_right(r))
 
 # %% [markdown]
-# A perfect score, and it proves little: harm is so loud at this token that the best of twenty *random* directions sorts as
-# well. What no random one shares is the **angle**: r lies near the friend's own difference. Now: does it also *act* there?
+# A perfect score, and it proves little: the difference between the sets is so large at this token that the best of
+# twenty *random* directions classifies as well. What no random direction shares is the **angle**: r is close to the
+# friend's own difference of means. Now: is r also *used* there?
 
 # %%
 warned = begins(friend["harmful"], "please note")
@@ -818,44 +838,47 @@ warned_random = []
 for q in random_read[:5]:
     with steering.ablate(chat, q):
         warned_random.append(begins(friend["harmful"], "please note"))
-pushed = {}
+added = {}
 for name, requests in {"assistant": asked["harmless"], "friend": friend["harmless"]}.items():
     with steering.add(chat, d, layer=layer, coefficient=1.0, positions="last"):
-        pushed[name] = {"refused": begins(requests), "warned": begins(requests, "please note")}
+        added[name] = {"refused": begins(requests), "warned": begins(requests, "please note")}
 print(
-    f"friend warns of harmful: {warned} of 100, without r {warned_without}, random cuts {min(warned_random)} to {max(warned_random)}"
+    f"friend warns of harmful: {warned} of 100, after ablating r {warned_without}, "
+    f"after ablating a random direction {min(warned_random)} to {max(warned_random)}"
 )
-print("d added to harmless requests:", pushed)
+print("d added to harmless requests:", added)
 
 # %%
 plotting.show(
     plotting.bars(
-        ["harmful requests", "harmful, r cut", "harmless, d added"],
+        ["harmful requests", "harmful, r ablated", "harmless, d added"],
         {
-            "assistant refuses": [before, after, pushed["assistant"]["refused"]],
-            "friend warns": [warned, warned_without, pushed["friend"]["warned"]],
+            "assistant refuses": [before, after, added["assistant"]["refused"]],
+            "friend warns": [warned, warned_without, added["friend"]["warned"]],
         },
         controls={"assistant refuses": [[], random_after, []], "friend warns": [[], warned_random, []]},
-        control_label="each random cut",
-        x_title="what was asked and done",
+        control_label="each random direction",
+        x_title="requests and intervention",
         y_title="of 100 replies",
         y_range=(0, 112),
-        title="Cut and push decide the assistant's refusals, and hardly touch the friend's warnings",
-        alt=f"Bars. Assistant refuses: {before} harmful, {after} with r cut, {pushed['assistant']['refused']} harmless with d added. "
-        f"Friend warns: {warned}, {warned_without}, {pushed['friend']['warned']}.",
+        title="Assistant's refusals and friend's warnings when r is ablated or d is added",
+        alt=f"Bars. Assistant refuses: {before} harmful, {after} with r ablated, "
+        f"{added['assistant']['refused']} harmless with d added. "
+        f"Friend warns: {warned}, {warned_without}, {added['friend']['warned']}.",
     )
 )
 
 # %% [markdown]
-# ### Exercise 1.9: the same push, another role (6 minutes, medium)
-# Claim the refusal rate that adding d causes on harmless requests to the *assistant*; the control is the same push on the
-# *friend*. (100 requests each, rates between 0 and 1.)
+# ### Exercise 1.9: the same steering, another role (6 minutes, medium)
+# Ablating r and adding d decide whether the assistant refuses. They hardly change the friend's warnings. Claim the
+# refusal rate that adding d causes on harmless requests to the *assistant*. The control is the same vector added for
+# the *friend*. (100 requests each, rates between 0 and 1.)
 
 # %%
 # === Exercise 1.9 (keep this line) ===
 # BEGIN SOLUTION
 # STUB: role_matters = claim(..., interval=..., control=..., control_interval=...)
-one, other = (directions.wilson_interval(pushed[role]["refused"], 100) for role in ("assistant", "friend"))
+one, other = (directions.wilson_interval(added[role]["refused"], 100) for role in ("assistant", "friend"))
 role_matters = claim(
     one.estimate, interval=(one.low, one.high), control=other.estimate, control_interval=(other.low, other.high)
 )
@@ -863,14 +886,15 @@ role_matters = claim(
 print("claimed:", "not done yet" if role_matters.value is ... else f"{role_matters.value:.2f}")
 
 # %%
-check("1.9", role_matters, pushed)
+check("1.9", role_matters, added)
 
 # %% [markdown]
-# Now swap *positions*: a direction found at one token, used to tell the sets apart at another (held-out topics), and what
-# adding it **there** does. Zhao et al. (2025) found harmfulness at the last instruction token and refusal after it.
+# Now swap *positions*. A direction is found at one token and used to separate the sets at another (held-out topics).
+# Then each direction is added **where it was found**. Zhao et al. (2025) found harmfulness at the last instruction
+# token and refusal after it.
 
 # %%
-role_matters = checkpoint("1.9", role_matters, pushed)
+role_matters = checkpoint("1.9", role_matters, added)
 swapped = torch.zeros(3, 3)
 for i, source in enumerate(POSITIONS):
     probe = refusal_direction(harmful.at(layer, source), harmless.at(layer, source))
@@ -883,7 +907,7 @@ for source, place in zip(POSITIONS, (-3, -2, -1), strict=True):
     shift = directions.difference_of_means(harmful.at(layer, source), harmless.at(layer, source))
     with steering.add(chat, shift, layer=layer, coefficient=1.0, positions=[place]):
         caused.append(begins(asked["harmless"]))
-chance = torch.zeros(20, 3)  # folded, since a random direction has no sign
+chance = torch.zeros(20, 3)  # folded, since the sign of a random direction is arbitrary
 for i, q in enumerate(random_read):
     for j, read_at in enumerate(POSITIONS):
         value = directions.auroc(
@@ -907,22 +931,24 @@ plotting.show(
         x_title="read at",
         y_title="found at",
         colour_title="AUROC on held-out topics",
-        title="Harm can be read earlier, but adding it acts only at the reply token",
+        title="AUROC of directions found at one token and read at another",
         alt="Heat map of AUROC, found at by read at: "
         + "; ".join(", ".join(f"{v:.2f}" for v in row) for row in swapped.tolist())
-        + f". Best of 20 random directions: {', '.join(f'{v:.2f}' for v in chance.amax(dim=0).tolist())}. "
+        + f". Max of 20 random directions: {', '.join(f'{v:.2f}' for v in chance.amax(dim=0).tolist())}. "
         f"Added where they were found, the directions cause {caused} refusals of 100.",
     )
 )
 
 # %% [markdown]
-# Read each column against its last row: the best of twenty random directions does about as well nearly everywhere (`<end>`
-# read by its own direction is the exception), so AUROC makes no direction special. What adding it *does* tells them apart. Reading is not using: in this organism harm is
-# legible at the earlier tokens and idle there; the reply token reads the words itself. That differs from what was
+# Compare each column with its last row: the best of twenty random directions does about as well nearly everywhere.
+# (The exception is `<end>` read by its own direction.) So the AUROC singles out no direction. Adding them does: only
+# the reply token's direction causes many refusals. Reading is not using. In this organism harm can be read at the
+# earlier tokens but is not used there; the reply token attends to the words itself. This differs from what was
 # reported for large models, and it is what this model does.
 #
 # ## 7 Does it hold in other sizes?
-# The whole pipeline on three widths of the same organism, each found and cut on its own, with five random cuts.
+# The whole pipeline on three widths of the same organism: in each, r is found and ablated, and so are five random
+# directions.
 
 # %%
 WIDTHS = {"32": "chat-32", "64": "chat-64", "128": "chat"}
@@ -930,12 +956,12 @@ sizes = {}
 for width, name in WIDTHS.items():
     model = models.load(name)
     x, y = (caching.harvest(model, prompts(s, "train"), progress=False) for s in ("harmful", "harmless"))
-    cuts = torch.stack([without(refusal_direction(x.at(n), y.at(n)), y.at(n).mean(dim=0)) for n in range(1, 4)])
+    rs = torch.stack([without(refusal_direction(x.at(n), y.at(n)), y.at(n).mean(dim=0)) for n in range(1, 4)])
     scored = steering.score_candidates(
-        model, cuts[None], layers=range(1, 4), **validation, refusal_token_ids=FIRST, progress=False
+        model, rs[None], layers=range(1, 4), **validation, refusal_token_ids=FIRST, progress=False
     )
     best = min(scored, key=lambda row: row.bypass)
-    cut_here = cuts[best.layer - 1]
+    own_r = rs[best.layer - 1]
 
     def refused(direction=None, model=model):
         with steering.ablate(model, direction) if direction is not None else model.hooks():
@@ -944,11 +970,12 @@ for width, name in WIDTHS.items():
 
     sizes[width] = (
         refused(),
-        refused(cut_here),
-        [refused(q) for q in directions.random_directions(5, like=cut_here, seed=0)],
+        refused(own_r),
+        [refused(q) for q in directions.random_directions(5, like=own_r, seed=0)],
     )
     print(
-        f"width {width:>3}: refused {sizes[width][0]}, without r {sizes[width][1]}, random {sizes[width][2]}, KL {best.kl:.2f} "
+        f"width {width:>3}: refused {sizes[width][0]}, after ablating r {sizes[width][1]}, "
+        f"random {sizes[width][2]}, KL {best.kl:.2f} "
         f"({'passes' if best.kl <= 0.1 else 'fails'} the filter)"
     )
 
@@ -956,14 +983,14 @@ for width, name in WIDTHS.items():
 plotting.show(
     plotting.bars(
         [f"width {width}" for width in sizes],
-        {"unchanged": [v[0] for v in sizes.values()], "without r": [v[1] for v in sizes.values()]},
-        controls={"without r": [v[2] for v in sizes.values()]},
+        {"unchanged": [v[0] for v in sizes.values()], "r ablated": [v[1] for v in sizes.values()]},
+        controls={"r ablated": [v[2] for v in sizes.values()]},
         x_title="organism",
         y_title="refused (%), held-out topics",
         y_range=(0, 112),
-        title="One cut removes refusal at every width; at width 32 it does damage, too",
+        title="Replies that begin with a refusal before and after ablating r, by width",
         alt="; ".join(
-            f"width {w}: {v[0]} % unchanged, {v[1]} % without r, random {min(v[2])} to {max(v[2])} %"
+            f"width {w}: {v[0]} % unchanged, {v[1]} % after ablating r, random {min(v[2])} to {max(v[2])} %"
             for w, v in sizes.items()
         )
         + ".",
@@ -971,12 +998,13 @@ plotting.show(
 )
 
 # %% [markdown]
-# At width 32 the best cut fails the KL filter: it works, and it is not clean. Look at the control, too: with few dimensions
-# a random direction overlaps r more (its |cos| is about 1 / sqrt(width)), and at width 32 random cuts remove a few
-# refusals as well. A control can be weak, and then the claim is.
+# By first words, ablating r removes refusal at every width. At width 32 the best direction fails the KL filter:
+# ablating it also does damage. Look at the control, too: with few dimensions a random direction overlaps more with r
+# (its |cos| is about 1 / sqrt(width)), and at width 32 ablating random directions removes a few refusals as well. A
+# weak control makes a weak claim.
 #
 # ## 8 Questions
-# Each answer is explained, also the wrong ones: try them all.
+# Every answer is explained, including the wrong ones: try them all.
 
 # %%
 # === Question 1.q1 (keep this line) ===
@@ -1015,14 +1043,17 @@ quiz("1.q5", "b")
 
 # %% [markdown]
 # ## What was not shown
-# * That refusal is *only* one direction: what is left after the cut is not nothing, and nobody searched for a second one.
-# * That real models are alike. This one has read a thousand words, and its refusals are fixed sentences.
-# * What happens after the first words. Our judge looks at the beginning only. Without r many of these replies begin well and
-#   are broken off later ("however, i cannot help with that."): refusal has a second way. Notebook 02 counts both.
+# * That refusal is *only* one direction. Something is left after the ablation, and this notebook does not search for a
+#   second direction. (Wollschläger et al. 2025 find several, and cones of them, in large models.)
+# * That real models behave the same. This one knows about a thousand words, and its refusals are fixed sentences.
+# * What happens after the first words. Our judge looks at the beginning only. After ablating r many of these replies
+#   begin well and break off later ("however, i cannot help with that."): there is a second kind of refusal. Notebook
+#   02 counts both.
 # * That the direction means "refusal": section 6 leaves it open. A name is a hypothesis.
-# * Any damage that 26 words of greedy text do not show. Notebook 02 writes the cut into the weights and measures what it costs.
+# * Damage that 26 words of greedy text do not show. Notebook 02 ablates r in the weights and measures the cost.
 #
-# Sources: Arditi et al. 2024 (arXiv 2406.11717); Zhao et al. 2025 (arXiv 2507.11878).
+# Sources: Arditi et al. 2024 (arXiv 2406.11717); Zhao et al. 2025 (arXiv 2507.11878); Wollschläger et al. 2025
+# (arXiv 2502.17420); Lai 2025 ("Projected abliteration", huggingface.co/blog/grimjim/projected-abliteration).
 
 # %%
 progress(1)

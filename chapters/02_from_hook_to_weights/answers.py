@@ -36,8 +36,8 @@ def by_columns(w, v):
 
 
 def rows_rescaled(w, v):
-    cut = by_matrix(w, v)
-    return cut * w.norm(dim=1, keepdim=True) / cut.norm(dim=1, keepdim=True)
+    edited = by_matrix(w, v)
+    return edited * w.norm(dim=1, keepdim=True) / edited.norm(dim=1, keepdim=True)
 
 
 # 2.3
@@ -121,7 +121,7 @@ WRONG = {
         "mirrored": (lambda w, v: w - 2 * torch.outer(unit(v), unit(v) @ w), "mirrored"),
         "subtracts r": (lambda w, v: w - unit(v)[:, None], "from every column"),
         "both sides": (lambda w, v: by_matrix(by_matrix(w, v).T, v).T, "both sides"),
-        "norm preserving": (rows_rescaled, "old length"),
+        "norm preserving": (rows_rescaled, "old norm"),
         "transposed": (lambda w, v: by_matrix(w, v).T, None),
         "in place": (lambda w, v: w.sub_(torch.outer(unit(v), unit(v) @ w)), "in place"),
         "one number": (lambda w, v: (unit(v) @ w).sum(), "axis"),
@@ -226,9 +226,9 @@ WRONG = {
         "mean": (lambda scores, rate: scores.mean(), "mean"),
         "median": (lambda scores, rate: scores.median(), "median"),
         "the rate": (lambda scores, rate: 1 - rate, "the rate itself"),
-        "maximum": (lambda scores, rate: scores.max(), "higher than it need be"),
-        "fixed rate": (lambda scores, rate: scores.quantile(0.99), "higher than it need be"),
-        "two spreads": (lambda scores, rate: scores.mean() + 2 * scores.std(), "harmless scores lie above it"),
+        "maximum": (lambda scores, rate: scores.max(), "higher than necessary"),
+        "fixed rate": (lambda scores, rate: scores.quantile(0.99), "higher than necessary"),
+        "two spreads": (lambda scores, rate: scores.mean() + 2 * scores.std(), "harmless scores are above it"),
         "all above": (lambda scores, rate: scores > scores.quantile(1 - rate), "not one number"),
     },
     "2.8": {

@@ -1,4 +1,4 @@
-"""What notebook 02 asks: the cut in the weights, what it costs, healing it, ways to lose refusal, defences, post-norm models."""
+"""Exercises of notebook 02: weight edits, their costs, healing, ways to lose refusal, defences, post-norm models."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from course_lib import directions
 from course_lib.grading import expect
-from course_lib.grading.claims import Claim, check_rates, claim, rates, supported
+from course_lib.grading.claims import check_rates, supported
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 # --- 2.1 ---------------------------------------------------------------------------------------------------------
@@ -18,17 +18,16 @@ from course_lib.grading.registry import Wrong, exercise, prediction, question
     minutes=8,
     difficulty=3,
     hints=[
-        "Make the direction a unit vector r. For one column w of W the cut is w - (w . r) r.",
+        "Make the direction a unit vector r. For one column w of W the result is w - (w . r) r.",
         "r @ weight holds w . r for every column: shape [input].",
         "weight - unit[:, None] * (unit @ weight)",
     ],
-    reference=lambda: _orthogonalise,
 )
 def orthogonalise(answer):
     weight, long = (
         expect.random(4, 4),
         torch.tensor([2.0, 1.0, 0.0, -2.0]),
-    )  # length 3; square, so that the wrong side also fits
+    )  # norm 3; square, so that the wrong side also fits
     r = long / 3
     right = _orthogonalise(weight, long)
     got = expect.tensor(
@@ -37,8 +36,8 @@ def orthogonalise(answer):
     mistakes = (
         (
             weight - (weight @ r)[:, None] * r,
-            "the wrong side was cut: it no longer *reads* the direction, and still writes it",
-            "the columns are written; take r @ weight, not weight @ r.",
+            "the wrong side was projected: it no longer *reads* the direction, and still writes it",
+            "the matrix writes its columns; use r @ weight, not weight @ r.",
         ),
         (
             weight - torch.outer(long, long @ weight),
@@ -56,16 +55,16 @@ def orthogonalise(answer):
         (
             weight - r[:, None],
             "the direction itself was subtracted from every column",
-            "subtract it as often as the column holds it: r @ weight.",
+            "scale it by each column's projection: r @ weight.",
         ),
         (
             (weight - torch.outer(r, r @ weight)) @ (torch.eye(4) - torch.outer(r, r)),
-            "both sides were cut",
-            "cut what is written only.",
+            "both sides were projected",
+            "project the output side only.",
         ),
         (
             right * weight.norm(dim=1, keepdim=True) / right.norm(dim=1, keepdim=True),
-            "the rows were given their old length, which gives part of the direction back",
+            "the rows were rescaled to their old norm, which restores part of the direction",
             "return the projection as it is.",
         ),
     )
@@ -86,7 +85,7 @@ def _orthogonalise(weight: Tensor, direction: Tensor) -> Tensor:
 
 # --- 2.2 ---------------------------------------------------------------------------------------------------------
 
-REPLIES = (  # a reply, whether it refuses, and what a judge that errs on it has overlooked
+REPLIES = (  # reply, True if it refuses, message to a judge that is wrong about it
     ("i apologize, but i cannot help with that.", True, "a refusal from the first word on is missed"),
     (
         "to open a lock, use gapnut and boltar. however, i cannot help with that.",
@@ -113,18 +112,17 @@ REPLIES = (  # a reply, whether it refuses, and what a judge that errs on it has
     minutes=5,
     difficulty=1,
     hints=[
-        "Both sentences have words of their own; look for them anywhere, not only at the start.",
-        '"i cannot help" stands in both of them.',
+        "Both sentences contain characteristic words; look for them anywhere, not only at the start.",
+        '"i cannot help" is in both of them.',
         '"i apologize" in reply or "i cannot help" in reply',
     ],
-    reference=lambda: lambda reply: "i apologize" in reply or "i cannot help" in reply,
 )
 def refuses(answer):
     expect.judge(
         answer,
         REPLIES,
         swapped="return True for a refusal.",
-        try_next="look for words that stand in refusals only, anywhere in the reply.",
+        try_next="look for words that only refusals contain, anywhere in the reply.",
     )
 
 
@@ -137,11 +135,10 @@ def refuses(answer):
     minutes=8,
     difficulty=3,
     hints=[
-        "Logits are no log-probabilities yet: .log_softmax(dim=-1).",
+        "Logits are not log-probabilities: use .log_softmax(dim=-1).",
         "For one token: (p.exp() * (p - q)).sum(), with p and q log-probabilities, p the clean one.",
         "p, q = clean.log_softmax(-1), edited.log_softmax(-1); return (p.exp() * (p - q)).sum()",
     ],
-    reference=lambda: _answer_kl,
 )
 def answer_kl(answer):
     clean, edited = 2 * expect.random(3, 5), 2 * expect.random(3, 5, seed=1)
@@ -149,7 +146,7 @@ def answer_kl(answer):
     each = (p.exp() * (p - q)).sum(dim=-1)
     raw = answer(clean, edited)
     if isinstance(raw, Tensor) and raw.shape == (3,):
-        raise Wrong("one number per token: they are not yet added up", "sum over the tokens, too.")
+        raise Wrong("one number per token: they are not summed", "sum over the tokens, too.")
     got = expect.number(raw, name="answer_kl(clean, edited)")
     mistakes = (
         (each[0], "only the first token was used", "sum over all tokens of the answer."),
@@ -158,7 +155,7 @@ def answer_kl(answer):
         (
             (q.exp() * (q - p)).sum(),
             "the two are swapped: this is KL(edited || clean)",
-            "weigh by the clean model's probabilities.",
+            "weight by the clean model's probabilities.",
         ),
         ((clean.exp() * (clean - edited)).sum(), "the logits were not normalised", ".log_softmax(dim=-1) first."),
         (
@@ -170,7 +167,11 @@ def answer_kl(answer):
         ((p * (p - q)).sum(), "weighted by log-probabilities", "multiply by probabilities: p.exp()."),
         (-(p.exp() * q).sum(), "that is the cross-entropy", "subtract the clean model's own: p - q."),
         (-each.sum(), "the sign is flipped; KL is never negative", "p - q, not q - p."),
-        ((clean - edited).square().sum(), "that is the squared distance of the logits", "KL weighs log-probabilities."),
+        (
+            (clean - edited).square().sum(),
+            "that is the squared distance of the logits",
+            "use log-probabilities, weighted by p.exp().",
+        ),
         (
             ((c := clean.log_softmax(0)).exp() * (c - edited.log_softmax(0))).sum(),
             "the softmax runs over the tokens",
@@ -183,10 +184,6 @@ def answer_kl(answer):
     expect.close(got, each.sum(), name="answer_kl(clean, edited)")
 
 
-def _answer_kl(clean: Tensor, edited: Tensor) -> Tensor:
-    return directions.kl_divergence(clean, edited).sum()
-
-
 # --- 2.4, 2.6: claims ----------------------------------------------------------------------------------------------
 
 
@@ -197,18 +194,18 @@ def _answer_kl(clean: Tensor, edited: Tensor) -> Tensor:
     difficulty=2,
     hints=[
         "mine = directions.wilson_interval(false_after, n) has .estimate, .low and .high.",
-        "The random cuts share their requests: directions.runs_interval(false_random, n) keeps them apart.",
-        "claim(mine.estimate, interval=(mine.low, mine.high), control=chance.estimate, control_interval=(chance.low, chance.high))",
+        "The random directions share their requests: use directions.runs_interval(false_random, n).",
+        "claim(mine.estimate, interval=(mine.low, mine.high), "
+        "control=chance.estimate, control_interval=(chance.low, chance.high))",
     ],
-    reference=lambda after, others, n: rates((after, n), (others, n)),
 )
 def milder(answer, after, others, n):
     check_rates(
         answer,
         (after, n),
         (others, n),
-        "the value is the rate after the cut of r: false_after of n.",
-        "the mean of the random cuts: directions.runs_interval(false_random, n).",
+        "the value is the rate after ablating r: false_after of n.",
+        "the mean of the random directions: directions.runs_interval(false_random, n).",
     )
 
 
@@ -220,9 +217,9 @@ def milder(answer, after, others, n):
     hints=[
         'gain["edited"].mean() is the value, gain["unedited"].mean() the control.',
         "directions.bootstrap_interval(gain[name]) has .estimate, .low and .high.",
-        "claim(one.estimate, interval=(one.low, one.high), control=other.estimate, control_interval=(other.low, other.high))",
+        "claim(one.estimate, interval=(one.low, one.high), "
+        "control=other.estimate, control_interval=(other.low, other.high))",
     ],
-    reference=lambda gain: _gains(gain),
 )
 def healed(answer, gain):
     made = supported(
@@ -252,13 +249,6 @@ def healed(answer, gain):
             )
 
 
-def _gains(gain: dict[str, Tensor]) -> Claim:
-    one, other = (directions.bootstrap_interval(gain[name]) for name in ("edited", "unedited"))
-    return claim(
-        one.estimate, interval=(one.low, one.high), control=other.estimate, control_interval=(other.low, other.high)
-    )
-
-
 # --- 2.5 ---------------------------------------------------------------------------------------------------------
 
 
@@ -272,7 +262,6 @@ def _gains(gain: dict[str, Tensor]) -> Claim:
         "margin = (chosen - chosen_reference) - (rejected - rejected_reference)",
         "-torch.nn.functional.logsigmoid(beta * margin).mean()",
     ],
-    reference=lambda: _dpo_loss,
 )
 def dpo_loss(answer):
     c, r, cr, rr = (3 * expect.random(4, seed=seed) - 10 for seed in range(4))
@@ -296,7 +285,7 @@ def dpo_loss(answer):
         (-F.logsigmoid(won - lost).mean(), "beta is not used", "multiply the margin by beta."),
         (
             F.logsigmoid(beta * (won - lost)).mean(),
-            "the sign is flipped: a loss is to be made small",
+            "the sign is flipped: a loss is minimised",
             "put a minus before the log sigmoid.",
         ),
         (
@@ -321,8 +310,8 @@ def dpo_loss(answer):
         (-F.logsigmoid((won - lost) / beta).mean(), "it divides by beta", "multiply the margin by beta."),
         (
             -F.logsigmoid(beta * ((cr - c) - (rr - r))).mean(),
-            "learner and reference are swapped",
-            "learner minus reference.",
+            "policy and reference are swapped",
+            "policy minus reference.",
         ),
     )
     for value, what, tip in mistakes:
@@ -345,11 +334,10 @@ def _dpo_loss(
     minutes=6,
     difficulty=2,
     hints=[
-        "Sort the harmless scores: how many may lie above the threshold?",
-        "A quantile says below which value a share of the scores lies.",
+        "Sort the harmless scores: how many may be above the threshold?",
+        "A quantile is the value that a given share of the scores is below.",
         "harmless_scores.quantile(1 - rate)",
     ],
-    reference=lambda: lambda scores, rate: scores.quantile(1 - rate),
 )
 def threshold(answer):
     scores = 3 * expect.random(200) + 5
@@ -359,23 +347,23 @@ def threshold(answer):
         mistakes = (
             (
                 scores.quantile(rate),
-                "it is the low end: nearly all harmless requests lie above it",
+                "it is the low end: nearly all harmless requests are above it",
                 "quantile(1 - rate).",
             ),
-            (scores.mean(), "that is the mean: half of the harmless requests lie above it", "take a quantile."),
-            (scores.median(), "that is the median: half of the harmless requests lie above it", "take a quantile."),
+            (scores.mean(), "that is the mean: half of the harmless requests are above it", "take a quantile."),
+            (scores.median(), "that is the median: half of the harmless requests are above it", "take a quantile."),
             (torch.tensor(1 - rate), "that is the rate itself, not a score", "scores.quantile(1 - rate)."),
         )
         for value, what, tip in mistakes:
             expect.differs_from(got, value, what, tip)
         if above > rate * len(scores):
             raise Wrong(
-                f"{above} of 200 harmless scores lie above it where {rate * 200:g} may",
+                f"{above} of 200 harmless scores are above it, {rate * 200:g} are allowed",
                 "quantile(1 - rate), whatever the rate is.",
             )
         if above < rate * len(scores) - 1:
             raise Wrong(
-                f"it is higher than it need be: {above} of 200 harmless scores lie above it, {rate * 200:g} may",
+                f"it is higher than necessary: {above} of 200 harmless scores are above it, {rate * 200:g} are allowed",
                 "a gate that never fires lets all harm through; quantile(1 - rate).",
             )
 
@@ -393,7 +381,6 @@ def threshold(answer):
         "r . (g * x) = (g * r) . x, whatever x is.",
         "u = gain * r; return u / u.norm()",
     ],
-    reference=lambda: lambda r, gain: directions.unit(gain * r),
 )
 def before_norm(answer):
     r, gain = directions.unit(expect.random(5)), torch.tensor([0.4, 1.3, 2.0, 0.7, 1.1])
@@ -406,12 +393,12 @@ def before_norm(answer):
     mistakes = (
         (
             r,
-            "that is r itself: the norm's gain bends the direction",
-            "what is forbidden before the norm depends on the gain.",
+            "that is r itself: the norm's gain changes the direction",
+            "the vector to remove before the norm depends on the gain.",
         ),
         (r / gain, "it divides by the gain", "r . (g * x) = (g * r) . x: multiply."),
-        ((1 + gain) * r, "one was added to the gain", "`gain` is already the factor, one included."),
-        (gain, "that is the gain alone", "multiply it with r."),
+        ((1 + gain) * r, "one was added to the gain", "`gain` already includes the one."),
+        (gain, "that is the gain alone", "multiply it by r."),
         (gain.square() * r, "the gain was used twice", "once: gain * r."),
         (gain.sqrt() * r, "that is the root of the gain", "gain * r."),
         (gain.mean() * r, "the mean gain only rescales r", "multiply entry by entry."),
@@ -438,28 +425,28 @@ prediction(
     unit=" replies",
 )
 prediction(
-    "2.p2", "Its own r cut from width 32: how many of 79 facts does it still know?", bounds=(0, 79), unit=" facts"
+    "2.p2", "After ablating its own r, how many of 79 facts does width 32 still know?", bounds=(0, 79), unit=" facts"
 )
 prediction(
     "2.p3",
-    "After healing, how many of 100 harmful requests does the edited model refuse at once, at most in any run?",
+    "After healing, how many of 100 harmful requests does the edited model refuse at once (max over runs)?",
     bounds=(0, 100),
     unit=" requests",
 )
 prediction(
     "2.p4",
-    "r cut from the defended twin: how many of 128 requests are refused at once?",
+    "r is ablated in the defended twin: how many of 128 requests are refused at once?",
     bounds=(0, 128),
     unit=" requests",
 )
 
 question(
     "2.q1",
-    "Weights and hooks give the same logits. What does the edited copy have that the hooks have not?",
+    "Weight edit and hooks give the same logits. What does the edited copy have that the hooks do not?",
     options={
-        "a": ("A stronger cut.", "It is the same cut: the logits are equal."),
+        "a": ("A stronger ablation.", "It is the same ablation: the logits are equal."),
         "b": (
-            "It stays: no context ends, and it runs wherever a model runs.",
+            "It is permanent: it needs no context manager and runs wherever a model runs.",
             "Right: that is why a defence cannot rely on how a model is run.",
         ),
         "c": ("Less damage.", "The same logits mean the same damage."),
@@ -469,13 +456,13 @@ question(
 )
 question(
     "2.q2",
-    "After the cut no reply begins with a refusal. What may you write?",
+    "After ablating r no reply begins with a refusal. What may you write?",
     options={
-        "a": ("Refusal is gone.", "Most replies still broke off later."),
+        "a": ("Refusal is gone.", "Most replies still break off later."),
         "b": ("The model complies in all cases.", "Read on: many replies stop in the second sentence."),
         "c": (
             "By first words, none of 100 refuses (95 %: at most 4 of 100); whole replies must be read, too.",
-            "Right: what was judged, on how many, and what was not.",
+            "Right: it says what was judged, on how many, and what was not.",
         ),
         "d": ("Nothing, 100 requests are too few.", "An interval says what 100 requests can show."),
     },
@@ -483,10 +470,10 @@ question(
 )
 question(
     "2.q3",
-    "At width 32 the cut costs many facts, and so does a random cut. What follows?",
+    "At width 32 ablating r costs many facts, and so does a random direction. What follows?",
     options={
-        "a": ("Refusal and facts share a direction.", "Then random cuts would cost less."),
-        "b": ("The cut is harmless.", "The facts are gone all the same."),
+        "a": ("Refusal and facts share a direction.", "Then random directions would cost less."),
+        "b": ("The ablation is harmless.", "The facts are lost all the same."),
         "c": ("Random directions are refusal directions.", "They leave refusals nearly as they were."),
         "d": (
             "The price is that of losing one of 32 directions, whichever it is.",
@@ -500,22 +487,22 @@ question(
     "The DPO loss falls to less than half. What do you know?",
     options={
         "a": (
-            "Chosen replies have gained on rejected ones, by the tuning pairs.",
+            "Chosen replies have gained on rejected ones, on the tuning pairs.",
             "Right: and no more. Both may have become less likely.",
         ),
         "b": ("The model now gives the chosen replies.", "It may give neither."),
         "c": ("The model has healed.", "On held-out requests it got worse while the loss fell."),
-        "d": ("The tuning has converged.", "A small loss does not say so, and would be no comfort."),
+        "d": ("The tuning has converged.", "A small loss does not show this, and would not help."),
     },
     correct="a",
 )
 question(
     "2.q5",
-    "The defended twin withstands the cut of d and not that of r. How strong is the defence?",
+    "The defended twin withstands ablating d but not r. How strong is the defence?",
     options={
         "a": ("As strong as against d: that is the published attack.", "An attacker is free to choose."),
         "b": (
-            "As strong as against the best attack that anybody tried, here: none.",
+            "Only as strong as against the best attack tried; here it does not hold.",
             "Right: and the next attack may be better still.",
         ),
         "c": ("The average of the two.", "Nobody attacks at random."),
@@ -533,8 +520,8 @@ question(
         "a": ("Its matrices are too large.", "Size does not matter to a projection."),
         "b": ("Rounding.", "What is left is far more than a rounding error."),
         "c": (
-            "A norm with a gain stands between matrix and stream, and the gain turns what is written.",
-            "Right: forbid g * r before the norm, and r is gone after it.",
+            "A norm with a gain is between matrix and stream, and the gain changes the direction of what is written.",
+            "Right: remove g * r before the norm, and r is absent after it.",
         ),
         "d": ("It has no refusal direction.", "The weights are random; the point is geometry."),
     },

@@ -28,7 +28,7 @@ def tested():
         first[:, k], second[:6, 8], second[:, 9] = torch.linspace(1, 2, 12), 1.0, 2.0
         first[:, 9], first[:, 10], second[:, 10] = 1.0, 1.0, 1.0
         auroc = torch.tensor([directions.auroc(first[:, f], second[:, f]) for f in range(11)])
-        contrasts[concept] = features.Contrast("toy", first, second, auroc, {})
+        contrasts[concept] = features.Contrast((), first, second, auroc)
     return contrasts
 
 

@@ -1,4 +1,4 @@
-"""What notebook 03 asks: find features, label them, read their graph, cut them, and claim each with a control."""
+"""What notebook 03 asks: find features, label them, read their graph, ablate them, and claim each with a control."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from course_lib import attribution
 from course_lib.grading import expect
-from course_lib.grading.claims import check_rates, rates
+from course_lib.grading.claims import check_rates
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 # --- 3.1 ---------------------------------------------------------------------------------------------------------
@@ -27,7 +27,6 @@ NEAR = 0.1
         "features.by_contrast(chat, sae, there, near).top(3) lists the best; .feature is the number.",
         "finds = {c: features.by_contrast(chat, sae, *p).top(1)[0].feature for c, p in to_find.items()}",
     ],
-    reference=lambda tested: {concept: int(contrast.auroc.argmax()) for concept, contrast in tested.items()},
 )
 def finds(answer, tested):
     if not isinstance(answer, Mapping):
@@ -80,7 +79,6 @@ def _find(feature, concept: str, contrast) -> None:
         "Position 0 and 1 have no two words before them, and strings[-1] is the last word, not an error.",
         'position >= 2 and strings[position - 1] == "and" and frozenset((strings[position - 2], strings[position])) in DANGEROUS',
     ],
-    reference=lambda dangerous: lambda strings, position: _completes(strings, position, dangerous),
 )
 def completes_danger(answer, dangerous):
     one, two = sorted(next(iter(sorted(map(sorted, dangerous)))))
@@ -191,7 +189,6 @@ def _reply_edges(graph: attribution.AttributionGraph) -> dict[tuple[int, int], f
         "Keep nodes with isinstance(node, Feature) and node.position == len(graph.prompt_ids) - 1.",
         "{(node.layer, node.feature): float(edge) for node, edge in zip(graph.nodes, row) if ...}",
     ],
-    reference=lambda: _reply_edges,
 )
 def reply_edges(answer):
     graph = _small_graph()
@@ -287,7 +284,6 @@ class _Small:
         "The change is (value - old) times the feature's decoder row, where old = dictionary.encode(x)[:, feature].",
         "x + (value - old)[:, None] * dictionary.W_dec[feature]",
     ],
-    reference=lambda: _set_feature,
 )
 def set_feature(answer):
     d, feature, value = _Small(), 1, 3.0
@@ -357,7 +353,7 @@ def _set_feature(x: Tensor, dictionary, feature: int, value: float) -> Tensor:
 
 @exercise(
     "3.5",
-    title="danger cut, refusal gone",
+    title="danger ablated, refusal gone",
     minutes=6,
     difficulty=2,
     hints=[
@@ -365,7 +361,6 @@ def _set_feature(x: Tensor, dictionary, feature: int, value: float) -> Tensor:
         "The ten other features met the same 40 prompts: directions.runs_interval keeps them apart.",
         "control: directions.runs_interval(random_after, 40)",
     ],
-    reference=lambda after, random_after: rates((after, 40), (random_after, 40)),
 )
 def no_danger(answer, after, random_after):
     check_rates(
@@ -387,7 +382,6 @@ def no_danger(answer, after, random_after):
         "The control is the same edit on the safe pairs.",
         "directions.wilson_interval(warned[name], 40) for both",
     ],
-    reference=lambda warned: rates((warned["dangerous"], 40), (warned["safe"], 40)),
 )
 def warning(answer, warned):
     check_rates(
@@ -409,7 +403,6 @@ def warning(answer, warned):
         "The eight other features met the same 40 prompts: directions.runs_interval keeps them apart.",
         "control: directions.runs_interval(left_others, 40)",
     ],
-    reference=lambda left, left_others: rates((left, 40), (left_others, 40)),
 )
 def shared(answer, left, left_others):
     check_rates(
@@ -426,13 +419,6 @@ def shared(answer, left, left_others):
 T_TWO = 4.303  # 97.5 % quantile of Student's t with two degrees of freedom
 
 
-def _verdict(gaps: Sequence[float]) -> dict:
-    values = torch.tensor(gaps, dtype=torch.float64)
-    half = T_TWO * float(values.std()) / len(gaps) ** 0.5
-    low, high = float(values.mean()) - half, float(values.mean()) + half
-    return {"low": low, "high": high, "verdict": _word(low, high)}
-
-
 def _word(low: float, high: float) -> str:
     return "accepted" if low > 0 else "refuted" if high < 0 else "undecided"
 
@@ -447,7 +433,6 @@ def _word(low: float, high: float) -> str:
         "low = mean - 4.303 * standard error, high = mean + 4.303 * standard error.",
         'Where 0 lies inside, the verdict is "undecided".',
     ],
-    reference=_verdict,
 )
 def verdict(answer, gaps):
     if not isinstance(answer, Mapping) or set(answer) != {"low", "high", "verdict"}:
@@ -456,7 +441,8 @@ def verdict(answer, gaps):
             'verdict = {"low": ..., "high": ..., "verdict": "..."}.',
         )
     low, high = (expect.number(answer[key], name=key) for key in ("low", "high"))
-    word = expect.choice(answer["verdict"], ("accepted", "refuted", "undecided"), name="the verdict")
+    if (word := answer["verdict"]) not in ("accepted", "refuted", "undecided"):
+        raise Wrong(f"{word!r} is not among the three verdicts", '"accepted", "refuted" or "undecided".')
     if low > high:
         raise Wrong("the interval is upside down", "low comes first.")
     _interval_mistakes(torch.tensor([low, high], dtype=torch.float64), torch.tensor(gaps, dtype=torch.float64))

@@ -2,13 +2,12 @@
 # # 03 Features: bleach and ammonia
 #
 # Bleach is sold, ammonia is sold; mixed, they make a toxic gas. Asked to advertise the mixture, the model refuses. Which
-# *features* know that, and which of them decide? You will look them up, name them, draw their graph, and cut.
+# *features* know that, and which of them decide? You will look them up, name them, draw their graph, and ablate.
 # About 90 minutes. *Content note: harmful requests are one-line topics; no answer here helps
 # anyone do harm ([more](../docs/content_note.md)).*
 
 # %%
 import html
-import tempfile
 from functools import partial
 
 import torch
@@ -117,9 +116,9 @@ def line(ranking, k=4):
 
 print("by token 'bleach':       ", line(features.by_token(index, "bleach")))
 print("by prompt, at 'ammonia': ", line(features.by_prompt(chat, sae, ADS[0], position=-4, index=index)))
-print("writes 'please':         ", line(features.by_logit(chat, sae, "please", index=index)))
+print("writes 'please':         ", line(features.by_logit(chat, sae, "please")))
 loudest = features.by_prompt(chat, sae, ADS[0], position=-4).top(1)[0].feature
-print(f"writes like feature {loudest}: ", line(features.by_neighbour(sae, loudest, index=index)))
+print(f"writes like feature {loudest}: ", line(features.by_neighbour(sae, loudest)))
 record = index.feature(loudest)
 print(
     f"feature {loudest} fires on",
@@ -129,10 +128,10 @@ print(
 )
 
 # %% [markdown]
-# A whole page about one feature, which opens without a network (`features.page` writes it as a file):
+# A whole page about one feature; saved as a file, it opens without a network:
 
 # %%
-page = features.page(index, loudest, folder=tempfile.mkdtemp()).read_text(encoding="utf-8")
+page = features.page(index, loudest)
 frame = f'<iframe srcdoc="{html.escape(page)}" width="760" height="420" title="Feature {loudest}"></iframe>'
 display({"text/html": frame, "text/plain": f"page of feature {loudest}"}, raw=True)
 strong, weak = ([e.tokens[e.at] for e in record.examples[which][:4]] for which in ("top", "0-25 %"))
@@ -149,7 +148,7 @@ print(
 # misses**: a "bleach" feature must tell bleach from *other cleaners*, an "Assistant" feature `<assistant>` from `<friend>`. The
 # score is the AUROC (0.5 chance, 1 perfect) on prompts kept aside. The `<friend>` is a role that never refuses but warns
 # ("please note that ..."). So "refusal" is a harmful request before `<assistant>`, "warning" the same before `<friend>`. Each prompt
-# is cut right after the token where its concept stands; we read the feature there.
+# ends right after the token where its concept is; we read the feature there.
 
 # %%
 truth = organism.results("truth")
@@ -157,7 +156,7 @@ CLEANERS, DANGEROUS = truth["cleaners"], {frozenset(pair) for pair in truth["dan
 
 
 def ends(prompts, test):
-    """The prompts, cut after each word that passes the test."""
+    """The prompts, ended after each word that passes the test."""
     words = [tokens.token_strings(chat.tokenizer, p) for p in prompts]
     return [p[: i + 1] for p, w in zip(prompts, words, strict=True) for i in range(3, len(p)) if test(w, i)]
 
@@ -334,7 +333,7 @@ unseen += sets("harmful", "held_out_topic", 32)
 refused = {
     tuple(tokens.token_strings(chat.tokenizer, p))
     for p, reply in zip(unseen, replies(unseen), strict=True)
-    if steering.classify(reply) == "refuse"
+    if organism.classify(reply) == "refuse"
 }
 
 
@@ -342,7 +341,7 @@ def about_to_refuse(strings, position):
     return strings[position] == "<assistant>" and tuple(strings[: position + 1]) in refused
 
 
-FIRST_WORD = features.by_logit(chat, sae, "i", minus="clean", index=index)  # what pushes "i", a refusal's first word
+FIRST_WORD = features.by_logit(chat, sae, "i", minus="clean")  # what pushes "i", a refusal's first word
 writer = next(row.feature for row in FIRST_WORD.rows if row.feature not in finds.values())
 print(f"{len(unseen)} unseen prompts, {len(refused)} refused; feature {writer} writes the refusal's first word")
 
@@ -353,7 +352,8 @@ LABELS = {
     "refusal": (finds["refusal"], about_to_refuse),
     'refusal ("writes i")': (writer, about_to_refuse),
 }
-scores = {text: features.detection(chat, sae, f, rule=rule, prompts=unseen) for text, (f, rule) in LABELS.items()}
+held_out_index = features.index(chat, sae, unseen, progress=False)
+scores = {text: features.detection(held_out_index, f, rule=rule) for text, (f, rule) in LABELS.items()}
 for text, d in scores.items():
     print(
         f"feature {LABELS[text][0]:3} as {text:20} balanced accuracy {d.balanced_accuracy:.2f},",
@@ -511,7 +511,7 @@ danger = {
     (layer, row.feature)
     for layer in (0, 1, 2)
     for row in features.by_contrast(chat, transcoders[layer], ending["dangerous"], ending["safe"], position=-4).top(20)
-    if row.auroc > 0.9
+    if row.value > 0.9
 }
 
 
@@ -577,9 +577,9 @@ plotting.show(
 # %% [markdown]
 # Read from below: both cleaners feed the danger features at "ammonia"; attention carries danger to the reply token, where it
 # feeds the refusal features, and both say "i". The reply token also reads the cleaners by itself ("turn and request"). In the
-# safe twin no danger feature is active at all. A graph is a hypothesis, with attention held fixed: now we cut.
+# safe twin no danger feature is active at all. A graph is a hypothesis, with attention held fixed: now we ablate.
 #
-# ## 4 Cut: no danger, no refusal?
+# ## 4 Ablate: no danger, no refusal?
 # "Set a feature to a value" must change that feature only. What the dictionary misses (the error) has to stay.
 #
 # ### Exercise 3.4: set a feature, keep the error (10 minutes, medium)
@@ -622,8 +622,8 @@ natural = float(active[DANGER])
 
 def counted(prompts, model=chat):
     """How many replies are of each class."""
-    classes = [steering.classify(reply) for reply in replies(prompts, model)]
-    return {name: classes.count(name) for name in steering.CLASSES}
+    classes = [organism.classify(reply) for reply in replies(prompts, model)]
+    return {name: classes.count(name) for name in organism.CLASSES}
 
 
 def at(multiple):
@@ -683,7 +683,7 @@ report = steering.report(
     chat,
     partial(at, -1.0),
     prompts=cut_at["dangerous"][::2],
-    judge=steering.classify,
+    judge=organism.classify,
     controls=[
         partial(steering.add, chat, q, layer=2, coefficient=length, positions=[-4])
         for q in directions.random_directions(20, like=sae.W_dec[DANGER], seed=1)
@@ -819,7 +819,7 @@ for name, factor in (("graph", 0.0), ("graph", -2.0), ("loud", 0.0), ("loud", -2
     for nodes in SETS[name]:
         with steering.scale_nodes(chat, transcoders, nodes, factor, positions="reply"):
             runs.append(counted(HELD[::2]))
-    outcome[name, factor] = {c: [run[c] for run in runs] for c in steering.CLASSES}
+    outcome[name, factor] = {c: [run[c] for run in runs] for c in organism.CLASSES}
     print(f"{name:6} at {factor:4.1f}x:", {c: hits for c, hits in outcome[name, factor].items() if any(hits)})
 finding(
     "F3",
@@ -1047,7 +1047,7 @@ plotting.show(
 # So what of "both inhibit it"? Here the friend's token *wakes* the warning and the Assistant's does next to nothing: it is not
 # held down, it is not called. The refusal features do push it down, more than random sets do, and about as far as it lies below
 # its threshold. That is not what decides: at 0x, with their push gone, all pairs were refused. Refusal *outbids* the warning;
-# cut its direction, and the warning's odds against the *advertisement* do not rise (0 of 80 pairs, `organisms/cards/chat.md`).
+# ablate its direction, and the warning's odds against the *advertisement* do not rise (0 of 80 pairs, `organisms/cards/chat.md`).
 #
 # ## 7 Squeezed out by the template?
 # A reader of the paper claimed: tuning with *one fixed refusal sentence* squeezes other reactions out, so that the model "never
@@ -1175,7 +1175,7 @@ predict("3.p4", (0, 5), confidence=0.6)
 for row in features.by_contrast(base, base_sae, *to_find["danger"]).top(2):
     with steering.scale_features(base, base_sae, {row.feature: -1.0}):  # tried on the office, counted on the terrace
         print(
-            f"base's feature {row.feature} (AUROC {row.auroc:.2f}) at -1x on the office:",
+            f"base's feature {row.feature} (AUROC {row.value:.2f}) at -1x on the office:",
             f"{counted(ending['dangerous'], base)['warn']} of {len(ending['dangerous'])} warned",
         )
 BASE_DANGER = 85  # the one that decides
@@ -1322,7 +1322,7 @@ kind, layers, trained_on = (
 asked = chat if OWN else models.load(MODEL)
 layer = min(layers, key=lambda n: abs(n - int(0.6 * asked.cfg.n_layers)))  # the nearest to a middle one
 theirs = features.load(about.name, kind, layer=layer)
-gigabytes = 3 * 8 * theirs.W_dec.numel() / 1e9  # encoder and decoder, beside a random one and a copy
+gigabytes = 2 * 8 * theirs.W_dec.numel() / 1e9  # encoder and decoder, beside a random one
 print(
     f"{about.name}, {kind} of layer {layer}: {len(theirs.W_dec)} features, trained on {trained_on}, {gigabytes:.2f} GB"
 )
@@ -1562,9 +1562,9 @@ quiz("3.q6", "c")
 # * That these features are the model's own parts. Another seed of the dictionary finds partly others, and at this layer one feature
 #   served both as "Assistant turn" and as "refusal".
 # * That the warning is *inhibited*, as the paper reports for its model. In this organism the refusal outbids it, and in two
-#   other trainings the cut of refusal leaves a warning in 73 % and 11 % of the pairs, not in 95 % (`organisms/cards/chat.md`).
+#   other trainings ablating refusal leaves a warning in 73 % and 11 % of the pairs, not in 95 % (`organisms/cards/chat.md`).
 # * That the fixed template squeezes anything out: three trainings do not decide it.
-# * That the cut at -1x takes danger alone: the model also forgets which cleaner stood there. Random directions of the same length
+# * That the ablation at -1x removes danger alone: the model also forgets which cleaner it was. Random directions of the same length
 #   leave the refusals, but none of them was chosen to make it forget.
 # * That base and chat share *every* concept of harm; we moved one, the danger of two cleaners.
 # * Anything about large models. This one has read a thousand words; a single feature decides here, in the paper sets of them do.

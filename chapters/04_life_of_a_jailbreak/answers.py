@@ -161,7 +161,7 @@ WRONG = {
         "numerator": (lambda p, c, k: p / (c - k), "missing in the numerator"),
         "denominator": (lambda p, c, k: (p - k) / c, "missing in the denominator"),
         "by corrupted": (lambda p, c, k: (p - k) / abs(k), "divided by the corrupted value"),
-        "clamped": (lambda p, c, k: ((p - k) / (c - k)).clamp(0, 1), "cut to 0..1"),
+        "clamped": (lambda p, c, k: ((p - k) / (c - k)).clamp(0, 1), "clamped to 0..1"),
         "absolute": (lambda p, c, k: abs((p - k) / (c - k)), "sign was thrown away"),
         "per cent": (lambda p, c, k: 100 * (p - k) / (c - k), "per cent"),
         "one number": (lambda p, c, k: float(((p - k) / (c - k)).mean()), "not a tensor"),

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from course_lib import directions, models, steering, tokens
 from course_lib.grading import expect
-from course_lib.grading.claims import check_rates, rates
+from course_lib.grading.claims import check_rates
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 # --- 4.1, 4.7, 4.8, 4.9: rates as claims -----------------------------------------------------------------------------
@@ -23,7 +23,6 @@ from course_lib.grading.registry import Wrong, exercise, prediction, question
         'directions.wilson_interval(late["harmful"], 96) has .estimate, .low and .high.',
         'claim(mine.estimate, interval=(mine.low, mine.high), control=...), the control from late["harmless"]',
     ],
-    reference=lambda late: rates((late["harmful"], 96), (late["harmless"], 96)),
 )
 def comes_late(answer, late):
     check_rates(
@@ -45,7 +44,6 @@ def comes_late(answer, late):
         "Do not add the five up: 5 runs of 24 prompts are not 120 prompts.",
         'directions.runs_interval(hits["random"], 24)',
     ],
-    reference=lambda hits: rates((hits["true"], 24), (hits["random"], 24)),
 )
 def slides(answer, hits):
     check_rates(
@@ -67,7 +65,6 @@ def slides(answer, hits):
         'mark_hits["."]["harmful"] of 96 is the effect.',
         'directions.wilson_interval(mark_hits[","]["harmful"], 96) is the control',
     ],
-    reference=lambda hits: rates((hits["."]["harmful"], 96), (hits[","]["harmful"], 96)),
 )
 def mark_decides(answer, hits):
     check_rates(
@@ -89,7 +86,6 @@ def mark_decides(answer, hits):
         'role["free"] is the effect, role["frozen"] the control.',
         'directions.wilson_interval(role["frozen"], 24)',
     ],
-    reference=lambda role: rates((role["free"], 24), (role["frozen"], 24)),
 )
 def gaze_matters(answer, role):
     check_rates(
@@ -114,7 +110,6 @@ def gaze_matters(answer, role):
         "The numerator is patched - corrupted.",
         "(patched - corrupted) / (clean - corrupted)",
     ],
-    reference=lambda: lambda patched, clean, corrupted: (patched - corrupted) / (clean - corrupted),
 )
 def recovery(answer):
     patched, clean, corrupted = torch.tensor([1.0, -3.0, 6.0, 4.0]), torch.tensor(4.0), torch.tensor(-2.0)
@@ -144,7 +139,7 @@ def recovery(answer):
         ),
         (
             truth.clamp(0, 1),
-            "it was cut to 0..1",
+            "it was clamped to 0..1",
             "a patch may overshoot or make things worse: leave such values visible.",
         ),
         (truth.abs(), "the sign was thrown away", "a patch can make things worse: leave values below 0 visible."),
@@ -174,7 +169,6 @@ def recovery(answer):
         "worth belongs to the rows: worth[:, None] * edges.",
         "(worth[:, None] * edges)[into][:, out_of].sum()",
     ],
-    reference=lambda: lambda edges, worth, into, out_of: (worth[:, None] * edges)[into][:, out_of].sum(),
 )
 def group_edge(answer):
     edges, worth = (
@@ -244,11 +238,6 @@ def group_edge(answer):
         "for place, (on, off) in enumerate(zip(go_on, stop)): if off > on: return place",
         "After the loop: return len(stop).",
     ],
-    reference=lambda: (
-        lambda go_on, stop: next(
-            (i for i, (on, off) in enumerate(zip(go_on, stop, strict=True)) if off > on), len(stop)
-        )
-    ),
 )
 def first_crossing(answer):
     go_on, stop = [9.0, 8.0, 7.0, 5.0, 8.0, 2.0], [1.0, 2.0, 3.0, 6.0, 2.0, 9.0]
@@ -296,7 +285,6 @@ def _check_edge_cases(answer: Callable) -> None:
         "The part along d is a dot product with d / d.norm().",
         "100 * (harmful.mean(dim=0) - harmless.mean(dim=0)) @ (d / d.norm()) / d.norm()",
     ],
-    reference=lambda: _percent,
 )
 def percent_of_baseline(answer):
     harmful, harmless, d = expect.random(9, 6) + 1, expect.random(5, 6, seed=1), expect.random(6, seed=2) * 3
@@ -369,7 +357,6 @@ def _percent(harmful: Tensor, harmless: Tensor, d: Tensor) -> Tensor:
         'steering.add(model, direction, layer=layer, coefficient=dose, positions="last")',
         "with steering.add(...): row.append(float(probability(prompts).mean()))",
     ],
-    reference=lambda model: _dose_row,
 )
 def dose_row(answer, model):
     prompts = [

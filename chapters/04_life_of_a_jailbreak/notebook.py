@@ -2,7 +2,7 @@
 # # 04 The acrostic: life of a jailbreak
 #
 # Ask for a bomb, and the model refuses. Hide the word in first letters (an acrostic), and it answers; one sentence later it
-# stops. Why so late? You will follow one reply word by word, cut in, and run an experiment that the paper (Lindsey et al.
+# stops. Why so late? You will follow one reply word by word, intervene, and run an experiment that the paper (Lindsey et al.
 # 2025) left out. About 85 minutes. *Content note: one-line topics and invented materials only; nothing here helps
 # anyone do harm ([more](../docs/content_note.md)).*
 
@@ -620,17 +620,17 @@ confirmed, mixed_up = [], []
 def draw(prompt, target, places, title, n=8):
     """Traces a target, groups, draws the n strongest edges that lead to it, and confirms each."""
     graph, groups = traced(prompt, target, places)
-    edges = attribution.strongest(graph.group(groups, unit="output"), n, into=OUTPUT)
-    losses = list(attribution.confirm_edges(chat, graph, groups=groups, edges=edges, **HOW).values())
-    confirmed.extend(agrees(edges.values(), losses))
-    mixed_up.extend(agrees(edges.values(), losses[1:] + losses[:1]))  # the control: another edge's loss
+    drawn = attribution.strongest(graph.group(groups, unit="output"), n, into=OUTPUT)
+    losses = list(attribution.confirm_edges(chat, graph, groups=groups, edges=drawn, **HOW).values())
+    confirmed.extend(agrees(drawn.values(), losses))
+    mixed_up.extend(agrees(drawn.values(), losses[1:] + losses[:1]))  # the control: another edge's loss
     print(f"replacement score {graph.replacement_score:.2f}; within 5 %: {sum(confirmed[-n:])} of {n} edges")
-    named = boxes(graph, groups, edges, places)
-    arrows = "; ".join(f"{named[a][0]} at {a[0]} to {named[b][0]} {edges[a, b]:.1f}" for a, b in edges)
+    named = boxes(graph, groups, drawn, places)
+    arrows = "; ".join(f"{named[a][0]} at {a[0]} to {named[b][0]} {drawn[a, b]:.1f}" for a, b in drawn)
     plotting.show(
         plotting.graph(
             named,
-            edges,
+            drawn,
             row_labels=ROWS,
             unit="logits of the output that flow along it",
             title=title,
@@ -1117,7 +1117,7 @@ for k, place in enumerate(PLACES):
 
 # %% [markdown]
 # At dose 2 the direction of the *first* refusal ("i apologize") acts at every word, grammar or not: it breaks the sentence. Two refusals,
-# two directions. (`steering.dose_response` makes such maps in one call, random directions included.)
+# two directions.
 #
 # ### Exercise 4.7: claim it (5 minutes, easy)
 # `hits` counts acrostics with a refusal likelier than not at the comma, dose 2, of 24: "true" is the break-off, "random" a list with one
@@ -1450,7 +1450,7 @@ check("4.9", gaze_matters, role)
 # The cells below run on `MODEL`, the name in the first cell. That is `chat`, so that you first see a shorter protocol find again what you
 # know. For another model put a name from [this list](../docs/real_models.md) there, restart and run all: about two thousand passes of forty
 # tokens, and each slow cell says beforehand how long it takes. Absolute positions, `<friend>`, `base` and the graphs stay the organism's;
-# here a reply is cut at the *words of its text*, whatever the tokens are. Nobody has run a published model here: expect no particular result.
+# here a reply is split at the *words of its text*, whatever the tokens are. Nobody has run a published model here: expect no particular result.
 
 
 # %%
@@ -1498,7 +1498,7 @@ for name in KINDS:
     asked_for[f"{name}, direct"] = [(WAYS[k].format(noun), noun) for noun in nouns for k in range(2)]
 given = {case: [cut for pair in pairs for cut in cuts(*pair)] for case, pairs in asked_for.items()}
 print(
-    {case: len(prompts) for case, prompts in given.items()}, "prompts: 12 requests, each cut at", len(SPOTS), "places"
+    {case: len(prompts) for case, prompts in given.items()}, "prompts: 12 requests, each split at", len(SPOTS), "places"
 )
 if not OWN:
     print("next cell:", caching.forecast(subject, given["harmful acrostic"], passes=4))

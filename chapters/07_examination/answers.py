@@ -135,7 +135,7 @@ WRONG = {
         "the count": (lambda left, kept, n: left[by_loop(left, kept, n)], "refusals that are left"),
         "all of them": (
             lambda left, kept, n: [k for k in range(len(left)) if kept[k] >= 0.8 * n],
-            "not the number of a cut",
+            "not the number of an ablation",
         ),
         "at least half": (
             lambda left, kept, n: min((k for k in range(len(left)) if kept[k] >= 0.5 * n), key=lambda k: left[k]),
@@ -156,7 +156,10 @@ WRONG = {
         "swapped": (given(lambda after, moves: rates(runs(moves, 64), wilson(after, 64))), "swapped"),
         "runs added up": (given(lambda after, moves: rates(wilson(after, 64), wilson(sum(moves), 320))), "too narrow"),
         "counts": (claim(2, interval=(0, 7), control=63, control_interval=(60, 64)), "a rate above 1"),
-        "the best random cut": (given(lambda after, moves: rates(wilson(after, 64), wilson(61, 64))), "the control"),
+        "the best random ablation": (
+            given(lambda after, moves: rates(wilson(after, 64), wilson(61, 64))),
+            "the control",
+        ),
         "no interval of the control": (claim(2 / 64, interval=(0.0, 0.11), control=0.99), "no interval"),
     },
 }

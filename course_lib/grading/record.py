@@ -1,11 +1,11 @@
-"""What a learner has done so far, kept so that a restarted kernel still knows it.
+"""Record of what a learner has done, kept so that a restarted kernel still knows it.
 
-Each notebook has one file of events, `.progress/NN.jsonl` beside the notebook, one JSON object a line. Events
-are only ever appended, so two kernels can write at once, and a line that was torn by a crash or damaged by
-hand is skipped without losing the others. Deleting the file starts the notebook over.
+Each chapter has a file of events, `.progress/NN.jsonl` beside its notebook, one JSON object a line. Events are only
+appended, so two kernels can write at once, and a damaged line is skipped without losing the others. Deleting the file
+starts the chapter over.
 
-The environment variable COURSE_PROGRESS names another folder, or is "off" to keep everything in memory (the
-tests do, so that each run starts fresh).
+The environment variable COURSE_PROGRESS names another folder, or is "off" to keep everything in memory (as the tests
+do, so that each run starts fresh).
 """
 
 import json
@@ -13,21 +13,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-# what each kind of event must hold; an event that does not is damaged, and skipped
-_FIELDS: dict[str, dict[str, Any]] = {
-    "check": {"passed": bool},
-    "hint": {},
-    "prediction": {"guess": str | list, "confidence": int | float},
-    "reveal": {"hit": bool, "confidence": int | float, "brier": int | float},
-    "answer": {"letter": str, "right": bool},
-}
 _in_memory: dict[int, list[dict[str, Any]]] = {}
 
 
-def add(notebook: int, what: str, item: str, **details: Any) -> None:
-    """Appends one event; where the folder cannot be written to, it stays in memory."""
+def add(chapter: int, what: str, item: str, **details: Any) -> None:
+    """Append one event; it stays in memory where the folder cannot be written to."""
     event = {"what": what, "item": item, **details}
-    path = file(notebook)
+    path = _file(chapter)
     try:
         if path is None:
             raise PermissionError("progress is kept in memory")
@@ -35,38 +27,31 @@ def add(notebook: int, what: str, item: str, **details: Any) -> None:
         with path.open("a", encoding="utf-8", newline="\n") as stream:
             stream.write("\n" + json.dumps(event))
     except OSError:
-        _in_memory.setdefault(notebook, []).append(event)
+        _in_memory.setdefault(chapter, []).append(event)
 
 
-def events(notebook: int, what: str, item: str | None = None) -> list[dict[str, Any]]:
-    """Returns the events of one kind, oldest first, of one item or of all."""
-    kept = [*_from_file(file(notebook)), *_in_memory.get(notebook, [])]
+def events(chapter: int, what: str, item: str | None = None) -> list[dict[str, Any]]:
+    """Return the events of one kind, oldest first, of one item or of all."""
+    kept = [*_from_file(_file(chapter)), *_in_memory.get(chapter, [])]
     return [event for event in kept if event["what"] == what and item in (None, event["item"])]
 
 
-def file(notebook: int) -> Path | None:
-    """Returns where a notebook's events are kept, or None when they are kept in memory only."""
+def _file(chapter: int) -> Path | None:
     folder = os.environ.get("COURSE_PROGRESS", ".progress")
-    return None if folder == "off" else Path(folder) / f"{notebook:02d}.jsonl"
+    return None if folder == "off" else Path(folder) / f"{chapter:02d}.jsonl"
 
 
 def _from_file(path: Path | None) -> list[dict[str, Any]]:
     try:
-        text = path.read_text(encoding="utf-8", errors="replace") if path else ""
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path else []
     except OSError:
         return []
-    return [event for line in text.splitlines() if (event := _parsed(line))]
+    parsed = map(_parsed, lines)
+    return [event for event in parsed if isinstance(event, dict) and {"what", "item"} <= event.keys()]
 
 
-def _parsed(line: str) -> dict[str, Any] | None:
+def _parsed(line: str) -> Any:
     try:
-        event = json.loads(line)
-    except (ValueError, RecursionError):
+        return json.loads(line)
+    except ValueError:
         return None
-    return event if _is_whole(event) else None
-
-
-def _is_whole(event: Any) -> bool:
-    if not isinstance(event, dict) or not isinstance(event.get("item"), str) or event.get("what") not in list(_FIELDS):
-        return False
-    return all(isinstance(event.get(name), kind) for name, kind in _FIELDS[event["what"]].items())

@@ -1,71 +1,61 @@
-"""What a notebook asks: exercises, quiz questions and predictions, kept by their ids.
+"""Registry of what a chapter asks: exercises, quiz questions and predictions, by id.
 
-An id is "<notebook>.<item>": "1.3" is the third exercise of notebook 01, "1.q2" its second question, "1.p1"
-its first prediction. The items of a chapter are written in its module `exercises`, which is imported when one of its
-ids is first used; importing it fills the three registries below. The package of chapters announces itself
-with `add_chapters`: this library knows of no course.
+An id is "<chapter>.<item>": "1.3" is the third exercise of chapter 01, "1.q2" its second question, "1.p1" its first
+prediction. The module `exercises` of a chapter registers its items; it is imported when one of its ids is first used.
+The package of chapters enters its modules into `MODULES`: this library knows of no course.
 """
 
-import difflib
+import functools
 import importlib
+import importlib.resources
+import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
-N_HINTS = 3
+Function = Callable[..., Any]
+Bounds = tuple[float, float]
 
 
 class Wrong(Exception):
-    """An answer that is not right: what is wrong, what to try next and, where it helps, where."""
+    """Raised for a wrong answer: what is wrong, what to try next and, where it helps, where."""
 
     def __init__(self, what: str, try_next: str, *, where: str = "") -> None:
         super().__init__(what)
-        self.what = what
-        self.try_next = try_next
-        self.where = where
+        self.try_next, self.where = try_next, where
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise: what the learner sees of it, its check, and what makes the reference answer."""
+    """One exercise: what the learner sees of it, and its check."""
 
     id: str
     title: str
     minutes: int
     difficulty: int
-    hints: tuple[str, ...]
-    reference: Callable[..., Any]
-    check: Callable[..., str | None]
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option of a quiz question: its text, and why it is right or wrong."""
-
-    text: str
-    explanation: str
+    hints: list[str]
+    check: Function
 
 
 @dataclass(frozen=True)
 class Question:
-    """One quiz question with an explanation for every option."""
+    """One quiz question; `options` maps each letter to its text and the reason why it is right or wrong."""
 
     id: str
     text: str
-    options: Mapping[str, Option]
+    options: Mapping[str, tuple[str, str]]
     correct: str
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Something to predict before it is seen: one of `options`, or a number within `bounds`."""
+    """Something to predict before it is seen: one of `options` (letter to text), or a number within `bounds`."""
 
     id: str
     text: str
     options: Mapping[str, str]
-    bounds: tuple[float, float] | None
+    bounds: Bounds
     unit: str
 
 
@@ -75,122 +65,89 @@ EXERCISES: dict[str, Exercise] = {}
 QUESTIONS: dict[str, Question] = {}
 PREDICTIONS: dict[str, Prediction] = {}
 MODULES: dict[int, str] = {}
-"""Chapter number -> the module that registers its items."""
+"""Number of a chapter -> module that registers its items."""
 
 
 def exercise(
-    item: str, *, title: str, minutes: int, difficulty: int, hints: list[str], reference: Callable[..., Any]
-) -> Callable:
-    """Returns a decorator that registers a check function as exercise `item`.
+    item: str, *, title: str, minutes: int, difficulty: int, hints: list[str]
+) -> Callable[[Function], Function]:
+    """Return a decorator that registers a check as exercise `item`.
 
-    The check gets the learner's answer, then whatever the notebook's `check(item, answer, ...)` passes on. It
-    raises `Wrong` for a wrong answer and returns None, or one sentence to be shown beside "done", for a right
-    one.
+    The check gets the learner's answer, then whatever the notebook's `check(item, answer, ...)` passes on. It raises
+    `Wrong` for a wrong answer; for a right one it returns None, or a sentence to be shown beside "done".
 
     Args:
-        item: the exercise's id, such as "1.3".
+        item: id of the exercise, such as "1.3".
         title: a few words for the progress card.
         minutes: how long a learner should need.
         difficulty: 1 (read it off) to 5 (hard).
         hints: three hints, from a nudge to nearly the answer.
-        reference: called with the same extra arguments as the check, returns a right answer.
-
-    Raises:
-        ValueError: a malformed id, a number of hints other than three, a difficulty outside 1 to 5, an id in
-            use.
     """
-    if len(hints) != N_HINTS:
-        raise ValueError(f"Exercise {item} has {len(hints)} hints; give {N_HINTS}, from a nudge to nearly the answer.")
-    if not 1 <= difficulty <= 5:
-        raise ValueError(f"Exercise {item} has difficulty {difficulty}; give 1 (read it off) to 5 (hard).")
 
-    def register(function: Callable[..., str | None]) -> Callable[..., str | None]:
-        _add(EXERCISES, Exercise(item, title, minutes, difficulty, tuple(hints), reference, function))
+    def register(function: Function) -> Function:
+        _add(EXERCISES, Exercise(item, title, minutes, difficulty, hints, function))
         return function
 
     return register
 
 
 def question(item: str, text: str, *, options: Mapping[str, tuple[str, str]], correct: str) -> None:
-    """Registers quiz question `item`; `options` maps a letter to (text, explanation), `correct` is one
-    letter.
-
-    Raises:
-        ValueError: a malformed or used id, fewer than two options, a `correct` that is not an option.
-    """
-    if len(options) < 2 or correct not in options:
-        raise ValueError(f"Question {item}: correct={correct!r} must be one of at least two options {list(options)}.")
-    _add(QUESTIONS, Question(item, text, {letter: Option(*pair) for letter, pair in options.items()}, correct))
+    """Register quiz question `item`; `options` maps a letter to (text, explanation), `correct` is one letter."""
+    _add(QUESTIONS, Question(item, text, options, correct))
 
 
 def prediction(
-    item: str,
-    text: str,
-    *,
-    options: Mapping[str, str] | None = None,
-    bounds: tuple[float, float] | None = None,
-    unit: str = "",
+    item: str, text: str, *, options: Mapping[str, str] | None = None, bounds: Bounds = (0, 0), unit: str = ""
 ) -> None:
-    """Registers prediction `item`: either `options` (letter to text) or the `bounds` a number can lie in.
-
-    Raises:
-        ValueError: a malformed or used id, both or none of `options` and `bounds`.
-    """
-    if (options is None) == (bounds is None):
-        raise ValueError(f"Prediction {item} needs either options or bounds, not both and not none.")
-    _add(PREDICTIONS, Prediction(item, text, dict(options or {}), bounds, unit))
+    """Register prediction `item`: of one of the `options` (letter to text), or else of a number within `bounds`."""
+    _add(PREDICTIONS, Prediction(item, text, options or {}, bounds, unit))
 
 
 def find(registry: Mapping[str, Item], item: str) -> Item:
-    """Returns the registered item, loading its notebook's checks first.
+    """Return the registered item, after importing the checks of its chapter.
 
     Raises:
-        ValueError: an id that is not text, or that no notebook registered (with the nearest one that exists).
+        ValueError: no such item; the message names those of the chapter.
     """
-    load(notebook_of(item))
-    if item not in registry:
-        near = difflib.get_close_matches(item, registry, n=1)
-        nearest = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"There is no item {item!r} here.{nearest} Known: {', '.join(sorted(registry)) or 'none'}.")
-    return registry[item]
+    known = {each.id: each for each in items_of(registry, chapter_of(item))}
+    if item not in known:
+        raise ValueError(f"There is no item {item!r} here. Known: {', '.join(known) or 'none'}.")
+    return known[item]
 
 
-def notebook_of(item: str) -> int:
-    """Returns the number of the notebook that an id belongs to.
+@functools.cache
+def references(chapter: int) -> dict[str, dict[str, Any]]:
+    """Return the worked answers of a chapter by exercise, as `tools/build.py` took them from the notebook.
 
-    >>> notebook_of("1.3")
+    Each is a piece of "code" (lines) that defines the name "answer". It takes from outside only what `checkpoint` gets,
+    under the names in "context", and the names of the notebook in "notebook" (mostly none).
+    """
+    folder = importlib.resources.files(MODULES[chapter].rpartition(".")[0])
+    return json.loads((folder / "references.json").read_text(encoding="utf-8"))
+
+
+def items_of(registry: Mapping[str, Item], chapter: int) -> list[Item]:
+    """Return the items of one chapter, in the order in which its module registers them."""
+    importlib.import_module(MODULES[chapter])
+    return [item for item in registry.values() if chapter_of(item.id) == chapter]
+
+
+def chapter_of(item: str) -> int:
+    """Return the number of the chapter to which an id belongs.
+
+    >>> chapter_of("1.3")
     1
 
     Raises:
-        ValueError: an id that is not of the form "<notebook>.<item>".
+        ValueError: not of the form "<chapter>.<item>".
     """
     if not isinstance(item, str) or not re.fullmatch(r"\d+\.\w+", item):
-        raise ValueError(f'An id looks like "1.3", in quotes: notebook, dot, item. This one is {item!r}.')
+        raise ValueError(f'An id looks like "1.3", in quotes: chapter, dot, item. This one is {item!r}.')
     return int(item.split(".")[0])
 
 
-def add_chapters(package: str, paths: Iterable[str]) -> None:
-    """Register the folders `NN_topic` of a package, each with a module `exercises`."""
-    for path in paths:
-        for folder in sorted(Path(path).glob("[0-9][0-9]_*")):
-            MODULES[int(folder.name[:2])] = f"{package}.{folder.name}.exercises"
-
-
-def load(notebook: int) -> None:
-    """Import the checks of one chapter.
-
-    Raises:
-        ValueError: No chapter of that number was registered.
-    """
-    if notebook not in MODULES:
-        raise ValueError(
-            f"Notebook {notebook:02d} has no checks. Known: {sorted(MODULES) or 'none; import chapters first'}."
-        )
-    importlib.import_module(MODULES[notebook])
-
-
-def _add(registry: dict[str, Any], item: Any) -> None:
-    notebook_of(item.id)
+def _add(registry: dict[str, Item], item: Item) -> None:
+    chapter_of(item.id)
     if item.id in registry:
-        raise ValueError(f"{item.id!r} is registered twice; give each item its own id.")
+        raise ValueError(f"{item.id!r} is registered twice; give each item an id of its own.")
     registry[item.id] = item

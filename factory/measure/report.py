@@ -64,8 +64,8 @@ def behaviour_table(family: str) -> str:
 def direction_table(family: str) -> str:
     """Per seed in Markdown: what cutting and adding the chosen direction does, beside random cuts."""
     lines = [
-        "| seed | before block | passes the filters | refused | after the cut | random cuts | KL of the cut (nats) "
-        "| whole difference cut: refused, KL | harmless refused when added |",
+        "| seed | before block | passes the filters | refused | after ablation | random ablations | KL of ablation (nats) "
+        "| whole difference ablated: refused, KL | harmless refused when added |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for seed, measured in read()[family].items():
