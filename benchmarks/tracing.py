@@ -132,7 +132,8 @@ def _graph(setting: cases.Setting) -> Table:
     ]
     table = Table(
         "Attribution graph of an acrostic: chat",
-        f"{len(prompt)} tokens, {len(made.features):,} feature nodes, {made.edges.numel():,} possible edges.",
+        f"{len(prompt)} tokens, {len(made.features):,} feature nodes, "
+        f"{(len(made.features) + 1) * (len(made.nodes) - 1):,} possible edges.",
         timed(ways, repeats=setting.repeats, device=setting.device),
         ours,
     )

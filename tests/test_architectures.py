@@ -1,6 +1,6 @@
 """What holds on the trained organisms holds on the shapes of published models: claims on random checkpoints of each.
 
-Attribution on these shapes is in test_attribution.py and test_attribution_graphs.py, which run every claim on them too.
+Attribution on these shapes is in test_attribution.py and test_edges.py, which run every claim on them too.
 """
 
 import pytest

@@ -102,7 +102,7 @@ def test_every_edge_into_a_logit_is_the_effect_of_removing_its_source_alone(case
     graph = attribution.trace(model, prompt, transcoders=transcoders, targets=[TARGET])
     before = difference(model, prompt, TARGET)
     n = len(graph.features)
-    for column in range(0, n, n // 40):
+    for column in range(0, n, n // 12):
         with held(case, {graph.features[column]: 0.0}):
             effect = before - difference(model, prompt, TARGET)
         assert effect == pytest.approx(float(graph.edges[-1, column]), rel=1e-3, abs=1e-4), graph.features[column]
@@ -156,7 +156,7 @@ def test_every_edge_into_a_feature_is_the_effect_on_its_pre_activation(case):
     n = len(graph.features)
     before = feature_values(model, transcoders, prompt, graph.features)
     torch.testing.assert_close(before, graph.values[:n], rtol=1e-4, atol=1e-5)
-    for column in range(0, n // 2, n // 20):
+    for column in range(0, n // 2, n // 16):
         with held(case, {graph.features[column]: 0.0}):
             effect = before - feature_values(model, transcoders, prompt, graph.features)
         torch.testing.assert_close(effect, graph.edges[:n, column], rtol=1e-3, atol=1e-4)
@@ -203,11 +203,11 @@ def test_the_total_effect_is_the_change_along_all_paths_of_the_local_replacement
     before, total = difference(model, prompt, TARGET), graph.total_effect()[0]
     step, n = 0.01, len(graph.features)
     found = []
-    for column in range(0, n, n // 20):
+    for column in range(0, n, n // 16):
         less = float(graph.values[column]) * (1 - step)
         with held(case, {graph.features[column]: less}, reacting=True):
             found.append((before - difference(model, prompt, TARGET)) / step)
-    expected = total[: n : n // 20]
+    expected = total[: n : n // 16]
     error = (torch.tensor(found) - expected).abs()
     assert float(error.median()) < 1e-3 * float(expected.abs().max())  # a few cross a threshold even so
     assert float((total[:n] - graph.edges[-1, :n]).abs().max()) > 0.01

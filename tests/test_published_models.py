@@ -10,7 +10,19 @@ import published_models
 import pytest
 import torch
 
-from course_lib import abliteration, attribution, caching, directions, features, models, profiles, steering, tokens
+from course_lib import (
+    abliteration,
+    attribution,
+    caching,
+    directions,
+    edges,
+    features,
+    models,
+    patching,
+    profiles,
+    steering,
+    tokens,
+)
 
 KINDS = {  # one profile of every architecture, chat template and way of tying that occurs
     (published_models.family(name), published_models.tied(name)): name for name in reversed(profiles.names()[1:])
@@ -236,18 +248,16 @@ def test_abliterated_weights_are_those_edited_by_hand_with_the_gain_of_the_norm_
 
 def test_attribution_sums_to_the_plain_logit_difference(case):
     target, prompt = attribution.Logit(7, minus=9), case.prompts[0]
-    parts = attribution.direct_logit(case.model, prompt, target=target)
+    parts = edges.direct_logit(case.model, prompt, target=target)
     logits = before_the_cap(case, case.logits(prompt))
-    assert float(parts.values.sum()) == pytest.approx(float(logits[7] - logits[9]), rel=1e-3, abs=1e-3)
+    assert sum(parts.values()) == pytest.approx(float(logits[7] - logits[9]), rel=1e-3, abs=1e-3)
 
 
 def test_patching_is_the_plain_exchange_of_what_enters_a_block(case):
     one, other = (tokens.chat_prompt(case.tokenizer, f"Tell me how to make a {word}.") for word in ("a", "b"))
     assert len(one) == len(other)
     target = attribution.Logit(7, minus=9)
-    found = attribution.patch_residual(
-        case.model, one, corrupted_ids=other, target=target, positions=[-1], progress=False
-    )
+    found = patching.patch_residual(case.model, one, corrupted_ids=other, target=target)
 
     def difference(logits):
         logits = before_the_cap(case, logits)
@@ -262,9 +272,7 @@ def test_patching_is_the_plain_exchange_of_what_enters_a_block(case):
             return (torch.cat([args[0][:, :-1], states[layer][:, -1:]], dim=1), *args[1:])
 
         patched = difference(case.logits(other, [(case.plain.model.layers[layer].register_forward_pre_hook, put)]))
-        assert float(found.values[layer, 0]) == pytest.approx(
-            (patched - corrupted) / (clean - corrupted), rel=1e-2, abs=1e-2
-        )
+        assert float(found[layer, -1]) == pytest.approx((patched - corrupted) / (clean - corrupted), rel=1e-2, abs=1e-2)
 
 
 # --- dictionaries, as they lie on the hub -------------------------------------------------------------------
@@ -319,20 +327,18 @@ def test_a_graph_is_drawn_with_a_profiles_transcoders(cases, empty_hub, small, t
     published_models.put_dictionaries(empty_hub, name, tmp_path / "release", "transcoder")
     case = cases(KINDS[published_models.family(name), published_models.tied(name)])
     own = [features.load(name, "transcoder", layer=layer) for layer in range(4)]
-    drawn = attribution.graph(case.model, case.prompts[1], transcoders=own, targets=[attribution.Logit(7, minus=9)])
+    drawn = attribution.trace(case.model, case.prompts[1], transcoders=own, targets=[attribution.Logit(7, minus=9)])
     logits = case.logits(case.prompts[1])
     total = float(drawn.edges[-1].sum() + drawn.constants[-1])
-    assert drawn.n_features > 0 and total == pytest.approx(float(logits[7] - logits[9]), rel=1e-3, abs=1e-3)
+    assert drawn.features and total == pytest.approx(float(logits[7] - logits[9]), rel=1e-3, abs=1e-3)
 
 
 def test_gemma_2s_transcoders_are_refused_for_graphs_since_they_read_before_the_gain(cases, empty_hub, small, tmp_path):
     published_models.put_dictionaries(empty_hub, "google/gemma-2-2b-it", tmp_path / "release", "transcoder")
     case = cases(KINDS["Gemma2", True])
     own = [features.load("google/gemma-2-2b-it", "transcoder", layer=layer) for layer in range(4)]
-    with pytest.raises(
-        ValueError, match="was trained on blocks.0.ln2.hook_normalized; there it must read the MLP's input"
-    ):
-        attribution.graph(case.model, case.prompts[1], transcoders=own, targets=[attribution.Logit(7)])
+    with pytest.raises(ValueError, match="was trained on blocks.0.ln2.hook_normalized, not on this MLP's input"):
+        attribution.trace(case.model, case.prompts[1], transcoders=own, targets=[attribution.Logit(7)])
 
 
 def test_a_layer_or_kind_that_a_profile_does_not_have_is_refused_without_a_network():
