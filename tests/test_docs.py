@@ -61,7 +61,9 @@ def test_every_public_name_has_a_docstring(room):
     assert [part for name, thing in shipped(room).items() for part in undocumented(name, thing)] == []
 
 
-@pytest.mark.parametrize("path", [path for path in [*SOURCES, *PAGES] if path.name not in ("CHANGELOG.md", "library.md")], ids=label)
+@pytest.mark.parametrize(
+    "path", [path for path in [*SOURCES, *PAGES] if path.name not in ("CHANGELOG.md", "library.md")], ids=label
+)
 def test_every_library_name_that_is_mentioned_exists(path):
     rooms, text = "|".join(ROOMS), re.sub(r"\w+\.py\b", "", read(path))
     mentioned = {*re.findall(rf"(?<![\w.])({rooms})\.(\w+)\(", text)}
