@@ -225,7 +225,7 @@ def reconstruction(
         "zero": replaced(name, torch.zeros_like(mean)),
     }
     found = effects(model, [prompt for prompt in prompts if len(prompt) > 1], conditions)
-    n_active, outputs = torch.zeros(len(dictionary.W_dec)), []
+    n_active, outputs = torch.zeros(len(dictionary.W_dec), dtype=torch.int64), []
     for part in read.split(BATCH_SIZE * 64):  # activations of all tokens may not fit into memory
         active = _encode(dictionary, part)
         n_active += (active > 0).sum(dim=0)
