@@ -614,7 +614,7 @@ def drop_words(text: str, *, seed: int, n: int = 1) -> str:
 
     Example:
         >>> drop_words("what is the color of snow ?", seed=0)
-        'what is the color snow ?'
+        'what is the of snow ?'
     """
     pieces = text.split()
     dropped = random.Random(seed).sample(_words(pieces), n)

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from organisms.__main__ import RECIPES, SEEDS, TEACHING_WIDTH, TWIN_WIDTH, TWINS, folder, is_measured, verify
+from factory.__main__ import RECIPES, SEEDS, TEACHING_WIDTH, TWIN_WIDTH, TWINS, folder, is_measured, verify
 
 from course_lib import data, models, organism, tokens
 from course_lib.directions import wilson_interval
