@@ -5,10 +5,10 @@ import shutil
 
 import pytest
 import torch
-from factory.__main__ import RECIPES, SEEDS, TEACHING_WIDTH, TWIN_WIDTH, TWINS, folder, is_measured, verify
 
 from course_lib import data, models, organism, tokens
 from course_lib.directions import wilson_interval
+from factory.__main__ import RECIPES, SEEDS, TEACHING_WIDTH, TWIN_WIDTH, TWINS, folder, is_measured, verify
 from factory.make import training
 from factory.measure import cards, evaluation, mechanisms, report, twins
 from factory.world import corpora, language
