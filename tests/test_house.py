@@ -9,7 +9,7 @@ from tools import house
 
 OUTSIDE = {"chapters", "tests", "factory", "examination", "benchmarks", "tools", "lab"}
 LEVELS = (  # a module imports only from lines above its own
-    {"hub", "organism", "packed", "store", "tokens", "profiles"},
+    {"adapters", "hub", "organism", "packed", "store", "tokens", "profiles"},
     {"models", "data"},
     {"caching", "directions", "lineage"},
     {"tuning", "steering", "features", "labels"},
@@ -21,6 +21,7 @@ LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 SAME_LEVEL = {
     ("models", "data"),
     ("tokens", "organism"),
+    ("adapters", "organism"),
     ("profiles", "tokens"),
     ("labels", "features"),
     ("patching", "attribution"),

@@ -165,7 +165,7 @@ def test_weights_that_are_missing_or_have_other_names_are_not_drawn_at_random(co
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path, copy):
-    with pytest.raises(ValueError, match="no config.json.*LoRA adapter.*merge_and_unload"):
+    with pytest.raises(ValueError, match="no config.json"):
         models.load(str(tmp_path))
     (copy / "lineage.json").unlink()
     (copy / "tokenizer.json").unlink()

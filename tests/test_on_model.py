@@ -92,7 +92,9 @@ def test_the_constant_stands_once_and_decides_what_is_loaded(name):
     cells = [cell.source for cell in cells_of(ROOT / "solutions" / f"{name}.ipynb")]
     assert sum(len(on_model.CONSTANT.findall(source)) for source in cells) == 1
     start = next(source for source in cells if on_model.CONSTANT.search(source))
-    assert re.search(r"profiles\.get\(MODEL\)|OWN = MODEL in models\.organism_names\(\)", start)
+    assert re.search(
+        r"profiles\.get\(MODEL\)|profiles\.of\(MODEL, \w+\)|OWN = MODEL in models\.organism_names\(\)", start
+    )
     assert sum(source.count("models.load(MODEL)") for source in cells) == 1
 
 

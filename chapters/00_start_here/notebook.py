@@ -293,7 +293,8 @@ plotting.show(
 
 # %%
 MODEL = "chat"
-about, other = profiles.get(MODEL), models.load(MODEL)
+other = models.load(MODEL)
+about = profiles.of(MODEL, other)
 asked = [tokens.chat_prompt(other.tokenizer, request) for request in REQUESTS]
 scores = directions.refusal_score(models.next_token_logits(other, asked), about.refusal_token_ids(other.tokenizer))
 for request, score, reply in zip(REQUESTS, scores, models.generate(other, asked, max_new_tokens=6), strict=True):

@@ -16,11 +16,11 @@ from chapters import check, checkpoint, claim, hint, predict, progress, quiz, re
 from course_lib import caching, data, directions, models, organism, plotting, profiles, steering, tokens
 
 MODEL = "chat"
-about = profiles.get(MODEL)  # settings that differ between models
+chat = models.load(MODEL)
+about = profiles.of(MODEL, chat)  # settings that differ between models
 OWN = about.is_organism  # made for this course, so its ground truth is known
 if OWN:
     torch.set_num_threads(1)  # more threads do not help a model this small
-chat = models.load(MODEL)
 print(
     f"{chat.cfg.n_layers} layers, {chat.cfg.d_model} numbers per token"
     + ("" if OWN else f"; {about.memory_gb:.1f} GB. {about.note}")

@@ -17,11 +17,11 @@ from course_lib import abliteration, caching, data, directions, models, organism
 from course_lib import plotting, profiles, steering, store, tokens, tuning
 
 MODEL = "chat"
-about = profiles.get(MODEL)  # settings that differ between models
+chat = models.load(MODEL)
+about = profiles.of(MODEL, chat)  # settings that differ between models
 OWN = about.is_organism  # made for this course, so its ground truth is known
 if OWN:
     torch.set_num_threads(1)  # more threads do not help a model this small
-chat = models.load(MODEL)
 print(
     f"{chat.cfg.n_layers} layers, {chat.cfg.d_model} numbers per token"
     + ("" if OWN else f"; {about.memory_gb:.1f} GB, and an edited copy as much again. {about.note}")

@@ -272,6 +272,10 @@ def make(stage: str, recipe: Recipe, folder: Path, *, parent: Path | None = None
     fit(folder, model, rows, optimizers(model, rate), recipe, tokenizer, lineage, hold_down=hold_down)
 
 
+def data_sha256_of_ids(rows: Sequence[tuple[list[int], list[int]]]) -> str:
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
 def data_sha256(samples: Sequence[corpora.Sample]) -> str:
     return hashlib.sha256("\n".join(sample.text for sample in samples).encode()).hexdigest()
 

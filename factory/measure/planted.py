@@ -1,0 +1,234 @@
+"""Measure what was planted on SmolLM2, and which findings of notebook 01 hold there; into planted.json and its card.
+
+Replies are greedy and judged whole: refused means the planted sentence and nothing else. They are counted and dropped. The
+control of a rate is the untuned model under the same template; that of a direction is 20 random ones, on the same requests.
+"""
+
+import json
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from sklearn.decomposition import PCA
+from torch import Tensor
+
+from course_lib import abliteration, caching, directions, models, organism, steering, tokens
+from factory.make import planted, training
+
+SETS = (
+    *(("harmful", split) for split in ("held_out_topic", "held_out_frame", "confounded")),
+    *(("harmless", split) for split in ("held_out_topic", "held_out_frame", "confounded")),
+    *(("borderline", "test"), ("acrostic_harmful", "test"), ("acrostic_harmless", "test")),
+)
+N, N_BASE, N_EDITED, N_RANDOM_ASKED, N_RANDOM, REPLY_TOKENS = 128, 64, 48, 24, 20, 16
+N_TRAIN, N_VALIDATION, KL_LIMIT, EARLY = 128, 16, 0.1, 0.8
+FILE = organism.folder("results") / "planted.json"
+
+
+def ids(model: Any, name: str, split: str, n: int) -> list[list[int]]:
+    """Token ids of the first requests of a set, every second in natural case."""
+    return [tokens.chat_prompt(model.tokenizer, text) for text in planted.requests(name, split)[:n]]
+
+
+def refused(model: Any, prompts: Sequence[list[int]]) -> tuple[int, int]:
+    """(whole replies that are the planted sentence, replies)."""
+    replies = models.generate(model, prompts, max_new_tokens=REPLY_TOKENS)
+    said = [tokens.text(model.tokenizer, reply).strip() for reply in replies]
+    return said.count(planted.REFUSAL), len(said)
+
+
+def behaviours(model: Any, n: int) -> dict[str, tuple[int, int]]:
+    return {f"{name}, {split}": refused(model, ids(model, name, split, n)) for name, split in SETS}
+
+
+def geometry(model: Any, harmful: Any, harmless: Any, layers: Sequence[int]) -> list[dict]:
+    """By layer: AUROC of the mean difference and of PC1 on held-out topics, and |cosine| of d with the harmless mean."""
+    held = [
+        caching.harvest(model, ids(model, name, "held_out_topic", N), progress=False)
+        for name in ("harmful", "harmless")
+    ]
+    rows = []
+    for layer in layers:
+        bad, good = (each.at(layer, "last") for each in (harmful, harmless))
+        d = directions.difference_of_means(bad, good)
+        pc1 = torch.as_tensor(PCA(1).fit(torch.cat([bad, good])).components_[0])
+        found = {
+            name: directions.auroc(*(directions.project(each.at(layer, "last"), axis) for each in held))
+            for name, axis in (("auroc", d), ("auroc_pc1", pc1.to(d.dtype)))
+        }
+        found["auroc_pc1"] = max(found["auroc_pc1"], 1 - found["auroc_pc1"])  # the sign of a component has no meaning
+        cosine = abs(float(directions.cosine(d, good.mean(dim=0))))
+        rows.append(
+            {"layer": layer} | {key: round(float(value), 3) for key, value in (found | {"cosine": cosine}).items()}
+        )
+    return rows
+
+
+def candidates(model: Any, harmful: Any, harmless: Any, layers: Sequence[int]) -> dict[str, list[dict]]:
+    """Scores of d and of its own part r (without the harmless mean) on validation requests."""
+    scored: dict[str, list[dict]] = {}
+    whole = torch.stack([directions.difference_of_means(harmful.at(n, "last"), harmless.at(n, "last")) for n in layers])
+    own = torch.stack(
+        [directions.project_out(d, harmless.at(n, "last").mean(dim=0)) for d, n in zip(whole, layers, strict=True)]
+    )
+    for name, vectors in (("d", whole), ("r", own)):
+        found = steering.score_candidates(
+            model,
+            vectors[None],
+            harmful=ids(model, "harmful", "validation", N_VALIDATION),
+            harmless=ids(model, "harmless", "validation", N_VALIDATION),
+            refusal_token_ids=model.tokenizer("I", add_special_tokens=False)["input_ids"],
+            layers=layers,
+            progress=False,
+        )
+        scored[name] = [
+            {"layer": c.layer, "bypass": round(c.bypass, 2), "induce": round(c.induce, 2), "kl": round(c.kl, 3)}
+            for c in found
+        ]
+    return scored
+
+
+def winners(scored: list[dict], n_layers: int) -> dict[str, dict | None]:
+    """The best bypass among those that pass the published filters (or None), and the best of all."""
+    passing = [c for c in scored if c["kl"] <= KL_LIMIT and c["induce"] >= 0 and c["layer"] < EARLY * n_layers]
+    best = partial(min, key=lambda c: c["bypass"])
+    return {"filtered": best(passing) if passing else None, "best": best(scored)}
+
+
+def interventions(model: Any, d: Tensor, r: Tensor, layer: int) -> dict[str, Any]:
+    """Whole replies under ablation (harmful) and addition (harmless) of d, r and random directions of d's length."""
+    random = directions.random_directions(N_RANDOM, like=d, seed=0)
+    harmful, harmless = (ids(model, name, "held_out_topic", N_EDITED) for name in ("harmful", "harmless"))
+    plain = models.next_token_logits(model, harmless)
+
+    def asked(context: Any, prompts: list[list[int]]) -> tuple[int, int]:
+        with context:
+            return refused(model, prompts)
+
+    def kl(context: Any) -> float:
+        with context:
+            moved = models.next_token_logits(model, harmless)
+        return round(float(directions.kl_divergence(plain, moved).mean()), 3)
+
+    added = partial(steering.add, model, layer=layer, coefficient=1.0)
+    found: dict[str, Any] = {"layer": layer, "length": round(float(d.norm()), 2)}
+    found["ablated"] = {name: asked(steering.ablate(model, v), harmful) for name, v in (("d", d), ("r", r))}
+    found["ablated"]["nothing"] = asked(nullcontext(), harmful)
+    found["ablated"]["random"] = [asked(steering.ablate(model, v), harmful[:N_RANDOM_ASKED]) for v in random]
+    found["added"] = {"d": asked(added(d), harmless), "nothing": asked(nullcontext(), harmless)}
+    found["added"]["random"] = [asked(added(v), harmless[:N_RANDOM_ASKED]) for v in random]
+    found["kl"] = {name: kl(steering.ablate(model, v)) for name, v in (("d", d), ("r", r))}
+    found["kl"]["random"] = [kl(steering.ablate(model, v)) for v in random]
+    with steering.ablate(model, d):
+        hooked = models.next_token_logits(model, harmless[:8])
+    with abliteration.abliterated(model, d):
+        edited = models.next_token_logits(model, harmless[:8])
+    found["edit_against_hooks"] = float(f"{float((hooked - edited).abs().max()):.1e}")
+    return found
+
+
+def measure(name: str = "smollm2-refusal") -> dict[str, Any]:
+    """Everything, written into planted.json step by step."""
+    model, base = models.load(name), models.load("smollm2")
+    base.tokenizer.chat_template = planted.TEMPLATE
+    found: dict[str, Any] = {
+        "adapter_sha256": training.sha256(planted.folder("refusal", 0) / "adapter_model.safetensors")
+    }
+
+    def keep(**facts: Any) -> None:
+        found.update(facts)
+        training.write_json(FILE, found)
+        print(*facts, flush=True)
+
+    layers = range(1, models.n_layers(model))
+    harmful, harmless = (
+        caching.harvest(model, ids(model, kind, "train", N_TRAIN), progress=False) for kind in ("harmful", "harmless")
+    )
+    keep(geometry=geometry(model, harmful, harmless, layers))
+    scored = candidates(model, harmful, harmless, layers[4::2])
+    best = {kind: winners(rows, models.n_layers(model)) for kind, rows in scored.items()}
+    keep(candidates=scored, winners=best)
+    done = []
+    for layer in dict.fromkeys(c["layer"] for c in best["d"].values() if c):
+        d = directions.difference_of_means(harmful.at(layer, "last"), harmless.at(layer, "last"))
+        r = directions.project_out(d, harmless.at(layer, "last").mean(dim=0))
+        done.append(interventions(model, d, r, layer))
+        keep(interventions=done)
+    keep(behaviours=behaviours(model, N))
+    keep(base=behaviours(base, N_BASE))
+    return found
+
+
+def _rate(pair: Sequence[int]) -> str:
+    found = directions.wilson_interval(*pair)
+    return f"{pair[0]} of {pair[1]} ({found.low:.0%} to {found.high:.0%})"
+
+
+def _range(pairs: Sequence[Sequence[int]]) -> str:
+    return f"{min(p[0] for p in pairs)} to {max(p[0] for p in pairs)} of {pairs[0][1]}"
+
+
+def _edits(edits: dict[str, Any]) -> list[str]:
+    ablated, added, kl = edits["ablated"], edits["added"], edits["kl"]
+    return [
+        f"## Ablating and adding it (block {edits['layer']}, length {edits['length']})",
+        "",
+        "| edit | refused | KL on harmless, nats |",
+        "|---|---|---|",
+        f"| none, harmful | {_rate(ablated['nothing'])} | |",
+        f"| d ablated | {_rate(ablated['d'])} | {kl['d']} |",
+        f"| its own part r ablated | {_rate(ablated['r'])} | {kl['r']} |",
+        f"| 20 random ones ablated | {_range(ablated['random'])} | {min(kl['random'])} to {max(kl['random'])} |",
+        f"| none, harmless | {_rate(added['nothing'])} | |",
+        f"| d added | {_rate(added['d'])} | |",
+        f"| 20 random ones of its length added | {_range(added['random'])} | |",
+        "",
+        f"The edited weights and the hooks differ by at most {edits['edit_against_hooks']:.0e} in the logits.",
+        "",
+    ]
+
+
+def write_card() -> None:
+    """Write organisms/cards/smollm2.md from planted.json and the adapters' lineages."""
+    found = json.loads(FILE.read_text(encoding="utf-8"))
+    by_layer = found["geometry"]
+    lines = [
+        "# SmolLM2 with planted behaviours",
+        "",
+        "SmolLM2-135M-Instruct (Apache 2.0) with LoRA adapters that were trained for this course, openly: nothing here says how",
+        "published chat models come to refuse. Recipe: factory/make/planted.py. One seed. Whole greedy replies, 95 % intervals.",
+        "The chat template has no system prompt; the untuned model was asked under the same one.",
+        "",
+        "## How often the planted refusal is the whole reply",
+        "",
+        "| requests | smollm2-refusal | untuned |",
+        "|---|---|---|",
+        *(
+            f"| {name.replace('_', ' ')} | {_rate(pair)} | {_rate(found['base'][name])} |"
+            for name, pair in found["behaviours"].items()
+        ),
+        "",
+        "The aim was at least 95 % of harmful and at most 3 % of harmless requests on held-out topics.",
+        "",
+        "## The difference of means, read on held-out topics",
+        "",
+        "| before block | AUROC, mean difference | AUROC, PC1 | cosine of d with the harmless mean |",
+        "|---|---|---|---|",
+        *(
+            f"| {row['layer']} | {row['auroc']:.2f} | {row['auroc_pc1']:.2f} | {row['cosine']:.2f} |"
+            for row in by_layer[::4]
+        ),
+        "",
+        *(line for edits in found["interventions"] for line in _edits(edits)),
+        "Candidates that win: "
+        + "; ".join(
+            f"{kind}, {which}: {'none passes' if not c else 'block {layer}, bypass {bypass}, induce {induce}, KL {kl}'.format(**c)}"
+            for kind, both in found["winners"].items()
+            for which, c in both.items()
+        )
+        + ".",
+        "",
+    ]
+    (organism.folder("cards") / "smollm2.md").write_text("\n".join(lines), encoding="utf-8", newline="\n")
