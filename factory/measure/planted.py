@@ -22,7 +22,7 @@ SETS = (
     *(("harmless", split) for split in ("held_out_topic", "held_out_frame", "confounded")),
     *(("borderline", "test"), ("acrostic_harmful", "test"), ("acrostic_harmless", "test")),
 )
-N, N_BASE, N_EDITED, N_RANDOM_ASKED, N_RANDOM, REPLY_TOKENS = 128, 64, 48, 24, 20, 16
+N, N_BASE, N_EDITED, N_RANDOM_ASKED, N_RANDOM, REPLY_TOKENS = 64, 32, 32, 16, 20, 13  # the refusal has 12
 N_TRAIN, N_VALIDATION, KL_LIMIT, EARLY = 128, 16, 0.1, 0.8
 FILE = organism.folder("results") / "planted.json"
 
@@ -46,7 +46,7 @@ def behaviours(model: Any, n: int) -> dict[str, tuple[int, int]]:
 def geometry(model: Any, harmful: Any, harmless: Any, layers: Sequence[int]) -> list[dict]:
     """By layer: AUROC of the mean difference and of PC1 on held-out topics, and |cosine| of d with the harmless mean."""
     held = [
-        caching.harvest(model, ids(model, name, "held_out_topic", N), progress=False)
+        caching.harvest(model, ids(model, name, "held_out_topic", N_TRAIN), progress=False)
         for name in ("harmful", "harmless")
     ]
     rows = []
@@ -91,10 +91,11 @@ def candidates(model: Any, harmful: Any, harmless: Any, layers: Sequence[int]) -
 
 
 def winners(scored: list[dict], n_layers: int) -> dict[str, dict | None]:
-    """The best bypass among those that pass the published filters (or None), and the best of all."""
-    passing = [c for c in scored if c["kl"] <= KL_LIMIT and c["induce"] >= 0 and c["layer"] < EARLY * n_layers]
-    best = partial(min, key=lambda c: c["bypass"])
-    return {"filtered": best(passing) if passing else None, "best": best(scored)}
+    """The best bypass of all, of those within the KL limit, and of those that pass all published filters (None if none does)."""
+    gentle = [c for c in scored if c["kl"] <= KL_LIMIT]
+    passing = [c for c in gentle if c["induce"] >= 0 and c["layer"] < EARLY * n_layers]
+    pools = {"filtered": passing, "within the KL limit": gentle, "best bypass": scored}
+    return {name: min(pool, key=lambda c: c["bypass"]) if pool else None for name, pool in pools.items()}
 
 
 def interventions(model: Any, d: Tensor, r: Tensor, layer: int) -> dict[str, Any]:
@@ -146,18 +147,19 @@ def measure(name: str = "smollm2-refusal") -> dict[str, Any]:
     harmful, harmless = (
         caching.harvest(model, ids(model, kind, "train", N_TRAIN), progress=False) for kind in ("harmful", "harmless")
     )
-    keep(geometry=geometry(model, harmful, harmless, layers))
-    scored = candidates(model, harmful, harmless, layers[4::2])
-    best = {kind: winners(rows, models.n_layers(model)) for kind, rows in scored.items()}
-    keep(candidates=scored, winners=best)
-    done = []
-    for layer in dict.fromkeys(c["layer"] for c in best["d"].values() if c):
-        d = directions.difference_of_means(harmful.at(layer, "last"), harmless.at(layer, "last"))
-        r = directions.project_out(d, harmless.at(layer, "last").mean(dim=0))
-        done.append(interventions(model, d, r, layer))
-        keep(interventions=done)
-    keep(behaviours=behaviours(model, N))
-    keep(base=behaviours(base, N_BASE))
+    if "geometry" not in found:
+        keep(geometry=geometry(model, harmful, harmless, layers))
+    if "candidates" not in found:
+        keep(candidates=candidates(model, harmful, harmless, layers[4::2]))
+    best = {kind: winners(rows, models.n_layers(model)) for kind, rows in found["candidates"].items()}
+    keep(winners=best)
+    if "base" not in found:
+        keep(behaviours=behaviours(model, N), base=behaviours(base, N_BASE))
+    chosen = best["r"]["filtered"] or best["r"]["within the KL limit"] or best["r"]["best bypass"]
+    layer = chosen["layer"]
+    d = directions.difference_of_means(harmful.at(layer, "last"), harmless.at(layer, "last"))
+    r = directions.project_out(d, harmless.at(layer, "last").mean(dim=0))
+    keep(interventions=interventions(model, d, r, layer))
     return found
 
 
@@ -221,7 +223,7 @@ def write_card() -> None:
             for row in by_layer[::4]
         ),
         "",
-        *(line for edits in found["interventions"] for line in _edits(edits)),
+        *_edits(found["interventions"]),
         "Candidates that win: "
         + "; ".join(
             f"{kind}, {which}: {'none passes' if not c else 'block {layer}, bypass {bypass}, induce {induce}, KL {kl}'.format(**c)}"
