@@ -4,7 +4,7 @@ import pytest
 
 from tools import mutants
 
-SAMPLE = {"0.4", "1.6", "2.7", "3.2", "4.4", "5.4", "6.9", "7.5"}
+SAMPLE = {"0.4", "1.6", "2.7", "3.2", "4.4", "5.3", "6.9", "7.5"}
 """Run in every suite: one exercise a chapter, half of them with a limit or an order that is easily missed."""
 REST = sorted({*mutants.exercises()} - SAMPLE)
 
