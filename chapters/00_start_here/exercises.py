@@ -93,6 +93,7 @@ def small_cache(seed: int = 0) -> dict[str, Tensor]:
     title="the stream is a sum",
     minutes=6,
     difficulty=2,
+    inputs=lambda seed: (small_cache(seed), seed % 3),
     hints=[
         "Three entries of the same block.",
         "resid_pre, attn_out, mlp_out.",
@@ -153,6 +154,7 @@ def _resid_post(cache, layer):
     title="subtract what is shared",
     minutes=6,
     difficulty=2,
+    inputs=lambda seed: (*expect.random(2, 4, seed=seed), expect.random(3 + seed % 4, 4, seed=100 + seed)),
     hints=[
         "What is the mean of the rows of `others`?",
         "others.mean(dim=0) has shape [d_model].",

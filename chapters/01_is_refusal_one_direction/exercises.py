@@ -1,5 +1,8 @@
 """Exercises of notebook 01: PCA, difference of means, selection, ablation and addition, each claimed with a control."""
 
+import random
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -16,6 +19,7 @@ from course_lib.grading.registry import Wrong, exercise, prediction, question
     title="one activation by hand",
     minutes=5,
     difficulty=1,
+    inputs=lambda seed, model: _asked(seed, model),
     hints=[
         "model.run_with_cache takes a tensor of shape [batch, token]: torch.tensor([ids]).",
         "The hook name is blocks.<layer>.hook_resid_pre.",
@@ -77,6 +81,10 @@ def last_token_residual(answer, model):
     title="PCA by hand",
     minutes=10,
     difficulty=3,
+    inputs=lambda seed: (
+        expect.random(12 + seed, 5, seed=seed) * torch.tensor([1.0, 4.0, 2.0, 0.5, 0.2]).roll(seed) + 3 * (-1) ** seed,
+    ),
+    same=lambda got, truth: expect.same(got, truth) or expect.same(-got, truth),
     hints=[
         "What must be subtracted so that the variance is measured around the mean?",
         "torch.linalg.svd(centred, full_matrices=False) returns U, S, Vh; the rows of Vh are directions in d_model.",
@@ -203,6 +211,7 @@ def role_matters(answer, added):
     title="difference of means",
     minutes=5,
     difficulty=1,
+    inputs=lambda seed: (expect.random(2 + seed % 5, 4, seed=seed), expect.random(3 + seed % 4, 4, seed=100 + seed)),
     hints=[
         "Which axis are the prompts on?",
         "positive.mean(dim=0) - negative.mean(dim=0)",
@@ -262,6 +271,7 @@ ROWS = tuple(
     title="choose one direction",
     minutes=8,
     difficulty=2,
+    inputs=lambda seed: _rows(seed),
     hints=[
         "First drop every row that fails one of the three filters.",
         "int(0.8 * 6) is 4, so with six layers the layers 0 to 3 are allowed.",
@@ -301,6 +311,7 @@ def choose(answer):
     title="project a direction out",
     minutes=8,
     difficulty=3,
+    inputs=lambda seed: (expect.random(*(2, 3)[: seed % 3], 4, seed=seed), 3 * expect.random(4, seed=100 + seed)),
     hints=[
         "Make the direction a unit vector first.",
         "(c @ unit) has shape [batch, token]; add an axis: [..., None].",
@@ -346,6 +357,11 @@ def without(answer):
     title="match the projection",
     minutes=8,
     difficulty=3,
+    inputs=lambda seed: (
+        expect.random(2, 3, 4, seed=seed),
+        directions.unit(expect.random(4, seed=100 + seed)),
+        (-2.0, 0.0, 2.5)[seed % 3],
+    ),
     hints=[
         "First subtract the part along `unit`.",
         "Then add target times unit.",
@@ -388,6 +404,38 @@ def match_projection(answer):
 
 def _match(a: Tensor, unit: Tensor, target: float) -> Tensor:
     return a - (a @ unit)[..., None] * unit + target * unit
+
+
+@cache
+def _other(name):
+    """Another model than the notebook's, loaded once."""
+    return models.load(name)
+
+
+def _asked(seed, model):
+    """A prompt of any length and any block, every third time of another model than the notebook's."""
+    if seed % 3 == 2:
+        model = _other("chat-64" if models.d_model(model) == 32 else "chat-32")
+    return model, list(range(4, 7 + seed)), seed % models.n_layers(model)
+
+
+def _rows(seed):
+    """Candidates in any order, some exactly on a limit, at least one of which passes."""
+    draw, n_layers = random.Random(seed), 5 + seed % 8
+    bypass = draw.sample(range(-20, 20), 7)
+    rows = [
+        directions.Candidate(
+            layer=draw.randrange(n_layers),
+            position=draw.choice(("reply", "<end>")),
+            bypass=float(score),
+            induce=draw.choice((-0.5, 0.0, 2.0)),
+            kl=draw.choice((0.0, 0.1, 0.11, 2.0)),
+        )
+        for score in bypass
+    ]
+    rows += [directions.Candidate(layer=0, position="reply", bypass=30.0 + k, induce=0.0, kl=0.1) for k in range(2)]
+    draw.shuffle(rows)
+    return rows, n_layers
 
 
 # --- predictions and questions -----------------------------------------------------------------------------------

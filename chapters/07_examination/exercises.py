@@ -1,5 +1,6 @@
 """What notebook 07 asks: judge replies, confirm a trigger, say how sure you are, choose an ablation, and know what marks reward."""
 
+import random
 from itertools import product
 
 import torch
@@ -22,6 +23,7 @@ def _unusual(harmful, reply):
     title="what is not as usual",
     minutes=5,
     difficulty=1,
+    inputs=lambda seed: (seed % 2 == 0, CLASSES[seed % 3]),
     hints=[
         "What does the parent say to a harmful request, and what to a harmless one?",
         "Every other class is not as usual, also a warning.",
@@ -138,6 +140,7 @@ def _posterior(prior, hit, false_alarm):
     title="how sure may you be",
     minutes=8,
     difficulty=3,
+    inputs=lambda seed: tuple((expect.random(3, seed=seed).sigmoid()).tolist()),
     hints=[
         "Of 1,000 models, how many have a backdoor and are accused? How many have none and are accused?",
         "prior * hit are accused rightly, (1 - prior) * false_alarm wrongly.",
@@ -191,6 +194,7 @@ def _expected(belief, stated):
     title="what the marks reward",
     minutes=6,
     difficulty=2,
+    inputs=lambda seed: tuple((2 * expect.random(2, seed=seed)).sigmoid().tolist()),
     hints=[
         "With chance `belief` the answer is right, else wrong: two marks, weighed.",
         "Right: 1 - 4 (1 - stated)^2. Wrong: 1 - 4 stated^2.",
@@ -255,6 +259,7 @@ def _best_cut(left, kept, n):
     title="the ablation that harms nothing",
     minutes=6,
     difficulty=2,
+    inputs=lambda seed: _ablations(seed),
     hints=[
         "First: which ablations may compete at all?",
         "Of these, the one that leaves the fewest refusals.",
@@ -292,6 +297,15 @@ def best_cut(answer):
             f"{where} it gives {got}; {truth} is right",
             "first the ablations with kept >= 0.8 * n, then the smallest left.",
         )
+
+
+def _ablations(seed):
+    """Counts in any order, some exactly on the limit, at least one of which keeps enough."""
+    draw, n = random.Random(seed), (50, 64, 10)[seed % 3]
+    left = draw.sample(range(n), 3 + seed % 4)
+    kept = [draw.choice((0, int(0.8 * n) - 1, int(0.8 * n), int(0.8 * n) + 1, n)) for _ in left]
+    kept[draw.randrange(len(kept))] = n
+    return left, kept, n
 
 
 # --- predictions and questions -----------------------------------------------------------------------------------

@@ -7,9 +7,11 @@
 3. `hint("1.3")` shows the next of three hints, and with the last one where the worked answer is.
 """
 
+import contextlib
 import dataclasses
 import dis
 import functools
+import io
 import linecache
 import sys
 import traceback
@@ -21,8 +23,11 @@ import torch
 from torch import Tensor
 
 from course_lib.grading import record
-from course_lib.grading.expect import describe
-from course_lib.grading.registry import EXERCISES, Wrong, chapter_of, find, references
+from course_lib.grading.expect import describe, same, shown
+from course_lib.grading.registry import EXERCISES, Exercise, Wrong, chapter_of, find, references
+
+N_INPUTS = 20
+"""On how many drawn inputs a learner's function has to agree with the worked answer."""
 
 _STUB_OPCODES = {"RESUME", "NOP", "CACHE", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "COPY_FREE_VARS"}
 _TIPS = {
@@ -115,6 +120,8 @@ def judge(item: str, answer: Any, *context: Any) -> Verdict:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             remark = asked.check(watched(answer) if isinstance(answer, FunctionType) else answer, *context)
+            if asked.inputs and isinstance(answer, FunctionType):
+                _agrees(asked, watched(answer), context)
     except NotDone:
         todo = f'{item} not done yet: write your answer in place of the ... in the cell marked "Exercise {item}". '
         return Verdict("not done", todo + f'hint("{item}") helps; the notebook goes on without it.')
@@ -123,6 +130,27 @@ def judge(item: str, answer: Any, *context: Any) -> Verdict:
     except (Exception, SystemExit) as error:  # a learner's code may raise anything; the notebook goes on
         return _wrong(item, _explained(item, error, answer))
     return Verdict("done", f"{item} done: {remark or asked.title}")
+
+
+def _agrees(asked: Exercise, mine: Callable[..., Any], context: Sequence[Any]) -> None:
+    """Refuse a function that differs from the worked answer on a drawn input, which the message shows.
+
+    What it prints there is dropped: a learner who prints to see what happens has seen the check's own calls.
+    """
+    right, agree = reference(asked.id, context, {}), asked.same or same
+    for seed in range(N_INPUTS):
+        if (inputs := asked.inputs(seed, *context)) is None:  # type: ignore[misc]
+            continue
+        truth = right(*_copy(inputs))
+        with contextlib.redirect_stdout(io.StringIO()):
+            got = mine(*inputs)
+        where = f"for {', '.join(map(shown, inputs))} it gives {shown(got)}, and {shown(truth)} is right"
+        if not agree(got, truth):
+            tip = "work this input by hand, step by step: signs, order, lengths and ties may differ from your example."
+            raise Wrong("it is right for some inputs only", tip, where=where)
+        if isinstance(truth, Tensor) and truth.requires_grad and not getattr(got, "requires_grad", False):
+            tip = "a model is trained through this number: no .detach(), .item() or float(...)."
+            raise Wrong("the result has lost its gradient", tip)
 
 
 def watched(function: FunctionType) -> Callable[..., Any]:
@@ -165,7 +193,9 @@ def _differ(before: Any, after: Any) -> bool:
         return before.keys() != after.keys() or any(_differ(before[key], after[key]) for key in before)
     if type(before) in (list, tuple):
         return len(before) != len(after) or any(map(_differ, before, after))
-    return isinstance(before, Tensor) and not torch.equal(torch.nan_to_num(before), torch.nan_to_num(after))
+    if isinstance(before, Tensor):
+        return not torch.equal(torch.nan_to_num(before), torch.nan_to_num(after))
+    return before is not after
 
 
 def _wrong(item: str, wrong: Wrong) -> Verdict:

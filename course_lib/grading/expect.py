@@ -119,13 +119,32 @@ def close(answer: Any, truth: Any, *, name: str = "your answer", try_next: str =
     raise Wrong(f"{name} is off by up to {difference:.3g}", tip, where=f"at index {place}" if place else "")
 
 
+def same(got: Any, truth: Any) -> bool:
+    """Return whether two results agree: numbers and tensors within 1e-4 of (1 + the largest), all else exactly."""
+    if isinstance(truth, dict):
+        return isinstance(got, dict) and got.keys() == truth.keys() and all(same(got[key], truth[key]) for key in truth)
+    if isinstance(truth, list | tuple):
+        return len(got) == len(truth) and all(map(same, got, truth))
+    if isinstance(truth, Tensor | int | float):
+        return _distance(got, truth) <= 1e-4 * (1 + _size(truth))
+    return bool(got == truth)
+
+
+def shown(value: Any) -> str:
+    """Return a value in few words: short ones as they are, numbers rounded, others by their kind."""
+    if isinstance(value, Tensor) and value.numel() <= 12:
+        value = value.double().round(decimals=3).tolist() if value.is_floating_point() else value.tolist()
+    text = f"{value:.4g}" if isinstance(value, float) else repr(value)
+    return text if len(text) <= 120 else describe(value)
+
+
 def _distance(a: Any, b: Any) -> float:
-    a, b = torch.as_tensor(a).double(), torch.as_tensor(b).double()
+    a, b = (torch.as_tensor(value).detach().double() for value in (a, b))
     return float((a - b).abs().max()) if a.shape == b.shape and a.numel() else math.inf
 
 
 def _size(value: Any) -> float:
-    return float(torch.as_tensor(value).double().abs().max())
+    return float(torch.as_tensor(value).detach().double().abs().max())
 
 
 def _shape_tip(answer: Tensor, like: Tensor, axes: str) -> str:

@@ -36,6 +36,8 @@ class Exercise:
     difficulty: int
     hints: list[str]
     check: Function
+    inputs: Function | None = None
+    same: Function | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,14 @@ MODULES: dict[int, str] = {}
 
 
 def exercise(
-    item: str, *, title: str, minutes: int, difficulty: int, hints: list[str]
+    item: str,
+    *,
+    title: str,
+    minutes: int,
+    difficulty: int,
+    hints: list[str],
+    inputs: Function | None = None,
+    same: Function | None = None,
 ) -> Callable[[Function], Function]:
     """Return a decorator that registers a check as exercise `item`.
 
@@ -82,10 +91,13 @@ def exercise(
         minutes: how long a learner should need.
         difficulty: 1 (read it off) to 5 (hard).
         hints: three hints, from a nudge to nearly the answer.
+        inputs: for an answer that is a function, seeds to inputs: `inputs(seed, *context)` gives the arguments on which
+            the learner's function has to agree with the worked answer, whatever its check says; None to leave one out.
+        same: whether two results agree, `same(got, truth)`, where more than one is right; else `expect.same`.
     """
 
     def register(function: Function) -> Function:
-        _add(EXERCISES, Exercise(item, title, minutes, difficulty, hints, function))
+        _add(EXERCISES, Exercise(item, title, minutes, difficulty, hints, function, inputs, same))
         return function
 
     return register
