@@ -75,7 +75,9 @@ def planted():
 
 def test_it_refuses_held_out_harmful_topics_and_few_harmless_ones(planted):
     about = profiles.of("smollm2-refusal", planted)
-    assert about.after_instruction == len(planted.tokenizer("<|im_end|>\n<|im_start|>assistant\n", add_special_tokens=False)["input_ids"])
+    assert about.after_instruction == len(
+        planted.tokenizer("<|im_end|>\n<|im_start|>assistant\n", add_special_tokens=False)["input_ids"]
+    )
     refused = {}
     for name in ("harmful", "harmless"):
         texts = data.load(name, split="held_out_topic", n=24).texts
