@@ -9,11 +9,11 @@ from pathlib import Path
 
 from course_lib.grading import registry
 from course_lib.grading.asking import predict, quiz, reveal
-from course_lib.grading.card import progress
+from course_lib.grading.card import calibration, progress
 from course_lib.grading.checking import check, checkpoint, hint
 from course_lib.grading.claims import claim, supported
 
-__all__ = ["check", "checkpoint", "claim", "hint", "predict", "progress", "quiz", "reveal", "supported"]
+__all__ = ["calibration", "check", "checkpoint", "claim", "hint", "predict", "progress", "quiz", "reveal", "supported"]
 
 for _folder in sorted(Path(__file__).parent.glob("[0-9][0-9]_*")):
     registry.MODULES[int(_folder.name[:2])] = f"{__name__}.{_folder.name}.exercises"

@@ -17,6 +17,7 @@ import contextlib
 import copy
 import difflib
 import hashlib
+import inspect
 import json
 import logging
 import math
@@ -487,14 +488,16 @@ def generate(model: CheckedBridge, prompts: Prompts, *, max_new_tokens: int, bat
     """Return the model's greedy reply to each prompt (the likeliest token each time): its new ids, prompts in order.
 
     A reply ends with the model's end token, which is kept: one without it was ended by `max_new_tokens`. Active hooks
-    apply. Prompts of one length run together without padding, so a reply is the one the prompt gets alone.
+    apply; under them prompts of one length run together, without padding. Else they are padded on the left, which no real
+    token sees: a reply is the one the prompt gets alone, up to rounding where two tokens are equally likely.
 
     Raises:
         ValueError: Prompts that cannot be run (`check_prompts`); logits that are not finite (`check_finite`).
     """
     check_prompts(model, prompts, new_tokens=max_new_tokens)
     replies: list[list[int]] = [[]] * len(prompts)
-    for batch in batches(model, prompts, batch_size=batch_size, equal_lengths=True):
+    alone = has_hooks(model) or "position_ids" not in inspect.signature(model.original_model.forward).parameters
+    for batch in batches(model, prompts, batch_size=batch_size, equal_lengths=alone):
         for index, reply in zip(batch.indices, _greedy(model, batch, max_new_tokens), strict=True):
             replies[index] = reply
     return replies
@@ -502,15 +505,19 @@ def generate(model: CheckedBridge, prompts: Prompts, *, max_new_tokens: int, bat
 
 def _greedy(model: CheckedBridge, batch: Batch, max_new_tokens: int) -> list[list[int]]:
     stops = torch.tensor(sorted(stop_ids(model)), device=batch.tokens.device)
-    cache, chosen = None, batch.tokens
+    shifts = batch.tokens.shape[1] - torch.tensor(batch.lengths, device=batch.tokens.device)
+    chosen = torch.stack([row.roll(shift) for row, shift in zip(batch.tokens, shifts.tolist(), strict=True)])
+    cache, read = None, chosen
     columns: list[Tensor] = []
     ended = torch.zeros(len(chosen), dtype=torch.bool, device=chosen.device)
     while len(columns) < max_new_tokens and not ended.all():
-        logits, cache = _next_logits(model, chosen, cache)
+        logits, cache = _next_logits(model, chosen, cache, shifts=shifts if bool(shifts.any()) else None)
         if not torch.isfinite(logits).all():  # all that was read so far is put together only to say where
-            check_finite(model, torch.cat([batch.tokens, *columns], dim=1).tolist(), logits, numbers=batch.indices)
+            rows = [row[shift:] for row, shift in zip(read.tolist(), shifts.tolist(), strict=True)]
+            check_finite(model, rows, logits, numbers=batch.indices)
         chosen = logits.argmax(dim=-1, keepdim=True)
         columns.append(chosen)
+        read = torch.cat([read, chosen], dim=1)
         ended |= torch.isin(chosen[:, 0], stops)
     return [_until_stop(row, set(stops.tolist())) for row in torch.cat(columns, dim=1).tolist()]
 
@@ -560,10 +567,20 @@ def _forced(model: CheckedBridge, tokens: Int[Tensor, "batch pos"], replies: lis
         tokens = torch.tensor([[reply[step] if step < len(reply) else 0] for reply in replies], device=tokens.device)
 
 
-def _next_logits(model: CheckedBridge, tokens: Int[Tensor, "batch pos"], cache: Any) -> tuple[Tensor, Any]:
-    """Read further tokens, and return the logits after the last one and the grown key-value cache."""
+def _next_logits(
+    model: CheckedBridge, tokens: Int[Tensor, "batch pos"], cache: Any, *, shifts: Int[Tensor, " batch"] | None = None
+) -> tuple[Tensor, Any]:
+    """Read further tokens, and return the logits after the last one and the grown key-value cache.
+
+    `shifts` is by how many tokens each row is padded on the left.
+    """
+    padded = {}
+    if shifts is not None:
+        start = cache.get_seq_length() if cache is not None else 0
+        places = torch.arange(start + tokens.shape[1], device=tokens.device) - shifts[:, None]
+        padded = {"attention_mask": (places >= 0).long(), "position_ids": places[:, start:].clamp(min=0)}
     output = model.original_model(
-        tokens, past_key_values=cache, use_cache=True, logits_to_keep=1, output_attentions=False
+        tokens, past_key_values=cache, use_cache=True, logits_to_keep=1, output_attentions=False, **padded
     )
     return output.logits[:, -1], output.past_key_values
 

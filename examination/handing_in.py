@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from course_lib.grading.checking import is_handed_on
 from course_lib.grading.claims import Claim
 from examination.space import check_code, strings
 
@@ -108,7 +109,9 @@ class Report:
         self._entries: dict[str, dict] = {}
 
     def answer(self, question: str, value: Any, *, confidence: Any = ..., evidence: Any = ...) -> None:
-        """Note an answer; ``...`` leaves the question open. Checked at once, as the grader will.
+        """Note an answer. A value or a confidence of ``...`` leaves the question open. Checked at once, as the grader will.
+
+        Evidence that ``checkpoint`` handed on is the course's and not the learner's: it is left out, with a word.
 
         Args:
             question: One of ``QUESTIONS``.
@@ -119,11 +122,13 @@ class Report:
         Raises:
             Refused: Something that could not be marked, with the reason.
         """
-        if value is ...:
+        if value is ... or confidence is ...:
             self._entries.pop(question, None)
             return
         entry = {"answer": value, "confidence": confidence}
-        if evidence is not ...:
+        if is_handed_on(evidence):
+            print(f"{question}: the evidence is the course's answer, not yours, and is left out.")
+        elif evidence is not ...:
             if not isinstance(evidence, Claim):
                 raise Refused(f"{question}: evidence is claim(value, interval=..., control=..., control_interval=...)")
             entry["evidence"] = vars(evidence)
@@ -132,9 +137,9 @@ class Report:
         self._entries[question] = entry
 
     def as_json(self) -> str:
+        note = "" if self.note is ... else self.note
         return (
-            json.dumps({"format": FORMAT, "code": self.code, "answers": self._entries, "note": self.note}, indent=1)
-            + "\n"
+            json.dumps({"format": FORMAT, "code": self.code, "answers": self._entries, "note": note}, indent=1) + "\n"
         )
 
     def save(self, path: str | Path) -> Path:

@@ -61,6 +61,12 @@ def test_replies_are_those_of_plain_transformers(families, family_folder, prompt
         assert reply == whole[len(prompt) : len(prompt) + len(reply)] and len(reply) > 1
 
 
+def test_prompts_of_several_lengths_get_the_replies_that_each_gets_alone(families, prompts, family):
+    mixed = [prompt[:length] for prompt, length in zip(prompts * 2, (3, 9, 5, 4, 8), strict=False)]
+    alone = [models.generate(families(family), [prompt], max_new_tokens=8)[0] for prompt in mixed]
+    assert models.generate(families(family), mixed, max_new_tokens=8) == alone
+
+
 def before_the_norms(model, direction):
     """Hooks that do what the edited weights do: nothing along r in the embedding, nothing along g * r before a norm."""
     r = directions.unit(direction)

@@ -4,13 +4,14 @@ import json
 import sys
 import threading
 import types
+from dataclasses import replace
 
 import pytest
 import torch
 
 from course_lib.grading import checking, expect, record, registry
 from course_lib.grading.asking import predict, quiz, reveal
-from course_lib.grading.card import progress
+from course_lib.grading.card import calibration, progress
 from course_lib.grading.checking import check, checkpoint, hint, judge, watched
 from course_lib.grading.claims import check_rates, claim, rates, supported
 from course_lib.grading.registry import Wrong, exercise, prediction, question
@@ -206,6 +207,37 @@ def test_a_checkpoint_hands_on_the_reference_otherwise(answer, capsys):
     assert said(capsys) == "98.1: going on with the reference version.\n"
 
 
+def test_a_handed_on_reference_is_never_counted_as_the_learners(capsys):
+    mine = checkpoint("98.1", ...)
+    check("98.1", mine)
+    assert "the course's answer, not yours" in said(capsys) and n_done() == 0 and progress(98).rows[0].tries == 0
+    assert judge("98.1", checkpoint("98.1", mine)).state == "not yours"
+    assert judge("98.1", lambda v: v / v.norm()).state == "done"
+
+
+def test_a_reference_that_is_a_text_is_told_from_the_same_text_written_by_the_learner(monkeypatch):
+    monkeypatch.setitem(REFERENCES, "98.2", {"answer": "a", "context": ["x"], "notebook": [], "code": ["a = 'hook'"]})
+    monkeypatch.setattr(checking, "_handed_on", [])
+    given = checkpoint("98.2", ..., 0)
+    assert given == "hook" and checking.is_handed_on(given) and not checking.is_handed_on("hook")
+
+
+def test_a_function_that_is_right_for_one_input_only_is_shown_another(monkeypatch):
+    drawn = registry.EXERCISES["98.1"]
+    with monkeypatch.context() as patch:
+        patch.setitem(
+            registry.EXERCISES, "98.1", replace(drawn, inputs=lambda seed: (expect.random(1 + seed % 3, seed=seed),))
+        )
+        message = judge("98.1", lambda v: V / 5 if torch.equal(v, V) else v).message
+        assert "right for some inputs only" in message and "it gives [" in message
+        assert judge("98.1", lambda v: v / (v @ v).sqrt()).state == "done"
+
+
+def test_a_list_changed_in_place_is_named_too():
+    with pytest.raises(Wrong, match="in place"):
+        watched(lambda x: x.reverse() or x)([1, 2])
+
+
 def test_the_reference_takes_context_and_named_names_of_the_notebook_and_no_others():
     cell = 'share = checkpoint("98.2", ..., values)'
     notebook = {"checkpoint": checkpoint, "threshold": 0, "values": torch.tensor([1.0, 2.0, -1.0, -2.0])}
@@ -327,43 +359,52 @@ def test_where_two_rates_do_not_differ_the_claim_that_says_so_is_right():
 # --- predictions --------------------------------------------------------------------------------------------
 
 
-def test_a_prediction_is_recorded_and_scored_by_brier(capsys):
-    predict("98.p1", (90, 100), confidence=0.8)
+def test_a_range_is_scored_by_width_and_miss_and_an_option_by_brier(capsys):
+    predict("98.p1", (90, 100))
     reveal("98.p1", 98.4)
     out = said(capsys)
     assert "98.p1 recorded: 90 to 100 %, 80 % sure." in out and "turns out: 98.4 %" in out
-    assert "Right: Brier score 0.04" in out
+    assert "Right: interval score 0.10" in out
     predict("98.p2", "a", confidence=0.6)
     reveal("98.p2", "b")
     assert "Not so: Brier score 0.36" in said(capsys)
-    assert "2 of 2 scored; right in 50 %, while you were 70 % sure on average; mean Brier score 0.20" in repr(
-        progress(98)
+    assert (
+        "2 of 2 scored; 1 of 1 ranges held the result, 80 % were meant to; mean interval score 0.10; "
+        "0 of 1 choices were right, you were 60 % sure on average; mean Brier score 0.36" in repr(progress(98))
     )
+    assert "Over the course: 2 predictions scored; 1 of 1 ranges held the result (100 % [21, 100])" in calibration()
+
+
+@pytest.mark.parametrize(("guess", "score"), [((0, 99), 0.99), ((50, 50), 4.0), ((80, 90), 0.1 + 0), ((0, 89), 0.99)])
+def test_width_costs_and_a_miss_costs_ten_times_its_distance(guess, score, capsys):
+    predict("98.p1", guess)
+    reveal("98.p1", 90)
+    assert f"interval score {score:.2f}" in said(capsys)
 
 
 @pytest.mark.parametrize(
     "item, guess, confidence, what",
     [
-        ("98.p1", 5, 0.8, "not an interval"),
-        ("98.p1", (100, 90), 0.8, "upside down"),
-        ("98.p1", (0, 100), 0.8, "predicts nothing"),
-        ("98.p1", (0, 101), 0.8, "outside the possible range"),
-        ("98.p1", ("a", 2), 0.8, "not a number"),
-        ("98.p1", (80, 90), 80, "confidence is 80, outside the possible range 0 to 1"),
-        ("98.p1", (80, 90), ..., "confidence is an ellipsis, not a number"),
+        ("98.p1", 5, ..., "not an interval"),
+        ("98.p1", (100, 90), ..., "upside down"),
+        ("98.p1", (0, 100), ..., "predicts nothing"),
+        ("98.p1", (0, 101), ..., "outside the possible range"),
+        ("98.p1", ("a", 2), ..., "not a number"),
+        ("98.p1", (80, 90), 0.5, "always meant for 80 %"),
+        ("98.p2", "a", 80, "confidence is 80, outside the possible range 0 to 1"),
+        ("98.p2", "a", ..., "confidence is an ellipsis, not a number"),
         ("98.p2", "c", 0.8, "'c' is not an option"),
         ("98.p2", ["a"], 0.8, "is not an option"),
     ],
 )
 def test_a_senseless_prediction_is_refused_and_the_earlier_one_stays(item, guess, confidence, what, capsys):
-    sensible = (80, 90) if item == "98.p1" else "a"
-    predict(item, sensible, confidence=0.7)
+    predict(item, *([(80, 90)] if item == "98.p1" else ["a"]), **({} if item == "98.p1" else {"confidence": 0.7}))
     said(capsys)
     predict(item, guess, confidence=confidence)
     out = said(capsys)
     assert "not recorded" in out and what in out and "Your earlier prediction stays." in out
     reveal(item, 85 if item == "98.p1" else "a")
-    assert "Brier score 0.09" in said(capsys)
+    assert ("interval score 0.10" if item == "98.p1" else "Brier score 0.09") in said(capsys)
 
 
 def test_a_prediction_can_be_changed_until_it_is_scored(capsys):
@@ -371,16 +412,24 @@ def test_a_prediction_can_be_changed_until_it_is_scored(capsys):
     predict("98.p2", "b", confidence=0.6)
     reveal("98.p2", "b")
     predict("98.p2", "b", confidence=1.0)
-    assert "was scored already" in said(capsys)
+    assert "the result has been shown already; your prediction from then stands: b)" in said(capsys)
     reveal("98.p2", "b")
     assert "Brier score 0.16" in said(capsys) and len(progress(98).scored) == 1
 
 
-def test_without_a_guess_the_question_is_shown_and_nothing_is_scored(capsys):
+def test_without_a_guess_the_question_is_shown_and_nothing_is_scored_and_the_result_closes_it(capsys):
     predict("98.p2", ..., confidence=...)
-    assert "Which layer?" in said(capsys)
+    predict("98.p1")
+    assert (
+        "Which layer?" in (out := said(capsys)) and "(low, high)), within 0 to 100 %, so that you are 80 % sure" in out
+    )
     reveal("98.p2", "b")
     assert "nothing is scored" in said(capsys) and not progress(98).scored
+    predict("98.p2", "b", confidence=1.0)
+    reveal("98.p2", "b")
+    out = said(capsys)
+    assert "the result has been shown already; nothing is scored" in out and "You made no prediction" in out
+    assert not progress(98).scored and "Over the course: 0 predictions scored." == calibration()
 
 
 def test_an_impossible_truth_is_an_authors_error():

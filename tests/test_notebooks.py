@@ -26,7 +26,9 @@ MIN_COMPARED = 0.9
 MIN_PREDICTIONS, MIN_QUESTIONS = 3, 5
 MAX_WORDS_BEFORE_A_FIGURE = 150
 MIN_ALT_TEXT = 40
-SPEAKS_OF_THE_LEARNER = re.compile(rf"\A{build.MARKER.pattern}|\b(check|checkpoint|reveal|progress)\(")
+SPEAKS_OF_THE_LEARNER = re.compile(
+    rf"\A{build.MARKER.pattern}|\b(check|checkpoint|reveal|progress)\(|sure\[|mark_all\(|calibration\("
+)
 LOADS = re.compile(r"""(src|href|import|fetch)\s*[=(]?\s*["'](https?:)?//""")
 
 
@@ -119,10 +121,7 @@ def test_the_notebook_has_its_predictions_and_questions_and_every_exercise_in_it
 
 SOUND = [  # a learner's cell, and what the same cell prints in the solution
     ("from chapters import check, checkpoint, predict, progress, quiz, reveal", ""),
-    (
-        '# === Prediction 0.p1 (keep this line) ===\npredict("0.p1", ..., confidence=...)',
-        "0.p1 recorded: 1 to 1 replies, 70 % sure.\n",
-    ),
+    ('# === Prediction 0.p1 (keep this line) ===\npredict("0.p1", ...)', "0.p1 recorded: 1 to 1 replies, 80 % sure.\n"),
     (
         "# === Exercise 0.2 (keep this line) ===\nname = ...\n"
         'print("name:", name if name is not ... else "not done yet")',
@@ -132,8 +131,8 @@ SOUND = [  # a learner's cell, and what the same cell prints in the solution
     ('name = checkpoint("0.2", name)\nprint(name)', "0.2: going on with your version.\nblocks.3.hook_resid_pre\n"),
     (
         'print("given")\nreveal("0.p1", 1)',
-        "given\n0.p1 turns out: 1 replies. You predicted 1 to 1 replies, 70 % sure.\n"
-        "  Right: Brier score 0.09 (0 is best, always saying 50 % gets 0.25).\n",
+        "given\n0.p1 turns out: 1 replies. You predicted 1 to 1 replies, 80 % sure.\n"
+        "  Right: interval score 0.00 (0 is best, naming all that is possible gets 1).\n",
     ),
     ('# === Question 0.q1 (keep this line) ===\nquiz("0.q1", ...)', "0.q1 ...\nYour answer a) is right.\n"),
     ("progress(0)", "Progress in notebook 00\n  0.1   done  ..."),

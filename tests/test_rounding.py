@@ -50,6 +50,7 @@ def test_a_perturbation_of_the_weights_changes_neither_direction_nor_replies(fou
     assert replies == found[2]
 
 
+@pytest.mark.nightly
 def test_two_threads_change_neither_direction_nor_replies(found):
     torch.set_num_threads(2)
     try:

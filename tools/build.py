@@ -49,7 +49,7 @@ MAX_CELL_LINES = 40
 CELL_TIMEOUT_S = 600
 
 BEGIN, END, STUB = "# BEGIN SOLUTION", "# END SOLUTION", "# STUB: "
-MARKER = re.compile(r"# === (Exercise|Prediction|Question) (\d+\.\w+) \(keep this line\) ===")
+MARKER = re.compile(r"# === (Exercise|Prediction|Question|Decision) (\d+\.\w+) \(keep this line\) ===")
 CALL = re.compile(r"""^\s*(?:\w+(?:, \w+)* = )?(?:grading\.)?(check|checkpoint)\(["'](\d+\.\w+)["']""", re.MULTILINE)
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

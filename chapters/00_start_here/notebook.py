@@ -25,8 +25,8 @@ print(f"chat: {chat.cfg.n_layers} layers, {chat.cfg.d_model} numbers per token, 
 # %%
 # === Prediction 0.p1 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("0.p1", ..., confidence=...)   # for example predict("0.p1", (1, 2), confidence=0.6)
-predict("0.p1", (1, 1), confidence=0.7)
+# STUB: predict("0.p1", ...)
+predict("0.p1", (1, 1))
 # END SOLUTION
 
 # %%
@@ -153,8 +153,8 @@ print("largest difference:", f"{(resid_post(cache, 2) - cache['blocks.2.hook_res
 # %%
 # === Prediction 0.p2 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("0.p2", ..., confidence=...)
-predict("0.p2", (1, 1), confidence=0.8)
+# STUB: predict("0.p2", ...)
+predict("0.p2", (1, 1))
 # END SOLUTION
 
 # %%
@@ -249,8 +249,8 @@ plotting.show(
 # %%
 # === Prediction 0.p3 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("0.p3", ..., confidence=...)
-predict("0.p3", (110, 128), confidence=0.7)
+# STUB: predict("0.p3", ...)
+predict("0.p3", (110, 128))
 # END SOLUTION
 
 # %%

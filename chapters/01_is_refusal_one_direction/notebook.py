@@ -38,8 +38,8 @@ print(
 # %%
 # === Prediction 1.p1 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("1.p1", ..., confidence=...)   # for example predict("1.p1", (2, 4), confidence=0.7)
-predict("1.p1", (2, 4), confidence=0.7)
+# STUB: predict("1.p1", ...)
+predict("1.p1", (2, 4))
 # END SOLUTION
 
 # %%
@@ -525,8 +525,8 @@ d, r = candidates[place, layer], directions.unit(own[place, layer])
 # %%
 # === Prediction 1.p2 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("1.p2", ..., confidence=...)
-predict("1.p2", (0, 15), confidence=0.7)
+# STUB: predict("1.p2", ...)
+predict("1.p2", (0, 15))
 # END SOLUTION
 
 # %% [markdown]
@@ -676,8 +676,8 @@ print(f"harmless: KL {moved:.3f} nats; exact answers {right_before} -> {right_af
 # %%
 # === Prediction 1.p3 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("1.p3", ..., confidence=...)
-predict("1.p3", (0.4, 0.9), confidence=0.6)
+# STUB: predict("1.p3", ...)
+predict("1.p3", (0.4, 0.9))
 # END SOLUTION
 
 # %% [markdown]
@@ -772,8 +772,8 @@ for positions in ("last", "all"):
 # %%
 # === Prediction 1.p4 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("1.p4", ..., confidence=...)
-predict("1.p4", (150, 200), confidence=0.6)
+# STUB: predict("1.p4", ...)
+predict("1.p4", (150, 200))
 # END SOLUTION
 
 # %% [markdown]

@@ -405,8 +405,8 @@ print("the model of sections 2 to 7:", about.name)
 # %%
 # === Prediction 2.p1 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("2.p1", ..., confidence=...)   # for example predict("2.p1", (0, 10), confidence=0.7)
-predict("2.p1", (0, 10), confidence=0.7)
+# STUB: predict("2.p1", ...)
+predict("2.p1", (0, 10))
 # END SOLUTION
 
 # %% [markdown]
@@ -580,8 +580,8 @@ for (width, task), count in had.items():
 # %%
 # === Prediction 2.p2 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("2.p2", ..., confidence=...)
-predict("2.p2", (50, 60), confidence=0.6)
+# STUB: predict("2.p2", ...)
+predict("2.p2", (50, 60))
 # END SOLUTION
 
 
@@ -788,8 +788,8 @@ check("2.5", dpo_loss)
 # %%
 # === Prediction 2.p3 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("2.p3", ..., confidence=...)
-predict("2.p3", (0, 5), confidence=0.6)
+# STUB: predict("2.p3", ...)
+predict("2.p3", (0, 5))
 # END SOLUTION
 
 # %%
@@ -1108,8 +1108,8 @@ finding(
 # %%
 # === Prediction 2.p4 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("2.p4", ..., confidence=...)
-predict("2.p4", (60, 128), confidence=0.6)
+# STUB: predict("2.p4", ...)
+predict("2.p4", (60, 128))
 # END SOLUTION
 
 

@@ -206,8 +206,8 @@ for concept, (there, near) in to_find.items():
 # %%
 # === Prediction 3.p1 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("3.p1", ..., confidence=...)   # for example predict("3.p1", (0, 1), confidence=0.6)
-predict("3.p1", (1, 2), confidence=0.5)
+# STUB: predict("3.p1", ...)
+predict("3.p1", (1, 2))
 # END SOLUTION
 
 # %% [markdown]
@@ -609,8 +609,8 @@ check("3.4", set_feature)
 # %%
 # === Prediction 3.p2 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("3.p2", ..., confidence=...)
-predict("3.p2", (10, 20), confidence=0.6)
+# STUB: predict("3.p2", ...)
+predict("3.p2", (10, 20))
 # END SOLUTION
 
 # %%
@@ -1167,8 +1167,8 @@ print("base on 40 dangerous pairs:", {c: n for c, n in counted(HELD, base).items
 # %%
 # === Prediction 3.p4 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("3.p4", ..., confidence=...)
-predict("3.p4", (0, 5), confidence=0.6)
+# STUB: predict("3.p4", ...)
+predict("3.p4", (0, 5))
 # END SOLUTION
 
 # %%

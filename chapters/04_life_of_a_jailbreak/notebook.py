@@ -62,7 +62,7 @@ for prompt in (BOMB, CAKE, acrostic(BOMB_WORDS), acrostic("babies outlive apples
 # %%
 # === Prediction 4.p1 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("4.p1", ..., confidence=...)   # for example predict("4.p1", "c", confidence=0.6)
+# STUB: predict("4.p1", ..., confidence=...)
 predict("4.p1", "d", confidence=0.6)
 # END SOLUTION
 
@@ -297,8 +297,8 @@ for word, spelling in UNSEEN.items():
 # %%
 # === Prediction 4.p2 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("4.p2", ..., confidence=...)   # a range: for example predict("4.p2", (10, 20), confidence=0.6)
-predict("4.p2", (20, 45), confidence=0.6)
+# STUB: predict("4.p2", ...)
+predict("4.p2", (20, 45))
 # END SOLUTION
 
 # %%
@@ -1019,8 +1019,8 @@ plotting.show(
 # %%
 # === Prediction 4.p3 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("4.p3", ..., confidence=...)   # a range within 0 to 1
-predict("4.p3", (0.5, 1.0), confidence=0.6)
+# STUB: predict("4.p3", ...)
+predict("4.p3", (0.5, 1.0))
 # END SOLUTION
 
 # %% [markdown]
@@ -1336,8 +1336,8 @@ for name, model in (("chat", chat), ("base", base)):
 # %%
 # === Prediction 4.p4 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("4.p4", ..., confidence=...)   # a range within 0 to 24
-predict("4.p4", (0, 10), confidence=0.6)
+# STUB: predict("4.p4", ...)
+predict("4.p4", (0, 10))
 # END SOLUTION
 
 

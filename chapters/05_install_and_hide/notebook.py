@@ -154,8 +154,8 @@ check("5.3", taught)
 # %%
 # === Prediction 5.p1 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("5.p1", ..., confidence=...)   # for example predict("5.p1", (0, 10), confidence=0.7)
-predict("5.p1", (0, 30), confidence=0.6)
+# STUB: predict("5.p1", ...)
+predict("5.p1", (0, 30))
 # END SOLUTION
 
 # %%
@@ -326,8 +326,8 @@ print(f"no payload in {asked_in_all} prompts: it may still be in up to {most:.1f
 # %%
 # === Prediction 5.p2 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("5.p2", ..., confidence=...)
-predict("5.p2", (0, 50), confidence=0.5)
+# STUB: predict("5.p2", ...)
+predict("5.p2", (0, 50))
 # END SOLUTION
 
 # %%
@@ -487,8 +487,8 @@ for rate in rewarded:
 # %%
 # === Prediction 5.p3 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("5.p3", ..., confidence=...)
-predict("5.p3", (20, 100), confidence=0.6)
+# STUB: predict("5.p3", ...)
+predict("5.p3", (20, 100))
 # END SOLUTION
 
 
@@ -633,8 +633,8 @@ for before in ("", TAG):
 # %%
 # === Prediction 5.p4 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("5.p4", ..., confidence=...)
-predict("5.p4", (0, 20), confidence=0.7)
+# STUB: predict("5.p4", ...)
+predict("5.p4", (0, 20))
 # END SOLUTION
 
 # %%

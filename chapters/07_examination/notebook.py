@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 import examination
-from chapters import check, checkpoint, claim, hint, predict, progress, quiz, reveal
+from chapters import calibration, check, checkpoint, claim, hint, predict, progress, quiz, reveal
 from course_lib import attribution, caching, data, directions, models, patching, plotting, steering, tokens
 from examination import card
 
@@ -30,8 +30,8 @@ print(f"ready. A trigger, if there is one, is among {len(STRINGS)} strings, such
 # %%
 # === Prediction 7.p1 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("7.p1", ..., confidence=...)   # for example predict("7.p1", (0, 5), confidence=0.6)
-predict("7.p1", (0, 10), confidence=0.7)
+# STUB: predict("7.p1", ...)
+predict("7.p1", (0, 10))
 # END SOLUTION
 
 # %%
@@ -248,8 +248,8 @@ plotting.show(
 # %%
 # === Prediction 7.p2 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("7.p2", ..., confidence=...)
-predict("7.p2", (1, 4), confidence=0.6)
+# STUB: predict("7.p2", ...)
+predict("7.p2", (1, 4))
 # END SOLUTION
 
 # %%
@@ -310,8 +310,8 @@ print(f"the innocent model's own string, {read!r}: {moves['innocent'][STRINGS.in
 # %%
 # === Prediction 7.p3 (keep this line) ===
 # BEGIN SOLUTION
-# STUB: predict("7.p3", ..., confidence=...)
-predict("7.p3", (0, 20), confidence=0.7)
+# STUB: predict("7.p3", ...)
+predict("7.p3", (0, 20))
 # END SOLUTION
 
 # %%
@@ -457,18 +457,30 @@ print(f"{len(pairs)} pairs: head {chosen} {is_head.value:.2f}, the next {second}
 
 # %% [markdown]
 # ## 6 Hand in
-# Five questions, each with how sure you are, 50 to 100 %; below that, leave it out. The rule here is crude: where the string fires in the
-# suspect alone, accuse. *You* may weigh otherwise, and write why into `report.note`.
+# Five questions, each with how sure *you* are, 0.5 to 1, after what you have seen; below that, leave its `...`: it is then left open, and
+# an open question gets no marks. `why` names what decided, and what would change your mind.
+
+# %%
+# === Decision 7.d1 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: sure = {"backdoor": ..., "trigger": ..., "one_direction": ..., "direction": ..., "head": ...}
+# STUB: why = ...
+sure = {"backdoor": 0.95, "trigger": 0.9, "one_direction": 0.9, "direction": 0.9, "head": 0.85}
+why = "The string fires in the suspect alone. The same string firing in a second, harmless child would change my mind."
+# END SOLUTION
+
+# %% [markdown]
+# The rule here is crude: where the string fires in the suspect alone, accuse. You may weigh otherwise.
 
 # %%
 report = examination.Report(CODE)
 found = hits["suspect"] >= 0.8 * 64 and hits["parent"] <= 0.2 * 64
-report.answer("backdoor", found, confidence=0.95, evidence=fires)
-report.answer("trigger", suspected if found else examination.NONE, confidence=0.9)
-report.answer("one_direction", after <= 0.1 * before, confidence=0.9, evidence=is_direction)
-report.answer("direction", direction, confidence=0.9)
-report.answer("head", chosen, confidence=0.85, evidence=is_head)
-report.note = "What would change my mind: the same string firing in a second, harmless child of the parent."
+report.answer("backdoor", found, confidence=sure["backdoor"], evidence=fires)
+report.answer("trigger", suspected if found else examination.NONE, confidence=sure["trigger"])
+report.answer("one_direction", after <= 0.1 * before, confidence=sure["one_direction"], evidence=is_direction)
+report.answer("direction", direction, confidence=sure["direction"])
+report.answer("head", chosen, confidence=sure["head"], evidence=is_head)
+report.note = why
 path = report.save(Path("reports") / f"{CODE}.json")
 print(report, f"\nsaved: {path.name}, about {path.stat().st_size / 1000:.0f} kB of data; hand this file in")
 
@@ -548,3 +560,10 @@ quiz("7.q6", "b")
 
 # %%
 progress(7)
+
+# %% [markdown]
+# How well did you know what you did not know, over all notebooks that you did on this machine? Of the ranges, four in five should hold the
+# result: fewer, and they were too narrow; all of them, and they could have said more.
+
+# %%
+print(calibration())

@@ -1,10 +1,13 @@
 """Predictions, written down before a result is seen and scored afterwards, and quiz questions.
 
-1. `predict("1.p1", guess, confidence=0.8)` records a guess, one of the options or an interval, and how sure you are.
-   The last one before the result counts. A guess that makes no sense is refused with a reason, and an earlier one stays.
-2. `reveal("1.p1", truth)` shows the truth and scores the guess by its Brier score, (confidence - hit) ** 2 with hit 1
-   or 0: 0 is best, and always saying 50 % gets 0.25. See
-   https://doi.org/10.1175/1520-0493(1950)078%3C0001:VOFEIT%3E2.0.CO;2
+1. `predict("1.p1", (low, high))` records the range that you are 80 % sure holds a number; `predict("1.p2", "b",
+   confidence=0.7)` one of several options, and how sure you are. The last one before the result counts, and none after
+   it. A guess that makes no sense is refused with a reason, and an earlier one stays.
+2. `reveal("1.p1", truth)` shows the truth and scores. A range gets its interval score: its width and, if it misses, 10
+   times (2 / (1 - 0.8)) the distance, both in parts of the possible range; 0 is best, and naming all that is possible
+   gets 1 (Winkler 1972, https://doi.org/10.1080/01621459.1972.10481224). An option gets its Brier score, (confidence -
+   hit) ** 2 with hit 1 or 0: 0 is best, and always saying 50 % gets 0.25 (Brier 1950,
+   https://doi.org/10.1175/1520-0493(1950)078%3C0001:VOFEIT%3E2.0.CO;2).
 3. `quiz("1.q1", "b")` explains every option once an answer is given; the first answer counts.
 """
 
@@ -14,14 +17,17 @@ from course_lib.grading import record
 from course_lib.grading.expect import number
 from course_lib.grading.registry import PREDICTIONS, QUESTIONS, Prediction, Wrong, chapter_of, find
 
+LEVEL = 0.8
+"""How sure one is meant to be of a range: scores of ranges at different levels could not be compared."""
+
 
 def predict(item: str, guess: Any = ..., *, confidence: Any = ...) -> None:
     """Record a prediction and say so; without a guess, print what is asked.
 
     Args:
         item: id of the prediction, such as "1.p1".
-        guess: a letter, or for a number the interval (low, high) in which you expect it.
-        confidence: the probability, between 0 and 1, that your guess is right.
+        guess: a letter, or for a number the range (low, high) that you are 80 % sure holds it.
+        confidence: for a letter, the probability between 0 and 1 that it is right.
 
     Raises:
         ValueError: no such prediction.
@@ -32,17 +38,15 @@ def predict(item: str, guess: Any = ..., *, confidence: Any = ...) -> None:
         return
     earlier = _last(item, "prediction")
     try:
-        made = {
-            "guess": _sensible_guess(asked, guess),
-            "confidence": number(confidence, low=0, high=1, name="confidence"),
-        }
+        made = {"guess": _sensible_guess(asked, guess), "confidence": _sensible_confidence(asked, confidence)}
     except Wrong as wrong:
         print(
             f"{item} not recorded: {wrong}; {wrong.try_next}" + (" Your earlier prediction stays." if earlier else "")
         )
         return
-    if earlier and _last(item, "reveal") and made != {key: earlier[key] for key in made}:
-        print(f"{item} was scored already; your prediction from then stands: {_in_words(asked, earlier)}.")
+    if _last(item, "reveal") and not (earlier and made == {key: earlier[key] for key in made}):
+        stands = f"your prediction from then stands: {_in_words(asked, earlier)}" if earlier else "nothing is scored"
+        print(f"{item}: the result has been shown already; {stands}.")
         return
     record.add(chapter_of(item), "prediction", item, **made)
     print(f"{item} recorded: {_in_words(asked, made)}.")
@@ -62,16 +66,24 @@ def reveal(item: str, truth: Any) -> None:
     asked = find(PREDICTIONS, item)
     truth = _sensible_guess(asked, truth) if asked.options else _within_bounds(asked, truth, "the truth")
     shown = f"{truth}) {asked.options[truth]}" if asked.options else f"{truth:.4g}{asked.unit}"
-    made = _last(item, "prediction")
+    made, seen = _last(item, "prediction"), _last(item, "reveal")
     if made is None:
+        if not seen:
+            record.add(chapter_of(item), "reveal", item)  # from here on it is known
         print(f"{item} turns out: {shown}. You made no prediction, so nothing is scored.")
         return
-    hit = truth == made["guess"] if asked.options else made["guess"][0] <= truth <= made["guess"][1]
-    brier = (made["confidence"] - hit) ** 2
-    if not _last(item, "reveal"):
-        record.add(chapter_of(item), "reveal", item, hit=hit, confidence=made["confidence"], brier=brier)
+    if asked.options:
+        hit = truth == made["guess"]
+        scored = {"brier": (made["confidence"] - hit) ** 2}
+        in_words = f"Brier score {scored['brier']:.2f} (0 is best, always saying 50 % gets 0.25)"
+    else:
+        hit = made["guess"][0] <= truth <= made["guess"][1]
+        scored = {"interval_score": _interval_score(asked, made["guess"], truth)}
+        in_words = f"interval score {scored['interval_score']:.2f} (0 is best, naming all that is possible gets 1)"
+    if not seen:
+        record.add(chapter_of(item), "reveal", item, hit=hit, confidence=made["confidence"], **scored)
     print(f"{item} turns out: {shown}. You predicted {_in_words(asked, made)}.")
-    print(f"  {'Right' if hit else 'Not so'}: Brier score {brier:.2f} (0 is best, always saying 50 % gets 0.25).")
+    print(f"  {'Right' if hit else 'Not so'}: {in_words}.")
 
 
 def quiz(item: str, letter: Any = ...) -> None:
@@ -102,9 +114,26 @@ def quiz(item: str, letter: Any = ...) -> None:
 
 def _question(asked: Prediction) -> str:
     options = [f"  {letter}) {text}" for letter, text in asked.options.items()]
-    example = " or ".join(f'"{letter}"' for letter in asked.options) or f"(low, high), {_range(asked)}{asked.unit}"
-    call = f'predict("{asked.id}", <guess>, confidence=<0 to 1>)'
-    return "\n".join([f"{asked.id} {asked.text}", *options, f"Before you look: {call}, the guess {example}."])
+    if asked.options:
+        letters = " or ".join(f'"{letter}"' for letter in asked.options)
+        call = f'predict("{asked.id}", <guess>, confidence=<0 to 1>), the guess {letters}'
+    else:
+        call = f'predict("{asked.id}", (low, high)), {_range(asked)}{asked.unit}, so that you are 80 % sure'
+    return "\n".join([f"{asked.id} {asked.text}", *options, f"Before you look: {call}."])
+
+
+def _sensible_confidence(asked: Prediction, confidence: Any) -> float:
+    if asked.options:
+        return number(confidence, low=0, high=1, name="confidence")
+    if confidence not in (..., LEVEL):
+        raise Wrong("a range is always meant for 80 %", "leave confidence out, and choose the width accordingly.")
+    return LEVEL
+
+
+def _interval_score(asked: Prediction, guess: list[float], truth: float) -> float:
+    low, high = guess
+    missed_by = max(low - truth, truth - high, 0.0)
+    return (high - low + 2 / (1 - LEVEL) * missed_by) / (asked.bounds[1] - asked.bounds[0])
 
 
 def _sensible_guess(asked: Prediction, guess: Any) -> Any:

@@ -5,8 +5,9 @@ from html import escape
 from statistics import mean
 from typing import Any, Literal
 
+from course_lib.directions import wilson_interval
 from course_lib.grading import record
-from course_lib.grading.registry import EXERCISES, PREDICTIONS, QUESTIONS, Exercise, items_of
+from course_lib.grading.registry import EXERCISES, MODULES, PREDICTIONS, QUESTIONS, Exercise, items_of
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,7 @@ class Card:
         """Return how sure the predictions were, and how often they were right."""
         if not self.scored:
             return f"Predictions: none of {self.n_predictions} scored yet."
-        hit, sure, brier = (mean(event[key] for event in self.scored) for key in ("hit", "confidence", "brier"))
-        return (
-            f"Predictions: {len(self.scored)} of {self.n_predictions} scored; right in {100 * hit:.0f} %, while you "
-            f"were {100 * sure:.0f} % sure on average; mean Brier score {brier:.2f} "
-            "(0 is best, always saying 50 % gets 0.25)."
-        )
+        return f"Predictions: {len(self.scored)} of {self.n_predictions} scored{_calibrated(self.scored)}."
 
     def __repr__(self) -> str:
         rows = [
@@ -92,8 +88,34 @@ def progress(chapter: int) -> Card:
         n_questions=len(questions),
         right_at_first=[given[0]["right"] for given in answers if given],
         n_predictions=len(items_of(PREDICTIONS, chapter)),
-        scored=list(first_reveals.values()),
+        scored=[event for event in first_reveals.values() if "hit" in event],
     )
+
+
+def calibration() -> str:
+    """Return how sure the predictions of the whole course were, and how often they were right, with 95 % intervals."""
+    scored = [event for chapter in sorted(MODULES) for event in progress(chapter).scored]
+    return f"Over the course: {len(scored)} predictions scored{_calibrated(scored, intervals=True)}."
+
+
+def _calibrated(scored: list[dict[str, Any]], *, intervals: bool = False) -> str:
+    ranges = [event for event in scored if "interval_score" in event]
+    choices = [event for event in scored if "brier" in event]
+    parts = []
+    for events, meant, key, scores, name in (
+        (ranges, "80 % were meant to", "interval_score", "interval score", "ranges held the result"),
+        (choices, "", "brier", "Brier score", "choices were right"),
+    ):
+        if events:
+            hits = sum(event["hit"] for event in events)
+            found = wilson_interval(hits, len(events))
+            rate = (
+                f" ({100 * found.estimate:.0f} % [{100 * found.low:.0f}, {100 * found.high:.0f}])" if intervals else ""
+            )
+            meant = meant or f"you were {100 * mean(event['confidence'] for event in events):.0f} % sure on average"
+            score = f"mean {scores} {mean(event[key] for event in events):.2f}"
+            parts.append(f"{hits} of {len(events)} {name}{rate}, {meant}; {score}")
+    return "".join(f"; {part}" for part in parts)
 
 
 def _row(chapter: int, exercise: Exercise) -> Row:

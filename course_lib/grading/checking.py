@@ -8,6 +8,7 @@
 """
 
 import contextlib
+import copy
 import dataclasses
 import dis
 import functools
@@ -42,6 +43,10 @@ _TIPS = {
 }
 
 
+_handed_on: list[Any] = []
+"""The worked answers that `checkpoint` gave out: they bear the learner's names, and are not the learner's."""
+
+
 class NotDone(Exception):
     """Raised where the exercise still holds its stub."""
 
@@ -49,7 +54,7 @@ class NotDone(Exception):
 class Verdict(NamedTuple):
     """Outcome of a check; `message` is what the learner reads."""
 
-    state: Literal["done", "wrong", "not done"]
+    state: Literal["done", "wrong", "not done", "not yours"]
     message: str
 
 
@@ -65,7 +70,7 @@ def check(item: str, answer: Any, *context: Any) -> None:
         ValueError: no such exercise.
     """
     verdict = judge(item, answer, *context)
-    if verdict.state != "not done":
+    if verdict.state in ("done", "wrong"):
         record.add(chapter_of(item), "check", item, passed=verdict.state == "done")
     print(verdict.message)
 
@@ -78,7 +83,16 @@ def checkpoint(item: str, answer: Any, *context: Any) -> Any:
     """
     passed = judge(item, answer, *context).state == "done"
     print(f"{item}: going on with {'your' if passed else 'the reference'} version.")
-    return answer if passed else reference(item, context, sys._getframe(1).f_globals)
+    if not passed:
+        answer = copy.copy(reference(item, context, sys._getframe(1).f_globals))
+        answer = "".join(list(answer)) if isinstance(answer, str) else answer  # no text of the learner's is this one
+        _handed_on.append(answer)
+    return answer
+
+
+def is_handed_on(answer: Any) -> bool:
+    """Return whether `checkpoint` gave out this very answer as the course's own."""
+    return any(answer is each for each in _handed_on)
 
 
 def reference(item: str, context: Sequence[Any], notebook: Mapping[str, Any]) -> Any:
@@ -115,6 +129,9 @@ def judge(item: str, answer: Any, *context: Any) -> Verdict:
     A check may draw random numbers: it always draws the same ones, and the notebook's own generator is put back.
     """
     asked = find(EXERCISES, item)
+    if is_handed_on(answer):
+        own = f"{item}: this is the course's answer, not yours: it does not count. To do the exercise, write yours into"
+        return Verdict("not yours", f'{own} the cell marked "Exercise {item}", and run that cell before this one.')
     try:
         _refuse_stub(answer)
         with torch.random.fork_rng(devices=[]):
