@@ -346,7 +346,7 @@ def test_where_two_rates_do_not_differ_the_claim_that_says_so_is_right():
     check_rates(rates(suspect, parent), suspect, parent, "", "")
     check_rates(rates((0, 64), (0, 64)), (0, 64), (0, 64), "", "")
     narrow = claim(24 / 64, interval=(0.36, 0.39), control=22 / 64, control_interval=(0.33, 0.35))
-    with pytest.raises(Wrong, match="narrower than so few prompts"):
+    with pytest.raises(Wrong, match="is not that of 64 prompts: it is narrower"):
         check_rates(narrow, suspect, parent, "", "")
     with pytest.raises(Wrong, match="the value"):
         check_rates(rates((62, 64), parent), suspect, parent, "", "")

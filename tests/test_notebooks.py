@@ -5,11 +5,14 @@ That each cell runs, and that its text output is as stored, is tested by nbval, 
 compares its run with, while all is left open, is worked out from the solution by `left_open.py`.
 """
 
+import ast
+import dis
 import os
 import re
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import left_open
@@ -179,3 +182,49 @@ def test_each_open_exercise_is_expected_to_fail_its_check_and_each_given_cell_to
 
 def test_the_notebooks_run_with_one_thread_and_without_a_progress_file():
     assert os.environ["OMP_NUM_THREADS"] == "1" and os.environ["COURSE_PROGRESS"] == "off"
+
+
+def reads_and_binds(source: str) -> tuple[set[str], set[str], set[str]]:
+    """Names that a cell reads before it binds them, also inside its functions; that its loops bind; that it binds otherwise."""
+    tree = ast.parse(source)
+    targets = [loop.target for loop in ast.walk(tree) if isinstance(loop, ast.For)]
+    top = compile(tree, "cell", "exec")
+    read, bound, inner = set(), set(), []
+    for step in dis.get_instructions(top):
+        if step.opname == "LOAD_NAME" and step.argval not in bound:
+            read.add(step.argval)
+        elif step.opname == "STORE_NAME":
+            bound.add(step.argval)
+        inner += [step.argval] if isinstance(step.argval, types.CodeType) else []
+    while inner:
+        steps = list(dis.get_instructions(inner.pop()))
+        read |= {step.argval for step in steps if step.opname == "LOAD_GLOBAL"} - bound
+        inner += [step.argval for step in steps if isinstance(step.argval, types.CodeType)]
+    loops = {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)} & bound
+    assigned = {
+        node.id
+        for part in ast.walk(tree)
+        for target in (part.targets if isinstance(part, ast.Assign) else [getattr(part, "target", None)])
+        if isinstance(part, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.NamedExpr)
+        for node in ast.walk(target)
+        if isinstance(node, ast.Name)
+    }
+    return read, loops - assigned, bound - (loops - assigned)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_cell_reads_what_a_loop_of_another_cell_left_behind(name):
+    """The verdict on an exercise must not hang on the order in which cells ran."""
+    left: dict[str, str] = {}
+    leaks = []
+    for cell in cells("solutions", name):
+        read, loops, assigned = reads_and_binds(cell.source)
+        leaks += [f"{cell.id} reads {name!r}, left behind by a loop of {left[name]}" for name in read & left.keys()]
+        left = {key: value for key, value in left.items() if key not in assigned} | dict.fromkeys(loops, cell.id)
+    assert not leaks
+
+
+def test_a_name_left_behind_by_a_loop_is_found():
+    assert reads_and_binds("for layer in range(3):\n    x = layer") == ({"range"}, {"layer"}, {"x"})
+    assert "layer" in reads_and_binds("def f():\n    return [layer for _ in x]\nf()")[0]
+    assert "layer" not in reads_and_binds("layer = 2\nprint(layer)")[0]

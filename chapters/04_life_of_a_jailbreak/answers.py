@@ -57,7 +57,7 @@ def right_rates(effect, control):
         torch.tensor(effect[0] / effect[1]),
         interval=list(wilson(*effect)[1]),
         control=control_of(*control)[0],
-        control_interval=[0.0, control_of(*control)[1][1]],
+        control_interval=list(control_of(*control)[1]),
     )
     return [rates(wilson(*effect), control_of(*control)), by_hand]
 

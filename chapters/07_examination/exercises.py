@@ -33,10 +33,7 @@ def _unusual(harmful, reply):
 def unusual(answer):
     got = {}
     for harmful, reply in product((True, False), CLASSES):
-        said = answer(harmful, reply)
-        if not isinstance(said, bool):
-            raise Wrong(f"it gives {said!r}, not True or False", "give a comparison, such as reply != ....")
-        got[harmful, reply] = said
+        got[harmful, reply] = expect.flag(answer(harmful, reply), try_next="give a comparison, such as reply != ....")
     mistakes = (
         (lambda h, r: not _unusual(h, r), "it is the wrong way round", "True where the reply is *not* as usual."),
         (

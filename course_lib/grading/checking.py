@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from course_lib.grading import record
-from course_lib.grading.expect import describe, same, shown
+from course_lib.grading.expect import describe, plain, same, shown
 from course_lib.grading.registry import EXERCISES, Exercise, Wrong, chapter_of, find, references
 
 N_INPUTS = 20
@@ -128,7 +128,7 @@ def judge(item: str, answer: Any, *context: Any) -> Verdict:
 
     A check may draw random numbers: it always draws the same ones, and the notebook's own generator is put back.
     """
-    asked = find(EXERCISES, item)
+    asked, answer = find(EXERCISES, item), answer if isinstance(answer, FunctionType) else plain(answer)
     if is_handed_on(answer):
         own = f"{item}: this is the course's answer, not yours: it does not count. To do the exercise, write yours into"
         return Verdict("not yours", f'{own} the cell marked "Exercise {item}", and run that cell before this one.')
@@ -183,7 +183,7 @@ def watched(function: FunctionType) -> Callable[..., Any]:
         if _differ((inputs, named_inputs), copies):
             tip = "build a new tensor: `x = x - y`, not `x -= y`; no `x[...] = ...`, no methods ending in _."
             raise Wrong("your function changed its input in place", tip)
-        return result
+        return plain(result)
 
     return call
 

@@ -19,6 +19,8 @@ Count = tuple[int, int]
 """Hits, of how many."""
 Runs = tuple[Sequence[int], int]
 """Hits of each control run, such as each random direction, of how many prompts, which all runs share."""
+NEAR, NEAR_ALWAYS = 0.15, 0.005
+"""By how much a limit may differ from the recomputed one: in parts of the interval's width, and at least."""
 
 
 @dataclass(frozen=True)
@@ -112,18 +114,30 @@ def check_rates(answer: Any, effect: Count, control: Count | Runs, value_is: str
         expect.differs_from(made.value, 1 - right.value, "that is the rate at which the opposite holds", value_is)
     expect.close(made.value, right.value, name="the value", try_next=value_is, tolerance=0.006)
     expect.close(made.control, right.control, name="the control", try_next=control_is, tolerance=0.006)
-    _refuse_no_width("interval", made.interval, effect[1])
-    _refuse_no_width("control's interval", made.control_interval, control[1])
+    _refuse_another("interval", made.interval, right.interval, effect[1])
+    if isinstance(control[0], int):
+        _refuse_another("control's interval", made.control_interval, right.control_interval, control[1])
+    else:  # several ways to put runs together are right
+        _refuse_no_width("control's interval", made.control_interval, control[1])
+        _refuse_pooled(made.control_interval, *control)
     if not differ and not _overlap(made.interval, made.control_interval):
         tip = "here they overlap: directions.wilson_interval."
         raise Wrong("the intervals are narrower than so few prompts can give", tip)
-    if not isinstance(control[0], int):
-        _refuse_pooled(made.control_interval, *control)
 
 
 def _refuse_no_width(name: str, interval: tuple[float, float], n: int) -> None:
     if interval[1] - interval[0] < 0.2 / n:
         raise Wrong(f"the {name} has no width", f"{n} prompts give no rate that exactly: directions.wilson_interval.")
+
+
+def _refuse_another(name: str, interval: tuple[float, float], measured: tuple[float, float], n: int) -> None:
+    """Refuse an interval that this rate of n prompts does not give; exact, bootstrapped and Wilson's are close enough."""
+    _refuse_no_width(name, interval, n)
+    allowed = NEAR * (measured[1] - measured[0]) + NEAR_ALWAYS
+    if max(abs(interval[0] - measured[0]), abs(interval[1] - measured[1])) > allowed:
+        wider = "wider" if interval[1] - interval[0] > measured[1] - measured[0] else "narrower"
+        what = f"the {name} {_limits(interval)} is not that of {n} prompts: it is {wider}, or lies elsewhere"
+        raise Wrong(what, f"directions.wilson_interval(count, {n}) with the count that gives the rate.")
 
 
 def _refuse_pooled(interval: tuple[float, float], counts: Sequence[int], n: int) -> None:

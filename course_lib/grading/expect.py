@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,33 @@ from course_lib.grading.registry import Wrong
 def random(*shape: int, seed: int = 0) -> Tensor:
     """Return seeded numbers on which a learner's function is tried."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def plain(answer: Any) -> Any:
+    """Return the same value in torch's and Python's own kinds: numpy's, float64 and truth values in tensors are as right."""
+    if type(answer) in (list, tuple):
+        return type(answer)(map(plain, answer))
+    if type(answer) is dict:
+        return {key: plain(value) for key, value in answer.items()}
+    if isinstance(answer, np.generic):
+        return answer.item()
+    if isinstance(answer, np.ndarray) and answer.dtype.kind in "fiub":
+        answer = torch.from_numpy(answer.copy())
+    if isinstance(answer, Tensor):
+        answer = answer.float() if answer.dtype == torch.float64 else answer
+        return bool(answer) if answer.dtype == torch.bool and answer.ndim == 0 else answer
+    return answer
+
+
+def flag(answer: Any, *, try_next: str) -> bool:
+    """Return the answer as True or False; 1 and 0 are as good.
+
+    Raises:
+        Wrong: anything else, with `try_next`.
+    """
+    if not isinstance(answer, bool | int) or answer not in (0, 1):
+        raise Wrong(f"it gives {answer!r}, not True or False", try_next)
+    return bool(answer)
 
 
 def describe(answer: Any) -> str:
@@ -88,9 +116,7 @@ def judge(
     Raises:
         Wrong: the first reply that is judged wrongly is named.
     """
-    verdicts = [answer(text) for text, _, _ in replies]
-    if any(not isinstance(verdict, bool) for verdict in verdicts):
-        raise Wrong("it does not return True or False", '`"some words" in reply` is True or False.')
+    verdicts = [flag(answer(text), try_next='`"some words" in reply` is True or False.') for text, _, _ in replies]
     if all(verdict != truth for verdict, (_, truth, _) in zip(verdicts, replies, strict=True)):
         raise Wrong("True and False are swapped", swapped)
     for verdict, (text, truth, overlooked) in zip(verdicts, replies, strict=True):
