@@ -334,6 +334,18 @@ def has_hooks(model: CheckedBridge) -> bool:
     return any(point.fwd_hooks for point in model.hook_points())
 
 
+def anywhere(hook: Callable) -> Callable:
+    """Mark a hook that does the same at every token, wherever it stands: prompts may then be padded. Return the hook."""
+    hook.anywhere = True  # type: ignore[attr-defined]
+    return hook
+
+
+def _places_matter(model: CheckedBridge) -> bool:
+    """Return True if a hook is active that may look at where a token stands."""
+    active = [handle.user_hook for point in model.hook_points() for handle in point.fwd_hooks]
+    return not all(getattr(hook, "anywhere", False) for hook in active)
+
+
 def duplicate(model: CheckedBridge) -> CheckedBridge:
     """Return a copy of the model with weights and hooks of its own, for an edit or for tuning.
 
@@ -472,7 +484,7 @@ def next_token_logits(
     """
     check_prompts(model, prompts)
     logits: list[Tensor] = [torch.empty(0)] * len(prompts)
-    for batch in batches(model, prompts, batch_size=batch_size, equal_lengths=has_hooks(model)):
+    for batch in batches(model, prompts, batch_size=batch_size, equal_lengths=_places_matter(model)):
         ends = sorted(set(batch.lengths))
         keep = torch.tensor([end - 1 for end in ends], device=batch.tokens.device)
         kept = model.original_model(batch.tokens, use_cache=False, output_attentions=False, logits_to_keep=keep).logits
@@ -488,15 +500,15 @@ def generate(model: CheckedBridge, prompts: Prompts, *, max_new_tokens: int, bat
     """Return the model's greedy reply to each prompt (the likeliest token each time): its new ids, prompts in order.
 
     A reply ends with the model's end token, which is kept: one without it was ended by `max_new_tokens`. Active hooks
-    apply; under them prompts of one length run together, without padding. Else they are padded on the left, which no real
-    token sees: a reply is the one the prompt gets alone, up to rounding where two tokens are equally likely.
+    apply; if one may look at where a token stands, prompts of one length run together, without padding. Else they are padded
+    on the left, which no real token sees: a reply is the one the prompt gets alone, up to rounding where two tokens tie.
 
     Raises:
         ValueError: Prompts that cannot be run (`check_prompts`); logits that are not finite (`check_finite`).
     """
     check_prompts(model, prompts, new_tokens=max_new_tokens)
     replies: list[list[int]] = [[]] * len(prompts)
-    alone = has_hooks(model) or "position_ids" not in inspect.signature(model.original_model.forward).parameters
+    alone = _places_matter(model) or "position_ids" not in inspect.signature(model.original_model.forward).parameters
     for batch in batches(model, prompts, batch_size=batch_size, equal_lengths=alone):
         for index, reply in zip(batch.indices, _greedy(model, batch, max_new_tokens), strict=True):
             replies[index] = reply

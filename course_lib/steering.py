@@ -379,7 +379,10 @@ def _editing_features(
 
     writes = getattr(about, "hook_name_out", None) or about.hook_name
     spared = getattr(about, "exclude_special_tokens", None) or ()
-    with model.hooks([(about.hook_name, keep)]), _editing(model, {writes: change}, positions, spared=spared):
+    with (
+        model.hooks([(about.hook_name, models.anywhere(keep))]),
+        _editing(model, {writes: change}, positions, spared=spared),
+    ):
         yield
 
 
@@ -420,9 +423,13 @@ def _editing(
             mask = _mask(model, run["ids"], positions, spared)
             return torch.where(mask[..., None], change(activation), activation)
 
-        return replace
+        return models.anywhere(replace) if everywhere else replace
 
-    with model.hooks([("embed.hook_in", remember), *((name, hook_for(change)) for name, change in changes.items())]):
+    hooks = [
+        ("embed.hook_in", models.anywhere(remember)),
+        *((name, hook_for(change)) for name, change in changes.items()),
+    ]
+    with model.hooks(hooks):
         yield
 
 
