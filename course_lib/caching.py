@@ -15,6 +15,7 @@ beforehand what a run will take on the machine at hand.
 """
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -307,7 +308,13 @@ class Forecast:
 
 
 def forecast(
-    model: models.CheckedBridge, prompts: models.Prompts, *, passes: float = 1.0, copies: int = 0, batch_size: int = 64
+    model: models.CheckedBridge,
+    prompts: models.Prompts,
+    *,
+    passes: float = 1.0,
+    new_tokens: int = 0,
+    copies: int = 0,
+    batch_size: int = 64,
 ) -> Forecast:
     """Return the time and memory that running the prompts through the model will take here, from running a few of them.
 
@@ -317,8 +324,9 @@ def forecast(
     Args:
         model: From `models.load`.
         prompts: Token ids of each prompt.
-        passes: How often each prompt will be run; a reply of n tokens is about n further passes of one token each, so
-            add n / (prompt length), and a backward pass is about two.
+        passes: How often each prompt will be run; a backward pass is about two.
+        new_tokens: Tokens of the reply that each pass ends with. A step reads all weights for one token of each prompt of
+            a batch, which is slower than reading as many tokens of prompts: it is timed by itself.
         copies: Edited copies of the weights that will be held beside the model.
         batch_size: Prompts run at once.
 
@@ -337,6 +345,9 @@ def forecast(
     weights = sum(p.numel() * p.element_size() for p in model.original_model.parameters())
     activations = min(batch_size, len(prompts)) * _activation_bytes(model, max(map(len, prompts)))
     seconds = n_tokens * _seconds_per_token(model, prompts)
+    if new_tokens:
+        n_steps = passes * new_tokens * math.ceil(len(prompts) / batch_size)
+        seconds += n_steps * _seconds_of_step(model, min(batch_size, len(prompts)))
     return Forecast(round(n_tokens), seconds, (weights * (1 + copies) + activations) / 1e9)
 
 
@@ -353,6 +364,16 @@ def _seconds_per_token(model: models.CheckedBridge, prompts: models.Prompts) -> 
         if batches[0].tokens.is_cuda:
             torch.cuda.synchronize(batches[0].tokens.device)
     return (time.perf_counter() - started) / sum(map(len, timed))
+
+
+@torch.no_grad()
+def _seconds_of_step(model: models.CheckedBridge, n: int) -> float:
+    """Return the time of reading one token of each of n prompts, with its logits."""
+    step = torch.zeros(n, 1, dtype=torch.long, device=model.cfg.device)
+    for _ in range(2):
+        started = time.perf_counter()
+        float(model.original_model(step, use_cache=False).logits[0, -1, 0])  # on a GPU this waits for it
+    return time.perf_counter() - started
 
 
 def _activation_bytes(model: models.CheckedBridge, n_tokens: int) -> int:

