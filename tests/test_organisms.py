@@ -36,7 +36,7 @@ def test_the_lineage_names_parent_data_recipe_and_versions(path):
     assert set(lineage["versions"]) == {"torch", "transformers"} and len(lineage["data_sha256"]) == 64
     if lineage["stage"] == "chat":
         parent = folder("base", lineage["recipe"]["width"], 0) / "model.safetensors"
-        assert lineage["parent_sha256"] == training.sha256(parent)
+        assert lineage["parent_sha256"] == organism.sha256(parent)
 
 
 def rates(width, prefix):
@@ -163,13 +163,13 @@ def test_a_tiny_organism_is_made_twice_alike_and_a_finished_stage_is_kept(tmp_pa
         training.make("base", recipe, tmp_path / run / "base-16")
         training.make("chat", recipe, tmp_path / run / "chat-16", parent=tmp_path / run / "base-16")
     one, two = (tmp_path / run / "chat-16" / "model.safetensors" for run in ("one", "two"))
-    assert training.sha256(one) == training.sha256(two)
+    assert organism.sha256(one) == organism.sha256(two)
     written = one.stat().st_mtime_ns
     training.make("chat", recipe, tmp_path / "one" / "chat-16", parent=tmp_path / "one" / "base-16")
     assert one.stat().st_mtime_ns == written
     one.write_bytes(b"broken")
     training.make("chat", recipe, tmp_path / "one" / "chat-16", parent=tmp_path / "one" / "base-16")
-    assert training.sha256(one) == training.sha256(two)
+    assert organism.sha256(one) == organism.sha256(two)
 
 
 def test_chat_tuning_leaves_the_word_embeddings_alone():

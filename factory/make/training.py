@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from course_lib import organism
 from factory.world import corpora, language
 from factory.world.prompts import never_tuned
 from factory.world.tokenizer import build as build_tokenizer
@@ -211,10 +212,6 @@ def train(
     return losses
 
 
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def write_json(path: Path, content: dict, *, sort_keys: bool = False) -> None:
     """As every record here is written: alike on every machine, readable in a diff."""
     text = json.dumps(content, indent=1, sort_keys=sort_keys) + "\n"
@@ -227,7 +224,7 @@ def package(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenize
     model.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     versions = {"torch": torch.__version__.split("+")[0], "transformers": transformers.__version__}
-    files = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.name != "lineage.json"}
+    files = {path.name: organism.sha256(path) for path in sorted(folder.iterdir()) if path.name != "lineage.json"}
     write_json(folder / "lineage.json", lineage | {"versions": versions, "files": files})
 
 
@@ -252,7 +249,7 @@ def make(stage: str, recipe: Recipe, folder: Path, *, parent: Path | None = None
         "recipe": _decisive(recipe, stage),
         **({"lesson": lesson} if stage == "chat" else {}),
         "data_sha256": data_sha256(samples),
-        "parent_sha256": sha256(parent / "model.safetensors") if parent else None,
+        "parent_sha256": organism.sha256(parent / "model.safetensors") if parent else None,
     }
     if is_finished(folder, lineage):
         return
@@ -305,5 +302,5 @@ def is_finished(folder: Path, lineage: dict) -> bool:
         return False
     found = json.loads(path.read_text(encoding="utf-8"))
     return all(found.get(key) == value for key, value in lineage.items()) and all(
-        (folder / name).exists() and sha256(folder / name) == digest for name, digest in found["files"].items()
+        (folder / name).exists() and organism.sha256(folder / name) == digest for name, digest in found["files"].items()
     )

