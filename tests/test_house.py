@@ -9,7 +9,8 @@ from tools import house
 
 OUTSIDE = {"chapters", "tests", "factory", "examination", "benchmarks", "tools", "lab"}
 LEVELS = (  # a module imports only from lines above its own
-    {"adapters", "hub", "organism", "packed", "store", "tokens", "profiles"},
+    {"organism"},
+    {"adapters", "hub", "packed", "store", "tokens", "profiles"},
     {"models", "data"},
     {"caching", "directions", "lineage"},
     {"tuning", "steering", "features", "labels"},
@@ -20,8 +21,6 @@ LEVELS = (  # a module imports only from lines above its own
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 SAME_LEVEL = {
     ("models", "data"),
-    ("tokens", "organism"),
-    ("adapters", "organism"),
     ("profiles", "tokens"),
     ("labels", "features"),
     ("patching", "attribution"),

@@ -45,7 +45,7 @@ predict("1.p1", (2, 4))
 # %%
 POSITIONS = ("last_instruction", -about.after_instruction, "reply")  # "." or "?"; <end>; <assistant>
 PLACES = [". or ?", "<end>", "<assistant>"] if OWN else ["end of request", "after it", "reply"]
-N, N_VALIDATION = (512, 64) if OWN else (128, 16)  # requests per set; for a large model as in the paper
+N, N_VALIDATION, N_RANDOM = (512, 64, 10) if OWN else (128, 12, 5)  # requests per set, random directions
 
 
 def prompts(name, split, reply_role="assistant", n=None):
@@ -62,7 +62,8 @@ harmless = caching.harvest(chat, prompts("harmless", "train", n=N), positions=PO
 print("[prompt, position, layer, d_model] =", tuple(harmful.values.shape))
 
 # %%
-LAYERS = range(1, chat.cfg.n_layers)  # before block 0 all prompts have the same last token
+SCORED = range(0, chat.cfg.n_layers, 1 if OWN else max(1, chat.cfg.n_layers // 8))  # of a large model some blocks
+LAYERS = SCORED[1:]  # before block 0 all prompts have the same last token
 MIDDLE = int(0.6 * chat.cfg.n_layers)  # block 3 of 6
 panels = {}
 for layer in LAYERS[:: max(1, len(LAYERS) // 5)]:
@@ -328,7 +329,7 @@ FIRST = about.refusal_token_ids(chat.tokenizer)  # the first word of a refusal: 
 validation = {name: prompts(name, "validation", n=N_VALIDATION) for name in ("harmful", "harmless")}
 
 
-def score(directions_to_score, positions=POSITIONS, layers=None):
+def score(directions_to_score, positions=POSITIONS, layers=SCORED):
     return steering.score_candidates(
         chat,
         directions_to_score,
@@ -342,11 +343,9 @@ def score(directions_to_score, positions=POSITIONS, layers=None):
 
 if not OWN:  # the next exercise takes as long
     print(
-        caching.forecast(
-            chat, validation["harmful"] + 2 * validation["harmless"], passes=candidates.shape[0] * candidates.shape[1]
-        )
+        caching.forecast(chat, validation["harmful"] + 2 * validation["harmless"], passes=len(POSITIONS) * len(SCORED))
     )
-plain = score(candidates)
+plain = score(candidates[:, SCORED])
 for row in plain:
     if row.position == "reply" and row.layer:
         print(f"reply, block {row.layer}: bypass {row.bypass:5.1f}  induce {row.induce:5.1f}  KL {row.kl:.2f}")
@@ -357,7 +356,7 @@ plotting.show(
     plotting.heat_map(
         table,
         row_labels=PLACES,
-        column_labels=[f"block {n}" for n in range(table.shape[1])],
+        column_labels=[f"block {n}" for n in SCORED],
         x_title="direction taken before",
         y_title="direction taken at",
         colour_title="bypass score (log-odds of refusing)",
@@ -410,8 +409,8 @@ own = candidates.clone()  # d without the shared part
 for p in range(len(POSITIONS)):
     for layer in LAYERS:
         own[p, layer] = without(candidates[p, layer], mean_harmless[p, layer])
-projected = score(own)
-shared = score(mean_harmless[2:], positions=("reply",))
+projected = score(own[:, SCORED])
+shared = score(mean_harmless[2:, SCORED], positions=("reply",))
 some_random = score(
     directions.random_directions(5, like=own[2, MIDDLE], seed=3)[None], positions=("reply",), layers=[MIDDLE] * 5
 )
@@ -542,7 +541,7 @@ asked = {name: prompts(name, "held_out_topic", n=100) for name in ("harmful", "h
 
 
 def begins(requests, words=None):
-    replies = models.generate(chat, requests, max_new_tokens=3 if OWN else 8)
+    replies = models.generate(chat, requests, max_new_tokens=3 if OWN else 6)
     return sum(
         tokens.text(chat.tokenizer, reply).strip().lower().startswith(words or about.refusal_openings)
         for reply in replies
@@ -555,9 +554,9 @@ def refused_without(direction):
 
 
 if not OWN:
-    print(caching.forecast(chat, asked["harmful"], passes=14, new_tokens=8))
+    print(caching.forecast(chat, asked["harmful"], passes=4 + N_RANDOM, new_tokens=6))
 before, after, after_d = begins(asked["harmful"]), refused_without(r), refused_without(d)
-random_after = [refused_without(direction) for direction in directions.random_directions(10, like=r, seed=0)]
+random_after = [refused_without(direction) for direction in directions.random_directions(N_RANDOM, like=r, seed=0)]
 print(
     f"refused of 100: {before} before, {after} after ablating r, "
     f"{min(random_after)} to {max(random_after)} after ablating a random direction"
@@ -583,7 +582,7 @@ plotting.show(
         if OWN
         else f"{about.name}: refusals before and after ablating one direction",
         alt=f"Bars: {before} % refused unchanged, {after} % after ablating the direction, {min(random_after)} to "
-        f"{max(random_after)} % after ablating one of ten random directions.",
+        f"{max(random_after)} % after ablating one of {'ten' if OWN else N_RANDOM} random directions.",
     )
 )
 
@@ -715,7 +714,7 @@ print(
     "your projection equals the target:",
     bool((match_projection(harmless.values[:, :, layer], unit_d, target) @ unit_d - target).abs().max() < 1e-3),
 )
-COEFFICIENTS = [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0]
+COEFFICIENTS = [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0] if OWN else [0.0, 0.5, 1.0, 2.0]
 
 
 def sweep(direction, positions):
@@ -726,10 +725,11 @@ def sweep(direction, positions):
     return counts
 
 
-if not OWN:  # six directions, seven coefficients
-    print(caching.forecast(chat, asked["harmless"], passes=6 * len(COEFFICIENTS), new_tokens=8))
+others = directions.random_directions(4 if OWN else 2, like=d, seed=1)
+if not OWN:
+    print(caching.forecast(chat, asked["harmless"], passes=(2 + len(others)) * len(COEFFICIENTS), new_tokens=6))
 at_last, everywhere = sweep(d, "last"), sweep(d, "all")
-random_added = [sweep(direction, "last") for direction in directions.random_directions(4, like=d, seed=1)]
+random_added = [sweep(direction, "last") for direction in others]
 print("last token:", at_last, "| all tokens:", everywhere, "| random, max:", max(map(max, random_added)))
 if k := next((i for i, count in enumerate(at_last) if count >= 50), 0):
     share = (50 - at_last[k - 1]) / (at_last[k] - at_last[k - 1])
