@@ -119,19 +119,23 @@ RIGHT = {
     "1.2": [lambda x: svd(centre(x)), by_covariance],
     "1.3": [
         given(lambda s: claim(auroc(s), interval=(auroc(s) - 0.01, 1.0), control=0.51, control_interval=(0.49, 0.54))),
-        given(lambda s: claim(torch.tensor(auroc(s)), interval=[0.9, 1.0], control=0.5, control_interval=AROUND)),
+        given(
+            lambda s: claim(
+                torch.tensor(auroc(s)), interval=[auroc(s) - 0.008, 1.0], control=0.5, control_interval=(0.48, 0.53)
+            )
+        ),
     ],
     "1.4": [normalised(difference), lambda a, b: torch.nn.functional.normalize(difference(a, b), dim=0)],
     "1.6": [lambda rows, n: lowest(kept(rows, n)), by_loop],
     "1.5": [lambda c, v: c - along(c, unit(v)) * unit(v), by_matrix],
     "1.7": [
         rates(wilson(4, 100), runs(RANDOM_AFTER, 100)),
-        claim(0.04, interval=(0.0, 0.09), control=0.994, control_interval=(0.95, 1.0)),
+        claim(0.04, interval=(0.016, 0.098), control=0.994, control_interval=(0.95, 1.0)),
     ],
     "1.8": [lambda a, u, t: a - along(a, u) * u + t * u, lambda a, u, t: a + (t - along(a, u)) * u],
     "1.9": [
         rates(wilson(98, 100), wilson(3, 100)),
-        claim(0.98, interval=(0.93, 1.0), control=0.03, control_interval=(0.0, 0.08)),
+        claim(0.98, interval=(0.93, 0.995), control=0.03, control_interval=(0.01, 0.085)),
     ],
 }
 
@@ -162,8 +166,12 @@ WRONG = {
         "difference of the first two": (lambda x: unit(x[0] - x[1]), None),
     },
     "1.3": {
+        "made up": (
+            given(lambda s: claim(auroc(s), interval=(0.9, 1.0), control=0.5, control_interval=(0.4, 0.6))),
+            "resampling",
+        ),
         "bare number": (given(auroc), "bare number"),
-        "no interval": (given(lambda s: claim(auroc(s), control=0.5, control_interval=AROUND)), "no interval"),
+        "no interval": (given(lambda s: claim(auroc(s), control=0.5, control_interval=(0.48, 0.53))), "no interval"),
         "no control": (given(lambda s: claim(auroc(s), interval=(0.9, 1.0))), "no control"),
         "control without interval": (given(lambda s: claim(auroc(s), interval=(0.9, 1.0), control=0.5)), "no interval"),
         "control is the value": (
@@ -210,6 +218,8 @@ WRONG = {
         "one number": (lambda a, b: a.mean() - b.mean(), "over d_model"),
     },
     "1.6": {
+        "KL as a penalty, too": (lambda rows, n: min(kept(rows, n), key=lambda r: r.bypass + 10 * r.kl), None),
+        "rounded": (lambda rows, n: min(kept(rows, n), key=lambda r: round(r.bypass)), "some inputs only"),
         "no filter": (lambda rows, n: lowest(rows), "breaks the model"),
         "no KL filter": (lambda rows, n: lowest(kept(rows, n, kl=99)), "breaks the model"),
         "no induce filter": (lambda rows, n: lowest(kept(rows, n, induce=-99)), "does not induce"),

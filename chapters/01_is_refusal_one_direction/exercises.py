@@ -137,6 +137,14 @@ def _folded(scores: Tensor) -> float:
     return max(value, 1 - value)
 
 
+def _resampled(scores):
+    """95 % of the folded AUROCs of resampled prompts."""
+    n = len(scores) // 2
+    draws = torch.randint(0, n, (200, n), generator=torch.Generator().manual_seed(2))
+    values = [_folded(torch.cat([scores[:n][rows], scores[n:][rows]])) for rows in draws]
+    return tuple(torch.tensor(values).quantile(torch.tensor([0.025, 0.975])).tolist())
+
+
 @exercise(
     "1.3",
     title="a claim with its control",
@@ -154,6 +162,8 @@ def separates(answer, scores):
         (2 * n + 1) / (12 * n * n)
     )  # else "no difference found" is what there is to claim
     made = supported(answer, low=0, high=1, apart=differ)
+    if differ and abs(made.control - truth) < 0.02 and abs(made.value - 0.5) < 0.1:
+        raise Wrong("value and control are swapped", "the value is measured on scores3, the control on shuffled3.")
     if differ and abs(made.control - truth) < 0.02:
         raise Wrong("the control is the same number as the value", "the control must be measured on shuffled3.")
     if made.control_interval[0] == made.control_interval[1]:
@@ -162,7 +172,18 @@ def separates(answer, scores):
         raise Wrong(
             f"the control {made.control:.2f} is far from chance", "shuffle the labels: the AUROC must be near 0.5."
         )
-    expect.close(made.value, truth, name="the AUROC", try_next="use folded_auroc(scores3, is_harmful).", tolerance=0.01)
+    expect.close(
+        made.value, truth, name="the AUROC", try_next="use folded_auroc(scores3, is_harmful).", tolerance=0.001
+    )
+    mixed = scores[torch.randperm(2 * n, generator=torch.Generator().manual_seed(3))]
+    for name, (low, high), of in (
+        ("interval", made.interval, _resampled(scores)),
+        ("control's interval", made.control_interval, _resampled(mixed)),
+    ):
+        width = of[1] - of[0]
+        if not 0.4 * width <= high - low <= 2.5 * width + 0.004:
+            what = f"the {name} is {high - low:.3f} wide, and resampling the prompts gives about {width:.3f}"
+            raise Wrong(what, "use interval_of on the very scores whose AUROC you claim.")
 
 
 @exercise(
@@ -425,17 +446,16 @@ def _asked(seed, model):
 
 def _rows(seed):
     """Candidates in any order, some exactly on a limit, at least one of which passes."""
-    draw, n_layers = random.Random(seed), 5 + seed % 8
-    bypass = draw.sample(range(-20, 20), 7)
+    draw, n_layers, near = random.Random(seed), 5 + seed % 8, seed % 2 == 0  # every second table: near ties, most pass
     rows = [
         directions.Candidate(
             layer=draw.randrange(n_layers),
             position=draw.choice(("reply", "<end>")),
-            bypass=float(score),
-            induce=draw.choice((-0.5, 0.0, 2.0)),
-            kl=draw.choice((0.0, 0.1, 0.11, 2.0)),
+            bypass=score / (10 if near else 1),
+            induce=draw.choice((0.0, 2.0) if near else (-0.5, 0.0, 2.0)),
+            kl=draw.choice((0.0, 0.1) if near else (0.0, 0.1, 0.11, 2.0)),
         )
-        for score in bypass
+        for score in draw.sample(range(-8, 8) if near else range(-20, 20), 10)
     ]
     rows += [directions.Candidate(layer=0, position="reply", bypass=30.0 + k, induce=0.0, kl=0.1) for k in range(2)]
     draw.shuffle(rows)

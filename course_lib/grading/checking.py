@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from course_lib.grading import record
-from course_lib.grading.expect import describe, plain, same, shown
+from course_lib.grading.expect import compared, describe, plain, same, shown
 from course_lib.grading.registry import EXERCISES, Exercise, Wrong, chapter_of, find, references
 
 N_INPUTS = 20
@@ -161,8 +161,8 @@ def _agrees(asked: Exercise, mine: Callable[..., Any], context: Sequence[Any]) -
         truth = right(*_copy(inputs))
         with contextlib.redirect_stdout(io.StringIO()):
             got = mine(*inputs)
-        where = f"for {', '.join(map(shown, inputs))} it gives {shown(got)}, and {shown(truth)} is right"
         if not agree(got, truth):
+            where = f"for {', '.join(map(shown, inputs))} {compared(got, truth)}"
             tip = "work this input by hand, step by step: signs, order, lengths and ties may differ from your example."
             raise Wrong("it is right for some inputs only", tip, where=where)
         if isinstance(truth, Tensor) and truth.requires_grad and not getattr(got, "requires_grad", False):
@@ -231,7 +231,10 @@ def _explained(item: str, error: BaseException, answer: Any) -> Wrong:
     is_function = f"def {worked['answer']}(" in "\n".join(worked["code"])
     if is_function and not isinstance(answer, FunctionType):
         return Wrong(f"you gave {describe(answer)}, and a function is asked for", "hand on the function, not called.")
-    return Wrong(f"your answer could not be used ({problem})", tip)
+    changed = (
+        "if your cell rebinds a name that the check is given, run the cells above again and leave that name alone."
+    )
+    return Wrong(f"your answer could not be used ({problem})", tip if is_function else changed)
 
 
 def _learners_line(error: BaseException, answer: Any) -> str:

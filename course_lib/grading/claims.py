@@ -19,7 +19,8 @@ Count = tuple[int, int]
 """Hits, of how many."""
 Runs = tuple[Sequence[int], int]
 """Hits of each control run, such as each random direction, of how many prompts, which all runs share."""
-NEAR, NEAR_ALWAYS = 0.15, 0.005
+ROUNDING = 1e-6
+NEAR, NEAR_ALWAYS = 0.08, 0.006
 """By how much a limit may differ from the recomputed one: in parts of the interval's width, and at least."""
 
 
@@ -113,13 +114,21 @@ def check_rates(answer: Any, effect: Count, control: Count | Runs, value_is: str
     if right.value != 0.5:
         expect.differs_from(made.value, 1 - right.value, "that is the rate at which the opposite holds", value_is)
     expect.close(made.value, right.value, name="the value", try_next=value_is, tolerance=0.006)
+    if (
+        not isinstance(control[0], int)
+        and abs(made.control * control[1] * len(control[0]) - sum(control[0])) > ROUNDING
+    ):
+        expect.differs_from(
+            made.control * len(control[0]), right.control, f"n is the prompts of one run, {control[1]}", control_is
+        )
     expect.close(made.control, right.control, name="the control", try_next=control_is, tolerance=0.006)
     _refuse_another("interval", made.interval, right.interval, effect[1])
     if isinstance(control[0], int):
         _refuse_another("control's interval", made.control_interval, right.control_interval, control[1])
     else:  # several ways to put runs together are right
+        if made.control_interval[0] < made.control_interval[1]:
+            _refuse_pooled(made.control_interval, *control)
         _refuse_no_width("control's interval", made.control_interval, control[1])
-        _refuse_pooled(made.control_interval, *control)
     if not differ and not _overlap(made.interval, made.control_interval):
         tip = "here they overlap: directions.wilson_interval."
         raise Wrong("the intervals are narrower than so few prompts can give", tip)
@@ -128,6 +137,20 @@ def check_rates(answer: Any, effect: Count, control: Count | Runs, value_is: str
 def _refuse_no_width(name: str, interval: tuple[float, float], n: int) -> None:
     if interval[1] - interval[0] < 0.2 / n:
         raise Wrong(f"the {name} has no width", f"{n} prompts give no rate that exactly: directions.wilson_interval.")
+
+
+def close_limits(name: str, interval: tuple[float, float], measured: tuple[float, float]) -> None:
+    """Refuse an interval whose limits are not those that were measured, for claims that are no rates.
+
+    Raises:
+        Wrong: with both.
+    """
+    if (
+        max(abs(interval[0] - measured[0]), abs(interval[1] - measured[1]))
+        > NEAR * (measured[1] - measured[0]) + ROUNDING
+    ):
+        what = f"the {name} {_limits(interval)} is not the one measured for this number"
+        raise Wrong(what, "take both limits of the same measurement: .low and .high.")
 
 
 def _refuse_another(name: str, interval: tuple[float, float], measured: tuple[float, float], n: int) -> None:
@@ -156,12 +179,16 @@ def _measured(value: Any, limits: Any, name: str, low: float, high: float) -> tu
     value = expect.number(value, low=low, high=high, name=name)
     if limits is None or limits is ...:
         raise Wrong(f"{name} has no interval", "a number from a sample needs one: (lower limit, upper limit).")
+    if isinstance(limits, directions.Interval):
+        limits = (limits.low, limits.high)
+    if isinstance(limits, torch.Tensor) and limits.ndim == 1:
+        limits = limits.tolist()
     if not isinstance(limits, tuple | list) or len(limits) != 2:
         raise Wrong(f"the interval of {name} is not a pair", "give (lower limit, upper limit).")
     lower, upper = (expect.number(limit, name=f"a limit of {name}") for limit in limits)
     if lower > upper:
         raise Wrong(f"the interval of {name} is upside down: {_limits((lower, upper))}", "give the lower limit first.")
-    if not lower <= value <= upper:
+    if not lower - ROUNDING <= value <= upper + ROUNDING:
         raise Wrong(f"{name} {value:.3g} lies outside its interval {_limits((lower, upper))}", "were they mixed up?")
     return value, (lower, upper)
 

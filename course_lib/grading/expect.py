@@ -33,7 +33,7 @@ def plain(answer: Any) -> Any:
         answer = torch.from_numpy(answer.copy())
     if isinstance(answer, Tensor):
         answer = answer.float() if answer.dtype == torch.float64 else answer
-        return bool(answer) if answer.dtype == torch.bool and answer.ndim == 0 else answer
+        return answer.item() if answer.ndim == 0 and not answer.dtype.is_floating_point else answer
     return answer
 
 
@@ -154,6 +154,21 @@ def same(got: Any, truth: Any) -> bool:
     if isinstance(truth, Tensor | int | float):
         return _distance(got, truth) <= 1e-4 * (1 + _size(truth))
     return bool(got == truth)
+
+
+def compared(got: Any, truth: Any) -> str:
+    """Return both results in few words; where these would be the same words, the first place at which they differ."""
+    if shown(got) != shown(truth):
+        return f"it gives {shown(got)}, and {shown(truth)} is right"
+    if isinstance(truth, list | tuple) and len(got) == len(truth):
+        at = next(n for n, pair in enumerate(zip(got, truth, strict=True)) if not same(*pair))
+        return f"at index {at} {compared(got[at], truth[at])}"
+    if isinstance(truth, Tensor):
+        gap = (torch.as_tensor(got).double() - truth.double()).abs()
+        place = [int(i) for i in torch.unravel_index(gap.argmax(), gap.shape)]
+        one, other = (float(torch.as_tensor(each)[tuple(place)]) for each in (got, truth))
+        return f"at index {place} it gives {one:.6g}, and {other:.6g} is right"
+    return f"it gives {shown(got)}, which looks like the right result and is not equal to it"
 
 
 def shown(value: Any) -> str:

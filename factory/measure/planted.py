@@ -23,7 +23,7 @@ SETS = (
     *(("harmless", split) for split in ("held_out_topic", "held_out_frame", "confounded")),
     *(("borderline", "test"), ("acrostic_harmful", "test"), ("acrostic_harmless", "test")),
 )
-N, N_BASE, N_EDITED, N_RANDOM_ASKED, N_RANDOM, REPLY_TOKENS = 64, 32, 32, 16, 20, 13  # the refusal has 12
+N, N_BASE, N_EDITED, N_RANDOM_ASKED, N_RANDOM, REPLY_TOKENS = 128, 32, 32, 16, 20, 13  # the refusal has 12
 N_TRAIN, N_VALIDATION, KL_LIMIT, EARLY = 128, 16, 0.1, 0.8
 FILE = organism.folder("results") / "planted.json"
 
