@@ -205,7 +205,10 @@ def main() -> int:
     if options.command == "planted":
         from factory.make import planted  # imports peft, which takes seconds
 
-        planted.plant(planted.Recipe(options.lesson, options.seed), planted.folder(options.lesson, options.seed))
+        planted.plant(
+            planted.Recipe(options.lesson, options.seed, planted.STEPS[options.lesson]),
+            planted.folder(options.lesson, options.seed),
+        )
     if options.command == "measure-planted":
         from factory.make import planted
         from factory.measure import planted as measured

