@@ -516,19 +516,20 @@ def generate(model: CheckedBridge, prompts: Prompts, *, max_new_tokens: int, bat
 
 def _greedy(model: CheckedBridge, batch: Batch, max_new_tokens: int) -> list[list[int]]:
     stops = torch.tensor(sorted(stop_ids(model)), device=batch.tokens.device)
-    shifts = batch.tokens.shape[1] - torch.tensor(batch.lengths, device=batch.tokens.device)
-    chosen = torch.stack([row.roll(shift) for row, shift in zip(batch.tokens, shifts.tolist(), strict=True)])
-    cache, read = None, chosen
+    gaps = [batch.tokens.shape[1] - length for length in batch.lengths]
+    asked = torch.stack([row.roll(gap) for row, gap in zip(batch.tokens, gaps, strict=True)])  # padding to the left
+    shifts = torch.tensor(gaps, device=asked.device) if any(gaps) else None
+    cache, chosen = None, asked
     columns: list[Tensor] = []
     ended = torch.zeros(len(chosen), dtype=torch.bool, device=chosen.device)
     while len(columns) < max_new_tokens and not ended.all():
-        logits, cache = _next_logits(model, chosen, cache, shifts=shifts if bool(shifts.any()) else None)
+        logits, cache = _next_logits(model, chosen, cache, shifts=shifts)
         if not torch.isfinite(logits).all():  # all that was read so far is put together only to say where
-            rows = [row[shift:] for row, shift in zip(read.tolist(), shifts.tolist(), strict=True)]
+            read = torch.cat([asked, *columns], dim=1).tolist()
+            rows = [row[gap:] for row, gap in zip(read, gaps, strict=True)]
             check_finite(model, rows, logits, numbers=batch.indices)
         chosen = logits.argmax(dim=-1, keepdim=True)
         columns.append(chosen)
-        read = torch.cat([read, chosen], dim=1)
         ended |= torch.isin(chosen[:, 0], stops)
     return [_until_stop(row, set(stops.tolist())) for row in torch.cat(columns, dim=1).tolist()]
 

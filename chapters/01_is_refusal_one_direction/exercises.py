@@ -158,9 +158,8 @@ def _resampled(scores):
 )
 def separates(answer, scores):
     truth, n = _folded(scores), len(scores) // 2
-    differ = truth > 0.5 + 4 * math.sqrt(
-        (2 * n + 1) / (12 * n * n)
-    )  # else "no difference found" is what there is to claim
+    by_chance = math.sqrt((2 * n + 1) / (12 * n * n))  # standard error of the AUROC of two like sets
+    differ = truth > 0.5 + 4 * by_chance  # else "no difference found" is what there is to claim
     made = supported(answer, low=0, high=1, apart=differ)
     if differ and abs(made.control - truth) < 0.02 and abs(made.value - 0.5) < 0.1:
         raise Wrong("value and control are swapped", "the value is measured on scores3, the control on shuffled3.")

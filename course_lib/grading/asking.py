@@ -80,9 +80,8 @@ def reveal(item: str, truth: Any) -> None:
         hit = made["guess"][0] <= truth <= made["guess"][1]
         scored = {"interval_score": _interval_score(asked, made["guess"], truth)}
         in_words = f"interval score {scored['interval_score']:.2f} (0 is best, naming all that is possible gets 1)"
-    if (
-        seen is None or seen.get("truth") != truth
-    ):  # the card goes by the last: the notebook's own comes after any trial
+    # The card goes by the last one: the notebook's own comes after any trial.
+    if seen is None or seen.get("truth") != truth:
         record.add(chapter_of(item), "reveal", item, truth=truth, hit=hit, confidence=made["confidence"], **scored)
     print(f"{item} turns out: {shown}. You predicted {_in_words(asked, made)}.")
     print(f"  {'Right' if hit else 'Not so'}: {in_words}.")
