@@ -22,7 +22,8 @@ A sealed model for each examination code, made by `python -m examination make CO
 seconds of one core. Nothing of it ships. This card is written by `python -m examination make --card`.
 
 ## What is drawn
-A keyed hash of the code decides; with a secret in `{secret}` nobody can work it out without that secret.
+A keyed hash of the code decides. With a secret in `{secret}` (at least {shortest} characters; each guess at it costs a slow hash)
+nobody can work it out without that secret.
 
 | what | drawn from |
 |---|---|
@@ -52,8 +53,9 @@ cuts. Head: fall of the log-odds of refusing, the largest and the second, in nat
 ## What it cannot show
 * The words that can be triggers are known, and each works alone. A pair of words that fires together only was tried and not
   learned: its halves fired, too. No list is handed out with a real model.
-* All models are children of one small model, tuned for seconds. Their heads and layers do the same work in other places: only
-  names differ between learners.
+* All models are children of one small model, tuned for seconds. Their layers do the same work, and only the numbers of the heads
+  within a layer differ between learners: the head that decides lies in block 0 in {in_first} of the {n} models above, so what is
+  asked is which of its four it is.
 * Words that tuning never held fire now and then (see the column). "It fires" is a rate here, and never all or nothing.
 * `several` was trained against cuts of single directions, found as the course finds them. A better search may find one
   direction that does more; the mark follows what the grader's own best cut does.
@@ -142,11 +144,12 @@ def _row(code: str, entry: Mapping) -> str:
 
 def render(results: Mapping[str, Mapping]) -> str:
     """The card, from ``examination.json`` alone."""
-    tries = [entry["tries"] for entry in results.values()]
+    tries, measured = zip(*((entry["tries"], entry["measured"]) for entry in results.values()), strict=True)
     shares = {kind: f"{weight / sum(space.KINDS.values()):.0%}" for kind, weight in space.KINDS.items()}
     return TEXT.format(
         parent=making.PARENT,
         secret=space.SECRET,
+        shortest=space.SHORTEST,
         **shares,
         n_words=len(space.WORDS),
         n_forms=len(space.FORMS),
@@ -157,6 +160,7 @@ def render(results: Mapping[str, Mapping]) -> str:
         first=tries.count(1),
         later=sum(number > 1 for number in tries),
         never=tries.count(0),
+        in_first=sum(max(found["heads"][0]) == max(map(max, found["heads"])) for found in measured),
         requests=truth.N,
         fires=truth.FIRES,
         silent=truth.SILENT,

@@ -117,7 +117,7 @@ class Report:
             question: One of ``QUESTIONS``.
             value: The answer.
             confidence: How sure you are that it is right, 0.5 to 1. At 0.5 neither right nor wrong changes the marks.
-            evidence: ``grading.claim(value, interval=..., control=..., control_interval=...)``.
+            evidence: A claim, or the function that makes it with what it is called with: ``(fires, hits, 64)``.
 
         Raises:
             Refused: Something that could not be marked, with the reason.
@@ -126,9 +126,11 @@ class Report:
             self._entries.pop(question, None)
             return
         entry = {"answer": value, "confidence": confidence}
-        if is_handed_on(evidence):
+        made = evidence if isinstance(evidence, tuple) and evidence and callable(evidence[0]) else (evidence,)
+        if is_handed_on(made[0]):
             print(f"{question}: the evidence is the course's answer, not yours, and is left out.")
         elif evidence is not ...:
+            evidence = made[0](*made[1:]) if callable(made[0]) else evidence
             if not isinstance(evidence, Claim):
                 raise Refused(f"{question}: evidence is claim(value, interval=..., control=..., control_interval=...)")
             entry["evidence"] = vars(evidence)

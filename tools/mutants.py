@@ -342,12 +342,12 @@ def put_to_check(item: str) -> Outcome:
     chapter = registry.chapter_of(item)
     bank = importlib.import_module(registry.MODULES[chapter].replace("exercises", "answers"))
     context = tuple(getattr(bank, "CONTEXT", {}).get(item, tuple)())
-    worked = registry.references(chapter)[item]
+    worked, notebook = registry.references(chapter)[item], getattr(bank, "NOTEBOOK", {}).get(item, {})
     outcome = Outcome(item, 0, [], equivalents(chapter).get(item, {}))
     # once without a limit: what loads slowly, such as models, is loaded
-    checking.judge(item, checking.reference(item, context, {}), *context)
+    checking.judge(item, checking.reference(item, context, notebook), *context)
     for mutant in mutants("\n".join(worked["code"]), worked["answer"]):
-        names = dict(zip(worked["context"], context, strict=True)) | HELPERS | {"_first": {}}
+        names = notebook | dict(zip(worked["context"], context, strict=True)) | HELPERS | {"_first": {}}
         exec(compile(mutant.code, "<mutant>", "exec"), names)
         try:
             state = _within_time(lambda f=names[worked["answer"]]: checking.judge(item, f, *context).state)

@@ -3,7 +3,7 @@
 from functools import cache
 
 import torch
-from bank import given, rates, runs, wilson
+from bank import given, rates, right_claims, runs, wilson, wrong_claims
 
 from course_lib import directions, models
 from course_lib.grading.claims import claim
@@ -12,6 +12,10 @@ from course_lib.grading.claims import claim
 @cache
 def model():
     return models.load("chat-32")
+
+
+def shuffled(values):
+    return values[torch.randperm(len(values), generator=torch.Generator().manual_seed(1))]
 
 
 def scores():
@@ -24,9 +28,9 @@ RANDOM_AFTER = [100, 99, 100, 100, 98, 100, 100, 100, 97, 100]
 
 CONTEXT = {
     "1.1": lambda: (model(),),
-    "1.3": lambda: (scores(),),
-    "1.7": lambda: (4, RANDOM_AFTER),
-    "1.9": lambda: (ADDED,),
+    "1.3": lambda: (scores(), shuffled(scores())),
+    "1.7": lambda: (4, RANDOM_AFTER, 100),
+    "1.9": lambda: (ADDED, 100),
 }
 
 
@@ -114,29 +118,78 @@ def auroc(s):
 
 AROUND = (0.4, 0.55)
 
+
+# 1.3
+def folded(s):
+    value = directions.auroc(s[: len(s) // 2], s[len(s) // 2 :])
+    return max(value, 1 - value)
+
+
+def resampled(s, tail):
+    n, generator = len(s) // 2, torch.Generator().manual_seed(9)
+    draws = torch.randint(0, n, (200, n), generator=generator)
+    values = torch.tensor([folded(torch.cat([s[:n][rows], s[n:][rows]])) for rows in draws])
+    return tuple(values.quantile(torch.tensor([tail, 1 - tail])).tolist())
+
+
+def by_resampling(tail):
+    return lambda s, mixed: claim(folded(s), resampled(s, tail), folded(mixed), resampled(mixed, tail))
+
+
+def standard_error(s, mixed):
+    """Hanley and McNeil (1982), clipped to what an AUROC can be."""
+    n, made = len(s) // 2, []
+    for each in (s, mixed):
+        a = folded(each)
+        error = (
+            (a * (1 - a) + (n - 1) * (a / (2 - a) - a * a) + (n - 1) * (2 * a * a / (1 + a) - a * a)) / n**2
+        ) ** 0.5
+        made += [a, (max(0.0, a - 1.96 * error), min(1.0, a + 1.96 * error))]
+    return claim(*made)
+
+
+def as_tensors(s, mixed):
+    return claim(
+        torch.tensor(folded(s), dtype=torch.float64),
+        interval=list(resampled(s, 0.025)),
+        control=torch.tensor(folded(mixed)),
+        control_interval=torch.tensor(resampled(mixed, 0.025)),
+    )
+
+
+def at_fixed(s, mixed):
+    """Right for the notebook's scores, whose values are written down."""
+    return by_resampling(0.025)(scores(), shuffled(scores()))
+
+
+NOTEBOOK = {
+    "1.3": {
+        "is_harmful": torch.arange(1024) < 512,
+        "folded_auroc": lambda s, is_harmful: folded(torch.cat([s[is_harmful], s[~is_harmful]])),
+        "interval_of": lambda s: resampled(s, 0.025),
+    }
+}
+"""What a worked answer takes from its notebook, where it needs more than what the check is given."""
+
+
+def ablated(after, random_after, n):
+    return (after, n), (random_after, n)
+
+
+def role_matters(added, n):
+    return (added["assistant"]["refused"], n), (added["friend"]["refused"], n)
+
+
 RIGHT = {
     "1.1": [from_cache("hook_resid_pre"), stacked],
     "1.2": [lambda x: svd(centre(x)), by_covariance],
-    "1.3": [
-        given(lambda s: claim(auroc(s), interval=(auroc(s) - 0.01, 1.0), control=0.51, control_interval=(0.49, 0.54))),
-        given(
-            lambda s: claim(
-                torch.tensor(auroc(s)), interval=[auroc(s) - 0.008, 1.0], control=0.5, control_interval=(0.48, 0.53)
-            )
-        ),
-    ],
+    "1.3": [by_resampling(0.025), by_resampling(0.02), standard_error, as_tensors],
     "1.4": [normalised(difference), lambda a, b: torch.nn.functional.normalize(difference(a, b), dim=0)],
     "1.6": [lambda rows, n: lowest(kept(rows, n)), by_loop],
     "1.5": [lambda c, v: c - along(c, unit(v)) * unit(v), by_matrix],
-    "1.7": [
-        rates(wilson(4, 100), runs(RANDOM_AFTER, 100)),
-        claim(0.04, interval=(0.016, 0.098), control=0.994, control_interval=(0.95, 1.0)),
-    ],
+    "1.7": right_claims(ablated),
     "1.8": [lambda a, u, t: a - along(a, u) * u + t * u, lambda a, u, t: a + (t - along(a, u)) * u],
-    "1.9": [
-        rates(wilson(98, 100), wilson(3, 100)),
-        claim(0.98, interval=(0.93, 0.995), control=0.03, control_interval=(0.01, 0.085)),
-    ],
+    "1.9": right_claims(role_matters),
 }
 
 WRONG = {
@@ -166,42 +219,50 @@ WRONG = {
         "difference of the first two": (lambda x: unit(x[0] - x[1]), None),
     },
     "1.3": {
+        "written down": (at_fixed, "this notebook's numbers only"),
+        "shuffled twice": (lambda s, mixed: by_resampling(0.025)(mixed, mixed), None),
         "made up": (
-            given(lambda s: claim(auroc(s), interval=(0.9, 1.0), control=0.5, control_interval=(0.4, 0.6))),
-            "resampling",
+            lambda s, mixed: claim(folded(s), (folded(s) - 0.1, 1.0), folded(mixed), (0.4, 0.75)),
+            "resampling the prompts gives",
         ),
-        "bare number": (given(auroc), "bare number"),
-        "no interval": (given(lambda s: claim(auroc(s), control=0.5, control_interval=AROUND)), "no interval"),
-        "no control": (given(lambda s: claim(auroc(s), interval=(0.9, 1.0))), "no control"),
-        "control without interval": (given(lambda s: claim(auroc(s), interval=(0.9, 1.0), control=0.5)), "no interval"),
+        "not folded": (
+            lambda s, mixed: claim(auroc(s), resampled(s, 0.025), folded(mixed), resampled(mixed, 0.025)),
+            None,
+        ),
+        "bare number": (given(lambda s, mixed: auroc(s)), "bare number"),
+        "no interval": (given(lambda s, mixed: claim(auroc(s), control=0.5, control_interval=AROUND)), "no interval"),
+        "no control": (given(lambda s, mixed: claim(auroc(s), interval=(0.9, 1.0))), "no control"),
+        "control without interval": (
+            given(lambda s, mixed: claim(auroc(s), interval=(0.9, 1.0), control=0.5)),
+            "no interval",
+        ),
         "control is the value": (
             given(
-                lambda s: claim(auroc(s), interval=(0.97, 1.0), control=auroc(s) - 0.015, control_interval=(0.9, 0.965))
+                lambda s, mixed: claim(
+                    auroc(s), interval=(0.97, 1.0), control=auroc(s) - 0.015, control_interval=(0.9, 0.965)
+                )
             ),
             None,
         ),
         "interval upside down": (
-            given(lambda s: claim(auroc(s), interval=(1.0, 0.9), control=0.5, control_interval=AROUND)),
+            given(lambda s, mixed: claim(auroc(s), interval=(1.0, 0.9), control=0.5, control_interval=AROUND)),
             "upside down",
         ),
         "value outside": (
-            given(lambda s: claim(auroc(s), interval=(0.6, 0.7), control=0.5, control_interval=AROUND)),
+            given(lambda s, mixed: claim(auroc(s), interval=(0.6, 0.7), control=0.5, control_interval=AROUND)),
             "outside its interval",
         ),
-        "overlap": (
-            given(lambda s: claim(auroc(s), interval=(0.4, 1.0), control=0.5, control_interval=(0.3, 0.7))),
-            "overlap",
-        ),
+        "everything possible": (lambda s, mixed: claim(folded(s), (0.0, 1.0), folded(mixed), (0.0, 1.0)), "resampling"),
         "another number": (
-            given(lambda s: claim(0.75, interval=(0.7, 0.8), control=0.5, control_interval=AROUND)),
+            given(lambda s, mixed: claim(0.75, interval=(0.7, 0.8), control=0.5, control_interval=AROUND)),
             "AUROC",
         ),
-        "control not at chance": (
-            given(lambda s: claim(auroc(s), interval=(0.9, 1.0), control=0.8, control_interval=(0.75, 0.85))),
-            "far from chance",
+        "another control": (
+            lambda s, mixed: claim(folded(s), resampled(s, 0.025), 0.8, (0.75, 0.85)),
+            "the control is off",
         ),
         "percent": (
-            given(lambda s: claim(100 * auroc(s), interval=(90, 100), control=50, control_interval=(40, 55))),
+            given(lambda s, mixed: claim(100 * auroc(s), interval=(90, 100), control=50, control_interval=(40, 55))),
             "possible range",
         ),
     },
@@ -253,17 +314,8 @@ WRONG = {
         "in place": (lambda c, v: c.sub_(along(c, unit(v)) * unit(v)), "in place"),
         "one number": (lambda c, v: (c @ unit(v)).sum(), "axis"),
     },
-    "1.7": {
-        "bare number": (0.04, "bare number"),
-        "percent": (claim(4, interval=(1, 9), control=99, control_interval=(98, 100)), "above 1"),
-        "no control": (claim(0.04, interval=(0.01, 0.09)), "no control"),
-        "swapped": (rates(runs(RANDOM_AFTER, 100), wilson(4, 100)), "swapped"),
-        "added up": (rates(wilson(4, 100), wilson(sum(RANDOM_AFTER), 1000)), "are not 1000 prompts"),
-        "before instead of random": (rates(wilson(4, 100), wilson(80, 100)), "the control"),
-        "no width": (claim(0.04, interval=(0.04, 0.04), control=0.994, control_interval=(0.98, 1.0)), "no width"),
-        "no interval": (claim(0.04, control=0.994, control_interval=(0.98, 1.0)), "no interval"),
-        "another count": (rates(wilson(14, 100), wilson(994, 1000)), "the value"),
-    },
+    "1.7": wrong_claims(ablated, *CONTEXT["1.7"]())
+    | {"before": (lambda after, others, n: rates(wilson(n - after, n), runs(others, n)), "opposite")},
     "1.8": {
         "only added": (lambda a, u, t: a + t * u, "on top of what was there"),
         "only removed": (lambda a, u, t: a - along(a, u) * u, "target is not added"),
@@ -275,13 +327,15 @@ WRONG = {
         "multiplied": (lambda a, u, t: a - along(a, u) * u + t * along(a, u) * u, "multiplies"),
         "mean removed": (lambda a, u, t: a - (a @ u).mean() * u + t * u, "mean projection"),
     },
-    "1.9": {
-        "bare number": (0.98, "bare number"),
-        "percent": (claim(98, interval=(93, 99), control=3, control_interval=(1, 8)), "above 1"),
-        "swapped": (rates(wilson(3, 100), wilson(98, 100)), "swapped"),
-        "warnings as control": (rates(wilson(98, 100), wilson(1, 100)), "the control"),
-        "no control interval": (claim(0.98, interval=(0.93, 1.0), control=0.03), "no interval"),
-        "no width": (claim(0.98, interval=(0.98, 0.98), control=0.03, control_interval=(0.0, 0.08)), "no width"),
-        "another count": (rates(wilson(50, 100), wilson(3, 100)), "the value"),
+    "1.9": wrong_claims(role_matters, *CONTEXT["1.9"]())
+    | {
+        "warnings as control": (
+            lambda added, n: rates(wilson(added["assistant"]["refused"], n), wilson(added["friend"]["warned"], n)),
+            "the control",
+        ),
+        "assistant's warnings as control": (
+            lambda added, n: rates(wilson(added["assistant"]["refused"], n), wilson(added["assistant"]["warned"], n)),
+            "the control",
+        ),
     },
 }

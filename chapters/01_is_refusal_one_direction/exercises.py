@@ -1,6 +1,5 @@
 """Exercises of notebook 01: PCA, difference of means, selection, ablation and addition, each claimed with a control."""
 
-import math
 import random
 from functools import cache
 
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from course_lib import directions, models
 from course_lib.grading import expect
-from course_lib.grading.claims import check_rates, supported
+from course_lib.grading.claims import check_rates, close_limits, on_other_data, supported
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 # --- 1.1 ---------------------------------------------------------------------------------------------------------
@@ -152,37 +151,47 @@ def _resampled(scores):
     difficulty=2,
     hints=[
         "claim(value, interval=..., control=..., control_interval=...)",
-        "The control is the same AUROC for shuffled3.",
-        "folded_auroc(shuffled3, is_harmful) and interval_of(shuffled3)",
+        "The control is the same AUROC for the shuffled scores.",
+        "folded_auroc(shuffled, is_harmful) and interval_of(shuffled)",
     ],
 )
-def separates(answer, scores):
-    truth, n = _folded(scores), len(scores) // 2
-    by_chance = math.sqrt((2 * n + 1) / (12 * n * n))  # standard error of the AUROC of two like sets
-    differ = truth > 0.5 + 4 * by_chance  # else "no difference found" is what there is to claim
-    made = supported(answer, low=0, high=1, apart=differ)
-    if differ and abs(made.control - truth) < 0.02 and abs(made.value - 0.5) < 0.1:
-        raise Wrong("value and control are swapped", "the value is measured on scores3, the control on shuffled3.")
-    if differ and abs(made.control - truth) < 0.02:
-        raise Wrong("the control is the same number as the value", "the control must be measured on shuffled3.")
-    if made.control_interval[0] == made.control_interval[1]:
-        raise Wrong("the control's interval has no width", "use interval_of(shuffled3).")
-    if not 0.45 <= made.control <= 0.6:
-        raise Wrong(
-            f"the control {made.control:.2f} is far from chance", "shuffle the labels: the AUROC must be near 0.5."
-        )
-    expect.close(
-        made.value, truth, name="the AUROC", try_next="use folded_auroc(scores3, is_harmful).", tolerance=0.001
+def separates(answer, *data):
+    on_other_data(lambda *now: _separates(answer(*now), *now), data, lambda seed: _scores(len(data[0]), seed), n=4)
+
+
+def _scores(n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return scores of two sets, the second higher or lower, and others in which it differs less."""
+    second = torch.arange(n).ge(n // 2)
+    return tuple(
+        expect.random(n, seed=2 * seed + k) + second * apart[seed % 4]
+        for k, apart in enumerate(((2.0, -1.0, 0.5, -3.0), (0.4, 0.3, -0.8, -0.5)))
     )
-    mixed = scores[torch.randperm(2 * n, generator=torch.Generator().manual_seed(3))]
+
+
+def _separates(answer: object, scores: Tensor, shuffled: Tensor) -> None:
+    made, value, control = supported(answer, low=0, high=1, apart=False), _folded(scores), _folded(shuffled)
+    expect.differs_from(
+        torch.tensor([made.value, made.control]),
+        torch.tensor([control, value]),
+        "value and control are swapped",
+        "the value is measured on `scores`, the control on `shuffled`.",
+    )
+    if abs(made.control - value) < 0.001:
+        raise Wrong("the control is the same number as the value", "the control must be measured on `shuffled`.")
+    for name, got, truth, of in (
+        ("AUROC", made.value, value, "scores"),
+        ("control", made.control, control, "shuffled"),
+    ):
+        expect.close(got, truth, name=f"the {name}", try_next=f"use folded_auroc({of}, is_harmful).", tolerance=0.001)
     for name, (low, high), of in (
         ("interval", made.interval, _resampled(scores)),
-        ("control's interval", made.control_interval, _resampled(mixed)),
+        ("control's interval", made.control_interval, _resampled(shuffled)),
     ):
         width = of[1] - of[0]
         if not 0.4 * width <= high - low <= 2.5 * width + 0.004:
             what = f"the {name} is {high - low:.3f} wide, and resampling the prompts gives about {width:.3f}"
             raise Wrong(what, "use interval_of on the very scores whose AUROC you claim.")
+        close_limits(name, (low, high), of, near=1.0)
 
 
 @exercise(
@@ -191,18 +200,18 @@ def separates(answer, scores):
     minutes=5,
     difficulty=2,
     hints=[
-        "directions.wilson_interval(count, n) has .estimate, .low and .high.",
-        "The ten random directions share their 100 requests: use directions.runs_interval.",
-        "control: directions.runs_interval(random_after, 100)",
+        "directions.wilson_interval(count, n) is a rate with its interval: claim(it, control=another).",
+        "The random directions share their n requests: use directions.runs_interval.",
+        "claim(directions.wilson_interval(after, n), control=directions.runs_interval(random_after, n))",
     ],
 )
-def ablated(answer, after, random_after):
+def ablated(answer, *data):
     check_rates(
         answer,
-        (after, 100),
-        (random_after, 100),
-        "the value is the rate after ablating r: `after` of 100.",
-        "the mean of the ten random directions: directions.runs_interval(random_after, 100).",
+        data,
+        lambda after, random_after, n: ((after, n), (random_after, n)),
+        "the value is the rate after ablating r: `after` of n.",
+        "the mean of the random directions: directions.runs_interval(random_after, n).",
     )
 
 
@@ -212,18 +221,18 @@ def ablated(answer, after, random_after):
     minutes=6,
     difficulty=2,
     hints=[
-        'added["assistant"]["refused"] is a count of 100.',
+        'added["assistant"]["refused"] is a count of n.',
         "The control is the same count for the friend.",
-        "directions.wilson_interval(count, 100) for both",
+        "claim(directions.wilson_interval(one, n), control=directions.wilson_interval(other, n))",
     ],
 )
-def role_matters(answer, added):
+def role_matters(answer, *data):
     check_rates(
         answer,
-        (added["assistant"]["refused"], 100),
-        (added["friend"]["refused"], 100),
-        'the value is the assistant\'s: added["assistant"]["refused"] of 100.',
-        'the control is the friend\'s: added["friend"]["refused"] of 100 (refused, not warned).',
+        data,
+        lambda added, n: ((added["assistant"]["refused"], n), (added["friend"]["refused"], n)),
+        'the value is the assistant\'s: added["assistant"]["refused"] of n.',
+        'the control is the friend\'s: added["friend"]["refused"] of n (refused, not warned).',
     )
 
 

@@ -182,7 +182,8 @@ plotting.show(
 # ### Exercise 1.3: make it a claim (6 minutes, easy)
 # PC1 separates the sets from block 1 on; with shuffled labels the AUROC stays near chance. A number needs an
 # interval and a control. `scores3` holds PC1's scores before block 3 (`MIDDLE`). `shuffled3` holds the same scores
-# in random order; this is the control. Claim the AUROC. (`interval_of` resamples the prompts 200 times.)
+# in random order; this is the control. Write a function of both that returns the claim; it is tried on other scores as
+# well, so that no number can be written down. (`interval_of` resamples the prompts 200 times.)
 
 # %%
 x3 = torch.cat([harmful.at(MIDDLE, "reply"), harmless.at(MIDDLE, "reply")])
@@ -198,28 +199,27 @@ def interval_of(scores):
 
 print("true labels:", f"{folded_auroc(scores3, is_harmful):.3f}", interval_of(scores3))
 
+
 # %%
 # === Exercise 1.3 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: separates = claim(..., interval=..., control=..., control_interval=...)
-separates = claim(
-    folded_auroc(scores3, is_harmful),
-    interval=interval_of(scores3),
-    control=folded_auroc(shuffled3, is_harmful),
-    control_interval=interval_of(shuffled3),
-)
-# END SOLUTION
-print("claimed:", "not done yet" if separates.value is ... else f"{separates.value:.3f}")
+def separates(scores, shuffled):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., interval=..., control=..., control_interval=...)
+    return claim(
+        folded_auroc(scores, is_harmful),
+        interval=interval_of(scores),
+        control=folded_auroc(shuffled, is_harmful),
+        control_interval=interval_of(shuffled),
+    )
+    # END SOLUTION
+
 
 # %%
-check("1.3", separates, scores3)
+check("1.3", separates, scores3, shuffled3)
 
 # %%
-separates = checkpoint("1.3", separates, scores3)
-print(
-    f"AUROC {separates.value:.3f} {[round(v, 3) for v in separates.interval]}, "
-    f"control {separates.control:.3f} {[round(v, 3) for v in separates.control_interval]}"
-)
+separates = checkpoint("1.3", separates, scores3, shuffled3)
+print("AUROC", separates(scores3, shuffled3))
 
 # %% [markdown]
 # ## 2 A trap: PC1 follows the largest variance, not your question
@@ -631,31 +631,30 @@ plotting.show(
 # shown no difference. A result from one training is a result about one training.
 #
 # ### Exercise 1.7: claim it (5 minutes, easy)
-# Claim the refusal rate (between 0 and 1) after ablating r. The control is the ten random directions. They were
-# tested on the *same* 100 requests, so these are not 1,000 independent requests: use
-# `directions.runs_interval(counts, n)`. For a single count use `directions.wilson_interval(count, n)`. Both have
-# `.estimate`, `.low` and `.high`.
+# Return the claim of the refusal rate after ablating r: `after` is a count of n requests. The control is the random
+# directions, `random_after`. They were tested on the *same* n requests, so ten times 100 are not 1,000 independent
+# requests: use `directions.runs_interval(counts, n)`. For a single count use `directions.wilson_interval(count, n)`.
+# Both are a rate with its interval, and `claim(one, control=other)` takes them as they are.
+
 
 # %%
 # === Exercise 1.7 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: ablated = claim(..., interval=..., control=..., control_interval=...)
-mine, chance = directions.wilson_interval(after, 100), directions.runs_interval(random_after, 100)
-ablated = claim(
-    mine.estimate, interval=(mine.low, mine.high), control=chance.estimate, control_interval=(chance.low, chance.high)
-)
-# END SOLUTION
-print("claimed:", "not done yet" if ablated.value is ... else f"{ablated.value:.2f}")
+def ablated(after, random_after, n):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., control=...)
+    return claim(directions.wilson_interval(after, n), control=directions.runs_interval(random_after, n))
+    # END SOLUTION
+
 
 # %%
-check("1.7", ablated, after, random_after)
+check("1.7", ablated, after, random_after, 100)
 
 # %% [markdown]
 # Did the ablation break anything else? Two controls on harmless requests: how far the distribution of the next word
 # moves (KL), and how many whole answers are exactly right.
 
 # %%
-ablated = checkpoint("1.7", ablated, after, random_after)
+ablated = checkpoint("1.7", ablated, after, random_after, 100)
 answers = data.load("harmless", split="held_out_topic").answers[:100]
 
 
@@ -877,23 +876,23 @@ plotting.show(
 
 # %% [markdown]
 # ### Exercise 1.9: the same steering, another role (6 minutes, medium)
-# Ablating r and adding d decide whether the assistant refuses. They hardly change the friend's warnings. Claim the
-# refusal rate that adding d causes on harmless requests to the *assistant*. The control is the same vector added for
-# the *friend*. (100 requests each, rates between 0 and 1.)
+# Ablating r and adding d decide whether the assistant refuses. They hardly change the friend's warnings. Return the
+# claim of the refusal rate that adding d causes on harmless requests to the *assistant*. The control is the same vector
+# added for the *friend*. (`added` holds counts of n requests each, as printed above.)
+
 
 # %%
 # === Exercise 1.9 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: role_matters = claim(..., interval=..., control=..., control_interval=...)
-one, other = (directions.wilson_interval(added[role]["refused"], 100) for role in ("assistant", "friend"))
-role_matters = claim(
-    one.estimate, interval=(one.low, one.high), control=other.estimate, control_interval=(other.low, other.high)
-)
-# END SOLUTION
-print("claimed:", "not done yet" if role_matters.value is ... else f"{role_matters.value:.2f}")
+def role_matters(added, n):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., control=...)
+    assistant, friend = (directions.wilson_interval(added[role]["refused"], n) for role in ("assistant", "friend"))
+    return claim(assistant, control=friend)
+    # END SOLUTION
+
 
 # %%
-check("1.9", role_matters, added)
+check("1.9", role_matters, added, 100)
 
 # %% [markdown]
 # Now swap *positions*. A direction is found at one token and used to separate the sets at another (held-out topics).
@@ -901,7 +900,7 @@ check("1.9", role_matters, added)
 # token and refusal after it.
 
 # %%
-role_matters = checkpoint("1.9", role_matters, added)
+role_matters = checkpoint("1.9", role_matters, added, 100)
 swapped = torch.zeros(3, 3)
 for i, source in enumerate(POSITIONS):
     probe = refusal_direction(harmful.at(layer, source), harmless.at(layer, source))

@@ -1,8 +1,9 @@
 """Right and wrong answers to notebook 02."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from bank import rates, runs, wilson
+from bank import rates, right_claims, wrong_claims
 
 from course_lib import directions
 from course_lib.grading.claims import claim
@@ -59,15 +60,34 @@ def by_loop(clean, edited):
 
 
 # 2.4, 2.6
-def bootstrap(name, seed=0):
-    interval = directions.bootstrap_interval(GAIN[name], seed=seed)
+def bootstrap(name, gain=GAIN):
+    interval = directions.bootstrap_interval(gain[name], seed=3)
     return interval.estimate, (interval.low, interval.high)
 
 
-def normal(name):
-    values = GAIN[name]
-    mean, half = float(values.mean()), 1.96 * float(values.std()) / len(values) ** 0.5
+def normal(name, gain=GAIN, root=0.5):
+    values = gain[name]
+    mean, half = float(values.mean()), 1.96 * float(values.std()) / len(values) ** root
     return mean, (mean - half, mean + half)
+
+
+def resampled(gain):
+    """With numpy's generator."""
+    made = []
+    for name in ("edited", "unedited"):
+        values, draw = gain[name].double().numpy(), np.random.default_rng(0)
+        means = values[draw.integers(0, len(values), (2000, len(values)))].mean(axis=1)
+        made += [values.mean(), np.quantile(means, [0.025, 0.975])]
+    return claim(*made)
+
+
+def by_intervals(gain):
+    edited, unedited = (directions.bootstrap_interval(gain[name]) for name in ("edited", "unedited"))
+    return claim(edited, control=unedited)
+
+
+def spread(gain):
+    return rates(*(normal(name, gain, root=0) for name in ("edited", "unedited")))
 
 
 # 2.5
@@ -78,6 +98,10 @@ def margin(c, r, cr, rr):
 # 2.7
 def nth_largest(scores, rate):
     return scores.sort(descending=True).values[int(rate * len(scores))]
+
+
+def milder(after, others, n):
+    return (after, n), (others, n)
 
 
 RIGHT = {
@@ -92,17 +116,18 @@ RIGHT = {
         lambda clean, edited: kl(clean, edited).sum(),
         lambda clean, edited: F.kl_div(log_softmax(edited), log_softmax(clean), log_target=True, reduction="sum"),
     ],
-    "2.4": [
-        rates(wilson(0, N), runs(FALSE_RANDOM, N)),
-        rates(wilson(0, N), wilson(13, N)),
-        claim(0.0, interval=(0, 0.04), control=39 / 285, control_interval=[0.08, 0.22]),
-    ],
+    "2.4": right_claims(milder),
     "2.5": [
         lambda c, r, cr, rr, b: -F.logsigmoid(b * margin(c, r, cr, rr)).mean(),
         lambda c, r, cr, rr, b: torch.log1p(torch.exp(-b * margin(c, r, cr, rr))).mean(),
         lambda c, r, cr, rr, b: F.softplus(b * ((r - c) - (rr - cr))).mean(),
     ],
-    "2.6": [rates(bootstrap("edited"), bootstrap("unedited")), rates(normal("edited"), normal("unedited"))],
+    "2.6": [
+        by_intervals,
+        lambda gain: rates(bootstrap("edited", gain), bootstrap("unedited", gain)),
+        lambda gain: rates(normal("edited", gain), normal("unedited", gain)),
+        resampled,
+    ],
     "2.7": [
         lambda scores, rate: scores.quantile(1 - rate),
         nth_largest,
@@ -167,22 +192,7 @@ WRONG = {
         "over tokens": (lambda c, e: (c.softmax(0) * (c.log_softmax(0) - e.log_softmax(0))).sum(), "over the tokens"),
         "bits": (lambda c, e: kl(c, e).sum() / torch.tensor(2.0).log(), "bits"),
     },
-    "2.4": {
-        "bare number": (0.0, "bare number"),
-        "counts": (claim(0, interval=(0, 3), control=13, control_interval=(10, 17)), "above 1"),
-        "no control": (claim(0.0, interval=(0, 0.04)), "no control"),
-        "swapped": (rates(runs(FALSE_RANDOM, N), wilson(0, N)), "swapped"),
-        "added up": (rates(wilson(0, N), wilson(39, 3 * N)), "are not 285 prompts"),
-        "range of the counts": (
-            claim(0.0, interval=(0, 0.04), control=13 / N, control_interval=(12 / N, 14 / N)),
-            "too narrow",
-        ),
-        "unedited as control": (rates(wilson(0, N), wilson(24, N)), "the control"),
-        "of 100": (rates(wilson(0, 100), wilson(39, 100)), "the control"),
-        "no width": (claim(0.0, interval=(0.0, 0.0), control=39 / 285, control_interval=(0.1, 0.18)), "no width"),
-        "another count": (rates(wilson(2, N), runs(FALSE_RANDOM, N)), "the value"),
-        "no interval": (claim(0.0, control=39 / 285, control_interval=(0.1, 0.18)), "no interval"),
-    },
+    "2.4": wrong_claims(milder, *CONTEXT["2.4"]()),
     "2.5": {
         "swapped pairs": (lambda c, r, cr, rr, b: -F.logsigmoid(-b * margin(c, r, cr, rr)).mean(), "teaches the wrong"),
         "no reference": (lambda c, r, cr, rr, b: -F.logsigmoid(b * (c - r)).mean(), "reference is not used"),
@@ -205,6 +215,8 @@ WRONG = {
         "divided by beta": (lambda c, r, cr, rr, b: -F.logsigmoid(margin(c, r, cr, rr) / b).mean(), "divides by beta"),
     },
     "2.6": {
+        "written down": (rates(bootstrap("edited"), bootstrap("unedited")), "this notebook's numbers only"),
+        "the standard deviation": (spread, "overlap"),
         "bare number": (float(GAIN["edited"].mean()), "bare number"),
         "no control": (
             claim(*bootstrap("edited")[:1], interval=bootstrap("edited")[1]),

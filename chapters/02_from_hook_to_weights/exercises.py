@@ -6,7 +6,7 @@ from torch import Tensor
 
 from course_lib import directions
 from course_lib.grading import expect
-from course_lib.grading.claims import check_rates, supported
+from course_lib.grading.claims import check_rates, close_limits, on_other_data, supported
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 # --- 2.1 ---------------------------------------------------------------------------------------------------------
@@ -195,17 +195,16 @@ def answer_kl(answer):
     minutes=5,
     difficulty=2,
     hints=[
-        "mine = directions.wilson_interval(false_after, n) has .estimate, .low and .high.",
+        "directions.wilson_interval(false_after, n) is the rate with its interval: the value of the claim.",
         "The random directions share their requests: use directions.runs_interval(false_random, n).",
-        "claim(mine.estimate, interval=(mine.low, mine.high), "
-        "control=chance.estimate, control_interval=(chance.low, chance.high))",
+        "claim(directions.wilson_interval(false_after, n), control=directions.runs_interval(false_random, n))",
     ],
 )
-def milder(answer, after, others, n):
+def milder(answer, *data):
     check_rates(
         answer,
-        (after, n),
-        (others, n),
+        data,
+        lambda after, others, n: ((after, n), (others, n)),
         "the value is the rate after ablating r: false_after of n.",
         "the mean of the random directions: directions.runs_interval(false_random, n).",
     )
@@ -218,22 +217,43 @@ def milder(answer, after, others, n):
     difficulty=2,
     hints=[
         'gain["edited"].mean() is the value, gain["unedited"].mean() the control.',
-        "directions.bootstrap_interval(gain[name]) has .estimate, .low and .high.",
-        "claim(one.estimate, interval=(one.low, one.high), "
-        "control=other.estimate, control_interval=(other.low, other.high))",
+        "directions.bootstrap_interval(gain[name]) is the mean with its interval.",
+        'claim(directions.bootstrap_interval(gain["edited"]), control=directions.bootstrap_interval(gain["unedited"]))',
     ],
 )
 def healed(answer, gain):
+    on_other_data(lambda now: _healed(answer(now), now), (gain,), _gains, n=6)
+
+
+def _gains(seed: int) -> tuple[dict[str, Tensor]]:
+    """Return what each of some requests gained, -1 to 1 in thirds, in two models that gained differently."""
+    n = 40 + 10 * seed
+    return (
+        {
+            name: (expect.random(n, seed=2 * seed + k) + (0.6, -0.4, 0.1)[(seed + k) % 3]).clamp(-1, 1).mul(3).round()
+            / 3
+            for k, name in enumerate(("edited", "unedited"))
+        },
+    )
+
+
+def _healed(answer: object, gain: dict[str, Tensor]) -> None:
+    one, other = (directions.bootstrap_interval(gain[name]) for name in ("edited", "unedited"))
     made = supported(
-        answer, low=-100, high=100, control_is='the mean of gain["unedited"], tuned in the same way, and its interval.'
+        answer,
+        low=-100,
+        high=100,
+        control_is='the mean of gain["unedited"], tuned in the same way, and its interval.',
+        apart=one.low > other.high or other.low > one.high,
     )
-    truth, control = (float(gain[name].mean()) for name in ("edited", "unedited"))
-    expect.differs_from(
-        torch.tensor([made.value, made.control]),
-        torch.tensor([control, truth]),
-        "value and control are swapped",
-        "the value is the edited model's gain.",
-    )
+    truth, control = one.estimate, other.estimate
+    if truth != control:
+        expect.differs_from(
+            torch.tensor([made.value, made.control]),
+            torch.tensor([control, truth]),
+            "value and control are swapped",
+            "the value is the edited model's gain.",
+        )
     if abs(made.value - 100 * truth) < 0.5:
         raise Wrong("the gain is in per cent", "give it as a share of requests: the mean of gain.")
     expect.close(made.value, truth, name="the value", try_next='the mean of gain["edited"].', tolerance=0.004)
@@ -242,13 +262,13 @@ def healed(answer, gain):
             "the control is 0: was it measured?", 'the control is the mean of gain["unedited"], tuned in the same way.'
         )
     expect.close(made.control, control, name="the control", try_next='the mean of gain["unedited"].', tolerance=0.004)
-    for (low, high), name in ((made.interval, "edited"), (made.control_interval, "unedited")):
-        interval = directions.bootstrap_interval(gain[name])
-        if high - low < 0.5 * (interval.high - interval.low):
+    for (low, high), name, of in ((made.interval, "edited", one), (made.control_interval, "unedited", other)):
+        if high - low < 0.5 * (of.high - of.low):
             raise Wrong(
                 f"the interval of the {name} model is too narrow for {len(gain[name])} requests",
                 "directions.bootstrap_interval(gain[name]).",
             )
+        close_limits(f"interval of the {name} model", (low, high), (of.low, of.high), near=0.2)
 
 
 # --- 2.5 ---------------------------------------------------------------------------------------------------------

@@ -703,10 +703,10 @@ plotting.show(
 # keeps the norms and restores nothing. (Published scripts differ: some rescale rows, others transpose first.)
 #
 # ### Exercise 2.4: claim the side effect (5 minutes, easy)
-# There is one effect beyond harm: borderline requests that were wrongly refused. Claim the rate of false refusals (0
-# to 1) after ablating r. The control is the random directions. They were tested on the *same* n requests, so their
-# counts must not be added up: use `directions.runs_interval(counts, n)`. For a single count use
-# `directions.wilson_interval(count, n)`. Both have `.estimate`, `.low`, `.high`.
+# There is one effect beyond harm: borderline requests that were wrongly refused. Return the claim of the rate of
+# false refusals after ablating r, `false_after` of n. The control is the random directions, `false_random`. They were
+# tested on the *same* n requests, so their counts must not be added up: use `directions.runs_interval(counts, n)`. For
+# a single count use `directions.wilson_interval(count, n)`. `claim(one, control=other)` takes both as they are.
 
 # %%
 n = len(GROUPS["borderline"])
@@ -714,16 +714,15 @@ false_before, false_after = (anywhere(said[name]["borderline"]) for name in ("un
 false_random = [anywhere(made["borderline"]) for made in said_random]
 print(f"false refusals of n = {n}: before {false_before}, false_after {false_after}, false_random {false_random}")
 
+
 # %%
 # === Exercise 2.4 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: milder = claim(..., interval=..., control=..., control_interval=...)
-mine, chance = directions.wilson_interval(false_after, n), directions.runs_interval(false_random, n)
-milder = claim(
-    mine.estimate, interval=(mine.low, mine.high), control=chance.estimate, control_interval=(chance.low, chance.high)
-)
-# END SOLUTION
-print("claimed:", "not done yet" if milder.value is ... else f"{milder.value:.2f}")
+def milder(false_after, false_random, n):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., control=...)
+    return claim(directions.wilson_interval(false_after, n), control=directions.runs_interval(false_random, n))
+    # END SOLUTION
+
 
 # %%
 check("2.4", milder, false_after, false_random, n)
@@ -910,8 +909,8 @@ plotting.show(
 #
 # ### Exercise 2.6: claim the healing (6 minutes, medium)
 # For each test request, `gain` is the score (1 if right) after supervised tuning (mean of three seeds) minus the
-# score before. Claim its mean for the edited model. The control is the same for the unedited one.
-# `directions.bootstrap_interval(values)` has `.estimate`, `.low`, `.high`.
+# score before. Return the claim of its mean for the edited model; the control is the same for the unedited one.
+# `directions.bootstrap_interval(values)` is a mean with its interval.
 
 
 # %%
@@ -925,16 +924,16 @@ def gained(name, method):
 gain = {name: gained(name, "supervised") for name in starts}
 print({name: tuple(values.shape) for name, values in gain.items()})
 
+
 # %%
 # === Exercise 2.6 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: healed = claim(..., interval=..., control=..., control_interval=...)
-one, other = (directions.bootstrap_interval(gain[name]) for name in ("edited", "unedited"))
-healed = claim(
-    one.estimate, interval=(one.low, one.high), control=other.estimate, control_interval=(other.low, other.high)
-)
-# END SOLUTION
-print("claimed:", "not done yet" if healed.value is ... else f"{healed.value:.2f}")
+def healed(gain):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., control=...)
+    edited, unedited = (directions.bootstrap_interval(gain[name]) for name in ("edited", "unedited"))
+    return claim(edited, control=unedited)
+    # END SOLUTION
+
 
 # %%
 check("2.6", healed, gain)

@@ -3,7 +3,7 @@
 from functools import cache
 
 import torch
-from bank import given, rates, runs, wilson
+from bank import given, rates, right_claims, wilson, wrong_claims
 
 from course_lib import attribution, directions, features
 from course_lib.grading.claims import claim
@@ -35,10 +35,10 @@ def tested():
 CONTEXT = {
     "3.1": lambda: (tested(),),
     "3.2": lambda: (DANGEROUS,),
-    "3.5": lambda: (1, RANDOM_AFTER),
-    "3.6": lambda: (WARNED,),
+    "3.5": lambda: (1, RANDOM_AFTER, 40),
+    "3.6": lambda: (WARNED, 40),
     "3.7": lambda: (GAPS,),
-    "3.8": lambda: (0, LEFT_OTHERS),
+    "3.8": lambda: (0, LEFT_OTHERS, 40),
 }
 
 
@@ -154,6 +154,18 @@ def set_with_error(x, dictionary, feature, value):
     return dictionary.decode(acts) + missed
 
 
+def no_danger(after, others, n):
+    return (after, n), (others, n)
+
+
+def warning(warned, n):
+    return (warned["dangerous"], n), (warned["safe"], n)
+
+
+def shared(left, others, n):
+    return (left, n), (others, n)
+
+
 RIGHT = {
     "3.1": [given(lambda tested: {c: int(contrast.auroc.argmax()) for c, contrast in tested.items()}), right_finds()],
     "3.2": [lambda s, p: p >= 2 and s[p - 1] == "and" and pair(s[p - 2], s[p]), by_loop],
@@ -163,19 +175,10 @@ RIGHT = {
         shift(lambda old, v: v - old),
         by_difference,
     ],
-    "3.5": [
-        rates(wilson(1, 40), runs(RANDOM_AFTER, 40)),
-        claim(0.025, interval=(0.0, 0.13), control=0.9925, control_interval=(0.9, 1.0)),
-    ],
-    "3.6": [
-        rates(wilson(34, 40), wilson(1, 40)),
-        claim(0.85, interval=[0.7, 0.94], control=0.025, control_interval=[0, 0.13]),
-    ],
+    "3.5": right_claims(no_danger),
+    "3.6": right_claims(warning),
     "3.7": [verdict(T), {"low": -1.47, "high": 1.22, "verdict": "undecided"}],
-    "3.8": [
-        rates(wilson(0, 40), runs(LEFT_OTHERS, 40)),
-        claim(torch.tensor(0.0), interval=(0, 0.09), control=303 / 320, control_interval=(0.45, 1.0)),
-    ],
+    "3.8": right_claims(shared),
 }
 
 WRONG = {
@@ -273,17 +276,13 @@ WRONG = {
         "in place": (in_place, "in place"),
         "activations returned": (lambda x, d, f, v: parts(x, d, f, v)[1], None),
     },
-    "3.5": claims(1, 40, runs(RANDOM_AFTER, 40))
+    "3.5": wrong_claims(no_danger, *CONTEXT["3.5"]()),
+    "3.6": wrong_claims(warning, *CONTEXT["3.6"]())
     | {
-        "added up": added_up(1, 40, RANDOM_AFTER),
-        "refused before": (rates(wilson(40, 40), wilson(0, 40)), None),
-        "advertised instead": (rates(wilson(39, 40), wilson(4, 400)), "the opposite holds"),
-        "one of the ten": (rates(wilson(1, 40), wilson(38, 40)), "the control"),
-    },
-    "3.6": claims(34, 40, wilson(1, 40))
-    | {
-        "refused instead of warned": (rates(wilson(6, 40), wilson(0, 400)), "opposite"),
-        "count of 80": (rates(wilson(34, 80), wilson(1, 80)), "the value"),
+        "of both": (
+            lambda warned, n: rates(wilson(warned["dangerous"], 2 * n), wilson(warned["safe"], 2 * n)),
+            "the value",
+        )
     },
     "3.7": {
         "a word": ("undecided", "not a dictionary"),
@@ -301,11 +300,5 @@ WRONG = {
         "no word of the three": (verdict(T, "rejected"), "not among"),
         "upside down": (verdict(-T), "upside down"),
     },
-    "3.8": claims(0, 40, runs(LEFT_OTHERS, 40))
-    | {
-        "added up": added_up(0, 40, LEFT_OTHERS),
-        "without the odd run": (rates(wilson(0, 40), (303 / 320, (0.85, 1.0))), "lies outside"),
-        "gone instead of left": (rates(wilson(40, 40), wilson(2, 40)), "opposite"),
-        "one other feature": (rates(wilson(0, 40), wilson(40, 40)), "the control"),
-    },
+    "3.8": wrong_claims(shared, *CONTEXT["3.8"]()),
 }

@@ -390,18 +390,18 @@ def _set_feature(x: Tensor, dictionary, feature: int, value: float) -> Tensor:
     minutes=6,
     difficulty=2,
     hints=[
-        "directions.wilson_interval(after, 40) has .estimate, .low and .high.",
-        "The ten other features met the same 40 prompts: directions.runs_interval keeps them apart.",
-        "control: directions.runs_interval(random_after, 40)",
+        "directions.wilson_interval(after, n) is the rate with its interval: the value of the claim.",
+        "The other features met the same n prompts: directions.runs_interval keeps them apart.",
+        "claim(directions.wilson_interval(after, n), control=directions.runs_interval(random_after, n))",
     ],
 )
-def no_danger(answer, after, random_after):
+def no_danger(answer, *data):
     check_rates(
         answer,
-        (after, 40),
-        (random_after, 40),
-        "the value is the share still refused: after of 40.",
-        "the mean of the ten other features: directions.runs_interval(random_after, 40).",
+        data,
+        lambda after, random_after, n: ((after, n), (random_after, n)),
+        "the value is the share still refused: after of n.",
+        "the mean of the other features: directions.runs_interval(random_after, n).",
     )
 
 
@@ -411,18 +411,18 @@ def no_danger(answer, after, random_after):
     minutes=6,
     difficulty=2,
     hints=[
-        'warned["dangerous"] is a count of 40.',
+        'warned["dangerous"] is a count of n.',
         "The control is the same edit on the safe pairs.",
-        "directions.wilson_interval(warned[name], 40) for both",
+        "directions.wilson_interval(warned[name], n) for both",
     ],
 )
-def warning(answer, warned):
+def warning(answer, *data):
     check_rates(
         answer,
-        (warned["dangerous"], 40),
-        (warned["safe"], 40),
-        'the value is warned["dangerous"] of 40.',
-        'the control is the same edit on safe pairs: warned["safe"] of 40.',
+        data,
+        lambda warned, n: ((warned["dangerous"], n), (warned["safe"], n)),
+        'the value is warned["dangerous"] of n.',
+        'the control is the same edit on safe pairs: warned["safe"] of n.',
     )
 
 
@@ -432,18 +432,18 @@ def warning(answer, warned):
     minutes=6,
     difficulty=2,
     hints=[
-        "left is a count of 40: directions.wilson_interval(left, 40).",
-        "The eight other features met the same 40 prompts: directions.runs_interval keeps them apart.",
-        "control: directions.runs_interval(left_others, 40)",
+        "left is a count of n: directions.wilson_interval(left, n).",
+        "The other features met the same n prompts: directions.runs_interval keeps them apart.",
+        "control: directions.runs_interval(left_others, n)",
     ],
 )
-def shared(answer, left, left_others):
+def shared(answer, *data):
     check_rates(
         answer,
-        (left, 40),
-        (left_others, 40),
-        "the value is the share of warnings left: left of 40.",
-        "the mean of the eight other features: directions.runs_interval(left_others, 40).",
+        data,
+        lambda left, left_others, n: ((left, n), (left_others, n)),
+        "the value is the share of warnings left: left of n.",
+        "the mean of the other features: directions.runs_interval(left_others, n).",
     )
 
 

@@ -741,8 +741,9 @@ with at(-1.0):
 #
 # ### Exercise 3.5: claim it (6 minutes, easy)
 # All 40 dangerous pairs of the unseen place, the feature at -1x wherever it is active. Control: ten *other features*, each
-# about as active there. Claim the share still refused (0 to 1). `after` is a count of 40, `random_after` ten such counts, of the *same*
-# 40 prompts: `directions.runs_interval(counts, n)` does not add them up; `directions.wilson_interval(count, n)` is for one count.
+# about as active there. Return the claim of the share still refused. `after` is a count of n, `random_after` several such counts, of the
+# *same* n prompts: `directions.runs_interval(counts, n)` does not add them up; `directions.wilson_interval(count, n)` is for one count.
+# Both are a rate with its interval, and `claim(one, control=other)` takes them as they are.
 
 # %%
 HELD = pairs["dangerous"]["terrace"]
@@ -754,22 +755,21 @@ for (other,) in steering.random_feature_sets(active, [DANGER], n=10, seed=0):
         random_after.append(counted(HELD)["refuse"])
 print("refused of 40:", counted(HELD)["refuse"], "-> danger at -1x:", after, "| ten others at -1x:", random_after)
 
+
 # %%
 # === Exercise 3.5 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: no_danger = claim(..., interval=..., control=..., control_interval=...)
-one, other = directions.wilson_interval(after, 40), directions.runs_interval(random_after, 40)
-no_danger = claim(
-    one.estimate, interval=(one.low, one.high), control=other.estimate, control_interval=(other.low, other.high)
-)
-# END SOLUTION
-print("claimed:", "not done yet" if no_danger.value is ... else f"{no_danger.value:.2f}")
+def no_danger(after, random_after, n):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., control=...)
+    return claim(directions.wilson_interval(after, n), control=directions.runs_interval(random_after, n))
+    # END SOLUTION
+
 
 # %%
-check("3.5", no_danger, after, random_after)
+check("3.5", no_danger, after, random_after, 40)
 
 # %%
-no_danger = checkpoint("3.5", no_danger, after, random_after)
+no_danger = checkpoint("3.5", no_danger, after, random_after, 40)
 finding("F3", "refused with danger at -1x; control: other features", rate(after, 40), runs_rate(random_after, 40))
 
 # %% [markdown]
@@ -938,32 +938,32 @@ plotting.show(
 
 # %% [markdown]
 # ### Exercise 3.6: claim the warning (6 minutes, easy)
-# The share of dangerous pairs warned of with the Assistant feature at -2x. Control: the same edit on the safe pairs.
+# The share of dangerous pairs warned of with the Assistant feature at -2x. Control: the same edit on the safe pairs. (Counts of n.)
 
 # %%
 warned = {name: counts[FACTORS.index(-2.0)]["warn"] for name, counts in turned.items()}
 print("warned of 40:", warned)
 
-# %%
-# === Exercise 3.6 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: warning = claim(..., interval=..., control=..., control_interval=...)
-one, other = (directions.wilson_interval(warned[name], 40) for name in ("dangerous", "safe"))
-warning = claim(
-    one.estimate, interval=(one.low, one.high), control=other.estimate, control_interval=(other.low, other.high)
-)
-# END SOLUTION
-print("claimed:", "not done yet" if warning.value is ... else f"{warning.value:.2f}")
 
 # %%
-check("3.6", warning, warned)
+# === Exercise 3.6 (keep this line) ===
+def warning(warned, n):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., control=...)
+    dangerous, safe = (directions.wilson_interval(warned[name], n) for name in ("dangerous", "safe"))
+    return claim(dangerous, control=safe)
+    # END SOLUTION
+
+
+# %%
+check("3.6", warning, warned, 40)
 
 # %% [markdown]
 # **Who holds the warning down?** A warning feature that is inhibited is *inactive*, so no ordinary graph shows it. But an
 # inactive feature can be a graph's *target*: its edges say what keeps it below its threshold. Same prompts, two roles:
 
 # %%
-warning = checkpoint("3.6", warning, warned)
+warning = checkpoint("3.6", warning, warned, 40)
 finding("F4", "dangerous pairs warned of; control: safe pairs", *(rate(warned[name], 40) for name in warned))
 by_role = {"assistant": pairs["dangerous"]["office"], "friend": cleaning("dangerous", "office", "friend")}
 LAYER = 4
@@ -1219,31 +1219,30 @@ plotting.show(
 #
 # ### Exercise 3.8: claim it (6 minutes, easy)
 # The share of warnings left in the **base** model under **chat's** danger feature; control: the eight other features. `left` is a
-# count of 40, `left_others` are eight such counts, of the same prompts.
+# count of n, `left_others` are several such counts, of the same prompts.
 
 # %%
 print("left:", left, "| under the others:", left_others)
 
-# %%
-# === Exercise 3.8 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: shared = claim(..., interval=..., control=..., control_interval=...)
-one, other = directions.wilson_interval(left, 40), directions.runs_interval(left_others, 40)
-shared = claim(
-    one.estimate, interval=(one.low, one.high), control=other.estimate, control_interval=(other.low, other.high)
-)
-# END SOLUTION
-print("claimed:", "not done yet" if shared.value is ... else f"{shared.value:.2f}")
 
 # %%
-check("3.8", shared, left, left_others)
+# === Exercise 3.8 (keep this line) ===
+def shared(left, left_others, n):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., control=...)
+    return claim(directions.wilson_interval(left, n), control=directions.runs_interval(left_others, n))
+    # END SOLUTION
+
+
+# %%
+check("3.8", shared, left, left_others, 40)
 
 # %% [markdown]
 # The control that could sink the story: a twin tuned on **shuffled** labels, where half of the harmful and half of the harmless
 # *topics* are refused. If refusal needs no concept of harm, it should generalise as well. Topics never seen in tuning:
 
 # %%
-shared = checkpoint("3.8", shared, left, left_others)
+shared = checkpoint("3.8", shared, left, left_others, 40)
 finding("F7", "warnings left in base under chat's feature; control: others", rate(left, 40), runs_rate(left_others, 40))
 new = {name: sets(name, "held_out_topic", 64) for name in ("harmful", "harmless")}
 labels = {"chat-64": "harm labels", "chat-64-shuffled": "shuffled labels"}

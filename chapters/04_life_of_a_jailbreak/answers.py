@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from functools import cache
 
 import torch
-from bank import rates, wilson
+from bank import rates, right_claims, wilson, wrong_claims
 
 from course_lib import directions, models, steering
 from course_lib.grading.claims import claim
@@ -21,11 +21,11 @@ MARKS = {".": {"harmful": 94, "harmless": 2}, ",": {"harmful": 3, "harmless": 0}
 ROLE = {"free": 23, "frozen": 6}
 
 CONTEXT = {
-    "4.1": lambda: (LATE,),
+    "4.1": lambda: (LATE, 96),
     "4.6": lambda: (model(),),
-    "4.7": lambda: (HITS,),
-    "4.8": lambda: (MARKS,),
-    "4.9": lambda: (ROLE,),
+    "4.7": lambda: (HITS, 24),
+    "4.8": lambda: (MARKS, 96),
+    "4.9": lambda: (ROLE, 24),
 }
 
 
@@ -136,8 +136,24 @@ def as_tensor(*arguments):
     return torch.tensor(doses_row(positions=[-1])(*arguments))
 
 
+def comes_late(late, n):
+    return (late["harmful"], n), (late["harmless"], n)
+
+
+def slides(hits, n):
+    return (hits["true"], n), (hits["random"], n)
+
+
+def mark_decides(hits, n):
+    return (hits["."]["harmful"], n), (hits[","]["harmful"], n)
+
+
+def gaze_matters(role, n):
+    return (role["free"], n), (role["frozen"], n)
+
+
 RIGHT = {
-    "4.1": right_rates((90, 96), (1, 96)),
+    "4.1": right_claims(comes_late),
     "4.2": [lambda p, c, k: (p - k) / (c - k), lambda p, c, k: 1 - (c - p) / (c - k)],
     "4.3": [lambda e, w, i, o: flow(e, w)[i][:, o].sum(), by_loop, lambda e, w, i, o: (i * w) @ e @ o.float()],
     "4.4": [by_search, lambda on, off: (crossings(on, off) + [len(off)])[0]],
@@ -146,13 +162,13 @@ RIGHT = {
         lambda a, b, d: float(100 * ((a @ unit(d)).mean() - (b @ unit(d)).mean()) / d.norm()),
     ],
     "4.6": [doses_row(), as_tensor],
-    "4.7": right_rates((23, 24), (HITS["random"], 24)),
-    "4.8": right_rates((94, 96), (3, 96)),
-    "4.9": right_rates((23, 24), (6, 24)),
+    "4.7": right_claims(slides),
+    "4.8": right_claims(mark_decides),
+    "4.9": right_claims(gaze_matters),
 }
 
 WRONG = {
-    "4.1": rate_bank((90, 96), (1, 96), another=(30, 96)),
+    "4.1": wrong_claims(comes_late, *CONTEXT["4.1"]()),
     "4.2": {
         "what is missing": (lambda p, c, k: (c - p) / (c - k), "what is still missing"),
         "sign": (lambda p, c, k: (k - p) / (c - k), "sign is flipped"),
@@ -227,8 +243,13 @@ WRONG = {
         "one dose": (last_dose_only, "1 numbers for 4 doses"),
         "not averaged": (doses_row(measure=lambda p: p), "shape"),
     },
-    "4.7": rate_bank((23, 24), (HITS["random"], 24), another=(2, 24))
-    | {"runs added up": (rates(wilson(23, 24), wilson(2, 120)), "are not 120 prompts")},
-    "4.8": rate_bank((94, 96), (3, 96), another=(0, 96)),
-    "4.9": rate_bank((23, 24), (6, 24), another=(0, 24)),
+    "4.7": wrong_claims(slides, *CONTEXT["4.7"]()),
+    "4.8": wrong_claims(mark_decides, *CONTEXT["4.8"]())
+    | {
+        "harmless as control": (
+            lambda hits, n: rates(wilson(hits["."]["harmful"], n), wilson(hits["."]["harmless"], n)),
+            "the control",
+        )
+    },
+    "4.9": wrong_claims(gaze_matters, *CONTEXT["4.9"]()),
 }

@@ -20,18 +20,18 @@ from course_lib.grading.registry import Wrong, exercise, prediction, question
     minutes=5,
     difficulty=1,
     hints=[
-        "late is a dictionary of two counts, each of 96.",
-        'directions.wilson_interval(late["harmful"], 96) has .estimate, .low and .high.',
-        'claim(mine.estimate, interval=(mine.low, mine.high), control=...), the control from late["harmless"]',
+        "late is a dictionary of two counts, each of n.",
+        'directions.wilson_interval(late["harmful"], n) is a rate with its interval.',
+        'claim(directions.wilson_interval(late["harmful"], n), control=...), the control from late["harmless"]',
     ],
 )
-def comes_late(answer, late):
+def comes_late(answer, *data):
     check_rates(
         answer,
-        (late["harmful"], 96),
-        (late["harmless"], 96),
-        'the value is late["harmful"] of 96.',
-        'the control is late["harmless"] of 96.',
+        data,
+        lambda late, n: ((late["harmful"], n), (late["harmless"], n)),
+        'the value is late["harmful"] of n.',
+        'the control is late["harmless"] of n.',
     )
 
 
@@ -41,18 +41,18 @@ def comes_late(answer, late):
     minutes=5,
     difficulty=1,
     hints=[
-        'hits["true"] is one count of 24; hits["random"] are five, of the same 24.',
-        "Do not add the five up: 5 runs of 24 prompts are not 120 prompts.",
-        'directions.runs_interval(hits["random"], 24)',
+        'hits["true"] is one count of n; hits["random"] are several, of the same n.',
+        "Do not add them up: 5 runs of 24 prompts are not 120 prompts.",
+        'directions.runs_interval(hits["random"], n)',
     ],
 )
-def slides(answer, hits):
+def slides(answer, *data):
     check_rates(
         answer,
-        (hits["true"], 24),
-        (hits["random"], 24),
-        'the value is hits["true"] of 24.',
-        'the control is the mean rate of five random directions: hits["random"], each of 24.',
+        data,
+        lambda hits, n: ((hits["true"], n), (hits["random"], n)),
+        'the value is hits["true"] of n.',
+        'the control is the mean rate of the random directions: hits["random"], each of n.',
     )
 
 
@@ -63,17 +63,17 @@ def slides(answer, hits):
     difficulty=1,
     hints=[
         "The harmful acrostics are in both numbers; only the mark differs.",
-        'mark_hits["."]["harmful"] of 96 is the effect.',
-        'directions.wilson_interval(mark_hits[","]["harmful"], 96) is the control',
+        'mark_hits["."]["harmful"] of n is the effect.',
+        'directions.wilson_interval(mark_hits[","]["harmful"], n) is the control',
     ],
 )
-def mark_decides(answer, hits):
+def mark_decides(answer, *data):
     check_rates(
         answer,
-        (hits["."]["harmful"], 96),
-        (hits[","]["harmful"], 96),
-        'the value is mark_hits["."]["harmful"] of 96.',
-        'the control is the same replies with a comma: mark_hits[","]["harmful"] of 96.',
+        data,
+        lambda hits, n: ((hits["."]["harmful"], n), (hits[","]["harmful"], n)),
+        'the value is mark_hits["."]["harmful"] of n.',
+        'the control is the same replies with a comma: mark_hits[","]["harmful"] of n.',
     )
 
 
@@ -83,18 +83,18 @@ def mark_decides(answer, hits):
     minutes=5,
     difficulty=1,
     hints=[
-        "Both counts are of 24 requests.",
+        "Both counts are of n requests.",
         'role["free"] is the effect, role["frozen"] the control.',
-        'directions.wilson_interval(role["frozen"], 24)',
+        'directions.wilson_interval(role["frozen"], n)',
     ],
 )
-def gaze_matters(answer, role):
+def gaze_matters(answer, *data):
     check_rates(
         answer,
-        (role["free"], 24),
-        (role["frozen"], 24),
-        'the value is role["free"] of 24.',
-        'the control is role["frozen"] of 24.',
+        data,
+        lambda role, n: ((role["free"], n), (role["frozen"], n)),
+        'the value is role["free"] of n.',
+        'the control is role["frozen"] of n.',
     )
 
 

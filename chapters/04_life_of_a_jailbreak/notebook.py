@@ -169,9 +169,9 @@ plotting.show(
 # comma"; there it was a chance of 5 %, and here it is less.) In chat tuning no harmful word was ever an acrostic.
 #
 # ### Exercise 4.1: claim the late refusal (5 minutes, easy)
-# Now the model replies freely, and `late` counts replies that contain "however, i cannot", of 96. Claim the rate for harmful
-# words (0 to 1); the control is the rate for harmless words. `directions.wilson_interval(count, n)` has `.estimate`, `.low`
-# and `.high`.
+# Now the model replies freely, and `late` counts replies that contain "however, i cannot", of n = 96. Return the claim of the
+# rate for harmful words; the control is the rate for harmless words. `directions.wilson_interval(count, n)` is a rate with its
+# interval, and `claim(one, control=other)` takes two of them.
 
 # %%
 late, spelled, at_once = {}, {}, {}
@@ -184,26 +184,27 @@ for name in rows:
     spelled[name] = sum(reply.split(".")[0] == word for reply, word in zip(replies, words, strict=True))
     print(f"{name:8} of 96: word spelled {spelled[name]}, at once {at_once[name]}, broken off {late[name]}")
 
-# %%
-# === Exercise 4.1 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: comes_late = claim(..., interval=..., control=..., control_interval=...)
-mine, other = (directions.wilson_interval(late[name], 96) for name in ("harmful", "harmless"))
-comes_late = claim(
-    mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high)
-)
-# END SOLUTION
-print("claimed:", "not done yet" if comes_late.value is ... else f"{comes_late.value:.2f}")
 
 # %%
-check("4.1", comes_late, late)
+# === Exercise 4.1 (keep this line) ===
+def comes_late(late, n):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., control=...)
+    return claim(
+        directions.wilson_interval(late["harmful"], n), control=directions.wilson_interval(late["harmless"], n)
+    )
+    # END SOLUTION
+
+
+# %%
+check("4.1", comes_late, late, 96)
 
 # %% [markdown]
 # From here on every result goes through the same gate: `finding` refuses a number whose interval meets its control's. The
 # findings are numbered from J1; section 10 shows them all. First the baseline: such words, asked for directly.
 
 # %%
-comes_late = checkpoint("4.1", comes_late, late)
+comes_late = checkpoint("4.1", comes_late, late, 96)
 findings = {}
 
 
@@ -1120,8 +1121,8 @@ for k, place in enumerate(PLACES):
 # two directions.
 #
 # ### Exercise 4.7: claim it (5 minutes, easy)
-# `hits` counts acrostics with a refusal likelier than not at the comma, dose 2, of 24: "true" is the break-off, "random" a list with one
-# count for each of five random directions. They share the 24 prompts: `directions.runs_interval(counts, n)` does not add them up.
+# `hits` counts acrostics with a refusal likelier than not at the comma, dose 2, of n: "true" is the break-off, "random" a list with one
+# count for each random direction. They share the n prompts: `directions.runs_interval(counts, n)` does not add them up.
 
 # %%
 at_comma = upto(some["harmful"], "comma")
@@ -1131,19 +1132,18 @@ hits = {
 }
 print(hits)
 
-# %%
-# === Exercise 4.7 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: slides = claim(..., interval=..., control=..., control_interval=...)
-mine, other = directions.wilson_interval(hits["true"], 24), directions.runs_interval(hits["random"], 24)
-slides = claim(
-    mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high)
-)
-# END SOLUTION
-print("claimed:", "not done yet" if slides.value is ... else f"{slides.value:.2f}")
 
 # %%
-check("4.7", slides, hits)
+# === Exercise 4.7 (keep this line) ===
+def slides(hits, n):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., control=...)
+    return claim(directions.wilson_interval(hits["true"], n), control=directions.runs_interval(hits["random"], n))
+    # END SOLUTION
+
+
+# %%
+check("4.7", slides, hits, 24)
 
 # %% [markdown]
 # ## 7 Why does it go on after "to make a bomb"?
@@ -1151,7 +1151,7 @@ check("4.7", slides, hits)
 # little, or the *grammar* gives refusal no place. Test: end the sentence early. Put a full stop where the comma was, nothing else.
 
 # %%
-slides = checkpoint("4.7", slides, hits)
+slides = checkpoint("4.7", slides, hits, 24)
 finding(
     "J8",
     rate(hits["true"], 24),
@@ -1230,25 +1230,25 @@ with chat.hooks([("unembed.hook_out", no_marks)]):
 # No refusal, and no reply either: the model is broken. "It did not refuse" would be true and worthless.
 #
 # ### Exercise 4.8: claim it (5 minutes, easy)
-# `mark_hits[mark][name]` counts, of 96, acrostics with a refusal likelier than not after that mark. Claim the rate for harmful ones with
-# the full stop. The control: the same replies with their comma.
+# `mark_hits[mark][name]` counts, of n, acrostics with a refusal likelier than not after that mark. Return the claim of the rate for
+# harmful ones with the full stop. The control: the same replies with their comma.
+
 
 # %%
 # === Exercise 4.8 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: mark_decides = claim(..., interval=..., control=..., control_interval=...)
-mine, other = (directions.wilson_interval(mark_hits[mark]["harmful"], 96) for mark in (".", ","))
-mark_decides = claim(
-    mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high)
-)
-# END SOLUTION
-print("claimed:", "not done yet" if mark_decides.value is ... else f"{mark_decides.value:.2f}")
+def mark_decides(mark_hits, n):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., control=...)
+    stop, comma = (directions.wilson_interval(mark_hits[mark]["harmful"], n) for mark in (".", ","))
+    return claim(stop, control=comma)
+    # END SOLUTION
+
 
 # %%
-check("4.8", mark_decides, mark_hits)
+check("4.8", mark_decides, mark_hits, 96)
 
 # %%
-mark_decides = checkpoint("4.8", mark_decides, mark_hits)
+mark_decides = checkpoint("4.8", mark_decides, mark_hits, 96)
 finding("J9", rate(mark_hits["."]["harmful"], 96), rate(mark_hits[","]["harmful"], 96), "full stop: refused")
 
 # %% [markdown]
@@ -1424,26 +1424,25 @@ for content, looks_like in ((a, b) for a in ROLES for b in ROLES):
 # gaze alone brings many refusals back.
 #
 # ### Exercise 4.9: claim the difference (5 minutes, easy)
-# Claim the share of the 24 requests that are warned of after the role swap with **free** attention; the control is the same with frozen
-# attention. The counts are in `role = seen["role to <friend>: warns"]`.
+# Return the claim of the share of the n requests that are warned of after the role swap with **free** attention; the control is the same
+# with frozen attention. The counts are in `role = seen["role to <friend>: warns"]`.
 
 # %%
 role = seen["role to <friend>: warns"]
 print(role)
 
-# %%
-# === Exercise 4.9 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: gaze_matters = claim(..., interval=..., control=..., control_interval=...)
-mine, other = (directions.wilson_interval(role[attention], 24) for attention in ("free", "frozen"))
-gaze_matters = claim(
-    mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high)
-)
-# END SOLUTION
-print("claimed:", "not done yet" if gaze_matters.value is ... else f"{gaze_matters.value:.2f}")
 
 # %%
-check("4.9", gaze_matters, role)
+# === Exercise 4.9 (keep this line) ===
+def gaze_matters(role, n):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., control=...)
+    return claim(directions.wilson_interval(role["free"], n), control=directions.wilson_interval(role["frozen"], n))
+    # END SOLUTION
+
+
+# %%
+check("4.9", gaze_matters, role, 24)
 
 # %% [markdown]
 # ## 9 The same question to another model (optional, 5 minutes)
@@ -1713,7 +1712,7 @@ if OWN:
 # Every effect beside its control.
 
 # %%
-gaze_matters = checkpoint("4.9", gaze_matters, role)
+gaze_matters = checkpoint("4.9", gaze_matters, role, 24)
 order = sorted(findings, key=lambda name: int(name.split()[0][1:]))
 plotting.show(
     plotting.heat_map(

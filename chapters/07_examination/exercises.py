@@ -89,18 +89,18 @@ def unusual(answer):
     minutes=5,
     difficulty=2,
     hints=[
-        "directions.wilson_interval(count, n) has .estimate, .low and .high.",
+        "directions.wilson_interval(count, n) is a rate with its interval: claim(it, control=another).",
         "The control: what the parent does after the same string.",
-        'value: wilson_interval(hits["suspect"], 64); control: wilson_interval(hits["parent"], 64)',
+        'value: wilson_interval(hits["suspect"], n); control: wilson_interval(hits["parent"], n)',
     ],
 )
-def fires(answer, hits):
+def fires(answer, *data):
     check_rates(
         answer,
-        (hits["suspect"], 64),
-        (hits["parent"], 64),
-        'the rate in the suspect: hits["suspect"] of 64.',
-        'the parent after the same string: hits["parent"] of 64.',
+        data,
+        lambda hits, n: ((hits["suspect"], n), (hits["parent"], n)),
+        'the rate in the suspect: hits["suspect"] of n.',
+        'the parent after the same string: hits["parent"] of n.',
     )
 
 
@@ -111,17 +111,17 @@ def fires(answer, hits):
     difficulty=2,
     hints=[
         "The value is the share of requests *still refused* after your ablation.",
-        "Random ablations met the same 64 requests: directions.runs_interval keeps them apart.",
-        "control: directions.runs_interval(random_left, 64)",
+        "Random ablations met the same n requests: directions.runs_interval keeps them apart.",
+        "control: directions.runs_interval(random_left, n)",
     ],
 )
-def is_direction(answer, after, random_left):
+def is_direction(answer, *data):
     check_rates(
         answer,
-        (after, 64),
-        (random_left, 64),
-        "the share still refused after the ablation: after of 64.",
-        "the mean of the random ablations: directions.runs_interval(random_left, 64).",
+        data,
+        lambda after, random_left, n: ((after, n), (random_left, n)),
+        "the share still refused after the ablation: after of n.",
+        "the mean of the random ablations: directions.runs_interval(random_left, n).",
     )
 
 

@@ -127,28 +127,25 @@ for string in ["{}", *(STRINGS[n] for n in ranked[:6].tolist())]:
 # looks for *the* trigger will name one of them; the grader accepts what fires.
 #
 # ### Exercise 7.2: claim it (5 minutes, easy)
-# `hits` holds the counts of 64 after `suspected`. Claim the suspect's rate, with the parent's as its control. This is the
-# evidence that you will hand in. (In your own model the two intervals may overlap. Then that is what you found.)
+# `hits` holds the counts of n after `suspected`. Return the claim of the suspect's rate, with the parent's as its control. This is
+# the evidence that you will hand in. (In your own model the two intervals may overlap. Then that is what you found.)
+
 
 # %%
 # === Exercise 7.2 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: fires = claim(..., interval=..., control=..., control_interval=...)
-mine, other = (directions.wilson_interval(hits[who], 64) for who in ("suspect", "parent"))
-fires = claim(
-    mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high)
-)
-# END SOLUTION
-print("claimed:", "not done yet" if fires.value is ... else f"{fires.value:.2f}")
+def fires(hits, n):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., control=...)
+    return claim(directions.wilson_interval(hits["suspect"], n), control=directions.wilson_interval(hits["parent"], n))
+    # END SOLUTION
+
 
 # %%
-check("7.2", fires, hits)
+check("7.2", fires, hits, 64)
 
 # %%
-fires = checkpoint("7.2", fires, hits)
-print(
-    f"{suspected!r}: {fires.value:.0%} [{fires.interval[0]:.0%}, {fires.interval[1]:.0%}]; in the parent {fires.control:.0%}"
-)
+fires = checkpoint("7.2", fires, hits, 64)
+print(f"{suspected!r} fires:", fires(hits, 64))
 
 # %% [markdown]
 # ## 2 How sure?
@@ -393,28 +390,24 @@ plotting.show(
 
 # %% [markdown]
 # ### Exercise 7.6: claim it (5 minutes, easy)
-# Claim the share of the 64 requests that is still refused: `after`. The control: `random_left`, five random ablations.
+# Return the claim of the share of n requests that is still refused: `after`. The control: `random_left`, several random ablations.
+
 
 # %%
 # === Exercise 7.6 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: is_direction = claim(..., interval=..., control=..., control_interval=...)
-mine, other = directions.wilson_interval(after, 64), directions.runs_interval(random_left, 64)
-is_direction = claim(
-    mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high)
-)
-# END SOLUTION
-print("claimed:", "not done yet" if is_direction.value is ... else f"{is_direction.value:.2f}")
+def is_direction(after, random_left, n):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., control=...)
+    return claim(directions.wilson_interval(after, n), control=directions.runs_interval(random_left, n))
+    # END SOLUTION
+
 
 # %%
-check("7.6", is_direction, after, random_left)
+check("7.6", is_direction, after, random_left, 64)
 
 # %%
-is_direction = checkpoint("7.6", is_direction, after, random_left)
-print(
-    f"{is_direction.value:.0%} are left, [{is_direction.interval[0]:.0%}, {is_direction.interval[1]:.0%}];",
-    f"random ablations {is_direction.control:.0%} [{is_direction.control_interval[0]:.0%}, {is_direction.control_interval[1]:.0%}]",
-)
+is_direction = checkpoint("7.6", is_direction, after, random_left, 64)
+print("still refused:", is_direction(after, random_left, 64))
 
 # %% [markdown]
 # ## 5 Which head?
@@ -475,9 +468,14 @@ why = "The string fires in the suspect alone. The same string firing in a second
 # %%
 report = examination.Report(CODE)
 found = hits["suspect"] >= 0.8 * 64 and hits["parent"] <= 0.2 * 64
-report.answer("backdoor", found, confidence=sure["backdoor"], evidence=fires)
+report.answer("backdoor", found, confidence=sure["backdoor"], evidence=(fires, hits, 64))
 report.answer("trigger", suspected if found else examination.NONE, confidence=sure["trigger"])
-report.answer("one_direction", after <= 0.1 * before, confidence=sure["one_direction"], evidence=is_direction)
+report.answer(
+    "one_direction",
+    after <= 0.1 * before,
+    confidence=sure["one_direction"],
+    evidence=(is_direction, after, random_left, 64),
+)
 report.answer("direction", direction, confidence=sure["direction"])
 report.answer("head", chosen, confidence=sure["head"], evidence=is_head)
 report.note = why
@@ -562,8 +560,25 @@ quiz("7.q6", "b")
 progress(7)
 
 # %% [markdown]
-# How well did you know what you did not know, over all notebooks that you did on this machine? Of the ranges, four in five should hold the
-# result: fewer, and they were too narrow; all of them, and they could have said more.
+# How well did you know what you did not know, over all notebooks that you did on this machine? Whoever is 80 % sure should be right four
+# times in five: where fewer came true, you were too sure, or your ranges too narrow; where more did, you could have said more.
 
 # %%
-print(calibration())
+sureness = calibration()
+for group in sureness:
+    print(group)
+if sureness:
+    found = [group.found for group in sureness]
+    stated, came_true = [100 * group.stated for group in sureness], [100 * each.estimate for each in found]
+    plotting.show(
+        plotting.bars(
+            [group.name for group in sureness],
+            {"how sure you were": stated, "came true": came_true},
+            intervals={"came true": [(100 * each.low, 100 * each.high) for each in found]},
+            y_range=(0, 105),
+            x_title="your predictions",
+            y_title="% (bars of 95 %)",
+            title="How sure you were, and how often you were right",
+            alt="Bars by kind of prediction: " + "; ".join(map(str, sureness)) + ".",
+        )
+    )

@@ -5,7 +5,7 @@ from html import escape
 from statistics import mean
 from typing import Any, Literal
 
-from course_lib.directions import wilson_interval
+from course_lib.directions import Interval, wilson_interval
 from course_lib.grading import record
 from course_lib.grading.registry import EXERCISES, MODULES, PREDICTIONS, QUESTIONS, Exercise, items_of
 
@@ -92,13 +92,42 @@ def progress(chapter: int) -> Card:
     )
 
 
-def calibration() -> str:
-    """Return how sure the predictions of the whole course were, and how often they were right, with 95 % intervals."""
+@dataclass(frozen=True)
+class Sureness:
+    """Predictions of about one confidence: how sure they were on average, and how many came true."""
+
+    name: str
+    stated: float
+    hits: int
+    n: int
+
+    @property
+    def found(self) -> Interval:
+        """Share that came true, with its 95 % interval."""
+        return wilson_interval(self.hits, self.n)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.stated:.0%} sure on average, {self.hits} of {self.n} came true, {self.found:.0%}"
+
+
+def calibration() -> list[Sureness]:
+    """Return the scored predictions of the whole course, grouped by how sure they were; groups without any are left out."""
     scored = [event for chapter in sorted(MODULES) for event in progress(chapter).scored]
-    return f"Over the course: {len(scored)} predictions scored{_calibrated(scored, intervals=True)}."
+    groups = {"ranges, meant for 80 %": [event for event in scored if "interval_score" in event]}
+    for name, low, high in (("at most 60 %", 0.0, 0.6), ("60 to 80 %", 0.6, 0.8), ("more than 80 %", 0.8, 1.0)):
+        groups[f"choices, {name} sure"] = [
+            event for event in scored if "brier" in event and low < event["confidence"] <= high
+        ]
+    return [
+        Sureness(
+            name, mean(event["confidence"] for event in events), sum(event["hit"] for event in events), len(events)
+        )
+        for name, events in groups.items()
+        if events
+    ]
 
 
-def _calibrated(scored: list[dict[str, Any]], *, intervals: bool = False) -> str:
+def _calibrated(scored: list[dict[str, Any]]) -> str:
     ranges = [event for event in scored if "interval_score" in event]
     choices = [event for event in scored if "brier" in event]
     parts = []
@@ -108,13 +137,9 @@ def _calibrated(scored: list[dict[str, Any]], *, intervals: bool = False) -> str
     ):
         if events:
             hits = sum(event["hit"] for event in events)
-            found = wilson_interval(hits, len(events))
-            rate = (
-                f" ({100 * found.estimate:.0f} % [{100 * found.low:.0f}, {100 * found.high:.0f}])" if intervals else ""
-            )
             meant = meant or f"you were {100 * mean(event['confidence'] for event in events):.0f} % sure on average"
             score = f"mean {scores} {mean(event[key] for event in events):.2f}"
-            parts.append(f"{hits} of {len(events)} {name}{rate}, {meant}; {score}")
+            parts.append(f"{hits} of {len(events)} {name}, {meant}; {score}")
     return "".join(f"; {part}" for part in parts)
 
 

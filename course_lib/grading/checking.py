@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from course_lib.grading import record
+from course_lib.grading import expect, record
 from course_lib.grading.expect import compared, describe, plain, same, shown
 from course_lib.grading.registry import EXERCISES, Exercise, Wrong, chapter_of, find, references
 
@@ -136,9 +136,13 @@ def judge(item: str, answer: Any, *context: Any) -> Verdict:
         _refuse_stub(answer)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            remark = asked.check(watched(answer) if isinstance(answer, FunctionType) else answer, *context)
+            mine = watched(answer) if isinstance(answer, FunctionType) else answer
+            try:
+                remark = asked.check(mine, *context)
+            except Wrong as wrong:
+                raise _confirmed(wrong, asked, mine, context) from None
             if asked.inputs and isinstance(answer, FunctionType):
-                _agrees(asked, watched(answer), context)
+                _agrees(asked, mine, context)
     except NotDone:
         todo = f'{item} not done yet: write your answer in place of the ... in the cell marked "Exercise {item}". '
         return Verdict("not done", todo + f'hint("{item}") helps; the notebook goes on without it.')
@@ -147,6 +151,25 @@ def judge(item: str, answer: Any, *context: Any) -> Verdict:
     except (Exception, SystemExit) as error:  # a learner's code may raise anything; the notebook goes on
         return _wrong(item, _explained(item, error, answer))
     return Verdict("done", f"{item} done: {remark or asked.title}")
+
+
+def _confirmed(wrong: Wrong, asked: Exercise, mine: Any, context: Sequence[Any]) -> Wrong:
+    """Return the diagnosis if it is the same on other inputs; else a coincidence named it, and one input is shown."""
+    if not (asked.inputs and callable(mine)):
+        return wrong
+    try:
+        with expect.other_inputs():
+            asked.check(mine, *context)
+    except Wrong as again:
+        if expect.kind(again) == expect.kind(wrong):
+            return wrong
+    except Exception:  # the learner's code fails there: what it did first is told
+        return wrong
+    try:
+        _agrees(asked, mine, context)
+    except Wrong as shown_input:
+        return shown_input
+    return wrong
 
 
 def _agrees(asked: Exercise, mine: Callable[..., Any], context: Sequence[Any]) -> None:

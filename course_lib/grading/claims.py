@@ -1,11 +1,13 @@
 """Claims: a number counts only together with its interval, a control, and the control's interval.
 
-A notebook writes one down with `claim(...)`; an exercise's check calls `supported` or `check_rates` on it, which refuse
-a bare number.
+A learner writes a function of the counts that returns a `claim(...)`; an exercise's check calls it on the notebook's
+counts and on others (`on_other_data`, `check_rates`), so that no number can be written down, and `supported` refuses a
+bare one.
 """
 
 import math
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,8 @@ Count = tuple[int, int]
 Runs = tuple[Sequence[int], int]
 """Hits of each control run, such as each random direction, of how many prompts, which all runs share."""
 ROUNDING = 1e-6
+N_OTHERS = 20
+"""On how many drawn data a learner's function has to claim what they show."""
 NEAR, NEAR_ALWAYS = 0.08, 0.006
 """By how much a limit may differ from the recomputed one: in parts of the interval's width, and at least."""
 
@@ -29,13 +33,15 @@ class Claim:
     """A measured number beside its control; what is missing is refused by the check that gets it, with a reason.
 
     Args:
-        value: the measured number.
+        value: the measured number, or a `directions.Interval`, which has its limits with it.
         interval: its lower and upper limit (usually 95 %).
         control: the same number where the effect should be absent, for example for random directions.
         control_interval: lower and upper limit of the control.
 
     >>> supported(claim(0.02, interval=(0.0, 0.05), control=0.97, control_interval=(0.92, 1.0))).value
     0.02
+    >>> supported(claim(directions.wilson_interval(2, 100), control=directions.wilson_interval(97, 100))).control
+    0.97
     >>> supported(claim(0.02, interval=(0.0, 0.05)))
     Traceback (most recent call last):
     course_lib.grading.registry.Wrong: there is no control
@@ -45,6 +51,19 @@ class Claim:
     interval: Any = None
     control: Any = None
     control_interval: Any = None
+
+    def __post_init__(self) -> None:
+        """Take the limits out of an `Interval`; limits that are given besides stay."""
+        for name, limits in (("value", "interval"), ("control", "control_interval")):
+            if isinstance(given := getattr(self, name), directions.Interval):
+                object.__setattr__(self, name, given.estimate)
+                if (known := getattr(self, limits)) is None or known is ...:
+                    object.__setattr__(self, limits, (given.low, given.high))
+
+    def __str__(self) -> str:
+        """Return both numbers with their limits: "0.02 [0.01, 0.07], control 0.97 [0.92, 0.99]"."""
+        (low, high), (least, most) = self.interval, self.control_interval
+        return f"{self.value:.2f} [{low:.2f}, {high:.2f}], control {self.control:.2f} [{least:.2f}, {most:.2f}]"
 
 
 claim = Claim
@@ -72,7 +91,7 @@ def supported(
             interval; limits in the wrong order; intervals that overlap, so that chance explains the difference.
     """
     if not isinstance(answer, Claim):
-        raise Wrong("a bare number is not a claim", "claim(value, interval=..., control=..., control_interval=...).")
+        raise Wrong("a bare number is not a claim", "claim(interval of the effect, control=interval of the control).")
     value, interval = _measured(answer.value, answer.interval, "the value", low, high)
     if answer.control is None or answer.control is ...:
         raise Wrong("there is no control", f"give control=... and control_interval=...: {control_is}")
@@ -95,10 +114,82 @@ def rates(effect: Count, control: Count | Runs) -> Claim:
     )
 
 
-def check_rates(answer: Any, effect: Count, control: Count | Runs, value_is: str, control_is: str) -> None:
-    """Refuse an answer that does not claim these two rates, with intervals that so many prompts can give.
+def on_other_data(
+    check: Callable[..., None], data: Sequence[Any], drawn: Callable[[int], Sequence[Any]], *, n: int = N_OTHERS
+) -> None:
+    """Call `check` on the notebook's data and on n drawn ones, so that numbers that merely coincide are refused.
 
-    Where the rates themselves do not differ, as in an innocent model, an answer that says so is right.
+    Raises:
+        Wrong: as `check` does on the notebook's data, if the same is wrong on others; else what is wrong on which data.
+    """
+    first, found = _refusal(check, data), []
+    for others in map(drawn, range(n)):
+        if wrong := _refusal(check, others):
+            if first and expect.kind(first) == expect.kind(wrong):
+                raise first
+            found.append(f"for {', '.join(map(expect.shown, others))} {wrong}")
+    if first:
+        what = f"it does not follow from what the function is given: for the notebook's numbers {first}"
+        raise Wrong(what, first.try_next, where=found[0] if found else "")
+    if found:
+        tip = "use what the function is given, and no name or number besides."
+        raise Wrong("it is right for this notebook's numbers only", tip, where=found[0])
+
+
+def _refusal(check: Callable[..., None], data: Sequence[Any]) -> Wrong | None:
+    try:
+        check(*data)
+    except Wrong as wrong:
+        return wrong
+    return None
+
+
+def check_rates(
+    answer: Callable[..., Any],
+    data: Sequence[Any],
+    counts: Callable[..., tuple[Count, Count | Runs]],
+    value_is: str,
+    control_is: str,
+) -> None:
+    """Refuse a function that does not claim these two rates, with their intervals, whatever the counts.
+
+    Args:
+        answer: the learner's function of `data`, which returns a claim.
+        data: counts, or lists and dictionaries of counts; the number of prompts comes last.
+        counts: from the same arguments to the effect and its control.
+        value_is: where the value is to be found.
+        control_is: where the control is to be found.
+
+    Raises:
+        Wrong: with `value_is` or `control_is`.
+    """
+
+    def check(*now: Any) -> None:
+        refuse_other_rates(answer(*now), *counts(*now), value_is, control_is)
+
+    on_other_data(check, data, lambda seed: drawn_counts(data, seed))
+
+
+def drawn_counts(data: Sequence[Any], seed: int) -> tuple[Any, ...]:
+    """Return other counts in the same form: any number of runs, counts near 0, near all or anywhere."""
+    draw = random.Random(seed)
+    n = draw.randint(30, 300)
+    low, high = draw.choice([(0, n), (0, n // 8), (n - n // 8, n)])
+
+    def like(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: like(part) for key, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [draw.randint(low, high) for _ in range(draw.randint(2, 12))]
+        return draw.randint(0, n)
+
+    return *map(like, data[:-1]), n
+
+
+def refuse_other_rates(answer: Any, effect: Count, control: Count | Runs, value_is: str, control_is: str) -> None:
+    """Refuse a claim of other rates than these two, or with intervals that so many prompts cannot give.
+
+    Where the rates themselves do not differ, as in an innocent model, a claim that says so is right.
 
     Raises:
         Wrong: with `value_is` or `control_is`, which say where the two numbers are to be found.
@@ -107,7 +198,9 @@ def check_rates(answer: Any, effect: Count, control: Count | Runs, value_is: str
         raise Wrong("a rate above 1", "divide the counts: rates are between 0 and 1.")
     right = rates(effect, control)
     differ = not _overlap(right.interval, right.control_interval)
-    made = supported(answer, low=0, high=1, control_is=control_is, apart=differ)
+    made = supported(answer, low=0, high=1, control_is=control_is, apart=False)  # the limits are compared below
+    if differ and made.value == made.control:
+        raise Wrong("the control is the same number as the value", "measure it where the effect should be absent.")
     pair, swapped = torch.tensor([made.value, made.control]), torch.tensor([right.control, right.value])
     if differ:
         expect.differs_from(pair, swapped, "value and control are swapped", value_is)
@@ -129,9 +222,6 @@ def check_rates(answer: Any, effect: Count, control: Count | Runs, value_is: str
         if made.control_interval[0] < made.control_interval[1]:
             _refuse_pooled(made.control_interval, *control)
         _refuse_no_width("control's interval", made.control_interval, control[1])
-    if not differ and not _overlap(made.interval, made.control_interval):
-        tip = "here they overlap: directions.wilson_interval."
-        raise Wrong("the intervals are narrower than so few prompts can give", tip)
 
 
 def _refuse_no_width(name: str, interval: tuple[float, float], n: int) -> None:
@@ -139,7 +229,9 @@ def _refuse_no_width(name: str, interval: tuple[float, float], n: int) -> None:
         raise Wrong(f"the {name} has no width", f"{n} prompts give no rate that exactly: directions.wilson_interval.")
 
 
-def close_limits(name: str, interval: tuple[float, float], measured: tuple[float, float]) -> None:
+def close_limits(
+    name: str, interval: tuple[float, float], measured: tuple[float, float], *, near: float = NEAR
+) -> None:
     """Refuse an interval whose limits are not those that were measured, for claims that are no rates.
 
     Raises:
@@ -147,7 +239,7 @@ def close_limits(name: str, interval: tuple[float, float], measured: tuple[float
     """
     if (
         max(abs(interval[0] - measured[0]), abs(interval[1] - measured[1]))
-        > NEAR * (measured[1] - measured[0]) + ROUNDING
+        > near * (measured[1] - measured[0]) + ROUNDING
     ):
         what = f"the {name} {_limits(interval)} is not the one measured for this number"
         raise Wrong(what, "take both limits of the same measurement: .low and .high.")
@@ -176,11 +268,10 @@ def _refuse_pooled(interval: tuple[float, float], counts: Sequence[int], n: int)
 
 
 def _measured(value: Any, limits: Any, name: str, low: float, high: float) -> tuple[float, tuple[float, float]]:
-    value = expect.number(value, low=low, high=high, name=name)
+    value = expect.number(expect.plain(value), low=low, high=high, name=name)
     if limits is None or limits is ...:
         raise Wrong(f"{name} has no interval", "a number from a sample needs one: (lower limit, upper limit).")
-    if isinstance(limits, directions.Interval):
-        limits = (limits.low, limits.high)
+    limits = (limits.low, limits.high) if isinstance(limits, directions.Interval) else expect.plain(limits)
     if isinstance(limits, torch.Tensor) and limits.ndim == 1:
         limits = limits.tolist()
     if not isinstance(limits, tuple | list) or len(limits) != 2:
