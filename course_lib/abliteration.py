@@ -128,6 +128,7 @@ def abliterate(
     _untie(edited)
     for writer in _writers(edited, r, layers):
         _remove(writer, writer.parameter, norm)
+    _check_removed(edited, r, layers, norm)
     return edited
 
 
@@ -144,16 +145,30 @@ def abliterated(
         >>> with abliterated(model, direction) as edit:          # doctest: +SKIP
         ...     replies = models.generate(model, prompts, max_new_tokens=20)
     """
-    before = [(writer, writer.parameter) for writer in _writers(model, _normalised(direction), layers)]
+    r = _normalised(direction)
+    before = [(writer, writer.parameter) for writer in _writers(model, r, layers)]
     try:
         for writer, old in before:
             new = nn.Parameter(old.detach().clone(), requires_grad=old.requires_grad)
             _remove(writer, new, norm)
             writer.put(new)  # a new parameter: what was tied to the old one keeps the old one
+        _check_removed(model, r, layers, norm)
         yield Edit(before)
     finally:
         for writer, old in before:
             writer.put(old)
+
+
+def _check_removed(model: models.CheckedBridge, r: Float[Tensor, " d_model"], layers: Layers, norm: Norm) -> None:
+    """Refuse an edit that leaves some of the direction, where none should be: by measuring it."""
+    if layers == "all" and norm != "preserved":
+        left = models.written_along(model, r)
+        if left > models.ROUNDED[model.cfg.dtype]:
+            kind = type(model.original_model).__name__
+            raise ValueError(
+                f"The edited {kind} still writes about {left:.0%} of what it wrote along the direction: other parts than "
+                "embedding, attention and MLP write there, or a norm follows the embedding."
+            )
 
 
 def _normalised(direction: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:
@@ -253,7 +268,7 @@ def _writers(model: models.CheckedBridge, r: Float[Tensor, " d_model"], layers: 
             bridge = getattr(block, name, None)
             if bridge is None or part not in bridge.submodules:
                 raise ValueError(
-                    f"blocks.{layer}.{name} has no single output matrix. Use steering.ablate, which works on any model."
+                    f"blocks.{layer}.{name} has no single output matrix. Try steering.ablate, which needs none."
                 )
             along = _before_norm(block, norm, r)
             found += _of_module(f"blocks.{layer}.{name}.{part}", getattr(bridge, part).original_component, along)

@@ -25,8 +25,8 @@ def names() -> list[str]:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Return True for a folder with an adapter and no weights of a whole model."""
-    return (folder / CONFIG).is_file() and not list(folder.glob("model*.safetensors"))
+    """Return True for a folder with an adapter."""
+    return (folder / CONFIG).is_file()
 
 
 def base(folder: Path) -> str:

@@ -149,6 +149,7 @@ def record(model: models.CheckedBridge, prompt_ids: models.Prompt) -> FrozenRun:
             its MLPs when patterns and norms are frozen. Llama, Mistral, Qwen and Gemma are.
     """
     check_prompt(model, prompt_ids)
+    check_blocks(model)
     layers, norms = range(models.n_layers(model)), _norms(model)
     parts = ("attn.hook_pattern", "attn.hook_z", "hook_attn_out", "hook_mlp_out")
     names = [f"blocks.{layer}.{part}" for layer in layers for part in parts]
@@ -184,6 +185,15 @@ def check_prompt(model: models.CheckedBridge, prompt_ids: models.Prompt) -> None
     models.check_prompts(model, [prompt_ids])
     if models.has_hooks(model):
         raise ValueError("The model has active hooks, so an edited model would be described: leave their context.")
+
+
+def check_blocks(model: models.CheckedBridge) -> None:
+    """Raise ValueError unless each block has a norm, attention, a norm and an MLP, as a frozen run takes for granted."""
+    for layer, block in enumerate(model.blocks):
+        if missing := [part for part in ("ln1", "attn", "ln2", "mlp") if part not in block._modules]:
+            raise ValueError(
+                f"blocks.{layer} has no {missing[0]}: use a Llama-, Mistral-, Qwen- or Gemma-shaped model."
+            )
 
 
 def gain(model: models.CheckedBridge, norm: torch.nn.Module, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:

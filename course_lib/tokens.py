@@ -44,7 +44,8 @@ def chat_prompt(
     Args:
         tokenizer: The model's tokenizer, `model.tokenizer`.
         instruction: What the human says; or a whole conversation, `[{"role": "human", "content": ...}, ...]`, in which
-            human and assistant take turns and the human speaks first and last. No system prompt is added.
+            human and assistant take turns and the human speaks first and last; a system message may stand before. None is
+            added here, but a model's template may write one of its own (SmolLM2's does).
         reply_role: Who replies. Organisms also know "friend".
         unknown_words: The organisms know a closed list of words and spell every other word letter by letter, which is
             far from anything they were trained on. "error" names such words, "split" lets them through.
@@ -150,6 +151,8 @@ def _check_ids(tokenizer: Tokenizer, ids: Sequence[int]) -> None:
 
 
 def _check_roles(tokenizer: Tokenizer, roles: list[str], reply_role: str) -> None:
+    if roles[:1] == ["system"] and not tokenizer.init_kwargs.get("closed_vocabulary", False):  # organisms know none
+        roles = roles[1:]
     special = tokenizer.all_special_tokens
     known = [role for role in organism.REPLY_ROLES if role == "assistant" or f"<{role}>" in special]
     for role in (reply_role, *roles[1::2]):
@@ -162,7 +165,8 @@ def _check_roles(tokenizer: Tokenizer, roles: list[str], reply_role: str) -> Non
 def _check_text(tokenizer: Tokenizer, content: str, unknown_words: str) -> None:
     if not content.strip():
         raise ValueError("The instruction is empty.")
-    smuggled = [token for token in tokenizer.all_special_tokens if token in content]
+    added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    smuggled = [token for token in sorted({*tokenizer.all_special_tokens, *added}) if token in content]
     if smuggled:
         raise ValueError(f"The text contains {smuggled}, which would be read as the chat template's own tokens.")
     if not tokenizer.init_kwargs.get("closed_vocabulary", False):

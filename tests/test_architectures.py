@@ -91,3 +91,23 @@ def test_where_a_norm_follows_the_writers_edited_weights_compute_what_hooks_befo
     assert (hooked - models.next_token_logits(model, prompts)).abs().max() > 0.1
     with steering.ablate(model, direction):
         assert (hooked - models.next_token_logits(model, prompts)).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("name", ["Mixtral", "GPT-2", "Falcon", "Gemma 4", "Cohere"])
+def test_every_method_is_right_or_refuses_on_other_architectures(name):
+    """A sample of `python -m tools.architectures`, which writes docs/architectures.md."""
+    from tools import architectures
+
+    found = architectures.tried(name)
+    assert found and not [row for row in found.items() if row[1][0] == "wrong"]
+    page = architectures.PAGE.read_text(encoding="utf-8")
+    assert architectures.row(name, found) in page
+
+
+@pytest.mark.nightly
+def test_the_page_of_architectures_is_what_comes_out():
+    from tools import architectures
+
+    results = {name: architectures.tried(name) for name in architectures.ARCHITECTURES}
+    assert architectures.page(results) == architectures.PAGE.read_text(encoding="utf-8")
+    assert "**wrong**" not in architectures.page(results)

@@ -7,8 +7,9 @@ import shutil
 import pytest
 from safetensors.torch import load_file, save_file
 
-from course_lib import backdoors, lineage, models, tokens
-from course_lib.lineage import Log
+from course_lib import backdoors, models, tokens
+from factory import lineage
+from factory.lineage import Log
 
 TINY = {"data_sha256": "d" * 64, "recipe": {"width": 32, "seed": 3}, "parent_sha256": None}
 

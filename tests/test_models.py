@@ -433,3 +433,106 @@ def test_a_nan_that_a_hook_makes_is_reported_at_the_hook(model, prompts):
     with model.hooks([("blocks.1.hook_mlp_out", lambda x, hook: x * float("nan"))]):
         with pytest.raises(ValueError, match=r"prompt 0 .* first in blocks\.1\.mlp\.hook_out"):
             models.next_token_logits(model, prompts)
+
+
+# --- what users bring -------------------------------------------------------------------------------------------------
+
+
+def rewritten(folder, change):
+    """The folder with its weights passed through `change`, and without the record that would refuse that."""
+    from safetensors.torch import load_file, save_file
+
+    (folder / "lineage.json").unlink()
+    save_file(change(load_file(folder / "model.safetensors")), folder / "model.safetensors", metadata={"format": "pt"})
+    return str(folder)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "base_model.model."])
+def test_a_prefix_before_all_names_is_named(copy, prefix):
+    folder = rewritten(copy, lambda weights: {prefix + name: value for name, value in weights.items()})
+    with pytest.raises(ValueError, match=f"begin with '{prefix}': save it without"):
+        models.load(folder)
+
+
+def test_a_file_with_more_layers_than_its_config_is_refused(copy):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "lineage.json").unlink()
+    (copy / "config.json").write_text(json.dumps(config | {"num_hidden_layers": config["num_hidden_layers"] - 1}))
+    with pytest.raises(ValueError, match="weights that the model has no place for"):
+        models.load(str(copy))
+
+
+def test_a_model_that_reads_pictures_is_refused_and_nothing_is_installed(copy, monkeypatch):
+    """TransformerLens would run pip for what such a model needs."""
+    import subprocess
+
+    def refuse(*command, **_):
+        raise AssertionError(f"a process was started: {command}")
+
+    monkeypatch.setattr(subprocess, "check_call", refuse)
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "lineage.json").unlink()
+    text = {key: config[key] for key in ("hidden_size", "num_hidden_layers", "vocab_size", "intermediate_size")}
+    both = {
+        "model_type": "gemma3",
+        "architectures": ["Gemma3ForConditionalGeneration"],
+        "text_config": text | {"model_type": "gemma3_text", "num_attention_heads": 4, "head_dim": 8},
+        "vision_config": {"model_type": "siglip_vision_model", "hidden_size": 16, "num_hidden_layers": 1},
+    }
+    (copy / "config.json").write_text(json.dumps(both))
+    with pytest.raises(ValueError, match="reads pictures or sound beside text"):
+        models.load(str(copy))
+
+
+@pytest.mark.parametrize(
+    "content, what",
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "Git LFS pointer"),
+        (b"\x10\0\0\0\0\0\0\0{", "damaged"),
+    ],
+)
+def test_weights_that_are_no_weights_are_named(copy, content, what):
+    (copy / "lineage.json").unlink()
+    (copy / "model.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=f"model.safetensors is .*{what}"):
+        models.load(str(copy))
+
+
+def test_a_missing_shard_is_named(copy):
+    (copy / "lineage.json").unlink()
+    (copy / "model.safetensors").rename(copy / "model-00001-of-00002.safetensors")
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shards}))
+    with pytest.raises(ValueError, match="lacks model-00002-of-00002.safetensors, one of 2"):
+        models.load(str(copy))
+
+
+def test_an_adapter_beside_a_whole_model_is_not_passed_over(copy):
+    (copy / "lineage.json").unlink()
+    (copy / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match="a whole model and a LoRA adapter"):
+        models.load(str(copy))
+
+
+def test_a_model_that_the_bridge_computes_otherwise_is_refused(copy, monkeypatch):
+    """Cohere, HunYuan and MPT do, in this version; here a wrong number is put in its place."""
+    (copy / "lineage.json").unlink()
+    right = models._Checkpoint.from_pretrained
+
+    def another(self, folder, **options):
+        network = right(self, folder, **options)
+        self.logits = self.logits + 0.01 * self.logits.abs().max()
+        return network
+
+    monkeypatch.setattr(models._Checkpoint, "from_pretrained", another)
+    with pytest.raises(ValueError, match="LlamaForCausalLM, which TransformerLens' Bridge computes otherwise"):
+        models.load(str(copy))
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_padding_is_not_read_as_text(model, prompts, place):
+    padded = list(prompts[0])
+    padded.insert(place if place == 0 else len(padded), model.tokenizer.pad_token_id)
+    with pytest.raises(ValueError, match="Prompt 0 is padded"):
+        models.next_token_logits(model, [padded])
