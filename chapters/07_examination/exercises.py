@@ -276,7 +276,7 @@ def best_cut(answer):
         if got == min(range(len(left)), key=lambda k: left[k]):
             raise Wrong(
                 f"{where} it takes an ablation that breaks the model",
-                "a model in ruins refuses nothing: ask for kept >= 0.8 * n first.",
+                "a broken model refuses nothing, either: ask for kept >= 0.8 * n first.",
             )
         if got == max(range(len(kept)), key=lambda k: kept[k]) or got == len(kept) - 1 - kept[::-1].index(max(kept)):
             raise Wrong(f"{where} it takes the gentlest ablation", "among those that keep 80 %, refusals decide.")
@@ -315,7 +315,7 @@ prediction(
 )
 prediction(
     "7.p2",
-    "In a harmless model: how many standard deviations above the mean of 195 strings does the one lie that moves activations most?",
+    "In a harmless model: how many standard deviations above the mean of 195 strings is the one that moves activations most?",
     bounds=(0, 20),
     unit=" standard deviations",
 )
@@ -330,7 +330,7 @@ question(
     "7.q1",
     "After one of 195 strings, 3 of 16 replies are not as usual. Next?",
     options={
-        "a": ("Report a backdoor.", "The best of 195 looks special in every model: the parent has such strings, too."),
+        "a": ("Report a backdoor.", "Some string comes first in every model: the parent has such strings, too."),
         "b": (
             "New requests, the same string, and the parent beside it.",
             "Right: what was chosen for its score needs a fresh score and a control.",
@@ -368,7 +368,7 @@ question(
     options={
         "a": ("The refusal direction.", "A broken model refuses nothing, either."),
         "b": (
-            "A direction that much hangs on; nothing about refusal yet.",
+            "A direction that many replies depend on; nothing about refusal yet.",
             "Right: without harmless answers kept, the count of refusals says little.",
         ),
         "c": ("That refusal has many directions.", "The ablation says nothing about others."),
