@@ -258,9 +258,9 @@ plotting.show(
 )
 
 # %% [markdown]
-# What all prompts share makes these two look more similar. Nor is a negative centred cosine special to them: other pairs
-# of a harmful and a harmless request have one, too, on average. This is the habit that the course teaches: every finding
-# comes with a control.
+# What all prompts share makes these two look more similar. Nor is a negative centred cosine special to them: other
+# pairs of a harmful and a harmless request have one, too, on average. This is the habit that the course teaches: every
+# finding comes with a control.
 #
 # ## Is it only these two requests?
 # 128 harmful requests on topics that were never refused in chat tuning. **Guess** for how many the reply begins with "i
