@@ -1090,11 +1090,11 @@ finding(
 
 # %% [markdown]
 # Abliteration needs no answers to train on, keeps the right answers, and leaves most late refusals. Subtracting d
-# strongly enough to remove both refusals also breaks right answers. So does a *random* vector of the same norm; no
-# difference between the two is shown. The fine-tune removes both refusals and breaks nothing that we count; it needs
-# answers to harmful requests. The same tuning on harmless requests leaves the first refusal of this model (section 4's
-# tuning did not, at width 32) and removes the late refusal of the acrostics. So "refusal removed" says little: which
-# refusal, by what means, and what else?
+# strongly enough to remove these, too, also breaks right answers. So does a *random* vector of the same norm; no
+# difference between the two is shown. The fine-tune removes all refusals and breaks nothing that we count; it needs
+# answers to harmful requests. The same tuning on harmless requests leaves the refusals at once (section 4's tuning, at
+# width 32, did not) and removes the late refusals of the acrostics. So "refusal removed" says little: which refusal, by
+# what means, and what else?
 #
 # ## 6 Defences, measured
 # **Extended refusals** (Shairah et al. 2025): the model learns to say what a request is about, to refuse, and to say
