@@ -779,10 +779,11 @@ print(dpo_loss.__doc__)
 check("2.5", dpo_loss)
 
 # %% [markdown]
-# `tuning.preference` minimises this loss. We also use plain supervised tuning. (It draws from all 512 requests, with
-# another learning rate and batch size, so the two methods are not matched.) The control is both methods on the
-# *unedited* model. There are three seeds, 16 steps. **Guess**: after either tuning, how many of 100 harmful requests
-# does the edited model refuse *at once*? (Give the max over all runs.)
+# `tuning.preference` minimises this loss. We also use plain supervised tuning, on all 512 requests with a larger
+# learning rate, and once matched to DPO: on the chosen replies of the same pairs, with the same learning rate and batch
+# size (one seed). The control is the *unedited* model, tuned alike. There are three seeds, 16 steps. **Guess**: after
+# DPO or supervised tuning, how many of 100 harmful requests does the edited model refuse *at once*? (Give the max over
+# all runs.)
 
 # %%
 # === Prediction 2.p3 (keep this line) ===
@@ -808,6 +809,10 @@ def tune(model, method, steps):
 starts = {"edited": hurt, "unedited": small}
 tuned = {(name, method): tune(model, method, 16) for name, model in starts.items() for method in ("DPO", "supervised")}
 tuned["edited", "DPO for 64 steps"] = tune(hurt, "DPO", 64)
+to_chosen = [tuning.Example(pair.prompt, pair.chosen) for pair in pairs]
+for name, model in starts.items():  # the pairs, learning rate and batch size of DPO
+    run = tuning.supervised(model, to_chosen, steps=16, seed=0, rate=1e-4, batch_size=16, progress=False)
+    tuned[name, "matched supervised"] = [run]
 print({" ".join(plan): [round(run.losses[-1], 1) for run in runs] for plan, runs in tuned.items()})
 
 # %%
@@ -822,9 +827,9 @@ def counts(runs):
 
 print("(right, refuses at once, refuses anywhere)")
 for name, made in before.items():
-    print(f"{name:8} before tuning    {counts([made])}")
+    print(f"{name:8} {'before tuning':18} {counts([made])}")
 for (name, method), runs in after.items():
-    print(f"{name:8} {method:16} {counts(runs)}")
+    print(f"{name:8} {method:18} {counts(runs)}")
 reveal("2.p3", max(hits[1] for method in ("DPO", "supervised") for hits in counts(after["edited", method])))
 
 # %%
@@ -904,7 +909,9 @@ plotting.show(
 # %% [markdown]
 # No refusal came back. The control is the stronger result: 16 supervised steps on harmless requests alone remove most
 # refusals from the *unedited* small model, too (Qi et al. 2023, section 4.4, report weaker refusal after tuning on
-# benign data in real models). In the edited model supervised tuning also removes nearly all late refusals.
+# benign data in real models). In the edited model supervised tuning also removes nearly all late refusals. These bars
+# do not compare the methods: matched to DPO, supervised tuning gave as many right answers as DPO, and removed fewer
+# refusals than at the larger learning rate (printed above).
 #
 # ### Exercise 2.6: claim the healing (6 minutes, medium)
 # For each test request, `gain` is the score (1 if right) after supervised tuning (mean of three seeds) minus the
@@ -1505,7 +1512,6 @@ quiz("2.q6", "c")
 #   NeuralDaredevil reports that it did, on 8B.
 # * That harmless tuning is dangerous, or safe, for models in general: width 32 lost its refusal, width 128 (with
 #   fewer examples and steps) only that of the acrostics.
-# * That supervised tuning heals better than DPO: data, learning rate and batch size differed.
 # * A defence that holds. Those that we measured fail against one attack, or work only if whoever runs the model
 #   wants them.
 # * Gemma itself. Section 7 uses random weights of its architecture.
