@@ -191,10 +191,9 @@ plotting.show(
 )
 
 # %% [markdown]
-# Read it from top to bottom. Nothing left of the word can differ, since attention looks back only. At the reply
-# token the two streams are equal at first and far apart at the end. The printed distances are the control: in `chat`
-# three harmless requests are less far from the kite request than bomb is; in `base` bomb is no farther than they are.
-# Where the decision to refuse is made is not shown.
+# Nothing left of the word can differ, since attention looks back only. At the reply token the two streams are equal
+# at first and far apart at the end. The controls are printed above: in `chat` harmless requests are nearer to the kite
+# request than bomb is, in `base` they are not. Where the decision to refuse is made is not shown.
 #
 # ## A trap: similar is not the same
 # The cosine of the two *raw* vectors at the reply token is often read as "how similar the two are to the model".
@@ -259,8 +258,7 @@ plotting.show(
 
 # %% [markdown]
 # What all prompts share makes these two look more similar. Nor is a negative centred cosine special to them: other
-# pairs of a harmful and a harmless request have one, too, on average. This is the habit that the course teaches: every
-# finding comes with a control.
+# pairs of a harmful and a harmless request have one, too, on average. Every finding needs its control.
 #
 # ## Is it only these two requests?
 # 128 harmful requests on topics that were never refused in chat tuning. **Guess** for how many the reply begins with "i

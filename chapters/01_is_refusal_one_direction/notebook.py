@@ -180,11 +180,11 @@ plotting.show(
 
 # %% [markdown]
 # ### Exercise 1.3: make it a claim (6 minutes, easy)
-# PC1 separates the sets from block 1 on; with shuffled labels the AUROC stays near chance. A number needs an
-# interval and a control. `scores3` holds PC1's scores before block 3 (`MIDDLE`). `shuffled3` holds the same scores
-# in random order; this is the control. Write a function of both that returns the claim; it is tried on other scores as
-# well, so that no number can be written down. (`interval_of` resamples the prompts 200 times. Of a perfect separation
-# it always makes (1, 1): it cannot show how certain that is. Folding keeps the control above 0.5.)
+# PC1 separates the sets from block 1 on; with shuffled labels the AUROC stays near chance. `scores3` holds PC1's
+# scores before block 3 (`MIDDLE`). `shuffled3` holds the same scores in random order; this is the control. Write a
+# function of both that returns the claim; it is tried on other scores as well, so that no number can be written down.
+# (`interval_of` resamples the prompts 200 times; a perfect separation always gives (1, 1), however few they are.
+# Folding keeps the control above 0.5.)
 
 # %%
 x3 = torch.cat([harmful.at(MIDDLE, "reply"), harmless.at(MIDDLE, "reply")])
@@ -771,8 +771,8 @@ for positions in ("last", "all"):
     )
 
 # %% [markdown]
-# The cheap judge (first word is "i") counts full refusal in both cases; one of them is a broken model. This is the
-# designed failure of this notebook: a saturated metric hides damage.
+# The cheap judge (first word is "i") counts full refusal in both cases; one of them is a broken model. A saturated
+# metric hides damage.
 #
 # ## 6 Is it *refusal*, or *harmfulness*?
 # In another role, `<friend>`, the organism was trained to *warn* ("please note that ...") and not to refuse. Take r
@@ -963,7 +963,7 @@ plotting.show(
 # (The exception is `<end>` read by its own direction.) So the AUROC singles out no direction. Adding them does: only
 # the reply token's direction, at the reply token, causes many refusals. Reading is not using: harm can be read at the
 # earlier tokens, and adding these directions there caused no refusal. This differs from what was reported for large
-# models, and it is what this model does.
+# models.
 #
 # ## 7 Does it hold in other sizes?
 # Three widths of the same organism: in each, r is found (lowest bypass score of blocks 1 to 3, no filters) and ablated,
@@ -1065,9 +1065,8 @@ quiz("1.q5", "b")
 # * That refusal is *only* one direction. Something is left after the ablation, and this notebook does not search for a
 #   second direction. (Wollschläger et al. 2025 find several, and cones of them, in large models.)
 # * That real models behave the same. This one knows about a thousand words, and its refusals are fixed sentences.
-# * What happens after the first words. Our judge looks at the beginning only. After ablating r many of these replies
-#   begin well and break off later ("however, i cannot help with that."): there is a second kind of refusal. Notebook
-#   02 counts both.
+# * What happens after the first words. After ablating r many of these replies begin well and break off later
+#   ("however, i cannot help with that."): there is a second kind of refusal. Notebook 02 counts both.
 # * That the direction means "refusal": section 6 leaves it open. A name is a hypothesis.
 # * Damage that 26 words of greedy text do not show. Notebook 02 ablates r in the weights and measures the cost.
 #

@@ -378,8 +378,8 @@ finding(
 
 # %% [markdown]
 # By the first word the edited copy refuses nothing, not even the borderline requests that were refused before. The
-# KL on harmless requests is small. All three measures look at the beginning only. Sections 2 and 3 look further;
-# this needs a model whose ground truth is known: `chat`.
+# KL on harmless requests is small. Sections 2 and 3 look beyond the first words; this needs a model whose ground
+# truth is known: `chat`.
 
 # %%
 if not OWN:  # section 1 once more, for the organism
@@ -532,8 +532,7 @@ finding("A2", "refused anywhere after ablating r; control: at once", late, early
 #
 # ### Exercise 2.3: KL over a whole answer (8 minutes, medium)
 # `clean` and `edited` are logits `[token, d_vocab]` before each token of one answer. Return the sum over its tokens
-# of KL(clean || edited), in nats. It tells how far the edit moves the model along the answer. KL(p || q) is the sum
-# over all words of p (log p - log q).
+# of KL(clean || edited), in nats. KL(p || q) is the sum over all words of p (log p - log q).
 
 
 # %%
@@ -703,10 +702,10 @@ plotting.show(
 # `--normpreserve` transposes first and so rescales columns.)
 #
 # ### Exercise 2.4: claim the side effect (5 minutes, easy)
-# An effect beyond harm: borderline requests that were wrongly refused. Return the claim of the rate of
-# false refusals after ablating r, `false_after` of n. The control is the random directions, `false_random`. They were
-# tested on the *same* n requests, so their counts must not be added up: use `directions.runs_interval(counts, n)`. For
-# a single count use `directions.wilson_interval(count, n)`. `claim(one, control=other)` takes both as they are.
+# An effect beyond harm: borderline requests that were wrongly refused. Return the claim of the rate of false refusals
+# after ablating r, `false_after` of n. The control is the random directions, `false_random`. They were tested on the
+# *same* n requests, so their counts must not be added up: use `directions.runs_interval(counts, n)`. For a single count
+# use `directions.wilson_interval(count, n)`. `claim(one, control=other)` takes both as they are.
 
 # %%
 n = len(GROUPS["borderline"])
@@ -1196,8 +1195,7 @@ for start, run in results["64-extended"].items():
 # %% [markdown]
 # So the defence failed in this organism (by first words in three trainings, see its
 # [card](../organisms/cards/chat-64-extended.md); by whole replies in one). This does not refute the paper: its models
-# are large, its refusals are long explanations, and it uses another ablation. It does refute "trained in this way,
-# therefore safe".
+# are large, its refusals are long explanations, and it uses another ablation.
 #
 # **Conditional steering.** A defender who runs the *edited* copy can add d back at run time. If d is always added,
 # the model refuses nearly everything. Lee et al. (2024, CAST) add it only if a second direction says that the
@@ -1317,9 +1315,9 @@ plotting.show(
 
 # %% [markdown]
 # If d is always added, the edited copy refuses nearly everything. The gate restores most refusals and hardly affects
-# harmless requests. The borderline requests, whose words sound harmful, are another matter: the threshold allows 1 % of
-# ordinary harmless requests, and the gate opens for many more of *these*. (The unedited model refused about as many of
-# them, see section 3.) And the gate only protects those who run the model with it.
+# harmless requests. It opens for many more *borderline* requests, whose words sound harmful, than the 1 % that the
+# threshold allows. (The unedited model refused about as many of them, see section 3.) And the gate only protects those
+# who run the model with it.
 #
 # ## 7 Where the plain edit fails: a norm after the matrix
 # Gemma 2 and 3 normalise the outputs of attention and MLP *before* they are added to the residual stream: y = g * x
@@ -1446,8 +1444,7 @@ finding("A6", "max projection after the gain-aware edit; control: your loop", of
 # ## 8 Summary of results
 # Each result once more: effect and control with their 95 % intervals over prompts. With several seeds or random
 # directions, the interval goes from the min lower limit to the max upper limit; in row A6 it is the min and max of
-# three seeds. "yes" means that the two intervals do not touch. "NO" means that no difference was shown, not that there
-# is none.
+# three seeds. "NO" means that no difference was shown, not that there is none.
 
 # %%
 print("\n".join(findings))
