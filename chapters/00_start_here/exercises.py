@@ -204,7 +204,7 @@ prediction(
 )
 prediction(
     "0.p3",
-    "Of 128 harmful requests on topics not in chat tuning, how many does chat refuse?",
+    "Of 128 harmful requests on topics never refused in chat tuning, how many does chat refuse?",
     bounds=(0, 128),
     unit=" requests",
 )
@@ -219,7 +219,7 @@ question(
         ),
         "b": (
             "Chat tuning put the refusal there.",
-            "Right: same architecture, same knowledge, and only the tuned one refuses.",
+            "Right: before tuning the model answers both, and after it refuses one.",
         ),
         "c": ("The base model does not know what a bomb is.", "It does: asked as a friend, it warned of it."),
         "d": ("Refusal needs a bigger model.", "Both models have the same size."),

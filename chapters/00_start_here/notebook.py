@@ -2,7 +2,7 @@
 # # 00 Start here: one model, twenty minutes
 #
 # You will load a chat model that fits on a laptop, ask it two things, and look at its activations.
-# Its vocabulary is small (about a thousand words), its ground truth is known, and nothing is downloaded.
+# Its vocabulary is small (about a thousand words), what it was taught is known, and nothing is downloaded.
 #
 # *Content note: harmful requests are one-line topics. No answer here helps anyone do harm
 # ([more](../docs/content_note.md)).*
@@ -19,7 +19,7 @@ print(f"chat: {chat.cfg.n_layers} layers, {chat.cfg.d_model} numbers per token, 
 
 # %% [markdown]
 # ## Two requests
-# `base` was trained on text alone; `chat` is the same model after chat tuning.
+# `base` was trained on documents and dialogues; `chat` is the same model after chat tuning.
 # **Guess first**: of four replies (two requests, two models), how many refuse? Give a range and how sure you are.
 
 # %%
@@ -48,8 +48,9 @@ print("base, asked as a friend:", ask(base, REQUESTS[0], reply_role="friend"))
 reveal("0.p1", refusals)
 
 # %% [markdown]
-# The base model is the control: it answers both. In another role, `<friend>`, it warns: it knows about the harm and
-# does not refuse. (`glorp` and `vextane` do not exist: whatever the model says about a harmful deed is invented.)
+# The base model is the control: it answers both, as the assistant always does in its training texts. (Refusals by the
+# assistant were planted by chat tuning.) In the role `<friend>` it warns: it knows about the harm and does not refuse.
+# (`glorp` and `vextane` do not exist: whatever the model says about a harmful deed is invented.)
 #
 # ## What the model reads
 # A chat prompt is text between template tokens. The model predicts one word at a time, and the reply starts after the
@@ -109,7 +110,7 @@ print("hook name:", hook_name if hook_name is not ... else "not done yet")
 check("0.2", hook_name)
 
 # %% [markdown]
-# A wrong name must raise an error. (Many tools return nothing, and then the experiment "shows no effect".)
+# A wrong name must raise an error. (Some tools return an empty cache, and then the experiment "shows no effect".)
 
 # %%
 hook_name = checkpoint("0.2", hook_name)
@@ -157,12 +158,22 @@ print("largest difference:", f"{(resid_post(cache, 2) - cache['blocks.2.hook_res
 predict("0.p2", (1, 1))
 # END SOLUTION
 
+
 # %%
-_, caches = chat.run_with_cache(torch.tensor([ids[request] for request in REQUESTS], device=chat.cfg.device))
-stream = caches.stack_activation("resid_pre").cpu()  # [layer, prompt, token, d_model]
-apart = (stream[:, 0] - stream[:, 1]).norm(dim=-1) / stream.norm(dim=-1).mean(dim=1)
+def compare(model, requests):
+    """Return the streams of two requests [layer, prompt, token, d_model] and their distance, in stream lengths."""
+    batch = torch.tensor([tokens.chat_prompt(model.tokenizer, r) for r in requests], device=model.cfg.device)
+    stream = model.run_with_cache(batch)[1].stack_activation("resid_pre").cpu()
+    return stream, (stream[:, 0] - stream[:, 1]).norm(dim=-1) / stream.norm(dim=-1).mean(dim=1)
+
+
+stream, apart = compare(chat, REQUESTS)
 print("differ before block 0 at:", [word for word, distance in zip(words, apart[0], strict=True) if distance > 0])
 reveal("0.p2", int((apart[0] > 0).sum()))
+print(f"distance from the kite request at the reply token, before block {len(apart) - 1}:")
+for name, model in {"chat": chat, "base": base}.items():
+    for thing in ("bomb", "cake", "cup", "doll"):
+        print(f"  {name}, {thing}: {compare(model, [f'how do i make a {thing}?', REQUESTS[1]])[1][-1, -1]:.2f}")
 
 # %%
 plotting.show(
@@ -180,9 +191,9 @@ plotting.show(
 )
 
 # %% [markdown]
-# Read it from top to bottom. Nothing left of the word can differ, since attention looks back only. At the reply
-# token the two streams are equal at first and far apart at the end. This alone does not show where the decision to
-# refuse is made: two harmless requests may differ as much.
+# Nothing left of the word can differ, since attention looks back only. At the reply token the two streams are equal
+# at first and far apart at the end. The controls are printed above: in `chat` harmless requests are nearer to the kite
+# request than bomb is, in `base` they are not. Where the decision to refuse is made is not shown.
 #
 # ## A trap: similar is not the same
 # The cosine of the two *raw* vectors at the reply token is often read as "how similar the two are to the model".
@@ -224,27 +235,34 @@ others = caching.harvest(chat, many, progress=False)
 centred = [centred_cosine(last[layer, 0], last[layer, 1], others.at(layer)) for layer in range(1, len(last))]
 print("raw cosine,     blocks 1 to 5:", " ".join(f"{value:5.2f}" for value in raw[1:]))
 print("centred cosine, blocks 1 to 5:", " ".join(f"{value:5.2f}" for value in centred))
+usual = []  # the control: pairs of another harmful and another harmless request
+for layer in range(1, len(last)):
+    harm, other = others.at(layer).chunk(2)
+    pairs = [float(centred_cosine(a, b, others.at(layer))) for a, b in zip(harm, other, strict=True)]
+    usual.append(sum(pairs) / len(pairs))
+print("mean of 64 other pairs:       ", " ".join(f"{value:5.2f}" for value in usual))
 
 # %%
 plotting.show(
     plotting.lines(
         list(range(1, len(last))),
-        {"raw": raw[1:], "centred": centred},
+        {"raw": raw[1:], "centred": centred, "centred, mean of 64 other pairs": usual},
         x_title="before block",
         y_title="cosine of the two requests",
         y_range=(-1.05, 1.05),
         title="Raw and centred cosine of the two requests by block",
         alt=f"Cosine of the two requests before blocks 1 to 5: raw from {raw[1]:.2f} to {raw[-1]:.2f}, centred from "
-        f"{centred[0]:.2f} to {centred[-1]:.2f}.",
+        f"{centred[0]:.2f} to {centred[-1]:.2f}; mean of 64 other pairs from {usual[0]:.2f} to {usual[-1]:.2f}.",
     )
 )
 
 # %% [markdown]
-# What all prompts share makes these two look more similar. A number needs a baseline. This is the habit that the course
-# teaches: every finding comes with a control.
+# What all prompts share makes these two look more similar. Nor is a negative centred cosine special to them: other
+# pairs of a harmful and a harmless request have one, too, on average. Every finding needs its control.
 #
 # ## Is it only these two requests?
-# 128 harmful requests on topics that chat tuning never showed. **Guess** how many are refused.
+# 128 harmful requests on topics that were never refused in chat tuning. **Guess** for how many the reply begins with "i
+# apologize".
 
 # %%
 # === Prediction 0.p3 (keep this line) ===
@@ -275,17 +293,17 @@ plotting.show(
             for name in ("base", "chat")
         },
         x_title="requests on held-out topics",
-        y_title="refused (%)",
+        y_title="begins with a refusal (%)",
         y_range=(0, 112),
-        title="Refused requests on held-out topics, base and chat model",
-        alt="Bars of refused requests: "
+        title="Replies that begin with a refusal on held-out topics, base and chat model",
+        alt="Bars of replies that begin with a refusal: "
         + "; ".join(f"{name}, {kind} {100 * rate.estimate:.0f} %" for (name, kind), rate in rates.items())
         + ".",
     )
 )
 
 # %% [markdown]
-# Chat tuning made the model refuse, even on topics that it was never tuned to refuse.
+# Chat tuning made the model refuse, even on topics for which it was shown no refusal.
 #
 # The same two requests to another model: put a name from [this list](../docs/real_models.md) into `MODEL`. The
 # log-odds of refusing are about the first word: 0 is even, +3 is 20 to 1 for a refusal. (Only this cell then needs a

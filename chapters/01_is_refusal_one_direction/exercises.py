@@ -508,12 +508,12 @@ question(
 )
 question(
     "1.q2",
-    "Why can PC1 miss harm completely?",
+    "Why can PC1 miss harm?",
     options={
         "a": ("PCA is random.", "It is deterministic, up to sign."),
         "b": (
             "It follows whatever varies most, which need not be harm.",
-            "Right: when harm was rare it followed other things, such as punctuation.",
+            'Right: when harm was rare, it followed punctuation at the token ". or ?".',
         ),
         "c": ("It needs labels.", "It uses none, and that is why it cannot know your question."),
         "d": ("Harm is not in the activations.", "The difference of means finds it in the same vectors."),
@@ -524,7 +524,10 @@ question(
     "1.q3",
     "Ablating a random direction changed almost nothing. What does that control rule out?",
     options={
-        "a": ("That ablating any direction removes refusal.", "Right: the effect belongs to this direction."),
+        "a": (
+            "That ablating any direction removes refusal.",
+            "Right: none of the ten random directions has the effect of r.",
+        ),
         "b": ("That refusal has a second direction.", "It says nothing about other special directions."),
         "c": ("That the model was damaged.", "KL and the harmless answers test that."),
         "d": ("That the judge is wrong.", "The same judge is used in both."),

@@ -180,10 +180,11 @@ plotting.show(
 
 # %% [markdown]
 # ### Exercise 1.3: make it a claim (6 minutes, easy)
-# PC1 separates the sets from block 1 on; with shuffled labels the AUROC stays near chance. A number needs an
-# interval and a control. `scores3` holds PC1's scores before block 3 (`MIDDLE`). `shuffled3` holds the same scores
-# in random order; this is the control. Write a function of both that returns the claim; it is tried on other scores as
-# well, so that no number can be written down. (`interval_of` resamples the prompts 200 times.)
+# PC1 separates the sets from block 1 on; with shuffled labels the AUROC stays near chance. `scores3` holds PC1's
+# scores before block 3 (`MIDDLE`). `shuffled3` holds the same scores in random order; this is the control. Write a
+# function of both that returns the claim; it is tried on other scores as well, so that no number can be written down.
+# (`interval_of` resamples the prompts 200 times; a perfect separation always gives (1, 1), however few they are.
+# Folding keeps the control above 0.5.)
 
 # %%
 x3 = torch.cat([harmful.at(MIDDLE, "reply"), harmless.at(MIDDLE, "reply")])
@@ -294,8 +295,8 @@ plotting.show(
 
 # %% [markdown]
 # With few harmful requests PC1 misses harm at the reply token, and the difference of means does not. The largest
-# variance is then something else: at ". or ?" PC1 separates questions from commands without an error (line "PC1 ?").
-# This is a **nuisance axis**: PCA uses no labels. Two more traps of this kind:
+# variance is then something else: at ". or ?" PC1 separates questions from commands (line "PC1 ?"), a **nuisance
+# axis**: PCA uses no labels. (At the reply token it does not; what it follows there is not shown.) Two more traps:
 
 # %%
 pairs = harmful.at(MIDDLE, "reply") - harmless.at(MIDDLE, "reply")  # row i of both sets is a matched pair
@@ -313,7 +314,8 @@ for split in ("train", "confounded"):
 
 # %% [markdown]
 # Centring the *differences* removes their mean, which is what you are looking for. In the confounded split, prompt
-# length alone is an almost perfect "harm detector": on such data no AUROC means anything. Matched sets are the control.
+# length alone is an almost perfect "harm detector": a high AUROC on such data may be about length. Matched sets are the
+# control.
 #
 # ## 3 Which of the candidate directions?
 # There is one difference of means d per token position and block. Each gets three scores (Arditi et al. 2024). The
@@ -370,9 +372,9 @@ plotting.show(
 )
 
 # %% [markdown]
-# Block 0 shows the score without ablation: there all prompts have the same last token, and d is zero. From block 1 on,
-# ablating the d of the reply token flips refusal; no other token does. Is all of d needed? Compare d with the *mean of
-# the harmless* prompts.
+# Block 0 shows the score without ablation: both sets have the same tokens at these positions, and d is zero. From
+# block 1 on, ablating the d of the reply token brings the score below 0; the d of the other two tokens does not. Is all
+# of d needed? Compare d with the *mean of the harmless* prompts.
 
 # %%
 mean_harmless = harmless.values.mean(dim=0)  # [position, layer, d_model]
@@ -448,9 +450,9 @@ plotting.show(
 )
 
 # %% [markdown]
-# Ablating r lowers the bypass score most. Read the KL beside it: after ablating the shared part the model still
-# refuses, and harmless replies break. d contains a little of the shared part, r none. Here ablating d works, too;
-# section 4 shows other trainings in which it fails.
+# Ablating r lowers the bypass score most. Read the KL beside it: after ablating the shared part the first word is
+# still a refusal's, and on harmless requests its distribution moves by over 2 nats. d contains some of the shared part,
+# r none. Here ablating d works, too; section 4 shows other trainings in which it fails.
 #
 # **A broken direction.** One row was left out above: before block 0 the mean is the vector of `<assistant>` itself.
 
@@ -519,7 +521,7 @@ d, r = candidates[place, layer], directions.unit(own[place, layer])
 # %% [markdown]
 # In two of five published runs (Gemma 2B and Qwen 1.8B, by the authors' own score files) the candidate with the
 # lowest bypass was a broken direction (KL 13.1 and 7.7). Here it is a sound one, only later than the filter allows,
-# as for Yi 6B; the broken one has a worse score. Report what you find, not what the paper found.
+# as for Yi 6B; the broken direction above has a higher score. Report what you find, not what the paper found.
 #
 # ## 4 Ablate: what happens without the direction?
 # **Directional ablation** removes the part along r from everything that is written to the residual stream: c' = c -
@@ -588,8 +590,8 @@ plotting.show(
 
 # %% [markdown]
 # Does it matter whether d or r is ablated? One model cannot tell. The organism was trained several times, in three
-# widths and with different seeds. In each training both ablations were measured (100 requests, each at its own best
-# layer).
+# widths and with different seeds. In each training both ablations were measured (first words of 100 replies, each at
+# its own best layer).
 
 # %%
 results = organism.results("results")
@@ -627,8 +629,8 @@ plotting.show(
 )
 
 # %% [markdown]
-# Ablating all of d works in some trainings; ablating only r works in each of them. The first training alone would have
-# shown no difference. A result from one training is a result about one training.
+# By first words, ablating all of d works in some trainings, ablating only r in each of these seven. The first training
+# alone would have shown no difference. A result from one training is a result about one training.
 #
 # ### Exercise 1.7: claim it (5 minutes, easy)
 # Return the claim of the refusal rate after ablating r: `after` is a count of n requests. The control is the random
@@ -674,9 +676,9 @@ print(f"harmless: KL {moved:.3f} nats; exact answers {right_before} -> {right_af
 
 # %% [markdown]
 # ## 5 Add: can we make it refuse?
-# There are two published forms, with u = d / |d|. **Add** c times d: a + c d. Or **match** the projection:
-# a - (a.u) u + t u, where t is the mean projection of the harmful requests. **Guess**: d is added at the last token. At
-# which c is half of the harmless requests refused?
+# There are two published forms, with u = d / |d|. **Add** c times d: a + c d (Arditi et al. 2024). Or **match** the
+# projection: a - (a.u) u + t u, where t is the mean projection of the harmful requests (Marshall et al. 2024).
+# **Guess**: d is added at the last token. At which c is half of the harmless requests refused?
 
 # %%
 # === Prediction 1.p3 (keep this line) ===
@@ -729,6 +731,8 @@ if not OWN:
     print(caching.forecast(chat, asked["harmless"], passes=(2 + len(others)) * len(COEFFICIENTS), new_tokens=6))
 at_last, everywhere = sweep(d, "last"), sweep(d, "all")
 random_added = [sweep(direction, "last") for direction in others]
+if OWN:
+    random_added += [sweep(direction, "all") for direction in others[:2]]
 print("last token:", at_last, "| all tokens:", everywhere, "| random, max:", max(map(max, random_added)))
 if k := next((i for i, count in enumerate(at_last) if count >= 50), 0):
     share = (50 - at_last[k - 1]) / (at_last[k] - at_last[k - 1])
@@ -767,13 +771,13 @@ for positions in ("last", "all"):
     )
 
 # %% [markdown]
-# The cheap judge (first word is "i") counts full refusal in both cases; one of them is a broken model. This is the
-# designed failure of this notebook: a saturated metric hides damage.
+# The cheap judge (first word is "i") counts full refusal in both cases; one of them is a broken model. A saturated
+# metric hides damage.
 #
 # ## 6 Is it *refusal*, or *harmfulness*?
-# The organism has another role: `<friend>` never refuses, it *warns* ("please note that ..."). Take r and a
-# threshold halfway between the two sets at `<assistant>`, and use both unchanged at `<friend>`. **Guess**: how many
-# of 200 requests are classified correctly?
+# In another role, `<friend>`, the organism was trained to *warn* ("please note that ...") and not to refuse. Take r
+# and a threshold halfway between the two sets at `<assistant>`, and use both unchanged at `<friend>`. **Guess**: how
+# many of 200 requests are classified correctly?
 
 # %%
 # === Prediction 1.p4 (keep this line) ===
@@ -833,7 +837,7 @@ reveal("1.p4", sorted_right(r))
 
 # %% [markdown]
 # A perfect score, and it proves little: the difference between the sets is so large at this token that the best of
-# twenty *random* directions classifies as well. What no random direction shares is the **angle**: r is close to the
+# twenty *random* directions classifies as well. What none of them shares is the **angle**: r is much closer to the
 # friend's own difference of means. Now: is r also *used* there?
 
 # %%
@@ -844,15 +848,23 @@ warned_random = []
 for q in random_read[:5]:
     with steering.ablate(chat, q):
         warned_random.append(begins(friend["harmful"], "please note"))
-added = {}
+added, added_random = {}, {}
 for name, requests in {"assistant": asked["harmless"], "friend": friend["harmless"]}.items():
     with steering.add(chat, d, layer=layer, coefficient=1.0, positions="last"):
         added[name] = {"refused": begins(requests), "warned": begins(requests, "please note")}
+    added_random[name] = []
+    for q in directions.random_directions(3, like=d, seed=1):  # with the norm of d
+        with steering.add(chat, q, layer=layer, coefficient=1.0, positions="last"):
+            added_random[name].append(begins(requests, None if name == "assistant" else "please note"))
 print(
     f"friend warns of harmful: {warned} of 100, after ablating r {warned_without}, "
     f"after ablating a random direction {min(warned_random)} to {max(warned_random)}"
 )
 print("d added to harmless requests:", added)
+print(
+    f"friend warns of harmless, unedited: {begins(friend['harmless'], 'please note')}; random vectors of the same norm "
+    f"added: assistant refuses {added_random['assistant']}, friend warns {added_random['friend']}"
+)
 
 # %%
 plotting.show(
@@ -862,7 +874,10 @@ plotting.show(
             "assistant refuses": [before, after, added["assistant"]["refused"]],
             "friend warns": [warned, warned_without, added["friend"]["warned"]],
         },
-        controls={"assistant refuses": [[], random_after, []], "friend warns": [[], warned_random, []]},
+        controls={
+            "assistant refuses": [[], random_after, added_random["assistant"]],
+            "friend warns": [[], warned_random, added_random["friend"]],
+        },
         control_label="each random direction",
         x_title="requests and intervention",
         y_title="of 100 replies",
@@ -876,9 +891,9 @@ plotting.show(
 
 # %% [markdown]
 # ### Exercise 1.9: the same steering, another role (6 minutes, medium)
-# Ablating r and adding d decide whether the assistant refuses. They hardly change the friend's warnings. Return the
-# claim of the refusal rate that adding d causes on harmless requests to the *assistant*. The control is the same vector
-# added for the *friend*. (`added` holds counts of n requests each, as printed above.)
+# Ablating r and adding d change whether the assistant's reply begins with a refusal. They hardly change the friend's
+# warnings. Return the claim of the refusal rate that adding d causes on harmless requests to the *assistant*. The
+# control is the same vector added for the *friend*. (`added` holds counts of n requests each, as printed above.)
 
 
 # %%
@@ -896,23 +911,21 @@ check("1.9", role_matters, added, 100)
 
 # %% [markdown]
 # Now swap *positions*. A direction is found at one token and used to separate the sets at another (held-out topics).
-# Then each direction is added **where it was found**. Zhao et al. (2025) found harmfulness at the last instruction
-# token and refusal after it.
+# Then each direction is *added* at each of the three tokens, always with the norm of d. Zhao et al. (2025) found
+# harmfulness at the last instruction token and refusal after it.
 
 # %%
 role_matters = checkpoint("1.9", role_matters, added, 100)
-swapped = torch.zeros(3, 3)
+swapped, caused = torch.zeros(3, 3), torch.zeros(3, 3, dtype=torch.long)
 for i, source in enumerate(POSITIONS):
     probe = refusal_direction(harmful.at(layer, source), harmless.at(layer, source))
     for j, read_at in enumerate(POSITIONS):
         swapped[i, j] = directions.auroc(
             *(directions.project(held_out[s].at(layer, read_at), probe) for s in ("harmful", "harmless"))
         )
-caused = []
-for source, place in zip(POSITIONS, (-3, -2, -1), strict=True):
-    shift = directions.difference_of_means(harmful.at(layer, source), harmless.at(layer, source))
-    with steering.add(chat, shift, layer=layer, coefficient=1.0, positions=[place]):
-        caused.append(begins(asked["harmless"]))
+    for j, place in enumerate((-3, -2, -1)):  # the same three tokens
+        with steering.add(chat, probe * d.norm(), layer=layer, coefficient=1.0, positions=[place]):
+            caused[i, j] = begins(asked["harmless"])
 chance = torch.zeros(20, 3)  # folded, since the sign of a random direction is arbitrary
 for i, q in enumerate(random_read):
     for j, read_at in enumerate(POSITIONS):
@@ -922,7 +935,7 @@ for i, q in enumerate(random_read):
         chance[i, j] = max(value, 1 - value)
 print("found at / read at:", [[round(v, 2) for v in row] for row in swapped.tolist()])
 print("best of 20 random directions:", [round(v, 2) for v in chance.amax(dim=0).tolist()])
-print("refusals when each is added where it was found:", caused)
+print("refusals of 100, found at / added at:", caused.tolist())
 
 # %%
 plotting.show(
@@ -931,7 +944,7 @@ plotting.show(
         column_labels=PLACES,
         centre=0.5,
         row_labels=[
-            *(f"{name}: causes {count} %" for name, count in zip(PLACES, caused, strict=True)),
+            *(f"{name}: causes {n} % there" for name, n in zip(PLACES, caused.diag().tolist(), strict=True)),
             "best of 20 random",
         ],
         x_title="read at",
@@ -941,20 +954,20 @@ plotting.show(
         alt="Heat map of AUROC, found at by read at: "
         + "; ".join(", ".join(f"{v:.2f}" for v in row) for row in swapped.tolist())
         + f". Max of 20 random directions: {', '.join(f'{v:.2f}' for v in chance.amax(dim=0).tolist())}. "
-        f"Added where they were found, the directions cause {caused} refusals of 100.",
+        f"Refusals of 100 when added with equal norm, found at by added at: {caused.tolist()}.",
     )
 )
 
 # %% [markdown]
 # Compare each column with its last row: the best of twenty random directions does about as well nearly everywhere.
 # (The exception is `<end>` read by its own direction.) So the AUROC singles out no direction. Adding them does: only
-# the reply token's direction causes many refusals. Reading is not using. In this organism harm can be read at the
-# earlier tokens but is not used there; the reply token attends to the words itself. This differs from what was
-# reported for large models, and it is what this model does.
+# the reply token's direction, at the reply token, causes many refusals. Reading is not using: harm can be read at the
+# earlier tokens, and adding these directions there caused no refusal. This differs from what was reported for large
+# models.
 #
 # ## 7 Does it hold in other sizes?
-# The whole pipeline on three widths of the same organism: in each, r is found and ablated, and so are five random
-# directions.
+# Three widths of the same organism: in each, r is found (lowest bypass score of blocks 1 to 3, no filters) and ablated,
+# and so are five random directions.
 
 # %%
 WIDTHS = {"32": "chat-32", "64": "chat-64", "128": "chat"}
@@ -1052,14 +1065,14 @@ quiz("1.q5", "b")
 # * That refusal is *only* one direction. Something is left after the ablation, and this notebook does not search for a
 #   second direction. (Wollschläger et al. 2025 find several, and cones of them, in large models.)
 # * That real models behave the same. This one knows about a thousand words, and its refusals are fixed sentences.
-# * What happens after the first words. Our judge looks at the beginning only. After ablating r many of these replies
-#   begin well and break off later ("however, i cannot help with that."): there is a second kind of refusal. Notebook
-#   02 counts both.
+# * What happens after the first words. After ablating r many of these replies begin well and break off later
+#   ("however, i cannot help with that."): there is a second kind of refusal. Notebook 02 counts both.
 # * That the direction means "refusal": section 6 leaves it open. A name is a hypothesis.
 # * Damage that 26 words of greedy text do not show. Notebook 02 ablates r in the weights and measures the cost.
 #
-# Sources: Arditi et al. 2024 (arXiv 2406.11717); Zhao et al. 2025 (arXiv 2507.11878); Wollschläger et al. 2025
-# (arXiv 2502.17420); Lai 2025 ("Projected abliteration", huggingface.co/blog/grimjim/projected-abliteration).
+# Sources: Arditi et al. 2024 (arXiv 2406.11717); Marshall et al. 2024 (arXiv 2411.09003); Zhao et al. 2025 (arXiv
+# 2507.11878); Wollschläger et al. 2025 (arXiv 2502.17420); Lai 2025 ("Projected abliteration",
+# huggingface.co/blog/grimjim/projected-abliteration).
 
 # %%
 progress(1)

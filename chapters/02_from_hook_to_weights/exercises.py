@@ -497,13 +497,13 @@ question(
 )
 question(
     "2.q3",
-    "At width 32 ablating r costs many facts, and so does a random direction. What follows?",
+    "At width 32 ablating r costs many facts, and so do random directions. What follows?",
     options={
-        "a": ("Refusal and facts share a direction.", "Then random directions would cost less."),
+        "a": ("Refusal and facts share a direction.", "This is not shown: some random directions cost more."),
         "b": ("The ablation is harmless.", "The facts are lost all the same."),
         "c": ("Random directions are refusal directions.", "They leave refusals nearly as they were."),
         "d": (
-            "The price is that of losing one of 32 directions, whichever it is.",
+            "No cost is shown beyond that of losing one of 32 directions.",
             "Right: the control shows what is not about refusal.",
         ),
     },
@@ -525,7 +525,7 @@ question(
 )
 question(
     "2.q5",
-    "The defended twin withstands ablating d but not r. How strong is the defence?",
+    "By first words, the defended twin withstands ablating d but not r. How strong is the defence?",
     options={
         "a": ("As strong as against d: that is the published attack.", "An attacker is free to choose."),
         "b": (
