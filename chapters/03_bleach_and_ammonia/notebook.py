@@ -307,7 +307,7 @@ plotting.show(
 #
 # ### Exercise 3.2: a label must be able to fail (10 minutes, medium)
 # A label predicts *on which tokens* a feature is active. Write the rule for "danger": the word that completes a dangerous mixture,
-# "x and y" with {x, y} in `DANGEROUS` (a set of frozensets, both orders). It may look at the words before, never at those behind:
+# "x and y" with {x, y} in `DANGEROUS` (a set of frozensets, both orders). It may look at the words before, never at later ones:
 # the model cannot either.
 
 
@@ -457,8 +457,8 @@ for name in ("safe", "alone"):
 # %% [markdown]
 # Now the **attribution graph** of the refusal's first word "i" against the advertisement's first word "clean". Its nodes are
 # features of **transcoders** (dictionaries that rewrite what each MLP *does*, from its input to its output), errors and tokens; an
-# edge is what one node adds to another *directly*. There are thousands. First: which features speak to the refusal's first word
-# themselves?
+# edge is what one node adds to another *directly*. There are thousands. First: which features add to the refusal's first word
+# directly?
 
 # %%
 transcoders = [features.load("chat", "transcoder", layer=layer) for layer in range(chat.cfg.n_layers)]
@@ -1092,7 +1092,7 @@ plotting.show(
 # %% [markdown]
 # So what of "both inhibit it"? Here the friend's token adds 11.5 to the warning feature, the Assistant's 0.1: it does not hold the
 # warning down. The refusal features take 1.0 away, more than random sets do and about as much as it lies below its threshold. But
-# that does not decide: with these features at 0x all pairs were still refused. Refusal *outbids* the warning: ablate refusal's
+# that does not decide: with these features at 0x all pairs were still refused. Refusal *outweighs* the warning: ablate refusal's
 # direction, and the warning's odds against the *advertisement* do not rise (in 0 of 80 pairs, `organisms/cards/chat.md`).
 #
 # ## 7 Squeezed out by the template?
@@ -1616,7 +1616,7 @@ quiz("3.q6", "c")
 # ## What was not shown
 # * That these features are the model's own parts. Another seed of the dictionary finds partly others, and at this layer one feature
 #   served both as "Assistant turn" and as "refusal".
-# * That the warning is *inhibited*, as the paper reports for its model. In this organism the refusal outbids it, and in two
+# * That the warning is *inhibited*, as the paper reports for its model. In this organism the refusal outweighs it, and in two
 #   other trainings ablating refusal leaves a warning in 73 % and 11 % of the pairs, not in 95 % (`organisms/cards/chat.md`).
 # * That the fixed template squeezes anything out: three trainings do not decide it.
 # * That the ablation at -1x removes danger alone: the model also forgets which cleaner it was. Random directions of the same length
