@@ -2,8 +2,8 @@
 # # 03 Features: bleach and ammonia
 #
 # Bleach is sold, ammonia is sold; mixed, they make a toxic gas. Asked to advertise the mixture, the model refuses. Which *features*
-# know that, and which of them decide? You will look them up, name them, draw their graph, and ablate. Planted by training texts
-# alone: which pairs are dangerous, and refusing. No feature was trained. About 90 minutes. *Content note: harmful requests are
+# know that, and which of them decide? You will look them up, name them, draw their graph, and ablate. Planted, by training texts
+# alone: which pairs are dangerous, and the refusal. No feature was trained. About 90 minutes. *Content note: harmful requests are
 # one-line topics; no answer here helps anyone do harm ([more](../docs/content_note.md)).*
 
 # %%
@@ -1093,7 +1093,7 @@ plotting.show(
 # So what of "both inhibit it"? Here the friend's token adds 11.5 to the warning feature, the Assistant's 0.1: it does not hold the
 # warning down. The refusal features take 1.0 away, more than random sets do and about as much as it lies below its threshold. But
 # that does not decide: with these features at 0x all pairs were still refused. Refusal *outweighs* the warning: ablate refusal's
-# direction, and the warning's odds against the *advertisement* do not rise (in 0 of 80 pairs, `organisms/cards/chat.md`).
+# direction, and the warning's odds against the *advertisement* rise in none (0 of 80 pairs, `organisms/cards/chat.md`).
 #
 # ## 7 Squeezed out by the template?
 # A reader of the paper claimed: tuning with *one fixed refusal sentence* squeezes other reactions out, so that the model "never
@@ -1564,8 +1564,8 @@ print(
 print("\n".join(findings))
 
 # %% [markdown]
-# The NOs: a random dictionary finds "warning" as well, the feature moves other requests no less than random directions do, and
-# three trainings do not decide what a template does.
+# The NOs: a random dictionary finds "warning" as well, the feature was not told from random directions by its effect on other
+# requests, and three trainings do not decide what a template does.
 #
 # ## 11 Questions
 # Each answer is explained, also the wrong ones: try them all.

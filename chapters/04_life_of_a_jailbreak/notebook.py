@@ -1183,7 +1183,7 @@ check("4.7", slides, hits, 24)
 
 # %% [markdown]
 # ## 7 Why does it go on after "to make a bomb"?
-# The deed is known after "use", refusal works at the comma when boosted, and still the model writes on. Two suspects: it *knows*
+# The deed can be read after "use", refusal works at the comma when boosted, and still the model writes on. Two suspects: it *knows*
 # too little, or the *grammar* gives refusal no place. Test: end the sentence early. Put a full stop where the comma was, nothing
 # else.
 
