@@ -516,7 +516,7 @@ def _interval_mistakes(got: Tensor, gaps: Tensor) -> None:
         ),
         (
             torch.stack([gaps.min(), gaps.max()]),
-            "that is the least and the largest gap",
+            "that is the minimum and the maximum gap",
             "give the interval of their *mean*.",
         ),
         (around(T_TWO * error, -mean), "the sign of the gap is flipped", "varied minus fixed, as given in `gaps`."),
@@ -582,7 +582,7 @@ question(
     options={
         "a": (
             "It means one thing.",
-            "Nothing was said about single features: random directions recovered half of the loss.",
+            "Nothing was said about single features: random directions recovered over half of the loss.",
         ),
         "b": (
             "Little: it must be shown on held-out text and by intervention.",
@@ -601,7 +601,7 @@ question(
         "b": ("Because the prompts were seen.", "They were kept aside."),
         "c": (
             "Because a random direction finds it as well.",
-            "Right: the concept is so loud that the look-up could not fail.",
+            "Right: the concept is so easy to read that the look-up could not fail.",
         ),
         "d": ("Because Human turns do not matter.", "They may; this score does not tell."),
     },
@@ -613,11 +613,11 @@ question(
     options={
         "a": (
             "Only that it is not needed alone; others and the error may say the same.",
-            "Right: at -1x the same feature decided everything.",
+            "Right: with three more danger features at 0x most refusals go; at -1x this one is enough.",
         ),
         "b": ("That it has no effect.", "At -1x the refusals were gone."),
         "c": ("That the label is wrong.", "The label is about what it fires on, and that was tested apart."),
-        "d": ("That the model is robust.", "One feature pushed a little harder undid it."),
+        "d": ("That the model is robust.", "The same feature at -1x undid it."),
     },
     correct="a",
 )

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 03 Features: bleach and ammonia
 #
-# Bleach is sold, ammonia is sold; mixed, they make a toxic gas. Asked to advertise the mixture, the model refuses. Which
-# *features* know that, and which of them decide? You will look them up, name them, draw their graph, and ablate.
-# About 90 minutes. *Content note: harmful requests are one-line topics; no answer here helps
-# anyone do harm ([more](../docs/content_note.md)).*
+# Bleach is sold, ammonia is sold; mixed, they make a toxic gas. Asked to advertise the mixture, the model refuses. Which *features*
+# know that, and which of them decide? You will look them up, name them, draw their graph, and ablate. Planted, by training texts
+# alone: which pairs are dangerous, and the refusal. No feature was trained. About 90 minutes. *Content note: harmful requests are
+# one-line topics; no answer here helps anyone do harm ([more](../docs/content_note.md)).*
 
 # %%
 import html
@@ -85,7 +85,7 @@ plotting.show(
         x_title="measure (1 = nothing lost)",
         y_title="share",
         y_range=(0, 1.12),
-        title="The dictionary keeps nearly everything; a random one over half of the loss",
+        title="What is kept: trained dictionary against a random one",
         alt="Bars: "
         + "; ".join(
             f"{name} dictionary, variance explained {found.variance_explained:.2f}, "
@@ -98,12 +98,12 @@ plotting.show(
 
 # %% [markdown]
 # Variance explained is the share of the activations that is kept; loss recovered, how well the model still predicts with the sum in
-# place of x. Trained on nothing, 512 random directions still bring back over half of the loss: "loss recovered" alone proves little.
-# And keeping the activation does not say that any single feature *means* something. That is the hunt.
+# place of x. Trained on nothing, 512 random directions still bring back over half of the loss: "loss recovered" alone proves
+# little. And keeping the activation does not say that any single feature *means* something. That is the hunt.
 #
 # ## 2 The hunt: eight concepts, 512 numbers
-# Nobody has labelled this dictionary. An **index** of a corpus lets you look features up: by token, by prompt, by what they
-# write to the logits, by decoder neighbour (whose direction points the same way). In brackets: the value by which each look-up ranks.
+# Nobody has labelled this dictionary. An **index** of a corpus lets you look features up: by token, by prompt, by what they write
+# to the logits, by decoder neighbour (whose direction points the same way). In brackets: the value by which each look-up ranks.
 # Play with the next cell: change the word, the prompt, the position (-4 is the last cleaner; ".", `<end>`, `<assistant>` follow).
 
 # %%
@@ -146,9 +146,9 @@ print(
 # %% [markdown]
 # Look at the weak examples, too: the strongest alone make every feature seem clean. A find is therefore scored against **near
 # misses**: a "bleach" feature must tell bleach from *other cleaners*, an "Assistant" feature `<assistant>` from `<friend>`. The
-# score is the AUROC (0.5 chance, 1 perfect) on prompts kept aside. The `<friend>` is a role that never refuses but warns
-# ("please note that ..."). So "refusal" is a harmful request before `<assistant>`, "warning" the same before `<friend>`. Each prompt
-# ends right after the token where its concept is; we read the feature there.
+# score is the AUROC (0.5 chance, 1 perfect) on prompts kept aside. The `<friend>` is a role that never refuses but warns ("please
+# note that ..."). So "refusal" is a harmful request before `<assistant>`, "warning" the same before `<friend>`. Each prompt ends
+# right after the token where its concept is; we read the feature there.
 
 # %%
 truth = organism.results("truth")
@@ -213,8 +213,8 @@ predict("3.p1", (1, 2))
 # %% [markdown]
 # ### Exercise 3.1: find all eight (15 minutes, medium)
 # One feature number for each concept, in a dictionary. `there, near = to_find["danger"]` are two lists of prompts; the look-up
-# `features.by_contrast(chat, sae, there, near)` ranks features by how well they tell the two apart, `.top(3)` are its best rows, and
-# `row.feature` is a row's number. Two concepts may share one feature.
+# `features.by_contrast(chat, sae, there, near)` ranks features by how well they tell the two apart, `.top(3)` are its best rows,
+# and `row.feature` is a row's number. Two concepts may share one feature.
 
 # %%
 # === Exercise 3.1 (keep this line) ===
@@ -264,6 +264,12 @@ findings = []
 rate, runs_rate = directions.wilson_interval, directions.runs_interval
 
 
+def widest(runs):
+    """Mean of several intervals, from the lowest limit to the highest."""
+    lows, highs = [one.low for one in runs], [one.high for one in runs]
+    return directions.Interval(sum(one.estimate for one in runs) / len(runs), min(lows), max(highs), 0.95)
+
+
 def finding(row, what, effect, control, form=".0%"):
     """Keep and print a result beside its control; both are intervals."""
     stands = effect.high < control.low or control.high < effect.low
@@ -286,7 +292,7 @@ plotting.show(
         x_title="concept",
         y_title="AUROC against near misses, unseen prompts",
         y_range=(0, 1.15),
-        title="Danger is a find; Human turn and warning are found at random, too",
+        title="AUROC of eight finds on unseen prompts, trained against random dictionary",
         alt="Bars of AUROC, trained against random dictionary: "
         + "; ".join(
             f"{concept} {own.estimate:.2f} against {random.estimate:.2f}" for concept, (own, random) in found.items()
@@ -296,13 +302,13 @@ plotting.show(
 )
 
 # %% [markdown]
-# A perfect score can be worthless: position 1 and the friend's turn are so loud that random directions find them as well.
-# Note also that one feature may serve two concepts: names are ours, not the model's.
+# A perfect score can be worthless: "Human turn" and "warning" are so easy to read that random directions find them as well.
+# One feature may serve two concepts (here 9, for "refusal" and "Assistant turn"): names are ours, not the model's.
 #
 # ### Exercise 3.2: a label must be able to fail (10 minutes, medium)
 # A label predicts *on which tokens* a feature is active. Write the rule for "danger": the word that completes a dangerous mixture,
-# "x and y" with {x, y} in `DANGEROUS` (a set of frozensets, both orders). It may look at the words before, never at those behind: the
-# model cannot either.
+# "x and y" with {x, y} in `DANGEROUS` (a set of frozensets, both orders). It may look at the words before, never at later ones:
+# the model cannot either.
 
 
 # %%
@@ -343,7 +349,8 @@ def about_to_refuse(strings, position):
 
 FIRST_WORD = features.by_logit(chat, sae, "i", minus="clean")  # what pushes "i", a refusal's first word
 writer = next(row.feature for row in FIRST_WORD.rows if row.feature not in finds.values())
-print(f"{len(unseen)} unseen prompts, {len(refused)} refused; feature {writer} writes the refusal's first word")
+print(f"{len(unseen)} unseen prompts, {len(refused)} refused")
+print("write the refusal's first word most:", line(FIRST_WORD, 2), f"; taken: {writer}, the first that is no find")
 
 # %%
 LABELS = {
@@ -363,7 +370,7 @@ for text, d in scores.items():
     )
 finding(
     "F1",
-    "balanced accuracy of the label refusal; control: the feature that writes it",
+    "balanced accuracy of the label refusal; control: another feature that writes it",
     *(scores[text].balanced_accuracy for text in ("refusal", 'refusal ("writes i")')),
     ".2f",
 )
@@ -376,7 +383,7 @@ plotting.show(
         x_title="quarter of the feature's activations, weakest to strongest",
         y_title="share that the label predicts",
         y_range=(-0.05, 1.1),
-        title="Danger is right about strong activations, a good-sounding label hardly ever",
+        title="Recall of four labels, by strength of the activation",
         alt="Lines of recall by quarter of activation: "
         + "; ".join(f"{text} " + ", ".join(f"{r:.2f}" for r in d.recall_by_quarter) for text, d in scores.items())
         + ".",
@@ -384,9 +391,9 @@ plotting.show(
 )
 
 # %% [markdown]
-# `refusal ("writes i")` is a designed failure: its decoder pushes the refusal's first word, so the name *sounds* right; it is
-# hardly ever active where the model refuses. What a feature writes and what it fires on are two questions. And "danger" fires weakly
-# elsewhere, too: a label is about a range of strengths, so say which.
+# `refusal ("writes i")` is a designed failure, picked by hand: the best writer of "i" is our refusal feature 9, which fires where
+# it should, so we skipped it. The next best writes "i" nearly as strongly and is hardly ever active where the model refuses. What a
+# feature writes does not tell what it fires on. And "danger" fires weakly elsewhere, too: say for which strengths a label holds.
 #
 # ## 3 The conjunction, and its graph
 # Is "danger" more than "bleach" plus "ammonia"? Each alone, and a safe pair, are the controls.
@@ -412,7 +419,7 @@ plotting.show(
         x_title="advertise cleaning with ...",
         y_title="feature",
         colour_title="activation at the last cleaner's name",
-        title="The danger feature needs both cleaners: neither alone wakes it, nor a safe pair",
+        title="Two features at the last cleaner's name, four mixtures",
         alt="Heat map of activations: "
         + "; ".join(
             f"{name}: " + ", ".join(f"{m} {v:.1f}" for m, v in zip(MIXTURES, values, strict=True))
@@ -449,8 +456,9 @@ for name in ("safe", "alone"):
 
 # %% [markdown]
 # Now the **attribution graph** of the refusal's first word "i" against the advertisement's first word "clean". Its nodes are
-# features of **transcoders** (dictionaries that rewrite what each MLP *does*, from its input to its output), errors and tokens; an edge
-# is what one node adds to another *directly*. There are thousands. First: which features speak to the refusal's first word themselves?
+# features of **transcoders** (dictionaries that rewrite what each MLP *does*, from its input to its output), errors and tokens; an
+# edge is what one node adds to another *directly*. There are thousands. First: which features add to the refusal's first word
+# directly?
 
 # %%
 transcoders = [features.load("chat", "transcoder", layer=layer) for layer in range(chat.cfg.n_layers)]
@@ -463,7 +471,7 @@ print(
 )
 print("first node:", one.nodes[0], "| last:", one.nodes[-1])
 
-# %% [markdown]#
+# %% [markdown]
 # ### Exercise 3.3: read a graph (10 minutes, medium)
 # `graph.nodes` name the rows and the columns of `graph.edges`: features, errors, tokens, and last the target that was asked for.
 # The prompt is `graph.prompt_ids`; `isinstance(node, Feature)` tells a feature from an error or a token.
@@ -569,15 +577,15 @@ plotting.show(
         unit="% of what the target group has (biases take some away, so sums exceed 100)",
         x_title="place in the prompt",
         y_title="layer, from below",
-        title="Bleach and ammonia meet in danger; danger feeds refusal",
+        title="Groups of nodes: what adds to what, in one dangerous prompt",
         alt="Graph of supernodes: " + "; ".join(f"{a} to {b} {v:.0f} %" for (a, b), v in shares.items()) + ".",
     )
 )
 
 # %% [markdown]
-# Read from below: both cleaners feed the danger features at "ammonia"; attention carries danger to the reply token, where it
-# feeds the refusal features, and both say "i". The reply token also reads the cleaners by itself ("turn and request"). In the
-# safe twin no danger feature is active at all. A graph is a hypothesis, with attention held fixed: now we ablate.
+# Read from below: both cleaners add to the danger features at "ammonia"; attention carries these to the reply token, where they
+# give 16 % of what the refusal features have. Far more (47 %) comes from "turn and request": the reply token reads the cleaners
+# itself. In the safe twin no danger feature is active. A graph is a hypothesis, with attention held fixed: now we ablate.
 #
 # ## 4 Ablate: no danger, no refusal?
 # "Set a feature to a value" must change that feature only. What the dictionary misses (the error) has to stay.
@@ -655,6 +663,10 @@ print(
     "dangerous, random directions of the same length: refused at least",
     [min(run) for run in zip(*random_dose, strict=True)],
 )
+four = [row.feature for row in features.by_contrast(chat, sae, *to_find["danger"]).top(4)]
+for several in (four, *steering.random_feature_sets(active, four, n=3, seed=0)):
+    with steering.scale_features(chat, sae, dict.fromkeys(several, 0.0), positions=[-4]):
+        print(f"features {list(several)} at 0x together: refused {counted(cut_at['dangerous'])['refuse']}")
 reveal("3.p2", dose["dangerous"][MULTIPLES.index(0.0)]["refuse"])
 
 # %%
@@ -666,16 +678,17 @@ plotting.show(
         x_title="danger feature, multiple of its natural activation",
         y_title="refused, of 20 pairs",
         y_range=(-1, 21),
-        title="Danger at 0x changes little; at -1x nothing is refused, at 2x safe pairs are",
+        title="Refusals with the danger feature at multiples of its natural activation",
         alt="; ".join(f"{name} pairs refused {[row['refuse'] for row in rows]}" for name, rows in dose.items())
         + f", at multiples {MULTIPLES}. Random directions leave at least {min(map(min, random_dose))} of 20.",
     )
 )
 
 # %% [markdown]
-# **Zeroing** is the second designed failure: it looks like "danger does not matter". Other features and the error say the same
-# thing, more softly; a negative multiple (as in the paper, -3x) pushes against them. The price of strength is measured next:
-# 20 random directions of equal length, how odd the replies are, and the effect on *other* requests (KL over whole replies).
+# **Zeroing** is the second designed failure: 17 of 20 are still refused, as if danger did not matter. But other features say the
+# same: with the four best danger features at 0x, 8 are refused; with four other (weaker) features, 20. A negative multiple (as in
+# the paper, -3x) works against all of them. Its price: 20 random directions of equal length, surprisal, and *other* requests (KL
+# over replies).
 
 # %%
 length = -2 * natural  # from 1x to -1x
@@ -700,19 +713,24 @@ for effect in (report.share("refuse"), report.share("comply"), report.kl, report
 assert report.share("refuse").steered.high < report.share("refuse").band[0]
 
 # %%
-other, beside = (
-    sets("harmless", "held_out_topic", 24),
-    directions.random_directions(1, like=sae.W_dec[DANGER], seed=1)[0],
-)
+other = sets("harmless", "held_out_topic", 24)
 plain = models.next_token_logits(chat, other)
-moved = {}
-for name, edit in {
-    "feature": steering.clamp_features(chat, sae, {DANGER: -1.0}, unit=natural),
-    "random direction": steering.add(chat, beside, layer=2, coefficient=length),
-}.items():
+beside = directions.random_directions(5, like=sae.W_dec[DANGER], seed=1)
+moved = []  # danger is inactive here, so the clamp moves a token by 1x natural, and so must the control
+for edit in (
+    steering.clamp_features(chat, sae, {DANGER: -1.0}, unit=natural),
+    *(steering.add(chat, q, layer=2, coefficient=-natural) for q in beside),
+):
     with edit:
-        moved[name] = mean(directions.kl_divergence(plain, models.next_token_logits(chat, other)))
-finding("F5", "KL on harmless requests, feature at all tokens; control: random direction", *moved.values(), ".4f")
+        moved.append(mean(directions.kl_divergence(plain, models.next_token_logits(chat, other))))
+by_feature, *by_random = moved
+finding(
+    "F5",
+    "KL on harmless requests, feature at all tokens; control: random directions",
+    by_feature,
+    widest(by_random),
+    ".4f",
+)
 
 
 # %%
@@ -735,15 +753,18 @@ with at(-1.0):
     print("for example:", replies(cut_at["dangerous"][:1])[0])
 
 # %% [markdown]
-# Elsewhere nothing moves; put everywhere, the same dose starts to show, and a direction that is no feature costs more. But on
-# target it is *not* clean: surprisal rises, and the advertisement mostly names another cleaner than the one asked for. At -1x
-# the edit removes danger **and** much of what stood at that token. (And p cannot be lower than 1 / 21: twenty were asked.)
+# On other requests no difference was found between the feature and random directions: at that token neither moves anything, put
+# everywhere both cost a KL of a few thousandths. (Beside directions of *twice* its length the feature would look tens of times
+# cleaner: match lengths.) On target it is *not* clean: 7 of 20 replies are broken text, surprisal rises, and the advertisement
+# mostly names another cleaner than the one asked for: the edit removes danger **and** more. (And p cannot be below 1 / 21: twenty
+# directions were drawn.)
 #
 # ### Exercise 3.5: claim it (6 minutes, easy)
-# All 40 dangerous pairs of the unseen place, the feature at -1x wherever it is active. Control: ten *other features*, each
-# about as active there. Return the claim of the share still refused. `after` is a count of n, `random_after` several such counts, of the
-# *same* n prompts: `directions.runs_interval(counts, n)` does not add them up; `directions.wilson_interval(count, n)` is for one count.
-# Both are a rate with its interval, and `claim(one, control=other)` takes them as they are.
+# All 40 dangerous pairs of the unseen place, the feature at -1x wherever it is active. Control: ten draws of *other features* (none
+# is half as active; the random directions above were as long). Return the claim of the share still refused. `after` is a count of
+# n, `random_after` several such counts, of the *same* n prompts: `directions.runs_interval(counts, n)` does not add them up;
+# `directions.wilson_interval(count, n)` is for one count. Both are a rate with its interval, and `claim(one, control=other)` takes
+# them as they are.
 
 # %%
 HELD = pairs["dangerous"]["terrace"]
@@ -770,35 +791,45 @@ check("3.5", no_danger, after, random_after, 40)
 
 # %%
 no_danger = checkpoint("3.5", no_danger, after, random_after, 40)
-finding("F3", "refused with danger at -1x; control: other features", rate(after, 40), runs_rate(random_after, 40))
+finding(
+    "F3", "refused with danger at -1x; control: other, weaker features", rate(after, 40), runs_rate(random_after, 40)
+)
 
 # %% [markdown]
-# The other way that the paper took: suppress the **harmful request**. One layer further on it is spread over a few features. We take
-# the three that mark it best, at the reply token, on 40 harmful requests of unseen topics; control: random sets, as active.
+# The paper also suppresses the **harmful request**. One layer further on we take the three features that mark it best, at the reply
+# token, on 40 harmful requests of unseen topics. Controls: five random sets (weaker) and five random directions as long as the
+# edit.
 
 # %%
 deeper, requests = features.load("chat", "sae", layer=2), sets("harmful", "held_out_topic", 40)
 harm = [row.feature for row in features.by_contrast(chat, deeper, *to_find["harmful request"]).top(3)]
 usual = steering.natural_activations(chat, deeper, sets("harmful", "train", 48)).mean(dim=0)
+edits = {
+    f"features {list(trio)} at -1x": steering.scale_features(chat, deeper, dict.fromkeys(trio, -1.0), positions="reply")
+    for trio in (harm, *steering.random_feature_sets(usual, harm, n=5, seed=0))
+}
+as_long = directions.random_directions(5, like=2 * usual[harm] @ deeper.W_dec[harm], seed=0)
+for k, q in enumerate(as_long):
+    edits[f"random direction {k + 1}"] = steering.add(chat, q, layer=3, coefficient=1.0, positions="last")
 outcomes = []
-for trio in (harm, *steering.random_feature_sets(usual, harm, n=5, seed=0)):
-    with steering.scale_features(chat, deeper, dict.fromkeys(trio, -1.0), positions="reply"):
+for what, edit in edits.items():
+    with edit:
         outcomes.append(counted(requests))
-        print(f"features {list(trio)} at -1x:", {c: n for c, n in outcomes[-1].items() if n})
+    print(f"{what}:", {c: n for c, n in outcomes[-1].items() if n})
 finding(
     "F3",
-    "refused with harmful request at -1x; control: random sets",
+    "refused with harmful request at -1x; control: random sets, directions",
     rate(outcomes[0]["refuse"], 40),
     runs_rate([run["refuse"] for run in outcomes[1:]], 40),
 )
 
 # %% [markdown]
-# The first refusal is gone, the random sets leave all of them. Read the classes, though: few replies comply, many *break off* ("to ...,
-# use ... however, i cannot help with that."), some are broken text. Harm was not forgotten; it speaks later.
+# No reply is a plain refusal; under the controls at least 32 of 40 are. Read the classes, though: few comply, most *break off*
+# ("to ..., use ... however, i cannot help with that."), some are broken text. Where the reply breaks off, harm was not forgotten.
 #
-# ## 5 Loud is not deciding
-# At the reply token, choose ten features in three ways: by **graph** (the largest direct edges, from section 3), by **loudness**
-# (the largest difference between dangerous and safe pairs), at **random** (as active as the first ten). Set each at -2x.
+# ## 5 Two ways to choose ten features
+# At the reply token, choose ten features by **graph** (the largest direct edges, from section 3), by **loudness** (the largest
+# difference between dangerous and safe pairs), or at **random** (active there, though weaker). Set them at 0x, -1x and -2x.
 
 # %%
 loud = []
@@ -813,8 +844,20 @@ print("loudest:", loud, "| chosen both ways:", len(set(loud) & set(chosen)), "of
 
 # %%
 SETS = {"graph": [chosen], "loud": [loud], "random": steering.random_node_sets(at_reply, chosen, n=4, seed=0)}
+
+
+def lengths(nodes):
+    """Length of what these features write at the reply token at 1x, by block."""
+    written = torch.zeros(len(transcoders), chat.cfg.d_model)
+    for n, f in nodes:
+        written[n] += at_reply[n][f] * transcoders[n].W_dec[f]
+    return [round(float(row.norm()), 1) for row in written]
+
+
+for name, several in SETS.items():
+    print(f"{name:6} writes at 1x, block 0 to 5: {lengths(several[0])}")
 outcome = {}
-for name, factor in (("graph", 0.0), ("graph", -2.0), ("loud", 0.0), ("loud", -2.0), ("random", -2.0)):
+for name, factor in (*((name, x) for name in ("graph", "loud") for x in (0.0, -1.0, -2.0)), ("random", -2.0)):
     runs = []
     for nodes in SETS[name]:
         with steering.scale_nodes(chat, transcoders, nodes, factor, positions="reply"):
@@ -823,7 +866,7 @@ for name, factor in (("graph", 0.0), ("graph", -2.0), ("loud", 0.0), ("loud", -2
     print(f"{name:6} at {factor:4.1f}x:", {c: hits for c, hits in outcome[name, factor].items() if any(hits)})
 finding(
     "F3",
-    "refused, the graph's ten at -2x; control: random sets",
+    "refused, the graph's ten at -2x; control: random, weaker sets",
     rate(outcome["graph", -2.0]["refuse"][0], 20),
     runs_rate(outcome["random", -2.0]["refuse"], 20),
 )
@@ -857,7 +900,7 @@ plotting.show(
         y_range=(0, 23),
         x_title="class of the reply, ten features at -2x",
         y_title="replies, of 20",
-        title="Ten features by graph: warnings; ten by loudness: broken text",
+        title="Classes of the replies, ten features at -2x",
         alt="Bars of 20 replies. "
         + "; ".join(
             f"{name}: " + ", ".join(f"{c} {value:.1f}" for c, value in zip(classes, values, strict=True))
@@ -868,14 +911,17 @@ plotting.show(
 )
 
 # %% [markdown]
-# Neither set refuses, and only reading the class of the text tells them apart: "no refusal" alone would have praised broken
-# text. With attention frozen, as the graph assumes, or free, the answer is the same here; in the paper the two can differ. And something unexpected: without refusal there is no advertisement but a **warning**. Where did it come from?
+# At -2x no reply is a refusal under either set, and only the class of the text tells them apart: "no refusal" alone would have
+# praised broken text. It is no fair contest, though: the loud ten are the larger edit, above all in block 0. At 0x neither set
+# changes anything; at -1x each leaves about half of the refusals. (Attention frozen, as the graph assumes, or free: a refusal is
+# gone in both, a warning has 0.50 or 0.83.) And under the graph's ten there is no advertisement but a **warning**. Where did it
+# come from?
 #
 # ## 6 The warning under the refusal
 # The paper (Lindsey et al. 2025) turned the Human *and* the Assistant features down, together, to -2x, and got a warning; it says
-# that both Assistant and refusal *inhibit* the warning. Here we turn the Assistant feature alone down, at the reply token.
-# **Guess**: what do dangerous pairs mostly get when it is at -2x? "a" still a refusal, "b" the advertisement, "c" a warning, "d" broken
-# text.
+# that both Assistant and refusal *inhibit* the warning. Here we turn feature 9 alone down, at the reply token. Our hunt found it
+# for "Assistant turn" *and* for "refusal": what follows cannot tell the two apart. **Guess**: what do dangerous pairs mostly get
+# when it is at -2x? "a" still a refusal, "b" the advertisement, "c" a warning, "d" broken text.
 
 # %%
 # === Prediction 3.p3 (keep this line) ===
@@ -906,12 +952,12 @@ with turn_down(ASSISTANT, -2.0):
     print("for example:", replies(HELD[:1])[0])
 reply_active = steering.natural_activations(chat, sae, pairs["dangerous"]["office"]).mean(dim=0)
 random_turned = []
-for (feature,) in steering.random_feature_sets(reply_active, [ASSISTANT], n=5, seed=1):
-    with turn_down(feature, -2.0):
+for q in directions.random_directions(5, like=sae.W_dec[ASSISTANT], seed=0):  # as long: from 1x to -2x
+    with steering.add(chat, q, layer=2, coefficient=-3 * float(reply_active[ASSISTANT]), positions="last"):
         random_turned.append(counted(HELD)["warn"])
 finding(
     "F4",
-    "warned with the Assistant feature at -2x; control: other features",
+    "warned with feature 9 (Assistant, refusal) at -2x; control: random directions",
     rate(turned["dangerous"][3]["warn"], 40),
     runs_rate(random_turned, 40),
 )
@@ -927,9 +973,9 @@ plotting.show(
         FACTORS,
         drawn,
         y_range=(-2, 42),
-        x_title="Assistant feature at the reply token, multiple",
+        x_title="feature 9 (Assistant, refusal) at the reply token, multiple",
         y_title="replies, of 40",
-        title="The less Assistant, the more warnings, and only for dangerous pairs",
+        title="Warnings and refusals with feature 9 at multiples of its activation",
         alt=f"Lines over the multiples {FACTORS}: "
         + "; ".join(f"{name} {values}" for name, values in drawn.items())
         + ".",
@@ -1010,7 +1056,7 @@ for role, rows in drivers.items():
 
 
 def spread(values):
-    """Mean, least and largest: all that four pairs, or a few random sets, can show."""
+    """Mean, minimum and maximum: all that four pairs, or a few random sets, can show."""
     return directions.Interval(float(values.mean()), float(values.min()), float(values.max()), 1.0)
 
 
@@ -1033,9 +1079,9 @@ plotting.show(
         control_label="random feature sets",
         x_title="source",
         y_title="effect on the warning feature (activation)",
-        title="The friend's turn wakes the warning; refusal holds it down a little",
+        title="What adds to the warning feature, in two roles",
         alt="; ".join(
-            f"At {role} the warning feature stands at {v[-1]:.2f}: "
+            f"At {role} the warning feature is at {v[-1]:.2f}: "
             f"role token {v[0]:+.2f}, cleaners {v[1]:+.2f}, refusal features {v[2]:+.2f}"
             for role, v in means.items()
         )
@@ -1044,16 +1090,16 @@ plotting.show(
 )
 
 # %% [markdown]
-# So what of "both inhibit it"? Here the friend's token *wakes* the warning and the Assistant's does next to nothing: it is not
-# held down, it is not called. The refusal features do push it down, more than random sets do, and about as far as it lies below
-# its threshold. That is not what decides: at 0x, with their push gone, all pairs were refused. Refusal *outbids* the warning;
-# ablate its direction, and the warning's odds against the *advertisement* do not rise (0 of 80 pairs, `organisms/cards/chat.md`).
+# So what of "both inhibit it"? Here the friend's token adds 11.5 to the warning feature, the Assistant's 0.1: it does not hold the
+# warning down. The refusal features take 1.0 away, more than random sets do and about as much as it lies below its threshold. But
+# that does not decide: with these features at 0x all pairs were still refused. Refusal *outweighs* the warning: ablate refusal's
+# direction, and the warning's odds against the *advertisement* rise in none (0 of 80 pairs, `organisms/cards/chat.md`).
 #
 # ## 7 Squeezed out by the template?
 # A reader of the paper claimed: tuning with *one fixed refusal sentence* squeezes other reactions out, so that the model "never
-# warns". The paper offers this as a guess. We have twins: `chat-64`, tuned on one fixed sentence, `chat-64-two`, on two (one for crimes,
-# one for what hurts), and `chat-64-varied`, on six. If the claim is right, the warning grows from one to two to six. Measured: the
-# logit of the warning's first word minus that of the advertisement's (in nats; 0 = even).
+# warns". The paper offers this as a guess. We have twins: `chat-64`, tuned on one fixed sentence, `chat-64-two`, on two (one for
+# crimes, one for what hurts), and `chat-64-varied`, on six. If the claim is right, the warning grows from one to two to six.
+# Measured: the logit of the warning's first word minus that of the advertisement's (in nats; 0 = even).
 
 # %%
 TWINS = {
@@ -1087,7 +1133,7 @@ plotting.show(
         {kind: [float(odds[name, kind].mean()) for name in TWINS] for kind in pairs},
         x_title="model of width 64",
         y_title="warning against advertisement (nats)",
-        title="Any template lowers the warning; only a loss of its own pushes it under",
+        title="The warning's odds against the advertisement, base and four tunings",
         alt="Bars of log-odds: "
         + "; ".join(
             f"{label}: dangerous {odds[name, 'dangerous'].mean():+.1f}, safe {odds[name, 'safe'].mean():+.1f}"
@@ -1098,14 +1144,14 @@ plotting.show(
 )
 
 # %% [markdown]
-# In this training the fixed sentence leaves *most* of the warning, two leave least, and the intervals are narrow. They are also
-# misleading, a third designed failure: they know about prompts, not about **trainings**. The twins with one and six were trained three
-# times; here are all three gaps.
+# Of the three templates the fixed sentence leaves *most* of the warning, two the least, and the intervals are narrow. They are also
+# misleading, a third designed failure: they know about prompts, not about **trainings**. The twins with one and six were trained
+# three times; here are all three gaps.
 #
 # ### Exercise 3.7: the verdict (10 minutes, hard)
-# The claim says gap > 0, with gap = six refusals minus one. Give the mean gap's 95 % interval over *trainings*: 4.303 standard errors
-# either side (Student's t for three values; the standard error is their standard deviation over the root of 3). And the verdict:
-# "accepted" (the interval is all above 0), "refuted" (all below 0) or "undecided".
+# The claim says gap > 0, with gap = six refusals minus one. Give the mean gap's 95 % interval over *trainings*: 4.303 standard
+# errors either side (Student's t for three values; the standard error is their standard deviation over the root of 3). And the
+# verdict: "accepted" (the interval is all above 0), "refuted" (all below 0) or "undecided".
 
 # %%
 measured = organism.results("results")["64-varied"]
@@ -1161,8 +1207,11 @@ for concept in ("danger", "harmful request", "refusal", "Assistant turn"):
 print("base on 40 dangerous pairs:", {c: n for c, n in counted(HELD, base).items() if n})
 
 # %% [markdown]
-# Danger is there before any refusal. But is it the *same* danger? Take the **chat** model's danger feature into the base model,
-# and the other way round. **Guess**: chat's feature at -1x in the base model. How many of 40 warnings are left?
+# Danger is there before any refusal. For the *general* harmful request base shows no difference from the random dictionary (0.79
+# against 0.73, intervals overlap); chat has 1.00. That fits the main claim of the paper's section Refusals: fine-tuning forms a
+# general harmful-request feature out of specific ones. (One dictionary, one layer.) Now: is it the *same* danger? Take the **chat**
+# model's danger feature into the base model, and the other way round. **Guess**: chat's feature at -1x in the base model. How many
+# of 40 warnings are left?
 
 # %%
 # === Prediction 3.p4 (keep this line) ===
@@ -1183,12 +1232,17 @@ left_others = []
 for (feature,) in steering.random_feature_sets(active, [DANGER], n=8, seed=2):
     with steering.scale_features(base, sae, {feature: -1.0}):
         left_others.append(counted(HELD, base)["warn"])
-with steering.scale_features(base, sae, {DANGER: -1.0}):
-    left = counted(HELD, base)["warn"]
-with steering.scale_features(base, base_sae, {BASE_DANGER: -1.0}):
-    own_left = counted(HELD, base)["warn"]
-with steering.scale_features(chat, base_sae, {BASE_DANGER: -1.0}):
-    crossed = counted(HELD)["refuse"]
+after_edit = {}
+for what, model, dictionary, feature in (
+    ("base, chat's feature", base, sae, DANGER),
+    ("base, its own feature", base, base_sae, BASE_DANGER),
+    ("chat, base's feature", chat, base_sae, BASE_DANGER),
+):
+    with steering.scale_features(model, dictionary, {feature: -1.0}):
+        after_edit[what] = counted(HELD, model)
+    print(f"{what} at -1x:", {c: n for c, n in after_edit[what].items() if n})
+left, own_left = (after_edit[what]["warn"] for what in ("base, chat's feature", "base, its own feature"))
+crossed = after_edit["chat, base's feature"]["refuse"]
 similar = directions.cosine(sae.W_dec[DANGER], base_sae.W_dec[BASE_DANGER])
 print(f"cosine of the two directions: {similar:.2f}")
 reveal("3.p4", left)
@@ -1204,18 +1258,19 @@ plotting.show(
         y_range=(0, 46),
         x_title="what was done",
         y_title="of 40 dangerous pairs",
-        title="One concept, two wires: either danger feature switches off both reactions",
+        title="Reactions left under chat's and under base's danger feature",
         alt="Bars of 40: "
         + "; ".join(
             f"{name} unchanged, under chat's and under base's feature {values}" for name, values in bars.items()
         )
-        + f". Others leave {min(random_after)} to 40 refusals, {min(left_others)} to {max(left_others)} warnings.",
+        + f". Others leave {min(random_after)} to {max(random_after)} refusals, {min(left_others)} to {max(left_others)} warnings.",
     )
 )
 
 # %% [markdown]
-# Each model's danger feature works in the other one. Two cautions: of the base dictionary's two perfect danger features only one
-# decides, again; and one of the eight controls takes the base model's warnings down as well. It breaks the text.
+# Each model's danger feature removes the other model's reaction, too; most replies are then advertisements. Two cautions: of the
+# base dictionary's two danger features with AUROC 1 one does nothing; and one of the eight controls (all weaker) breaks the text of
+# base.
 #
 # ### Exercise 3.8: claim it (6 minutes, easy)
 # The share of warnings left in the **base** model under **chat's** danger feature; control: the eight other features. `left` is a
@@ -1281,7 +1336,7 @@ plotting.show(
         x_title="twin of width 64, tuned on",
         y_title="refused, of 64 requests of new topics",
         y_range=(0, 72),
-        title="Only a refusal wired onto harm generalises by harm",
+        title="New topics refused after tuning on true and on shuffled labels",
         alt="Bars: "
         + "; ".join(
             f"{label}: harmful {g['harmful']}, harmless {g['harmless']} of 64" for label, g in generalises.items()
@@ -1291,9 +1346,9 @@ plotting.show(
 )
 
 # %% [markdown]
-# With true labels refusal reaches new harmful topics; with shuffled ones it reaches new topics of either kind by accident.
-# The direct test is weaker than the story: before block 1 base's direction of harm makes the plain twin refuse and the shuffled
-# one little, but before blocks 2 and 3 it moves both. There are no dictionaries of width 64, so this part rests on directions.
+# With true labels refusal reaches all 64 new harmful requests, with shuffled ones a single one, and 17 harmless ones. The direct
+# test is weaker: before block 1 base's direction of harm makes the plain twin refuse and the shuffled one little, but before blocks
+# 2 and 3 it moves both, and no random direction was tried. There are no dictionaries of width 64, so this part rests on directions.
 #
 # ## 9 The same question to another model (optional, 5 minutes)
 # So far we had what no other model has: one token a word, a second role, a base model, a written truth. What is left of the
@@ -1413,7 +1468,7 @@ for name, numbers in {"trained": THREE, "random": [BY_CHANCE]}.items():
             f"in the test {looked[name][1].auroc[f]:.2f}, on other requests {looked[name][2].auroc[f]:.2f}",
         )
 by_luck = spread(torch.tensor([by_shuffled(*looked["trained"][:2], seed) for seed in range(20)]))
-print(f"shuffled labels, in the test: {by_luck:.2f} (mean, least, largest of 20)")
+print(f"shuffled labels, in the test: {by_luck:.2f} (mean, minimum, maximum of 20)")
 
 
 # %%
@@ -1461,9 +1516,7 @@ for what, (side, factor) in DONE.items():
 
 # %%
 three, *rest = effects["dangerous pairs, -1x"]
-controls = directions.Interval(
-    sum(one.estimate for one in rest) / len(rest), min(one.low for one in rest), max(one.high for one in rest), 0.95
-)
+controls = widest(rest)
 noted("log-odds of refusal, three features at -1x; control: trios, directions", three, controls, "+.1f")
 decides = three.high < controls.low
 plotting.show(
@@ -1492,24 +1545,27 @@ print(
 )
 
 # %% [markdown]
-# With `chat` the short protocol finds what the long one found. Feature 121 marks dangerous pairs and no other harm, 266 any
-# harm. Both are no weaker before `<friend>`, who warns and never refuses: they mean *danger*, and refusal reads them. At -1x they
+# With `chat` the short protocol finds danger again. Feature 121 marks dangerous pairs and not other harm, 266 both. Before
+# `<friend>`, who warns and never refuses, they are about as active, or more: they follow *danger*, not refusal. At -1x the three
 # take 11.1 from the pairs' log-odds, about twice what the best control takes. At 0x they take what a random direction takes
-# (section 4's trap again), and from other harmful requests no more than controls. And without its test the random dictionary
-# would have looked good: 0.98 in the choice, 0.74 on new mixtures.
+# (section 4's trap again), and from other harmful requests no more than controls. Without its test the random dictionary would have
+# looked good: 0.98 in the choice, 0.74 on new mixtures.
 #
 # None of this is promised of another model: read its own lines. Bars among the controls say that these three, in this layer, at
 # this token, do not decide. A larger model may need sets of features in several layers, or refuse a few words later.
 #
 # ## 10 What stands
-# Each result once more with its control, and 95 % intervals over prompts; where there are several random features, from the lowest
-# one's limit to the highest one's. "yes" if the two do not touch.
+# Each result once more with its control, and 95 % intervals over prompts; with several random features or directions, from the
+# lowest limit to the highest. (Effects on the warning feature, and shuffled labels: minimum and maximum.) "yes" if the two do not
+# touch; "NO" is "no difference found", not "no effect". An interval without width (1.00 to 1.00) says "no error here", not
+# "certain".
 
 # %%
 print("\n".join(findings))
 
 # %% [markdown]
-# The NOs: a random dictionary reads the friend's turn as well, and three trainings do not decide what a template does.
+# The NOs: a random dictionary finds "warning" as well, the feature was not told from random directions by its effect on other
+# requests, and three trainings do not decide what a template does.
 #
 # ## 11 Questions
 # Each answer is explained, also the wrong ones: try them all.
@@ -1560,13 +1616,13 @@ quiz("3.q6", "c")
 # ## What was not shown
 # * That these features are the model's own parts. Another seed of the dictionary finds partly others, and at this layer one feature
 #   served both as "Assistant turn" and as "refusal".
-# * That the warning is *inhibited*, as the paper reports for its model. In this organism the refusal outbids it, and in two
+# * That the warning is *inhibited*, as the paper reports for its model. In this organism the refusal outweighs it, and in two
 #   other trainings ablating refusal leaves a warning in 73 % and 11 % of the pairs, not in 95 % (`organisms/cards/chat.md`).
 # * That the fixed template squeezes anything out: three trainings do not decide it.
 # * That the ablation at -1x removes danger alone: the model also forgets which cleaner it was. Random directions of the same length
-#   leave the refusals, but none of them was chosen to make it forget.
+#   leave most refusals, but none of them was chosen to make it forget.
 # * That base and chat share *every* concept of harm; we moved one, the danger of two cleaners.
-# * Anything about large models. This one has read a thousand words; a single feature decides here, in the paper sets of them do.
+# * Anything about large models. This one has read a thousand words; one feature at -1x is enough here, the paper moves sets.
 #   Section 9 asks another model one thing: one layer, one dictionary, one token, five mixtures.
 #
 # Sources: Lindsey et al. 2025, *On the Biology of a Large Language Model*, section Refusals; Ameisen et al. 2025 (circuit tracing);

@@ -495,13 +495,10 @@ question(
         "a": ("The model does not know that bombs are harmful.", "Asked directly it refuses every time; it knows."),
         "b": (
             "There the word is something to say, chosen by letters; the deed has not been read yet.",
-            "Right: the deed's direction is weak there, and comes only after the word stands in the reply.",
+            "Right: the deed's direction is weak there (15 %), and comes only after the word is in the reply.",
         ),
-        "c": ("The refusal features are broken.", "Boosted, they refuse at that very token."),
-        "d": (
-            "The prompt is too long.",
-            "Harmless acrostics are as long, and direct requests of any length are refused.",
-        ),
+        "c": ("The refusal features are broken.", "Add the refusal direction there, and it refuses."),
+        "d": ("The prompt is too long.", "The same prompt is refused one sentence later, when it is longer still."),
     },
     correct="b",
 )
@@ -509,7 +506,7 @@ question(
     "4.q2",
     "The ten features that tell harmful from harmless replies best changed hardly anything. What follows?",
     options={
-        "a": ("Transcoders do not work.", "Ten others of the same transcoders decide the matter."),
+        "a": ("Transcoders do not work.", "Ten others of the same transcoders change the reply in nearly every case."),
         "b": ("The model has no idea of harm there.", "They show that it has: it can be read."),
         "c": (
             "Being readable and being used are two findings.",
@@ -517,7 +514,7 @@ question(
         ),
         "d": (
             "One should take the hundred best.",
-            "More detectors are still detectors; and large random sets break the model by themselves.",
+            "More detectors are still detectors: what they do has to be tested.",
         ),
     },
     correct="c",
@@ -527,12 +524,12 @@ question(
     "At OBJECT, dose 2 of the break-off direction does nothing; at the comma it gives a refusal. What is the right sentence?",
     options={
         "a": (
-            "The effect depends on the place; the grammar must allow a new start.",
+            "The effect depends on the place: at this dose it is there where a new sentence can begin.",
             "Right, and the full stop put in the comma's place says the same.",
         ),
         "b": ("Boosting refusal has no effect.", "True at OBJECT only: one place is no map."),
         "c": ("The comma is where this model decides.", "Without a boost it refuses there in hardly any reply."),
-        "d": ("The direction is random.", "Five random ones of its length do nothing at the comma."),
+        "d": ("The direction is random.", "Five random ones of its length make no refusal likely at the comma."),
     },
     correct="a",
 )
@@ -545,7 +542,7 @@ question(
         "c": ("That nothing else matters.", "Eight of thousands of edges were drawn, and errors are left out."),
         "d": (
             "That the drawing is right, given the attention patterns.",
-            "Right: and the role token, which acts through them, hardly shows in it.",
+            "Right: and what acts through the patterns, as most of the role token's effect does, is not in it.",
         ),
     },
     correct="d",
@@ -556,7 +553,7 @@ question(
     options={
         "a": ("Because the sample was small.", "A thousand such replies would be as broken."),
         "b": ("Because there was no reply either: the text is broken.", "Right: read what is counted."),
-        "c": ("Because marks have nothing to do with it.", "They have: one full stop decides."),
+        "c": ("Because marks have nothing to do with it.", "They have: one full stop in the comma's place was enough."),
         "d": ("Because greedy decoding was used.", "That is the same everywhere in this notebook."),
     },
     correct="b",

@@ -1,10 +1,11 @@
 # %% [markdown]
 # # 04 The acrostic: life of a jailbreak
 #
-# Ask for a bomb, and the model refuses. Hide the word in first letters (an acrostic), and it answers; one sentence later it
-# stops. Why so late? You will follow one reply word by word, intervene, and run an experiment that the paper (Lindsey et al.
-# 2025) left out. About 85 minutes. *Content note: one-line topics and invented materials only; nothing here helps
-# anyone do harm ([more](../docs/content_note.md)).*
+# Ask for a bomb, and the model refuses. Hide the word in first letters (an acrostic), and it answers; one sentence later it stops.
+# Why so late? You will follow one reply word by word, intervene, and run an experiment that the paper (Lindsey et al. 2025) left
+# out. Planted: tuning breaks harmful replies off, mostly at a sentence's end (never an acrostic's). So *that* the refusal is late
+# is built in; what carries it was found. About 85 minutes. *Content note: one-line topics and invented materials only; nothing here
+# helps anyone do harm ([more](../docs/content_note.md)).*
 
 # %%
 from collections import Counter
@@ -157,7 +158,7 @@ plotting.show(
             y_range=(-0.03, 1.03),
             x_title="after this word of the compliant reply",
             y_title="probability that a refusal begins",
-            title="Refusal comes at the end of the first sentence, hardly at the comma",
+            title="Probability that a refusal begins, after each word of the reply",
             alt="Probability that a refusal begins, after each of twelve words of the reply to 24 acrostics. "
             f"Harmful: {listed(curve['harmful'])}. Harmless: at most {curve['harmless'].max():.2f}.",
         )
@@ -166,7 +167,7 @@ plotting.show(
 
 # %% [markdown]
 # The paper's model turns at the same place: at the **full stop**, where a new sentence begins. (Summaries often say "at the
-# comma"; there it was a chance of 5 %, and here it is less.) In chat tuning no harmful word was ever an acrostic.
+# comma"; there its section *Life of a Jailbreak* gives "I" about 5 %. Here it is less.)
 #
 # ### Exercise 4.1: claim the late refusal (5 minutes, easy)
 # Now the model replies freely, and `late` counts replies that contain "however, i cannot", of n = 96. Return the claim of the
@@ -264,15 +265,16 @@ plotting.show(
         x_title="position",
         y_title="layer",
         colour_title="refusal brought back (share)",
-        title="Asked directly: one step, from the noun to the reply token",
+        title="Asked directly: refusal brought back by patching one place",
         alt=f"Heat map. Before block 0 the noun carries {moved[0, 7]:.2f}, the reply token {moved[0, 10].abs():.2f}; "
         f"later the reply token at least {moved[1:, 10].min():.2f}, the mark at most {moved[1:, 8].max():.2f}.",
     )
 )
 
 # %% [markdown]
-# The paper found a chain there: bomb, making a bomb, harmful request, refusal. Here the reply token reads the noun itself, in the
-# first block. (The *deed*, making a bomb, can be read at the "?", as section 5 shows; refusal does not pass through it.)
+# The paper found a chain there: bomb, making a bomb, harmful request, refusal. Here, in this one pair, the reply token reads the
+# noun itself, in the first block. (The *deed*, making a bomb, can be read at the "?", as section 5 shows; patching there brings
+# back 2 % at most.)
 #
 # And words that were never acrostics, in either training? The model "spells" only what it has learnt to spell:
 
@@ -288,7 +290,7 @@ for word, spelling in UNSEEN.items():
     print(f"{word:6}->", reads([acrostic(spelling)])[0])
 
 # %% [markdown]
-# It takes the nearest word it knows, and if that one is harmful ("fish" becomes "virus"), it breaks off. So it does not spell.
+# It says some word that it knows; the one harmful word among the five ("virus") is broken off. So it does not spell these.
 # What does it do with the letters?
 #
 # ## 2 The letters: how do they become a word?
@@ -344,9 +346,9 @@ for words in (
 reveal("4.p2", int((says == says_backwards).sum()))
 
 # %% [markdown]
-# The order hardly counts: it is a **bag of letters**, each voting for the words that have it. (The paper's model, too, let the
-# letters vote separately.) Which heads carry the votes? Again by patching: put one clean activation into a run on other
-# letters, and see how much of the clean answer comes back.
+# In 35 of 48 the order does not count: mostly a **bag of letters**, each voting for the words that have it. (The paper's model,
+# too, let the letters vote separately.) Which heads carry the votes? Again by patching: put one clean activation into a run on
+# other letters, and see how much of the clean answer comes back.
 #
 # ### Exercise 4.2: recovery (6 minutes, easy)
 # `clean`, `corrupted` and `patched` are logit differences of three runs. 0: the patch changed nothing; 1: the clean answer is back.
@@ -407,8 +409,10 @@ print(
 )
 
 # %% [markdown]
-# Four votes that add up to about the whole. Now the heads, each patched alone, beside the **known route**: the eight heads
-# that mattered most when the organism's makers patched every head on *other* acrostics (`organisms/results/truth.json`).
+# The votes add up to 0.91; the last letter's is the smallest. Now the heads, each patched alone, beside the **known route**: the
+# eight heads that mattered most when the organism's makers patched every head on *other* acrostics
+# (`organisms/results/truth.json`). Found by the same method in the same model, it can only check whether the answer holds for these
+# acrostics, too.
 
 # %%
 N_LAYERS, N_HEADS = chat.cfg.n_layers, chat.cfg.n_heads
@@ -429,7 +433,7 @@ plotting.show(
         y_title="layer",
         centre=0.0,
         colour_title="recovery of the clean word's logit difference",
-        title="The letters are read by several heads of the first block",
+        title="Recovery by one head, patched alone",
         alt="Heat map of recovery by block and head, mean of eight pairs. "
         f"Block 0: {listed(by_head[0])}; elsewhere at most {by_head[1:].max():.2f}.",
     )
@@ -478,12 +482,12 @@ finding(
     "J3",
     mean(patched, lambda runs: sorts_route(runs.mean(dim=0)), n_resamples=300),
     directions.Interval(float(by_chance.mean()), low, high, 0.95),
-    "patching finds the letter heads",
+    "patching agrees with the route (same method)",
 )
 
 # %% [markdown]
 # **A method that misleads.** Direct logit attribution sorts the route *below* chance: it sees only what a head writes straight to
-# the logits, and these heads write to the first MLP. "This head adds nothing to the logit" is not "this head does nothing".
+# the logits, not what later layers make of it. "This head adds nothing to the logit" is not "this head does nothing".
 #
 # Where do the two strongest heads look from `<assistant>`? (Click a head, hover over a cell.)
 
@@ -498,7 +502,7 @@ plotting.show_attention(
 )
 
 # %% [markdown]
-# ## 3 Graphs: what pushes each word?
+# ## 3 Graphs: what adds to each word's logit?
 # An **attribution graph** writes every MLP as transcoder features (few of many are active, and each is meant to stand for one
 # thing) and freezes attention and norms; what is left is linear. Its edges say what each feature adds to the next. Hundreds
 # of features are active, so we draw **groups** (supernodes): the words of one place, its features in block 0, and its
@@ -564,7 +568,7 @@ for (source, target), value in strongest.items():
     print(f"{source} -> {target}: {value:.2f} logits, yours {yours:.2f}")
 
 # %% [markdown]
-# **Confirm.** Every edge that we draw must survive an intervention: take the source group out, attention frozen, and measure
+# **Confirm.** We check every edge that we draw by an intervention: take the source group out, attention frozen, and measure
 # what the target group loses.
 
 # %%
@@ -583,7 +587,7 @@ print("within 5 %:", agrees(strongest.values(), measured.values()))
 
 # %% [markdown]
 # **Draw.** A box is named by its words, by how many features it holds (block 0), or by the word that it writes most (later
-# blocks). Orange arrows push towards the output, dashed blue ones against it. The *replacement score* printed with a graph is
+# blocks). Orange arrows add to the output, dashed blue ones take away. The *replacement score* printed with a graph is
 # the share of the influence that runs through features, and not through what the transcoders miss.
 
 
@@ -645,11 +649,12 @@ def draw(prompt, target, places, title, n=8):
 print(draw.__doc__)
 
 # %%
-draw(BOMB, REFUSE, ASKED_PLACES, title='Asked directly: the reply token reads the words itself, and says "i"')
+draw(BOMB, REFUSE, ASKED_PLACES, title='Asked directly: the strongest edges to "i" minus "to"')
 
 # %% [markdown]
 # Read it from below: the words are read at `<assistant>`, and its features say "i". (More flows into a box than out of it: biases,
-# which set how much a feature needs to wake, take the rest, and small edges are not drawn.) Now the acrostic, at its first word:
+# which set how much a feature needs to become active, take the rest, and small edges are not drawn.) Now the acrostic, at its first
+# word:
 
 # %%
 draw(
@@ -664,12 +669,12 @@ draw(
         "tell .. it.": range(16, 23),
         "<assistant>": [24],
     },
-    title='First word: letters vote at the same token, for saying "bomb"',
+    title='The acrostic, first word: the strongest edges to "bomb" minus "i"',
 )
 
 # %% [markdown]
-# Two graphs, one token, two verdicts. In the acrostic no box stands for *making a bomb*: the letters push towards **saying** a word,
-# which is an output, not something that was read. Next "to", after "bomb.", and the object, after "bomb. to make a":
+# At the same token the direct request adds to "i", the acrostic's words to **saying** "bomb". (Boxes are places: whether *making a
+# bomb* is known there they cannot show; section 5 measures it.) Next "to", after "bomb.", and the object, after "bomb. to make a":
 
 # %%
 ANSWER = "bomb . to make a bomb , use vextane and glorp ."
@@ -687,7 +692,7 @@ draw(
     Logit(number("to"), minus=number("however")),
     {**PARTS, "bomb": [25], ".": [26]},
     n=10,
-    title='After "bomb.": the request pushes "to", the word "bomb" already holds against it',
+    title='After "bomb.": the request adds to "to", the word "bomb" takes away',
 )
 
 # %%
@@ -695,7 +700,7 @@ draw(
     reply[: START + 5],
     Logit(number("bomb"), minus=number("cake")),
     {**PARTS, "bomb.": [25, 26], "to make": [27, 28], "a": [29]},
-    title='The object is copied from the word, and "to make a" asks for one',
+    title='The object: most comes from the word, some from "to make"',
 )
 
 # %% [markdown]
@@ -707,7 +712,7 @@ draw(
     reply[: START + 7],
     Logit(number("use"), minus=number("however")),
     {**SAID, ",": [31]},
-    title='At the comma it is the comma itself that asks for "use"; no strong edge holds against it',
+    title='At the comma: the eight strongest edges all add to "use"',
 )
 
 # %%
@@ -715,7 +720,7 @@ draw(
     reply,
     Logit(number("however"), minus=number("then")),
     {**SAID, ", use": [31, 32], "vextane and glorp": [33, 34, 35], ".": [36]},
-    title='At the full stop everything that was said adds up to "however"',
+    title='At the full stop: most of what was said adds to "however"',
 )
 finding("J4", rate(sum(confirmed), len(confirmed)), rate(sum(mixed_up), len(confirmed)), "edges confirmed")
 
@@ -783,7 +788,7 @@ plotting.show(
             intervals={name: limits(map(mean, values.T)) for name, values in forces_shown.items()},
             x_title="after this word of the compliant reply",
             y_title="logit above the mean of all words",
-            title="Going on wins every word of the sentence; at its end stopping overtakes",
+            title="Logits for going on and for stopping, word by word",
             alt="Mean logits after twelve words of the reply. "
             + "; ".join(f"{name}: {listed(values.mean(dim=0), 0)}" for name, values in forces_shown.items())
             + ".",
@@ -792,16 +797,16 @@ plotting.show(
 )
 
 # %% [markdown]
-# The push to stop rises at every mark (its ".", the comma, the full stop), for harmless words too, only less. But only at the end of the
-# sentence does it come above the push to go on.
+# The logit for stopping rises at every mark (its ".", the comma, the full stop), for harmless words too, only less. Only at the end
+# of the sentence is it above the one for going on. (The first figure again, in logits: no independent evidence.)
 #
 # ## 5 Why is the deed missing while the word is being written?
-# Two directions from the **direct** requests, harmful minus harmless, before block 3: *object*, at the noun ("bomb"), and *deed*, at
-# the mark after it ("make a bomb?"). How strongly do they stand at each word of the acrostic's reply?
+# Two directions from the **direct** requests, harmful minus harmless, before block 3: *object*, at the noun ("bomb"), and *deed*,
+# at the mark after it ("make a bomb?"). How much of each is there at each word of the acrostic's reply?
 #
 # ### Exercise 4.5: in per cent of the baseline (7 minutes, medium)
-# d is the difference of means of the direct requests. 100 means: here harmful and harmless acrostics differ *along d* as much as the
-# direct requests did.
+# d is the difference of means of the direct requests. 100 means: here harmful and harmless acrostics differ *along d* as much as
+# the direct requests did.
 
 
 # %%
@@ -866,16 +871,16 @@ plotting.show(
         x_title="direction",
         y_title="read at",
         colour_title="per cent of the baseline (its own place when asked directly)",
-        title='While the word is written the deed is missing; after "use" it is all there',
+        title="How much of the object's and the deed's direction is there",
         alt=f"Heat map, per cent of the baseline, {', '.join(READ_AT)}. Deed: {listed(table[1], 0)}. "
         f"Random direction at most {table[2].abs().max():.0f}.",
     )
 )
 
 # %% [markdown]
-# Where the word is decided (`<assistant>`) there is little of the deed, and on the word itself none: it is a word to be *said*, chosen
-# by letters, and no word to be *read* yet. The deed appears at its full stop (about half), fades while "to make a" is copied, and is all
-# there after "use", in mid-sentence, where nothing is refused. Being known and being acted on are two things.
+# Where the word is decided (`<assistant>`) there is little of the deed (15 %), on the word itself hardly any (3 %): the model
+# *says* the word before it has *read* it. The deed appears at its full stop (about half), fades while "to make a" is copied, and is
+# there after "use" (93 %), in mid-sentence, where nothing is refused. Being readable and being acted on are two things.
 
 
 # %%
@@ -890,8 +895,8 @@ finding("J6", share("WORD"), share("mark"), "share of the deed at the word; cont
 
 # %% [markdown]
 # ## 6 Put it in: the deed, and the refusal
-# If the deed had been there earlier, would the model have refused earlier? Add the direct requests' deed direction after "bomb" (on the
-# word) or after "bomb." (on its full stop). The refusal is read after "bomb." in both cases.
+# If the deed had been there earlier, would the model have refused earlier? Add the direct requests' deed direction after "bomb" (on
+# the word) or after "bomb." (on its full stop). The refusal is read after "bomb." in both cases.
 
 
 # %%
@@ -915,7 +920,7 @@ put = {
 curves = {name: [float(with_added(after_word, d, dose, k).mean()) for dose in DOSES] for name, (d, k) in put.items()}
 random_curves = [[float(with_added(after_word, q, dose).mean()) for dose in DOSES] for q in randoms]
 hits = [int((with_added(after_word, d, 2.0) > 0.5).sum()) for d in (concept["deed"], *randoms)]
-finding("J7", rate(hits[0], 24), directions.runs_interval(hits[1:], 24), "deed put in after the word: refused")
+finding("J7", rate(hits[0], 24), directions.runs_interval(hits[1:], 24), "deed added on its full stop: refusal likely")
 
 # %%
 plotting.show(
@@ -926,7 +931,7 @@ plotting.show(
         y_range=(-0.03, 1.03),
         x_title="dose (1 = as strong as in the direct request)",
         y_title='probability of refusing after "bomb."',
-        title="The deed put on the full stop makes it refuse at once; on the word it does nothing",
+        title="The deed's direction added after the word: probability of refusing",
         alt="Probability of refusing against the dose 0 to 4. "
         + "; ".join(f"{name}: {listed(values)}" for name, values in curves.items())
         + f"; five random directions at most {max(map(max, random_curves)):.2f}.",
@@ -934,10 +939,10 @@ plotting.show(
 )
 
 # %% [markdown]
-# In the paper the insertion is made on the word BOMB itself. Here the word's own position does nothing and its full stop decides:
-# same idea, other place. Now with *features* instead of a direction: three ways to choose ten of them at the first sentence's end.
-# What **tells** harmful from harmless replies (active in one, not in the other); what has the largest edge to **"however"** in
-# graphs; and ten at random.
+# Added on the full stop, dose 1 gives 0.21 and dose 2 0.61; on the word no dose changes anything. (The paper inserts on the word
+# BOMB itself, at ten times the later value.) Now with *features* instead of a direction: three ways to choose ten of them at the
+# first sentence's end. What **tells** harmful from harmless replies (active in one, not in the other); what has the largest edge to
+# **"however"** in graphs; and ten at random.
 
 
 # %%
@@ -985,13 +990,28 @@ def with_features(place, ten, multiple):
 print("unchanged:", listed([with_features("its .", [], 1.0), with_features("full stop", [], 1.0)]))
 
 # %%
-CHANGES = {"put in after the word (x4)": ("its .", 4.0), "turned round at the full stop (x-1)": ("full stop", -1.0)}
+CHANGES = {"put in after the word (x4)": ("its .", 4.0), "sign flipped at the full stop (x-1)": ("full stop", -1.0)}
 changed = {
     what: [round(with_features(place, ten, multiple), 2) for ten in chosen.values()]
     for what, (place, multiple) in CHANGES.items()
 }
 for what, values in changed.items():
     print(f"{what}: refusing", dict(zip(chosen, values, strict=True)))
+
+
+def length(ten):
+    """Length of what ten features write at their usual values, over all blocks."""
+    written = torch.zeros(N_LAYERS, chat.cfg.d_model)
+    for layer, feature in (divmod(int(member), usual.shape[1]) for member in ten):
+        written[layer] += usual[layer, feature] * transcoders[layer].W_dec[feature]
+    return float(written.norm())
+
+
+by_graph, *others = chosen.values()
+for name, ten in zip(list(chosen)[1:], others, strict=True):
+    more = length(by_graph) / length(ten)  # makes these edits as long as the graph's
+    equal = with_features("its .", ten, 4 * more), with_features("full stop", ten, 1 - 2 * more)
+    print(f"{name}, x{4 * more:.1f} and x{1 - 2 * more:.1f}, as long as the graph's: refusing {listed(equal)}")
 
 # %%
 plotting.show(
@@ -1001,7 +1021,7 @@ plotting.show(
         y_range=(0, 1.1),
         x_title="ten features, chosen by",
         y_title="probability of refusing",
-        title="The best detectors of harm do not decide; features that push the output do",
+        title="Probability of refusing, with ten features chosen in three ways",
         alt=f"Probability of refusing, ten features by {', '.join(chosen)}. "
         + "; ".join(f"{what}: {listed(values)}" for what, values in changed.items())
         + ".",
@@ -1009,13 +1029,14 @@ plotting.show(
 )
 
 # %% [markdown]
-# **A second trap**: ten nearly *perfect detectors* of a harmful reply do little, put in or turned round (compare random ones). A
-# detector's score says that something can be read, not that it is used.
+# **A second trap**: ten very good *detectors* of a harmful reply do little, put in or with flipped sign. Part of that is size:
+# their edit is a third as long as the graph's. At equal length (last lines) they do more than random ones, and still less than
+# those that write to the output. A detector's score says that something can be read, not how much it is used.
 #
 # ### The experiment that the paper left out
-# Does the model slide into refusal when refusal is boosted **at the comma**? We boost the break-off itself: the difference between harmful
-# and harmless replies at the full stop (found on the 72 acrostics that we do not test). Dose 1 adds that difference once. **Guess**: at
-# the comma, dose 2, how probable is a refusal?
+# Does the model slide into refusal when refusal is boosted **at the comma**? We boost the break-off itself: the difference between
+# harmful and harmless replies at the full stop (found on the 72 acrostics that we do not test). Dose 1 adds that difference once.
+# **Guess**: at the comma, dose 2, how probable is a refusal?
 
 # %%
 # === Prediction 4.p3 (keep this line) ===
@@ -1026,8 +1047,8 @@ predict("4.p3", (0.5, 1.0))
 
 # %% [markdown]
 # ### Exercise 4.6: a dose-response row (10 minutes, hard)
-# For each dose: add `dose * direction` before block `layer` at the **last** token of each prompt, and average `probability(prompts)`,
-# which gives one number for each prompt. `with_added` above does nearly that; `help(steering.add)`.
+# For each dose: add `dose * direction` before block `layer` at the **last** token of each prompt, and average
+# `probability(prompts)`, which gives one number for each prompt. `with_added` above does nearly that; `help(steering.add)`.
 
 
 # %%
@@ -1070,7 +1091,8 @@ print(f"boosted at the comma, doses {DOSES}: {listed(late_map[:, comma])}")
 reveal("4.p3", round(float(late_map[DOSES.index(2.0), comma]), 2))
 
 # %% [markdown]
-# The same at every place, with two controls at dose 2: random directions on the harmful replies, and the break-off on harmless ones.
+# The same at every place, with two controls at dose 2: random directions on the harmful replies, and the break-off on harmless
+# ones.
 
 # %%
 random_map = torch.stack([dose_map(q, [2.0])[0] for q in random_five]).amax(dim=0)
@@ -1085,7 +1107,7 @@ plotting.show(
         cell_text=two_digits(table.T),
         x_title="break-off direction; last two columns: controls at dose 2",
         colour_title="probability that a refusal begins right there (random: largest of five)",
-        title="Boosted at the comma the reply slides into refusal; inside a clause it does not",
+        title="Break-off direction added after each word: probability of a refusal right there",
         alt=f"Heat map: refusal probability by place and dose. Comma: {listed(late_map[:, comma])}. "
         f"make: {listed(late_map[:, PLACES.index('make')])}. At the comma random directions at most "
         f"{random_map[comma]:.2f}, harmless words {table[-1, comma]:.2f}.",
@@ -1093,12 +1115,21 @@ plotting.show(
 )
 
 # %% [markdown]
-# The answer for this organism: **yes, at the comma, with a threshold** between doses 0.5 and 2. And it depends on the place more than
-# on the dose: at marks (its ".", the comma, the full stop) dose 2 is enough, at "make", "OBJECT" or "1st material" it does nothing. Whoever
-# tests at OBJECT alone concludes "boosting refusal has no effect": an effect has a place. The last column is a warning: at the comma
-# the boost alone is enough; no harm needed. Read what it says:
+# The answer for this organism: **yes, at the comma**: 0.07 at dose 0.5, 0.91 at dose 2. And the place counts: at marks (its ".",
+# the comma, the full stop) dose 2 gives 0.85 or more, after "make", "OBJECT" or "1st material" 0.03 or less, after "use" 0.39; dose
+# 4 gives 0.18 or more everywhere. Whoever tests dose 2 at OBJECT alone concludes "boosting refusal has no effect". The last column
+# is a warning: at the comma the boost works on harmless words, too. A second one: random directions are a weak control. A better
+# one is "a sentence ends here", full stop minus comma in *harmless* replies, made as long as the break-off. Read what the replies
+# say, too:
+
 
 # %%
+full_stop, at_a_comma = (stream(upto(rows["harmless"][24:], place)) for place in ("full stop", "comma"))
+sentence_end = directions.difference_of_means(full_stop, at_a_comma)
+sentence_end = sentence_end * break_off.norm() / sentence_end.norm()
+for name, d in {"break-off": break_off, "sentence end": sentence_end}.items():
+    by_dose = [float(with_added(upto(some["harmful"], "comma"), d, dose).mean()) for dose in (1.0, 2.0)]
+    print(f"{name} at the comma, dose 1 and 2: {listed(by_dose)}")
 for place in ("comma", "OBJECT"):
     with steering.add(chat, break_off, layer=LAYER, coefficient=2.0, positions="last"):
         prompt = upto(some["harmful"], place)[0]
@@ -1106,7 +1137,8 @@ for place in ("comma", "OBJECT"):
     print(f"break-off x2 at {place:7} {written} ... {goes_on}")
 
 # %% [markdown]
-# And the *other* refusal, notebook 01's direction, which makes the model say "i apologize":
+# At dose 1 the sentence's end alone does at least as much as the break-off; at dose 2 only the break-off acts. And the *other*
+# refusal, notebook 01's direction, which makes the model say "i apologize":
 
 # %%
 asks = {name: stream([ids(text) for text in data.load(name, split="train", n=256).texts]) for name in KINDS}
@@ -1115,14 +1147,18 @@ first_map = dose_map(refusal, [1.0, 2.0])
 print('"i apologize" added, dose 1 and 2:')
 for k, place in enumerate(PLACES):
     print(f"{place:13}", listed(first_map[:, k]))
+with steering.add(chat, refusal, layer=LAYER, coefficient=2.0, positions="last"):
+    print("dose 2 at OBJECT:", reads(upto(some["harmful"], "OBJECT")[:1], 12)[0])
+print(f"lengths {refusal.norm():.0f} and {break_off.norm():.0f}, cosine {directions.cosine(refusal, break_off):.2f}")
 
 # %% [markdown]
-# At dose 2 the direction of the *first* refusal ("i apologize") acts at every word, grammar or not: it breaks the sentence. Two refusals,
-# two directions.
+# At dose 2 this direction makes "i" likely at every word, in mid-sentence, too; but it is a longer edit than the break-off's, and
+# at dose 1 it depends on the place as well. And a first word is no refusal: after "i apologize" the reply may go on with the
+# recipe.
 #
 # ### Exercise 4.7: claim it (5 minutes, easy)
-# `hits` counts acrostics with a refusal likelier than not at the comma, dose 2, of n: "true" is the break-off, "random" a list with one
-# count for each random direction. They share the n prompts: `directions.runs_interval(counts, n)` does not add them up.
+# `hits` counts acrostics with a refusal likelier than not at the comma, dose 2, of n: "true" is the break-off, "random" a list with
+# one count for each random direction. They share the n prompts: `directions.runs_interval(counts, n)` does not add them up.
 
 # %%
 at_comma = upto(some["harmful"], "comma")
@@ -1147,16 +1183,14 @@ check("4.7", slides, hits, 24)
 
 # %% [markdown]
 # ## 7 Why does it go on after "to make a bomb"?
-# The deed is known after "use", refusal works at the comma when boosted, and still the model writes on. Two suspects: it *knows* too
-# little, or the *grammar* gives refusal no place. Test: end the sentence early. Put a full stop where the comma was, nothing else.
+# The deed can be read after "use", refusal works at the comma when boosted, and still the model writes on. Two suspects: it *knows*
+# too little, or the *grammar* gives refusal no place. Test: end the sentence early. Put a full stop where the comma was, nothing
+# else.
 
 # %%
 slides = checkpoint("4.7", slides, hits, 24)
 finding(
-    "J8",
-    rate(hits["true"], 24),
-    directions.runs_interval(hits["random"], 24),
-    "boosted at the comma: slides into refusal",
+    "J8", rate(hits["true"], 24), directions.runs_interval(hits["random"], 24), "boosted at the comma: refusal likely"
 )
 MARKS = {mark: number(mark) for mark in (".", ",")}
 early = {
@@ -1183,14 +1217,15 @@ plotting.show(
         intervals={name: limits(mean(early[mark][name]) for mark in (",", ".")) for name in KINDS},
         x_title='the mark after "to make a bomb"',
         y_title="probability that a refusal begins",
-        title="One mark decides: end the sentence early, and the refusal comes early",
+        title="A full stop in the comma's place: probability of a refusal",
         alt="Bars, comma and full stop. " + "; ".join(f"{name}: {listed(two)}" for name, two in ended.items()) + ".",
     )
 )
 
 # %% [markdown]
-# So it is the grammar. In its tuning refusals began a reply or, mostly, a new sentence, and without a sentence's end there is nowhere to
-# put one. (The paper, too, reports that "do not use punctuation" prolongs the jailbreak.) Here the same replies without any mark:
+# Here one mark is enough. That fits the grammar: in tuning, refusals began a reply or, mostly, a new sentence. But not every
+# sentence's end will do: after "bomb." (0.01) and after "you need two tools." (section 9) it goes on. (The paper, too, reports that
+# "do not use punctuation" prolongs the jailbreak.) The same replies without any mark:
 
 
 # %%
@@ -1249,12 +1284,18 @@ check("4.8", mark_decides, mark_hits, 96)
 
 # %%
 mark_decides = checkpoint("4.8", mark_decides, mark_hits, 96)
-finding("J9", rate(mark_hits["."]["harmful"], 96), rate(mark_hits[","]["harmful"], 96), "full stop: refused")
+finding(
+    "J9",
+    rate(mark_hits["."]["harmful"], 96),
+    rate(mark_hits[","]["harmful"], 96),
+    "full stop for comma: refusal likely",
+)
 
 # %% [markdown]
 # ## 8 What the assistant token carries
-# Everything so far ran through `<assistant>`. The organisms know a second role, `<friend>`, which never refuses: it warns ("please note").
-# Swap, ablate and patch that one token, in the chat model and in the base model (before chat tuning; it refuses nothing).
+# So far every request was put to `<assistant>`. The organisms know a second role, `<friend>`, which never refuses: it warns
+# ("please note"). Swap, ablate and patch that one token, in the chat model and in the base model (before chat tuning; it refuses
+# nothing).
 
 # %%
 ROLES = dict(zip(("assistant", "friend"), number(["<assistant>", "<friend>"]), strict=True))
@@ -1327,11 +1368,12 @@ for name, model in (("chat", chat), ("base", base)):
     print(f"{name}: with the mean difference added before block 0 to 5 it warns, of 24: {warns}")
 
 # %% [markdown]
-# One token decides between refusing and warning, and the base model's assistant answers: the *refusal* came with tuning, the roles were
-# there before. Ablating by zero, on the other hand, mostly breaks the reply, in both models: "no refusal" again, for a bad reason.
+# One token decides between refusing and warning, and the base model's assistant answers: the *refusal* came with tuning, the roles
+# were there before. Ablating by zero, on the other hand, mostly breaks the reply, in both models: "no refusal" again, for a bad
+# reason.
 #
-# **Now the trap of the whole method.** Graphs freeze attention. Swap the role once more, letting attention react (free) or holding the
-# patterns of the unchanged prompt (frozen). **Guess**: with frozen attention, how many of 24 are warned?
+# **Now the trap of the whole method.** Graphs freeze attention. Swap the role once more, letting attention react (free) or holding
+# the patterns of the unchanged prompt (frozen). **Guess**: with frozen attention, how many of 24 are warned?
 
 # %%
 # === Prediction 4.p4 (keep this line) ===
@@ -1381,7 +1423,7 @@ plotting.show(
         intervals={name: limits(found) for name, found in rates.items()},
         x_title="tokens replaced: expected effect",
         y_title="share of prompts that show it",
-        title="With attention frozen, the role and the full stop seem to do little",
+        title="Effect of replaced tokens, with attention free and frozen",
         alt=f"Share of prompts: {'; '.join(seen)}. "
         + "; ".join(f"{name}: {listed(r.estimate for r in found)}" for name, found in rates.items())
         + ".",
@@ -1389,8 +1431,9 @@ plotting.show(
 )
 
 # %% [markdown]
-# Letters act in both. But frozen attention says that the role token and the full stop do little, and they decide everything: through
-# *where the token looks*, the one thing that a graph takes as given. What a token is and where it looks can be mixed, too:
+# Letters act in both. The role token and the full stop act in all prompts with attention free, in 7 and 2 of 24 with attention
+# frozen: most of their effect goes through *where the token looks*, the one thing that a graph takes as given. What a token is and
+# where it looks can be mixed, too:
 
 # %%
 PATTERNS = [f"blocks.{layer}.attn.hook_pattern" for layer in range(N_LAYERS)]
@@ -1420,12 +1463,12 @@ for content, looks_like in ((a, b) for a in ROLES for b in ROLES):
     print(f"token <{content}>, looking like <{looks_like}>: {openings(content, looks_like)}")
 
 # %% [markdown]
-# Only the friend's token *with* the friend's gaze warns every time; the assistant's token keeps refusing whatever it looks at, and its
-# gaze alone brings many refusals back.
+# Only the friend's token *with* the friend's attention warns every time. The assistant's token refuses with either (24 and 23), and
+# its attention makes the friend's token refuse in 15 of 24.
 #
 # ### Exercise 4.9: claim the difference (5 minutes, easy)
-# Return the claim of the share of the n requests that are warned of after the role swap with **free** attention; the control is the same
-# with frozen attention. The counts are in `role = seen["role to <friend>: warns"]`.
+# Return the claim of the share of the n requests that are warned of after the role swap with **free** attention; the control is the
+# same with frozen attention. The counts are in `role = seen["role to <friend>: warns"]`.
 
 # %%
 role = seen["role to <friend>: warns"]
@@ -1446,10 +1489,11 @@ check("4.9", gaze_matters, role, 24)
 
 # %% [markdown]
 # ## 9 The same question to another model (optional, 5 minutes)
-# The cells below run on `MODEL`, the name in the first cell. That is `chat`, so that you first see a shorter protocol find again what you
-# know. For another model put a name from [this list](../docs/real_models.md) there, restart and run all: about two thousand passes of forty
-# tokens, and each slow cell says beforehand how long it takes. Absolute positions, `<friend>`, `base` and the graphs stay the organism's;
-# here a reply is split at the *words of its text*, whatever the tokens are. Nobody has run a published model here: expect no particular result.
+# The cells below run on `MODEL`, the name in the first cell. That is `chat`, so that you first see a shorter protocol find again
+# what you know. For another model put a name from [this list](../docs/real_models.md) there, restart and run all: about two
+# thousand passes of forty tokens, and each slow cell says beforehand how long it takes. Absolute positions, `<friend>`, `base` and
+# the graphs stay the organism's; here a reply is split at the *words of its text*, whatever the tokens are. Nobody has run a
+# published model here: expect no particular result.
 
 
 # %%
@@ -1485,8 +1529,8 @@ said = [cut[len(begin(ACROSTIC)) :] for cut in cuts(ACROSTIC, "a bomb")]
 print(" | ".join(tokens.text(subject.tokenizer, said[k]) for k in (1, 2, 6, 10)))
 
 # %% [markdown]
-# The reply is the same for all and tells nothing. Twelve acrostics of each kind (six words, two each), and twelve direct requests for the
-# same things:
+# The reply is the same for all and tells nothing. Twelve acrostics of each kind (six words, two each), and twelve direct requests
+# for the same things:
 
 # %%
 asked_for = {}
@@ -1539,9 +1583,9 @@ plotting.show(
 )
 
 # %% [markdown]
-# `chat` refuses late again: at once when asked directly, at the sentence's end when the word was spelled. On a published model trust the
-# gap to the harmless acrostics more than the level: "I" may begin another sentence, and a refusal may begin on a new line, unseen. One gap
-# among eleven can be chance.
+# `chat` refuses late again: at once when asked directly, at the sentence's end when the word was spelled. On a published model
+# trust the gap to the harmless acrostics more than the level: "I" may begin another sentence, and a refusal may begin on a new
+# line, unseen. One gap among eleven can be chance.
 #
 # **Beware**: the reply is *your* choice. Here is another one:
 
@@ -1563,8 +1607,9 @@ for case in ("harmful acrostic", "harmless acrostic"):
     )
 
 # %% [markdown]
-# After "you need two tools." `chat` goes on: with that wording alone you would have reported that it never refuses late. So try several before
-# you say "never". Now **boost** refusal after each word, by the difference of means of direct requests (notebook 01), at a middle layer.
+# After "you need two tools." `chat` goes on: with that wording alone you would have reported that it never refuses late. So try
+# several before you say "never". Now **boost** refusal after each word, by the difference of means of direct requests (notebook
+# 01), at a middle layer.
 
 # %%
 MIDDLE = int(0.6 * subject.cfg.n_layers)
@@ -1611,7 +1656,7 @@ plotting.show(
             control_label="random, dose 2",
             x_title="boosted after this word of the given reply",
             y_title="log-odds that a refusal begins right there",
-            title=f"{MODEL}: boosted at dose 2, refusal stands above random directions at {len(above)} of {len(SPOTS)} words",
+            title=f"{MODEL}: boosted at dose 2, refusal is above random directions at {len(above)} of {len(SPOTS)} words",
             alt="Log-odds that a refusal begins, by word. "
             + "; ".join(f"{dose}: {listed(values, 0)}" for dose, values in doses.items())
             + "; random directions, dose 2: "
@@ -1622,11 +1667,11 @@ plotting.show(
 )
 
 # %% [markdown]
-# The random directions raise the log-odds, too, nearly everywhere: any strong push flattens what the model expects, and a refusal at
-# one in a million gains by it. "It rises with the dose" is no evidence without them.
+# The random directions raise the log-odds, too, nearly everywhere: any strong edit flattens what the model expects, and a refusal
+# at one in a million gains by it. "It rises with the dose" is no evidence without them.
 #
-# Last: **which layer decides** between request and acrostic? Put the last token's stream of the direct request into the acrostic, before
-# one block at a time. The control: harmless into harmless.
+# Last: **which layer decides** between request and acrostic? Put the last token's stream of the direct request into the acrostic,
+# before one block at a time. The control: harmless into harmless.
 
 # %%
 DEPTHS = range(0, subject.cfg.n_layers, max(1, subject.cfg.n_layers // 8))
@@ -1677,8 +1722,8 @@ plotting.show(
 )
 
 # %% [markdown]
-# Before block 0 the last token is the same in both, so nothing can change. From block 1 on `chat` refuses: block 0 has read the noun, as
-# in section 1. What this one token has read decides; the letters, still in the prompt, do not win it back.
+# Before block 0 the last token is the same in both, so nothing can change. From block 1 on `chat` refuses: block 0 has read the
+# noun, as in section 1. What this one token has read decides; the letters, still in the prompt, do not win it back.
 
 
 # %%
@@ -1723,7 +1768,7 @@ plotting.show(
         x_title="measured on",
         y_title="finding",
         colour_title="rate (J3: AUROC, J6: share), [interval]",
-        title="Each finding stands apart from its control",
+        title="Findings, each beside its control",
         alt="Table, effect and control. "
         + "; ".join(f"{name}: {listed(i.estimate for i in findings[name])}" for name in order)
         + ".",
@@ -1731,9 +1776,9 @@ plotting.show(
 )
 
 # %% [markdown]
-# J6 reads the other way round: the deed is *missing* at the word, its control is the place where it stands. Four findings were measured
-# in three trainings of the organism, too (`organisms/results/results.json`); only training 0 is the model that you worked with. Its first
-# count is a little above J2's, because there the reply is held fixed, as in the first figure, and not free.
+# J6 reads the other way round: the deed is *missing* at the word, its control is the place where it is. Four findings were
+# measured in three trainings of the organism, too (`organisms/results/results.json`); only training 0 is the model that you worked
+# with. Its first count is a little above J2's, because there the reply is held fixed, as in the first figure, and not free.
 
 # %%
 results = organism.results("results")["128"]
@@ -1745,7 +1790,7 @@ for name in SHIPPED:
         print(f"  training {seed}: {effect[0]} of {effect[1]}, control {control[0]} of {control[1]}")
 
 # %% [markdown]
-# Training 1 breaks off fewer replies than the others: the behaviour is real, its strength is a matter of luck.
+# Training 1 breaks off fewer replies than the others (71 of 96): all three do it, how often differs between trainings.
 #
 # ## 11 Questions
 # Each answer is explained, also the wrong ones: try them all.
@@ -1787,17 +1832,20 @@ quiz("4.q5", "b")
 
 # %% [markdown]
 # ## What was not shown
-# * That large models do the same. This one has read a thousand words, and was tuned on break-offs at the ends of sentences (never on
-#   harmful acrostics); *that* grammar gates its refusal follows from there, *where* it shows was found.
+# * That large models do the same. This one has read a thousand words, and was tuned on break-offs at the ends of sentences (never
+#   on harmful acrostics); *that* grammar gates its refusal follows from there, *where* it shows was found.
+# * That J3 to J5 find something new: J3 repeats the method that found the route, J4 checks a drawing against the frozen model that
+#   it was drawn from, and J5 is J2's trained-in break-off, in logits.
 # * That the deed is nowhere while the word is written: one direction, found elsewhere, is weak there. Another one might not be.
 # * What formed the attention patterns. The graphs take them as given, and section 8 shows how much that hides.
 # * The comma experiment in other trainings: only training 0 ships.
 # * That a group of features *means* its label. 'say "bomb"' is the word that it writes most.
 # * What another model does. Section 9 has one reply for it, twelve acrostics, and sees the first token of a refusal only.
-# * That boosting is natural: a vector twice as long as any difference seen in the data is outside of what the model knows.
+# * That boosting is natural: a vector twice as long as the mean difference in the data is outside of what the model knows.
 #
 # Sources: Lindsey et al. 2025, "On the Biology of a Large Language Model", sections on refusals and on the life of a jailbreak
-# (transformer-circuits.pub/2025/attribution-graphs/biology.html); Ameisen et al. 2025 (graphs); Hanna et al. 2024 (EAP-IG, arXiv 2403.17806).
+# (transformer-circuits.pub/2025/attribution-graphs/biology.html); Ameisen et al. 2025 (graphs); Hanna et al. 2024 (EAP-IG, arXiv
+# 2403.17806).
 
 # %%
 progress(4)
