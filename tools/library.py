@@ -14,7 +14,7 @@ from those above it. Wrong input that would be silently wrong is an error, resul
 and only `grading` prints.
 
 ## An example to copy
-The direction of refusal, ablated, on a request whose topic chat tuning never showed:
+The direction of refusal, ablated, on a request whose topic was never refused in chat tuning:
 
 ```python
 from course_lib import caching, data, directions, models, steering, tokens
