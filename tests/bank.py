@@ -118,7 +118,7 @@ def wrong_claims(counts, *data):
         return claim(one[0], third[:2], other[0], third[2:])
 
     wrong = {
-        "bare number": (by(lambda one, other: one[0]), "bare number"),
+        "bare number": (by(lambda one, other: one[0]), "is not a claim"),
         "counts": (counted, "above 1"),
         "percent": (by(percent), "above 1"),
         "no control": (by(lambda one, other: claim(*one)), "no control"),

@@ -202,10 +202,13 @@ def test_a_checkpoint_hands_on_the_learners_own_answer_when_it_is_right(capsys):
     assert said(capsys) == "98.1: going on with your version.\n"
 
 
-@pytest.mark.parametrize("answer", [..., lambda v: v, 7])
-def test_a_checkpoint_hands_on_the_reference_otherwise(answer, capsys):
+@pytest.mark.parametrize(
+    "answer, why",
+    [(..., ""), (lambda v: v, "yours does not pass the check yet; "), (7, "yours does not pass the check yet; ")],
+)
+def test_a_checkpoint_hands_on_the_reference_otherwise(answer, why, capsys):
     assert checkpoint("98.1", answer)(V).tolist() == unit(V).tolist()
-    assert said(capsys) == "98.1: going on with the reference version.\n"
+    assert said(capsys) == f"98.1: {why}going on with the reference version.\n"
 
 
 def test_a_handed_on_reference_is_never_counted_as_the_learners(capsys):
@@ -324,7 +327,7 @@ def test_a_claim_with_control_and_intervals_stands():
 @pytest.mark.parametrize(
     "answer, what",
     [
-        (0.05, "bare number"),
+        (0.05, "is not a claim"),
         (claim(0.05), "the value has no interval"),
         (claim(0.05, interval=(0, 0.1)), "there is no control"),
         (claim(0.05, interval=(0, 0.1), control=0.9), "the control has no interval"),

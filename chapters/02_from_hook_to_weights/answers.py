@@ -217,7 +217,7 @@ WRONG = {
     "2.6": {
         "written down": (rates(bootstrap("edited"), bootstrap("unedited")), "this notebook's numbers only"),
         "the standard deviation": (spread, "overlap"),
-        "bare number": (float(GAIN["edited"].mean()), "bare number"),
+        "bare number": (float(GAIN["edited"].mean()), "is not a claim"),
         "no control": (
             claim(*bootstrap("edited")[:1], interval=bootstrap("edited")[1]),
             'the mean of gain["unedited"], tuned',

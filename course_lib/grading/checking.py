@@ -58,7 +58,7 @@ class Verdict(NamedTuple):
     message: str
 
 
-def check(item: str, answer: Any, *context: Any) -> None:
+def check(item: str, answer: Any = ..., *context: Any) -> None:
     """Print whether the answer to exercise `item` is right and, if not, what is wrong, where, and what to try.
 
     Args:
@@ -81,8 +81,9 @@ def checkpoint(item: str, answer: Any, *context: Any) -> Any:
     Raises:
         ValueError: no such exercise.
     """
-    passed = judge(item, answer, *context).state == "done"
-    print(f"{item}: going on with {'your' if passed else 'the reference'} version.")
+    state = judge(item, answer, *context).state
+    passed, wrong = state == "done", "yours does not pass the check yet; " if state == "wrong" else ""
+    print(f"{item}: {wrong}going on with {'your' if passed else 'the reference'} version.")
     if not passed:
         answer = copy.copy(reference(item, context, sys._getframe(1).f_globals))
         answer = "".join(list(answer)) if isinstance(answer, str) else answer  # no text of the learner's is this one

@@ -94,7 +94,8 @@ def supported(
             interval; limits in the wrong order; intervals that overlap, so that chance explains the difference.
     """
     if not isinstance(answer, Claim):
-        raise Wrong("a bare number is not a claim", "claim(interval of the effect, control=interval of the control).")
+        tip = "claim(value, interval=..., control=..., control_interval=...)."
+        raise Wrong(f"{expect.describe(answer)} is not a claim: a number needs its interval and a control", tip)
     value, interval = _measured(answer.value, answer.interval, "the value", low, high)
     if answer.control is None or answer.control is ...:
         raise Wrong("there is no control", f"give control=... and control_interval=...: {control_is}")
