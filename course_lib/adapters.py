@@ -72,6 +72,11 @@ class Checkpoint:
     """[pos, d_vocab], of the sample prompt, before the Bridge puts its own modules into the network."""
 
     def from_pretrained(self, folder: str, **options: Any) -> Any:
+        """Return the plain network with every weight from the folder, the adapter's change added.
+
+        Raises:
+            ValueError: A model that reads more than text; weights that are missing or have no place.
+        """
         from transformer_lens.model_bridge.sources import transformers as sources
 
         architecture = sources.determine_architecture_from_hf_config(options["config"])
