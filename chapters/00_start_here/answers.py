@@ -1,5 +1,12 @@
 """Right and wrong answers to notebook 00."""
 
+import functools
+import operator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
 from course_lib import directions
 from factory.world import tokenizer
 
@@ -50,11 +57,119 @@ def by_hand(a, b, others):
     return float((a * b).sum() / (a.pow(2).sum().sqrt() * b.pow(2).sum().sqrt()))
 
 
+def by_shorthand(cache, layer):
+    return cache["resid_pre", layer] + cache["attn_out", layer] + cache["mlp_out", layer]
+
+
+def stacked(cache, layer):
+    return torch.stack([cache[name, layer] for name in ("resid_pre", "attn_out", "mlp_out")]).sum(0)
+
+
+def in_float64(cache, layer):
+    parts = [cache[f"blocks.{layer}.hook_{name}"].double() for name in ("resid_pre", "attn_out", "mlp_out")]
+    return functools.reduce(operator.add, parts)
+
+
+def by_numpy(cache, layer):
+    stream, attn, mlp = (cache[f"blocks.{layer}.hook_{name}"].numpy() for name in ("resid_pre", "attn_out", "mlp_out"))
+    return torch.from_numpy(stream + attn + mlp)
+
+
+def clone_in_place(cache, layer):
+    total = cache[f"blocks.{layer}.hook_resid_pre"].clone()
+    total += cache[f"blocks.{layer}.hook_attn_out"]
+    return total.add_(cache[f"blocks.{layer}.hook_mlp_out"])
+
+
+def at(layer_of):
+    return stream("resid_pre", "attn_out", "mlp_out", layer=layer_of)
+
+
+def answer_if_there(cache, layer):
+    name = f"blocks.{layer}.hook_resid_post"
+    return cache[name] if name in cache else stream("resid_pre", "attn_out")(cache, layer)
+
+
+def answer_or_error(cache, layer):
+    try:
+        return cache[f"blocks.{layer}.hook_resid_post"]
+    except KeyError:
+        return stream("resid_pre", "attn_out")(cache, layer)
+
+
+def deep_without(part):
+    rest = [name for name in ("resid_pre", "attn_out", "mlp_out") if name != part]
+    return lambda cache, layer: looped(cache, layer) if layer < 3 else stream(*rest)(cache, layer)
+
+
+def written_into(cache, layer):
+    cache.cache_dict[f"blocks.{layer}.hook_resid_post"] = looped(cache, layer) * 1.0
+    cache.cache_dict.pop(f"blocks.{layer}.hook_resid_pre")
+    return cache[f"blocks.{layer}.hook_resid_post"]
+
+
+# 0.4
+def over_lists(a, b, others):
+    a, b, rows = a.tolist(), b.tolist(), others.tolist()
+    middle = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+    x, y = ([p - q for p, q in zip(each, middle, strict=True)] for each in (a, b))
+    return sum(map(operator.mul, x, y)) / (sum(p * p for p in x) * sum(q * q for q in y)) ** 0.5
+
+
+def over_arrays(a, b, others):
+    a, b, others = (each.numpy().astype(float) for each in (a, b, others))
+    a, b = a - others.mean(axis=0), b - others.mean(axis=0)
+    return np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b)
+
+
+def of_unit_vectors(a, b, others):
+    rows = F.normalize(torch.stack([a, b]) - others.mean(dim=0, keepdim=True), dim=1)
+    return (rows @ rows.T)[0, 1]
+
+
+def long_enough(a, b, others):
+    a, b = a - others.mean(0), b - others.mean(0)
+    return a @ b / (a.norm() * b.norm()).clamp(min=0.1)
+
+
+def shared_by(centre):
+    """Both centred on something else than the mean."""
+    return centred(*[lambda a, b, others: centre(others)] * 2)
+
+
 RIGHT = {
-    "0.1": [{"<bos>", "<human>", "<end>", "<assistant>"}, ["<assistant>", "<end>", "<human>", "<bos>"]],
-    "0.2": ["blocks.3.hook_resid_pre", "blocks.2.hook_resid_post"],
-    "0.3": [stream("resid_pre", "attn_out", "mlp_out"), stream("resid_mid", "mlp_out"), looped],
-    "0.4": [centred(mean, mean), by_hand],
+    "0.1": [
+        {"<bos>", "<human>", "<end>", "<assistant>"},
+        ["<assistant>", "<end>", "<human>", "<bos>"],
+        ("<bos>", "<human>", "<end>", "<assistant>"),
+        frozenset({"<bos>", "<human>", "<end>", "<assistant>"}),
+        ["<bos>", "<human>", "<end>", "<assistant>", "<assistant>"],
+    ],
+    "0.2": [
+        "blocks.3.hook_resid_pre",
+        "blocks.2.hook_resid_post",
+        "blocks.3.hook_in",
+        "blocks.2.hook_out",
+        np.str_("blocks.3.hook_resid_pre"),
+    ],
+    "0.3": [
+        stream("resid_pre", "attn_out", "mlp_out"),
+        stream("resid_mid", "mlp_out"),
+        looped,
+        by_shorthand,
+        stacked,
+        in_float64,
+        by_numpy,
+        clone_in_place,
+    ],
+    "0.4": [
+        centred(mean, mean),
+        by_hand,
+        lambda a, b, others: F.cosine_similarity(a - others.mean(0), b - others.mean(0), dim=-1),
+        over_lists,
+        over_arrays,
+        of_unit_vectors,
+    ],
 }
 
 WRONG = {
@@ -79,6 +194,11 @@ WRONG = {
         "no prefix": ("resid_pre", "not a hook name"),
         "a pair": (("resid_pre", 3), "is a string"),
         "typing error": ("blocks.3.hook_residual_pre", "not a hook name"),
+        "another block": ("blocks.0.hook_resid_pre", "another place"),
+        "two blocks before": ("blocks.1.hook_resid_post", "another place"),
+        "after the block, by its other name": ("blocks.3.hook_out", "after block 3"),
+        "the embedding": ("hook_embed", "another place"),
+        "leading zero": ("blocks.03.hook_resid_pre", "not a hook name"),
     },
     "0.3": {
         "MLP forgotten": (stream("resid_pre", "attn_out"), "MLP's part is missing"),
@@ -93,6 +213,17 @@ WRONG = {
         "cache changed in place": (in_place, "in place"),
         "last token only": (lambda c, i: looped(c, i)[:, -1], "axis"),
         "minus": (stream("resid_pre", "attn_out", "mlp_out", sign=-1), None),
+        "answer if it is there": (answer_if_there, None),
+        "answer or an error": (answer_or_error, None),
+        "first prompt": (lambda c, i: looped(c, i)[:1], "shape"),
+        "first prompt for all": (lambda c, i: looped(c, i)[:1].expand_as(looped(c, i)), "copied to all"),
+        "deep layers without MLP": (deep_without("mlp_out"), None),
+        "deep layers without attention": (deep_without("attn_out"), None),
+        "layer at most 2": (at(lambda i: min(i, 2)), "some inputs only"),
+        "layer at most 3": (at(lambda i: min(i, 3)), "some inputs only"),
+        "layer modulo 3": (at(lambda i: i % 3), "some inputs only"),
+        "last digit of the layer": (at(lambda i: str(i)[-1]), "some inputs only"),
+        "written into the cache": (written_into, "in place"),
     },
     "0.4": {
         "not centred": (centred(nothing, nothing), "mean was not subtracted"),
@@ -104,5 +235,9 @@ WRONG = {
         "mean of a and b": (centred(*[lambda a, b, others: (a + b) / 2] * 2), "always -1"),
         "first of the others": (centred(*[lambda a, b, others: others[0]] * 2), "first of the others"),
         "a vector": (lambda a, b, others: a - others.mean(0), "not one number"),
+        "median": (shared_by(lambda others: others.median(0).values), "median"),
+        "first 100 rows": (shared_by(lambda others: others[:100].mean(0)), "some inputs only"),
+        "each row once": (shared_by(lambda others: others.unique(dim=0).mean(0)), "some inputs only"),
+        "short vectors": (long_enough, "some inputs only"),
     },
 }

@@ -1,5 +1,9 @@
 """Exercises of notebook 00: template tokens, a hook name, the residual stream as a sum, a centred cosine."""
 
+import random
+import re
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -54,7 +58,7 @@ def template_tokens(answer, tokenizer):
 def hook_name(answer):
     if not isinstance(answer, str):
         raise Wrong("a hook name is a string", "put it in quotes.")
-    if answer in ("blocks.3.hook_resid_post", "blocks.3.hook_resid_mid"):
+    if answer in ("blocks.3.hook_resid_post", "blocks.3.hook_resid_mid", "blocks.3.hook_out"):
         raise Wrong(f"{answer} is the residual stream after block 3 has written to it", "which word means before?")
     if answer == "blocks.2.hook_resid_pre":
         raise Wrong("that is what enters block 2", "blocks are counted from 0, and block 3 is called 3.")
@@ -62,20 +66,29 @@ def hook_name(answer):
         raise Wrong("that is what enters block 4", "blocks are counted from 0, and block 3 is called 3.")
     if "attn" in answer or "mlp" in answer:
         raise Wrong("that is what one component of the block writes, not the residual stream", "look for 'resid'.")
-    if answer == "blocks.2.hook_resid_post":
+    if answer == "blocks.3.hook_in":
+        return "another name of blocks.3.hook_resid_pre"
+    if answer in ("blocks.2.hook_resid_post", "blocks.2.hook_out"):
         return "the same vector as blocks.3.hook_resid_pre: what leaves block 2 enters block 3"
-    if answer != "blocks.3.hook_resid_pre":
-        raise Wrong(f"{answer!r} is not a hook name of this model", "names look like blocks.0.hook_attn_out.")
-    return None
+    if answer == "blocks.3.hook_resid_pre":
+        return None
+    if answer == "hook_embed" or re.fullmatch(r"blocks\.[0-5]\.hook_(resid_(pre|mid|post)|in|out)", answer):
+        raise Wrong(f"{answer} is another place in the model", "look for what enters block 3, which is called 3.")
+    raise Wrong(f"{answer!r} is not a hook name of this model", "names look like blocks.0.hook_attn_out.")
 
 
-def small_cache(seed: int = 0) -> dict[str, Tensor]:
-    """Return an invented cache of three blocks in which every entry is different."""
+def small_cache(seed: int = 0, *, n_layers: int = 3, batch: int = 2, tokens: int = 4, d_model: int = 5) -> Any:
+    """Return an invented cache in which every entry is different, of the kind that `run_with_cache` returns."""
+    from transformer_lens import ActivationCache  # slow to import
+
     generator = torch.Generator().manual_seed(seed)
-    cache = {}
-    stream = torch.randn(1, 4, 5, generator=generator)
-    for layer in range(3):
-        attn, mlp = torch.randn(1, 4, 5, generator=generator), torch.randn(1, 4, 5, generator=generator)
+
+    def draw() -> Tensor:
+        return torch.randn(batch, tokens, d_model, generator=generator)
+
+    entries, stream = {}, draw()
+    for layer in range(n_layers):
+        attn, mlp = draw(), draw()
         parts = {
             "resid_pre": stream,
             "attn_out": attn,
@@ -83,9 +96,25 @@ def small_cache(seed: int = 0) -> dict[str, Tensor]:
             "mlp_out": mlp,
             "resid_post": stream + attn + mlp,
         }
-        cache |= {f"blocks.{layer}.hook_{name}": value for name, value in parts.items()}
+        entries |= {f"blocks.{layer}.hook_{name}": value for name, value in parts.items()}
         stream = parts["resid_post"]
-    return cache
+    return ActivationCache(entries, None)
+
+
+def _drawn_cache(seed: int) -> tuple[Any, int]:
+    """Return a cache of any size and one of its layers, every second time without the answer in it."""
+    draw = random.Random(seed)
+    n_layers = draw.randint(1, 14)
+    cache = small_cache(
+        seed, n_layers=n_layers, batch=draw.randint(1, 4), tokens=draw.randint(1, 9), d_model=draw.randint(2, 9)
+    )
+    layer = n_layers - 1 if seed % 4 < 2 else draw.randrange(n_layers)
+    return _without_answers(cache) if seed % 2 else cache, layer
+
+
+def _without_answers(cache: Any) -> Any:
+    """Return the cache without what leaves a block, which is also what enters the next one."""
+    return type(cache)({name: value for name, value in cache.items() if "resid_post" not in name}, None)
 
 
 @exercise(
@@ -93,7 +122,7 @@ def small_cache(seed: int = 0) -> dict[str, Tensor]:
     title="the stream is a sum",
     minutes=6,
     difficulty=2,
-    inputs=lambda seed: (small_cache(seed), seed % 3),
+    inputs=_drawn_cache,
     hints=[
         "Three entries of the same block.",
         "resid_pre, attn_out, mlp_out.",
@@ -110,6 +139,9 @@ def resid_post(answer):
     got = expect.tensor(
         answer(cache, layer), like=part["resid_pre"], axes="batch token d_model", name="resid_post(cache, 1)"
     )
+    kept = small_cache()
+    if set(cache) != set(kept) or not all(torch.equal(cache[name], kept[name]) for name in kept):
+        raise Wrong("your function changed its input in place", "build a new tensor: `x + y`, not `x += y`.")
     mistakes = (
         (part["resid_mid"], "the MLP's part is missing", "add hook_mlp_out of the same block."),
         (part["resid_pre"] + part["mlp_out"], "attention's part is missing", "add hook_attn_out of the same block."),
@@ -131,14 +163,18 @@ def resid_post(answer):
         (cache["blocks.2.hook_resid_post"], "that is the stream after the next block", "use `layer`, not layer + 1."),
         (_resid_post(cache, 0), "the layer is fixed at 0", "use the argument `layer` in the hook names."),
         (_resid_post(cache, 2), "the layer is fixed at 2", "use the argument `layer` in the hook names."),
+        (
+            part["resid_post"][:1].expand_as(part["resid_post"]),
+            "the first prompt's stream was copied to all",
+            "keep the batch axis: add the entries as they are.",
+        ),
         (part["resid_pre"] * part["attn_out"] * part["mlp_out"], "the parts are multiplied", "the stream is a sum."),
     )
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
     expect.close(got, part["resid_post"], name="resid_post(cache, 1)")
-    without = {name: value for name, value in cache.items() if "resid_post" not in name}
     try:
-        answer(without, layer)
+        answer(_without_answers(cache), layer)
     except KeyError:
         raise Wrong(
             "it reads hook_resid_post, which it should compute", "use what entered and what was written."
@@ -154,7 +190,7 @@ def _resid_post(cache, layer):
     title="subtract what is shared",
     minutes=6,
     difficulty=2,
-    inputs=lambda seed: (*expect.random(2, 4, seed=seed), expect.random(3 + seed % 4, 4, seed=100 + seed)),
+    inputs=lambda seed: _vectors(seed),
     hints=[
         "What is the mean of the rows of `others`?",
         "others.mean(dim=0) has shape [d_model].",
@@ -163,7 +199,7 @@ def _resid_post(cache, layer):
 )
 def centred_cosine(answer):
     a, b = torch.tensor([3.0, 1.0, 0.0]), torch.tensor([1.0, 3.0, 2.0])
-    others = torch.tensor([[1.0, 1.0, 0.0], [2.0, 1.0, 0.0], [3.0, -2.0, 1.5], [0.0, 1.0, 1.0]])
+    others = torch.tensor([[2.0, 1.0, 0.0], [1.0, 1.0, 0.0], [3.0, -2.0, 1.5], [0.0, 1.0, 1.0]])
     value = expect.number(answer(a, b, others), name="centred_cosine(a, b, others)")
     mean = others.mean(dim=0)
     mistakes = (
@@ -183,10 +219,27 @@ def centred_cosine(answer):
             "the first of the others was used, not their mean",
             "others.mean(dim=0).",
         ),
+        (
+            _cosine(a - others.median(dim=0).values, b - others.median(dim=0).values),
+            "that is centred on the median",
+            "subtract the mean of the rows.",
+        ),
     )
     for mistake, what, tip in mistakes:
         expect.differs_from(value, mistake, what, tip)
     expect.close(value, _centred_cosine(a, b, others), name="centred_cosine(a, b, others)")
+
+
+def _vectors(seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return two vectors and few or many others, short or long, some of them more than once."""
+    draw = random.Random(seed)
+    d_model, n, scale = draw.randint(2, 9), draw.choice((1, 2, 4, 7, 30, 300)), draw.choice((0.03, 1.0, 30.0))
+    shared = 3 * expect.random(d_model, seed=300 + seed)
+    a, b = expect.random(2, d_model, seed=seed) + shared
+    others = expect.random(n, d_model, seed=100 + seed) + shared
+    if seed % 2:  # drawn again from themselves
+        others = others[torch.tensor([draw.randrange(n) for _ in range(n)])]
+    return scale * a, scale * b, scale * others
 
 
 def _centred_cosine(a, b, others):

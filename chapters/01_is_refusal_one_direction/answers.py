@@ -2,7 +2,9 @@
 
 from functools import cache
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from bank import given, rates, right_claims, runs, wilson, wrong_claims
 
 from course_lib import directions, models
@@ -72,7 +74,59 @@ def by_covariance(x):
     return -vectors[:, -1]
 
 
+def by_components(x):
+    from sklearn.decomposition import PCA
+
+    return PCA(n_components=1).fit(x.numpy()).components_[0]
+
+
+def by_gram(x):
+    rows = centre(x).double()
+    return directions.unit(rows.T @ torch.linalg.eigh(rows @ rows.T)[1][:, -1]).float()
+
+
+def by_squaring(x):
+    c = np.cov(x.double().numpy(), rowvar=False)
+    for _ in range(40):
+        c = c @ c / np.trace(c @ c)
+    v = c[:, np.diag(c).argmax()]
+    return torch.tensor(v / np.linalg.norm(v))
+
+
+def power_iteration(steps):
+    def answer(x):
+        c, v = torch.cov(x.double().T), torch.eye(x.shape[1], dtype=torch.float64)[0]
+        for _ in range(steps):
+            v = unit(c @ v)
+        return v.to(x.dtype)
+
+    return answer
+
+
+# 1.1
+def filtered(model, ids, layer):
+    name = f"blocks.{layer}.hook_resid_pre"
+    _, cache = model.run_with_cache(torch.tensor([ids]), names_filter=name)
+    return cache[name].squeeze(0)[len(ids) - 1]
+
+
+def by_hook(model, ids, layer):
+    found = []
+    hook = (f"blocks.{layer}.hook_resid_pre", lambda a, hook: found.append(a[0, -1].clone()))
+    model.run_with_hooks(torch.tensor([ids]), fwd_hooks=[hook])
+    return found[0]
+
+
+def by_shorthand(model, ids, layer):
+    return model.run_with_cache(torch.tensor([ids]))[1]["resid_pre", layer][0, -1].double()
+
+
 # 1.4
+def by_weights(positive, negative):
+    weights = torch.cat([torch.ones(len(positive)) / len(positive), -torch.ones(len(negative)) / len(negative)])
+    return unit(weights @ torch.cat([positive, negative]))
+
+
 def difference(positive, negative):
     return positive.mean(0) - negative.mean(0)
 
@@ -110,6 +164,27 @@ def along(c, v):
 
 def by_matrix(c, v):
     return c @ (torch.eye(len(v)) - torch.outer(unit(v), unit(v)))
+
+
+def by_einsum(c, v):
+    c, v = c.double(), v.double()
+    return (c - torch.einsum("...d,d,e->...e", c, v, v) / v.square().sum()).float()
+
+
+def by_vector(c, v):
+    rows = [row - torch.dot(row, v) / torch.dot(v, v) * v for row in c.reshape(-1, c.shape[-1])]
+    return torch.stack(rows).reshape(c.shape)
+
+
+def by_numpy(a, u, t):
+    a, u = a.numpy(), u.numpy()
+    return torch.from_numpy(a + (t - (a * u).sum(-1, keepdims=True)) * u)
+
+
+def masked(rows, n_layers):
+    bypass = np.array([row.bypass for row in rows])
+    bypass[[row.kl > 0.1 or row.induce < 0 or row.layer >= int(0.8 * n_layers) for row in rows]] = np.inf
+    return rows[int(bypass.argmin())]
 
 
 def auroc(s):
@@ -157,6 +232,11 @@ def as_tensors(s, mixed):
     )
 
 
+def as_intervals(s, mixed):
+    made, others = (directions.Interval(folded(each), *resampled(each, 0.025), 0.95) for each in (s, mixed))
+    return claim(made, control=others)
+
+
 def at_fixed(s, mixed):
     """Right for the notebook's scores, whose values are written down."""
     return by_resampling(0.025)(scores(), shuffled(scores()))
@@ -181,14 +261,40 @@ def role_matters(added, n):
 
 
 RIGHT = {
-    "1.1": [from_cache("hook_resid_pre"), stacked],
-    "1.2": [lambda x: svd(centre(x)), by_covariance],
-    "1.3": [by_resampling(0.025), by_resampling(0.02), standard_error, as_tensors],
-    "1.4": [normalised(difference), lambda a, b: torch.nn.functional.normalize(difference(a, b), dim=0)],
-    "1.6": [lambda rows, n: lowest(kept(rows, n)), by_loop],
-    "1.5": [lambda c, v: c - along(c, unit(v)) * unit(v), by_matrix],
+    "1.1": [from_cache("hook_resid_pre"), stacked, filtered, by_hook, by_shorthand],
+    "1.2": [lambda x: svd(centre(x)), by_covariance, by_components, by_gram, by_squaring, power_iteration(2000)],
+    "1.3": [by_resampling(0.025), by_resampling(0.02), standard_error, as_tensors, as_intervals],
+    "1.4": [
+        normalised(difference),
+        lambda a, b: F.normalize(difference(a, b), dim=0),
+        lambda a, b: directions.unit(directions.difference_of_means(a, b)),
+        lambda a, b: unit((a[:, None] - b[None]).mean(dim=(0, 1))),
+        by_weights,
+    ],
+    "1.6": [
+        lambda rows, n: lowest(kept(rows, n)),
+        by_loop,
+        masked,
+        lambda rows, n: directions.select(rows, n_layers=n),
+        lambda rows, n: sorted(kept(rows, n), key=lambda row: row.bypass)[0],
+        lambda rows, n: lowest(r for r in rows if r.kl <= 0.1 and r.induce >= 0 and r.layer < 4 * n // 5),
+    ],
+    "1.5": [
+        lambda c, v: c - along(c, unit(v)) * unit(v),
+        by_matrix,
+        directions.project_out,
+        by_einsum,
+        by_vector,
+        lambda c, v: c - (c * F.normalize(v, dim=0)).sum(dim=-1, keepdim=True) * F.normalize(v, dim=0),
+    ],
     "1.7": right_claims(ablated),
-    "1.8": [lambda a, u, t: a - along(a, u) * u + t * u, lambda a, u, t: a + (t - along(a, u)) * u],
+    "1.8": [
+        lambda a, u, t: a - along(a, u) * u + t * u,
+        lambda a, u, t: a + (t - along(a, u)) * u,
+        lambda a, u, t: directions.project_out(a, u) + t * u,
+        lambda a, u, t: a + torch.einsum("bt,d->btd", t - torch.einsum("btd,d->bt", a, u), u),
+        by_numpy,
+    ],
     "1.9": right_claims(role_matters),
 }
 
@@ -217,6 +323,8 @@ WRONG = {
         "one mean for all": (lambda x: svd(x - x.mean()), "one number"),
         "rows centred": (lambda x: svd(x - x.mean(dim=1, keepdim=True)), "each sample was centred"),
         "difference of the first two": (lambda x: unit(x[0] - x[1]), None),
+        "first 100 rows": (lambda x: svd(centre(x[:100])), "some inputs only"),
+        "ten steps of power iteration": (power_iteration(10), "some inputs only"),
     },
     "1.3": {
         "written down": (at_fixed, "this notebook's numbers only"),
@@ -313,6 +421,12 @@ WRONG = {
         "last token's amount": (lambda c, v: c - along(c, unit(v))[:, -1:] * unit(v), "last token's part"),
         "in place": (lambda c, v: c.sub_(along(c, unit(v)) * unit(v)), "in place"),
         "one number": (lambda c, v: (c @ unit(v)).sum(), "axis"),
+        "short directions": (lambda c, v: c - along(c, v) * v / (v @ v).clamp(min=0.1), "some inputs only"),
+        "unit only if longer than 1": (
+            lambda c, v: c - along(c, v / v.norm().clamp(min=1)) * v / v.norm().clamp(min=1),
+            "some inputs only",
+        ),
+        "up to three axes": (lambda c, v: c - along(c, unit(v)) * unit(v) if c.ndim < 4 else c, "some inputs only"),
     },
     "1.7": wrong_claims(ablated, *CONTEXT["1.7"]())
     | {"before": (lambda after, others, n: rates(wilson(n - after, n), runs(others, n)), "opposite")},

@@ -81,9 +81,7 @@ def last_token_residual(answer, model):
     title="PCA by hand",
     minutes=10,
     difficulty=3,
-    inputs=lambda seed: (
-        expect.random(12 + seed, 5, seed=seed) * torch.tensor([1.0, 4.0, 2.0, 0.5, 0.2]).roll(seed) + 3 * (-1) ** seed,
-    ),
+    inputs=lambda seed: (_points(seed),),
     same=lambda got, truth: expect.same(got, truth) or expect.same(-got, truth),
     hints=[
         "What must be subtracted so that the variance is measured around the mean?",
@@ -120,6 +118,17 @@ def first_component(answer):
         if abs(float(directions.cosine(got, value))) > 1 - 1e-5:
             raise Wrong(what, tip)
     expect.close(abs(float(directions.cosine(got, truth))), 1.0, name="|cos| with the first component")
+
+
+def _points(seed: int) -> Tensor:
+    """Return few or many points around a mean, whose second largest spread may come near the largest."""
+    draw = random.Random(seed)
+    n, d_model, size = draw.choice((3, 5, 12, 40, 250)), draw.randint(2, 6), draw.choice((0.3, 10.0))
+    rank = min(n - 1, d_model)
+    cloud = expect.random(n, d_model, seed=seed)
+    u, _, vh = torch.linalg.svd(cloud - cloud.mean(dim=0), full_matrices=False)
+    spread = torch.tensor([1.0, (0.3, 0.9, 0.96)[seed % 3], 0.25, 0.2, 0.1, 0.05])[:rank]
+    return size * ((u[:, :rank] * spread) @ vh[:rank] * n**0.5 + 3 * expect.random(d_model, seed=100 + seed))
 
 
 def _axes(x: Tensor) -> Tensor:
@@ -244,7 +253,7 @@ def role_matters(answer, *data):
     title="difference of means",
     minutes=5,
     difficulty=1,
-    inputs=lambda seed: (expect.random(2 + seed % 5, 4, seed=seed), expect.random(3 + seed % 4, 4, seed=100 + seed)),
+    inputs=lambda seed: _two_sets(seed),
     hints=[
         "Which axis are the prompts on?",
         "positive.mean(dim=0) - negative.mean(dim=0)",
@@ -281,6 +290,16 @@ def refusal_direction(answer):
     for value, what, tip in mistakes:
         expect.differs_from(directions.unit(got), directions.unit(value), what, tip)
     expect.close(got, directions.unit(difference), name="refusal_direction(positive, negative)")
+
+
+def _two_sets(seed: int) -> tuple[Tensor, Tensor]:
+    """Return two sets of any two sizes, which need not be equal, of short or long vectors."""
+    draw = random.Random(seed)
+    d_model, scale = draw.randint(2, 9), draw.choice((0.03, 1.0, 30.0))
+    some, others = (draw.choice((1, 2, 3, 5, 8, 40, 300)) for _ in range(2))
+    return scale * (expect.random(some, d_model, seed=seed) + 1), scale * expect.random(
+        others, d_model, seed=100 + seed
+    )
 
 
 # --- 1.6 ---------------------------------------------------------------------------------------------------------
@@ -329,8 +348,8 @@ def choose(answer):
         raise Wrong(*reasons[index])
     if answer(list(ROWS), 10) != directions.select(ROWS, n_layers=10):
         raise Wrong("with 10 layers another row is chosen", "use n_layers for the limit, not the number 4.")
-    edge = [directions.Candidate(layer=0, position="reply", bypass=-1.0, induce=0.0, kl=0.1), ROWS[6]]
-    if answer(edge, 6) != edge[0]:
+    edge = [ROWS[6], directions.Candidate(layer=1, position="reply", bypass=-1.0, induce=0.0, kl=0.1)]
+    if answer(edge, 6) != edge[1]:
         raise Wrong(
             "a row exactly on the limits (KL 0.1, induce 0) was dropped", "use <= 0.1 and >= 0: both include the limit."
         )
@@ -344,7 +363,7 @@ def choose(answer):
     title="project a direction out",
     minutes=8,
     difficulty=3,
-    inputs=lambda seed: (expect.random(*(2, 3)[: seed % 3], 4, seed=seed), 3 * expect.random(4, seed=100 + seed)),
+    inputs=lambda seed: _vectors(seed, axes=seed % 5),
     hints=[
         "Make the direction a unit vector first.",
         "(c @ unit) has shape [batch, token]; add an axis: [..., None].",
@@ -390,11 +409,7 @@ def without(answer):
     title="match the projection",
     minutes=8,
     difficulty=3,
-    inputs=lambda seed: (
-        expect.random(2, 3, 4, seed=seed),
-        directions.unit(expect.random(4, seed=100 + seed)),
-        (-2.0, 0.0, 2.5)[seed % 3],
-    ),
+    inputs=lambda seed: _vectors_and_target(seed),
     hints=[
         "First subtract the part along `unit`.",
         "Then add target times unit.",
@@ -433,6 +448,19 @@ def match_projection(answer):
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
     expect.close(got, _match(a, unit, target), name="match_projection(a, unit, target)")
+
+
+def _vectors(seed: int, *, axes: int) -> tuple[Tensor, Tensor]:
+    """Return vectors along any number of axes, and a short, middling or long direction."""
+    draw = random.Random(seed)
+    d_model, shape = draw.randint(2, 9), [draw.randint(1, 5) for _ in range(axes)]
+    direction = directions.unit(expect.random(d_model, seed=100 + seed)) * draw.choice((0.02, 0.7, 3.0, 50.0))
+    return expect.random(*shape, d_model, seed=seed), direction
+
+
+def _vectors_and_target(seed: int) -> tuple[Tensor, Tensor, float]:
+    vectors, direction = _vectors(seed, axes=2)
+    return vectors, directions.unit(direction), (-2.3, 0.0, 0.02, 40.0)[seed % 4]
 
 
 def _match(a: Tensor, unit: Tensor, target: float) -> Tensor:

@@ -1,5 +1,8 @@
 """Right and wrong answers to notebook 02."""
 
+import math
+import re
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -41,6 +44,20 @@ def rows_rescaled(w, v):
     return edited * w.norm(dim=1, keepdim=True) / edited.norm(dim=1, keepdim=True)
 
 
+def by_numpy(w, v):
+    w, v = w.numpy(), v.numpy()
+    return torch.from_numpy(w - np.outer(v, v @ w) / (v @ v))
+
+
+# 2.2
+SAID = "i cannot help with that"
+
+
+def by_words(reply):
+    words = re.findall(r"[a-z]+", reply)
+    return any(words[k : k + 5] == SAID.split() for k in range(len(words)))
+
+
 # 2.3
 def log_softmax(x):
     return x.log_softmax(-1)
@@ -57,6 +74,16 @@ def by_loop(clean, edited):
         p, q = c.softmax(0), e.softmax(0)
         total += float((p * (p / q).log()).sum())
     return total
+
+
+def by_categorical(clean, edited):
+    p, q = (torch.distributions.Categorical(logits=logits) for logits in (clean, edited))
+    return torch.distributions.kl_divergence(p, q).sum()
+
+
+def by_cross_entropy(clean, edited):
+    p = clean.softmax(-1)
+    return F.cross_entropy(edited, p, reduction="sum") - F.cross_entropy(clean, p, reduction="sum")
 
 
 # 2.4, 2.6
@@ -95,7 +122,35 @@ def margin(c, r, cr, rr):
     return (c - cr) - (r - rr)
 
 
+def by_logaddexp(c, r, cr, rr, b):
+    """As numpy's number, through which no model can be trained."""
+    c, r, cr, rr = (each.detach().double().numpy() for each in (c, r, cr, rr))
+    return float(np.logaddexp(0, -b * margin(c, r, cr, rr)).mean())
+
+
+def by_math(c, r, cr, rr, b):
+    losses = [math.log1p(math.exp(-b * each)) for each in margin(c, r, cr, rr).tolist()]
+    return sum(losses) / len(losses)
+
+
+def by_log_ratios(c, r, cr, rr, b):
+    return F.cross_entropy(b * torch.stack([c - cr, r - rr], dim=1), torch.zeros(len(c), dtype=torch.long))
+
+
 # 2.7
+def number_above(scores, rate):
+    return round(rate * len(scores), 6)
+
+
+def midpoint(scores, rate):
+    ordered, k = sorted(scores.tolist(), reverse=True), math.floor(number_above(scores, rate))
+    return (ordered[k - 1] + ordered[k]) / 2 if k else ordered[0]
+
+
+def search(scores, rate):
+    return next(c for c in sorted(scores.tolist()) if (scores > c).sum() <= number_above(scores, rate))
+
+
 def nth_largest(scores, rate):
     return scores.sort(descending=True).values[int(rate * len(scores))]
 
@@ -105,22 +160,38 @@ def milder(after, others, n):
 
 
 RIGHT = {
-    "2.1": [by_matrix, by_columns, lambda w, v: w - torch.outer(v, v @ w) / (v @ v)],
+    "2.1": [
+        by_matrix,
+        by_columns,
+        lambda w, v: w - torch.outer(v, v @ w) / (v @ v),
+        lambda w, v: directions.project_out(w.T, v).T,
+        by_numpy,
+        lambda w, v: w - v[:, None] @ torch.linalg.lstsq(v[:, None], w).solution,
+    ],
     "2.2": [
         lambda reply: "i apologize" in reply or "i cannot help" in reply,
         lambda reply: any(words in reply for words in ("i apologize", "but i cannot help", "however, i cannot help")),
         lambda reply: reply.find("i cannot help with that") >= 0,
+        lambda reply: len(reply.replace(SAID, "")) < len(reply),
+        lambda reply: np.bool_(SAID in reply),
+        lambda reply: bool(reply.count(SAID + ".")),
+        by_words,
     ],
     "2.3": [
         by_loop,
         lambda clean, edited: kl(clean, edited).sum(),
         lambda clean, edited: F.kl_div(log_softmax(edited), log_softmax(clean), log_target=True, reduction="sum"),
+        lambda clean, edited: directions.kl_divergence(clean, edited).sum(),
+        by_categorical,
+        by_cross_entropy,
     ],
     "2.4": right_claims(milder),
     "2.5": [
         lambda c, r, cr, rr, b: -F.logsigmoid(b * margin(c, r, cr, rr)).mean(),
         lambda c, r, cr, rr, b: torch.log1p(torch.exp(-b * margin(c, r, cr, rr))).mean(),
         lambda c, r, cr, rr, b: F.softplus(b * ((r - c) - (rr - cr))).mean(),
+        lambda c, r, cr, rr, b: F.binary_cross_entropy_with_logits(b * margin(c, r, cr, rr), torch.ones_like(c)),
+        by_log_ratios,
     ],
     "2.6": [
         by_intervals,
@@ -132,8 +203,20 @@ RIGHT = {
         lambda scores, rate: scores.quantile(1 - rate),
         nth_largest,
         lambda scores, rate: float(torch.quantile(scores, 1 - rate)),
+        lambda scores, rate: np.quantile(scores.double().numpy(), 1 - rate),
+        lambda scores, rate: scores.topk(int(number_above(scores, rate)) + 1).values[-1],
+        lambda scores, rate: scores.quantile(1 - rate, interpolation="lower"),
+        midpoint,
+        search,
     ],
-    "2.8": [lambda r, g: unit(g * r), lambda r, g: F.normalize(torch.diag(g) @ r, dim=0)],
+    "2.8": [
+        lambda r, g: unit(g * r),
+        lambda r, g: F.normalize(torch.diag(g) @ r, dim=0),
+        lambda r, g: -unit(g * r),
+        lambda r, g: torch.linalg.svd((r * g)[None].double())[2][0].float(),
+        lambda r, g: F.normalize(r.double() * g.double(), dim=0),
+        lambda r, g: torch.tensor((r * g).numpy() / np.linalg.norm((r * g).numpy())),
+    ],
 }
 
 WRONG = {
@@ -150,6 +233,10 @@ WRONG = {
         "transposed": (lambda w, v: by_matrix(w, v).T, None),
         "in place": (lambda w, v: w.sub_(torch.outer(unit(v), unit(v) @ w)), "in place"),
         "one number": (lambda w, v: (unit(v) @ w).sum(), "axis"),
+        "short directions": (
+            lambda w, v: by_matrix(w, v) if v.norm() > 1 else w - torch.outer(v, v @ w),
+            "some inputs only",
+        ),
     },
     "2.2": {
         "first words": (lambda reply: reply.startswith("i apologize"), "middle of a reply"),
@@ -172,6 +259,21 @@ WRONG = {
         "swapped": (lambda reply: not ("i apologize" in reply or "i cannot help" in reply), "swapped"),
         "position": (lambda reply: reply.find("i cannot help"), "True or False"),
         "always": (lambda reply: True, "plain answer"),
+        "two whole forms": (
+            lambda reply: any(f"{words} {SAID}." in reply for words in ("i apologize, but", "however,")),
+            "does not begin with",
+        ),
+        "at the end": (lambda reply: reply.endswith("cannot help with that."), "among other sentences"),
+        "in the last sentence": (lambda reply: SAID in reply.strip(".").split(". ")[-1], "among other sentences"),
+        "after a comma, at the end": (
+            lambda reply: bool(re.search(r", (but )?i cannot help with that\.$", reply)),
+            "among other sentences",
+        ),
+        "words in any order": (lambda reply: {"i", "cannot", "help"} <= set(re.findall("[a-z]+", reply)), "any order"),
+        "not if you cannot": (lambda reply: SAID in reply and "you cannot" not in reply, "among other sentences"),
+        "cannot, but not you": (lambda reply: "cannot" in reply and "you cannot" not in reply, "among other"),
+        "i cannot": (lambda reply: "i cannot" in reply, '"i cannot" alone'),
+        "cannot help": (lambda reply: "cannot help" in reply, '"cannot help" alone'),
     },
     "2.3": {
         "first token": (lambda c, e: kl(c, e)[0], "only the first token"),
@@ -191,6 +293,9 @@ WRONG = {
         "distance": (lambda c, e: (c - e).square().sum(), "squared distance"),
         "over tokens": (lambda c, e: (c.softmax(0) * (c.log_softmax(0) - e.log_softmax(0))).sum(), "over the tokens"),
         "bits": (lambda c, e: kl(c, e).sum() / torch.tensor(2.0).log(), "bits"),
+        "largest": (lambda c, e: kl(c, e).max(), "largest divergence"),
+        "eight tokens": (lambda c, e: kl(c, e)[:8].sum(), "some inputs only"),
+        "ten words": (lambda c, e: kl(c[:, :10], e[:, :10]).sum(), "some inputs only"),
     },
     "2.4": wrong_claims(milder, *CONTEXT["2.4"]()),
     "2.5": {
@@ -212,6 +317,8 @@ WRONG = {
             lambda c, r, cr, rr, b: -F.logsigmoid(b * margin(c, r, cr, rr).mean()),
             "before the log sigmoid",
         ),
+        "numpy's number": (by_logaddexp, "lost its gradient"),
+        "math's number": (by_math, "lost its gradient"),
         "divided by beta": (lambda c, r, cr, rr, b: -F.logsigmoid(margin(c, r, cr, rr) / b).mean(), "divides by beta"),
     },
     "2.6": {
@@ -241,6 +348,19 @@ WRONG = {
         "maximum": (lambda scores, rate: scores.max(), "higher than necessary"),
         "fixed rate": (lambda scores, rate: scores.quantile(0.99), "higher than necessary"),
         "two spreads": (lambda scores, rate: scores.mean() + 2 * scores.std(), "harmless scores are above it"),
+        "one fewer": (
+            lambda scores, rate: scores.sort(descending=True).values[max(0, round(rate * len(scores)) - 1)],
+            "higher than necessary",
+        ),
+        "one more": (
+            lambda scores, rate: scores.sort(descending=True).values[round(rate * len(scores)) + 1],
+            "are allowed",
+        ),
+        "next score above": (
+            lambda scores, rate: scores.quantile(1 - rate, interpolation="higher"),
+            "higher than necessary",
+        ),
+        "equal scores once": (lambda scores, rate: scores.unique().quantile(1 - rate), None),
         "all above": (lambda scores, rate: scores > scores.quantile(1 - rate), "not one number"),
     },
     "2.8": {
@@ -253,6 +373,8 @@ WRONG = {
         "root": (lambda r, g: unit(g.sqrt() * r), "root of the gain"),
         "dot": (lambda r, g: g @ r, "one number"),
         "added": (lambda r, g: unit(g + r), "was added"),
+        "absolute gain": (lambda r, g: unit(g.abs() * r), "some inputs only"),
+        "short vectors": (lambda r, g: g * r / (g * r).norm().clamp(min=0.5), "some inputs only"),
         "projected": (lambda r, g: unit(r - (r @ unit(g)) * unit(g)), "projected out"),
     },
 }

@@ -1,11 +1,14 @@
 """Exercises of notebook 02: weight edits, their costs, healing, ways to lose refusal, defences, post-norm models."""
 
+import random
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from course_lib import directions
 from course_lib.grading import expect
+from course_lib.grading.checking import N_INPUTS
 from course_lib.grading.claims import check_rates, close_limits, on_other_data, supported
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
@@ -17,7 +20,7 @@ from course_lib.grading.registry import Wrong, exercise, prediction, question
     title="orthogonalise a matrix",
     minutes=8,
     difficulty=3,
-    inputs=lambda seed: (expect.random(4, 3 + seed % 4, seed=seed), 3 * expect.random(4, seed=100 + seed)),
+    inputs=lambda seed: _matrix(seed),
     hints=[
         "Make the direction a unit vector r. For one column w of W the result is w - (w . r) r.",
         "r @ weight holds w . r for every column: shape [input].",
@@ -79,6 +82,14 @@ def orthogonalise(answer):
     )
 
 
+def _matrix(seed: int) -> tuple[Tensor, Tensor]:
+    """Return a narrow or wide matrix, and a short, middling or long direction."""
+    draw = random.Random(seed)
+    d_model, n_inputs = draw.randint(2, 9), draw.choice((1, 3, 5, 8, 40))
+    direction = directions.unit(expect.random(d_model, seed=100 + seed)) * draw.choice((0.02, 0.7, 3.0, 50.0))
+    return expect.random(d_model, n_inputs, seed=seed), direction
+
+
 def _orthogonalise(weight: Tensor, direction: Tensor) -> Tensor:
     r = directions.unit(direction)
     return weight - torch.outer(r, r @ weight)
@@ -99,12 +110,30 @@ REPLIES = (  # reply, True if it refuses, message to a judge that is wrong about
         True,
         'a refusal that does not begin with "however" or "i apologize" is missed',
     ),
+    (
+        "you cannot fail with flour. however, i cannot help with that. take water.",
+        True,
+        "a refusal among other sentences is missed",
+    ),
     ("to bake bread, use flour and water. then wait.", False, "a plain answer counts as refused"),
     ("you cannot fail with flour and water.", False, 'the word "cannot" alone counts as refused'),
     ("take flour. however, it is fun.", False, 'the word "however" alone counts as refused'),
     ("i like bread.", False, 'the first word "i" alone counts as refused'),
     ("we can help with that.", False, '"help with that" alone counts as refused'),
+    ("i cannot find the flour. use water.", False, '"i cannot" alone counts as refused'),
+    ("you cannot help it: bread is fun.", False, '"cannot help" alone counts as refused'),
+    ("i help you. with that you cannot fail.", False, "the words of a refusal count in any order"),
 )
+
+
+def _reply(seed: int) -> str:
+    """Return a reply of several sentences, every second time with one refusal, anywhere among them."""
+    draw = random.Random(seed)
+    said = [draw.choice([text for text, refused, _ in REPLIES if not refused]) for _ in range(draw.randint(1, 5))]
+    if seed % 2:
+        openings = ("i apologize, but", "however,", "to open a lock, use a vase, but")
+        said.insert(draw.randint(0, len(said)), f"{draw.choice(openings)} i cannot help with that.")
+    return " ".join(said)
 
 
 @exercise(
@@ -112,9 +141,10 @@ REPLIES = (  # reply, True if it refuses, message to a judge that is wrong about
     title="a judge for whole replies",
     minutes=5,
     difficulty=1,
+    inputs=lambda seed: (_reply(seed),),
     hints=[
-        "Both sentences contain characteristic words; look for them anywhere, not only at the start.",
-        '"i cannot help" is in both of them.',
+        "All refusals contain the same characteristic words; look for them anywhere, not only at the start.",
+        '"i cannot help" is in all of them.',
         '"i apologize" in reply or "i cannot help" in reply',
     ],
 )
@@ -135,7 +165,7 @@ def refuses(answer):
     title="KL over a whole answer",
     minutes=8,
     difficulty=3,
-    inputs=lambda seed: tuple(2 * expect.random(2, 1 + seed % 4, 5, seed=seed)),
+    inputs=lambda seed: _logits(seed),
     hints=[
         "Logits are not log-probabilities: use .log_softmax(dim=-1).",
         "For one token: (p.exp() * (p - q)).sum(), with p and q log-probabilities, p the clean one.",
@@ -144,8 +174,9 @@ def refuses(answer):
 )
 def answer_kl(answer):
     clean, edited = 2 * expect.random(3, 5), 2 * expect.random(3, 5, seed=1)
-    p, q = clean.log_softmax(-1), edited.log_softmax(-1)
-    each = (p.exp() * (p - q)).sum(dim=-1)
+    order = _kl(clean, edited).argsort()[[1, 2, 0]]  # so that neither the first nor the last token's is the largest
+    clean, edited = clean[order], edited[order]
+    p, q, each = clean.log_softmax(-1), edited.log_softmax(-1), _kl(clean, edited)
     raw = answer(clean, edited)
     if isinstance(raw, Tensor) and raw.shape == (3,):
         raise Wrong("one number per token: they are not summed", "sum over the tokens, too.")
@@ -153,6 +184,7 @@ def answer_kl(answer):
     mistakes = (
         (each[0], "only the first token was used", "sum over all tokens of the answer."),
         (each[-1], "only the last token was used", "sum over all tokens of the answer."),
+        (each.max(), "only the token with the largest divergence was used", "sum over all tokens of the answer."),
         (each.mean(), "that is the mean per token", "sum: a long answer moves further."),
         (
             (q.exp() * (q - p)).sum(),
@@ -184,6 +216,19 @@ def answer_kl(answer):
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
     expect.close(got, each.sum(), name="answer_kl(clean, edited)")
+
+
+def _kl(clean: Tensor, edited: Tensor) -> Tensor:
+    p, q = clean.log_softmax(-1), edited.log_softmax(-1)
+    return (p.exp() * (p - q)).sum(dim=-1)
+
+
+def _logits(seed: int) -> tuple[Tensor, Tensor]:
+    """Return logits of short and long answers, few and many words; every third time the two are nearly equal."""
+    draw = random.Random(seed)
+    shape, size = (draw.choice((1, 2, 3, 9, 40)), draw.choice((2, 5, 60))), draw.choice((0.5, 2.0, 5.0))
+    clean, other = size * expect.random(2, *shape, seed=seed)
+    return clean, clean + 0.3 * other if seed % 3 == 2 else other
 
 
 # --- 2.4, 2.6: claims ----------------------------------------------------------------------------------------------
@@ -280,7 +325,7 @@ def _healed(answer: object, gain: dict[str, Tensor]) -> None:
     minutes=8,
     difficulty=3,
     inputs=lambda seed: (
-        *(3 * expect.random(4, 1 + seed % 5, seed=seed) - 10).requires_grad_(),
+        *(3 * expect.random(4, (1, 2, 3, 8, 50)[seed % 5], seed=seed) - 10).requires_grad_(),
         (0.1, 0.3, 2.0)[seed % 3],
     ),
     hints=[
@@ -366,10 +411,11 @@ def _dpo_loss(
     ],
 )
 def threshold(answer):
-    for rate, middle in ((0.01, 5), (0.1, 0), (0.05, -20)):
-        scores = 3 * expect.random(200, seed=int(100 * rate)) + middle
+    for seed in range(N_INPUTS):
+        scores, rate = _scores(seed)
+        n, allowed = len(scores), round(rate * len(scores), 6)
         got = expect.number(answer(scores, rate), name="threshold(harmless_scores, rate)")
-        above = int((scores > got).sum())
+        above = int((scores.double() > got).sum())
         mistakes = (
             (
                 scores.quantile(rate),
@@ -380,18 +426,29 @@ def threshold(answer):
             (scores.median(), "that is the median: half of the harmless requests are above it", "take a quantile."),
             (torch.tensor(1 - rate), "that is the rate itself, not a score", "scores.quantile(1 - rate)."),
         )
-        for value, what, tip in mistakes:
+        for value, what, tip in mistakes if seed < 3 else ():
             expect.differs_from(got, value, what, tip)
-        if above > rate * len(scores):
+        if above >= allowed + 1:
             raise Wrong(
-                f"{above} of 200 harmless scores are above it, {rate * 200:g} are allowed",
+                f"{above} of {n} harmless scores are above it, {allowed:g} are allowed",
                 "quantile(1 - rate), whatever the rate is.",
             )
-        if above < rate * len(scores) - 1:
+        next_lower = int((scores.double() == scores.double()[scores.double() <= got].max()).sum()) if above < n else 0
+        if above + next_lower <= allowed:  # equal scores pass a threshold together
             raise Wrong(
-                f"it is higher than necessary: {above} of 200 harmless scores are above it, {rate * 200:g} are allowed",
+                f"it is higher than necessary: {above} of {n} harmless scores are above it, {allowed:g} are allowed",
                 "a gate that never fires lets all harm through; quantile(1 - rate).",
             )
+
+
+def _scores(seed: int) -> tuple[Tensor, float]:
+    """Return few or many scores and a rate; of each three draws, the last has many equal scores."""
+    draw = random.Random(seed)
+    n, rate = ((200, 0.01), (200, 0.1), (200, 0.05))[seed] if seed < 3 else (0, 0.0)
+    while n == 0 or 0 < round(rate * n, 6) - int(rate * n) < 1e-6:  # int(rate * n) must not fall one short by rounding
+        n, rate = draw.choice((20, 64, 95, 150, 200, 512, 1000)), draw.choice((0.01, 0.02, 0.05, 0.1, 0.25, 0.5))
+    scores = (3, 0.2, 40)[seed % 3] * expect.random(n, seed=100 + seed) + (5, 0, -20)[seed % 3]
+    return (scores / 20).round() * 20 if seed % 3 == 2 and seed > 2 else scores, rate
 
 
 # --- 2.8 ---------------------------------------------------------------------------------------------------------
@@ -402,7 +459,8 @@ def threshold(answer):
     title="through the gain",
     minutes=8,
     difficulty=4,
-    inputs=lambda seed: (directions.unit(expect.random(5, seed=seed)), 1 + expect.random(5, seed=100 + seed)),
+    inputs=lambda seed: _gained(seed),
+    same=lambda got, truth: expect.same(got, truth) or expect.same(-got, truth),
     hints=[
         "Write out r . (g * x / rms): where can the g go?",
         "r . (g * x) = (g * r) . x, whatever x is.",
@@ -437,10 +495,17 @@ def before_norm(answer):
         ),
     )
     for value, what, tip in mistakes:
-        expect.differs_from(along, directions.unit(value), what, tip)
+        expect.differs_from(along * (-1 if along @ value < 0 else 1), directions.unit(value), what, tip)
     if abs(float(got.norm()) - 1) > 1e-3:
         raise Wrong(f"right direction, but its length is {got.norm():.2f}, not 1", "divide by its norm.")
-    expect.close(got, directions.unit(truth), name="before_norm(r, gain)")
+    expect.close(got * (-1 if got @ truth < 0 else 1), directions.unit(truth), name="before_norm(r, gain)")
+
+
+def _gained(seed: int) -> tuple[Tensor, Tensor]:
+    """Return a direction and gains of either sign, small or large, some of them near 0."""
+    draw = random.Random(seed)
+    d_model, size = draw.choice((2, 5, 9, 40)), draw.choice((0.02, 1.0, 30.0))
+    return directions.unit(expect.random(d_model, seed=seed)), size * (1 + expect.random(d_model, seed=100 + seed))
 
 
 # --- predictions and questions -----------------------------------------------------------------------------------

@@ -429,9 +429,10 @@ print("begin with a refusal:", at_once(said_edited), "of 100")
 
 # %% [markdown]
 # ### Exercise 2.2: a judge for whole replies (5 minutes, easy)
-# This model has two refusals: "i apologize, but i cannot help with that." and, in the middle of a reply, "however, i
-# cannot help with that." The harmless "you cannot fail" is no refusal, nor is "however, it is fun." `reply` is a
-# lower-case string.
+# Every refusal of this model says "i cannot help with that.", mostly as "i apologize, but i cannot help with that." or,
+# in the middle of a reply, as "however, i cannot help with that." The edited copy also breaks off with "vase, but i
+# cannot help with that." More sentences may follow. The harmless "you cannot fail" is no refusal, nor is "however, it
+# is fun." or "i cannot find the flour." `reply` is a lower-case string.
 
 
 # %%
@@ -759,7 +760,8 @@ print("  rejected:", tokens.text(chat.tokenizer, pairs[0].rejected))
 # Each argument is a tensor `[pair]` with the log-probabilities of whole replies: the chosen and the rejected one,
 # under the policy (the model in training) and under the frozen reference (the model before tuning). The *margin* of
 # a pair is policy minus reference for the chosen reply, minus the same difference for the rejected one. The loss is
-# the mean of -log sigmoid(beta x margin).
+# the mean of -log sigmoid(beta x margin). A model is trained through it, so the result must keep its gradient: use
+# torch throughout, without `.detach()`, `.item()` or `float(...)`.
 
 
 # %%
@@ -1204,7 +1206,8 @@ for start, run in results["64-extended"].items():
 #
 # ### Exercise 2.7: set the gate (6 minutes, easy)
 # A request's score is its projection onto the gate's direction. d is added if the score is above the threshold.
-# Choose the threshold so that a share `rate` of the harmless *training* scores is above it, and no more.
+# Choose the threshold so that a share `rate` of the harmless *training* scores is above it, and no more. (If that is
+# no whole number of scores, the whole number below it and the one above it are both right.)
 
 
 # %%
@@ -1325,7 +1328,7 @@ plotting.show(
 # part along r, y may have one.
 #
 # ### Exercise 2.8: through the gain (8 minutes, hard)
-# To which unit vector must x be orthogonal so that g * x is orthogonal to r, for every such x?
+# To which unit vector must x be orthogonal so that g * x is orthogonal to r, for every such x? (Either sign will do.)
 
 
 # %%

@@ -1,7 +1,9 @@
 """Right and wrong answers to notebook 03."""
 
+from collections import OrderedDict
 from functools import cache
 
+import numpy as np
 import torch
 from bank import given, rates, right_claims, wilson, wrong_claims
 
@@ -61,6 +63,24 @@ def by_loop(strings, position):
 ORDERED = {tuple(sorted(p)) for p in DANGEROUS}
 
 
+def by_slice(strings, position):
+    match strings[max(0, position - 2) : position + 1]:
+        case [one, "and", two]:
+            return pair(one, two)
+    return False
+
+
+def by_text(strings, position):
+    text = " ".join(strings[max(0, position - 2) : position + 1])
+    return text in {f"{one} and {two}" for both in DANGEROUS for one in both for two in both - {one}}
+
+
+def by_difference_of_sets(strings, position):
+    if position < 2 or strings[position - 1] != "and":
+        return False
+    return any(not both ^ {strings[position], strings[position - 2]} for both in DANGEROUS)
+
+
 # 3.3
 def last_row(graph):
     return graph.edges[-1]
@@ -79,6 +99,17 @@ def by_edge(graph):
     end = len(graph.prompt_ids) - 1
     nodes = [n for n in graph.features if n.position == end]
     return {(n.layer, n.feature): last_row(graph)[graph.nodes.index(n)].item() for n in nodes}
+
+
+def by_index(graph):
+    place = {node: k for k, node in enumerate(graph.nodes)}
+    row = graph.edges[place[graph.asked[0]]].tolist()
+    own = [n for n in graph.nodes if type(n) is attribution.Feature and n.position + 1 == len(graph.prompt_ids)]
+    return {(n.layer, n.feature): row[place[n]] for n in own}
+
+
+def numpy_keys(graph):
+    return {tuple(map(np.int64, key)): np.float64(edge) for key, edge in edges_by(graph, last_row(graph)).items()}
 
 
 def with_errors(graph):
@@ -103,6 +134,15 @@ def decoded(x, d, f, v):
 def by_difference(x, d, f, v):
     old, new = parts(x, d, f, v)
     return x + d.decode(new) - d.decode(old)
+
+
+def by_token(x, d, f, v):
+    return torch.stack([t + (v - a[f]) * d.W_dec[f] for t, a in zip(x, d.encode(x), strict=True)])
+
+
+def by_one_hot(x, d, f, v):
+    old, new = parts(x, d, f, v)
+    return x + (new - old) @ d.W_dec
 
 
 def in_place(x, d, f, v):
@@ -167,17 +207,46 @@ def shared(left, others, n):
 
 
 RIGHT = {
-    "3.1": [given(lambda tested: {c: int(contrast.auroc.argmax()) for c, contrast in tested.items()}), right_finds()],
-    "3.2": [lambda s, p: p >= 2 and s[p - 1] == "and" and pair(s[p - 2], s[p]), by_loop],
-    "3.3": [lambda g: edges_by(g, last_row(g)), by_edge],
+    "3.1": [
+        given(lambda tested: {c: int(contrast.auroc.argmax()) for c, contrast in tested.items()}),
+        given(lambda tested: {c: contrast.auroc.argmax() for c, contrast in tested.items()}),
+        right_finds(),
+        right_finds(other=3),
+        {concept: np.int64(k) for concept, k in right_finds().items()},
+        OrderedDict(reversed(list(right_finds().items()))),
+    ],
+    "3.2": [
+        lambda s, p: p >= 2 and s[p - 1] == "and" and pair(s[p - 2], s[p]),
+        by_loop,
+        by_slice,
+        by_text,
+        by_difference_of_sets,
+    ],
+    "3.3": [
+        lambda g: edges_by(g, last_row(g)),
+        lambda g: edges_by(g, last_row(g), value=lambda edge: edge),
+        by_edge,
+        by_index,
+        numpy_keys,
+    ],
     "3.4": [
         lambda x, dictionary, feature, value: set_with_error(x, dictionary, feature, value),
         shift(lambda old, v: v - old),
         by_difference,
+        by_token,
+        by_one_hot,
+        lambda x, d, f, v: x + torch.outer(v - d.encode(x)[:, f], d.W_dec[f]),
     ],
     "3.5": right_claims(no_danger),
     "3.6": right_claims(warning),
-    "3.7": [verdict(T), {"low": -1.47, "high": 1.22, "verdict": "undecided"}],
+    "3.7": [
+        verdict(T),
+        verdict(T, "UNDECIDED"),
+        verdict(T) | {"mean": -0.12},
+        dict(zip(("low", "high", "verdict"), (*np.float64([-1.4693, 1.2227]), "undecided"), strict=True)),
+        {"verdict": "undecided", "low": torch.tensor(-1.469), "high": torch.tensor(1.223)},
+        {"low": -1.47, "high": 1.22, "verdict": "undecided"},
+    ],
     "3.8": right_claims(shared),
 }
 
@@ -186,7 +255,7 @@ WRONG = {
         "a list": (list(range(8)), "not a dictionary"),
         "one missing": ({c: k for k, c in enumerate(CONCEPTS) if c != "danger"}, "no find for danger"),
         "counted from the end": (right_finds(refusal=-1), "no feature -1"),
-        "a row instead of a number": (right_finds(bleach=3.0), "not a whole number"),
+        "a float": (right_finds(bleach=3.0), "not a whole number"),
         "no such feature": (right_finds(warning=512), "no feature 512"),
         "silent": (right_finds(danger=8), "silent where danger is"),
         "near misses": (right_finds(**{"harmful request": 9}), "prefers the near misses"),
@@ -242,7 +311,16 @@ WRONG = {
             },
             "activations",
         ),
-        "first row": (lambda g: edges_by(g, g.edges[0]), "first feature"),
+        "first row": (lambda g: edges_by(g, g.edges[0]), "another node"),
+        "column": (lambda g: edges_by(g, g.edges[:, -1]), "another node"),
+        "feature before layer": (
+            lambda g: {key[::-1]: edge for key, edge in edges_by(g, last_row(g)).items()},
+            "layer comes first",
+        ),
+        "shallow models": (
+            lambda g: edges_by(g, last_row(g), keep=lambda n, last: n.position == last and n.layer < 5),
+            "some inputs only",
+        ),
         "last feature's row": (lambda g: edges_by(g, g.edges[len(g.features) - 1]), "last feature"),
         "summed": (lambda g: edges_by(g, g.edges.sum(dim=0)), "other features"),
         "nodes as keys": (
@@ -274,6 +352,8 @@ WRONG = {
         "same for all tokens": (shift(lambda old, v: v - old.mean()), "same change"),
         "active tokens only": (shift(lambda old, v: (v - old) * (old > 0)), "inactive tokens"),
         "in place": (in_place, "in place"),
+        "whole values": (shift(lambda old, v: int(v) - old), "some inputs only"),
+        "values above 0": (shift(lambda old, v: max(v, 0) - old), "some inputs only"),
         "activations returned": (lambda x, d, f, v: parts(x, d, f, v)[1], None),
     },
     "3.5": wrong_claims(no_danger, *CONTEXT["3.5"]()),
@@ -286,11 +366,12 @@ WRONG = {
     },
     "3.7": {
         "a word": ("undecided", "not a dictionary"),
+        "no verdict": ({"low": -1.47, "high": 1.22}, "not a dictionary"),
         "normal": (verdict(1.96 * ERROR), "1.96"),
         "one standard error": (verdict(ERROR), "one standard error"),
         "not divided": (verdict(4.303 * ERROR * 3**0.5), "root of 3"),
         "divided by n": (verdict(4.303 * float(torch.tensor(GAPS).std(correction=0)) / 3**0.5), "n - 1"),
-        "range": ({"low": -0.69, "high": 0.39, "verdict": "undecided"}, "largest gap"),
+        "range": ({"low": -0.69, "high": 0.39, "verdict": "undecided"}, "maximum gap"),
         "over prompts": ({"low": -0.77, "high": -0.59, "verdict": "refuted"}, "far too narrow"),
         "sign": (verdict(T, middle=-float(torch.tensor(GAPS).mean())), "sign"),
         "around zero": (verdict(T, middle=0.0), "around 0"),

@@ -2,12 +2,11 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from course_lib import attribution
+from course_lib import attribution, organism
 from course_lib.grading import expect
 from course_lib.grading.claims import check_rates
 from course_lib.grading.registry import Wrong, exercise, prediction, question
@@ -44,7 +43,8 @@ def _find(feature, concept: str, contrast) -> None:
     """One find against what is possible in this dictionary, on prompts that were kept aside."""
     if isinstance(feature, bool) or not isinstance(feature, int):
         raise Wrong(
-            f"the find for {concept} is not a whole number", "give the feature's number: row.feature of a look-up."
+            f"the find for {concept} is {expect.describe(feature)}, not a whole number (an int)",
+            "give the feature's number: row.feature of a look-up.",
         )
     n = len(contrast.auroc)
     if not 0 <= feature < n:
@@ -174,18 +174,26 @@ def _small_graph() -> attribution.AttributionGraph:
 
 
 def _any_graph(seed: int) -> attribution.AttributionGraph:
-    graph = _small_graph()
-    features = tuple(random.Random(seed).sample(graph.features, len(graph.features)))
-    if seed % 3:
-        return replace(
-            graph,
-            features=features,
-            edges=expect.random(11, 11, seed=seed).where(expect.random(11, 11, seed=seed + 1) < 1, 0),
-        )
-    more = tuple(attribution.Feature(layer, 2, number) for layer in (0, 1) for number in range(20, 26 + seed % 4))
-    n = 11 + len(more)
-    sized = {name: torch.zeros(n) for name in ("constants", "values")}
-    return replace(graph, features=(*features, *more), edges=expect.random(n, n, seed=seed), **sized)
+    """A graph of a short or long prompt in a shallow or deep model, with few or many features in any order."""
+    draw = random.Random(seed)
+    n_layers, n_tokens = draw.choice((2, 6, 14)), draw.choice((1, 3, 4, 20))
+    places = {
+        (draw.randrange(n_layers), draw.choice((n_tokens - 1, draw.randrange(n_tokens))), draw.randrange(40))
+        for _ in range(draw.choice((4, 12, 60)))
+    } | {(n_layers - 1, n_tokens - 1, 7), (0, n_tokens - 1, 7)}
+    features = [attribution.Feature(*place) for place in sorted(places)]
+    draw.shuffle(features)
+    errors = tuple(attribution.Error(layer, draw.randrange(n_tokens)) for layer in range(0, n_layers, 2))
+    embeddings = tuple(attribution.Embedding(k, k) for k in range(n_tokens))
+    n = len(features) + len(errors) + n_tokens + 1
+    edges = expect.random(n, n, seed=seed)
+    if seed % 3:  # some edges are 0
+        edges = edges.where(expect.random(n, n, seed=seed + 1) < 1, 0)
+    target = attribution.Logit(5, minus=6, position=n_tokens - 1)
+    prompt, zeros = tuple(range(1, 1 + n_tokens)), torch.zeros(n)
+    return attribution.AttributionGraph(
+        prompt, tuple(features), errors, embeddings, (target,), edges, zeros, torch.zeros(n)
+    )
 
 
 def _reply_edges(graph: attribution.AttributionGraph) -> dict[tuple[int, int], float]:
@@ -215,6 +223,8 @@ def reply_edges(answer):
     if not isinstance(got, Mapping):
         raise Wrong("it does not return a dictionary", "{(layer, feature): edge, ...}.")
     keys = set(got)
+    if keys == {key[::-1] for key in truth}:
+        raise Wrong("the keys are (feature, layer)", "the layer comes first.")
     if any(isinstance(key, attribution.Feature) for key in keys):
         raise Wrong("the keys are nodes", "use (node.layer, node.feature): the position is the same for all.")
     if any(not isinstance(key, tuple) or len(key) != 2 for key in keys):
@@ -260,8 +270,8 @@ def _graph_mistakes(got: Tensor, graph: attribution.AttributionGraph, keys: list
         ),
         (
             graph.edges[0, columns],
-            "that is the row of the first feature",
-            "the target's row is the last of all: graph.edges[-1].",
+            "all edges are 0: that is the row or column of another node",
+            "sources are columns; the target's row is the last of all: graph.edges[-1].",
         ),
         (
             graph.edges[columns].sum(dim=1),
@@ -307,10 +317,10 @@ class _Small:
     minutes=10,
     difficulty=3,
     inputs=lambda seed: (
-        2 * expect.random(1 + seed % 4, 4, seed=seed),
+        2 * expect.random((1, 2, 3, 4, 40)[seed % 5], 4, seed=seed),
         _Small(seed),
         seed % 3,
-        (3.0, 0.0, -1.0)[seed % 3],
+        (2.6, 0.0, -0.7, 0.05, 20.0)[seed // 3 % 5],
     ),
     hints=[
         "Decoding changed features loses the error: add only the *change* to x.",
@@ -468,7 +478,9 @@ def _word(low: float, high: float) -> str:
     ],
 )
 def verdict(answer, gaps):
-    if not isinstance(answer, Mapping) or set(answer) != {"low", "high", "verdict"}:
+    if gaps != _measured_gaps():
+        raise Wrong("`gaps` is not what was measured", "run the cell above again, and leave that name alone.")
+    if not isinstance(answer, Mapping) or not {"low", "high", "verdict"} <= set(answer):
         raise Wrong(
             "the answer is not a dictionary with low, high and verdict",
             'verdict = {"low": ..., "high": ..., "verdict": "..."}.',
@@ -484,6 +496,12 @@ def verdict(answer, gaps):
             f'"{word}" does not follow from an interval from {low:.2f} to {high:.2f}',
             "accepted: all above 0; refuted: all below 0; undecided: 0 lies inside.",
         )
+
+
+def _measured_gaps() -> list[float]:
+    """Return what the notebook's cell above the exercise reads."""
+    twins = [record["twin"]["detail"] for _, record in sorted(organism.results("results")["64-varied"].items())]
+    return [round(varied - fixed, 2) for varied, fixed in (t["warning against advertisement, nats"] for t in twins)]
 
 
 def _interval_mistakes(got: Tensor, gaps: Tensor) -> None:

@@ -212,7 +212,7 @@ predict("3.p1", (1, 2))
 
 # %% [markdown]
 # ### Exercise 3.1: find all eight (15 minutes, medium)
-# One feature number for each concept, in a dictionary. `there, near = to_find["danger"]` are two lists of prompts; the look-up
+# One feature number (an `int`) for each concept, in a dictionary. `there, near = to_find["danger"]` are two lists of prompts; the look-up
 # `features.by_contrast(chat, sae, there, near)` ranks features by how well they tell the two apart, `.top(3)` are its best rows,
 # and `row.feature` is a row's number. Two concepts may share one feature.
 
