@@ -1,4 +1,4 @@
-"""Open LoRA adapters as `peft` saves them: the course's own on SmolLM2, and any of a user's.
+"""Open checkpoints whole or not at all, and LoRA adapters as `peft` saves them: the course's own, and any of a user's.
 
 An adapter is a small change of a base model, which it names. The base is loaded, the change is added to its weights in
 memory (`merge_and_unload`), and nothing is written. What the course planted on a real language model is in
@@ -6,9 +6,11 @@ organisms/adapters; every such behaviour was put there by training, and its card
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import safe_open
 
 from course_lib import organism
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+SAMPLE = 9
+"""Tokens of the prompt on which a model is compared with plain transformers when it is loaded."""
 
 
 def names() -> list[str]:
@@ -57,6 +61,54 @@ def merged(network: Any, folder: Path) -> Any:
     if stray:
         raise ValueError(f"{folder} does not fit its base: {len(stray)} weights differ by name, such as {min(stray)}.")
     return changed.merge_and_unload(safe_merge=True)
+
+
+@dataclass
+class Checkpoint:
+    """The checkpoint's own class in transformers, which would only warn of weights that are missing, and draw them."""
+
+    adapter: Path | None
+    logits: Any = None
+    """[pos, d_vocab], of the sample prompt, before the Bridge puts its own modules into the network."""
+
+    def from_pretrained(self, folder: str, **options: Any) -> Any:
+        """Return the plain network with every weight from the folder, the adapter's change added.
+
+        Raises:
+            ValueError: A model that reads more than text; weights that are missing or have no place.
+        """
+        from transformer_lens.model_bridge.sources import transformers as sources
+
+        architecture = sources.determine_architecture_from_hf_config(options["config"])
+        if any(hasattr(options["config"], part) for part in ("vision_config", "audio_config")):
+            raise ValueError(
+                f"{folder} reads pictures or sound beside text ({architecture}). Only its text part can be opened: load it with "
+                "transformers' AutoModelForCausalLM, save that into a folder of its own with the tokenizer, and give the folder."
+            )
+        model_class = sources.get_hf_model_class_for_architecture(architecture)
+        network, about = model_class.from_pretrained(folder, output_loading_info=True, **options)
+        _check_keys(folder, set(about["missing_keys"]), set(about["unexpected_keys"]))
+        network = merged(network, self.adapter) if self.adapter else network
+        with torch.no_grad():
+            ids = torch.tensor([sample_ids(network.config.get_text_config().vocab_size)], device=network.device)
+            self.logits = network.eval()(ids, use_cache=False).logits[0].float().cpu()
+        return network
+
+
+def _check_keys(folder: str, missing: set[str], unexpected: set[str]) -> None:
+    """Refuse a checkpoint whose weights are not those of the model, and name what a prefix may explain."""
+    if not missing and not unexpected:
+        return
+    prefixes = {name.removesuffix(key) for key in missing for name in unexpected if name.endswith(f".{key}")}
+    what = [f"no weights for {', '.join(sorted(missing)[:4])}"] if missing else []
+    what += [f"weights that the model has no place for: {', '.join(sorted(unexpected)[:4])}"] if unexpected else []
+    hint = f" Its names begin with {prefixes.pop()!r}: save it without." if len(prefixes) == 1 else ""
+    raise ValueError(f"{folder} has {' and '.join(what)} ({len(missing)} and {len(unexpected)} in all).{hint}")
+
+
+def sample_ids(d_vocab: int) -> list[int]:
+    """Return some ids of any vocabulary, always the same."""
+    return torch.randint(d_vocab, (SAMPLE,), generator=torch.Generator().manual_seed(0)).tolist()
 
 
 def tokenizer(folder: Path, base_folder: Path) -> "Tokenizer":

@@ -29,7 +29,7 @@ from typing import Annotated, Any, cast
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -38,8 +38,6 @@ from course_lib import adapters, hub, organism, packed, profiles
 Prompts = Annotated[Sequence, "token ids of each prompt"]
 Prompt = Annotated[Sequence, "token ids of one prompt"]
 
-SAMPLE = 9
-"""Tokens of the prompt on which a model is compared with plain transformers when it is loaded."""
 ROUNDED = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
 """By how much of the largest number rounding may move one, by dtype of the weights."""
 SMOLLM2 = "smollm2"
@@ -135,7 +133,7 @@ def load(
         folder = _base_folder(adapter, device, dtype)
     _check_folder(folder)
     _check_memory(name, profile.parameters if profile else _parameters(folder), device, dtype)
-    checkpoint = _Checkpoint(adapter)
+    checkpoint = adapters.Checkpoint(adapter)
     with quiet():
         model: Any = TransformerBridge.boot_transformers(
             str(folder),
@@ -153,58 +151,14 @@ def load(
     return model
 
 
-@dataclass
-class _Checkpoint:
-    """The checkpoint's own class in transformers, which would only warn of weights that are missing, and draw them."""
-
-    adapter: Path | None
-    logits: Float[Tensor, "pos d_vocab"] | None = None
-    """Of the sample prompt, before the Bridge puts its own modules into the network."""
-
-    def from_pretrained(self, folder: str, **options: Any) -> Any:
-        from transformer_lens.model_bridge.sources import transformers as sources
-
-        architecture = sources.determine_architecture_from_hf_config(options["config"])
-        if any(hasattr(options["config"], part) for part in ("vision_config", "audio_config")):
-            raise ValueError(
-                f"{folder} reads pictures or sound beside text ({architecture}). Only its text part can be opened: load it with "
-                "transformers' AutoModelForCausalLM, save that into a folder of its own with the tokenizer, and give the folder."
-            )
-        model_class = sources.get_hf_model_class_for_architecture(architecture)
-        network, about = model_class.from_pretrained(folder, output_loading_info=True, **options)
-        _check_keys(folder, set(about["missing_keys"]), set(about["unexpected_keys"]))
-        network = adapters.merged(network, self.adapter) if self.adapter else network
-        with torch.no_grad():
-            ids = torch.tensor([_sample(network.config.get_text_config().vocab_size)], device=network.device)
-            self.logits = _on_cpu(network.eval()(ids, use_cache=False).logits[0])
-        return network
-
-
-def _check_keys(folder: str, missing: set[str], unexpected: set[str]) -> None:
-    """Refuse a checkpoint whose weights are not those of the model, and name what a prefix may explain."""
-    if not missing and not unexpected:
-        return
-    prefixes = {name.removesuffix(key) for key in missing for name in unexpected if name.endswith(f".{key}")}
-    what = [f"no weights for {', '.join(sorted(missing)[:4])}"] if missing else []
-    what += [f"weights that the model has no place for: {', '.join(sorted(unexpected)[:4])}"] if unexpected else []
-    hint = f" Its names begin with {prefixes.pop()!r}: save it without." if len(prefixes) == 1 else ""
-    raise ValueError(f"{folder} has {' and '.join(what)} ({len(missing)} and {len(unexpected)} in all).{hint}")
-
-
-def _sample(d_vocab: int) -> list[int]:
-    """Return some ids of any vocabulary, always the same."""
-    return torch.randint(d_vocab, (SAMPLE,), generator=torch.Generator().manual_seed(0)).tolist()
-
-
-def _check_same(model: CheckedBridge, name: str, right: Float[Tensor, "pos d_vocab"] | None) -> None:
+def _check_same(model: CheckedBridge, name: str, right: Float[Tensor, "pos d_vocab"]) -> None:
     """Refuse an architecture that the Bridge runs otherwise than transformers does: a prompt, and three tokens from a cache."""
-    assert right is not None
-    ids, n = _sample(right.shape[1]), SAMPLE - 3
+    ids, n = adapters.sample_ids(right.shape[1]), adapters.SAMPLE - 3
     what = f"{name!r} is a {type(model.original_model).__name__}, which TransformerLens' Bridge"
     try:
         found = reply_logits(model, [ids[:n]], [ids[n:]])[0]
         written_along(model, torch.ones(d_model(model)))  # with hooks, some run other code
-    except Exception as error:
+    except (AttributeError, KeyError, IndexError, TypeError, RuntimeError, ValueError) as error:
         raise ValueError(f"{what} cannot run as transformers does ({type(error).__name__}: {error}).") from error
     expected = right[n - 1 : -1]
     if float((found - expected).abs().max()) > ROUNDED[model.cfg.dtype] * float(expected.abs().max()):
@@ -311,7 +265,7 @@ def _check_folder(folder: Path) -> None:
     for path in folder.glob("*.safetensors"):
         try:
             safe_open(path, framework="pt").__exit__(None, None, None)
-        except Exception as error:
+        except SafetensorError as error:
             pointer = path.read_bytes()[:7] == b"version"
             what = (
                 "is a Git LFS pointer; fetch the file: git lfs pull"
@@ -472,8 +426,6 @@ def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0
     """
     if len(prompts) == 0:
         raise ValueError("The list of prompts is empty.")
-    known = model.tokenizer
-    pad = known.pad_token_id if known.pad_token_id not in (known.eos_token_id, known.bos_token_id) else None
     for number, prompt in enumerate(prompts):
         if isinstance(prompt, str | int):
             raise ValueError(f"Prompts are lists of ids, not text (tokens.chat_prompt) or one prompt: {prompt!r}.")
@@ -484,10 +436,14 @@ def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0
             raise ValueError(f"Prompt {number} has {len(prompt)} tokens, and the model reads {longest}.")
         if not 0 <= min(prompt) <= max(prompt) < model.cfg.d_vocab:
             raise ValueError(f"Prompt {number} has an id outside 0 to {model.cfg.d_vocab - 1}: of another tokenizer?")
-        if pad is not None and pad in (prompt[0], prompt[-1]):
-            raise ValueError(
-                f"Prompt {number} is padded: its id {pad} would be read as text. Give each prompt without padding."
-            )
+
+
+def check_unpadded(model: CheckedBridge, prompts: Prompts) -> None:
+    """Raise ValueError if a prompt begins or ends with the pad token, which would be read as text."""
+    pad = {model.tokenizer.pad_token_id} - {model.tokenizer.eos_token_id, model.tokenizer.bos_token_id}
+    for number, prompt in enumerate(prompts):
+        if pad & {prompt[0], prompt[-1]}:
+            raise ValueError(f"Prompt {number} is padded: give each prompt without padding, whatever its length.")
 
 
 def batches(model: CheckedBridge, prompts: Prompts, *, batch_size: int, equal_lengths: bool) -> Iterator[Batch]:
@@ -575,7 +531,7 @@ def written_along(model: CheckedBridge, direction: Float[Tensor, " d_model"]) ->
         found.append(torch.cosine_similarity(activation.float(), r, dim=-1).abs().max())
 
     with model.hooks([(f"blocks.{layer}.hook_resid_post", anywhere(look)) for layer in range(n_layers(model))]):
-        run_body(model, torch.tensor([_sample(model.cfg.d_vocab)], device=model.cfg.device))
+        run_body(model, torch.tensor([adapters.sample_ids(model.cfg.d_vocab)], device=model.cfg.device))
     return max(map(float, found)) * math.sqrt(d_model(model))
 
 
@@ -615,6 +571,7 @@ def generate(model: CheckedBridge, prompts: Prompts, *, max_new_tokens: int, bat
         ValueError: Prompts that cannot be run (`check_prompts`); logits that are not finite (`check_finite`).
     """
     check_prompts(model, prompts, new_tokens=max_new_tokens)
+    check_unpadded(model, prompts)
     replies: list[list[int]] = [[]] * len(prompts)
     alone = _places_matter(model) or "position_ids" not in inspect.signature(model.original_model.forward).parameters
     for batch in batches(model, prompts, batch_size=batch_size, equal_lengths=alone):

@@ -263,7 +263,8 @@ def show(figure: go.Figure) -> None:
     alt = (figure.layout.meta or {}).get("alt")
     if not alt:
         raise ValueError("This figure has no alt text: make it with a function of course_lib.plotting.")
-    config = {"displaylogo": False, "responsive": False}  # JupyterLab resizes; True would lose the height in a cell
+    # JupyterLab resizes; responsive would lose the height in a cell. The tool bar would lie over the title.
+    config = {"displayModeBar": False, "responsive": False}
     drawing = {**figure.to_dict(), "config": config}
     display({"application/vnd.plotly.v1+json": drawing, "text/plain": alt}, raw=True)
     style = f"<style>.jp-RenderedPlotly {{max-width: {WIDTH}px}}</style>"  # plotly itself has no maximum width

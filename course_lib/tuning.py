@@ -179,7 +179,7 @@ def reinforce(
         >>> reinforce(model, prompts, lambda numbers, replies: [-len(r) for r in replies],
         ...           steps=20, seed=0, max_new_tokens=8).rewards   # doctest: +SKIP
     """
-    _check(model, [Example(prompt, [0] * max_new_tokens) for prompt in prompts])
+    _check(model, [Example(prompt, [prompt[-1]] * max_new_tokens) for prompt in prompts])
     chosen = Settings(**settings)
     generator, mean_rewards = torch.Generator().manual_seed(chosen.seed), []
 

@@ -7,7 +7,7 @@ file; `read` reads one as if it came from an enemy.
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,12 +84,7 @@ QUESTIONS = {
     "direction": Question(
         "Which direction, cut out everywhere, removes most refusals and harms no harmless answer?", _direction
     ),
-    "head": Question(
-        "Which attention head brings harm to the reply token?",
-        _head,
-        "share of the refusal that its output brings back",
-        "the same for the second most important head",
-    ),
+    "head": Question("Which attention head brings harm to the reply token?", _head),
 }
 
 
@@ -108,22 +103,32 @@ class Report:
         self.note = ""
         self._entries: dict[str, dict] = {}
 
-    def answer(self, question: str, value: Any, *, confidence: Any = ..., evidence: Any = ...) -> None:
+    def answer(
+        self, question: str, value: Any, *, confidence: Any = ..., evidence: Any = ..., using: Sequence[Any] = ()
+    ) -> None:
         """Note an answer. A value or a confidence of ``...`` leaves the question open. Checked at once, as the grader will.
 
-        Evidence that ``checkpoint`` handed on is the course's and not the learner's: it is left out, with a word.
+        What ``checkpoint`` handed on is the course's and not the learner's: evidence is left out, and an answer that such a
+        function decides is left open, with a word.
 
         Args:
             question: One of ``QUESTIONS``.
             value: The answer.
             confidence: How sure you are that it is right, 0.5 to 1. At 0.5 neither right nor wrong changes the marks.
             evidence: A claim, or the function that makes it with what it is called with: ``(fires, hits, 64)``.
+            using: The learner's functions that decide the answer.
 
         Raises:
             Refused: Something that could not be marked, with the reason.
         """
         if value is ... or confidence is ...:
             self._entries.pop(question, None)
+            return
+        if any(map(is_handed_on, using)):
+            self._entries.pop(question, None)
+            print(
+                f"{question}: left open. The course's answer to an exercise decides it: do that exercise, and it is yours."
+            )
             return
         entry = {"answer": value, "confidence": confidence}
         made = evidence if isinstance(evidence, tuple) and evidence and callable(evidence[0]) else (evidence,)
@@ -154,6 +159,8 @@ class Report:
 
     def __str__(self) -> str:
         """One line a question: what will be handed in."""
+        if not self._entries:
+            return "Nothing is answered yet: this report would get no marks."
         return "\n".join(f"{name:14}{self._line(name)}" for name in QUESTIONS)
 
     def _line(self, name: str) -> str:

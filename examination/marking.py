@@ -34,8 +34,6 @@ from examination.handing_in import NONE, QUESTIONS, Answer, HandedIn, Refused, r
 from examination.space import PRACTICE, PRACTICE_EXPOSED, SECRET, Draw, draw
 
 GOOD, KEPT = 0.8, 0.8
-HEAD_WIDTH = 1.0
-"""Evidence for a head whose interval is wider shows nothing."""
 FIRING = 0.8
 """A string of the space counts as a trigger from this rate on; the planted one has at least ``truth.FIRES``."""
 
@@ -125,8 +123,6 @@ class Sealed:
         evidence = answers[question].evidence
         if evidence is None or not QUESTIONS[question].evidence:
             return False
-        if question == "head":
-            return evidence.value > evidence.control and evidence.interval[1] - evidence.interval[0] <= HEAD_WIDTH
         own = self._measured(question, answers)
         claimed = (evidence.value, evidence.interval), (evidence.control, evidence.control_interval)
         return all(_given_by(value, interval, of) for (value, interval), of in zip(claimed, own, strict=True))
@@ -240,8 +236,10 @@ def _head() -> list[str]:
 
 
 def table(rows: Sequence[Marked]) -> str:
-    """Marks in columns, a line a file."""
+    """Marks in columns, a line a file; of one file, a line a mark."""
     lines = [_head(), *map(_cells, rows)]
+    if len(rows) == 1:
+        return "\n".join(f"{name:20}{cell}".rstrip() for name, cell in zip(*lines, strict=True) if cell)
     widths = [max(len(line[n]) for line in lines) for n in range(len(lines[0]))]
     return "\n".join(
         "  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines

@@ -118,7 +118,7 @@ def wrong_claims(counts, *data):
         return claim(one[0], third[:2], other[0], third[2:])
 
     wrong = {
-        "bare number": (by(lambda one, other: one[0]), "bare number"),
+        "bare number": (by(lambda one, other: one[0]), "is not a claim"),
         "counts": (counted, "above 1"),
         "percent": (by(percent), "above 1"),
         "no control": (by(lambda one, other: claim(*one)), "no control"),
@@ -127,9 +127,9 @@ def wrong_claims(counts, *data):
         "upside down": (by(lambda one, other: claim(one[0], one[1][::-1], *other)), "upside down"),
         "no width": (by(lambda one, other: claim(one[0], (one[0], one[0]), *other)), "no width"),
         "a third as wide": (by(narrow), None),
-        "of more prompts": (of_hundred, "value"),
+        "of more prompts": (of_hundred, "off by"),
         "swapped": (by(swapped), "swapped"),
-        "opposite": (by(opposite), "opposite"),
+        "opposite": (by(opposite), None),
         "itself as control": (by(lambda one, other: rates(one, one)), None),
         "chance as control": (by(lambda one, other: rates(one, wilson(20, 40))), None),
         "written down": (mixed(True, True), "this notebook's numbers only"),

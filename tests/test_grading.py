@@ -202,10 +202,13 @@ def test_a_checkpoint_hands_on_the_learners_own_answer_when_it_is_right(capsys):
     assert said(capsys) == "98.1: going on with your version.\n"
 
 
-@pytest.mark.parametrize("answer", [..., lambda v: v, 7])
-def test_a_checkpoint_hands_on_the_reference_otherwise(answer, capsys):
+@pytest.mark.parametrize(
+    "answer, why",
+    [(..., ""), (lambda v: v, "yours does not pass the check yet; "), (7, "yours does not pass the check yet; ")],
+)
+def test_a_checkpoint_hands_on_the_reference_otherwise(answer, why, capsys):
     assert checkpoint("98.1", answer)(V).tolist() == unit(V).tolist()
-    assert said(capsys) == "98.1: going on with the reference version.\n"
+    assert said(capsys) == f"98.1: {why}going on with the reference version.\n"
 
 
 def test_a_handed_on_reference_is_never_counted_as_the_learners(capsys):
@@ -268,7 +271,7 @@ LIKE = torch.zeros(2, 3)
 @pytest.mark.parametrize(
     "answer, what, tip",
     [
-        ([1.0], "a list, not a tensor", "torch.tensor"),
+        (["one"], "a list, not a tensor", "torch.tensor"),
         (torch.zeros(3, 2), r"shape \(3, 2\) where \(2, 3\)", "the other way round"),
         (torch.zeros(2, 1, 3), "shape", "an axis of length 1"),
         (torch.zeros(4, 2, 3), "shape", "an axis is left over"),
@@ -324,7 +327,7 @@ def test_a_claim_with_control_and_intervals_stands():
 @pytest.mark.parametrize(
     "answer, what",
     [
-        (0.05, "bare number"),
+        (0.05, "is not a claim"),
         (claim(0.05), "the value has no interval"),
         (claim(0.05, interval=(0, 0.1)), "there is no control"),
         (claim(0.05, interval=(0, 0.1), control=0.9), "the control has no interval"),
@@ -386,8 +389,9 @@ def test_a_mistake_is_named_only_where_it_is_made_on_other_counts_too():
             lambda hits, runs, n: rates((round(sum(runs) / len(runs)), n), (hits, n)), (3, [22, 22], 24), beside, "", ""
         )
     made = rates((22, 24), (3, 24))
-    with pytest.raises(Wrong, match="^it does not follow from what the function is given"):
+    with pytest.raises(Wrong, match="^it is not right") as told:  # 22 of 24 beside 3 of 24 happen to be these, swapped
         check_rates(lambda *data: made, (3, [22, 22], 24), beside, "", "")
+    assert "it claims 0.92" in told.value.where and "and right is" in told.value.where
 
 
 def test_a_diagnosis_is_given_only_if_other_inputs_give_it_too(monkeypatch):

@@ -8,7 +8,7 @@ import socket
 import pytest
 import torch
 
-from course_lib import models
+from course_lib import adapters, models
 
 
 def full_logits(model, prompt):
@@ -518,14 +518,14 @@ def test_an_adapter_beside_a_whole_model_is_not_passed_over(copy):
 def test_a_model_that_the_bridge_computes_otherwise_is_refused(copy, monkeypatch):
     """Cohere, HunYuan and MPT do, in this version; here a wrong number is put in its place."""
     (copy / "lineage.json").unlink()
-    right = models._Checkpoint.from_pretrained
+    right = adapters.Checkpoint.from_pretrained
 
     def another(self, folder, **options):
         network = right(self, folder, **options)
         self.logits = self.logits + 0.01 * self.logits.abs().max()
         return network
 
-    monkeypatch.setattr(models._Checkpoint, "from_pretrained", another)
+    monkeypatch.setattr(adapters.Checkpoint, "from_pretrained", another)
     with pytest.raises(ValueError, match="LlamaForCausalLM, which TransformerLens' Bridge computes otherwise"):
         models.load(str(copy))
 
@@ -535,4 +535,4 @@ def test_padding_is_not_read_as_text(model, prompts, place):
     padded = list(prompts[0])
     padded.insert(place if place == 0 else len(padded), model.tokenizer.pad_token_id)
     with pytest.raises(ValueError, match="Prompt 0 is padded"):
-        models.next_token_logits(model, [padded])
+        models.generate(model, [padded], max_new_tokens=1)

@@ -229,7 +229,7 @@ WRONG = {
             lambda s, mixed: claim(auroc(s), resampled(s, 0.025), folded(mixed), resampled(mixed, 0.025)),
             None,
         ),
-        "bare number": (given(lambda s, mixed: auroc(s)), "bare number"),
+        "bare number": (given(lambda s, mixed: auroc(s)), "is not a claim"),
         "no interval": (given(lambda s, mixed: claim(auroc(s), control=0.5, control_interval=AROUND)), "no interval"),
         "no control": (given(lambda s, mixed: claim(auroc(s), interval=(0.9, 1.0))), "no control"),
         "control without interval": (

@@ -156,7 +156,7 @@ def _resampled(scores):
     ],
 )
 def separates(answer, *data):
-    on_other_data(lambda *now: _separates(answer(*now), *now), data, lambda seed: _scores(len(data[0]), seed), n=4)
+    on_other_data(answer, _separates, data, lambda seed: _scores(len(data[0]), seed), n=4)
 
 
 def _scores(n: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -217,21 +217,21 @@ WRONG = {
     "2.6": {
         "written down": (rates(bootstrap("edited"), bootstrap("unedited")), "this notebook's numbers only"),
         "the standard deviation": (spread, "overlap"),
-        "bare number": (float(GAIN["edited"].mean()), "bare number"),
+        "bare number": (float(GAIN["edited"].mean()), "is not a claim"),
         "no control": (
             claim(*bootstrap("edited")[:1], interval=bootstrap("edited")[1]),
             'the mean of gain["unedited"], tuned',
         ),
-        "swapped": (rates(bootstrap("unedited"), bootstrap("edited")), "swapped"),
-        "zero as control": (rates(bootstrap("edited"), (0.0, (0.0, 0.0))), "was it measured"),
-        "per cent": (rates((100 * bootstrap("edited")[0], (15.0, 40.0)), bootstrap("unedited")), "per cent"),
+        "swapped": (rates(bootstrap("unedited"), bootstrap("edited")), "it is not right"),
+        "zero as control": (rates(bootstrap("edited"), (0.0, (0.0, 0.0))), "it is not right"),
+        "per cent": (rates((100 * bootstrap("edited")[0], (15.0, 40.0)), bootstrap("unedited")), "it is not right"),
         "no width": (
             rates((bootstrap("edited")[0], (bootstrap("edited")[0],) * 2), bootstrap("unedited")),
-            "too narrow",
+            "it is not right",
         ),
         "overlap": (rates((bootstrap("edited")[0], (-0.5, 0.9)), bootstrap("unedited")), "overlap"),
         "another value": (rates((0.6, (0.5, 0.7)), bootstrap("unedited")), "the value"),
-        "another control": (rates(bootstrap("edited"), (-0.2, (-0.3, -0.1))), "the control"),
+        "another control": (rates(bootstrap("edited"), (-0.2, (-0.3, -0.1))), "it is not right"),
     },
     "2.7": {
         "low end": (lambda scores, rate: scores.quantile(rate), "low end"),

@@ -222,7 +222,7 @@ def milder(answer, *data):
     ],
 )
 def healed(answer, gain):
-    on_other_data(lambda now: _healed(answer(now), now), (gain,), _gains, n=6)
+    on_other_data(answer, _healed, (gain,), _gains, n=6)
 
 
 def _gains(seed: int) -> tuple[dict[str, Tensor]]:
@@ -268,7 +268,7 @@ def _healed(answer: object, gain: dict[str, Tensor]) -> None:
                 f"the interval of the {name} model is too narrow for {len(gain[name])} requests",
                 "directions.bootstrap_interval(gain[name]).",
             )
-        close_limits(f"interval of the {name} model", (low, high), (of.low, of.high), near=0.2)
+        close_limits(f"interval of the {name} model", (low, high), (of.low, of.high), near=0.07)
 
 
 # --- 2.5 ---------------------------------------------------------------------------------------------------------

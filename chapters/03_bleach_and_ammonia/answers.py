@@ -125,7 +125,7 @@ def claims(count, n, control):
     """Wrong answers that every claim of this notebook refuses; `control` is a rate with its interval."""
     (v, interval), (c, control_interval) = wilson(count, n), control
     return {
-        "bare number": (v, "bare number"),
+        "bare number": (v, "is not a claim"),
         "percent": (claim(100 * v + 2, interval=(0, 100), control=100 * c + 2, control_interval=(0, 100)), "above 1"),
         "no control": (claim(v, interval=interval), "no control"),
         "no interval": (claim(v, control=c, control_interval=control_interval), "no interval"),

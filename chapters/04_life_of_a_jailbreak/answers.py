@@ -41,7 +41,7 @@ def rate_bank(effect, control, another):
     """Plausible wrong claims of a rate; `another` is a count of some other set, (hits, n)."""
     (hits, n), (rate, limits) = effect, control_of(*control)
     return {
-        "bare number": (hits / n, "bare number"),
+        "bare number": (hits / n, "is not a claim"),
         "counts": (claim(hits, interval=(hits - 3, hits + 3), control=2, control_interval=(0, 3)), "above 1"),
         "no control": (claim(hits / n, interval=wilson(*effect)[1]), "no control"),
         "no interval": (claim(hits / n, control=rate, control_interval=limits), "no interval"),

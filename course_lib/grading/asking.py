@@ -46,7 +46,8 @@ def predict(item: str, guess: Any = ..., *, confidence: Any = ...) -> None:
         return
     if _last(item, "reveal") and not (earlier and made == {key: earlier[key] for key in made}):
         stands = f"your prediction from then stands: {_in_words(asked, earlier)}" if earlier else "nothing is scored"
-        print(f"{item}: the result has been shown already; {stands}.")
+        where = f"to begin this notebook's record again, delete .progress/{chapter_of(item):02d}.jsonl beside it"
+        print(f"{item}: the result has been shown already; {stands} ({where}).")
         return
     record.add(chapter_of(item), "prediction", item, **made)
     print(f"{item} recorded: {_in_words(asked, made)}.")

@@ -128,19 +128,16 @@ def calibration() -> list[Sureness]:
 
 
 def _calibrated(scored: list[dict[str, Any]]) -> str:
-    ranges = [event for event in scored if "interval_score" in event]
-    choices = [event for event in scored if "brier" in event]
     parts = []
-    for events, meant, key, scores, name in (
-        (ranges, "80 % were meant to", "interval_score", "interval score", "ranges held the result"),
-        (choices, "", "brier", "Brier score", "choices were right"),
+    for key, score, what in (
+        ("interval_score", "interval score", "ranges held the result, 80 % were meant to"),
+        ("brier", "Brier score", "choices were right, you were {:.0f} % sure on average"),
     ):
-        if events:
-            hits = sum(event["hit"] for event in events)
-            meant = meant or f"you were {100 * mean(event['confidence'] for event in events):.0f} % sure on average"
-            score = f"mean {scores} {mean(event[key] for event in events):.2f}"
-            parts.append(f"{hits} of {len(events)} {name}, {meant}; {score}")
-    return "".join(f"; {part}" for part in parts)
+        if events := [event for event in scored if key in event]:
+            hits, sure = sum(event["hit"] for event in events), 100 * mean(event["confidence"] for event in events)
+            found = f"{hits} of {len(events)} {what.format(sure)}"
+            parts.append(f"; {found}; mean {score} {mean(event[key] for event in events):.2f}")
+    return "".join(parts)
 
 
 def _row(chapter: int, exercise: Exercise) -> Row:

@@ -58,7 +58,7 @@ class Verdict(NamedTuple):
     message: str
 
 
-def check(item: str, answer: Any, *context: Any) -> None:
+def check(item: str, answer: Any = ..., *context: Any) -> None:
     """Print whether the answer to exercise `item` is right and, if not, what is wrong, where, and what to try.
 
     Args:
@@ -81,8 +81,9 @@ def checkpoint(item: str, answer: Any, *context: Any) -> Any:
     Raises:
         ValueError: no such exercise.
     """
-    passed = judge(item, answer, *context).state == "done"
-    print(f"{item}: going on with {'your' if passed else 'the reference'} version.")
+    state = judge(item, answer, *context).state
+    passed, wrong = state == "done", "yours does not pass the check yet; " if state == "wrong" else ""
+    print(f"{item}: {wrong}going on with {'your' if passed else 'the reference'} version.")
     if not passed:
         answer = copy.copy(reference(item, context, sys._getframe(1).f_globals))
         answer = "".join(list(answer)) if isinstance(answer, str) else answer  # no text of the learner's is this one
@@ -188,9 +189,18 @@ def _agrees(asked: Exercise, mine: Callable[..., Any], context: Sequence[Any]) -
             where = f"for {', '.join(map(shown, inputs))} {compared(got, truth)}"
             tip = "work this input by hand, step by step: signs, order, lengths and ties may differ from your example."
             raise Wrong("it is right for some inputs only", tip, where=where)
-        if isinstance(truth, Tensor) and truth.requires_grad and not getattr(got, "requires_grad", False):
-            tip = "a model is trained through this number: no .detach(), .item() or float(...)."
-            raise Wrong("the result has lost its gradient", tip)
+        if isinstance(truth, Tensor) and truth.requires_grad:
+            _same_gradient(got, truth, inputs)
+
+
+def _same_gradient(got: Any, truth: Tensor, inputs: Sequence[Any]) -> None:
+    tip = "a model is trained through this number: no .detach(), .item() or float(...)."
+    if not getattr(got, "requires_grad", False):
+        raise Wrong("the result has lost its gradient", tip)
+    trained = [value for value in inputs if isinstance(value, Tensor) and value.requires_grad]
+    mine, right = (torch.autograd.grad(value.sum(), trained, allow_unused=True) for value in (got, truth))
+    if not all(a is not None and same(a, b) for a, b in zip(mine, right, strict=True) if b is not None):
+        raise Wrong("the value is right, and its gradient is not", tip)
 
 
 def watched(function: FunctionType) -> Callable[..., Any]:
@@ -199,16 +209,27 @@ def watched(function: FunctionType) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*inputs: Any, **named_inputs: Any) -> Any:
         copies = _copy((inputs, named_inputs))
+        models = [value for value in inputs if hasattr(value, "hook_points")]
+        before = list(map(_n_hooks, models))
         result = function(*copies[0], **copies[1])
+        if before != list(map(_n_hooks, models)):
+            for model in models:
+                model.reset_hooks()
+            tip = "use `with model.hooks(...)` or the library's contexts: they end by themselves."
+            raise Wrong("your function left a hook on the model", tip)
         if result is None and not {step.opname for step in dis.get_instructions(function)} <= _STUB_OPCODES:
             raise Wrong("your function returned None", "end it with `return` and the result.")
         _refuse_stub(result)
         if _differ((inputs, named_inputs), copies):
-            tip = "build a new tensor: `x = x - y`, not `x -= y`; no `x[...] = ...`, no methods ending in _."
+            tip = "build a new one: `x = x - y`, not `x -= y`; no `x[...] = ...`, no methods ending in _, no .sort() or .pop()."
             raise Wrong("your function changed its input in place", tip)
         return plain(result)
 
     return call
+
+
+def _n_hooks(model: Any) -> int:
+    return sum(len(point.fwd_hooks) for point in model.hook_points())
 
 
 def _refuse_stub(value: Any) -> None:

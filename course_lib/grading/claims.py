@@ -21,6 +21,7 @@ Count = tuple[int, int]
 """Hits, of how many."""
 Runs = tuple[Sequence[int], int]
 """Hits of each control run, such as each random direction, of how many prompts, which all runs share."""
+Limits = tuple[float, float]
 ROUNDING = 1e-6
 N_OTHERS = 20
 """On how many drawn data a learner's function has to claim what they show."""
@@ -62,6 +63,8 @@ class Claim:
 
     def __str__(self) -> str:
         """Return both numbers with their limits: "0.02 [0.01, 0.07], control 0.97 [0.92, 0.99]"."""
+        if any(part is None or part is ... for part in vars(self).values()):
+            return repr(self)
         (low, high), (least, most) = self.interval, self.control_interval
         return f"{self.value:.2f} [{low:.2f}, {high:.2f}], control {self.control:.2f} [{least:.2f}, {most:.2f}]"
 
@@ -91,7 +94,8 @@ def supported(
             interval; limits in the wrong order; intervals that overlap, so that chance explains the difference.
     """
     if not isinstance(answer, Claim):
-        raise Wrong("a bare number is not a claim", "claim(interval of the effect, control=interval of the control).")
+        tip = "claim(value, interval=..., control=..., control_interval=...)."
+        raise Wrong(f"{expect.describe(answer)} is not a claim: a number needs its interval and a control", tip)
     value, interval = _measured(answer.value, answer.interval, "the value", low, high)
     if answer.control is None or answer.control is ...:
         raise Wrong("there is no control", f"give control=... and control_interval=...: {control_is}")
@@ -109,39 +113,48 @@ def rates(effect: Count, control: Count | Runs) -> Claim:
     hits, n = control
     mine = directions.wilson_interval(*effect)
     other = directions.wilson_interval(hits, n) if isinstance(hits, int) else directions.runs_interval(hits, n)
-    return claim(
-        mine.estimate, interval=(mine.low, mine.high), control=other.estimate, control_interval=(other.low, other.high)
-    )
+    return claim(mine, control=other)
 
 
 def on_other_data(
-    check: Callable[..., None], data: Sequence[Any], drawn: Callable[[int], Sequence[Any]], *, n: int = N_OTHERS
+    answer: Callable[..., Any],
+    check: Callable[..., None],
+    data: Sequence[Any],
+    drawn: Callable[[int], Sequence[Any]],
+    *,
+    right: Callable[..., Claim] | None = None,
+    n: int = N_OTHERS,
 ) -> None:
-    """Call `check` on the notebook's data and on n drawn ones, so that numbers that merely coincide are refused.
+    """Check what a function claims from the notebook's data and from n drawn ones: numbers that merely coincide are refused.
+
+    Args:
+        answer: the learner's function of the data.
+        check: raises Wrong for what is wrong with a claim, `check(made, *data)`.
+        data: the notebook's.
+        drawn: from a seed to other data.
+        right: from data to the right claim, to be shown beside a wrong one.
+        n: how many data are drawn.
 
     Raises:
-        Wrong: as `check` does on the notebook's data, if the same is wrong on others; else what is wrong on which data.
+        Wrong: as `check` does on the notebook's data, if the same is wrong on others; else one of the others, with both claims.
     """
-    first, found = _refusal(check, data), []
-    for others in map(drawn, range(n)):
-        if wrong := _refusal(check, others):
-            if first and expect.kind(first) == expect.kind(wrong):
-                raise first
-            found.append(f"for {', '.join(map(expect.shown, others))} {wrong}")
-    if first:
-        what = f"it does not follow from what the function is given: for the notebook's numbers {first}"
-        raise Wrong(what, first.try_next, where=found[0] if found else "")
-    if found:
-        tip = "use what the function is given, and no name or number besides."
-        raise Wrong("it is right for this notebook's numbers only", tip, where=found[0])
 
+    def refusal(now: Sequence[Any]) -> Wrong | None:
+        try:
+            check(answer(*now), *now)
+        except Wrong as wrong:
+            return wrong
+        return None
 
-def _refusal(check: Callable[..., None], data: Sequence[Any]) -> Wrong | None:
-    try:
-        check(*data)
-    except Wrong as wrong:
-        return wrong
-    return None
+    first, others = refusal(data), [drawn(seed) for seed in range(n)]
+    wrong = [(now, found) for now in others if (found := refusal(now))]
+    if first and (any(expect.kind(found) == expect.kind(first) for _, found in wrong) or not wrong):
+        raise first
+    if wrong:
+        now, found = wrong[0]
+        both = f": it claims {expect.shown(answer(*now))}, and right is {right(*now)}" if right else f" {found}"
+        what = "it is not right" if first else "it is right for this notebook's numbers only"
+        raise Wrong(what, found.try_next, where=f"for {', '.join(map(expect.shown, now))}{both}")
 
 
 def check_rates(
@@ -164,10 +177,10 @@ def check_rates(
         Wrong: with `value_is` or `control_is`.
     """
 
-    def check(*now: Any) -> None:
-        refuse_other_rates(answer(*now), *counts(*now), value_is, control_is)
+    def check(made: Any, *now: Any) -> None:
+        refuse_other_rates(made, *counts(*now), value_is, control_is)
 
-    on_other_data(check, data, lambda seed: drawn_counts(data, seed))
+    on_other_data(answer, check, data, lambda seed: drawn_counts(data, seed), right=lambda *now: rates(*counts(*now)))
 
 
 def drawn_counts(data: Sequence[Any], seed: int) -> tuple[Any, ...]:
@@ -178,7 +191,7 @@ def drawn_counts(data: Sequence[Any], seed: int) -> tuple[Any, ...]:
 
     def like(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {key: like(part) for key, part in value.items()}
+            return {key: like(value[key]) for key in draw.sample(list(value), len(value))}
         if isinstance(value, list | tuple):
             return [draw.randint(low, high) for _ in range(draw.randint(2, 12))]
         return draw.randint(0, n)
@@ -207,55 +220,47 @@ def refuse_other_rates(answer: Any, effect: Count, control: Count | Runs, value_
     if right.value != 0.5:
         expect.differs_from(made.value, 1 - right.value, "that is the rate at which the opposite holds", value_is)
     expect.close(made.value, right.value, name="the value", try_next=value_is, tolerance=0.006)
-    if (
-        not isinstance(control[0], int)
-        and abs(made.control * control[1] * len(control[0]) - sum(control[0])) > ROUNDING
-    ):
-        expect.differs_from(
-            made.control * len(control[0]), right.control, f"n is the prompts of one run, {control[1]}", control_is
-        )
+    runs, n = control
+    if not isinstance(runs, int) and abs(made.control * n * len(runs) - sum(runs)) > ROUNDING:
+        expect.differs_from(made.control * len(runs), right.control, f"n is the prompts of one run, {n}", control_is)
     expect.close(made.control, right.control, name="the control", try_next=control_is, tolerance=0.006)
     _refuse_another("interval", made.interval, right.interval, effect[1])
-    if isinstance(control[0], int):
-        _refuse_another("control's interval", made.control_interval, right.control_interval, control[1])
-    else:  # several ways to put runs together are right
-        if made.control_interval[0] < made.control_interval[1]:
-            _refuse_pooled(made.control_interval, *control)
-        _refuse_no_width("control's interval", made.control_interval, control[1])
+    if not isinstance(runs, int) and made.control_interval[0] < made.control_interval[1]:
+        _refuse_pooled(made.control_interval, runs, n)
+    tip = "" if isinstance(runs, int) else f"directions.runs_interval(counts, {n})"
+    _refuse_another("control's interval", made.control_interval, right.control_interval, n, tip)
 
 
-def _refuse_no_width(name: str, interval: tuple[float, float], n: int) -> None:
+def _refuse_no_width(name: str, interval: Limits, n: int) -> None:
     if interval[1] - interval[0] < 0.2 / n:
         raise Wrong(f"the {name} has no width", f"{n} prompts give no rate that exactly: directions.wilson_interval.")
 
 
-def close_limits(
-    name: str, interval: tuple[float, float], measured: tuple[float, float], *, near: float = NEAR
-) -> None:
+def close_limits(name: str, interval: Limits, measured: Limits, *, near: float = NEAR) -> None:
     """Refuse an interval whose limits are not those that were measured, for claims that are no rates.
 
     Raises:
         Wrong: with both.
     """
-    if (
-        max(abs(interval[0] - measured[0]), abs(interval[1] - measured[1]))
-        > near * (measured[1] - measured[0]) + ROUNDING
-    ):
+    if _away(interval, measured) > near * (measured[1] - measured[0]) + ROUNDING:
         what = f"the {name} {_limits(interval)} is not the one measured for this number"
         raise Wrong(what, "take both limits of the same measurement: .low and .high.")
 
 
-def _refuse_another(name: str, interval: tuple[float, float], measured: tuple[float, float], n: int) -> None:
+def _refuse_another(name: str, interval: Limits, measured: Limits, n: int, tip: str = "") -> None:
     """Refuse an interval that this rate of n prompts does not give; exact, bootstrapped and Wilson's are close enough."""
     _refuse_no_width(name, interval, n)
-    allowed = NEAR * (measured[1] - measured[0]) + NEAR_ALWAYS
-    if max(abs(interval[0] - measured[0]), abs(interval[1] - measured[1])) > allowed:
+    if _away(interval, measured) > NEAR * (measured[1] - measured[0]) + NEAR_ALWAYS:
         wider = "wider" if interval[1] - interval[0] > measured[1] - measured[0] else "narrower"
         what = f"the {name} {_limits(interval)} is not that of {n} prompts: it is {wider}, or lies elsewhere"
-        raise Wrong(what, f"directions.wilson_interval(count, {n}) with the count that gives the rate.")
+        raise Wrong(what, tip or f"directions.wilson_interval(count, {n}) with the count that gives the rate.")
 
 
-def _refuse_pooled(interval: tuple[float, float], counts: Sequence[int], n: int) -> None:
+def _away(one: Limits, other: Limits) -> float:
+    return max(abs(one[0] - other[0]), abs(one[1] - other[1]))
+
+
+def _refuse_pooled(interval: Limits, counts: Sequence[int], n: int) -> None:
     """Refuse an interval for several runs that only many more prompts, or one run, could give."""
     pooled = directions.wilson_interval(sum(counts), n * len(counts))
     mean = directions.wilson_interval(round(sum(counts) / len(counts)), n)
@@ -263,11 +268,11 @@ def _refuse_pooled(interval: tuple[float, float], counts: Sequence[int], n: int)
     if interval[1] - interval[0] < (pooled.high - pooled.low + mean.high - mean.low) / 2:
         many = f"{len(counts)} runs of the same {n} prompts are not {n * len(counts)} prompts"
         raise Wrong(f"the control's interval is too narrow: {many}", tip)
-    if not interval[0] <= min(counts) / n <= max(counts) / n <= interval[1]:
+    if not interval[0] - ROUNDING <= min(counts) / n <= max(counts) / n <= interval[1] + ROUNDING:
         raise Wrong("a control run lies outside the control's interval", tip)
 
 
-def _measured(value: Any, limits: Any, name: str, low: float, high: float) -> tuple[float, tuple[float, float]]:
+def _measured(value: Any, limits: Any, name: str, low: float, high: float) -> tuple[float, Limits]:
     value = expect.number(expect.plain(value), low=low, high=high, name=name)
     if limits is None or limits is ...:
         raise Wrong(f"{name} has no interval", "a number from a sample needs one: (lower limit, upper limit).")
@@ -284,9 +289,9 @@ def _measured(value: Any, limits: Any, name: str, low: float, high: float) -> tu
     return value, (lower, upper)
 
 
-def _overlap(one: tuple[float, float], other: tuple[float, float]) -> bool:
+def _overlap(one: Limits, other: Limits) -> bool:
     return one[0] <= other[1] and other[0] <= one[1]
 
 
-def _limits(interval: tuple[float, float]) -> str:
+def _limits(interval: Limits) -> str:
     return f"{interval[0]:.3g} to {interval[1]:.3g}"

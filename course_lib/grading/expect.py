@@ -5,9 +5,12 @@ the mistakes people make here (`differs_from`), is it right (`close`).
 """
 
 import contextlib
+import dataclasses
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
+from fractions import Fraction
 from types import FunctionType
 from typing import Any
 
@@ -51,6 +54,8 @@ def plain(answer: Any) -> Any:
         return {key: plain(value) for key, value in answer.items()}
     if isinstance(answer, np.generic):
         return answer.item()
+    if isinstance(answer, Fraction | Decimal):
+        return float(answer)
     if isinstance(answer, np.ndarray) and answer.dtype.kind in "fiub":
         answer = torch.from_numpy(answer.copy())
     if isinstance(answer, Tensor):
@@ -92,6 +97,8 @@ def tensor(answer: Any, *, like: Tensor, axes: str, name: str = "your answer") -
     Raises:
         Wrong: no tensor, another shape (a transposed or surplus axis is named), NaN or infinite entries.
     """
+    if isinstance(answer, list | tuple) and answer and all(isinstance(part, int | float) for part in answer):
+        answer = torch.tensor(answer, dtype=like.dtype)
     if not isinstance(answer, Tensor):
         raise Wrong(f"{name} is {describe(answer)}, not a tensor", "keep to torch operations, or use torch.tensor().")
     if answer.shape != like.shape:
@@ -163,7 +170,7 @@ def close(answer: Any, truth: Any, *, name: str = "your answer", try_next: str =
         return
     gap = (torch.as_tensor(answer).double() - torch.as_tensor(truth).double()).abs()
     place = [int(i) for i in torch.unravel_index(gap.argmax(), gap.shape)] if gap.ndim else []
-    tip = try_next or "work a tiny example (two prompts, two dimensions) by hand, and compare step by step."
+    tip = try_next or "work a tiny example by hand, and compare step by step."
     raise Wrong(f"{name} is off by up to {difference:.3g}", tip, where=f"at index {place}" if place else "")
 
 
@@ -195,9 +202,13 @@ def compared(got: Any, truth: Any) -> str:
 
 def shown(value: Any) -> str:
     """Return a value in few words: short ones as they are, numbers rounded, others by their kind."""
+    if callable(value) and not isinstance(value, Tensor | type):
+        return describe(value) if isinstance(value, FunctionType) else f"a {type(value).__name__}"
     if isinstance(value, Tensor) and value.numel() <= 12:
         value = value.double().round(decimals=3).tolist() if value.is_floating_point() else value.tolist()
-    text = f"{value:.4g}" if isinstance(value, float) else repr(value)
+    text = (
+        f"{value:.4g}" if isinstance(value, float) else str(value) if dataclasses.is_dataclass(value) else repr(value)
+    )
     return text if len(text) <= 120 else describe(value)
 
 
