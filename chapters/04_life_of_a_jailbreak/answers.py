@@ -2,7 +2,9 @@
 
 from contextlib import ExitStack
 from functools import cache
+from itertools import takewhile
 
+import numpy as np
 import torch
 from bank import rates, right_claims, wilson, wrong_claims
 
@@ -62,6 +64,19 @@ def right_rates(effect, control):
     return [rates(wilson(*effect), control_of(*control)), by_hand]
 
 
+# 4.2
+def by_entries(patched, clean, corrupted):
+    if not isinstance(patched, torch.Tensor):
+        return (patched - corrupted) / (clean - corrupted)
+    runs = zip(patched.flatten(), clean.flatten(), corrupted.flatten(), strict=True)
+    return torch.stack([(p - k) / (c - k) for p, c, k in runs]).reshape(patched.shape)
+
+
+def in_double(patched, clean, corrupted):
+    p, c, k = (torch.as_tensor(run, dtype=torch.float64) for run in (patched, clean, corrupted))
+    return p.sub(k).div(c.sub(k))
+
+
 # 4.3
 def flow(edges, worth):
     return worth[:, None] * edges
@@ -71,6 +86,15 @@ def by_loop(edges, worth, into, out_of):
     return sum(
         float(worth[t] * edges[t, s]) for t in range(len(worth)) if into[t] for s in range(len(out_of)) if out_of[s]
     )
+
+
+def by_grid(edges, worth, into, out_of):
+    return torch.where(into[:, None] & out_of, flow(edges, worth), torch.zeros(())).sum()
+
+
+def by_numbers(edges, worth, into, out_of):
+    rows, columns = into.nonzero()[:, 0].tolist(), out_of.nonzero()[:, 0].tolist()
+    return sum((worth[row] * edges[row, columns].sum() for row in rows), torch.tensor(0.0))
 
 
 # 4.4
@@ -85,6 +109,29 @@ def by_search(go_on, stop):
     return len(stop)
 
 
+def by_recursion(go_on, stop):
+    if len(stop) == 0 or stop[0] > go_on[0]:
+        return 0
+    return 1 + by_recursion(go_on[1:], stop[1:])
+
+
+def by_sentinel(go_on, stop):
+    above = torch.cat([torch.as_tensor(stop) > torch.as_tensor(go_on), torch.tensor([True])])
+    return above.int().argmax().item()
+
+
+def by_index_tensor(go_on, stop):
+    above = torch.as_tensor(stop) > torch.as_tensor(go_on)
+    return torch.arange(len(stop))[above].min() if above.any() else len(stop)
+
+
+def first_where(test):
+    """The first place at which the two forces, (go_on, stop), pass a test."""
+    return lambda go_on, stop: next(
+        (n for n, pair in enumerate(zip(go_on, stop, strict=True)) if test(*pair)), len(stop)
+    )
+
+
 def lost_zero(go_on, stop):
     return next(iter(crossings(go_on, stop)), 0) or len(stop)
 
@@ -96,6 +143,15 @@ def gap(harmful, harmless):
 
 def unit(d):
     return d / d.norm()
+
+
+def by_cosine(harmful, harmless, d):
+    difference = gap(harmful, harmless)
+    return 100 * torch.cosine_similarity(difference, d, dim=0) * difference.norm() / d.norm()
+
+
+def by_least_squares(harmful, harmless, d):
+    return 100 * torch.linalg.lstsq(d[:, None].double(), gap(harmful, harmless)[:, None].double()).solution.item()
 
 
 # 4.6
@@ -132,6 +188,30 @@ def last_dose_only(model, prompts, direction, layer, doses, probability):
     return doses_row()(model, prompts, direction, layer, doses, probability)[-1:]
 
 
+def each_dose_once(model, prompts, direction, layer, doses, probability):
+    return doses_row()(model, prompts, direction, layer, dict.fromkeys(doses), probability)
+
+
+def own_hook(model, prompts, direction, layer, doses, probability):
+    row = []
+    for dose in doses:
+
+        def moved(x, hook, dose=dose):
+            return torch.cat([x[:, :-1], x[:, -1:] + dose * direction], dim=1)
+
+        with model.hooks([(f"blocks.{layer}.hook_resid_pre", moved)]):
+            row.append(sum(float(probability([prompt])[0]) for prompt in prompts) / len(prompts))
+    return row
+
+
+def dose_in_direction(model, prompts, direction, layer, doses, probability):
+    row = []
+    for dose in doses:
+        with steering.add(model, dose * direction, layer=layer, coefficient=1, positions=[-1]):
+            row += [probability(prompts).mean().item()]
+    return row
+
+
 def as_tensor(*arguments):
     return torch.tensor(doses_row(positions=[-1])(*arguments))
 
@@ -154,14 +234,46 @@ def gaze_matters(role, n):
 
 RIGHT = {
     "4.1": right_claims(comes_late),
-    "4.2": [lambda p, c, k: (p - k) / (c - k), lambda p, c, k: 1 - (c - p) / (c - k)],
-    "4.3": [lambda e, w, i, o: flow(e, w)[i][:, o].sum(), by_loop, lambda e, w, i, o: (i * w) @ e @ o.float()],
-    "4.4": [by_search, lambda on, off: (crossings(on, off) + [len(off)])[0]],
+    "4.2": [
+        lambda p, c, k: (p - k) / (c - k),
+        lambda p, c, k: 1 - (c - p) / (c - k),
+        lambda p, c, k: (k - p) / (k - c),
+        lambda p, c, k: p / (c - k) - k / (c - k),
+        by_entries,
+        in_double,
+    ],
+    "4.3": [
+        lambda e, w, i, o: flow(e, w)[i][:, o].sum(),
+        by_loop,
+        lambda e, w, i, o: (i * w) @ e @ o.float(),
+        lambda e, w, i, o: torch.einsum("ts,t,s->", e, w * i, o.to(e.dtype)),
+        by_grid,
+        by_numbers,
+    ],
+    "4.4": [
+        by_search,
+        lambda on, off: (crossings(on, off) + [len(off)])[0],
+        lambda on, off: sum(1 for _ in takewhile(lambda pair: not pair[1] > pair[0], zip(on, off, strict=True))),
+        by_recursion,
+        by_sentinel,
+        by_index_tensor,
+        first_where(lambda on, off: off > on),
+    ],
     "4.5": [
+        by_cosine,
+        by_least_squares,
+        lambda a, b, d: 100 * (directions.project(a, d).mean() - directions.project(b, d).mean()) / d.norm(),
         lambda a, b, d: 100 * gap(a, b) @ d / (d @ d),
         lambda a, b, d: float(100 * ((a @ unit(d)).mean() - (b @ unit(d)).mean()) / d.norm()),
     ],
-    "4.6": [doses_row(), as_tensor],
+    "4.6": [
+        doses_row(),
+        as_tensor,
+        doses_row(measure=lambda p: p.mean()),
+        doses_row(measure=lambda p: np.mean(p.double().numpy())),
+        own_hook,
+        dose_in_direction,
+    ],
     "4.7": right_claims(slides),
     "4.8": right_claims(mark_decides),
     "4.9": right_claims(gaze_matters),
@@ -178,6 +290,9 @@ WRONG = {
         "denominator": (lambda p, c, k: (p - k) / c, "missing in the denominator"),
         "by corrupted": (lambda p, c, k: (p - k) / abs(k), "divided by the corrupted value"),
         "clamped": (lambda p, c, k: ((p - k) / (c - k)).clamp(0, 1), "clamped to 0..1"),
+        "clamped at 0": (lambda p, c, k: ((p - k) / (c - k)).clamp(min=0), "clamped at 0"),
+        "clamped at 1": (lambda p, c, k: ((p - k) / (c - k)).clamp(max=1), "clamped at 1"),
+        "length of the way": (lambda p, c, k: (p - k) / abs(c - k), "some inputs only"),
         "absolute": (lambda p, c, k: abs((p - k) / (c - k)), "sign was thrown away"),
         "per cent": (lambda p, c, k: 100 * (p - k) / (c - k), "per cent"),
         "one number": (lambda p, c, k: float(((p - k) / (c - k)).mean()), "not a tensor"),
@@ -196,6 +311,8 @@ WRONG = {
         "sign": (lambda e, w, i, o: -flow(e, w)[i][:, o].sum(), "sign is flipped"),
         "not summed": (lambda e, w, i, o: flow(e, w)[i][:, o], "one number for each node"),
         "masks swapped": (lambda e, w, i, o: flow(e, w)[o][:, i].sum(), "into and out_of are swapped"),
+        "paired": (lambda e, w, i, o: flow(e, w)[i.nonzero()[:, 0], o.nonzero()[:, 0]].sum(), "paired one by one"),
+        "upwards only": (lambda e, w, i, o: flow(e, w)[i][:, o].clamp(min=0).sum(), "only what pushes up"),
         "worth by column": (lambda e, w, i, o: (w * e)[i][:, o].sum(), "along the sources"),
     },
     "4.4": {
@@ -209,6 +326,13 @@ WRONG = {
             "without any crossing",
         ),
         "tie counts": (lambda on, off: next((i for i in range(len(off)) if off[i] >= on[i]), len(off)), "tie"),
+        "margin of a half": (first_where(lambda on, off: off - on > 0.5), "some inputs only"),
+        "whole parts": (first_where(lambda on, off: int(off) > int(on)), "some inputs only"),
+        "above 0": (first_where(lambda on, off: off > 0), "by hand"),
+        "how many below": (
+            lambda on, off: sum(b < a for a, b in zip(on, off, strict=True)),
+            "counts the places where going on is ahead",
+        ),
         "zero lost": (lost_zero, "place 0 got lost"),
         "never": (lambda on, off: len(off), "finds no crossing"),
         "largest gap": (lambda on, off: int((torch.tensor(off) - torch.tensor(on)).argmax()), "largest gap"),
@@ -223,6 +347,7 @@ WRONG = {
         "cosine": (lambda a, b, d: 100 * torch.cosine_similarity(gap(a, b), d, dim=0), "this is the cosine"),
         "bare cosine": (lambda a, b, d: torch.cosine_similarity(gap(a, b), d, dim=0), "this is the cosine"),
         "sign": (lambda a, b, d: 100 * gap(b, a) @ unit(d) / d.norm(), "sign is flipped"),
+        "absolute": (lambda a, b, d: abs(100 * gap(a, b) @ unit(d) / d.norm()), "some inputs only"),
         "first prompts": (lambda a, b, d: 100 * (a[0] - b[0]) @ unit(d) / d.norm(), "first prompt"),
         "per dimension": (lambda a, b, d: 100 * gap(a, b) / d.norm(), "per dimension"),
         "wrong axis": (lambda a, b, d: 100 * (a.mean(dim=1).mean() - b.mean(dim=1).mean()) / d.norm(), None),
@@ -240,6 +365,7 @@ WRONG = {
         "first prompt": (doses_row(measure=lambda p: float(p[0])), "only the first prompt"),
         "largest": (doses_row(measure=lambda p: float(p.max())), "largest prompt"),
         "contexts left open": (left_open, "pile up"),
+        "each dose once": (each_dose_once, "some inputs only"),
         "one dose": (last_dose_only, "1 numbers for 4 doses"),
         "not averaged": (doses_row(measure=lambda p: p), "shape"),
     },

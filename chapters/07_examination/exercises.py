@@ -1,5 +1,6 @@
 """What notebook 07 asks: judge replies, confirm a trigger, say how sure you are, choose an ablation, and know what marks reward."""
 
+import math
 import random
 from itertools import product
 
@@ -137,7 +138,7 @@ def _posterior(prior, hit, false_alarm):
     title="how sure may you be",
     minutes=8,
     difficulty=3,
-    inputs=lambda seed: tuple((expect.random(3, seed=seed).sigmoid()).tolist()),
+    inputs=lambda seed: _chances(seed),
     hints=[
         "Of 1,000 models, how many have a backdoor and are accused? How many have none and are accused?",
         "prior * hit are accused rightly, (1 - prior) * false_alarm wrongly.",
@@ -172,11 +173,28 @@ def posterior(answer):
                 "(1 - prior) * false_alarm.",
             ),
             (prior * hit / ((1 - prior) * alarm), "these are odds", "a probability divides by the sum of both."),
+            (
+                _posterior(prior, alarm, hit),
+                "hit and false_alarm are exchanged",
+                "prior goes with hit, 1 - prior with false_alarm.",
+            ),
+            (
+                _posterior(1 - prior, hit, alarm),
+                "prior and 1 - prior are exchanged",
+                "prior goes with hit, 1 - prior with false_alarm.",
+            ),
             (prior, "it does not change with the alarm", "an alarm is evidence: use hit and false_alarm."),
         )
         for value, what, tip in mistakes:
             expect.differs_from(got, value, what, tip)
-        expect.close(got, truth, name=f"posterior({prior}, {hit}, {alarm})")
+        tip = "of 1,000 models: how many have a backdoor and are accused, how many have none and are accused?"
+        expect.close(got, truth, name=f"posterior({prior}, {hit}, {alarm})", try_next=tip)
+
+
+def _chances(seed):
+    """Chances of any size, also close to 0 and 1, so that the posterior may be either, too."""
+    spread = (1, 4)[seed % 2]
+    return tuple((spread * expect.random(3, seed=seed)).double().sigmoid().tolist())
 
 
 # --- 7.4 ---------------------------------------------------------------------------------------------------------
@@ -191,7 +209,7 @@ def _expected(belief, stated):
     title="what the marks reward",
     minutes=6,
     difficulty=2,
-    inputs=lambda seed: tuple((2 * expect.random(2, seed=seed)).sigmoid().tolist()),
+    inputs=lambda seed: _beliefs(seed),
     hints=[
         "With chance `belief` the answer is right, else wrong: two marks, weighed.",
         "Right: 1 - 4 (1 - stated)^2. Wrong: 1 - 4 stated^2.",
@@ -235,15 +253,25 @@ def expected(answer):
         for value, what, tip in mistakes:
             if abs(value - truth) > 1e-6:
                 expect.differs_from(got, value, what, tip)
-        expect.close(got, truth, name=name)
+        tip = "work both cases by hand: the marks if right, the marks if wrong, and the chance of each."
+        expect.close(got, truth, name=name, try_next=tip)
+
+
+def _beliefs(seed):
+    """Any belief and anything stated, also certainty and a half."""
+    draw = random.Random(seed)
+    belief, stated = draw.random(), draw.random()
+    return (belief, 0.5, seed // 4 % 2, belief)[seed % 4], (stated, stated, stated, (0.0, 0.5, 1.0)[seed % 3])[seed % 4]
 
 
 # --- 7.5 ---------------------------------------------------------------------------------------------------------
 
 ABLATIONS = (
-    ([40, 3, 1, 12, 30], [64, 62, 20, 63, 64], 64),
+    ([40, 6, 12, 1, 30], [64, 62, 63, 20, 64], 64),
     ([10, 9, 0, 7], [50, 40, 39, 32], 50),
     ([5, 5, 2], [64, 64, 52], 64),
+    ([9, 2, 6], [56, 48, 52], 64),  # 48 are 80 % of what the best keeps, and not of n
+    ([7, 3, 3], [64, 20, 60], 64),
 )
 
 
@@ -297,11 +325,15 @@ def best_cut(answer):
 
 
 def _ablations(seed):
-    """Counts in any order, some exactly on the limit, at least one of which keeps enough."""
-    draw, n = random.Random(seed), (50, 64, 10)[seed % 3]
-    left = draw.sample(range(n), 3 + seed % 4)
-    kept = [draw.choice((0, int(0.8 * n) - 1, int(0.8 * n), int(0.8 * n) + 1, n)) for _ in left]
-    kept[draw.randrange(len(kept))] = n
+    """Few or many, in any order, some exactly on the limit. Of those that keep enough no two leave as many refusals."""
+    draw, n = random.Random(seed), (50, 64, 10, 35)[seed % 4]
+    left = draw.sample(range(n), draw.choice((1, 3, 5, 9)))
+    limit = math.ceil(0.8 * n)
+    kept = [draw.choice((0, limit - 1, limit, limit + 1)) for _ in left]
+    kept[draw.randrange(len(kept))] = draw.choice((limit, n))
+    fewest = left[_best_cut(left, kept, n)]
+    for k in [k for k in range(len(left)) if kept[k] < 0.8 * n][::2]:  # some that break the model leave as few
+        left[k] = fewest
     return left, kept, n
 
 
