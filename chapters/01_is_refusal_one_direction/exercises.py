@@ -99,7 +99,7 @@ def first_component(answer):
         raise Wrong("it has one number per sample: these are scores, or a column of U", "the direction is a row of Vh.")
     got = expect.tensor(raw, like=truth, axes="d_model", name="first_component(x)")
     if abs(float(got.norm()) - 1) > 1e-3:
-        raise Wrong(f"it has length {got.norm():.2f}, not 1", "divide by the norm; leave S out.")
+        raise Wrong(f"it has length {got.norm():.4g}, not 1", "divide by the norm; leave S out.")
     standard = centred / centred.std(dim=0)
     mistakes = (
         (_axes(x)[0], "x was not centred: this points at the mean", "subtract x.mean(dim=0) first."),
@@ -271,7 +271,7 @@ def refusal_direction(answer):
     if along < -0.999:
         raise Wrong("the sign is flipped: it points from positive to negative", "positive minus negative.")
     if along > 0.999 and abs(float(got.norm()) - 1) > 1e-3:
-        raise Wrong(f"right direction, but its length is {got.norm():.2f}, not 1", "divide by difference.norm().")
+        raise Wrong(f"right direction, but its length is {got.norm():.4g}, not 1", "divide by difference.norm().")
     mistakes = (
         (positive.mean(dim=0), "that is the positive mean alone", "subtract the mean of the negatives."),
         (positive.mean(dim=0) + negative.mean(dim=0), "the means were added", "subtract."),
@@ -453,7 +453,9 @@ def match_projection(answer):
 def _vectors(seed: int, *, axes: int) -> tuple[Tensor, Tensor]:
     """Return vectors along any number of axes, and a short, middling or long direction."""
     draw = random.Random(seed)
-    d_model, shape = draw.randint(2, 9), [draw.randint(1, 5) for _ in range(axes)]
+    d_model, shape = draw.choice((2, 4, 9, 40)), [draw.randint(1, 5) for _ in range(axes)]
+    if axes and seed % 2:
+        shape[-1] = 60
     direction = directions.unit(expect.random(d_model, seed=100 + seed)) * draw.choice((0.02, 0.7, 3.0, 50.0))
     return expect.random(*shape, d_model, seed=seed), direction
 
@@ -491,7 +493,9 @@ def _rows(seed):
             induce=draw.choice((0.0, 2.0) if near else (-0.5, 0.0, 2.0)),
             kl=draw.choice((0.0, 0.1) if near else (0.0, 0.1, 0.11, 2.0)),
         )
-        for score in draw.sample(range(-8, 8) if near else range(-20, 20), 10)
+        for score in draw.sample(
+            range(-8, 8) if near else range(-60, 60), draw.choice((3, 10, 16) if near else (3, 10, 80))
+        )
     ]
     rows += [directions.Candidate(layer=0, position="reply", bypass=30.0 + k, induce=0.0, kl=0.1) for k in range(2)]
     draw.shuffle(rows)

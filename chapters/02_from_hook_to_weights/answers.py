@@ -198,6 +198,7 @@ RIGHT = {
         lambda gain: rates(bootstrap("edited", gain), bootstrap("unedited", gain)),
         lambda gain: rates(normal("edited", gain), normal("unedited", gain)),
         resampled,
+        lambda gain: by_intervals({name: values.double() for name, values in gain.items()}),
     ],
     "2.7": [
         lambda scores, rate: scores.quantile(1 - rate),

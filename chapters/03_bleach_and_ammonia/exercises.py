@@ -563,7 +563,8 @@ def _prompt(seed, dangerous):
     """Cleaners, "and" and other words in any order, and any position; every second prompt ends on a mixture."""
     draw, pairs = random.Random(seed), sorted(map(sorted, dangerous))
     strings = [
-        draw.choice([*draw.choice(pairs), "and", "and", "soap"]) for _ in range(draw.randint(1, 8) * (seed % 4 > 0))
+        draw.choice([*draw.choice(pairs), "and", "and", "soap"])
+        for _ in range(draw.choice((1, 2, 4, 7, 50)) * (seed % 4 > 0))
     ]
     one, two = draw.sample(draw.choice(pairs), 2)
     if seed % 8 == 6:  # the last word stands earlier, too
