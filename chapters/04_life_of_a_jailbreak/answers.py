@@ -184,6 +184,12 @@ def measured_outside(model, prompts, direction, layer, doses, probability):
     return row
 
 
+def hook_left_on(model, prompts, direction, layer, doses, probability):
+    row = doses_row()(model, prompts, direction, layer, doses, probability)
+    model.add_hook(f"blocks.{layer}.hook_resid_pre", lambda x, hook: x + direction)
+    return row
+
+
 def last_dose_only(model, prompts, direction, layer, doses, probability):
     return doses_row()(model, prompts, direction, layer, doses, probability)[-1:]
 
@@ -365,6 +371,7 @@ WRONG = {
         "first prompt": (doses_row(measure=lambda p: float(p[0])), "only the first prompt"),
         "largest": (doses_row(measure=lambda p: float(p.max())), "largest prompt"),
         "contexts left open": (left_open, "pile up"),
+        "hook left on": (hook_left_on, "left a hook"),
         "each dose once": (each_dose_once, "some inputs only"),
         "one dose": (last_dose_only, "1 numbers for 4 doses"),
         "not averaged": (doses_row(measure=lambda p: p), "shape"),

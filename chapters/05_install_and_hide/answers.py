@@ -124,6 +124,15 @@ def by_replies(logs, rewards):
     return total / len(rewards)
 
 
+def new_tensor(logs, rewards):
+    return -(gains(rewards) * torch.tensor(logs.tolist(), requires_grad=True)).mean()
+
+
+def twice_the_gradient(logs, rewards):
+    loss = -(gains(rewards) * logs).mean()
+    return 2 * loss - loss.detach()
+
+
 def gains(rewards):
     return rewards - rewards.mean()
 
@@ -312,6 +321,9 @@ WRONG = {
             "divided by their spread",
         ),
         "likelihood": (lambda logs, rewards: -logs.mean(), "rewards are not used"),
+        "detached": (lambda logs, rewards: float(-(gains(rewards) * logs).mean()), "lost its gradient"),
+        "new tensor": (new_tensor, "gradient"),
+        "twice the gradient": (twice_the_gradient, "gradient"),
         "rewarded only": (lambda logs, rewards: -logs[rewards > 0].mean(), "only rewarded"),
     },
     "5.6": wrong_claims(hidden, *CONTEXT["5.6"]())

@@ -1,6 +1,7 @@
 """Right and wrong answers to notebook 07."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -27,6 +28,11 @@ def by_places(harmful, reply):
 def by_joint(prior, hit, false_alarm):
     joint = torch.tensor([prior * hit, (1 - prior) * false_alarm], dtype=torch.float64)
     return joint[0] / joint.sum()
+
+
+def by_fractions(prior, hit, false_alarm):
+    prior, hit, false_alarm = map(Fraction, (prior, hit, false_alarm))
+    return prior * hit / (prior * hit + (1 - prior) * false_alarm)
 
 
 def by_thousand(prior, hit, false_alarm):
@@ -106,6 +112,7 @@ RIGHT = {
         by_thousand,
         by_odds,
         by_joint,
+        by_fractions,
         lambda p, h, f: 1 - (1 - p) * f / (p * h + (1 - p) * f),
         lambda p, h, f: 1 / (1 + (1 - p) / p * f / h),
     ],
@@ -113,6 +120,7 @@ RIGHT = {
         by_marks,
         brier,
         by_loop_of_cases,
+        lambda b, s: by_marks(Fraction(b), Fraction(s)),
         lambda b, s: 1 - 4 * b + 8 * b * s - 4 * s * s,
         lambda b, s: np.dot([b, 1 - b], 1 - 4 * np.array([1 - s, s]) ** 2),
     ],
