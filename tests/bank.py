@@ -127,7 +127,7 @@ def wrong_claims(counts, *data):
         "upside down": (by(lambda one, other: claim(one[0], one[1][::-1], *other)), "upside down"),
         "no width": (by(lambda one, other: claim(one[0], (one[0], one[0]), *other)), "no width"),
         "a third as wide": (by(narrow), None),
-        "of more prompts": (of_hundred, "off by"),
+        "of more prompts": (of_hundred, None),
         "swapped": (by(swapped), "swapped"),
         "opposite": (by(opposite), None),
         "itself as control": (by(lambda one, other: rates(one, one)), None),
