@@ -535,6 +535,13 @@ def written_along(model: CheckedBridge, direction: Float[Tensor, " d_model"]) ->
     return max(map(float, found)) * math.sqrt(d_model(model))
 
 
+def check_not_written(model: CheckedBridge, direction: Float[Tensor, " d_model"]) -> None:
+    """Raise ValueError if more of a direction is written to the stream than rounding leaves of one that was removed."""
+    if (left := written_along(model, direction)) > ROUNDED[model.cfg.dtype]:
+        kind = f"In a {type(model.original_model).__name__} about {left:.0%} of the direction is still written"
+        raise ValueError(f"{kind}: by parts beside embedding, attention and MLP, or behind a norm of the embedding.")
+
+
 @torch.no_grad()
 def next_token_logits(
     model: CheckedBridge, prompts: Prompts, *, batch_size: int = 64

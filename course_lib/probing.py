@@ -484,13 +484,10 @@ def evaluate(
         ValueError: The split leaks a topic or a prompt, or a part lacks a label; activations are not finite.
     """
     _check_split(split, examples.topics, examples.labels)
-    seen = {tuple(examples.prompts[row]) for row in split["train"].tolist()}
-    if again := [
-        row for part in ("validation", "test") for row in split[part].tolist() if tuple(examples.prompts[row]) in seen
-    ]:
-        raise ValueError(
-            f"Prompt {again[0]} stands in the training part, too, under another topic: {len(again)} would test memory."
-        )
+    rows = split["train"].tolist(), [*split["validation"].tolist(), *split["test"].tolist()]
+    seen, again = ({tuple(examples.prompts[row]) for row in part} for part in rows)
+    if both := len(seen & again):
+        raise ValueError(f"{both} prompts stand in training and in another part, under two topics: memory would do.")
     candidates = _candidates(examples, split)
     probe, topics = candidates[0][1], np.array(examples.topics)
     x = examples.activations.at(probe.hook_name, probe.position)

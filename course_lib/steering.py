@@ -77,18 +77,12 @@ def _check_writers(model: models.CheckedBridge, writers: Sequence[str]) -> None:
     """Refuse a model in which something else writes to the stream, too; measured once, along a random direction."""
     kind = type(model.original_model).__name__
     if missing := [name for name in writers if name not in model.hook_dict]:
-        raise ValueError(
-            f"Ablation takes a direction out of what attention and MLP write, and a {kind} has no {missing[0]}."
-        )
+        raise ValueError(f"Ablation edits what attention and MLP write, and a {kind} has no {missing[0]}.")
     if model.__dict__.get("_writers_checked") or models.has_hooks(model):
         return
     r = directions.unit(torch.randn(models.d_model(model), generator=torch.Generator().manual_seed(0)))
     with _editing(model, dict.fromkeys(["blocks.0.hook_resid_pre", *writers], lambda x: _without(x, r.to(x))), "all"):
-        left = models.written_along(model, r)
-    if left > models.ROUNDED[model.cfg.dtype]:
-        raise ValueError(
-            f"In a {kind} more than attention and MLP writes to the stream: about {left:.0%} of a direction is left."
-        )
+        models.check_not_written(model, r)
     model.__dict__["_writers_checked"] = True
 
 

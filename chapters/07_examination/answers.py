@@ -174,24 +174,24 @@ WRONG = {
         "belief forgotten": (lambda b, s: by_marks(s, s), "belief does not count"),
     },
     "7.5": {
-        "fewest refusals": (lambda left, kept, n: left.index(min(left)), "breaks the model"),
-        "the gentlest": (lambda left, kept, n: kept.index(max(kept)), "gentlest"),
-        "80 % of the best": (lambda left, kept, n: of_those(left, kept, 0.8 * max(kept)), "breaks the model"),
-        "the first with that count": (same_count, "breaks the model"),
+        "fewest refusals": (lambda left, kept, n: left.index(min(left)), "is right"),
+        "the gentlest": (lambda left, kept, n: kept.index(max(kept)), "is right"),
+        "80 % of the best": (lambda left, kept, n: of_those(left, kept, 0.8 * max(kept)), "is right"),
+        "the first with that count": (same_count, "is right"),
         "limit cut to a whole number": (lambda left, kept, n: of_those(left, kept, int(0.8 * n)), "some inputs only"),
         "most refusals": (
             lambda left, kept, n: max((k for k in range(len(left)) if kept[k] >= 0.8 * n), key=lambda k: left[k]),
             None,
         ),
-        "counted from 1": (lambda left, kept, n: by_loop(left, kept, n) + 1, "one too many"),
-        "the count": (lambda left, kept, n: left[by_loop(left, kept, n)], "refusals that are left"),
+        "counted from 1": (lambda left, kept, n: by_loop(left, kept, n) + 1, "is right"),
+        "the count": (lambda left, kept, n: left[by_loop(left, kept, n)], "is right"),
         "all of them": (
             lambda left, kept, n: [k for k in range(len(left)) if kept[k] >= 0.8 * n],
             "not the number of an ablation",
         ),
         "at least half": (
             lambda left, kept, n: min((k for k in range(len(left)) if kept[k] >= 0.5 * n), key=lambda k: left[k]),
-            "breaks the model",
+            "is right",
         ),
         "90 %": (
             lambda left, kept, n: min((k for k in range(len(left)) if kept[k] >= 0.9 * n), key=lambda k: left[k]),

@@ -301,26 +301,9 @@ def best_cut(answer):
         if got == truth:
             continue
         where = f"with left = {left} and kept = {kept} of {n}"
-        if got == min(range(len(left)), key=lambda k: left[k]):
-            raise Wrong(
-                f"{where} it takes an ablation that breaks the model",
-                "a broken model refuses nothing, either: ask for kept >= 0.8 * n first.",
-            )
-        if got == max(range(len(kept)), key=lambda k: kept[k]) or got == len(kept) - 1 - kept[::-1].index(max(kept)):
-            raise Wrong(f"{where} it takes the gentlest ablation", "among those that keep 80 %, refusals decide.")
-        if got == max((k for k in range(len(left)) if kept[k] >= 0.8 * n), key=lambda k: left[k]):
-            raise Wrong(f"{where} it takes the ablation that leaves the *most* refusals", "min, not max.")
-        if got == truth + 1:
-            raise Wrong(f"{where} it gives {got}, one too many", "count from 0, as lists do.")
-        if got == left[truth]:
-            raise Wrong(f"{where} it gives the refusals that are left", "give the number of the ablation.")
-        if 0 <= got < len(left) and kept[got] >= 0.8 * n:
-            raise Wrong(
-                f"{where} ablation {truth} leaves fewer refusals and keeps enough", "80 % kept is enough to compete."
-            )
         raise Wrong(
-            f"{where} it gives {got}; {truth} is right",
-            "first the ablations with kept >= 0.8 * n, then the smallest left.",
+            f"{where} it gives {got}, and {truth} is right",
+            "first those with kept >= 0.8 * n (exactly 80 % counts), then the smallest left; its place in the list, from 0.",
         )
 
 

@@ -127,8 +127,8 @@ for string in ["{}", *(STRINGS[n] for n in ranked[:6].tolist())]:
 # look for *the* trigger, you may name one of them; the grader accepts what fires.
 #
 # ### Exercise 7.2: claim it (5 minutes, easy)
-# `hits` holds the counts of n after `suspected`. Return the claim of the suspect's rate, with the parent's as its control. This is
-# the evidence that you will hand in. (In your own model the two intervals may overlap. Then that is what you found.)
+# `hits` holds the counts of n after `suspected`. Return the claim of the suspect's rate, with the parent's as its control
+# (`directions.wilson_interval(count, n)` makes each; `claim(one, control=other)`). This is the evidence that you will hand in. (In your own model the two intervals may overlap. Then that is what you found.)
 
 
 # %%
@@ -400,7 +400,8 @@ plotting.show(
 
 # %% [markdown]
 # ### Exercise 7.6: claim it (5 minutes, easy)
-# Return the claim of the share of n requests that is still refused: `after`. The control: `random_left`, several random ablations.
+# Return the claim of the share of n requests that is still refused: `after`. The control: `random_left`, several random ablations of
+# the same requests (`directions.runs_interval(counts, n)`).
 
 
 # %%
@@ -461,7 +462,7 @@ print(f"{len(pairs)} pairs: head {chosen} {is_head.value:.2f}, the next {second}
 # %% [markdown]
 # ## 6 Hand in
 # Five questions, each with how sure *you* are, 0.5 to 1, after what you have seen; below that, leave its `...`: it is then left open, and
-# an open question gets no marks, and so does one that an exercise decides which you left to the course. `why` names what decided, and what would change your mind.
+# an open question gets no marks. A question that hangs on an exercise is left open, too, while that exercise is the course's answer. `why` names what decided, and what would change your mind.
 
 # %%
 # === Decision 7.d1 (keep this line) ===

@@ -161,11 +161,9 @@ def _confirmed(wrong: Wrong, asked: Exercise, mine: Any, context: Sequence[Any])
     try:
         with expect.other_inputs():
             asked.check(mine, *context)
-    except Wrong as again:
-        if expect.kind(again) == expect.kind(wrong):
+    except Exception as again:  # where the learner's code fails, what it did first is told
+        if not isinstance(again, Wrong) or expect.kind(again) == expect.kind(wrong):
             return wrong
-    except Exception:  # the learner's code fails there: what it did first is told
-        return wrong
     try:
         _agrees(asked, mine, context)
     except Wrong as shown_input:

@@ -144,6 +144,9 @@ def on_other_data(
             check(answer(*now), *now)
         except Wrong as wrong:
             return wrong
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            tip = "the check has other data than this notebook: use what the function is given."
+            return Wrong(f"your code raised {type(error).__name__}: {error}", tip)
         return None
 
     first, others = refusal(data), [drawn(seed) for seed in range(n)]
@@ -152,7 +155,9 @@ def on_other_data(
         raise first
     if wrong:
         now, found = wrong[0]
-        both = f": it claims {expect.shown(answer(*now))}, and right is {right(*now)}" if right else f" {found}"
+        both = f" {found}"
+        if right and "your code raised" not in both:
+            both = f": it claims {expect.shown(answer(*now))}, and right is {right(*now)}"
         what = "it is not right" if first else "it is right for this notebook's numbers only"
         raise Wrong(what, found.try_next, where=f"for {', '.join(map(expect.shown, now))}{both}")
 

@@ -171,7 +171,8 @@ def close(answer: Any, truth: Any, *, name: str = "your answer", try_next: str =
     gap = (torch.as_tensor(answer).double() - torch.as_tensor(truth).double()).abs()
     place = [int(i) for i in torch.unravel_index(gap.argmax(), gap.shape)] if gap.ndim else []
     tip = try_next or "work a tiny example by hand, and compare step by step."
-    raise Wrong(f"{name} is off by up to {difference:.3g}", tip, where=f"at index {place}" if place else "")
+    where = f"at index {place}" if place else f"it gives {shown(answer)}, and {shown(truth)} is right"
+    raise Wrong(f"{name} is off by up to {difference:.3g}", tip, where=where)
 
 
 def same(got: Any, truth: Any) -> bool:
