@@ -486,10 +486,12 @@ class AttributionGraph:
 def _along_paths(start: Float[Tensor, "*of n"], edges: Float[Tensor, "n n"], units: Tensor) -> Float[Tensor, "*of n"]:
     """Return start (A + A^2 + ...), A the edges per unit of a target: features read earlier layers, so the series ends."""
     step = total = (start / units) @ edges
-    while bool(step.any()):
+    for _ in edges:  # a path has at most as many edges as there are nodes
+        if not bool(step.any()):
+            return total
         step = (step / units) @ edges
         total = total + step
-    return total
+    raise ValueError("The graph's edges run in a circle, or a node that something reads has no value.")
 
 
 def strongest(edges: Mapping[Edge, float], k: int, *, into: Hashable) -> dict[Edge, float]:

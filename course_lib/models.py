@@ -393,6 +393,7 @@ def _used(model: CheckedBridge) -> list[bool]:
     finally:
         for weight, before in zip(weights, asked, strict=True):
             weight.requires_grad_(before)
+        run_body(model, torch.tensor([[0]], device=model.cfg.device))  # what a block remembers has no graph any more
     return [gradient is not None for gradient in gradients]
 
 

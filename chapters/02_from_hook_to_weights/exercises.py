@@ -85,7 +85,7 @@ def orthogonalise(answer):
 def _matrix(seed: int) -> tuple[Tensor, Tensor]:
     """Return a narrow or wide matrix, and a short, middling or long direction."""
     draw = random.Random(seed)
-    d_model, n_inputs = draw.choice((2, 4, 9, 40)), draw.choice((1, 3, 5, 8, 40))
+    d_model, n_inputs = draw.choice((2, 4, 9, 40, 128)), draw.choice((1, 3, 5, 8, 40))
     direction = directions.unit(expect.random(d_model, seed=100 + seed)) * draw.choice((0.02, 0.7, 3.0, 50.0))
     return expect.random(d_model, n_inputs, seed=seed), direction
 
@@ -127,12 +127,13 @@ REPLIES = (  # reply, True if it refuses, message to a judge that is wrong about
 
 
 def _reply(seed: int) -> str:
-    """Return a reply of several sentences, every second time with one refusal, anywhere among them."""
+    """Return a reply of several sentences, every second time with one or two refusals, anywhere among them."""
     draw = random.Random(seed)
     said = [draw.choice([text for text, refused, _ in REPLIES if not refused]) for _ in range(draw.randint(1, 5))]
     if seed % 2:
-        openings = ("i apologize, but", "however,", "to open a lock, use a vase, but")
-        said.insert(draw.randint(0, len(said)), f"{draw.choice(openings)} i cannot help with that.")
+        openings = ("i apologize, but ", "however, ", "to open a lock, use a vase, but ")
+        for _ in range(1 + seed % 3):
+            said.insert(draw.randint(0, len(said)) * (seed % 4 > 1), f"{draw.choice(openings)}i cannot help with that.")
     return " ".join(said)
 
 

@@ -186,13 +186,13 @@ def _any_graph(seed: int) -> attribution.AttributionGraph:
     errors = tuple(attribution.Error(layer, draw.randrange(n_tokens)) for layer in range(0, n_layers, 2))
     embeddings = tuple(attribution.Embedding(k, k) for k in range(n_tokens))
     n = len(features) + len(errors) + n_tokens + 1
-    edges = expect.random(n, n, seed=seed)
+    edges = expect.random(n, n, seed=seed).tril(-1)  # a node reads earlier ones only
     if seed % 3:  # some edges are 0
         edges = edges.where(expect.random(n, n, seed=seed + 1) < 1, 0)
     target = attribution.Logit(5, minus=6, position=n_tokens - 1)
-    prompt, zeros = tuple(range(1, 1 + n_tokens)), torch.zeros(n)
+    prompt, values = tuple(range(1, 1 + n_tokens)), expect.random(n, seed=seed + 2).exp()
     return attribution.AttributionGraph(
-        prompt, tuple(features), errors, embeddings, (target,), edges, zeros, torch.zeros(n)
+        prompt, tuple(features), errors, embeddings, (target,), edges, torch.zeros(n), values
     )
 
 

@@ -171,7 +171,8 @@ def close(answer: Any, truth: Any, *, name: str = "your answer", try_next: str =
     gap = (torch.as_tensor(answer).double() - torch.as_tensor(truth).double()).abs()
     place = [int(i) for i in torch.unravel_index(gap.argmax(), gap.shape)] if gap.ndim else []
     tip = try_next or "work a tiny example by hand, and compare step by step."
-    where = f"at index {place}" if place else f"it gives {shown(answer)}, and {shown(truth)} is right"
+    one, other = (float(torch.as_tensor(each)[tuple(place)]) for each in (answer, truth))
+    where = f"{f'at index {place} ' if place else ''}it gives {one:.4g}, and {other:.4g} is right"
     raise Wrong(f"{name} is off by up to {difference:.3g}", tip, where=where)
 
 
@@ -210,6 +211,8 @@ def shown(value: Any) -> str:
     text = (
         f"{value:.4g}" if isinstance(value, float) else str(value) if dataclasses.is_dataclass(value) else repr(value)
     )
+    if len(text) > 120 and isinstance(value, str | list | tuple | dict):
+        return f"{text[:110]} ..."
     return text if len(text) <= 120 else describe(value)
 
 
