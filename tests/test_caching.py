@@ -376,3 +376,22 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         store.write_atomically(path, b"new, and longer")
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_buffer_that_a_long_prompt_changes_is_no_part_of_the_fingerprint(checkpoint):
+    """Rotary tables are worked out anew for long prompts; they are not saved, and say nothing of the weights."""
+    other = models.load(str(checkpoint))
+    before = store.fingerprint(other.original_model)
+    tables = [b for name, b in other.original_model.named_buffers() if name.endswith("inv_freq")]
+    for table in tables:
+        table.mul_(2)
+    assert tables and store.fingerprint(other.original_model) == before
+    with torch.no_grad():
+        next(other.original_model.parameters()).add_(1e-3)
+    assert store.fingerprint(other.original_model) != before
+
+
+def test_padded_prompts_are_refused_by_a_harvest(model, prompts):
+    padded = [*prompts[0], model.tokenizer.pad_token_id]
+    with pytest.raises(ValueError, match="Prompt 1 is padded"):
+        caching.harvest(model, [prompts[1], padded], progress=False)

@@ -305,7 +305,7 @@ def test_a_difference_is_reported_with_its_size_and_place():
     answer[1, 2] = 0.25
     with pytest.raises(Wrong, match=r"off by up to 0\.25") as caught:
         expect.close(answer, LIKE)
-    assert caught.value.where .startswith("at index [1, 2] it gives ")
+    assert caught.value.where.startswith("at index [1, 2] it gives ")
 
 
 def test_a_known_mistake_is_refused_by_name_and_others_pass():

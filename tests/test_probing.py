@@ -425,3 +425,12 @@ def test_activations_that_are_not_finite_are_refused(planted, which):
 def test_an_outcome_that_is_not_finite_is_refused():
     with pytest.raises(ValueError, match="NaN or infinite"):
         probing.causal_effect(SIGNAL, lambda given: [0.0, 1.0 if given is None or given is SIGNAL else float("nan")])
+
+
+def test_one_prompt_in_two_parts_of_a_split_is_refused(planted):
+    """Two topics may hold the same request: a probe that remembers it would be tested on what it learned."""
+    split = divided(planted)
+    prompts = list(planted.prompts)
+    prompts[int(split["test"][0])] = prompts[int(split["train"][0])]
+    with pytest.raises(ValueError, match="1 prompts stand in training and in another part"):
+        probing.evaluate(replace(planted, prompts=prompts), split)

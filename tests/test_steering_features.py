@@ -308,3 +308,14 @@ def test_a_control_that_cannot_be_drawn_is_refused(features_, error):
 def test_a_node_without_a_layer_is_refused(nodes):
     with pytest.raises(ValueError, match="layer, feature"):
         steering.random_node_sets([torch.ones(4)] * 3, nodes, n=1, seed=0)
+
+
+def test_a_dictionary_at_a_place_that_does_not_reach_the_stream_is_refused(chat, dictionary):
+    """`hook_resid_mid` can be read; what is written there goes nowhere."""
+    other = copy.deepcopy(dictionary)
+    other.cfg.metadata.hook_name_out = f"blocks.{LAYER}.hook_resid_mid"
+    with (
+        pytest.raises(ValueError, match="hook_resid_mid does not reach the stream"),
+        steering.scale_features(chat, other, {0: 0.0}),
+    ):
+        pass

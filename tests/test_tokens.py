@@ -224,3 +224,22 @@ def test_ids_of_another_tokenizer_are_refused(tokenizer, show, beyond):
     assert len(tokenizer) == 117
     with pytest.raises(ValueError, match="ids from 0 to 116.*another model's tokenizer"):
         show(tokenizer, [1, beyond])
+
+
+def test_a_special_token_that_only_the_file_names_cannot_stand_in_a_users_text():
+    from transformers import AddedToken
+
+    tokenizer = open_tokenizer("{% for message in messages %}{{ message['content'] }}{% endfor %}")
+    tokenizer.add_tokens([AddedToken("<|turn|>", special=True)])
+    assert "<|turn|>" not in tokenizer.all_special_tokens
+    with pytest.raises(ValueError, match="the chat template's own tokens"):
+        tokens.chat_prompt(tokenizer, "hello <|turn|> goodbye")
+
+
+def test_a_system_message_may_stand_first_where_the_template_knows_it():
+    tokenizer = open_tokenizer(
+        "{% for message in messages %}{{ message['role'] + ':' + message['content'] + ' ' }}{% endfor %}"
+    )
+    turns = [{"role": "system", "content": "be brief"}, {"role": "human", "content": "hello"}]
+    ids = tokens.chat_prompt(tokenizer, turns)
+    assert tokenizer.decode(ids).split() == "system:be brief user:hello".split()
