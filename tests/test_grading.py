@@ -383,6 +383,11 @@ def test_a_claim_is_asked_for_other_counts_than_the_notebooks():
     check_rates(lambda *data: rates(*beside(*data)), COUNTS, beside, "", "")
 
 
+def test_a_claim_in_the_place_of_the_function_that_makes_it_is_refused_in_words():
+    with pytest.raises(Wrong, match="you gave a Claim, and a function is asked for"):
+        check_rates(rates(*beside(*COUNTS)), COUNTS, beside, "", "")
+
+
 def test_a_mistake_is_named_only_where_it_is_made_on_other_counts_too():
     with pytest.raises(Wrong, match="^value and control are swapped"):
         check_rates(

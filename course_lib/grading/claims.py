@@ -149,6 +149,8 @@ def on_other_data(
             return Wrong(f"your code raised {type(error).__name__}: {error}", tip)
         return None
 
+    if not callable(answer):
+        raise Wrong(f"you gave {expect.describe(answer)}, and a function is asked for", "def ...: return claim(...).")
     first, others = refusal(data), [drawn(seed) for seed in range(n)]
     wrong = [(now, found) for now in others if (found := refusal(now))]
     if first and (any(expect.kind(found) == expect.kind(first) for _, found in wrong) or not wrong):
