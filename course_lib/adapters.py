@@ -68,6 +68,8 @@ class Checkpoint:
     """The checkpoint's own class in transformers, which would only warn of weights that are missing, and draw them."""
 
     adapter: Path | None
+    compared: bool
+    """Whether the Bridge's numbers are to be compared with this network's own."""
     logits: Any = None
     """[pos, d_vocab], of the sample prompt, before the Bridge puts its own modules into the network."""
 
@@ -89,9 +91,10 @@ class Checkpoint:
         network, about = model_class.from_pretrained(folder, output_loading_info=True, **options)
         _check_keys(folder, set(about["missing_keys"]), set(about["unexpected_keys"]))
         network = merged(network, self.adapter) if self.adapter else network
-        with torch.no_grad():
+        if self.compared:
             ids = torch.tensor([sample_ids(network.config.get_text_config().vocab_size)], device=network.device)
-            self.logits = network.eval()(ids, use_cache=False).logits[0].float().cpu()
+            with torch.no_grad():
+                self.logits = network.eval()(ids, use_cache=False).logits[0].float().cpu()
         return network
 
 

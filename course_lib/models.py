@@ -122,18 +122,19 @@ def load(
     """
     name = str(name)
     profile = profiles.known(name)
-    device = device or ("cuda" if torch.cuda.is_available() and name not in organism_names() else "cpu")
+    own = name in organism_names()
+    device = device or ("cuda" if torch.cuda.is_available() and not own else "cpu")
     dtype = dtype or getattr(torch, profile.dtype if profile else "float32")
     folder = _folder(name, revision, device, dtype)
-    if adapters.is_adapter(folder) and list(folder.glob("model*.safetensors")):
-        raise ValueError(f"{folder} holds a whole model and a LoRA adapter: which one is meant? Move one elsewhere.")
     adapter = folder if adapters.is_adapter(folder) else None
+    if adapter and list(adapter.glob("model*.safetensors")):
+        raise ValueError(f"{folder} holds a whole model and a LoRA adapter: which one is meant? Move one elsewhere.")
     if adapter:
         check_files(adapter)
         folder = _base_folder(adapter, device, dtype)
     _check_folder(folder)
     _check_memory(name, profile.parameters if profile else _parameters(folder), device, dtype)
-    checkpoint = adapters.Checkpoint(adapter)
+    checkpoint = adapters.Checkpoint(adapter, compared=not own)  # a checksum says that an organism is itself
     with quiet():
         model: Any = TransformerBridge.boot_transformers(
             str(folder),
@@ -146,7 +147,7 @@ def load(
     model.eval()
     model.original_model.requires_grad_(False)
     model.tokenizer.n_ids = model.cfg.d_vocab
-    if name not in organism_names():  # their architecture is known, and a checksum says that they are themselves
+    if checkpoint.compared:
         _check_same(model, name, checkpoint.logits)
     return model
 
@@ -267,12 +268,8 @@ def _check_folder(folder: Path) -> None:
             safe_open(path, framework="pt").__exit__(None, None, None)
         except SafetensorError as error:
             pointer = path.read_bytes()[:7] == b"version"
-            what = (
-                "is a Git LFS pointer; fetch the file: git lfs pull"
-                if pointer
-                else f"is damaged ({error}); fetch it again"
-            )
-            raise ValueError(f"{path} {what}.") from error
+            what = "a Git LFS pointer: git lfs pull" if pointer else f"damaged ({error}): fetch it again"
+            raise ValueError(f"{path} is {what}.") from error
     if (index := folder / "model.safetensors.index.json").is_file():
         shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         if missing := sorted(shards - there):

@@ -123,6 +123,13 @@ def _check_split(split: Split, topics: Sequence[str], labels: Tensor) -> None:
         seen |= held
 
 
+def _check_prompts(split: Split, prompts: Sequence[Sequence[int]]) -> None:
+    rows = split["train"].tolist(), [*split["validation"].tolist(), *split["test"].tolist()]
+    seen, again = ({tuple(prompts[row]) for row in part} for part in rows)
+    if both := len(seen & again):
+        raise ValueError(f"{both} prompts stand in training and in another part, under two topics: memory would do.")
+
+
 # --- the probe ----------------------------------------------------------------------------------------------
 
 
@@ -484,10 +491,7 @@ def evaluate(
         ValueError: The split leaks a topic or a prompt, or a part lacks a label; activations are not finite.
     """
     _check_split(split, examples.topics, examples.labels)
-    rows = split["train"].tolist(), [*split["validation"].tolist(), *split["test"].tolist()]
-    seen, again = ({tuple(examples.prompts[row]) for row in part} for part in rows)
-    if both := len(seen & again):
-        raise ValueError(f"{both} prompts stand in training and in another part, under two topics: memory would do.")
+    _check_prompts(split, examples.prompts)
     candidates = _candidates(examples, split)
     probe, topics = candidates[0][1], np.array(examples.topics)
     x = examples.activations.at(probe.hook_name, probe.position)

@@ -395,9 +395,7 @@ def _editing_features(
 
     writes = getattr(about, "hook_name_out", None) or about.hook_name
     if not writes.endswith(WRITABLE):
-        raise ValueError(
-            f"An edit at {writes} does not reach the stream. Dictionaries are edited at {', '.join(WRITABLE)}."
-        )
+        raise ValueError(f"An edit at {writes} does not reach the stream; these do: {', '.join(WRITABLE)}.")
     spared = getattr(about, "exclude_special_tokens", None) or ()
     with (
         model.hooks([(about.hook_name, models.anywhere(keep))]),

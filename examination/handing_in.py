@@ -131,11 +131,11 @@ class Report:
             )
             return
         entry = {"answer": value, "confidence": confidence}
-        made = evidence if isinstance(evidence, tuple) and evidence and callable(evidence[0]) else (evidence,)
-        if is_handed_on(made[0]):
+        maker, *data = evidence if isinstance(evidence, tuple) and evidence else (evidence,)
+        if is_handed_on(maker):
             print(f"{question}: the evidence is the course's answer, not yours, and is left out.")
         elif evidence is not ...:
-            evidence = made[0](*made[1:]) if callable(made[0]) else evidence
+            evidence = maker(*data) if callable(maker) else evidence
             if not isinstance(evidence, Claim):
                 raise Refused(f"{question}: evidence is claim(value, interval=..., control=..., control_interval=...)")
             entry["evidence"] = vars(evidence)

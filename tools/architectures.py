@@ -30,7 +30,6 @@ CLOSE = 2e-4
 LEFT = 1e-4
 """How much of a direction may be left, relative to what was there."""
 LAYER, WIDTH = 1, 32
-NORMS = ("norm", "ln_", "layernorm", "ln1", "ln2")
 REFUSALS = (ValueError, MemoryError, ImportError)
 
 SHAPE: dict[str, Any] = {

@@ -8,7 +8,6 @@ import torch
 from bank import given, rates, right_claims, wilson, wrong_claims
 
 from course_lib import attribution, directions, features
-from course_lib.grading.claims import claim
 
 from .exercises import CONCEPTS
 
@@ -153,27 +152,6 @@ def in_place(x, d, f, v):
 def shift(change):
     """x plus `change(old, value)` [token, 1] times the decoder row."""
     return lambda x, d, f, v: x + change(d.encode(x)[:, f, None], v) * d.W_dec[f]
-
-
-# claims
-def added_up(count, n, counts):
-    """Runs on the same prompts taken for as many prompts more."""
-    return rates(wilson(count, n), wilson(sum(counts), n * len(counts))), f"are not {n * len(counts)} prompts"
-
-
-def claims(count, n, control):
-    """Wrong answers that every claim of this notebook refuses; `control` is a rate with its interval."""
-    (v, interval), (c, control_interval) = wilson(count, n), control
-    return {
-        "bare number": (v, "is not a claim"),
-        "percent": (claim(100 * v + 2, interval=(0, 100), control=100 * c + 2, control_interval=(0, 100)), "above 1"),
-        "no control": (claim(v, interval=interval), "no control"),
-        "no interval": (claim(v, control=c, control_interval=control_interval), "no interval"),
-        "no control interval": (claim(v, interval=interval, control=c), "no interval"),
-        "swapped": (rates((c, control_interval), (v, interval)), "swapped"),
-        "no width": (claim(v, interval=(v, v), control=c, control_interval=control_interval), "no width"),
-        "another control": (rates((v, interval), wilson(20, 40)), None),
-    }
 
 
 # 3.7

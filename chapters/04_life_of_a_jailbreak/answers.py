@@ -9,7 +9,6 @@ import torch
 from bank import rates, right_claims, wilson, wrong_claims
 
 from course_lib import directions, models, steering
-from course_lib.grading.claims import claim
 
 
 @cache
@@ -29,39 +28,6 @@ CONTEXT = {
     "4.8": lambda: (MARKS, 96),
     "4.9": lambda: (ROLE, 24),
 }
-
-
-def control_of(count, n):
-    """Interval of one count, or of a list of runs."""
-    interval = (directions.runs_interval if isinstance(count, list) else directions.wilson_interval)(count, n)
-    return interval.estimate, (interval.low, interval.high)
-
-
-def rate_bank(effect, control, another):
-    """Plausible wrong claims of a rate; `another` is a count of some other set, (hits, n)."""
-    (hits, n), (rate, limits) = effect, control_of(*control)
-    return {
-        "bare number": (hits / n, "is not a claim"),
-        "counts": (claim(hits, interval=(hits - 3, hits + 3), control=2, control_interval=(0, 3)), "above 1"),
-        "no control": (claim(hits / n, interval=wilson(*effect)[1]), "no control"),
-        "no interval": (claim(hits / n, control=rate, control_interval=limits), "no interval"),
-        "control without interval": (claim(hits / n, interval=wilson(*effect)[1], control=rate), "no interval"),
-        "swapped": (rates(control_of(*control), wilson(*effect)), "swapped"),
-        "another count": (rates(wilson(hits - 4, n), control_of(*control)), "the value"),
-        "another control": (rates(wilson(*effect), wilson(*another)), "the control"),
-        "no width": (claim(hits / n, interval=(hits / n, hits / n), control=rate, control_interval=limits), "no width"),
-        "overlap": (claim(hits / n, interval=(0.0, 1.0), control=rate, control_interval=limits), "overlap"),
-    }
-
-
-def right_rates(effect, control):
-    by_hand = claim(
-        torch.tensor(effect[0] / effect[1]),
-        interval=list(wilson(*effect)[1]),
-        control=control_of(*control)[0],
-        control_interval=list(control_of(*control)[1]),
-    )
-    return [rates(wilson(*effect), control_of(*control)), by_hand]
 
 
 # 4.2
