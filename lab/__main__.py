@@ -1,0 +1,71 @@
+"""Marks for a class, from notebooks nobody trusts.
+
+    python course.py grade FOLDER                      one .ipynb a learner, or a sub-folder a learner
+    python course.py grade FOLDER --out marks --jobs 4 --lms canvas
+    python course.py grade --export OUT                notebooks for nbgrader instead
+
+In FOLDER, a learner's name is that of the file, or of the sub-folder. Written are marks.csv (a column an exercise: done,
+wrong, open, timeout, crash, refused, regrade), feedback/NAME.html, summary.csv, alike.csv. Needs Linux. See docs/teaching.md.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python course.py grade", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", nargs="?", type=Path, help="where the learners' notebooks are")
+    parser.add_argument("--out", type=Path, help="where to write (default: FOLDER-marks beside the folder)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="answers that run at once (default 1)")
+    parser.add_argument("--notebook", type=int, metavar="NN", help="which notebook it is, where its cells do not say")
+    parser.add_argument("--only", action="append", default=[], metavar="ITEM", help="mark this exercise only; may be repeated")
+    parser.add_argument("--lms", choices=("canvas", "moodle"), help="also write a table that this one imports")
+    parser.add_argument("--seed", type=int, help="of the drawn inputs (default: this machine's own, kept in your cache folder)")
+    parser.add_argument("--seconds", type=float, default=20, metavar="S", help="of computing an answer may take (default 20)")
+    parser.add_argument("--trust", action="store_true", help="run answers with your own rights: for notebooks that you wrote")
+    parser.add_argument("--export", type=Path, metavar="OUT", help="write notebooks for nbgrader into OUT, and mark nothing")
+    options = parser.parse_args(arguments)
+    if options.export:
+        from lab import nbgrader
+
+        return nbgrader.main([str(options.export)])
+    if options.folder is None or not options.folder.is_dir():
+        parser.error("name the folder in which the learners' notebooks are" + (f": {options.folder} is none" if options.folder else ""))
+    if options.jobs < 1 or options.seconds < 1:
+        parser.error("--jobs and --seconds are at least 1")
+    return _grade(options)
+
+
+def _grade(options: argparse.Namespace) -> int:
+    from lab import isolation, marking, reports
+
+    folder = options.folder.resolve()
+    out = (options.out or folder.with_name(f"{folder.name}-marks")).resolve()
+    if out == folder or folder in out.parents:
+        print("Write the marks outside the folder of the notebooks: --out elsewhere.", file=sys.stderr)
+        return 2
+    limits = isolation.Limits(cpu_s=options.seconds, wall_s=4.5 * options.seconds)
+    how = marking.Options(out, options.jobs, options.trust, options.notebook, tuple(options.only), options.seed, limits)
+    try:
+        marked = marking.grade(folder, how, lambda text: print(text, flush=True))
+    except isolation.IsolationError as error:
+        print(error, file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print("\nInterrupted. The same command goes on where it stopped.", file=sys.stderr)
+        return 130
+    print("\n".join(reports.lines(marked)))
+    print(f"written to {out}:", ", ".join(reports.write(marked, out, options.lms)))
+    again = sum(mark.state == "regrade" for each in marked for mark in each.marks.values())
+    if again:
+        print(f"{again} answers have to be marked again: run the same command once more.")
+    return 4 if again else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

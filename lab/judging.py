@@ -1,0 +1,334 @@
+"""The process that knows what is right: it asks a learner's child for values, and judges them by the course's own checks.
+
+Each answer is judged twice: on the check's own inputs, and on inputs drawn from the teacher's seed, which nobody can have
+written down.
+"""
+
+import contextlib
+import dataclasses
+import io
+import json
+import linecache
+import random
+import socket
+import sys
+import time
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from course_lib.grading import checking, claims, expect, registry
+from lab.isolation import Limits
+from lab.wire import Channel, Lost, Reader, Refused, Writer
+
+MAX_MESSAGE, MAX_ASKED = 2000, 20_000
+SEEDS_APART = 27_720
+"""A multiple of 1 to 12: what a chapter draws "every third time" stays so for other seeds."""
+
+
+@dataclasses.dataclass
+class Result:
+    """What became of one answer."""
+
+    state: str
+    """done, wrong, open, timeout, crash, refused, or regrade."""
+    message: str = ""
+    cpu_s: float = 0.0
+
+
+class Remote:
+    """A learner's answer as the check sees it: a function that asks the child."""
+
+    def __init__(self, channel: Channel, names: dict[str, Any], source: str, file: str) -> None:
+        self.channel, self.by_id, self.names = channel, {id(v): k for k, v in names.items()}, names
+        self.source, self.file, self.stub = source, file, False
+        self.line: int | None = None
+        """Of the learner's cell, the last that an exception of theirs passed."""
+
+    def started(self, cells: list[str], name: str) -> Any:
+        """Run the cells in the child; return the answer: a value, or a function that asks for values."""
+        self.channel.send({"cells": cells, "file": self.file, "name": name}, Writer())
+        made = self.channel.receive(Reader())
+        if made.get("missing"):
+            self._raise(made) if "raised" in made else None
+            tip = "keep the cell's first line, and the name that it was given."
+            raise registry.Wrong(f"the cell does not make `{name}`", tip)
+        if not made.get("function"):
+            return made["value"]
+        self.stub = made["stub"] is True
+        return self._function(made)
+
+    def _function(self, made: dict[str, Any]) -> types.FunctionType:
+        def answer(*args: Any, **kwargs: Any) -> Any:
+            return self.call(args, kwargs)
+
+        line = made["line"] if isinstance(made["line"], int) and 0 < made["line"] < 10_000 else 1
+        answer.__code__ = answer.__code__.replace(co_filename=self.file, co_firstlineno=line)
+        linecache.cache[self.file] = (len(self.source), None, [f"{text}\n" for text in self.source.split("\n")], self.file)
+        return answer
+
+    def call(self, args: Any, kwargs: Any) -> Any:
+        """Return the child's result for these inputs; what it changed in them is changed here."""
+        numbered: list[Any] = []
+        self.channel.send({"args": list(args), "kwargs": kwargs}, Writer(self.by_id, numbered))
+        for _ in range(MAX_ASKED):
+            made = self.channel.receive(Reader())
+            if "ask" not in made:
+                return self._result(made, args)
+            try:
+                reply = {"value": self._asked(made, numbered)}
+            except Exception as error:
+                reply = {"raised": f"{type(error).__name__}: {error}"[:300]}
+            self.channel.send(reply, Writer(self.by_id, numbered))
+        raise Refused("asks too often")
+
+    def _asked(self, made: dict[str, Any], numbered: list[Any]) -> Any:
+        """Return an attribute of an object that this call handed over, or what it gives when called. Nothing private."""
+        thing, attribute = numbered[int(made["ask"])], str(made["attribute"])
+        if attribute:
+            if attribute.startswith("_") or isinstance(thing, types.FunctionType | types.ModuleType):
+                raise AttributeError(attribute)
+            found = getattr(thing, attribute)
+            return (lambda *args, **kwargs: found(*args, **kwargs)) if isinstance(found, types.MethodType) else found
+        return thing(*made["args"], **made["kwargs"])
+
+    def _result(self, made: dict[str, Any], args: Any) -> Any:
+        if "raised" in made:
+            self._raise(made)
+        for n, now in made.get("after", ()):
+            _become(args[n], now)
+        if made.get("hooked") is True:
+            model = next(part for part in args if hasattr(part, "hook_points"))
+            next(iter(model.hook_points())).add_hook(lambda value, hook: value)
+        result = made["value"]
+        if result is None and self.stub:
+            return ...
+        if "gradients" in made and isinstance(result, torch.Tensor):
+            trained = [part for part in args if isinstance(part, torch.Tensor) and part.requires_grad]
+            grads = [g if isinstance(g, torch.Tensor) else None for g in made["gradients"]]
+            if len(grads) == len(trained) and all(g is None or g.shape == t.shape for g, t in zip(grads, trained, strict=True)):
+                return _Graded.apply(result.detach(), grads, *trained)
+        return result.detach() if isinstance(result, torch.Tensor) else result
+
+    def _raise(self, made: dict[str, Any]) -> None:
+        """Raise here what the learner's code raised there, as if from its line."""
+        name, text = (str(part)[:400] for part in made["raised"])
+        base = getattr(sys.modules["builtins"], name, Exception)
+        base = base if isinstance(base, type) and issubclass(base, Exception | SystemExit) else Exception
+        kind = type(name if name.isidentifier() else "Exception", (base,), {"__str__": lambda self: text})
+        line = made.get("line")
+        program = "raise error"
+        if isinstance(line, int) and 0 < line < 10_000:
+            linecache.cache[self.file] = (1, None, [f"{t}\n" for t in self.source.split("\n")], self.file)
+            program, self.line = "\n" * (line - 1) + program, line
+        exec(compile(program, self.file, "exec"), {"error": kind.__new__(kind)})
+
+
+class _Graded(torch.autograd.Function):
+    """The child's result, with the gradients that it sent."""
+
+    @staticmethod
+    def forward(ctx: Any, result: torch.Tensor, grads: list[Any], *trained: torch.Tensor) -> torch.Tensor:
+        ctx.grads = grads
+        return result.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *outer: torch.Tensor) -> Any:
+        scale = outer[0].reshape(-1)[0]
+        return None, None, *(None if g is None else scale * g for g in ctx.grads)
+
+
+def _become(was: Any, now: Any) -> None:
+    """Change a list, dictionary or tensor into what the child made of its copy."""
+    if isinstance(was, torch.Tensor) and isinstance(now, torch.Tensor):
+        with torch.no_grad():
+            was.data = now.detach().clone().to(was.dtype)
+    elif isinstance(was, list) and isinstance(now, list):
+        was[:] = now
+    elif isinstance(was, dict) and isinstance(now, dict):
+        was.clear()
+        was.update(now)
+    elif isinstance(was, tuple) and isinstance(now, tuple):
+        for one, other in zip(was, now, strict=False):
+            _become(one, other)
+
+
+# --- one exercise -----------------------------------------------------------------------------------------------------
+
+
+class _Reached(BaseException):
+    """Raised where the notebook calls the check: what it is given is known now."""
+
+
+def context_of(item: str, names: dict[str, Any], cells: list[str]) -> tuple[Any, ...]:
+    """Return what the check of an exercise gets besides the answer, by running the complete notebook up to its call."""
+    met: list[Any] = []
+
+    def reached(asked: str, answer: Any = ..., *context: Any) -> None:
+        if asked == item:
+            met.append(context)
+            raise _Reached
+
+    names["check"] = reached
+    for source in cells:
+        with contextlib.suppress(_Reached), contextlib.redirect_stdout(io.StringIO()):
+            exec(compile(source, "<complete notebook>", "exec"), names)
+        if met:
+            return met[0]
+    raise RuntimeError(f"the notebook does not check {item}")
+
+
+def the_real_course() -> None:
+    """Replace the stand-in under which the notebook ran by the chapters themselves."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "chapters"]:
+        del sys.modules[name]
+    import chapters  # noqa: F401
+
+
+@contextlib.contextmanager
+def other_draws(asked: registry.Exercise, seed: int) -> Iterator[None]:
+    """Let a check draw from other seeds: its random tensors, its drawn inputs, its drawn counts."""
+    draw = random.Random(f"{seed} {asked.id}")
+    shift, apart = draw.randrange(10**5, 10**6), SEEDS_APART * draw.randrange(1, 1000)
+    counts, inputs = claims.drawn_counts, asked.inputs
+    other = dataclasses.replace(asked, inputs=inputs and (lambda n, *context: inputs(n + apart, *context)))
+    registry.EXERCISES[asked.id], expect._shift = other, shift
+    claims.drawn_counts = lambda data, n: counts(data, n + apart)
+    try:
+        yield
+    finally:
+        registry.EXERCISES[asked.id], expect._shift, claims.drawn_counts = asked, 0, counts
+
+
+def usable_seed(item: str, seed: int, context: tuple[Any, ...], names: dict[str, Any]) -> int:
+    """Return the first seed from the given one on whose inputs the worked answer is right: else a check would err."""
+    asked = registry.find(registry.EXERCISES, item)
+    right = checking.reference(item, context, names)
+    for n in range(20):
+        with other_draws(asked, seed + n):
+            if checking.judge(item, right, *context).state == "done":
+                return seed + n
+    raise RuntimeError(f"{item}: the worked answer fails its own check on other inputs")
+
+
+def verdict(item: str, remote: Remote, order: dict[str, Any], context: tuple[Any, ...], seed: int) -> Result:
+    """Return what the course's check says to one answer, on its own inputs and on others."""
+    asked = registry.find(registry.EXERCISES, item)
+    try:
+        answer = remote.started([*order["helpers"], order["source"]], order["name"])
+    except registry.Wrong as wrong:
+        return Result("wrong", checking._wrong(item, wrong).message)
+    except (Exception, SystemExit) as error:
+        where = f"line {remote.line} of your cell" if remote.line else ""
+        raised = registry.Wrong(f"your cell raised {type(error).__name__}: {error}", "run it by itself.", where=where)
+        return Result("wrong", checking._wrong(item, raised).message)
+    said = checking.judge(item, answer, *context)
+    if said.state == "done":
+        with other_draws(asked, seed):
+            again = checking.judge(item, answer, *context)
+        said = again if again.state != "done" else said
+    return Result({"done": "done", "wrong": "wrong"}.get(said.state, "open"), said.message)
+
+
+def mark(item: str, order: dict[str, Any], spawn: Callable[[], Any], names: dict[str, Any], context: Any, seed: int, limits: Limits) -> Result:
+    """Return the result for one learner's answer, run in a child that `spawn` makes and `end` ends."""
+    child = spawn()
+    channel = Channel(child.socket)
+    channel.deadline = time.monotonic() + limits.wall_s
+    remote = Remote(channel, names, order["source"], f"<exercise {item}>")
+    try:
+        hello = channel.receive(Reader())
+        if not isinstance(hello, dict) or hello.get("ready") is not True:
+            raise Refused("no greeting")
+    except (Lost, Refused):
+        ended = child.end()
+        return Result("regrade", f"{item}: the child did not start ({ended.get('why') or 'no reason given'}): mark again.")
+    lost = ""
+    try:
+        with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(io.StringIO()):
+            result = verdict(item, remote, order, context, seed)
+    except Lost as why:
+        lost, result = str(why), Result("crash")
+    except (Refused, MemoryError) as why:
+        result = Result("refused", f"{item}: the answer sent something that is no answer ({why}).")
+    except RecursionError:
+        result = Result("refused", f"{item}: the answer's result is nested too deeply.")
+    ended = child.end()
+    result.cpu_s = round(ended.get("cpu", 0.0), 2)
+    if lost:
+        return _after_loss(item, lost, ended, limits, result)
+    result.message = result.message[:MAX_MESSAGE]
+    return result
+
+
+def _after_loss(item: str, lost: str, ended: dict[str, Any], limits: Limits, result: Result) -> Result:
+    if lost == "late":
+        return Result("timeout", f"{item}: no result within {limits.wall_s:g} s: an endless loop, or a sleep?", result.cpu_s)
+    if result.cpu_s >= limits.cpu_s - 1 and ended.get("signal") in (9, 24):
+        what = f"{item}: it took more than {limits.cpu_s:g} s of computing: an endless loop?"
+        return Result("timeout", what, result.cpu_s)
+    return Result("crash", f"{item}: your code ended its process ({_how(ended)}).", result.cpu_s)
+
+
+def _how(ended: dict[str, Any]) -> str:
+    return f"signal {ended['signal']}" if ended.get("signal") else f"exit status {ended.get('status', '?')}"
+
+
+# --- the process ------------------------------------------------------------------------------------------------------
+
+
+class Child:
+    """A learner's child as the bench made it."""
+
+    def __init__(self, bench: socket.socket) -> None:
+        self.bench = bench
+        bench.sendall(b"s")
+        message, handles, _, _ = socket.recv_fds(bench, 1, 1)
+        if not message or not handles:
+            raise RuntimeError("the bench makes no children")
+        self.socket = socket.socket(fileno=handles[0])
+
+    def end(self) -> dict[str, Any]:
+        """End the child and all it started; return how it ended."""
+        self.bench.sendall(b"e")
+        size = int.from_bytes(_read(self.bench, 4), "big")
+        self.socket.close()
+        return json.loads(_read(self.bench, size))
+
+
+def _read(end: socket.socket, n: int) -> bytes:
+    parts = b""
+    while len(parts) < n:
+        if not (part := end.recv(n - len(parts))):
+            raise RuntimeError("the bench is gone")
+        parts += part
+    return parts
+
+
+def run(bench: socket.socket, names: dict[str, Any], order: dict[str, Any]) -> None:
+    """Judge all answers to one exercise that an order lists; append a line of JSON for each to its file."""
+    item, limits = order["item"], Limits(**order["limits"])
+    with Path(order["results"]).open("a", encoding="utf-8") as results:
+        try:
+            kept = dict(names)  # what children hold as well, by the same names
+            context = context_of(item, names, order["cells"])
+            the_real_course()
+            seed = usable_seed(item, order["seed"], context, names)
+            problem = ""
+        except Exception as error:
+            problem = f"{item}: the teacher's own run failed ({type(error).__name__}: {error}): mark again."
+        for answer in order["answers"]:
+            begun = time.monotonic()
+            if problem:
+                result = Result("regrade", problem[:MAX_MESSAGE])
+            else:
+                try:
+                    result = mark(item, answer, lambda: Child(bench), kept, context, seed, limits)
+                except Exception as error:
+                    result = Result("regrade", f"{item}: the judge failed ({type(error).__name__}: {error}): mark again."[:MAX_MESSAGE])
+            line = dataclasses.asdict(result) | {"key": answer["key"], "item": item, "wall_s": round(time.monotonic() - begun, 2)}
+            results.write(json.dumps(line) + "\n")
+            results.flush()

@@ -1,0 +1,164 @@
+"""The child in which one learner's answer runs. It answers calls and knows nothing of right or wrong.
+
+Whatever the learner's code does to this process, to this module too, ends as plain data on the socket: a wrong value, a
+frame that cannot be read, or silence.
+"""
+
+import dis
+import sys
+import traceback
+import types
+from typing import Any
+
+import torch
+
+from course_lib.grading.checking import _STUB_OPCODES
+from lab.wire import Channel, Reader, Writer
+
+MAX_TEXT = 400
+
+
+class Learner:
+    """What runs in the child.
+
+    Args:
+        channel: the socket to the judge.
+        names: the notebook's names as they are before the exercise.
+    """
+
+    def __init__(self, channel: Channel, names: dict[str, Any]) -> None:
+        self.channel, self.names = channel, names
+        self.answer: Any = None
+        self.file = ""
+
+    def serve(self) -> None:
+        """Run the cells, then answer every call, until the judge hangs up."""
+        self.channel.send({"ready": True}, Writer())
+        while True:
+            message = self.channel.receive(Reader(self.names, self._stand_in))
+            self.channel.send(self._run(message) if "cells" in message else self._call(message), Writer())
+
+    def _stand_in(self, number: int, kind: str, is_function: bool) -> Any:
+        if is_function:
+            return lambda *args, **kwargs: self._ask(number, "", args, kwargs)
+        return _StandIn(self, number, kind)
+
+    def _ask(self, number: int, attribute: str, args: Any, kwargs: Any) -> Any:
+        message = {"ask": number, "attribute": attribute, "args": list(args), "kwargs": kwargs}
+        self.channel.send(message, Writer())
+        reply = self.channel.receive(Reader(self.names, self._stand_in))
+        if "raised" in reply:
+            kind, _, text = reply["raised"].partition(": ")
+            raise {"AttributeError": AttributeError, "TypeError": TypeError}.get(kind, RuntimeError)(text)
+        return reply["value"]
+
+    def _run(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Run the helpers and the answer's cell; return the answer, or that it is a function."""
+        self.file, error = message["file"], None
+        for n, source in enumerate(message["cells"]):
+            last = n == len(message["cells"]) - 1
+            if last:
+                before = self.names.get(message["name"], self)
+            try:
+                exec(compile(source, self.file if last else f"<your cell {n + 1}>", "exec"), self.names)
+            except BaseException as raised:  # noqa: B036  (a learner's code may raise anything)
+                error = raised
+        answer = self.names.get(message["name"], self)
+        if answer is before and (error or answer is self):
+            return {"missing": True} | (self._explained(error, self.file) if error else {})
+        self.answer = answer
+        if callable(answer) and not isinstance(answer, torch.Tensor):
+            code = getattr(answer, "__code__", None)
+            return {
+                "function": True,
+                "file": getattr(code, "co_filename", self.file)[:100],
+                "line": getattr(code, "co_firstlineno", 1),
+                "stub": isinstance(answer, types.FunctionType) and _is_stub(answer),
+            }
+        return {"value": answer}
+
+    def _call(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Call the answer; return its result, what it did to its inputs, and the gradient of the sum of its result."""
+        args, kwargs = message["args"], message["kwargs"]
+        trained = [part for part in args if isinstance(part, torch.Tensor) and part.requires_grad]
+        given = _copied(args)
+        before, models = _copied(args), [part for part in args if hasattr(part, "hook_points")]
+        hooks = [_n_hooks(model) for model in models]
+        try:
+            with torch.random.fork_rng(devices=[]):
+                result = self.answer(*given, **kwargs)
+        except BaseException as raised:  # noqa: B036
+            return self._explained(raised, getattr(getattr(self.answer, "__code__", None), "co_filename", self.file))
+        made: dict[str, Any] = {"value": result}
+        if hooks != [_n_hooks(model) for model in models]:
+            made["hooked"] = True
+            for model in models:
+                model.reset_hooks()
+        after = [[n, now] for n, (was, now) in enumerate(zip(before, given, strict=True)) if _differ(was, now)]
+        if after:
+            made["after"] = after
+        if trained and isinstance(result, torch.Tensor) and result.requires_grad:
+            made["gradients"] = list(torch.autograd.grad(result.sum(), trained, allow_unused=True, retain_graph=True))
+        return made
+
+    def _explained(self, error: BaseException, file: str) -> dict[str, Any]:
+        """Return kind, text, and the last line of the learner's own that the error passed."""
+        try:
+            text = str(error)[:MAX_TEXT]
+        except BaseException:  # noqa: B036
+            text = ""
+        made: dict[str, Any] = {"raised": [type(error).__name__[:60], text]}
+        frames = [f for f in traceback.extract_tb(error.__traceback__, limit=200) if f.filename == file]
+        line = error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno if frames else None
+        return made | {"line": line if isinstance(line, int) else None}
+
+
+class _StandIn:
+    """A small object that stays with the judge: its attributes are asked for when they are used."""
+
+    def __init__(self, learner: Learner, number: int, kind: str) -> None:
+        self.__dict__.update(_learner=learner, _number=number, _kind=kind)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self._learner._ask(self._number, name, (), {})
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._learner._ask(self._number, "", args, kwargs)
+
+    def __repr__(self) -> str:
+        return f"<{self._kind}>"
+
+
+def _is_stub(function: types.FunctionType) -> bool:
+    return {step.opname for step in dis.get_instructions(function)} <= _STUB_OPCODES
+
+
+def _n_hooks(model: Any) -> int:
+    return sum(len(point.fwd_hooks) for point in model.hook_points())
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copied(part) for key, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_copied, value))
+    return value.clone() if isinstance(value, torch.Tensor) else value
+
+
+def _differ(before: Any, after: Any) -> bool:
+    if isinstance(before, dict):
+        return not isinstance(after, dict) or before.keys() != after.keys() or any(_differ(before[k], after[k]) for k in before)
+    if type(before) in (list, tuple):
+        return len(before) != len(after) or any(map(_differ, before, after))
+    if isinstance(before, torch.Tensor):
+        return before.shape != after.shape or not torch.equal(torch.nan_to_num(before), torch.nan_to_num(after))
+    return isinstance(before, int | float | str | bool) and (type(before) is not type(after) or before != after and before == before)
+
+
+def forget_the_way_here(names: dict[str, Any]) -> None:
+    """Drop what the process need not hold while a learner's code runs in it."""
+    for module in [name for name in sys.modules if name.startswith(("lab.stage", "lab.judging", "__mp_main__"))]:
+        del sys.modules[module]
+    names.pop("__lab__", None)

@@ -1,0 +1,131 @@
+"""What the course itself says about a notebook: its cells, its exercises, its questions. Read as data; no import of torch."""
+
+import ast
+import functools
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+MARKER = re.compile(r"^\s*#\s*=*\s*(Exercise|Prediction|Question|Decision)\s+(\d+\.\w+)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One exercise: its cell, and the name that the answer bears."""
+
+    id: str
+    cell: str
+    answer: str
+    title: str
+    stub: str
+
+
+@dataclass(frozen=True)
+class Material:
+    """One notebook of the course."""
+
+    number: int
+    name: str
+    items: dict[str, Item]
+    questions: dict[str, dict[str, Any]]
+    """Question -> its text, options (letter -> text and explanation) and the correct letter."""
+    predictions: dict[str, str]
+    given: dict[str, str]
+    """Id -> source of the learner's cells as they were handed out."""
+    worked: list[tuple[str, str]]
+    """Id and source of the complete notebook's code cells, in order."""
+    fingerprint: str
+    """Of all that a verdict depends on."""
+
+    def cells_of(self, item: str) -> tuple[int, int]:
+        """Return where in `worked` the cell of an exercise stands, and the cell that checks it."""
+        start = next(n for n, (cell, _) in enumerate(self.worked) if cell == self.items[item].cell)
+        call = re.compile(rf"""^\s*check\(["']{re.escape(item)}["']""", re.MULTILINE)
+        return start, next(n for n, (_, text) in enumerate(self.worked) if n > start and call.search(text))
+
+
+def text_of(cell: Any) -> str:
+    """Return the source of a cell, which is one string or a list of lines."""
+    source = cell.get("source", "")
+    return source if isinstance(source, str) else "".join(part for part in source if isinstance(part, str))
+
+
+def marker(source: str) -> tuple[str, str] | None:
+    """Return ("Exercise", "3.4") if one of a cell's first lines is a marker; it may have been edited a little.
+
+    >>> marker("#=== exercise 3.4 (keep)\\n...")
+    ('Exercise', '3.4')
+    """
+    for line in source.strip().split("\n")[:3]:
+        if found := MARKER.match(line):
+            return found[1].capitalize(), found[2]
+    return None
+
+
+@functools.cache
+def load(number: int) -> Material:
+    """Return what is known of one notebook.
+
+    Raises:
+        ValueError: there is none with that number.
+    """
+    folders = sorted((ROOT / "chapters").glob(f"{number:02d}_*"))
+    if not folders:
+        raise ValueError(f"there is no notebook {number:02d}")
+    folder = folders[0]
+    learner, worked = (_cells(ROOT / place / f"{folder.name}.ipynb") for place in ("notebooks", "solutions"))
+    references = json.loads((folder / "references.json").read_text(encoding="utf-8"))
+    calls = _registered(folder / "exercises.py")
+    stubs = {found[1]: (cell, text) for cell, text in learner.items() if (found := marker(text)) and found[0] == "Exercise"}
+    items = {
+        item: Item(item, stubs[item][0], reference["answer"], calls[item].get("title", item), stubs[item][1])
+        for item, reference in references.items()
+    }
+    sources = [*sorted(folder.glob("*.json")), folder / "exercises.py", *sorted(Path(__file__).parent.glob("*.py"))]
+    sources += sorted((ROOT / "course_lib").rglob("*.py"))
+    digest = hashlib.sha256(json.dumps([learner, worked], sort_keys=True).encode())
+    for path in sources:
+        digest.update(path.read_bytes())
+    return Material(
+        number,
+        folder.name,
+        dict(sorted(items.items(), key=lambda pair: list(worked).index(pair[1].cell))),
+        {item: call for item, call in calls.items() if call["kind"] == "question"},
+        {item: call["text"] for item, call in calls.items() if call["kind"] == "prediction"},
+        learner,
+        list(worked.items()),
+        digest.hexdigest()[:16],
+    )
+
+
+def numbers() -> list[int]:
+    """Return the numbers of all notebooks."""
+    return sorted(int(path.name[:2]) for path in (ROOT / "chapters").glob("[0-9][0-9]_*"))
+
+
+def _cells(path: Path) -> dict[str, str]:
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return {cell["id"]: text_of(cell) for cell in cells if cell["cell_type"] == "code"}
+
+
+def _registered(path: Path) -> dict[str, dict[str, Any]]:
+    """Return what a chapter registers, from the text of its module: item -> kind, text and the keywords that are plain."""
+    found: dict[str, dict[str, Any]] = {}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            if node.func.id in ("exercise", "question", "prediction") and node.args:
+                words: dict[str, Any] = {"kind": node.func.id, "text": _plain(node.args[1]) if node.args[1:] else ""}
+                words |= {word.arg: _plain(word.value) for word in node.keywords if word.arg}
+                found[_plain(node.args[0])] = words
+    return found
+
+
+def _plain(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None

@@ -1,0 +1,213 @@
+"""The process in which the complete notebook runs, once, and from which every child is forked.
+
+It runs the notebook's cells in order, with a stand-in for `chapters`, so that neither checks nor worked answers of what
+comes are in its memory. Before each exercise it forks a *bench* for each job; a bench forks the judge, and then one child
+a learner, which so has the names of the notebook as they are at that exercise, and nothing after it.
+"""
+
+import builtins
+import contextlib
+import io
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import types
+from pathlib import Path
+from typing import Any
+
+from lab import isolation
+from lab.isolation import Limits
+
+
+def stand_in() -> types.ModuleType:
+    """Return a module `chapters` that has the names which notebooks import, and no answers."""
+    from course_lib.grading.claims import claim, supported
+
+    made = types.ModuleType("chapters")
+    made.__path__ = []  # type: ignore[attr-defined]
+    for name in ("check", "hint", "predict", "progress", "quiz", "reveal", "calibration"):
+        setattr(made, name, lambda *args, **kwargs: None)
+    made.checkpoint = lambda item, answer=..., *context: answer  # type: ignore[attr-defined]
+    made.claim, made.supported = claim, supported  # type: ignore[attr-defined]
+    return made
+
+
+class Stage:
+    """The run of one notebook."""
+
+    def __init__(self) -> None:
+        import torch
+
+        from course_lib import plotting
+
+        torch.set_num_threads(1)
+        plotting.show = lambda *args, **kwargs: None
+        sys.modules["chapters"] = stand_in()
+        self.names: dict[str, Any] = {"__name__": "__main__", "__builtins__": builtins, "display": lambda *args: None}
+
+    def cell(self, source: str) -> None:
+        """Run one cell of the complete notebook."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(compile(source, "<notebook>", "exec"), self.names)
+
+    def exercise(self, orders: list[str]) -> None:
+        """Mark one exercise: a bench for each order, and wait for all."""
+        children = []
+        for order in orders:
+            if (child := os.fork()) == 0:
+                status = 1
+                try:
+                    bench(self.names, order)
+                    status = 0
+                finally:
+                    os._exit(status)
+            children.append(child)
+        for child in children:
+            os.waitpid(child, 0)
+
+
+def bench(names: dict[str, Any], order: str) -> None:
+    """Fork the judge of one order, then make children for it, one at a time, until it is done."""
+    about = json.loads(Path(order).with_suffix(".limits").read_text())
+    limits, trust = Limits(**about["limits"]), about["trust"]
+    mine, theirs = socket.socketpair()
+    if (judge := os.fork()) == 0:
+        status = 1
+        try:
+            mine.close()
+            from lab import judging
+
+            judging.run(theirs, names, json.loads(Path(order).read_text(encoding="utf-8")))
+            status = 0
+        except BaseException:  # noqa: B036
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    theirs.close()
+    while mine.recv(1) == b"s":
+        inner, outer = socket.socketpair()
+        made = Guarded(names, inner, limits, trust)
+        inner.close()
+        socket.send_fds(mine, [b"s"], [outer.fileno()])
+        outer.close()
+        if mine.recv(1) != b"e":
+            made.end()
+            break
+        said = json.dumps(made.end()).encode()
+        mine.sendall(len(said).to_bytes(4, "big") + said)
+    os.waitpid(judge, 0)
+
+
+class Guarded:
+    """One learner's child, and the guard that shut it off and waits for it."""
+
+    def __init__(self, names: dict[str, Any], end: socket.socket, limits: Limits, trust: bool) -> None:
+        self.trust = trust
+        self.root = tempfile.mkdtemp(prefix="root-")
+        self.reads, writes = os.pipe()
+        self.guard = os.fork()
+        if self.guard == 0:
+            try:
+                os.close(self.reads)
+                self._guard(names, end, limits, writes)
+            except BaseException as error:  # noqa: B036
+                _tell(writes, {"why": f"{type(error).__name__}: {error}"[:300]})
+            finally:
+                os._exit(0)
+        os.close(writes)
+        self.child = int.from_bytes(_first(self.reads, 4), "big")
+
+    def _guard(self, names: dict[str, Any], end: socket.socket, limits: Limits, writes: int) -> None:
+        isolation.note_size()
+        if not self.trust:
+            isolation.leave_the_machine(self.root)
+        child = os.fork()
+        if child == 0:
+            try:
+                _become_learner(names, end, limits, self.trust)
+            finally:
+                os._exit(70)
+        end.close()
+        os.write(writes, child.to_bytes(4, "big"))
+        _, status = os.waitpid(child, 0)
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        ended = {"cpu": used.ru_utime + used.ru_stime, "mb": used.ru_maxrss // 1024}
+        ended |= {"signal": os.WTERMSIG(status)} if os.WIFSIGNALED(status) else {"status": os.WEXITSTATUS(status)}
+        _tell(writes, ended)
+
+    def end(self) -> dict[str, Any]:
+        """Kill what runs, wait for the guard, and return what it says."""
+        if self.child:
+            for number in (-self.child, self.child) if self.trust else (self.child,):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(number, signal.SIGKILL)
+        said = b""
+        while select.select([self.reads], [], [], 30)[0] and (part := os.read(self.reads, 4096)):
+            said += part
+        os.close(self.reads)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.guard, signal.SIGKILL)
+        os.waitpid(self.guard, 0)
+        shutil.rmtree(self.root, ignore_errors=True)
+        try:
+            return json.loads(said)
+        except ValueError:
+            return {"why": "its guard died"}
+
+
+def _become_learner(names: dict[str, Any], end: socket.socket, limits: Limits, trust: bool) -> None:
+    from lab import learner
+    from lab.wire import Channel
+
+    if trust:
+        os.setsid()
+        isolation.set_limits(limits)
+    else:
+        isolation.give_up_everything(limits, end.fileno())
+    learner.forget_the_way_here(names)
+    learner.Learner(Channel(end), names).serve()
+
+
+def _tell(writes: int, what: dict[str, Any]) -> None:
+    os.write(writes, json.dumps(what).encode())
+
+
+def _first(reads: int, n: int) -> bytes:
+    said = b""
+    while len(said) < n and (part := os.read(reads, n - len(said))):
+        said += part
+    return said if len(said) == n else b"\0" * n
+
+
+def main() -> int:
+    """Run a notebook as the lines on standard input say; answer each with a line on the file that is named first."""
+    replies = os.fdopen(int(sys.argv[1]), "w")
+    commands = os.fdopen(os.dup(0), "r")
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    import lab.learner  # noqa: F401  (once, for all children)
+
+    stage = Stage()
+    print(json.dumps({"ready": True}), file=replies, flush=True)
+    for line in commands:
+        command = json.loads(line)
+        try:
+            stage.cell(command["cell"]) if "cell" in command else stage.exercise(command["orders"])
+            said = {"ok": True}
+        except Exception as error:
+            said = {"ok": False, "why": f"{type(error).__name__}: {error}"[:500]}
+        print(json.dumps(said), file=replies, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
