@@ -4,6 +4,7 @@
     python course.py open --no-browser --port 8890      further options go to JupyterLab
     python course.py test              install what is missing, run every test
     python course.py test -k steering  further options go to pytest
+    python course.py grade FOLDER      mark the notebooks of a class (--help says how; Linux)
     import course; course.here()       in a notebook on a hosted machine (Colab): uses what is installed there
 
 With the commands, everything goes into the folder .venv beside this file, in the exact versions of
@@ -33,6 +34,11 @@ NEEDED_GB = 4
 TEST_OPTIONS = ["-n", "2", "--dist", "loadfile"]  # the cells of a notebook share a kernel
 
 
+IN_LAB = {"grade": [], "export-nbgrader": ["--export"]}  # command -> what the package `lab` is given before the rest
+COMMANDS = ("open", "test") + tuple(IN_LAB)
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # where PyTorch publishes its builds without CUDA
+
+
 class SetupError(Exception):
     """The set-up cannot go on; the message says what to do."""
 
@@ -40,18 +46,26 @@ class SetupError(Exception):
 def main(arguments):
     """Runs one command and returns its exit status."""
     command = arguments[0] if arguments else "help"
-    if command not in ("open", "test"):
+    if command not in COMMANDS:
         print(__doc__)
         asked = command in ("help", "-h", "--help")
-        print("" if asked else "There is no command {!r}: use open or test.".format(command))
+        print("" if asked else "There is no command {!r}: use {}.".format(command, ", ".join(COMMANDS)))
         return 0 if asked else 2
     try:
         refuse_unfit_python()
         refuse_bare_library()
+        if command in IN_LAB:
+            return start_lab(IN_LAB[command] + arguments[1:])
         set_up()
         return start(open_lab(arguments[1:]) if command == "open" else run_tests(arguments[1:]))
     except SetupError as error:
         say("\n{}".format(error))
+        return 1
+    except PermissionError as error:
+        say(
+            "\nThis folder cannot be written to ({}).\nCopy it to a place of your own, and run the same command"
+            " there.".format(error)
+        )
         return 1
     except KeyboardInterrupt:
         say("\nInterrupted. Run the same command again; it goes on where it stopped.")
@@ -110,7 +124,7 @@ def set_up():
     make_venv()
     pip = [venv_python(), "-m", "pip", "install", "--disable-pip-version-check"]
     say("[2/4] PyTorch, the largest package")
-    install(pip + [torch_requirement()])
+    install_torch(pip)
     say("[3/4] the other packages")
     install(pip + ["-r", LOCK])
     say("[4/4] the course's own library")
@@ -193,6 +207,23 @@ def torch_requirement():
     """Returns the lock's line for torch, which is installed by itself first."""
     with open(LOCK, encoding="utf-8") as stream:
         return next(line.strip() for line in stream if line.startswith("torch=="))
+
+
+def install_torch(pip):
+    """Installs torch: on Linux without an NVIDIA GPU the build without CUDA, a tenth as large, if that can be had."""
+    index = os.environ.get("COURSE_TORCH_INDEX", "" if "PIP_INDEX_URL" in os.environ else CPU_INDEX)
+    if sys.platform.startswith("linux") and not has_nvidia() and index:
+        say("No NVIDIA GPU here: PyTorch without CUDA, about 200 MB instead of several GB, from {}".format(index))
+        options = ["--no-deps", "--retries", "1", "--timeout", "15", "--index-url", index]
+        if subprocess.call(pip + options + [torch_requirement()], cwd=ROOT, env=dict(os.environ, PIP_USER="0")) == 0:
+            return
+        say("It cannot be had from there; from the ordinary index then, with CUDA: several GB, and slower to install.")
+    install(pip + [torch_requirement()])
+
+
+def has_nvidia():
+    """Returns whether this Linux has an NVIDIA GPU that is set up."""
+    return os.path.exists("/proc/driver/nvidia/version") or os.path.exists("/dev/nvidiactl")
 
 
 def install(command):
@@ -374,9 +405,17 @@ def run_tests(options):
     return [venv_python(), "-m", "pytest"] + TEST_OPTIONS + options
 
 
-def start(command):
+def start_lab(options):
+    """Marks a class, or exports notebooks: paths count from where the teacher is. Its help needs no installation."""
+    if "-h" in options or "--help" in options:
+        return start([sys.executable, "-m", "lab"] + options)
+    set_up()
+    return start([venv_python(), "-m", "lab"] + options, cwd=os.getcwd(), env=dict(os.environ, PYTHONPATH=ROOT))
+
+
+def start(command, cwd=ROOT, env=None):
     """Runs a command to its end and returns its exit status; Ctrl-C is left to the command."""
-    process = subprocess.Popen(command, cwd=ROOT)
+    process = subprocess.Popen(command, cwd=cwd, env=env)
     while True:
         try:
             return process.wait()

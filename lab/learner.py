@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from course_lib.grading.checking import _STUB_OPCODES
-from lab.wire import Channel, Reader, Writer
+from lab.wire import Channel, Reader, Refused, Writer
 
 MAX_TEXT = 400
 
@@ -36,10 +36,16 @@ class Learner:
         self.channel.send({"ready": True}, Writer())
         while True:
             message = self.channel.receive(Reader(self.names, self._stand_in))
-            self.channel.send(self._run(message) if "cells" in message else self._call(message), Writer())
+            made = self._run(message) if "cells" in message else self._call(message)
+            try:
+                self.channel.send(made, Writer())
+            except (Exception, Refused) as error:
+                text = f"the result is too large or too deep to be judged ({error})"[:MAX_TEXT]
+                kind = "ValueError" if isinstance(error, Refused) else type(error).__name__
+                self.channel.send({"raised": [kind, text], "line": None}, Writer())
 
-    def _stand_in(self, number: int, kind: str, is_function: bool) -> Any:
-        if is_function:
+    def _stand_in(self, number: int, kind: str, is_method: bool) -> Any:
+        if is_method:
             return lambda *args, **kwargs: self._ask(number, "", args, kwargs)
         return _StandIn(self, number, kind)
 
@@ -82,7 +88,7 @@ class Learner:
         args, kwargs = message["args"], message["kwargs"]
         trained = [part for part in args if isinstance(part, torch.Tensor) and part.requires_grad]
         given = _copied(args)
-        before, models = _copied(args), [part for part in args if hasattr(part, "hook_points")]
+        before, models = _copied(list(map(_insides, args))), [part for part in args if isinstance(part, torch.nn.Module)]
         hooks = [_n_hooks(model) for model in models]
         try:
             with torch.random.fork_rng(devices=[]):
@@ -94,7 +100,7 @@ class Learner:
             made["hooked"] = True
             for model in models:
                 model.reset_hooks()
-        after = [[n, now] for n, (was, now) in enumerate(zip(before, given, strict=True)) if _differ(was, now)]
+        after = [[n, now] for n, (was, now) in enumerate(zip(before, map(_insides, given), strict=True)) if _differ(was, now)]
         if after:
             made["after"] = after
         if trained and isinstance(result, torch.Tensor) and result.requires_grad:
@@ -145,6 +151,11 @@ def _copied(value: Any) -> Any:
     if type(value) in (list, tuple):
         return type(value)(map(_copied, value))
     return value.clone() if isinstance(value, torch.Tensor) else value
+
+
+def _insides(value: Any) -> Any:
+    """Return the dictionary behind a cache, which is handed over as it is; all else as it is."""
+    return value.cache_dict if type(value).__name__ == "ActivationCache" else value
 
 
 def _differ(before: Any, after: Any) -> bool:

@@ -149,6 +149,8 @@ class Book:
         self.say(f"notebook {self.course.number:02d}: marked in {time.monotonic() - begun:.0f} s")
 
     def _through(self, run: "Run", todo: dict[str, dict[str, reading.Answer]]) -> None:
+        if self.course.models:
+            run.ask({"models": self.course.models})
         at = {self.course.cells_of(item)[0]: item for item in todo}
         for n, (_, source) in enumerate(self.course.worked[: max(at) + 1]):
             if n in at:

@@ -38,6 +38,8 @@ class Material:
     """Id -> source of the learner's cells as they were handed out."""
     worked: list[tuple[str, str]]
     """Id and source of the complete notebook's code cells, in order."""
+    models: list[str]
+    """Models of the course that a check brings along, besides the notebook's own."""
     fingerprint: str
     """Of all that a verdict depends on."""
 
@@ -98,6 +100,7 @@ def load(number: int) -> Material:
         {item: call["text"] for item, call in calls.items() if call["kind"] == "prediction"},
         learner,
         list(worked.items()),
+        _models(folder / "exercises.py"),
         digest.hexdigest()[:16],
     )
 
@@ -122,6 +125,14 @@ def _registered(path: Path) -> dict[str, dict[str, Any]]:
                 words |= {word.arg: _plain(word.value) for word in node.keywords if word.arg}
                 found[_plain(node.args[0])] = words
     return found
+
+
+def _models(path: Path) -> list[str]:
+    """Return the models that a chapter's checks load, from the text of its module: what `_other(...)` and `load(...)` name."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    named = [call for call in calls if ast.unparse(call.func) in ("_other", "models.load")]
+    found = {part.value for call in named for part in ast.walk(call) if isinstance(part, ast.Constant)}
+    return sorted(name for name in found if isinstance(name, str))
 
 
 def _plain(node: ast.expr) -> Any:

@@ -10,6 +10,7 @@ import builtins
 import hashlib
 import json
 import os
+import re
 import resource
 import select
 import signal
@@ -39,6 +40,9 @@ TOUCHED_TEXT = {
     "course_lib.grading": "the checks", "sys.modules": "loaded modules", "os._exit": "the end of the process",
     "os.fork": "other processes", "__subclasses__": "all classes", "exercises": "",
 }  # fmt: skip
+
+
+NAMED = re.compile(r"""\b(?:check|checkpoint|quiz|predict|reveal)\(["'](\d{1,3})\.\w+["']""")
 
 
 class Unreadable(Exception):
@@ -254,6 +258,9 @@ def _number(cells: Sequence[tuple[str, str]]) -> int:
     for own, source in cells:
         if (found := material.marker(source)) and (number := int(found[1].split(".")[0])) in votes:
             votes[number] += 3
+        for call in NAMED.findall(source):
+            if int(call) in votes:
+                votes[int(call)] += 1
         if own[:3].endswith("-") and own[:2].isdigit() and int(own[:2]) in votes:
             votes[int(own[:2])] += 1
     if not any(votes.values()):

@@ -38,6 +38,10 @@ def stand_in() -> types.ModuleType:
     return made
 
 
+LOADED = "model "
+"""What the names of such models begin with among the notebook's names; no notebook can use such a name."""
+
+
 class Stage:
     """The run of one notebook."""
 
@@ -55,6 +59,13 @@ class Stage:
         """Run one cell of the complete notebook."""
         with contextlib.redirect_stdout(io.StringIO()):
             exec(compile(source, "<notebook>", "exec"), self.names)
+
+    def load(self, models: list[str]) -> None:
+        """Load models that checks bring along, so that judge and children have the same ones."""
+        from course_lib import models as library
+
+        for name in models:
+            self.names.setdefault(f"{LOADED}{name}", library.load(name))
 
     def exercise(self, orders: list[str]) -> None:
         """Mark one exercise: a bench for each order, and wait for all."""
@@ -201,7 +212,8 @@ def main() -> int:
     for line in commands:
         command = json.loads(line)
         try:
-            stage.cell(command["cell"]) if "cell" in command else stage.exercise(command["orders"])
+            ((what, asked),) = command.items()
+            {"cell": stage.cell, "models": stage.load, "orders": stage.exercise}[what](asked)
             said = {"ok": True}
         except Exception as error:
             said = {"ok": False, "why": f"{type(error).__name__}: {error}"[:500]}

@@ -6,7 +6,9 @@ side asks back for. From the learner only values come: whatever is none is named
 """
 
 import dataclasses
+import importlib
 import json
+import marshal
 import math
 import socket
 import struct
@@ -22,7 +24,7 @@ import numpy as np
 import torch
 
 MAX_HEADER, MAX_BODY = 8_000_000, 64_000_000
-MAX_DIGITS = 4000
+MAX_DIGITS, MAX_PARTS = 4000, 1_000_000
 HEAD = struct.Struct("!II")
 DTYPES = {str(getattr(torch, name)): getattr(torch, name) for name in (
     "float16 bfloat16 float32 float64 int8 int16 int32 int64 uint8 bool complex64 complex128".split()
@@ -32,6 +34,7 @@ FROM_LEARNERS = {
     ("course_lib.grading.claims", "Claim"),
     ("course_lib.directions", "Interval"),
     ("course_lib.directions", "Candidate"),
+    *(("course_lib.attribution", name) for name in ("Feature", "Error", "Embedding", "Logit")),
 }
 """What of the library an answer may return; nothing else of it is rebuilt from what a learner sends."""
 
@@ -116,10 +119,13 @@ class Writer:
     """
 
     def __init__(self, named: dict[int, str] | None = None, numbered: list[Any] | None = None) -> None:
-        self.named, self.numbered, self.buffers = named or {}, numbered, list[bytes]()
+        self.named, self.numbered, self.buffers, self.parts = named or {}, numbered, list[bytes](), 0
 
     def plain(self, value: Any) -> Any:
         """Return a value as JSON can hold it."""
+        self.parts += 1
+        if self.parts > MAX_PARTS:
+            raise Refused("too many parts")
         if value is None or value is True or value is False:
             return value
         kind = type(value)
@@ -148,7 +154,8 @@ class Writer:
             return {"O": f"Tensor of shape {tuple(value.shape)[:8]}, too large"}
         bare = value.detach().to_dense() if value.layout != torch.strided else value.detach()
         bare = bare.resolve_conj().resolve_neg().cpu().contiguous()
-        self.buffers.append(bare.reshape(-1).view(torch.uint8).numpy().tobytes() if bare.numel() else b"")
+        flat = torch.empty(bare.numel(), dtype=bare.dtype).copy_(bare.reshape(-1))
+        self.buffers.append(flat.view(torch.uint8).numpy().tobytes() if bare.numel() else b"")
         return {"T": [str(bare.dtype), list(bare.shape), len(self.buffers) - 1, bool(value.requires_grad)]}
 
     def _array(self, value: Any) -> Any:
@@ -166,7 +173,8 @@ class Writer:
             return {"S": self.plain(vars(value))}
         if id(value) in self.named:
             return {"ref": self.named[id(value)]}
-        if kind.__module__.startswith("course_lib.") and not isinstance(value, torch.nn.Module):
+        known = self.numbered is not None or (kind.__module__, kind.__qualname__) in FROM_LEARNERS
+        if known and kind.__module__.startswith("course_lib.") and not isinstance(value, torch.nn.Module):
             if dataclasses.is_dataclass(value):
                 fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
                 return {"c": [kind.__module__, kind.__qualname__, self.plain(fields)]}
@@ -175,14 +183,32 @@ class Writer:
         if self.numbered is not None:
             if kind.__name__ == "ActivationCache":
                 return {"A": [self.plain(dict(value.cache_dict)), bool(value.has_batch_dim)]}
+            if kind is types.FunctionType:
+                return self._function(value)
             self.numbered.append(value)
-            return {"F" if isinstance(value, types.FunctionType) else "P": [len(self.numbered) - 1, kind.__name__]}
+            return {"F" if kind is types.MethodType else "P": [len(self.numbered) - 1, kind.__name__]}
         if isinstance(value, types.FunctionType | types.BuiltinFunctionType | types.MethodType) or callable(value):
             return {"O": "function" if not isinstance(value, type) else "type"}
         for base in (bool, int, float, str, list, tuple, set, dict):  # a subclass: its value, by the base's own methods
             if isinstance(value, base) and base is not bool:
                 return self.plain(base(_base_value(base, value)))
         return {"O": str(kind.__name__)[:80]}
+
+    def _function(self, value: types.FunctionType) -> Any:
+        """Return a function of the judge's that an answer is given, to run in the child, where the child's own model is.
+
+        It crosses as code. That is safe in this direction only, and no more than the learner gets in the notebook.
+        """
+        codes = [value.__code__]
+        for code in codes:
+            codes += [part for part in code.co_consts if isinstance(part, types.CodeType)]
+        used = {name: value.__globals__[name] for code in codes for name in code.co_names if name in value.__globals__}
+        modules = {name: part.__name__ for name, part in used.items() if isinstance(part, types.ModuleType)}
+        rest = {name: part for name, part in used.items() if name not in modules and part is not value}
+        closed = [cell.cell_contents for cell in value.__closure__ or ()]
+        self.buffers.append(marshal.dumps(value.__code__))
+        parts = [self.plain(each) for each in (modules, rest, list(value.__defaults__ or ()), closed)]
+        return {"code": [len(self.buffers) - 1, *parts]}
 
 
 def _base_value(base: type, value: Any) -> Any:
@@ -248,6 +274,8 @@ class Reader:
                 return type("".join(c for c in str(inner)[:80] if c.isprintable()) or "object", (), {})()
             case "ref" if self.names is not None:
                 return self.names[inner]
+            case "code" if self.names is not None:
+                return self._function(*inner)
             case "A" if self.names is not None:
                 from transformer_lens import ActivationCache
 
@@ -268,6 +296,11 @@ class Reader:
             raw = bytearray(byte != 0 for byte in raw)
         made = torch.frombuffer(raw, dtype=kind).reshape(shape)
         return made.requires_grad_() if trained and made.is_floating_point() else made
+
+    def _function(self, at: int, modules: Any, rest: Any, defaults: Any, closed: Any) -> types.FunctionType:
+        scope = {name: importlib.import_module(module) for name, module in self.value(modules).items()} | self.value(rest)
+        cells = tuple(map(types.CellType, self.value(closed)))
+        return types.FunctionType(marshal.loads(self.buffers[at]), scope, None, tuple(self.value(defaults)), cells)
 
     def _array(self, dtype: str, shape: list[int], at: int, single: bool) -> Any:
         kind = np.dtype(str(dtype)[:12])

@@ -1,0 +1,488 @@
+"""Marks for a class: every notebook of a hostile class gets the mark that it earns, and nothing gets out of its child."""
+
+import csv
+import http.server
+import json
+import os
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lab import __main__ as command
+from lab import isolation, marking, material, reading, reports
+
+ROOT = Path(__file__).resolve().parents[1]
+WHY_NOT = isolation.why_not()
+pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=f"children cannot be shut off here: {WHY_NOT}")
+SECONDS = 2
+LEARNERS, COMPLETE = (ROOT / folder / "00_start_here.ipynb" for folder in ("notebooks", "solutions"))
+HEAD = "# === Exercise 0.4 (keep this line) ===\n"
+RIGHT = "    mean = others.mean(dim=0)\n    return directions.cosine(a - mean, b - mean)\n"
+ESCAPE = "raise RuntimeError('ESCAPED ' + str({}))"
+
+
+def function(body, *, before="", right=True):
+    """The cell of 0.4: `before`, then a function with this body, then what is right."""
+    text = "".join(f"    {line}\n" for line in body.split("\n") if line.strip())
+    return f"{HEAD}{before}\ndef centred_cosine(a, b, others):\n{text}{RIGHT if right else ''}"
+
+
+def contained(attempt, *, names="OSError"):
+    """A right answer that first tries to get out, and is wrong if that works."""
+    lines = "\n".join("    " + line for line in attempt.split("\n"))
+    return function(f"try:\n{lines}\nexcept ({names}):\n    pass\nelse:\n    raise RuntimeError('ESCAPED')")
+
+
+def searched(attempt):
+    """A right answer that first looks for something, and is wrong if it finds it: `found` has to stay empty."""
+    return function(attempt + "\nif found:\n    " + ESCAPE.format("found"))
+
+
+# What a learner writes into the cell of 0.4, and what comes of it.
+ANSWERS = {
+    "plainly right": (function(""), "done"),
+    "a syntax error": (HEAD + "def centred_cosine(a, b, others:\n    return 1\n", "wrong"),
+    "a loop in the cell": (function("", before="while True:\n    pass"), "timeout"),
+    "a loop in the function": (function("while True:\n    pass"), "timeout"),
+    "a loop that will not be stopped": (
+        function(
+            "while True:\n    try:\n        while True:\n            pass\n    except BaseException:\n        pass",
+            before="import signal\nfor n in range(1, 65):\n    try:\n        signal.signal(n, signal.SIG_IGN)\n    except Exception:\n        pass",
+        ),
+        "timeout",
+    ),
+    "a sleeper": (function("import time\ntime.sleep(3)"), "timeout"),
+    "memory at once": (function("x = bytearray(1 << 42)"), "wrong"),
+    "memory bit by bit": (function("x = []\nwhile True:\n    x.append(torch.ones(1 << 24))"), "wrong or timeout"),
+    "a fork bomb": (contained("import os\nfor n in range(1000):\n    os.fork()"), "done"),
+    "a fork by the system call": (
+        searched("import ctypes\nlibc = ctypes.CDLL(None)\nfound = [n for n in (57, 58) if libc.syscall(n) >= 0]"),
+        "done",
+    ),
+    "another program": (contained("import subprocess\nsubprocess.run(['/bin/true'])"), "done"),
+    "execve": (contained("import os\nos.execv('/usr/bin/env', ['env'])"), "done"),
+    "a thread bomb": (
+        function(
+            "import threading, time\ntry:\n    for n in range(5000):\n"
+            "        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\nexcept RuntimeError:\n    pass"
+        ),
+        "done",
+    ),
+    "os._exit": (function("import os\nos._exit(0)"), "crash"),
+    "sys.exit": (function("import sys\nsys.exit(0)"), "wrong"),
+    "a null pointer": (function("import ctypes\nctypes.string_at(0)"), "crash"),
+    "kills all it can": (
+        function("import os\nfor n in (-1, 1, 0, os.getppid()):\n    try:\n        os.kill(n, 9)\n    except OSError:\n        pass"),
+        "done",
+    ),
+    "forged frames": (
+        function(
+            "import os\nfor n in range(3, 64):\n    try:\n        os.write(n, b'{\"state\": \"done\"}' * 9)\n    except OSError:\n        pass",
+            right=False,
+        ),
+        "refused",
+    ),
+    "frames in the right form": (
+        function(
+            "import os, struct, json\nh = json.dumps({'m': {'d': [['value', 1.0]]}, 'n': []}).encode()\n"
+            "f = struct.pack('!II', len(h), 0) + h\nfor n in range(3, 64):\n    try:\n        os.write(n, f * 50)\n    except OSError:\n        pass",
+            right=False,
+        ),
+        "wrong",
+    ),
+    "a flood of the protocol": (
+        function("import os\nfor n in range(3, 64):\n    try:\n        while True:\n            os.write(n, b'\\0' * 65536)\n    except OSError:\n        pass"),
+        "refused",
+    ),
+    "claims to be a function that is done": (
+        function("import os\nos.closerange(0, 1000)"),
+        "crash",
+    ),
+    "a flood of prints": (function("print('x' * 1000000)\nfor n in range(20000):\n    print('done')"), "done"),
+    "patched comparisons": (
+        function(
+            "return torch.tensor(7.0)",
+            before="import torch, math\ntorch.allclose = torch.equal = lambda *a, **k: True\ntorch.Tensor.__eq__ = lambda s, o: True\n"
+            "torch.Tensor.__le__ = lambda s, o: True\nmath.inf = 0\nfloat = lambda x: 0.0",
+            right=False,
+        ),
+        "wrong or refused",
+    ),
+    "a patched judge": (
+        function(
+            "return torch.tensor(7.0)",
+            before="import sys\nfrom course_lib.grading import checking, expect, registry\n"
+            "checking.judge = checking.check = lambda *a, **k: checking.Verdict('done', 'done')\nexpect.close = expect.differs_from = lambda *a, **k: None\n"
+            "for m in list(sys.modules.values()):\n    for n in dir(m):\n        if 'judge' in n or 'verdict' in n:\n            setattr(m, n, lambda *a, **k: 'done')",
+            right=False,
+        ),
+        "wrong",
+    ),
+    "the reference from the library": (
+        function("", before="from course_lib.grading.checking import reference\ncentred = reference('0.4', (), {})").replace(
+            RIGHT, "    return centred(a, b, others)\n"
+        ),
+        "wrong",
+    ),
+    "the bank": (function("from chapters import bank\n", right=True), "wrong"),
+    "checkpoint": (HEAD + "from chapters import checkpoint\ncentred_cosine = checkpoint('0.4', ...)\n", "refused"),
+    "the solution from disk": (
+        HEAD + "import json\nfor c in json.load(open('../solutions/00_start_here.ipynb'))['cells']:\n"
+        "    if 'def centred_cosine' in ''.join(c['source']):\n        exec(''.join(c['source']))\n",
+        "wrong",
+    ),
+    "walks the disk": (
+        searched(
+            "import os\nfound = []\nfor at, folders, files in os.walk('/', followlinks=False):\n"
+            "    folders[:] = [f for f in folders if f not in ('usr', 'site-packages', 'include') and not f.startswith('python3')]\n"
+            "    found += [f for f in files if f in ('references.json', 'exercises.py', 'answers.py') or f.endswith('.ipynb')]"
+        ),
+        "done",
+    ),
+    "other processes": (contained("import os\nos.listdir('/proc')"), "done"),
+    "the parent's memory": (contained("import os\nopen(f'/proc/{os.getppid()}/mem', 'rb')"), "done"),
+    "traces its parent": (
+        searched("import ctypes, os\nfound = [n for n in (1, os.getppid()) if ctypes.CDLL(None).ptrace(16, n, 0, 0) == 0]"),
+        "done",
+    ),
+    "new namespaces": (searched("import ctypes\nfound = [1] if ctypes.CDLL(None).unshare(0x10000000) == 0 else []"), "done"),
+    "mounts": (searched("import ctypes\nfound = [1] if ctypes.CDLL(None).mount(b'none', b'/tmp', b'tmpfs', 0, None) == 0 else []"), "done"),
+    "the environment": (searched("import os\nfound = [k for k in os.environ if 'SECRET' in k or k == 'LAB_TEST']"), "done"),
+    "its own stack": (
+        searched(
+            "import sys\nfound, frame = [], sys._getframe()\nwhile frame:\n"
+            "    found += [k for k in {**frame.f_locals, **frame.f_globals} if k in ('truth', 'references', 'EXERCISE', 'N_INPUTS', 'worked')]\n"
+            "    frame = frame.f_back"
+        ),
+        "done",
+    ),
+    "all objects in memory": (
+        searched(
+            "import gc, types\nme = centred_cosine.__code__\n"
+            "found = [f for f in gc.get_objects() if isinstance(f, types.FunctionType) and f.__name__ == 'centred_cosine' and f.__code__ is not me]\n"
+        ),
+        "done",
+    ),
+    "files of others": (
+        contained("open('/etc/passwd')\nopen('{outside}/written', 'w')"),
+        "done",
+    ),
+    "writes everywhere": (
+        searched(
+            "import os\nfound = []\nfor at in ('/', '/usr', os.path.dirname(directions.__file__), '{outside}', os.path.expanduser('~'), '/dev/shm'):\n"
+            "    try:\n        open(os.path.join(at, 'escaped'), 'w').close()\n        found.append(at)\n    except OSError:\n        pass"
+        ),
+        "done",
+    ),
+    "fills its disk": (
+        function("try:\n    for n in range(200):\n        open(f'/tmp/{n}', 'wb').write(b'x' * (8 << 20))\nexcept OSError:\n    pass"),
+        "done",
+    ),
+    "the network": (contained("import socket\nsocket.create_connection(('127.0.0.1', {port}), timeout=1)"), "done"),
+    "a request": (contained("import urllib.request\nurllib.request.urlopen('http://127.0.0.1:{port}/', timeout=1)"), "done"),
+    "equal to everything": (
+        function(
+            "return Same()",
+            before="class Same:\n    shape = ()\n    requires_grad = False\n    def __eq__(self, other):\n        return True\n"
+            "    def __float__(self):\n        return 0.0\n    def __sub__(self, other):\n        return 0.0\n    __rsub__ = __sub__\n    __hash__ = None",
+            right=False,
+        ),
+        "wrong",
+    ),
+    "a tensor of its own kind": (
+        function(
+            "return torch.zeros(()).as_subclass(Sly)",
+            before="class Sly(torch.Tensor):\n    @classmethod\n    def __torch_function__(cls, f, types, args=(), kwargs=None):\n        return torch.tensor(0.0)",
+            right=False,
+        ),
+        "wrong",
+    ),
+    "a float of its own kind": (
+        function(
+            "return Sly(7.0)",
+            before="class Sly(float):\n    def __eq__(self, o):\n        return True\n    def __float__(self):\n        return 0.0\n    __hash__ = None",
+            right=False,
+        ),
+        "wrong",
+    ),
+    "NaN": (function("return torch.tensor(float('nan'))", right=False), "wrong"),
+    "infinite": (function("return float('inf')", right=False), "wrong"),
+    "a huge expanded tensor": (function("return torch.zeros(1).expand(10**12)", right=False), "wrong"),
+    "a huge number": (function("return 10**200000", right=False), "wrong"),
+    "nested deep": (function("x = []\nfor n in range(100000):\n    x = [x]\nreturn x", right=False), "wrong"),
+    "a list in itself": (function("x = []\nx.append(x)\nreturn x", right=False), "wrong"),
+    "a huge list": (function("return [0.5] * 2 * 10**6", right=False), "wrong"),
+    "an object that unpickles to a program": (
+        function("return Evil()", before="class Evil:\n    def __reduce__(self):\n        return (exec, ('import os; os._exit(1)',))", right=False),
+        "wrong",
+    ),
+    "a type named like a tag": (function("return type('<script>', (), {})()", right=False), "wrong"),
+    "an exception that cannot be shown": (
+        function("raise E", before="class E(Exception):\n    def __str__(self):\n        raise self"),
+        "wrong",
+    ),
+    "raises the course's own verdict": (
+        function("raise Wrong('it is right', 'go on')", before="from course_lib.grading.registry import Wrong", right=False),
+        "wrong",
+    ),
+    "changes its inputs": (function("a -= others.mean(dim=0)\nreturn directions.cosine(a, b - others.mean(dim=0))", right=False), "wrong"),
+    "leaves a thread": (function("import threading\nthreading.Thread(target=lambda: __import__('time').sleep(99)).start()"), "done"),
+    "poisons what all use": (
+        function("return torch.tensor(7.0)", before="import json, builtins, struct\njson.dumps = lambda *a, **k: '{}'\nbuiltins.len = lambda x: 0", right=False),
+        "refused",
+    ),
+    "no modules left": (function("import sys\nsys.modules.clear()"), "done"),
+    "right only twice": (
+        function("calls.append(1)\nif len(calls) > 2:\n    return torch.tensor(0.0)", before="calls = []"),
+        "wrong",
+    ),
+    "right but for fresh inputs": (
+        function(
+            "calls.append(1)\nif len(calls) > 21:\n    return torch.tensor(0.0)", before="calls = []"
+        ),
+        "wrong",
+    ),
+    "a constant": (function("return 0.5", right=False), "wrong"),
+    "a near miss": (function("return -directions.cosine(a - others.mean(dim=0), b - others.mean(dim=0))", right=False), "wrong"),
+    "True for a number": (function("return True", right=False), "wrong"),
+    "asks at the keyboard": (function("return float(input('?'))", right=False), "wrong"),
+    "a debugger": (function("breakpoint()", right=True), "wrong"),
+    "magics and shells": (function("", before="%time x = 1\n!pip install cheat\n%matplotlib inline"), "done"),
+    "a numpy number": (
+        function("import numpy\nm = others.mean(dim=0)\nreturn numpy.float64(directions.cosine(a - m, b - m))", right=False),
+        "done",
+    ),
+    "a formula and a tag": (function("raise ValueError('=cmd|calc <script>alert(1)</script> \\x1b[31m')"), "wrong"),
+    "a marker with spaces": (function("").replace("# === Exercise 0.4 (keep this line) ===", "#  ===Exercise 0.4"), "done"),
+    "check in the cell": (function("") + "\ncheck('0.4', centred_cosine)\ncentred_cosine = checkpoint('0.4', centred_cosine)\n", "done"),
+    "all names at once": (function("", before="from course_lib.directions import *"), "done"),
+    "a print that fails after the function": (function("") + "\nprint(1 / 0)\n", "done"),
+    "a class instead": (
+        function("", right=False)[:-1].replace("def centred_cosine(a, b, others):", "")
+        + "class Cosine:\n    def __call__(self, a, b, others):\n        m = others.mean(dim=0)\n        return directions.cosine(a - m, b - m)\n"
+        "centred_cosine = Cosine()\n",
+        "done",
+    ),
+}
+del ANSWERS["the bank"]
+
+
+def notebook(path=LEARNERS):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def with_answer(source, made=None, cell="00-exercise-0-4"):
+    made = made or notebook()
+    next(c for c in made["cells"] if c["id"] == cell)["source"] = source
+    return made
+
+
+def as_colab(made):
+    """What Colab makes of a file: ids in the metadata, other metadata, no language, one string a cell."""
+    for cell in made["cells"]:
+        cell["metadata"] = {"id": "aB3" + cell.pop("id")[-3:], "colab": {"base_uri": "https://localhost:8080/"}}
+        cell["source"] = "".join(cell["source"])
+    made["metadata"] = {"colab": {"provenance": []}, "kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    return made | {"nbformat_minor": 0}
+
+
+def as_vs_code(made):
+    """What VS Code makes of a file: ids of its own, a language in each cell's metadata."""
+    for n, cell in enumerate(made["cells"]):
+        cell["id"], cell["metadata"] = f"{n:08x}", {"vscode": {"languageId": "python"}}
+    return made
+
+
+def without_marker(made):
+    for cell in made["cells"]:
+        lines = "".join(cell["source"]).split("\n")
+        cell["source"] = "\n".join(line for line in lines if "keep this line" not in line)
+    return made
+
+
+def with_cells(made, *sources, at=1):
+    for source in sources:
+        made["cells"].insert(at, {"cell_type": "code", "id": f"own-{len(made['cells'])}", "metadata": {}, "outputs": [], "source": source})
+    return made
+
+
+def pasted():
+    """The learner's cells with the outputs of the solution, and a record of success."""
+    made, solved = notebook(), notebook(COMPLETE)
+    for cell, other in zip(made["cells"], solved["cells"], strict=True):
+        if cell["cell_type"] == "code":
+            cell["outputs"] = other["outputs"]
+    record = 'open(".progress/00.jsonl", "a").write(\'{"what": "check", "item": "0.4", "passed": true}\\n\')'
+    return with_cells(made, record, "progress = lambda n: print('all done')", "import os; os.makedirs('.progress', exist_ok=True)")
+
+
+def duplicated():
+    made = with_answer(function(""))
+    stub = next(c for c in notebook()["cells"] if c["id"] == "00-exercise-0-4")
+    made["cells"].append(dict(stub, id="copy"))
+    return made
+
+
+def reordered():
+    made = with_answer(function(""))
+    made["cells"].reverse()
+    return made
+
+
+def setup_edited():
+    made = with_answer(function(""))
+    made["cells"][1]["source"] = "raise SystemExit('nothing runs')"
+    return made
+
+
+def helpers():
+    made = with_answer(f"{HEAD}def centred_cosine(a, b, others):\n    return minus(a, others) @ minus(b, others) * ONE[0]\n")
+    made = with_answer(
+        "# === Exercise 0.3 (keep this line) ===\nimport torch.nn.functional as F\ndef resid_post(cache, layer):\n    return 0\n"
+        "def minus(x, others):\n    return unit_of(x - others.mean(dim=0))\n",
+        made,
+        "00-exercise-0-3",
+    )
+    return with_cells(made, "raise ValueError('an experiment that failed')", "ONE = []\nONE.append(1)\ndef unit_of(x):\n    return F.normalize(x, dim=0)")
+
+
+def marker_swapped():
+    return with_answer(function("").replace("0.4", "0.3", 1))
+
+
+# Whole notebooks: what was handed in, and what comes of 0.1 to 0.4.
+OPEN = ["open"] * 4
+NOTEBOOKS = {
+    "untouched": (notebook, OPEN),
+    "complete": (lambda: notebook(COMPLETE), ["done"] * 4),
+    "complete by colab": (lambda: as_colab(notebook(COMPLETE)), ["done"] * 4),
+    "complete by vs code": (lambda: as_vs_code(notebook(COMPLETE)), ["done"] * 4),
+    "half": (lambda: with_answer("# === Exercise 0.2 (keep this line) ===\nhook_name = 'blocks.3.hook_resid_pre'", cell="00-exercise-0-2"), ["open", "done", "open", "open"]),
+    "pasted outputs": (pasted, OPEN),
+    "duplicated": (duplicated, ["open"] * 3 + ["done"]),
+    "without markers": (lambda: without_marker(with_answer(function(""))), ["open"] * 3 + ["done"]),
+    "without markers by colab": (lambda: as_colab(without_marker(notebook(COMPLETE))), ["done"] * 4),
+    "reordered": (reordered, ["open"] * 3 + ["done"]),
+    "set-up edited": (setup_edited, ["open"] * 3 + ["done"]),
+    "helpers": (helpers, ["open", "open", "wrong", "done"]),
+    "another's marker": (marker_swapped, ["open"] * 3 + ["done"]),
+    "Ünïcödé 名前": (lambda: with_answer(function("ж = 'é\\ud83d'")), ["open"] * 3 + ["done"]),
+    "=1+cmd": (lambda: notebook(COMPLETE), ["done"] * 4),
+}
+FILES = {
+    "not json": b"{'cells': ",
+    "empty": b"",
+    "deep": b"[" * 100_000,
+    "binary": bytes(range(256)) * 10,
+    "wrong types": json.dumps({"cells": [1, {"cell_type": "code", "source": 5}, {"cell_type": "code", "source": [1, None]}]}).encode(),
+    "a list": b"[]",
+    "no cells": b'{"nbformat": 4}',
+    "format 3": b'{"worksheets": [{"cells": []}]}',
+    "another notebook": json.dumps({"cells": [{"cell_type": "code", "source": "print(1)", "metadata": {}}]}).encode(),
+}
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A server on this machine that no answer may reach."""
+    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    made.seen = 0
+    made.process_request = lambda *_: setattr(made, "seen", made.seen + 1)
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    yield made
+    made.shutdown()
+
+
+def survivors(home):
+    """The processes that still run in the home that a marking gave them."""
+    return [p for p in psutil.process_iter(["environ"]) if str(home) in (p.info["environ"] or {}).get("HOME", "")]
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory, server):
+    """A hostile class, marked once: learner -> marks; and where its reports are."""
+    folder = tmp_path_factory.mktemp("class")
+    outside = tmp_path_factory.mktemp("outside")
+    for name, (source, _) in ANSWERS.items():
+        source = source.replace("{outside}", str(outside)).replace("{port}", str(server.server_address[1]))
+        (folder / f"{name}.ipynb").write_text(json.dumps(with_answer(source)), encoding="utf-8")
+    for name, (make, _) in NOTEBOOKS.items():
+        (folder / name).mkdir()
+        (folder / name / "my work (1).ipynb").write_text(json.dumps(make()), encoding="utf-8")
+    for name, raw in FILES.items():
+        (folder / f"{name}.ipynb").write_bytes(raw)
+    (folder / "a link.ipynb").symlink_to("/etc/passwd")
+    (folder / "too large.ipynb").touch()
+    os.truncate(folder / "too large.ipynb", 100_000_000)
+    os.mkfifo(folder / "a pipe.ipynb")
+    out = tmp_path_factory.mktemp("marks")
+    scratch = tmp_path_factory.mktemp("scratch")
+    tempfile.tempdir = str(scratch)
+    os.environ["LAB_TEST"] = os.environ["COURSE_EXAM_SECRET_TEST"] = "a teacher's own"
+    try:
+        limits = isolation.Limits(cpu_s=SECONDS, wall_s=4 * SECONDS)
+        made = marking.grade(folder, marking.Options(out, jobs=2, seed=7, limits=limits))
+    finally:
+        tempfile.tempdir = None
+        del os.environ["LAB_TEST"], os.environ["COURSE_EXAM_SECRET_TEST"]
+    reports.write(made, out, "canvas")
+    left = [*survivors(scratch), *scratch.iterdir()]
+    shutil.rmtree(folder)
+    return {m.submission.learner: m for m in made}, out, outside, left
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_answer_gets_the_mark_that_it_earns(marked, name):
+    mark = marked[0][name].marks["0.4"]
+    assert mark.state in ANSWERS[name][1].split(" or "), mark.message
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_answers_are_found_wherever_they_stand(marked, name):
+    assert [mark.state for mark in marked[0][name].marks.values()] == NOTEBOOKS[name][1]
+
+
+@pytest.mark.parametrize("name", [*FILES, "a link", "too large", "a pipe"])
+def test_a_file_that_is_no_notebook_has_a_reason_and_no_mark(marked, name):
+    assert marked[0][name].submission.problem and marked[0][name].points is None
+
+
+def test_nothing_gets_out_and_nothing_is_left(marked, server):
+    _, _, outside, left = marked
+    assert not list(outside.iterdir()) and not left and server.seen == 0
+
+
+def test_tricks_are_named_for_the_teacher(marked):
+    with (marked[1] / "marks.csv").open(encoding="utf-8") as stream:
+        look = {row["learner"]: row["to look at"] for row in csv.DictReader(stream)}
+    for name, word in {
+        "checkpoint": "checkpoint",
+        "a patched judge": "the checks",
+        "the solution from disk": "complete notebooks",
+        "duplicated": "2 cells",
+        "all objects in memory": "memory",
+    }.items():
+        assert word in look[name], name
+    assert not look["plainly right"]
+
+
+def test_a_page_shows_what_a_learner_wrote_as_text(marked):
+    page = (marked[1] / "feedback" / "a_formula_and_a_tag.html").read_text(encoding="utf-8")
+    assert "<script" not in page and "&lt;script&gt;" in page and "\x1b" not in page and "http" not in page.replace("http-equiv", "")
+    assert page.isprintable() or set(c for c in page if not c.isprintable()) == {"\n"}
+
+
+def test_no_cell_of_a_table_is_a_formula(marked):
+    for path in marked[1].glob("*.csv"):
+        with path.open(encoding="utf-8") as stream:
+            assert not [cell for row in csv.reader(stream) for cell in row if cell[:1] in ("=", "+", "-", "@")]
+
+
+def test_the_summary_names_the_commonest_mistake(marked):
+    with (marked[1] / "summary.csv").open(encoding="utf-8") as stream:
+        row = next(row for row in csv.DictReader(stream) if row["item"] == "0.4")
+    assert row["done"] and row["commonest mistake"] and int(row["of"]) == len(ANSWERS) + len(NOTEBOOKS)
