@@ -200,6 +200,8 @@ def read(path: Path) -> HandedIn:
     try:
         if not path.is_file():
             raise Refused("there is no such file")
+        if path.suffix == ".ipynb":
+            raise Refused("this is a notebook: hand in the small .json file that report.save wrote")
         with path.open("rb") as stream:
             raw = stream.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:

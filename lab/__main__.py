@@ -23,19 +23,35 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, help="where to write (default: FOLDER-marks beside the folder)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="answers that run at once (default 1)")
     parser.add_argument("--notebook", type=int, metavar="NN", help="which notebook it is, where its cells do not say")
-    parser.add_argument("--only", action="append", default=[], metavar="ITEM", help="mark this exercise only; may be repeated")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="ITEM", help="mark this exercise only; may be repeated"
+    )
     parser.add_argument("--lms", choices=("canvas", "moodle"), help="also write a table that this one imports")
-    parser.add_argument("--seed", type=int, help="of the drawn inputs (default: this machine's own, kept in your cache folder)")
-    parser.add_argument("--seconds", type=float, default=20, metavar="S", help="of computing an answer may take (default 20)")
-    parser.add_argument("--trust", action="store_true", help="run answers with your own rights: for notebooks that you wrote")
-    parser.add_argument("--export", type=Path, metavar="OUT", help="write notebooks for nbgrader into OUT, and mark nothing")
+    parser.add_argument(
+        "--seed", type=int, help="of the drawn inputs (default: this machine's own, kept in your cache folder)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=20, metavar="S", help="of computing an answer may take (default 20)"
+    )
+    parser.add_argument(
+        "--part", metavar="K/N", help="judge one of N parts and write no marks: for several machines with one --out"
+    )
+    parser.add_argument(
+        "--trust", action="store_true", help="run answers with your own rights: for notebooks that you wrote"
+    )
+    parser.add_argument(
+        "--export", type=Path, metavar="OUT", help="write notebooks for nbgrader into OUT, and mark nothing"
+    )
     options = parser.parse_args(arguments)
     if options.export:
         from lab import nbgrader
 
         return nbgrader.main([str(options.export)])
     if options.folder is None or not options.folder.is_dir():
-        parser.error("name the folder in which the learners' notebooks are" + (f": {options.folder} is none" if options.folder else ""))
+        parser.error(
+            "name the folder in which the learners' notebooks are"
+            + (f": {options.folder} is none" if options.folder else "")
+        )
     if options.jobs < 1 or options.seconds < 1:
         parser.error("--jobs and --seconds are at least 1")
     return _grade(options)
@@ -49,8 +65,20 @@ def _grade(options: argparse.Namespace) -> int:
     if out == folder or folder in out.parents:
         print("Write the marks outside the folder of the notebooks: --out elsewhere.", file=sys.stderr)
         return 2
+    part = None
+    if options.part:
+        k, _, n = options.part.partition("/")
+        if not (k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n)):
+            print(f"--part is K/N, such as 1/4; this is {options.part!r}.", file=sys.stderr)
+            return 2
+        if options.seed is None:
+            print("With --part give --seed, the same number on every machine.", file=sys.stderr)
+            return 2
+        part = int(k), int(n)
     limits = isolation.Limits(cpu_s=options.seconds, wall_s=4.5 * options.seconds)
-    how = marking.Options(out, options.jobs, options.trust, options.notebook, tuple(options.only), options.seed, limits)
+    how = marking.Options(
+        out, options.jobs, options.trust, options.notebook, tuple(options.only), options.seed, limits, part
+    )
     try:
         marked = marking.grade(folder, how, lambda text: print(text, flush=True))
     except isolation.IsolationError as error:
@@ -59,6 +87,9 @@ def _grade(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted. The same command goes on where it stopped.", file=sys.stderr)
         return 130
+    if part:
+        print(f"part {options.part} is judged. When all are, the same command without --part writes the marks.")
+        return 0
     print("\n".join(reports.lines(marked)))
     print(f"written to {out}:", ", ".join(reports.write(marked, out, options.lms)))
     again = sum(mark.state == "regrade" for each in marked for mark in each.marks.values())

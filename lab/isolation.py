@@ -53,7 +53,7 @@ CALLS = {
     "acct": (163, 89), "quotactl": (179, 60), "personality": (135, 92), "shmget": (29, 194), "msgget": (68, 186),
     "semget": (64, 190), "mq_open": (240, 180), "modify_ldt": (154, -1), "memfd_secret": (447, 447),
 }  # fmt: skip
-CLONE, CLONE3, CLONE_THREAD = (56, 220), (435, 435), 0x10000
+CLONE, CLONE3, CLONE_THREAD, PRCTL = (56, 220), (435, 435), 0x10000, (157, 167)
 ARCHES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 EPERM, ENOSYS = 1, 38
 
@@ -96,7 +96,9 @@ def leave_the_machine(new_root: str) -> None:
 
 def _own_root(libc: ctypes.CDLL, new_root: str) -> None:
     def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> int:
-        return libc.mount(source.encode(), target.encode(), kind and kind.encode(), ctypes.c_ulong(flags), data and data.encode())
+        return libc.mount(
+            source.encode(), target.encode(), kind and kind.encode(), ctypes.c_ulong(flags), data and data.encode()
+        )
 
     _ok(mount("none", "/", None, MS_REC | MS_PRIVATE), "mounts cannot be made private")
     _ok(mount("tmpfs", new_root, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755"), "no root of its own")
@@ -115,14 +117,19 @@ def _own_root(libc: ctypes.CDLL, new_root: str) -> None:
             os.symlink(os.readlink(f"/{name}"), f"{new_root}/{name}")  # /lib -> usr/lib
     for hidden in hidden_folders():
         if os.path.isdir(new_root + hidden):
-            _ok(mount("tmpfs", new_root + hidden, "tmpfs", MS_NOSUID | MS_NODEV | MS_RDONLY, "size=4k"), "hiding failed")
+            _ok(
+                mount("tmpfs", new_root + hidden, "tmpfs", MS_NOSUID | MS_NODEV | MS_RDONLY, "size=4k"), "hiding failed"
+            )
     os.makedirs(f"{new_root}/tmp", exist_ok=True)
     _ok(mount("tmpfs", f"{new_root}/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"size={TMP_SIZE}"), "no /tmp of its own")
     os.chdir(new_root)
     number = {"x86_64": 155, "aarch64": 41}[platform.machine()]
     _ok(libc.syscall(number, b".", b"."), "the root cannot be changed")
     _ok(libc.umount2(b".", MNT_DETACH), "the old root cannot be left")
-    _ok(mount("tmpfs", "/", None, MS_REMOUNT | MS_NOSUID | MS_NODEV | MS_RDONLY, "size=1m,mode=755"), "the root stays writable")
+    _ok(
+        mount("tmpfs", "/", None, MS_REMOUNT | MS_NOSUID | MS_NODEV | MS_RDONLY, "size=1m,mode=755"),
+        "the root stays writable",
+    )
     os.chdir("/tmp")
 
 
@@ -138,8 +145,17 @@ def _read_only(libc: ctypes.CDLL, target: str) -> None:
 def seen() -> list[str]:
     """Return what of the machine's files an answer may read: libraries, the course's own one and its models."""
     places = ["/usr", "/lib", "/lib32", "/lib64", "/bin", "/etc/ld.so.cache", sys.prefix, sys.base_prefix]
-    places += [p for p in sys.path if p and os.path.isdir(p)] + [sysconfig.get_path("stdlib")]
-    places += [str(ROOT / "course_lib"), str(ROOT / "organisms"), "/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"]
+    places += [p for p in sys.path if p and os.path.isdir(p) and not os.path.samefile(p, ".")] + [
+        sysconfig.get_path("stdlib")
+    ]
+    places += [
+        str(ROOT / "course_lib"),
+        str(ROOT / "organisms"),
+        "/dev/null",
+        "/dev/zero",
+        "/dev/urandom",
+        "/dev/random",
+    ]
     root = str(ROOT)
     kept: list[str] = []
     for place in sorted({os.path.realpath(p) if not p.startswith("/dev/") else p for p in places if os.path.exists(p)}):
@@ -210,7 +226,15 @@ def _filter(libc: ctypes.CDLL) -> int:
     if column == 0:
         code += [(at_least, 0, 1, 0x40000000), (back, 0, 0, deny)]  # the other numbering of x86-64
     code += [(jump, 0, 1, CLONE3[column]), (back, 0, 0, missing)]
-    code += [(jump, 0, 4, CLONE[column]), (load, 0, 0, 16), (bits, 1, 0, CLONE_THREAD), (back, 0, 0, deny), (back, 0, 0, allow)]
+    code += [
+        (jump, 0, 4, CLONE[column]),
+        (load, 0, 0, 16),
+        (bits, 1, 0, CLONE_THREAD),
+        (back, 0, 0, deny),
+        (back, 0, 0, allow),
+    ]
+    code += [(jump, 0, 3, PRCTL[column]), (load, 0, 0, 16), (jump, 0, 1, PR_SET_PDEATHSIG), (back, 0, 0, deny)]
+    code += [(load, 0, 0, 0)]
     for numbers in CALLS.values():
         if numbers[column] >= 0:
             code += [(jump, 0, 1, numbers[column]), (back, 0, 0, deny)]

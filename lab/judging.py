@@ -10,6 +10,7 @@ import io
 import json
 import linecache
 import random
+import signal
 import socket
 import sys
 import time
@@ -68,7 +69,12 @@ class Remote:
 
         line = made["line"] if isinstance(made["line"], int) and 0 < made["line"] < 10_000 else 1
         answer.__code__ = answer.__code__.replace(co_filename=self.file, co_firstlineno=line)
-        linecache.cache[self.file] = (len(self.source), None, [f"{text}\n" for text in self.source.split("\n")], self.file)
+        linecache.cache[self.file] = (
+            len(self.source),
+            None,
+            [f"{text}\n" for text in self.source.split("\n")],
+            self.file,
+        )
         return answer
 
     def call(self, args: Any, kwargs: Any) -> Any:
@@ -109,7 +115,9 @@ class Remote:
         if "gradients" in made and isinstance(result, torch.Tensor):
             trained = [part for part in args if isinstance(part, torch.Tensor) and part.requires_grad]
             grads = [g if isinstance(g, torch.Tensor) else None for g in made["gradients"]]
-            if len(grads) == len(trained) and all(g is None or g.shape == t.shape for g, t in zip(grads, trained, strict=True)):
+            if len(grads) == len(trained) and all(
+                g is None or g.shape == t.shape for g, t in zip(grads, trained, strict=True)
+            ):
                 return _Graded.apply(result.detach(), grads, *trained)
         return result.detach() if isinstance(result, torch.Tensor) else result
 
@@ -252,7 +260,15 @@ def verdict(item: str, remote: Remote, order: dict[str, Any], context: tuple[Any
     return Result({"done": "done", "wrong": "wrong"}.get(said.state, "open"), said.message)
 
 
-def mark(item: str, order: dict[str, Any], spawn: Callable[[], Any], names: dict[str, Any], context: Any, draws: Draws, limits: Limits) -> Result:
+def mark(
+    item: str,
+    order: dict[str, Any],
+    spawn: Callable[[], Any],
+    names: dict[str, Any],
+    context: Any,
+    draws: Draws,
+    limits: Limits,
+) -> Result:
     """Return the result for one learner's answer, run in a child that `spawn` makes and `end` ends."""
     child = spawn()
     channel = Channel(child.socket)
@@ -264,9 +280,12 @@ def mark(item: str, order: dict[str, Any], spawn: Callable[[], Any], names: dict
             raise Refused("no greeting")
     except (Lost, Refused):
         ended = child.end()
-        return Result("regrade", f"{item}: the child did not start ({ended.get('why') or 'no reason given'}): mark again.")
+        return Result(
+            "regrade", f"{item}: the child did not start ({ended.get('why') or 'no reason given'}): mark again."
+        )
     lost = ""
     try:
+        signal.setitimer(signal.ITIMER_REAL, 2 * limits.wall_s)  # what it sent may keep the check itself busy
         with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(io.StringIO()):
             result = verdict(item, remote, order, context, draws)
     except Lost as why:
@@ -275,6 +294,8 @@ def mark(item: str, order: dict[str, Any], spawn: Callable[[], Any], names: dict
         result = Result("refused", f"{item}: the answer sent something that is no answer ({why}).")
     except RecursionError:
         result = Result("refused", f"{item}: the answer's result is nested too deeply.")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     ended = child.end()
     result.cpu_s = round(ended.get("cpu", 0.0), 2)
     if lost:
@@ -285,7 +306,8 @@ def mark(item: str, order: dict[str, Any], spawn: Callable[[], Any], names: dict
 
 def _after_loss(item: str, lost: str, ended: dict[str, Any], limits: Limits, result: Result) -> Result:
     if lost == "late" or (result.cpu_s >= limits.cpu_s - 1 and ended.get("signal") in (9, 24)):
-        what = f"{item}: no result within {limits.cpu_s:g} s of computing, {limits.wall_s:g} s in all: an endless loop, or a sleep?"
+        within = f"{limits.cpu_s:g} s of computing, {limits.wall_s:g} s in all"
+        what = f"{item}: no result within {within}: an endless loop, or a sleep?"
         return Result("timeout", what, result.cpu_s)
     return Result("crash", f"{item}: your code ended its process ({_how(ended)}).", result.cpu_s)
 
@@ -316,6 +338,10 @@ class Child:
         return json.loads(_read(self.bench, size))
 
 
+def _too_late(*_: object) -> None:
+    raise Lost("late")
+
+
 def _read(end: socket.socket, n: int) -> bytes:
     parts = b""
     while len(parts) < n:
@@ -328,6 +354,7 @@ def _read(end: socket.socket, n: int) -> bytes:
 def run(bench: socket.socket, names: dict[str, Any], order: dict[str, Any]) -> None:
     """Judge all answers to one exercise that an order lists; append a line of JSON for each to its file."""
     item, limits = order["item"], Limits(**order["limits"])
+    signal.signal(signal.SIGALRM, _too_late)
     with Path(order["results"]).open("a", encoding="utf-8") as results:
         try:
             kept = dict(names)  # what children hold as well, by the same names
@@ -346,7 +373,14 @@ def run(bench: socket.socket, names: dict[str, Any], order: dict[str, Any]) -> N
                 try:
                     result = mark(item, answer, lambda: Child(bench), kept, context, draws, limits)
                 except Exception as error:
-                    result = Result("regrade", f"{item}: the judge failed ({type(error).__name__}: {error}): mark again."[:MAX_MESSAGE])
-            line = dataclasses.asdict(result) | {"key": answer["key"], "item": item, "wall_s": round(time.monotonic() - begun, 2)}
+                    result = Result(
+                        "regrade",
+                        f"{item}: the judge failed ({type(error).__name__}: {error}): mark again."[:MAX_MESSAGE],
+                    )
+            line = dataclasses.asdict(result) | {
+                "key": answer["key"],
+                "item": item,
+                "wall_s": round(time.monotonic() - begun, 2),
+            }
             results.write(json.dumps(line) + "\n")
             results.flush()

@@ -27,7 +27,7 @@ class Learner:
     """
 
     def __init__(self, channel: Channel, names: dict[str, Any]) -> None:
-        self.channel, self.names = channel, names
+        self.channel, self.names, self.shared = channel, names, dict(names)
         self.answer: Any = None
         self.file = ""
 
@@ -35,7 +35,7 @@ class Learner:
         """Run the cells, then answer every call, until the judge hangs up."""
         self.channel.send({"ready": True}, Writer())
         while True:
-            message = self.channel.receive(Reader(self.names, self._stand_in))
+            message = self.channel.receive(Reader(self.shared, self._stand_in))
             made = self._run(message) if "cells" in message else self._call(message)
             try:
                 self.channel.send(made, Writer())
@@ -52,7 +52,7 @@ class Learner:
     def _ask(self, number: int, attribute: str, args: Any, kwargs: Any) -> Any:
         message = {"ask": number, "attribute": attribute, "args": list(args), "kwargs": kwargs}
         self.channel.send(message, Writer())
-        reply = self.channel.receive(Reader(self.names, self._stand_in))
+        reply = self.channel.receive(Reader(self.shared, self._stand_in))
         if "raised" in reply:
             kind, _, text = reply["raised"].partition(": ")
             raise {"AttributeError": AttributeError, "TypeError": TypeError}.get(kind, RuntimeError)(text)
@@ -88,7 +88,10 @@ class Learner:
         args, kwargs = message["args"], message["kwargs"]
         trained = [part for part in args if isinstance(part, torch.Tensor) and part.requires_grad]
         given = _copied(args)
-        before, models = _copied(list(map(_insides, args))), [part for part in args if isinstance(part, torch.nn.Module)]
+        before, models = (
+            _copied(list(map(_insides, args))),
+            [part for part in args if isinstance(part, torch.nn.Module)],
+        )
         hooks = [_n_hooks(model) for model in models]
         try:
             with torch.random.fork_rng(devices=[]):
@@ -100,7 +103,9 @@ class Learner:
             made["hooked"] = True
             for model in models:
                 model.reset_hooks()
-        after = [[n, now] for n, (was, now) in enumerate(zip(before, map(_insides, given), strict=True)) if _differ(was, now)]
+        after = [
+            [n, now] for n, (was, now) in enumerate(zip(before, map(_insides, given), strict=True)) if _differ(was, now)
+        ]
         if after:
             made["after"] = after
         if trained and isinstance(result, torch.Tensor) and result.requires_grad:
@@ -160,12 +165,18 @@ def _insides(value: Any) -> Any:
 
 def _differ(before: Any, after: Any) -> bool:
     if isinstance(before, dict):
-        return not isinstance(after, dict) or before.keys() != after.keys() or any(_differ(before[k], after[k]) for k in before)
+        return (
+            not isinstance(after, dict)
+            or before.keys() != after.keys()
+            or any(_differ(before[k], after[k]) for k in before)
+        )
     if type(before) in (list, tuple):
         return len(before) != len(after) or any(map(_differ, before, after))
     if isinstance(before, torch.Tensor):
         return before.shape != after.shape or not torch.equal(torch.nan_to_num(before), torch.nan_to_num(after))
-    return isinstance(before, int | float | str | bool) and (type(before) is not type(after) or before != after and before == before)
+    return isinstance(before, int | float | str | bool) and (
+        type(before) is not type(after) or before != after and before == before
+    )
 
 
 def forget_the_way_here(names: dict[str, Any]) -> None:

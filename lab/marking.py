@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -63,6 +64,8 @@ class Options:
     only: tuple[str, ...] = ()
     seed: int | None = None
     limits: Limits = Limits()
+    part: tuple[int, int] | None = None
+    """(1, 4): judge the first of four parts of all answers, and leave the rest to other machines."""
 
 
 def grade(folder: Path, options: Options, say: Callable[[str], None] = print) -> list[Marked]:
@@ -113,31 +116,48 @@ class Book:
 
     def __init__(self, course: Material, kept: Path, seed: int, options: Options, say: Callable[[str], None]) -> None:
         self.course, self.seed, self.options, self.say = course, seed, options, say
-        self.file = kept / f"{course.number:02d}.jsonl"
+        part = f"-{options.part[0]}-of-{options.part[1]}" if options.part else ""
+        self.file = kept / f"{course.number:02d}{part}.jsonl"
         self.items = [item for item in course.items if not options.only or item in options.only]
         self.results: dict[str, dict[str, Any]] = {}
-        self._read_results(self.file)
+        for path in sorted(kept.glob(f"{course.number:02d}*.jsonl")):
+            self._read_results(path)
 
     def _read_results(self, path: Path) -> None:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         for line in lines:
             try:
                 result = json.loads(line)
-                self.results[result["key"]] = result
+                if result["state"] != "regrade" or result["key"] not in self.results:
+                    self.results[result["key"]] = result
             except (ValueError, KeyError, TypeError):
                 continue  # cut off by an interruption: run again
 
     def key(self, item: str, answer: reading.Answer) -> str:
         """Return what a result depends on, in one word."""
-        parts = [self.course.fingerprint, item, answer.source, answer.helpers, self.seed, asdict(self.options.limits), self.options.trust]
+        parts = [
+            self.course.fingerprint,
+            item,
+            answer.source,
+            answer.helpers,
+            self.seed,
+            asdict(self.options.limits),
+            self.options.trust,
+        ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+    def _is_mine(self, key: str) -> bool:
+        part = self.options.part
+        return part is None or int(key, 16) % part[1] == part[0] - 1
 
     def judge(self, submissions: Sequence[Submission]) -> None:
         """Have every answer judged that was not yet, on one run of the complete notebook."""
         todo: dict[str, dict[str, reading.Answer]] = {}
         for submission in submissions:
             for item, answer in submission.answers.items():
-                if item in self.items and self.results.get(key := self.key(item, answer), {}).get("state", "regrade") == "regrade":
+                key = self.key(item, answer)
+                judged = self.results.get(key, {}).get("state", "regrade") != "regrade"
+                if item in self.items and self._is_mine(key) and not judged:
                     todo.setdefault(item, {})[key] = answer
         if not todo:
             return
@@ -188,7 +208,12 @@ class Book:
                 "limits": asdict(self.options.limits),
                 "results": str(run.folder / f"results-{job}.jsonl"),
                 "answers": [
-                    {"key": key, "source": answer.source, "helpers": answer.helpers, "name": self.course.items[item].answer}
+                    {
+                        "key": key,
+                        "source": answer.source,
+                        "helpers": answer.helpers,
+                        "name": self.course.items[item].answer,
+                    }
                     for key, answer in list(answers.items())[job :: min(jobs, len(answers))]
                 ],
             }
@@ -202,7 +227,12 @@ class Book:
             self._read_results(results)
         for key in answers:
             if key not in self.results:
-                lost = {"key": key, "item": item, "state": "regrade", "message": f"{item}: not judged ({why or 'the judge died'}): mark again."}
+                lost = {
+                    "key": key,
+                    "item": item,
+                    "state": "regrade",
+                    "message": f"{item}: not judged ({why or 'the judge died'}): mark again.",
+                }
                 self.results[key] = lost | {"cpu_s": 0.0}
         with self.file.open("a", encoding="utf-8") as stream:
             stream.writelines(json.dumps(self.results[key]) + "\n" for key in answers)
@@ -215,10 +245,15 @@ class Book:
             if answer is None:
                 made.marks[item] = Mark("open", f"{item} not done yet.")
                 continue
-            result = self.results.get(self.key(item, answer), {"state": "regrade", "message": f"{item}: not judged: mark again."})
+            result = self.results.get(
+                self.key(item, answer), {"state": "regrade", "message": f"{item}: not judged: mark again."}
+            )
             state, message = result["state"], result["message"]
             if state == "open" and any("checkpoint" in remark for remark in answer.remarks):
-                state, message = "refused", f"{item}: `checkpoint` hands out the course's answer: it is not yours and does not count."
+                state, message = (
+                    "refused",
+                    f"{item}: `checkpoint` hands out the course's answer: it is not yours and does not count.",
+                )
             made.marks[item] = Mark(state, message)
         for item, question in self.course.questions.items():
             letter = submission.quizzes.get(item)
@@ -268,13 +303,13 @@ class Run:
             return f"its process died: {last}"
         return str(json.loads(line).get("why", ""))
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, interrupted: object, *_: object) -> None:
         assert self.process.stdin
         try:
             self.process.stdin.close()
-            self.process.wait(timeout=30)
+            self.process.wait(timeout=0.1 if interrupted else 30)
         except (OSError, subprocess.TimeoutExpired):
-            self.process.kill()
+            os.killpg(self.process.pid, signal.SIGKILL)  # benches, judges, guards; a guard's child dies with it
             self.process.wait()
         self.replies.close()
         self.errors.close()

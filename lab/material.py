@@ -63,7 +63,7 @@ def marker(source: str) -> tuple[str, str] | None:
     ('Exercise', '3.4')
     """
     for line in source.strip().split("\n")[:3]:
-        if found := MARKER.match(line):
+        if found := MARKER.match(line[:200]):
             return found[1].capitalize(), found[2]
     return None
 
@@ -82,7 +82,9 @@ def load(number: int) -> Material:
     learner, worked = (_cells(ROOT / place / f"{folder.name}.ipynb") for place in ("notebooks", "solutions"))
     references = json.loads((folder / "references.json").read_text(encoding="utf-8"))
     calls = _registered(folder / "exercises.py")
-    stubs = {found[1]: (cell, text) for cell, text in learner.items() if (found := marker(text)) and found[0] == "Exercise"}
+    stubs = {
+        found[1]: (cell, text) for cell, text in learner.items() if (found := marker(text)) and found[0] == "Exercise"
+    }
     items = {
         item: Item(item, stubs[item][0], reference["answer"], calls[item].get("title", item), stubs[item][1])
         for item, reference in references.items()

@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lab import material
 from lab.material import Material
@@ -96,7 +95,11 @@ def collect(folder: Path) -> list[tuple[str, Path]]:
 
 
 def _notebooks_below(folder: Path, depth: int = 4) -> Iterator[Path]:
-    for path in folder.iterdir():
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError:
+        return  # not to be read: its learner has no notebook here, and the others are marked
+    for path in inside:
         if path.name.startswith(".") or path.name == "__MACOSX":
             continue
         if path.is_dir() and not path.is_symlink():
@@ -141,7 +144,9 @@ def read_bytes(path: Path) -> bytes:
         if not stat.S_ISREG(about.st_mode):
             raise Unreadable("it is no regular file")
         if about.st_size > MAX_BYTES:
-            raise Unreadable(f"{about.st_size / 1e6:.0f} MB; at most {MAX_BYTES / 1e6:.0f} MB: clear the outputs and hand in again")
+            raise Unreadable(
+                f"{about.st_size / 1e6:.0f} MB; at most {MAX_BYTES / 1e6:.0f} MB: clear the outputs and hand in again"
+            )
         return stream.read(MAX_BYTES + 1)
 
 
@@ -264,7 +269,9 @@ def _number(cells: Sequence[tuple[str, str]]) -> int:
         if own[:3].endswith("-") and own[:2].isdigit() and int(own[:2]) in votes:
             votes[int(own[:2])] += 1
     if not any(votes.values()):
-        raise Unreadable("no cell of it bears a mark of the course (# === Exercise 1.2 ...): name the notebook by --notebook")
+        raise Unreadable(
+            "no cell of it bears a mark of the course (# === Exercise 1.2 ...): name the notebook by --notebook"
+        )
     return max(known, key=lambda n: votes[n])
 
 
@@ -294,7 +301,10 @@ def _answers(cells: Sequence[tuple[str, str]], course: Material) -> dict[str, li
 def _defines(source: str, name: str) -> bool:
     """Return whether a cell gives a name a value of its own, rather than what `checkpoint` hands on."""
     return any(
-        name in _bound(statement) and not (calls := _called(statement)) & {"checkpoint"} or name in _bound(statement) and not calls
+        name in _bound(statement)
+        and not (calls := _called(statement)) & {"checkpoint"}
+        or name in _bound(statement)
+        and not calls
         for statement in _body(source)
     )
 
@@ -348,7 +358,12 @@ def _helpers(
                 if name in _bound(statement) or name in _changed(statement):
                     chosen.setdefault(n, set()).add(k)
                     wanted |= _free(_unparsed(statement))
-    stars = [(n, k) for n, body, _ in order for k, s in enumerate(body) if isinstance(s, ast.ImportFrom) and s.names[0].name == "*"]
+    stars = [
+        (n, k)
+        for n, body, _ in order
+        for k, s in enumerate(body)
+        if isinstance(s, ast.ImportFrom) and s.names[0].name == "*"
+    ]
     for n, k in stars:
         chosen.setdefault(n, set()).add(k)
     bodies = {n: body for n, body, _ in order}
@@ -399,7 +414,9 @@ def _changed(statement: ast.stmt) -> set[str]:
         return names
     for node in ast.walk(statement):
         inner = node.func if isinstance(node, ast.Call) else node
-        if isinstance(inner, ast.Subscript | ast.Attribute) and (isinstance(node, ast.Call) or isinstance(node.ctx, ast.Store)):
+        if isinstance(inner, ast.Subscript | ast.Attribute) and (
+            isinstance(node, ast.Call) or isinstance(node.ctx, ast.Store)
+        ):
             while isinstance(inner, ast.Subscript | ast.Attribute):
                 inner = inner.value
             if isinstance(inner, ast.Name):
@@ -408,7 +425,9 @@ def _changed(statement: ast.stmt) -> set[str]:
 
 
 def _called(statement: ast.stmt) -> set[str]:
-    return {node.func.id for node in ast.walk(statement) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    return {
+        node.func.id for node in ast.walk(statement) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
 
 
 def _free(source: str) -> set[str]:
@@ -420,7 +439,9 @@ def _free(source: str) -> set[str]:
     tables = [module]
     for table in tables:
         tables += table.get_children()
-    used = {s.get_name() for t in tables for s in t.get_symbols() if s.is_referenced() and (s.is_global() or t is module)}
+    used = {
+        s.get_name() for t in tables for s in t.get_symbols() if s.is_referenced() and (s.is_global() or t is module)
+    }
     bound = {s.get_name() for s in module.get_symbols() if s.is_assigned() or s.is_imported() or s.is_namespace()}
     return used - bound - set(dir(builtins)) - COURSE_CALLS
 
@@ -452,12 +473,16 @@ def _shape(source: str) -> str:
             node.id = names.setdefault(node.id, f"v{len(names)}")
         elif isinstance(node, ast.arg):
             node.arg = names.setdefault(node.arg, f"v{len(names)}")
-        elif isinstance(node, ast.FunctionDef) and isinstance(node.body[0], ast.Expr) and isinstance(node.body[0].value, ast.Constant):
+        elif (
+            isinstance(node, ast.FunctionDef)
+            and isinstance(node.body[0], ast.Expr)
+            and isinstance(node.body[0].value, ast.Constant)
+        ):
             node.body = node.body[1:] or [ast.Pass()]
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and "print" in _called(node):
             node.value = ast.Constant(None)
     text = _unparsed(tree)
-    return hashlib.sha256(text.encode()).hexdigest()[:16] if len(text) > 160 else ""
+    return hashlib.sha256(text.encode()).hexdigest()[:16] if len(text) > 120 else ""
 
 
 def _clean(text: str) -> str:

@@ -17,10 +17,12 @@ WORDS = {
     "refused": "does not count", "regrade": "will be marked again",
 }  # fmt: skip
 STYLE = """
-body { font: 1rem/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; background: #fff; }
+body { font: 1rem/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem;
+  color: #1a1a1a; background: #fff; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.05rem; margin: 1.6rem 0 .3rem; }
 pre { background: #f4f4f4; padding: .6rem .8rem; white-space: pre-wrap; overflow-wrap: anywhere; margin: .3rem 0; }
-.state { font-weight: 600; } .done { color: #0a5c36; } .wrong, .crash, .timeout, .refused { color: #8a1c1c; } .open, .regrade { color: #555; }
+.state { font-weight: 600; } .done { color: #0a5c36; } .wrong, .crash, .timeout, .refused { color: #8a1c1c; }
+.open, .regrade { color: #555; }
 table { border-collapse: collapse; } td, th { text-align: left; padding: .15rem .8rem .15rem 0; }
 """.strip()
 
@@ -35,7 +37,7 @@ def write(marked: Sequence[Marked], out: Path, lms: str | None) -> list[str]:
     (out / "feedback").mkdir(exist_ok=True)
     taken: Counter[str] = Counter()
     for each in marked:
-        name = re.sub(r"[^\w.-]", "_", each.submission.learner).strip(".")[:80] or "_"
+        name = re.sub(r"[^\w.-]", "_", each.submission.learner).encode()[:120].decode(errors="ignore").strip(".") or "_"
         books = {m.submission.file for m in marked if m.submission.learner == each.submission.learner}
         name += f"-{each.submission.notebook:02d}" if len(books) > 1 and each.submission.notebook is not None else ""
         taken[name.casefold()] += 1
@@ -70,11 +72,15 @@ def _items(marked: Sequence[Marked]) -> tuple[list[str], list[str]]:
 def marks(marked: Sequence[Marked]) -> str:
     """Return the table of marks: a row a notebook, a column an exercise."""
     exercises, questions = _items(marked)
-    rows: list[list[object]] = [["learner", "notebook", "file", "points", "of", "quizzes right", *exercises, *questions, "to look at"]]
+    rows: list[list[object]] = [
+        ["learner", "notebook", "file", "points", "of", "quizzes right", *exercises, *questions, "to look at"]
+    ]
     for each in marked:
         s = each.submission
         right = sum(state == "right" for state in each.quizzes.values()) if each.quizzes else None
-        look = [s.problem, *s.remarks] + [f"{item}: {r}" for item, a in s.answers.items() if item in each.marks for r in a.remarks]
+        look = [s.problem, *s.remarks] + [
+            f"{item}: {r}" for item, a in s.answers.items() if item in each.marks for r in a.remarks
+        ]
         states = [each.marks[item].state if item in each.marks else None for item in exercises]
         number = None if s.notebook is None else f"{s.notebook:02d}"
         rows.append(
@@ -94,7 +100,17 @@ def summary(marked: Sequence[Marked]) -> str:
         mistakes = Counter(_mistake(item, mark.message) for mark in here if mark.state == "wrong")
         common = min(mistakes, key=lambda m: (-mistakes[m], m)) if mistakes else None
         title = material.load(int(item.split(".")[0])).items[item].title
-        rows.append([item, title, counts["done"], len(here), *(counts[s] for s in STATES[1:]), common, mistakes[common] if common else None])
+        rows.append(
+            [
+                item,
+                title,
+                counts["done"],
+                len(here),
+                *(counts[s] for s in STATES[1:]),
+                common,
+                mistakes[common] if common else None,
+            ]
+        )
     for item in questions:
         answers = Counter(m.quizzes[item] for m in marked if item in m.quizzes)
         rows.append([item, "question", answers["right"], answers.total(), answers["wrong"], answers["open"]])
@@ -115,13 +131,21 @@ def lines(marked: Sequence[Marked]) -> list[str]:
         done = sum(mark.state == "done" for mark in here)
         mistakes = Counter(_mistake(item, mark.message) for mark in here if mark.state == "wrong")
         common = min(mistakes, key=lambda m: (-mistakes[m], m)) if mistakes else None
-        said.append(f"{item}: {done} of {len(here)} done" + (f"; commonest mistake ({mistakes[common]}): {common}" if common else ""))
+        said.append(
+            f"{item}: {done} of {len(here)} done"
+            + (f"; commonest mistake ({mistakes[common]}): {common}" if common else "")
+        )
     return said
 
 
 def alike_table(marked: Sequence[Marked]) -> str:
     """Return pairs of learners with rare long answers in common."""
-    return table([["one", "other", "answers alike", "which"], *([a, b, len(items), " ".join(items)] for a, b, items in alike(marked))])
+    return table(
+        [
+            ["one", "other", "answers alike", "which"],
+            *([a, b, len(items), " ".join(items)] for a, b, items in alike(marked)),
+        ]
+    )
 
 
 def _by_learner(marked: Sequence[Marked]) -> tuple[list[int], dict[str, dict[int, Marked]]]:
@@ -139,7 +163,10 @@ def canvas(marked: Sequence[Marked]) -> str:
     rows: list[list[object]] = [["Student", "ID", "SIS User ID", "SIS Login ID", "Section", *names]]
     most = [max(len(mine[n].marks) for mine in learners.values() if n in mine) for n in books]
     rows.append(["    Points Possible", "", "", "", "", *most])
-    rows += [[who, "", "", who, "", *(mine[n].points if n in mine else None for n in books)] for who, mine in sorted(learners.items())]
+    rows += [
+        [who, "", "", who, "", *(mine[n].points if n in mine else None for n in books)]
+        for who, mine in sorted(learners.items())
+    ]
     return table(rows)
 
 
@@ -149,7 +176,9 @@ def moodle(marked: Sequence[Marked]) -> str:
     names = [material.load(n).name for n in books]
     rows: list[list[object]] = [["username", *names, *(f"{name} feedback" for name in names)]]
     for who, mine in sorted(learners.items()):
-        said = ["; ".join(f"{i} {WORDS[m.state]}" for i, m in mine[n].marks.items()) if n in mine else None for n in books]
+        said = [
+            "; ".join(f"{i} {WORDS[m.state]}" for i, m in mine[n].marks.items()) if n in mine else None for n in books
+        ]
         rows.append([who, *(mine[n].points if n in mine else None for n in books), *said])
     return table(rows)
 
@@ -166,7 +195,11 @@ def page(each: Marked) -> str:
         course = material.load(s.notebook or 0)
         done = sum(mark.state == "done" for mark in each.marks.values())
         again = sum(mark.state == "regrade" for mark in each.marks.values())
-        parts.append(f"<p>{done} of {len(each.marks)} exercises done" + (f", {again} to be marked again." if again else ".") + "</p>")
+        parts.append(
+            f"<p>{done} of {len(each.marks)} exercises done"
+            + (f", {again} to be marked again." if again else ".")
+            + "</p>"
+        )
         for item, mark in each.marks.items():
             title = f"{item} {_safe(course.items[item].title)}"
             parts.append(f"<h2>{title}: <span class='state {mark.state}'>{WORDS[mark.state]}</span></h2>")
@@ -191,7 +224,10 @@ def _quizzes(each: Marked) -> list[str]:
             rows.append(f"<tr><td>{item}</td><td>{_safe(letter)}</td><td>{state}</td><td>{_safe(why)}</td></tr>")
         parts += ["<h2>Questions</h2>", "<table><tr><th></th><th>answer</th><th></th><th></th></tr>", *rows, "</table>"]
     if each.submission.predictions:
-        rows = [f"<tr><td>{item}</td><td>{_safe(said)}</td></tr>" for item, said in sorted(each.submission.predictions.items())]
+        rows = [
+            f"<tr><td>{item}</td><td>{_safe(said)}</td></tr>"
+            for item, said in sorted(each.submission.predictions.items())
+        ]
         parts += ["<h2>Predictions (shown, not marked)</h2>", "<table>", *rows, "</table>"]
     return parts
 

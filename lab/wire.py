@@ -83,7 +83,16 @@ class Channel:
                 reader.buffers.append(body[at : at + size])
                 at += size
             return reader.value(frame["m"])
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError, RuntimeError):
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            IndexError,
+            AttributeError,
+            RecursionError,
+            OverflowError,
+            RuntimeError,
+        ):
             raise Refused("not readable") from None
 
     def _left(self) -> float | None:
@@ -168,7 +177,8 @@ class Writer:
     def _other(self, value: Any) -> Any:
         kind = type(value)
         if isinstance(value, Fraction | Decimal):
-            return {"q": [kind.__name__, str(value)[:MAX_DIGITS]]}
+            parts = [value.numerator, value.denominator] if isinstance(value, Fraction) else str(value)[:MAX_DIGITS]
+            return {"q": self.plain(parts)}
         if kind is types.SimpleNamespace:
             return {"S": self.plain(vars(value))}
         if id(value) in self.named:
@@ -179,7 +189,9 @@ class Writer:
                 fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
                 return {"c": [kind.__module__, kind.__qualname__, self.plain(fields)]}
             if isinstance(value, tuple) and hasattr(kind, "_fields"):
-                return {"c": [kind.__module__, kind.__qualname__, self.plain(dict(zip(kind._fields, value, strict=True)))]}
+                return {
+                    "c": [kind.__module__, kind.__qualname__, self.plain(dict(zip(kind._fields, value, strict=True)))]
+                }
         if self.numbered is not None:
             if kind.__name__ == "ActivationCache":
                 return {"A": [self.plain(dict(value.cache_dict)), bool(value.has_batch_dim)]}
@@ -265,7 +277,8 @@ class Reader:
             case "N":
                 return self._array(*inner)
             case "q":
-                return {"Fraction": Fraction, "Decimal": Decimal}[inner[0]](inner[1])
+                parts = self.value(inner)
+                return Decimal(parts) if isinstance(parts, str) else Fraction(*map(int, parts))
             case "S":
                 return types.SimpleNamespace(**self.value(inner))
             case "c":
@@ -280,7 +293,7 @@ class Reader:
                 from transformer_lens import ActivationCache
 
                 return ActivationCache(self.value(inner[0]), None, inner[1])
-            case ("F" | "P") if self.ask is not None:
+            case "F" | "P" if self.ask is not None:
                 return self.ask(*inner, tag == "F")
         raise ValueError
 
@@ -298,7 +311,9 @@ class Reader:
         return made.requires_grad_() if trained and made.is_floating_point() else made
 
     def _function(self, at: int, modules: Any, rest: Any, defaults: Any, closed: Any) -> types.FunctionType:
-        scope = {name: importlib.import_module(module) for name, module in self.value(modules).items()} | self.value(rest)
+        scope = {name: importlib.import_module(module) for name, module in self.value(modules).items()} | self.value(
+            rest
+        )
         cells = tuple(map(types.CellType, self.value(closed)))
         return types.FunctionType(marshal.loads(self.buffers[at]), scope, None, tuple(self.value(defaults)), cells)
 

@@ -1,19 +1,26 @@
 """Marks for a class: every notebook of a hostile class gets the mark that it earns, and nothing gets out of its child."""
 
+import ast
 import csv
 import http.server
 import json
 import os
+import resource
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
+import nbformat
 import psutil
 import pytest
 
+from examination import handing_in
 from lab import __main__ as command
-from lab import isolation, marking, material, reading, reports
+from lab import isolation, marking, material, nbgrader, reading, reports
 
 ROOT = Path(__file__).resolve().parents[1]
 WHY_NOT = isolation.why_not()
@@ -76,12 +83,14 @@ ANSWERS = {
     "sys.exit": (function("import sys\nsys.exit(0)"), "wrong"),
     "a null pointer": (function("import ctypes\nctypes.string_at(0)"), "crash"),
     "kills all it can": (
-        function("import os\nfor n in (-1, 1, 0, os.getppid()):\n    try:\n        os.kill(n, 9)\n    except OSError:\n        pass"),
+        function(
+            "import os\nfor n in (-1, 1, 0, os.getppid()):\n    try:\n        os.kill(n, 9)\n    except OSError:\n        pass"
+        ),
         "done",
     ),
     "forged frames": (
         function(
-            "import os\nfor n in range(3, 64):\n    try:\n        os.write(n, b'{\"state\": \"done\"}' * 9)\n    except OSError:\n        pass",
+            'import os\nfor n in range(3, 64):\n    try:\n        os.write(n, b\'{"state": "done"}\' * 9)\n    except OSError:\n        pass',
             right=False,
         ),
         "refused",
@@ -95,13 +104,12 @@ ANSWERS = {
         "wrong",
     ),
     "a flood of the protocol": (
-        function("import os\nfor n in range(3, 64):\n    try:\n        while True:\n            os.write(n, b'\\0' * 65536)\n    except OSError:\n        pass"),
+        function(
+            "import os\nfor n in range(3, 64):\n    try:\n        while True:\n            os.write(n, b'\\0' * 65536)\n    except OSError:\n        pass"
+        ),
         "refused",
     ),
-    "claims to be a function that is done": (
-        function("import os\nos.closerange(0, 1000)"),
-        "crash",
-    ),
+    "claims to be a function that is done": (function("import os\nos.closerange(0, 1000)"), "crash"),
     "a flood of prints": (function("print('x' * 1000000)\nfor n in range(20000):\n    print('done')"), "done"),
     "patched comparisons": (
         function(
@@ -110,7 +118,7 @@ ANSWERS = {
             "torch.Tensor.__le__ = lambda s, o: True\nmath.inf = 0\nfloat = lambda x: 0.0",
             right=False,
         ),
-        "wrong or refused",
+        "wrong or refused or crash",
     ),
     "a patched judge": (
         function(
@@ -123,9 +131,9 @@ ANSWERS = {
         "wrong",
     ),
     "the reference from the library": (
-        function("", before="from course_lib.grading.checking import reference\ncentred = reference('0.4', (), {})").replace(
-            RIGHT, "    return centred(a, b, others)\n"
-        ),
+        function(
+            "", before="from course_lib.grading.checking import reference\ncentred = reference('0.4', (), {})"
+        ).replace(RIGHT, "    return centred(a, b, others)\n"),
         "wrong",
     ),
     "the bank": (function("from chapters import bank\n", right=True), "wrong"),
@@ -146,12 +154,25 @@ ANSWERS = {
     "other processes": (contained("import os\nos.listdir('/proc')"), "done"),
     "the parent's memory": (contained("import os\nopen(f'/proc/{os.getppid()}/mem', 'rb')"), "done"),
     "traces its parent": (
-        searched("import ctypes, os\nfound = [n for n in (1, os.getppid()) if ctypes.CDLL(None).ptrace(16, n, 0, 0) == 0]"),
+        searched(
+            "import ctypes, os\nfound = [n for n in (1, os.getppid()) if ctypes.CDLL(None).ptrace(16, n, 0, 0) == 0]"
+        ),
         "done",
     ),
-    "new namespaces": (searched("import ctypes\nfound = [1] if ctypes.CDLL(None).unshare(0x10000000) == 0 else []"), "done"),
-    "mounts": (searched("import ctypes\nfound = [1] if ctypes.CDLL(None).mount(b'none', b'/tmp', b'tmpfs', 0, None) == 0 else []"), "done"),
-    "the environment": (searched("import os\nfound = [k for k in os.environ if 'SECRET' in k or k == 'LAB_TEST']"), "done"),
+    "new namespaces": (
+        searched("import ctypes\nfound = [1] if ctypes.CDLL(None).unshare(0x10000000) == 0 else []"),
+        "done",
+    ),
+    "mounts": (
+        searched(
+            "import ctypes\nfound = [1] if ctypes.CDLL(None).mount(b'none', b'/tmp', b'tmpfs', 0, None) == 0 else []"
+        ),
+        "done",
+    ),
+    "the environment": (
+        searched("import os\nfound = [k for k in os.environ if 'SECRET' in k or k == 'LAB_TEST']"),
+        "done",
+    ),
     "its own stack": (
         searched(
             "import sys\nfound, frame = [], sys._getframe()\nwhile frame:\n"
@@ -161,16 +182,22 @@ ANSWERS = {
         "done",
     ),
     "all objects in memory": (
-        searched(
-            "import gc, types\nme = centred_cosine.__code__\n"
-            "found = [f for f in gc.get_objects() if isinstance(f, types.FunctionType) and f.__name__ == 'centred_cosine' and f.__code__ is not me]\n"
+        function(
+            "me = centred_cosine.__code__\nfound = [f for f in functions if f.__name__ == 'centred_cosine' and f.__code__ is not me]\nif found:\n    "
+            + ESCAPE.format("found"),
+            before="import gc, types\nfunctions = [f for f in gc.get_objects() if isinstance(f, types.FunctionType)]",
         ),
         "done",
     ),
-    "files of others": (
-        contained("open('/etc/passwd')\nopen('{outside}/written', 'w')"),
+    "all texts in memory": (
+        function(
+            "if found:\n    " + ESCAPE.format("found"),
+            before="import gc\npart = ''.join(['directions.cosine', '(a - mean'])\nfound = [s for d in gc.get_objects() if type(d) in (dict, list, tuple)\n"
+            "    and len(d) < 400 for s in (d.values() if type(d) is dict else d) if type(s) is str and part in s and s is not part and 'gc.get' not in s]",
+        ),
         "done",
     ),
+    "files of others": (contained("open('/etc/passwd')\nopen('{outside}/written', 'w')"), "done"),
     "writes everywhere": (
         searched(
             "import os\nfound = []\nfor at in ('/', '/usr', os.path.dirname(directions.__file__), '{outside}', os.path.expanduser('~'), '/dev/shm'):\n"
@@ -179,11 +206,16 @@ ANSWERS = {
         "done",
     ),
     "fills its disk": (
-        function("try:\n    for n in range(200):\n        open(f'/tmp/{n}', 'wb').write(b'x' * (8 << 20))\nexcept OSError:\n    pass"),
+        function(
+            "try:\n    for n in range(200):\n        open(f'/tmp/{n}', 'wb').write(b'x' * (8 << 20))\nexcept OSError:\n    pass"
+        ),
         "done",
     ),
     "the network": (contained("import socket\nsocket.create_connection(('127.0.0.1', {port}), timeout=1)"), "done"),
-    "a request": (contained("import urllib.request\nurllib.request.urlopen('http://127.0.0.1:{port}/', timeout=1)"), "done"),
+    "a request": (
+        contained("import urllib.request\nurllib.request.urlopen('http://127.0.0.1:{port}/', timeout=1)"),
+        "done",
+    ),
     "equal to everything": (
         function(
             "return Same()",
@@ -217,7 +249,11 @@ ANSWERS = {
     "a list in itself": (function("x = []\nx.append(x)\nreturn x", right=False), "wrong"),
     "a huge list": (function("return [0.5] * 2 * 10**6", right=False), "wrong"),
     "an object that unpickles to a program": (
-        function("return Evil()", before="class Evil:\n    def __reduce__(self):\n        return (exec, ('import os; os._exit(1)',))", right=False),
+        function(
+            "return Evil()",
+            before="class Evil:\n    def __reduce__(self):\n        return (exec, ('import os; os._exit(1)',))",
+            right=False,
+        ),
         "wrong",
     ),
     "a type named like a tag": (function("return type('<script>', (), {})()", right=False), "wrong"),
@@ -226,13 +262,25 @@ ANSWERS = {
         "wrong",
     ),
     "raises the course's own verdict": (
-        function("raise Wrong('it is right', 'go on')", before="from course_lib.grading.registry import Wrong", right=False),
+        function(
+            "raise Wrong('it is right', 'go on')", before="from course_lib.grading.registry import Wrong", right=False
+        ),
         "wrong",
     ),
-    "changes its inputs": (function("a -= others.mean(dim=0)\nreturn directions.cosine(a, b - others.mean(dim=0))", right=False), "wrong"),
-    "leaves a thread": (function("import threading\nthreading.Thread(target=lambda: __import__('time').sleep(99)).start()"), "done"),
+    "changes its inputs": (
+        function("a -= others.mean(dim=0)\nreturn directions.cosine(a, b - others.mean(dim=0))", right=False),
+        "wrong",
+    ),
+    "leaves a thread": (
+        function("import threading\nthreading.Thread(target=lambda: __import__('time').sleep(99)).start()"),
+        "done",
+    ),
     "poisons what all use": (
-        function("return torch.tensor(7.0)", before="import json, builtins, struct\njson.dumps = lambda *a, **k: '{}'\nbuiltins.len = lambda x: 0", right=False),
+        function(
+            "return torch.tensor(7.0)",
+            before="import json, builtins, struct\njson.dumps = lambda *a, **k: '{}'\nbuiltins.len = lambda x: 0",
+            right=False,
+        ),
         "refused",
     ),
     "no modules left": (function("import sys\nsys.modules.clear()"), "done"),
@@ -241,24 +289,33 @@ ANSWERS = {
         "wrong",
     ),
     "right but for fresh inputs": (
-        function(
-            "calls.append(1)\nif len(calls) > 21:\n    return torch.tensor(0.0)", before="calls = []"
-        ),
+        function("calls.append(1)\nif len(calls) > 21:\n    return torch.tensor(0.0)", before="calls = []"),
         "wrong",
     ),
     "a constant": (function("return 0.5", right=False), "wrong"),
-    "a near miss": (function("return -directions.cosine(a - others.mean(dim=0), b - others.mean(dim=0))", right=False), "wrong"),
+    "a near miss": (
+        function("return -directions.cosine(a - others.mean(dim=0), b - others.mean(dim=0))", right=False),
+        "wrong",
+    ),
     "True for a number": (function("return True", right=False), "wrong"),
     "asks at the keyboard": (function("return float(input('?'))", right=False), "wrong"),
     "a debugger": (function("breakpoint()", right=True), "wrong"),
     "magics and shells": (function("", before="%time x = 1\n!pip install cheat\n%matplotlib inline"), "done"),
     "a numpy number": (
-        function("import numpy\nm = others.mean(dim=0)\nreturn numpy.float64(directions.cosine(a - m, b - m))", right=False),
+        function(
+            "import numpy\nm = others.mean(dim=0)\nreturn numpy.float64(directions.cosine(a - m, b - m))", right=False
+        ),
         "done",
     ),
     "a formula and a tag": (function("raise ValueError('=cmd|calc <script>alert(1)</script> \\x1b[31m')"), "wrong"),
-    "a marker with spaces": (function("").replace("# === Exercise 0.4 (keep this line) ===", "#  ===Exercise 0.4"), "done"),
-    "check in the cell": (function("") + "\ncheck('0.4', centred_cosine)\ncentred_cosine = checkpoint('0.4', centred_cosine)\n", "done"),
+    "a marker with spaces": (
+        function("").replace("# === Exercise 0.4 (keep this line) ===", "#  ===Exercise 0.4"),
+        "done",
+    ),
+    "check in the cell": (
+        function("") + "\ncheck('0.4', centred_cosine)\ncentred_cosine = checkpoint('0.4', centred_cosine)\n",
+        "done",
+    ),
     "all names at once": (function("", before="from course_lib.directions import *"), "done"),
     "a print that fails after the function": (function("") + "\nprint(1 / 0)\n", "done"),
     "a class instead": (
@@ -306,7 +363,10 @@ def without_marker(made):
 
 def with_cells(made, *sources, at=1):
     for source in sources:
-        made["cells"].insert(at, {"cell_type": "code", "id": f"own-{len(made['cells'])}", "metadata": {}, "outputs": [], "source": source})
+        made["cells"].insert(
+            at,
+            {"cell_type": "code", "id": f"own-{len(made['cells'])}", "metadata": {}, "outputs": [], "source": source},
+        )
     return made
 
 
@@ -317,14 +377,15 @@ def pasted():
         if cell["cell_type"] == "code":
             cell["outputs"] = other["outputs"]
     record = 'open(".progress/00.jsonl", "a").write(\'{"what": "check", "item": "0.4", "passed": true}\\n\')'
-    return with_cells(made, record, "progress = lambda n: print('all done')", "import os; os.makedirs('.progress', exist_ok=True)")
+    return with_cells(
+        made, record, "progress = lambda n: print('all done')", "import os; os.makedirs('.progress', exist_ok=True)"
+    )
 
 
 def duplicated():
-    made = with_answer(function(""))
-    stub = next(c for c in notebook()["cells"] if c["id"] == "00-exercise-0-4")
-    made["cells"].append(dict(stub, id="copy"))
-    return made
+    made = with_answer(function("return 0.0", right=False))
+    made["cells"].append(dict(made["cells"][-1], id="copy", cell_type="code", source=function("")))
+    return with_cells(made, "".join(notebook()["cells"][3]["source"]), at=len(made["cells"]))
 
 
 def reordered():
@@ -340,14 +401,20 @@ def setup_edited():
 
 
 def helpers():
-    made = with_answer(f"{HEAD}def centred_cosine(a, b, others):\n    return minus(a, others) @ minus(b, others) * ONE[0]\n")
+    made = with_answer(
+        f"{HEAD}def centred_cosine(a, b, others):\n    return minus(a, others) @ minus(b, others) * ONE[0]\n"
+    )
     made = with_answer(
         "# === Exercise 0.3 (keep this line) ===\nimport torch.nn.functional as F\ndef resid_post(cache, layer):\n    return 0\n"
         "def minus(x, others):\n    return unit_of(x - others.mean(dim=0))\n",
         made,
         "00-exercise-0-3",
     )
-    return with_cells(made, "raise ValueError('an experiment that failed')", "ONE = []\nONE.append(1)\ndef unit_of(x):\n    return F.normalize(x, dim=0)")
+    return with_cells(
+        made,
+        "raise ValueError('an experiment that failed')",
+        "ONE = []\nONE.append(1)\ndef unit_of(x):\n    return F.normalize(x, dim=0)",
+    )
 
 
 def marker_swapped():
@@ -361,7 +428,12 @@ NOTEBOOKS = {
     "complete": (lambda: notebook(COMPLETE), ["done"] * 4),
     "complete by colab": (lambda: as_colab(notebook(COMPLETE)), ["done"] * 4),
     "complete by vs code": (lambda: as_vs_code(notebook(COMPLETE)), ["done"] * 4),
-    "half": (lambda: with_answer("# === Exercise 0.2 (keep this line) ===\nhook_name = 'blocks.3.hook_resid_pre'", cell="00-exercise-0-2"), ["open", "done", "open", "open"]),
+    "half": (
+        lambda: with_answer(
+            "# === Exercise 0.2 (keep this line) ===\nhook_name = 'blocks.3.hook_resid_pre'", cell="00-exercise-0-2"
+        ),
+        ["open", "done", "open", "open"],
+    ),
     "pasted outputs": (pasted, OPEN),
     "duplicated": (duplicated, ["open"] * 3 + ["done"]),
     "without markers": (lambda: without_marker(with_answer(function(""))), ["open"] * 3 + ["done"]),
@@ -378,7 +450,9 @@ FILES = {
     "empty": b"",
     "deep": b"[" * 100_000,
     "binary": bytes(range(256)) * 10,
-    "wrong types": json.dumps({"cells": [1, {"cell_type": "code", "source": 5}, {"cell_type": "code", "source": [1, None]}]}).encode(),
+    "wrong types": json.dumps(
+        {"cells": [1, {"cell_type": "code", "source": 5}, {"cell_type": "code", "source": [1, None]}]}
+    ).encode(),
     "a list": b"[]",
     "no cells": b'{"nbformat": 4}',
     "format 3": b'{"worksheets": [{"cells": []}]}',
@@ -424,15 +498,34 @@ def marked(tmp_path_factory, server):
     tempfile.tempdir = str(scratch)
     os.environ["LAB_TEST"] = os.environ["COURSE_EXAM_SECRET_TEST"] = "a teacher's own"
     try:
-        limits = isolation.Limits(cpu_s=SECONDS, wall_s=4 * SECONDS)
-        made = marking.grade(folder, marking.Options(out, jobs=2, seed=7, limits=limits))
+        call = [
+            str(folder),
+            "--out",
+            str(out),
+            "--jobs",
+            "2",
+            "--seed",
+            "7",
+            "--seconds",
+            str(SECONDS),
+            "--lms",
+            "canvas",
+        ]
+        assert command.main(call) == 0
     finally:
         tempfile.tempdir = None
         del os.environ["LAB_TEST"], os.environ["COURSE_EXAM_SECRET_TEST"]
-    reports.write(made, out, "canvas")
     left = [*survivors(scratch), *scratch.iterdir()]
+    first = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    (out / ".lab" / "00.jsonl").open("a").write('{"key": "cut o')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(marking, "Run", None)  # what was judged is not run again
+        limits = isolation.Limits(cpu_s=float(SECONDS), wall_s=4.5 * SECONDS)
+        made = marking.grade(folder, marking.Options(out, seed=7, limits=limits), lambda text: None)
+    reports.write(made, out, "canvas")
+    changed = [path.name for path, was in first.items() if path.suffix != ".jsonl" and path.read_bytes() != was]
     shutil.rmtree(folder)
-    return {m.submission.learner: m for m in made}, out, outside, left
+    return {m.submission.learner: m for m in made}, out, outside, left, changed
 
 
 @pytest.mark.parametrize("name", ANSWERS)
@@ -452,7 +545,7 @@ def test_a_file_that_is_no_notebook_has_a_reason_and_no_mark(marked, name):
 
 
 def test_nothing_gets_out_and_nothing_is_left(marked, server):
-    _, _, outside, left = marked
+    _, _, outside, left, _ = marked
     assert not list(outside.iterdir()) and not left and server.seen == 0
 
 
@@ -472,7 +565,12 @@ def test_tricks_are_named_for_the_teacher(marked):
 
 def test_a_page_shows_what_a_learner_wrote_as_text(marked):
     page = (marked[1] / "feedback" / "a_formula_and_a_tag.html").read_text(encoding="utf-8")
-    assert "<script" not in page and "&lt;script&gt;" in page and "\x1b" not in page and "http" not in page.replace("http-equiv", "")
+    assert (
+        "<script" not in page
+        and "&lt;script&gt;" in page
+        and "\x1b" not in page
+        and "http" not in page.replace("http-equiv", "")
+    )
     assert page.isprintable() or set(c for c in page if not c.isprintable()) == {"\n"}
 
 
@@ -486,3 +584,185 @@ def test_the_summary_names_the_commonest_mistake(marked):
     with (marked[1] / "summary.csv").open(encoding="utf-8") as stream:
         row = next(row for row in csv.DictReader(stream) if row["item"] == "0.4")
     assert row["done"] and row["commonest mistake"] and int(row["of"]) == len(ANSWERS) + len(NOTEBOOKS)
+
+
+# --- the commands ------------------------------------------------------------------------------------------------------
+
+
+def test_without_isolation_nothing_is_marked_and_the_fix_is_printed(tmp_path, monkeypatch, capsys):
+    (tmp_path / "in").mkdir()
+    monkeypatch.setattr(isolation, "why_not", lambda: "no namespaces")
+    assert command.main([str(tmp_path / "in")]) == 3
+    said = capsys.readouterr().err
+    assert "sysctl" in said and "--trust" in said and not list(tmp_path.glob("*-marks/marks.csv"))
+
+
+def test_marks_are_not_written_among_the_notebooks(tmp_path, capsys):
+    assert command.main([str(tmp_path), "--out", str(tmp_path / "marks")]) == 2
+    assert "outside" in capsys.readouterr().err
+
+
+def test_a_second_call_runs_nothing_again_and_writes_the_same_bytes(marked):
+    assert not marked[4]
+
+
+class Broken:
+    """A run of the complete notebook that stops at its first cell."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def ask(self, command):
+        return "no models" if "cell" in command else ""
+
+
+def test_a_set_up_that_fails_is_marked_again_and_never_zero(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "ana.ipynb").write_text(json.dumps(with_answer(function(""))))
+    monkeypatch.setattr(marking, "Run", Broken)
+    (made,) = marking.grade(tmp_path / "in", marking.Options(tmp_path / "out"), lambda text: None)
+    assert made.marks["0.4"].state == "regrade" and made.points is None
+    assert ",,4,0," in reports.marks([made]) and "learner" in reports.moodle([made]).replace("username", "learner")
+
+
+def test_near_identical_answers_are_a_hint(tmp_path):
+    long = "    middle = others.mean(dim=0)\n    one, other = a - middle, b - middle\n    return (one * other).sum() / one.norm() / other.norm() + 0 * others.sum()\n"
+    texts = [long, long.replace("middle", "m").replace("one", "x"), long.replace("+ 0", "- 0"), RIGHT]
+    made = []
+    for n, text in enumerate(texts):
+        raw = json.dumps(with_answer(function("", right=False) + text)).encode()
+        made.append(marking.Marked(reading.parse(raw, reading.Submission(f"learner {n}", "x"), None)))
+    assert marking.alike(made) == [("learner 0", "learner 1", ["0.4"])]
+
+
+def test_the_help_needs_no_installation_and_takes_a_second():
+    begun = time.process_time()
+    said = subprocess.run(
+        [sys.executable, "course.py", "grade", "--help"], cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
+    assert said.returncode == 0 and "--trust" in said.stdout and "--export" in said.stdout
+    assert time.process_time() - begun < 1
+    assert (
+        "torch"
+        not in subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", "lab", "--help"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        ).stderr
+    )
+
+
+def cleared(source):
+    """What nbgrader's ClearSolutions leaves of a cell, with the exported configuration."""
+    kept, inside = [], False
+    for line in source.split("\n"):
+        if "BEGIN SOLUTION" in line:
+            kept, inside = [*kept, "# (write your answer in place of the ... above)"], True
+        elif "END SOLUTION" in line:
+            inside = False
+        elif not inside:
+            kept.append(line)
+    return "\n".join(kept)
+
+
+@pytest.mark.parametrize("number", material.numbers())
+def test_the_export_for_nbgrader_is_valid_and_keeps_the_stubs(number, tmp_path):
+    course = material.load(number)
+    made = nbgrader.exported(course)
+    nbformat.validate(made)
+    cells = {cell["id"]: cell for cell in made["cells"]}
+    ids = [cell["metadata"]["nbgrader"]["grade_id"] for cell in made["cells"] if cell["cell_type"] == "code"]
+    assert len(set(ids)) == len(ids)
+    for item in course.items.values():
+        cell = cells[item.cell]
+        assert cell["metadata"]["nbgrader"]["solution"] and cleared(cell["source"]).startswith(item.stub)
+        ast.parse(cell["source"])
+        assert dict(course.worked)[item.cell].split("\n")[-1] in cell["source"]
+    tests = [cell["source"] for cell in made["cells"] if cell["metadata"].get("nbgrader", {}).get("grade")]
+    assert len(tests) == len(course.items) + len(course.questions)
+
+
+def test_a_report_that_is_a_notebook_is_named_as_one():
+    with pytest.raises(handing_in.Refused, match="this is a notebook"):
+        handing_in.read(LEARNERS)
+
+
+# --- a whole class -----------------------------------------------------------------------------------------------------
+
+SECOND = "02_from_hook_to_weights"
+HOSTILE = [
+    "a loop in the function", "memory bit by bit", "a fork bomb", "os._exit", "kills all it can", "forged frames", "patched comparisons", "a patched judge",
+    "checkpoint", "the solution from disk", "walks the disk", "the environment", "all objects in memory", "the network", "equal to everything",
+]  # fmt: skip
+
+
+def second(count, *, wrong=()):
+    """Notebook 02 with its first exercises done, some of them not quite."""
+    made, solved = notebook(ROOT / "notebooks" / f"{SECOND}.ipynb"), notebook(ROOT / "solutions" / f"{SECOND}.ipynb")
+    for n, item in enumerate(list(material.load(2).items.values())[:count]):
+        source = next("".join(c["source"]) for c in solved["cells"] if c["id"] == item.cell)
+        head, _, tail = source.rpartition("return ")
+        with_answer(f"{head}return None and {tail}" if n in wrong else source, made, item.cell)
+    return made
+
+
+CLASS = {
+    **{f"second {n}": (lambda n=n: second(n), ["done"] * n + ["open"] * (8 - n)) for n in range(9)},
+    "second by colab": (lambda: as_colab(second(8)), ["done"] * 8),
+    "second by vs code": (lambda: as_vs_code(second(8)), ["done"] * 8),
+    "second without markers": (lambda: without_marker(second(8)), ["done"] * 8),
+    "second wrong": (lambda: second(8, wrong=range(8)), ["wrong"] * 8),
+    "second half wrong": (lambda: second(4, wrong=(1, 3)), ["done", "wrong", "done", "wrong", *["open"] * 4]),
+    "second pasted": (lambda: second(0) | {"metadata": {"outputs": "all done"}}, ["open"] * 8),
+}
+
+
+@pytest.mark.nightly
+def test_a_class_of_thirty_is_marked_twice_alike(tmp_path, server):
+    folder, written = tmp_path / "class", []
+    folder.mkdir()
+    for name in HOSTILE:
+        source = ANSWERS[name][0].replace("{outside}", str(tmp_path)).replace("{port}", str(server.server_address[1]))
+        (folder / f"{name}.ipynb").write_text(json.dumps(with_answer(source)), encoding="utf-8")
+    for name, (make, _) in CLASS.items():
+        (folder / f"{name}.ipynb").write_text(json.dumps(make()), encoding="utf-8")
+    assert len(list(folder.iterdir())) == 30
+    for n, jobs in enumerate((2, 1)):
+        out = tmp_path / f"out-{n}"
+        begun, used = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        call = ["--out", str(out), "--jobs", str(jobs), "--seed", "7", "--seconds", "5", "--lms", "moodle"]
+        assert command.main([str(folder), *call]) == 0
+        now = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
+        print(f"30 submissions, {jobs} at once: {cpu / 30:.1f} CPU s and {(time.monotonic() - begun) / 30:.1f} s each")
+        written.append(
+            {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file() and ".lab" not in p.parts}
+        )
+    assert written[0] == written[1]
+    with (out / "marks.csv").open(encoding="utf-8") as stream:
+        rows = {row["learner"]: row for row in csv.DictReader(stream)}
+    for name, (_, expected) in CLASS.items():
+        assert [rows[name][item] for item in material.load(2).items] == expected, name
+    for name in HOSTILE:
+        assert rows[name]["0.4"] in ANSWERS[name][1].split(" or "), name
+
+
+@pytest.mark.nightly
+def test_parts_that_were_judged_apart_make_one_class(tmp_path):
+    folder, whole, parts = tmp_path / "class", tmp_path / "whole", tmp_path / "parts"
+    folder.mkdir()
+    for name in ("a constant", "plainly right", "a near miss", "NaN", "sys.exit"):
+        (folder / f"{name}.ipynb").write_text(json.dumps(with_answer(ANSWERS[name][0])), encoding="utf-8")
+    assert command.main([str(folder), "--out", str(whole), "--seed", "4"]) == 0
+    for part in ("1/2", "2/2"):
+        assert command.main([str(folder), "--out", str(parts), "--seed", "4", "--part", part]) == 0
+        assert not (parts / "marks.csv").exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(marking, "Run", None)
+        assert command.main([str(folder), "--out", str(parts), "--seed", "4"]) == 0
+    assert (whole / "marks.csv").read_bytes() == (parts / "marks.csv").read_bytes()

@@ -1,0 +1,137 @@
+"""A verdict through the pipe is the verdict in the notebook: the bank's answers, judged in this process and in a child."""
+
+import os
+import socket
+import time
+import types
+
+import pytest
+import test_answers as bank
+import torch
+from bank import Given
+
+from course_lib import models
+from course_lib.grading import checking
+from lab import isolation, judging, learner, material, wire
+
+SAMPLE = ("0.1", "0.3", "0.4", "2.1", "2.5", "3.3", "3.4", "5.5", "6.9")
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
+LOADED: dict = {}
+
+
+def entries(item):
+    """The bank's answers to an exercise as what a notebook hands to `check`."""
+    context = bank.context_of(item)
+    for raw in [
+        *bank.bank(item).RIGHT.get(item, ()),
+        *(wrong for wrong, _ in bank.bank(item).WRONG.get(item, {}).values()),
+    ]:
+        answer = raw.make(*context) if isinstance(raw, Given) else raw
+        if item in bank.CLAIMS and not isinstance(answer, types.FunctionType):
+            yield lambda *data, made=answer: made
+        else:
+            yield answer
+
+
+class Ready(learner.Learner):
+    """A child that has its answer already."""
+
+    def _run(self, message):
+        code = getattr(self.answer, "__code__", None)
+        if not callable(self.answer):
+            return {"value": self.answer}
+        self.file, stub = getattr(code, "co_filename", "x"), isinstance(self.answer, types.FunctionType)
+        return {
+            "function": True,
+            "line": getattr(code, "co_firstlineno", 1),
+            "stub": stub and learner._is_stub(self.answer),
+        }
+
+
+def through_the_pipe(item, answer, context, names):
+    mine, theirs = socket.socketpair()
+    if (child := os.fork()) == 0:
+        try:
+            mine.close()
+            ready = Ready(wire.Channel(theirs), names)
+            ready.answer = answer
+            ready.serve()
+        finally:
+            os._exit(0)
+    theirs.close()
+    channel = wire.Channel(mine)
+    channel.deadline = time.monotonic() + 120
+    try:
+        channel.receive(wire.Reader())
+        remote = judging.Remote(channel, names, "", f"<exercise {item}>")
+        return checking.judge(item, remote.started([], "x"), *context)
+    finally:
+        mine.close()
+        os.waitpid(child, 0)
+
+
+def compared(item, many):
+    torch.set_num_threads(1)  # a child cannot use its parent's threads
+    context, load = bank.context_of(item), models.load
+    names = {f"given {n}": value for n, value in enumerate(context)}
+    for name in material.load(int(item.split(".")[0])).models:
+        names[f"model {name}"] = LOADED.setdefault(name, LOADED.get(name) or load(name))
+    judging.the_same_models(names)
+    try:
+        for answer in list(entries(item))[:many]:
+            here, there = checking.judge(item, answer, *context), through_the_pipe(item, answer, context, names)
+            assert (there.state, there.message.split("\n")[0]) == (here.state, here.message.split("\n")[0])
+    finally:
+        models.load = load
+
+
+@pytest.mark.parametrize("item", SAMPLE)
+def test_a_verdict_through_the_pipe_is_that_in_the_notebook(item):
+    compared(item, 8)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("item", [item for item in bank.ITEMS if item not in bank.CLAIMS])
+def test_all_verdicts_through_the_pipe_are_those_in_the_notebook(item):
+    compared(item, None)
+
+
+PLAIN = [
+    None, True, 3, 1 << 70, -0.5, float("inf"), "é\n", [1, (2, {3})], {(1, 2): [0.5]}, frozenset({"a"}), ..., torch.arange(6).view(2, 3).T,
+    torch.zeros(0, 3), torch.tensor(True), torch.randn(3).bfloat16(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", PLAIN, ids=lambda value: type(value).__name__)
+def test_plain_values_come_through_as_they_were(value):
+    one, other = map(wire.Channel, socket.socketpair())
+    one.send({"value": value}, wire.Writer())
+    got = other.receive(wire.Reader())["value"]
+    assert type(got) is type(value)
+    assert torch.equal(got, value) and got.dtype == value.dtype if isinstance(value, torch.Tensor) else got == value
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        {"T": ["float32", [1 << 60], 0, False]}, {"T": ["torch.float32", [-1], 0, False]}, {"T": ["torch.float32", [2], 9, False]},
+        {"N": ["|O", [1], 0, False]}, {"c": ["os", "system", {"d": []}]}, {"c": ["course_lib.models", "CheckedBridge", {"d": []}]},
+        {"code": [0, {"d": []}, {"d": []}, [], []]}, {"ref": "chat"}, {"F": [0, "f"]}, {"A": [{"d": []}, True]}, {"i": "9" * 5000},
+        {"d": [[[1], 2]]}, {"x": 1}, {}, {"q": [1, 0]}, {"S": [1]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_from_a_learner_nothing_but_values_is_read(made):
+    with pytest.raises(Exception) as error:
+        reader = wire.Reader()
+        reader.buffers = [b"1234"]
+        reader.value(made)
+    assert isinstance(
+        error.value, ValueError | TypeError | KeyError | IndexError | AttributeError | ArithmeticError | RuntimeError
+    )  # each of them is refused by `Channel.receive`
+
+
+def test_the_filter_names_each_call_once():
+    for column in range(2):
+        numbers = [pair[column] for pair in isolation.CALLS.values() if pair[column] >= 0]
+        assert len(set(numbers)) == len(numbers)
