@@ -7,11 +7,8 @@
 ``python -m examination make ana-2026`` makes a model, ``python -m examination grade reports/*.json`` marks a class.
 """
 
-from examination.handing_in import NONE, QUESTIONS, Refused, Report
-from examination.making import FOLDER, PARENT, make
-from examination.marking import Sealed, mark_all, marks, table
-from examination.space import FORMS, PRACTICE, PRACTICE_EXPOSED, WORDS, draw, strings
-from examination.truth import classes
+import importlib
+from typing import Any
 
 __all__ = [
     "FOLDER",
@@ -33,3 +30,19 @@ __all__ = [
     "strings",
     "table",
 ]
+
+_HOMES = {
+    "handing_in": ("NONE", "QUESTIONS", "Refused", "Report"),
+    "making": ("FOLDER", "PARENT", "make"),
+    "marking": ("Sealed", "mark_all", "marks", "table"),
+    "space": ("FORMS", "PRACTICE", "PRACTICE_EXPOSED", "WORDS", "draw", "strings"),
+    "truth": ("classes",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first used: the help of the commands needs neither torch nor a model."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"examination.{module}"), name)
+    raise AttributeError(f"module 'examination' has no attribute {name!r}")

@@ -13,9 +13,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from examination import card
-from examination.making import FOLDER, make
-from examination.marking import mark_all, table, write_csv
 from examination.space import SECRET
 
 COMMANDS = ("make", "grade")
@@ -28,9 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("items", nargs="*", metavar="CODE or FILE")
-    parser.add_argument(
-        "--folder", type=Path, default=FOLDER, help="where the models lie (default: organisms/work/examination)"
-    )
+    parser.add_argument("--folder", type=Path, help="where the models lie (default: organisms/work/examination)")
     parser.add_argument("--csv", type=Path, help="grade: also write the table for a spreadsheet")
     parser.add_argument("--roster", type=Path, help="grade: a file with the codes that were given out, one a line")
     parser.add_argument("--practice", action="store_true", help="grade: mark reports on the practice models, too")
@@ -38,17 +33,22 @@ def main(arguments: Sequence[str]) -> int:
         "--card", action="store_true", help="make: measure a dozen codes and write their card (minutes)"
     )
     options = parser.parse_args(arguments)
+    if not (options.items or options.card):
+        parser.error("name at least one code, or one file")
+    from examination import card, making  # after the help, which shall not wait for them
+
     if options.card:
         card.write()
         return 0
-    if not options.items:
-        parser.error("name at least one code, or one file")
+    options.folder = options.folder or making.FOLDER
     if options.command == "make":
         return _make(options.items, options.folder)
     return _grade(options)
 
 
 def _make(codes: Sequence[str], folder: Path) -> int:
+    from examination.making import make
+
     missed = 0
     for code in codes:
         try:
@@ -66,6 +66,8 @@ def _make(codes: Sequence[str], folder: Path) -> int:
 
 
 def _grade(options: argparse.Namespace) -> int:
+    from examination.marking import mark_all, table, write_csv
+
     roster = options.roster.read_text(encoding="utf-8").split() if options.roster else ()
     rows = mark_all(map(Path, options.items), folder=options.folder, roster=roster, practice=options.practice)
     print(table(rows))

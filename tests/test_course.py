@@ -22,6 +22,7 @@ def sandbox(tmp_path, monkeypatch):
     monkeypatch.setattr(course, "LOCK", str(tmp_path / "requirements.lock"))
     monkeypatch.setattr(course, "VENV", str(tmp_path / ".venv"))
     monkeypatch.setattr(course, "STAMP", str(tmp_path / ".venv" / "installed.txt"))
+    monkeypatch.setenv("COURSE_TORCH_INDEX", "")
     calls = []
     statuses = {}
 
@@ -54,6 +55,40 @@ def test_torch_is_installed_before_the_rest_and_the_library_last(sandbox):
     root, calls, _ = sandbox
     course.set_up()
     assert [command[-1] for command in calls] == ["torch==1.2.3", str(root / "requirements.lock"), str(root)]
+
+
+@pytest.mark.parametrize("status, asked", [(0, 3), (1, 4)], ids=["had", "not had"])
+def test_without_a_gpu_torch_comes_without_cuda_if_it_can_be_had(sandbox, monkeypatch, capsys, status, asked):
+    _, calls, statuses = sandbox
+    monkeypatch.setattr(course.sys, "platform", "linux")
+    monkeypatch.setattr(course, "has_nvidia", lambda: False)
+    monkeypatch.delenv("COURSE_TORCH_INDEX")
+    monkeypatch.delenv("PIP_INDEX_URL", raising=False)
+    statuses[1] = status
+    course.set_up()
+    assert calls[0][-3:] == ["--index-url", course.CPU_INDEX, "torch==1.2.3"] and "--no-deps" in calls[0]
+    assert len(calls) == asked and ("several GB, and slower" in capsys.readouterr().out) == bool(status)
+
+
+@pytest.mark.parametrize("why", ["a GPU", "a lab's own mirror", "another system"])
+def test_torch_comes_from_the_ordinary_index_where_there_is(sandbox, monkeypatch, why):
+    _, calls, _ = sandbox
+    monkeypatch.setattr(course.sys, "platform", "darwin" if why == "another system" else "linux")
+    monkeypatch.setattr(course, "has_nvidia", lambda: why == "a GPU")
+    monkeypatch.delenv("COURSE_TORCH_INDEX")
+    monkeypatch.delenv("PIP_INDEX_URL", raising=False)
+    if why == "a lab's own mirror":
+        monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.example/simple")
+    course.set_up()
+    assert len(calls) == 3 and "--index-url" not in calls[0]
+
+
+def test_a_folder_that_cannot_be_written_to_is_said(sandbox, monkeypatch, capsys):
+    def refuse():
+        raise PermissionError(13, "Permission denied", "installed.txt")
+
+    monkeypatch.setattr(course, "set_up", refuse)
+    assert course.main(["open"]) == 1 and "cannot be written to" in capsys.readouterr().out
 
 
 def test_the_second_time_installs_nothing(sandbox, capsys):

@@ -582,11 +582,14 @@ def test_two_kernels_may_record_at_once(tmp_path):
     assert len({json.loads(line)["item"] for line in lines}) == 300
 
 
-def test_a_folder_that_cannot_be_written_keeps_progress_in_memory(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_keeps_progress_in_memory_and_says_so_once(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("", encoding="utf-8")
     monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "file" / "progress"))
+    monkeypatch.setattr(record, "_in_memory", {})
     check("98.1", unit)
-    assert n_done() == 1
+    assert n_done() == 1 and "set COURSE_PROGRESS to a folder" in capsys.readouterr().out
+    check("98.1", unit)
+    assert "COURSE_PROGRESS" not in capsys.readouterr().out
 
 
 # --- what authors write -------------------------------------------------------------------------------------

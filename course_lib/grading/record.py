@@ -8,6 +8,7 @@ The environment variable COURSE_PROGRESS names another folder, or is "off" to ke
 do, so that each run starts fresh).
 """
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -17,7 +18,7 @@ _in_memory: dict[int, list[dict[str, Any]]] = {}
 
 
 def add(chapter: int, what: str, item: str, **details: Any) -> None:
-    """Append one event; it stays in memory where the folder cannot be written to."""
+    """Append one event; where the folder cannot be written to it stays in memory, and the first one says so."""
     event = {"what": what, "item": item, **details}
     path = _file(chapter)
     try:
@@ -26,7 +27,9 @@ def add(chapter: int, what: str, item: str, **details: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8", newline="\n") as stream:
             stream.write("\n" + json.dumps(event))
-    except OSError:
+    except OSError as error:
+        if path and not _in_memory:
+            print(f"Your progress cannot be kept ({error}): set COURSE_PROGRESS to a folder of yours, and restart.")
         _in_memory.setdefault(chapter, []).append(event)
 
 
@@ -42,16 +45,9 @@ def _file(chapter: int) -> Path | None:
 
 
 def _from_file(path: Path | None) -> list[dict[str, Any]]:
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path else []
-    except OSError:
-        return []
-    parsed = map(_parsed, lines)
-    return [event for event in parsed if isinstance(event, dict) and {"what", "item"} <= event.keys()]
-
-
-def _parsed(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
+    found = []
+    with contextlib.suppress(OSError):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path else []:
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+    return [event for event in found if isinstance(event, dict) and {"what", "item"} <= event.keys()]
