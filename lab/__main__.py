@@ -60,6 +60,8 @@ def main(arguments: Sequence[str]) -> int:
 def _grade(options: argparse.Namespace) -> int:
     from lab import isolation, marking, reports
 
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a terminal that cannot show a learner's words stops nothing
     folder = options.folder.resolve()
     out = (options.out or folder.with_name(f"{folder.name}-marks")).resolve()
     if out == folder or folder in out.parents:

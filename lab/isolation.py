@@ -51,11 +51,11 @@ CALLS = {
     "pidfd_getfd": (438, 438), "mount_setattr": (442, 442), "kexec_load": (246, 104), "init_module": (175, 105),
     "finit_module": (313, 273), "delete_module": (176, 106), "reboot": (169, 142), "swapon": (167, 224),
     "acct": (163, 89), "quotactl": (179, 60), "personality": (135, 92), "shmget": (29, 194), "msgget": (68, 186),
-    "semget": (64, 190), "mq_open": (240, 180), "modify_ldt": (154, -1), "memfd_secret": (447, 447),
+    "semget": (64, 190), "mq_open": (240, 180), "modify_ldt": (154, -1), "memfd_secret": (447, 447), "memfd_create": (319, 279),
 }  # fmt: skip
 CLONE, CLONE3, CLONE_THREAD, PRCTL = (56, 220), (435, 435), 0x10000, (157, 167)
 ARCHES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
-EPERM, ENOSYS = 1, 38
+EPERM, ENOSYS, NOBODY = 1, 38, 65534
 
 
 @dataclass(frozen=True)
@@ -84,14 +84,18 @@ def leave_the_machine(new_root: str) -> None:
     """Move this process into namespaces and a root of its own; its next child is the first process in there."""
     libc, uid, gid = _libc(), os.geteuid(), os.getegid()
     spaces = NEWNS | NEWUTS | NEWIPC | NEWPID | NEWNET
-    if libc.unshare(NEWUSER | spaces) == 0:
+    if uid == 0 and _open_to_all() and libc.unshare(spaces) == 0:
+        pass  # the child will be nobody, whom the limit on threads binds; root it would not
+    elif libc.unshare(NEWUSER | spaces) == 0:
         for name, text in (("setgroups", "deny"), ("uid_map", f"1000 {uid} 1"), ("gid_map", f"1000 {gid} 1")):
             Path(f"/proc/self/{name}").write_text(text)
-    elif uid == 0:
-        _ok(libc.unshare(spaces), "no namespaces of its own")
     else:
         raise IsolationError(f"no user namespace of its own: {os.strerror(ctypes.get_errno())}")
     _own_root(libc, new_root)
+
+
+def _open_to_all() -> bool:
+    return all(os.stat(place).st_mode & 5 == 5 for place in seen() if os.path.isdir(place))
 
 
 def _own_root(libc: ctypes.CDLL, new_root: str) -> None:
@@ -121,7 +125,8 @@ def _own_root(libc: ctypes.CDLL, new_root: str) -> None:
                 mount("tmpfs", new_root + hidden, "tmpfs", MS_NOSUID | MS_NODEV | MS_RDONLY, "size=4k"), "hiding failed"
             )
     os.makedirs(f"{new_root}/tmp", exist_ok=True)
-    _ok(mount("tmpfs", f"{new_root}/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"size={TMP_SIZE}"), "no /tmp of its own")
+    room = f"size={TMP_SIZE},mode=1777,nr_inodes=4096"
+    _ok(mount("tmpfs", f"{new_root}/tmp", "tmpfs", MS_NOSUID | MS_NODEV, room), "no /tmp of its own")
     os.chdir(new_root)
     number = {"x86_64": 155, "aarch64": 41}[platform.machine()]
     _ok(libc.syscall(number, b".", b"."), "the root cannot be changed")
@@ -183,6 +188,10 @@ def give_up_everything(limits: Limits, keep: int) -> None:
     os.closerange(keep + 1, 65536)
     set_limits(limits)
     libc = _libc()
+    if os.geteuid() == 0 and sys.platform == "linux":
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
     libc.prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)
     if sys.platform == "linux":
         _ok(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "privileges could come back")
@@ -200,7 +209,7 @@ def set_limits(limits: Limits) -> None:
     cpu = max(1, round(limits.cpu_s))
     for what, value in (
         (resource.RLIMIT_AS, size), (resource.RLIMIT_CPU, cpu), (resource.RLIMIT_FSIZE, FILE_SIZE),
-        (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 256), (resource.RLIMIT_NPROC, 64),
+        (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 256), (resource.RLIMIT_NPROC, 128),
     ):  # fmt: skip
         soft = min(value, hard) if (hard := resource.getrlimit(what)[1]) != resource.RLIM_INFINITY else value
         resource.setrlimit(what, (soft, soft))
@@ -278,6 +287,7 @@ def _tried(folder: str, writes: int) -> str:
         try:
             give_up_everything(Limits(), writes)
             said = "; ".join(what for what, attempt in ATTEMPTS.items() if _works(attempt)) or "ok"
+            (ROOT / "course_lib" / "__init__.py").read_bytes()
             said = said if said == "ok" else f"it still can {said}"
         except (IsolationError, OSError) as error:
             said = str(error)

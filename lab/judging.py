@@ -24,7 +24,7 @@ import torch
 from course_lib import models
 from course_lib.grading import checking, claims, expect, registry
 from lab.isolation import Limits
-from lab.wire import Channel, Lost, Reader, Refused, Writer
+from lab.wire import Channel, Lost, NotSent, Reader, Refused, Writer
 
 MAX_MESSAGE, MAX_ASKED = 2000, 20_000
 SEEDS_APART = 27_720
@@ -126,6 +126,7 @@ class Remote:
         name, text = (str(part)[:400] for part in made["raised"])
         base = getattr(sys.modules["builtins"], name, Exception)
         base = base if isinstance(base, type) and issubclass(base, Exception | SystemExit) else Exception
+        base = Exception if issubclass(base, StopIteration) else base  # it would end a check's own loop in silence
         kind = type(name if name.isidentifier() else "Exception", (base,), {"__str__": lambda self: text})
         line = made.get("line")
         program = "raise error"
@@ -290,6 +291,8 @@ def mark(
             result = verdict(item, remote, order, context, draws)
     except Lost as why:
         lost, result = str(why), Result("crash")
+    except NotSent as why:
+        result = Result("regrade", f"{item}: {why}: please report it.")
     except (Refused, MemoryError) as why:
         result = Result("refused", f"{item}: the answer sent something that is no answer ({why}).")
     except RecursionError:

@@ -322,6 +322,7 @@ def _environment(folder: Path) -> dict[str, str]:
     return kept | {
         "PYTHONPATH": str(ROOT),
         "PYTHONHASHSEED": "0",
+        "PYTHONUTF8": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "HOME": str(folder / "run"),
         "TMPDIR": str(folder / "run"),

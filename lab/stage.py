@@ -42,6 +42,13 @@ LOADED = "model "
 """What the names of such models begin with among the notebook's names; no notebook can use such a name."""
 
 
+class _Quiet:
+    """What `get_ipython()` is to a learner's cell here: whatever is asked of it does nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **kwargs: None
+
+
 class Stage:
     """The run of one notebook."""
 
@@ -53,7 +60,8 @@ class Stage:
         torch.set_num_threads(1)
         plotting.show = lambda *args, **kwargs: None
         sys.modules["chapters"] = stand_in()
-        self.names: dict[str, Any] = {"__name__": "__main__", "__builtins__": builtins, "display": lambda *args: None}
+        self.names: dict[str, Any] = {"__name__": "__main__", "__builtins__": builtins}
+        self.names |= {"display": lambda *args, **kwargs: None, "get_ipython": _Quiet}
 
     def cell(self, source: str) -> None:
         """Run one cell of the complete notebook."""
@@ -138,6 +146,8 @@ class Guarded:
 
     def _guard(self, names: dict[str, Any], end: socket.socket, limits: Limits, writes: int) -> None:
         isolation.note_size()
+        with contextlib.suppress(OSError):  # where memory runs out, the learner's process goes first
+            Path("/proc/self/oom_score_adj").write_text("1000")
         if not self.trust:
             isolation.leave_the_machine(self.root)
         child = os.fork()

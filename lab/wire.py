@@ -47,6 +47,10 @@ class Refused(BaseException):
     """Raised for a frame that cannot be read or is too large."""
 
 
+class NotSent(BaseException):
+    """Raised for what cannot cross to a learner: the check asks for something new, and the learner is not to blame."""
+
+
 class Channel:
     """One end of the socket between a judge and a learner."""
 
@@ -197,6 +201,8 @@ class Writer:
                 return {"A": [self.plain(dict(value.cache_dict)), bool(value.has_batch_dim)]}
             if kind is types.FunctionType:
                 return self._function(value)
+            if not kind.__module__.startswith("chapters.") and kind is not types.MethodType:
+                raise NotSent(f"{kind.__module__}.{kind.__name__} cannot be handed to an answer")
             self.numbered.append(value)
             return {"F" if kind is types.MethodType else "P": [len(self.numbered) - 1, kind.__name__]}
         if isinstance(value, types.FunctionType | types.BuiltinFunctionType | types.MethodType) or callable(value):

@@ -81,6 +81,43 @@ ANSWERS = {
     ),
     "os._exit": (function("import os\nos._exit(0)"), "crash"),
     "sys.exit": (function("import sys\nsys.exit(0)"), "wrong"),
+    "StopIteration": (function("raise StopIteration"), "wrong"),
+    "threads with small stacks": (
+        function(
+            "n = 0\ntry:\n    while n < 5000:\n        threading.Thread(target=time.sleep, args=(30,), daemon=True).start()\n        n += 1\n"
+            "except RuntimeError:\n    pass\nassert n < 300",
+            before="import threading, time\nthreading.stack_size(32768)",
+        ),
+        "done",
+    ),
+    "files without end": (contained("for n in range(100000):\n    open(f'/tmp/{n}', 'w').close()"), "done"),
+    "memory that is a file": (contained("import os\nos.memfd_create('x')"), "done"),
+    "its own leash": (searched("import ctypes\nfound = [] if ctypes.CDLL(None).prctl(1, 0, 0, 0, 0) else [1]"), "done"),
+    "larger limits": (
+        contained(
+            "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (9999, 9999))", names="OSError, ValueError"
+        ),
+        "done",
+    ),
+    "a patched pipe": (
+        function(
+            "return 7.0",
+            before="import lab.wire as w\nw.Writer.plain = lambda s, v: {'d': [['value', {'O': 'float'}]]}",
+            right=False,
+        ),
+        "wrong",
+    ),
+    "IPython's own words": (
+        HEAD
+        + "get_ipython().run_line_magic('time', '1')\ndisplay(1)\ndirections.cosine?\ndef centred_cosine(a, b, others):\n"
+        + RIGHT,
+        "done",
+    ),
+    "lines of Windows": (function("").replace("\n", "\r\n"), "done"),
+    "a partial function": (
+        HEAD + "import functools\ndef f(k, a, b, others):\n" + RIGHT + "centred_cosine = functools.partial(f, 1)\n",
+        "done",
+    ),
     "a null pointer": (function("import ctypes\nctypes.string_at(0)"), "crash"),
     "kills all it can": (
         function(
@@ -589,6 +626,18 @@ def test_the_summary_names_the_commonest_mistake(marked):
 # --- the commands ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("root_becomes_nobody", [True, False])
+def test_a_child_is_shut_off_with_and_without_a_user_namespace(root_becomes_nobody, monkeypatch):
+    monkeypatch.setattr(isolation, "_open_to_all", lambda: root_becomes_nobody)
+    assert isolation.why_not() == ""
+
+
+@pytest.mark.parametrize("hole", list(isolation.ATTEMPTS))
+def test_a_child_that_still_can_is_found(hole, monkeypatch):
+    monkeypatch.setitem(isolation.ATTEMPTS, hole, lambda: None)
+    assert isolation.why_not() == f"it still can {hole}"
+
+
 def test_without_isolation_nothing_is_marked_and_the_fix_is_printed(tmp_path, monkeypatch, capsys):
     (tmp_path / "in").mkdir()
     monkeypatch.setattr(isolation, "why_not", lambda: "no namespaces")
@@ -706,8 +755,7 @@ def second(count, *, wrong=()):
     made, solved = notebook(ROOT / "notebooks" / f"{SECOND}.ipynb"), notebook(ROOT / "solutions" / f"{SECOND}.ipynb")
     for n, item in enumerate(list(material.load(2).items.values())[:count]):
         source = next("".join(c["source"]) for c in solved["cells"] if c["id"] == item.cell)
-        head, _, tail = source.rpartition("return ")
-        with_answer(f"{head}return None and {tail}" if n in wrong else source, made, item.cell)
+        with_answer(f"{source}\n{item.answer} = lambda *inputs: 'no idea'" if n in wrong else source, made, item.cell)
     return made
 
 

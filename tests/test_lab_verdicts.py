@@ -131,6 +131,21 @@ def test_from_a_learner_nothing_but_values_is_read(made):
     )  # each of them is refused by `Channel.receive`
 
 
+@pytest.mark.parametrize("attribute", ["__class__", "__init__", "_private", "__globals__"])
+def test_a_learner_gets_nothing_private_of_the_judges_objects(attribute):
+    class Thing:
+        _private = 1
+
+    remote = judging.Remote(wire.Channel(socket.socket()), {}, "", "x")
+    with pytest.raises(AttributeError):
+        remote._asked({"ask": 0, "attribute": attribute, "args": [], "kwargs": {}}, [Thing()])
+
+
+def test_what_cannot_cross_is_the_checks_fault_and_not_the_learners():
+    with pytest.raises(wire.NotSent):
+        wire.Writer({}, []).plain(torch.nn.Linear(1, 1))
+
+
 def test_the_filter_names_each_call_once():
     for column in range(2):
         numbers = [pair[column] for pair in isolation.CALLS.values() if pair[column] >= 0]
