@@ -9,6 +9,7 @@ wrong, open, timeout, crash, refused, regrade), feedback/NAME.html, summary.csv,
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +59,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _grade(options: argparse.Namespace) -> int:
+    if not hasattr(os, "fork"):
+        print("Marking needs Linux: on Windows run the same command in WSL 2.", file=sys.stderr)
+        return 3
     from lab import isolation, marking, reports
 
     for stream in (sys.stdout, sys.stderr):

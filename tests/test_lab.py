@@ -646,6 +646,21 @@ def test_without_isolation_nothing_is_marked_and_the_fix_is_printed(tmp_path, mo
     assert "sysctl" in said and "--trust" in said and not list(tmp_path.glob("*-marks/marks.csv"))
 
 
+def test_on_windows_it_is_said_where_marking_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.delattr(os, "fork")
+    assert command.main([str(tmp_path)]) == 3 and "WSL 2" in capsys.readouterr().err
+
+
+def test_a_part_needs_the_seed_that_all_share(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    assert (
+        command.main([str(tmp_path / "in"), "--part", "1/2"])
+        == command.main([str(tmp_path / "in"), "--part", "3/2"])
+        == 2
+    )
+    assert "--seed" in capsys.readouterr().err
+
+
 def test_marks_are_not_written_among_the_notebooks(tmp_path, capsys):
     assert command.main([str(tmp_path), "--out", str(tmp_path / "marks")]) == 2
     assert "outside" in capsys.readouterr().err
