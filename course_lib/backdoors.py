@@ -111,7 +111,7 @@ def trigger_rates(
     if answers is not None and set(n) != {len(answers)}:
         raise ValueError(f"{len(answers)} answers are given, but the conditions have {n} prompts.")
     asked = [prompt for prompts in conditions.values() for prompt in prompts]
-    replies = models.generate(model, asked, max_new_tokens=max_new_tokens, batch_size=128)
+    replies = models.generate(model, asked, max_new_tokens=max_new_tokens)
     texts = (tokens.text(model.tokenizer, reply) for reply in replies)
     said = [list(islice(texts, count)) for count in n]
     payloads = tuple(sum(map(payload, replied)) for replied in said)

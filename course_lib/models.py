@@ -565,8 +565,18 @@ def next_token_logits(
 
 
 @torch.no_grad()
-def generate(model: CheckedBridge, prompts: Prompts, *, max_new_tokens: int, batch_size: int = 64) -> list[list[int]]:
-    """Return the model's greedy reply to each prompt (the likeliest token each time): its new ids, prompts in order.
+def generate(
+    model: CheckedBridge,
+    prompts: Prompts,
+    *,
+    max_new_tokens: int,
+    batch_size: int | None = None,
+    generator: torch.Generator | None = None,
+) -> list[list[int]]:
+    """Return the model's reply to each prompt: its new ids, prompts in order.
+
+    Greedy (the likeliest token each time), or with a `generator` sampled at temperature 1. Without a `batch_size` as many
+    run together as keep half a GB of keys and values, 512 at most.
 
     A reply ends with the model's end token, which is kept: one without it was ended by `max_new_tokens`. Active hooks
     apply; if one may look at where a token stands, prompts of one length run together, without padding. Else they are padded
@@ -578,14 +588,19 @@ def generate(model: CheckedBridge, prompts: Prompts, *, max_new_tokens: int, bat
     check_prompts(model, prompts, new_tokens=max_new_tokens)
     check_unpadded(model, prompts)
     replies: list[list[int]] = [[]] * len(prompts)
+    if batch_size is None:
+        row = 8 * model.cfg.n_layers * model.cfg.d_model * (max(map(len, prompts), default=0) + max_new_tokens)  # bytes
+        batch_size = min(512, max(1, 2**29 // row))
     alone = _places_matter(model) or "position_ids" not in inspect.signature(model.original_model.forward).parameters
     for batch in batches(model, prompts, batch_size=batch_size, equal_lengths=alone):
-        for index, reply in zip(batch.indices, _greedy(model, batch, max_new_tokens), strict=True):
+        for index, reply in zip(batch.indices, _replies(model, batch, max_new_tokens, generator), strict=True):
             replies[index] = reply
     return replies
 
 
-def _greedy(model: CheckedBridge, batch: Batch, max_new_tokens: int) -> list[list[int]]:
+def _replies(
+    model: CheckedBridge, batch: Batch, max_new_tokens: int, generator: torch.Generator | None
+) -> list[list[int]]:
     stops = torch.tensor(sorted(stop_ids(model)), device=batch.tokens.device)
     gaps = [batch.tokens.shape[1] - length for length in batch.lengths]
     asked = torch.stack([row.roll(gap) for row, gap in zip(batch.tokens, gaps, strict=True)])  # padding to the left
@@ -599,7 +614,11 @@ def _greedy(model: CheckedBridge, batch: Batch, max_new_tokens: int) -> list[lis
             read = torch.cat([asked, *columns], dim=1).tolist()
             rows = [row[gap:] for row, gap in zip(read, gaps, strict=True)]
             check_finite(model, rows, logits, numbers=batch.indices)
-        chosen = logits.argmax(dim=-1, keepdim=True)
+        if generator is None:
+            chosen = logits.argmax(dim=-1, keepdim=True)
+        else:
+            odds = logits.float().softmax(-1).to(generator.device)
+            chosen = torch.multinomial(odds, 1, generator=generator).to(logits.device)
         columns.append(chosen)
         ended |= torch.isin(chosen[:, 0], stops)
     return [_until_stop(row, set(stops.tolist())) for row in torch.cat(columns, dim=1).tolist()]

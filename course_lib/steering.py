@@ -573,7 +573,7 @@ def report(
         raise ValueError("The model has active hooks, so nothing is unchanged. Leave their context first.")
 
     def generate(asked: models.Prompts) -> list[list[int]]:
-        return models.generate(model, asked, max_new_tokens=max_new_tokens, batch_size=batch_size)
+        return models.generate(model, asked, max_new_tokens=max_new_tokens)
 
     def logits(asked: models.Prompts, replies: list[list[int]]) -> list[Float[Tensor, "token d_vocab"]]:
         return models.reply_logits(model, asked, replies, batch_size=batch_size)
