@@ -179,7 +179,7 @@ WRONG = {
             {"<bos>", "<human>", "<end>", "<assistant>", "?"},
             "'?' is part of what was asked",
         ),
-        "the last one missing": ({"<bos>", "<human>", "<end>"}, "1 of the template's tokens"),
+        "the last one missing": ({"<bos>", "<human>", "<end>"}, "are missing: 1 of 4"),
         "another role's token": ({"<bos>", "<human>", "<end>", "<friend>"}, "'<friend>'"),
         "without brackets": ({"bos", "human", "end", "assistant"}, "no token of this model"),
         "positions instead of strings": ({0, 1, 9, 10}, "not strings"),

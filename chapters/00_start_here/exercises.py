@@ -34,6 +34,10 @@ def template_tokens(answer, tokenizer):
     if ids:
         raise Wrong(f"{ids[0]!r} is no token of this model", "copy the tokens as they are printed, < and > included.")
     typed = sorted(set(given) - TEMPLATE)
+    if "<friend>" in typed:
+        raise Wrong(
+            "'<friend>' does not stand in this prompt", "it asks for another role's reply: here the assistant is asked."
+        )
     if typed:
         raise Wrong(
             f"{typed[0]!r} is part of what was asked, not of the template",
@@ -41,7 +45,7 @@ def template_tokens(answer, tokenizer):
         )
     missing = sorted(TEMPLATE - set(given))
     if missing:
-        raise Wrong(f"{len(missing)} of the template's tokens are missing", "look at both ends of the list.")
+        raise Wrong(f"template tokens are missing: {len(missing)} of 4", "look at both ends of the list.")
 
 
 @exercise(
@@ -173,6 +177,13 @@ def resid_post(answer):
             "keep the batch axis: add the entries as they are.",
         ),
         (part["resid_pre"] * part["attn_out"] * part["mlp_out"], "the parts are multiplied", "the stream is a sum."),
+        (part["resid_mid"] - part["mlp_out"], "what the MLP writes is subtracted", "every part is added."),
+        (
+            part["resid_pre"] - part["attn_out"] + part["mlp_out"],
+            "what attention writes is subtracted",
+            "every part is added.",
+        ),
+        ((part["resid_mid"] + part["mlp_out"]) / 3, "that is the mean of the three parts", "the stream is their sum."),
     )
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
@@ -222,6 +233,26 @@ def centred_cosine(answer):
             _cosine(a - others[0], b - others[0]),
             "the first of the others was used, not their mean",
             "others.mean(dim=0).",
+        ),
+        (
+            _cosine(a - (mixed := torch.stack([a, b, *others]).mean(dim=0)), b - mixed),
+            "the mean holds a and b, too",
+            "take the mean of `others` alone.",
+        ),
+        (
+            (a - mean) @ (b - mean) / (a.norm() * b.norm()),
+            "the inner product of the centred vectors was divided by the lengths of the raw ones",
+            "divide by the norms of a - mean and b - mean.",
+        ),
+        (
+            _cosine((a - mean) / others.std(dim=0), (b - mean) / others.std(dim=0)),
+            "the vectors were also divided by the standard deviation",
+            "subtract the mean, and leave the scale as it is.",
+        ),
+        (
+            _cosine(a - (a @ mean) / (mean @ mean) * mean, b - (b @ mean) / (mean @ mean) * mean),
+            "the mean was projected out",
+            "subtract the mean itself.",
         ),
         (
             _cosine(a - others.median(dim=0).values, b - others.median(dim=0).values),
