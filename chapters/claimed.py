@@ -320,7 +320,7 @@ def close_limits(name: str, interval: Limits, measured: Limits, *, near: float =
     """
     if _away(interval, measured) > near * (measured[1] - measured[0]) + ROUNDING:
         what = f"the {name} {shown_limits(interval)} is not the one measured for this number"
-        raise Wrong(what, "take both limits of the same measurement: .low and .high.")
+        raise Off(what, "take both limits of the same measurement: .low and .high.")
 
 
 def _refuse_another(name: str, interval: Limits, measured: Limits, n: int, tip: str = "") -> None:

@@ -206,8 +206,11 @@ WRONG = {
         "stream forgotten": (stream("attn_out", "mlp_out"), "what entered the block is missing"),
         "attention twice": (stream("resid_mid", "attn_out", "mlp_out"), "counted twice"),
         "layer before": (stream("resid_pre", "attn_out", "mlp_out", layer=lambda i: i - 1), "previous block"),
-        "layer fixed": (stream("resid_pre", "attn_out", "mlp_out", layer=lambda i: 0), "previous block"),
-        "layer fixed at 2": (stream("resid_pre", "attn_out", "mlp_out", layer=lambda i: 2), "next block"),
+        "layer fixed": (stream("resid_pre", "attn_out", "mlp_out", layer=lambda i: 0), "the same for blocks 1 and 2"),
+        "layer fixed at 2": (
+            stream("resid_pre", "attn_out", "mlp_out", layer=lambda i: 2),
+            "the same for blocks 1 and 2",
+        ),
         "product": (multiplied, "multiplied"),
         "reads the result": (stream("resid_post"), "should compute"),
         "cache changed in place": (in_place, "in place"),

@@ -307,7 +307,7 @@ WRONG = {
         "first token": (from_cache("hook_resid_pre", token=0), "first token"),
         "last but one": (from_cache("hook_resid_pre", token=-2), "last token but one"),
         "mean over tokens": (averaged, "mean over all tokens"),
-        "layer fixed": (from_cache("hook_resid_pre", layer=4), "the layer is not the one asked for"),
+        "layer fixed": (from_cache("hook_resid_pre", layer=4), "the same for blocks 1 and 2"),
         "batch axis left": (unsqueezed, "axis of length 1"),
         "all tokens": (from_cache("hook_resid_pre", token=slice(None)), "all tokens are still there"),
         "wrong name": (from_cache("hook_residual"), None),

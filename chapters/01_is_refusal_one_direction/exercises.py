@@ -35,6 +35,8 @@ def last_token_residual(answer, model):
     if isinstance(raw, Tensor) and raw.shape in (pre.shape, (1, *pre.shape)):
         raise Wrong("all tokens are still there", "the axes are [batch, token, d_model]: index [0, -1].")
     got = expect.tensor(raw, like=pre[-1], axes="d_model", name="last_token_residual(model, ids, 2)")
+    if expect.same(got, answer(model, ids, 1)):
+        raise Wrong("it gives the same for blocks 1 and 2", "use the argument `layer` in the hook name.")
     mistakes = (
         (
             cache[f"blocks.{layer}.hook_resid_post"][0, -1],

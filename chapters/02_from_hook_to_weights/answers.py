@@ -259,7 +259,7 @@ WRONG = {
         "help with that": (lambda reply: "help with that" in reply, '"help with that" alone'),
         "swapped": (lambda reply: not ("i apologize" in reply or "i cannot help" in reply), "swapped"),
         "position": (lambda reply: reply.find("i cannot help"), "True or False"),
-        "always": (lambda reply: True, "plain answer"),
+        "always": (lambda reply: True, "for every reply"),
         "two whole forms": (
             lambda reply: any(f"{words} {SAID}." in reply for words in ("i apologize, but", "however,")),
             "does not begin with",
@@ -324,7 +324,7 @@ WRONG = {
     },
     "2.6": {
         "written down": (rates(bootstrap("edited"), bootstrap("unedited")), "whatever it is given"),
-        "the standard deviation": (spread, "overlap"),
+        "the standard deviation": (spread, "standard deviations to either side"),
         "bare number": (float(GAIN["edited"].mean()), "is not a claim"),
         "no control": (
             claim(*bootstrap("edited")[:1], interval=bootstrap("edited")[1]),
@@ -340,7 +340,7 @@ WRONG = {
             rates((bootstrap("edited")[0], (bootstrap("edited")[0],) * 2), bootstrap("unedited")),
             "whatever it is given",
         ),
-        "overlap": (rates((bootstrap("edited")[0], (-0.5, 0.9)), bootstrap("unedited")), "overlap"),
+        "overlap": (rates((bootstrap("edited")[0], (-0.5, 0.9)), bootstrap("unedited")), "whatever it is given"),
         "another value": (rates((0.6, (0.5, 0.7)), bootstrap("unedited")), "the value"),
         "another control": (rates(bootstrap("edited"), (-0.2, (-0.3, -0.1))), "whatever it is given"),
     },

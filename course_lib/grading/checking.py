@@ -148,7 +148,7 @@ def judge(item: str, answer: Any, *context: Any) -> Verdict:
         todo = f'{item} not done yet: write your answer in place of the ... in the cell marked "Exercise {item}". '
         return Verdict("not done", todo + f'hint("{item}") helps; the notebook goes on without it.')
     except Wrong as wrong:
-        return _wrong(item, _with_names(wrong, item, answer, context) if isinstance(wrong, Off) else wrong)
+        return _wrong(item, _with_names(wrong, item, answer, context))
     except (Exception, SystemExit) as error:  # a learner's code may raise anything; the notebook goes on
         return _wrong(item, _with_names(_explained(item, error, answer), item, answer, context))
     return Verdict("done", f"{item} done: {remark or asked.title}")
@@ -284,7 +284,7 @@ def _explained(item: str, error: BaseException, answer: Any) -> Wrong:
     problem = f"{type(error).__name__}: {error}".rstrip(": ")
     tip = _TIPS.get(type(error).__name__, "run your code on a small example in a cell of its own, and print as you go.")
     if where := " ".join([_learners_line(error, answer), *getattr(error, "__notes__", [])]).strip():
-        return Wrong(f"your code raised {problem}", tip, where=where)
+        return Off(f"your code raised {problem}", tip, where=where)
     worked = references(chapter_of(item))[item]
     is_function = f"def {worked['answer']}(" in "\n".join(worked["code"])
     if is_function and not isinstance(answer, FunctionType):
@@ -299,9 +299,11 @@ def _with_names(wrong: Wrong, item: str, answer: Any, context: Sequence[Any]) ->
     """Return the refusal with what the learner's code never reads, and what it reads of the notebook instead."""
     try:
         names = naming.unread(answer, reference(item, context, answer.__globals__))
-    except (AttributeError, KeyError):  # no function, or the worked one cannot be made without its notebook
+    except Exception:  # no function, or the worked one cannot be made without its notebook
         names = ""
-    if "never" in names:
+    if not isinstance(wrong, Off):  # a mistake that is known is told first
+        names = names * ("never" in names)
+    elif "never" in names:
         tip = "use what the function is given: the check gives it other values than the notebook has."
         return Wrong(names, tip, where="; ".join(filter(None, (str(wrong), wrong.where))))
     return Wrong(str(wrong), wrong.try_next, where="; ".join(filter(None, (wrong.where, names))))

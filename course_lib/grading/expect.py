@@ -148,6 +148,8 @@ def judge(
     verdicts = [flag(answer(text), try_next='`"some words" in reply` is True or False.') for text, _, _ in replies]
     if all(verdict != truth for verdict, (_, truth, _) in zip(verdicts, replies, strict=True)):
         raise Wrong("True and False are swapped", swapped)
+    if len(set(verdicts)) == 1:
+        raise Wrong(f"it gives {verdicts[0]} for every reply", try_next)
     for verdict, (text, truth, overlooked) in zip(verdicts, replies, strict=True):
         if verdict != truth:
             raise Wrong(overlooked, try_next, where=f"reply {text!r}")
