@@ -78,6 +78,8 @@ def hook_name(answer):
         return None
     if answer == "hook_embed" or re.fullmatch(r"blocks\.[0-5]\.hook_(resid_(pre|mid|post)|in|out)", answer):
         raise Wrong(f"{answer} is another place in the model", "look for what enters block 3, which is called 3.")
+    if answer != answer.strip():
+        raise Wrong(f"there is a space at an end of {answer!r}", "take it away: names are compared letter by letter.")
     raise Wrong(f"{answer!r} is not a hook name of this model", "names look like blocks.0.hook_attn_out.")
 
 

