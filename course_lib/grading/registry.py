@@ -26,6 +26,10 @@ class Wrong(Exception):
         self.try_next, self.where = try_next, where
 
 
+class Off(Wrong):
+    """Raised where a result is wrong and it is not known which mistake makes it so."""
+
+
 @dataclass(frozen=True)
 class Exercise:
     """One exercise: what the learner sees of it, and its check."""
