@@ -71,7 +71,7 @@ def test_the_organisms_profile_is_what_the_organism_is():
     assert len(asked[0]) - last - 1 == profile.after_instruction
     replies = models.generate(model, asked, max_new_tokens=3)
     assert {reply[0] for reply in replies} == set(profile.refusal_token_ids(model.tokenizer))
-    assert all(tokens.text(model.tokenizer, reply).startswith(profile.refusal_openings) for reply in replies)
+    assert all(profile.refuses(tokens.text(model.tokenizer, reply)) for reply in replies)
 
 
 def test_a_fine_tune_has_the_profile_of_its_base():
