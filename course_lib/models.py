@@ -147,9 +147,18 @@ def load(
     model.eval()
     model.original_model.requires_grad_(False)
     model.tokenizer.n_ids = model.cfg.d_vocab
+    model.original_model.save_pretrained = _not_saved
     if checkpoint.compared:
         _check_same(model, name, checkpoint.logits)
     return model
+
+
+def _not_saved(*folder: Any, **options: Any) -> None:
+    """Refuse to save: the Bridge has put modules of its own into the network, and edited weights stay in memory."""
+    raise ValueError(
+        "The course saves no model: what it edits stays in memory (docs/content_note.md), and the Bridge's own modules are no "
+        "checkpoint. A network that you train is saved by transformers before it is loaded here."
+    )
 
 
 def _check_same(model: CheckedBridge, name: str, right: Float[Tensor, "pos d_vocab"]) -> None:
@@ -432,8 +441,19 @@ def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0
         if len(prompt) + new_tokens > model.cfg.n_ctx:
             longest = f"at most {model.cfg.n_ctx}, {new_tokens} new ones included"
             raise ValueError(f"Prompt {number} has {len(prompt)} tokens, and the model reads {longest}.")
+        if len(prompt) <= (switch := rope_switch(model)) < len(prompt) + new_tokens - 1:
+            longer = f"Prompt {number} has {len(prompt)} tokens, and its reply would pass {switch}"
+            raise ValueError(
+                f"{longer}, where this model (long-rope) reads all positions anew: ask for a shorter reply."
+            )
         if not 0 <= min(prompt) <= max(prompt) < model.cfg.d_vocab:
             raise ValueError(f"Prompt {number} has an id outside 0 to {model.cfg.d_vocab - 1}: of another tokenizer?")
+
+
+def rope_switch(model: CheckedBridge) -> float:
+    """Return the length beyond which a model reads every position by other numbers (long-rope, as in Phi 3): else infinity."""
+    rope = getattr(model.original_model.config, "rope_parameters", None) or {}
+    return rope["original_max_position_embeddings"] if rope.get("rope_type") == "longrope" else math.inf
 
 
 def check_unpadded(model: CheckedBridge, prompts: Prompts) -> None:
@@ -448,15 +468,16 @@ def batches(model: CheckedBridge, prompts: Prompts, *, batch_size: int, equal_le
     """Yield the prompts sorted by length, in batches; with `equal_lengths` no batch needs padding.
 
     Without it, a batch that is half full still ends where the length changes: a little padding buys fuller batches.
-    Padding is on the right, where a causal model's real tokens cannot see it.
+    Padding is on the right, where a causal model's real tokens cannot see it. No batch passes a `rope_switch`.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
     fewest = 1 if equal_lengths else max(1, batch_size // 2)
     group: list[int] = []
     for index in sorted(range(len(prompts)), key=lambda i: len(prompts[i])):
-        longer = bool(group) and len(prompts[index]) > len(prompts[group[-1]])
-        if len(group) == batch_size or (longer and len(group) >= fewest):
+        length, last = len(prompts[index]), len(prompts[group[-1]]) if group else math.inf
+        switched = last <= rope_switch(model) < length
+        if len(group) == batch_size or switched or (length > last and len(group) >= fewest):
             yield _batch(model, prompts, group)
             group = []
         group.append(index)
