@@ -123,8 +123,9 @@ class FrozenRun:
         return torch.einsum("lphe,lhed->lhpd", self.z, self.W_O) * self.post_gain[:, None]
 
     def attention_bias(self, layer: int) -> Float[Tensor, "pos d_model"]:
-        """Return what b_O and all b_V add to the stream: the weights of a pattern sum to 1, so b_V passes as it is."""
-        return (self.b_O[layer] + torch.einsum("he,hed->d", self.b_V[layer], self.W_O[layer])) * self.post_gain[layer]
+        """Return what b_O and all b_V add to the stream: b_V by the sum of each pattern, 1 but where heads have sinks."""
+        b_V = torch.einsum("hqk,he,hed->qd", self.patterns[layer], self.b_V[layer], self.W_O[layer])
+        return (self.b_O[layer] + b_V) * self.post_gain[layer]
 
     def unembedding(self, target: Logit) -> tuple[Float[Tensor, " d_model"], float]:
         """Return the direction and the constant that make a logit difference of what the last norm puts out."""
