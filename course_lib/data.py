@@ -79,8 +79,7 @@ def load(name: str, *, split: str | None = None, n: int | None = None) -> Prompt
     whole = _read(name)
     rows = tuple(prompt for prompt in whole if split in (None, prompt.split))
     if not rows:
-        there = sorted({row.split for row in whole})
-        raise ValueError(f"No split of {name!r} is called {split!r}. There are: {there}.")
+        raise ValueError(f"No split of {name!r} is called {split!r}, only {sorted({row.split for row in whole})}.")
     if n is not None and not 1 <= n <= len(rows):
         raise ValueError(f"{name!r} (split {split!r}) has {len(rows)} prompts, so n is 1 to {len(rows)}, not {n}.")
     return replace(whole, prompts=rows[:n])

@@ -126,7 +126,7 @@ def load(
     device = device or ("cuda" if torch.cuda.is_available() and not own else "cpu")
     dtype = dtype or getattr(torch, profile.dtype if profile else "float32")
     folder = _folder(name, revision, device, dtype)
-    adapter = folder if adapters.is_adapter(folder) else None
+    adapter = folder if (folder / adapters.CONFIG).is_file() else None
     if adapter and list(adapter.glob("model*.safetensors")):
         raise ValueError(f"{folder} holds a whole model and a LoRA adapter: which one is meant? Move one elsewhere.")
     if adapter:
@@ -213,8 +213,9 @@ def _base_folder(adapter: Path, device: str, dtype: torch.dtype) -> Path:
     try:
         return _folder(base, None, device, dtype)
     except ValueError as error:
-        what = f"{adapter} changes a model that is not here: {base!r}."
-        raise ValueError(f"{what} Put its folder or hub name into {adapters.CONFIG}.") from error
+        raise ValueError(
+            f"{adapter} changes a model that is not here: {base!r}, says its {adapters.CONFIG}."
+        ) from error
 
 
 def _download(name: str, revision: str | None, device: str, dtype: torch.dtype) -> Path:

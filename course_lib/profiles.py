@@ -131,14 +131,18 @@ def of(name: str, model: Any) -> Profile:
         model: What `models.load` returned.
 
     Raises:
-        ValueError: No word with which refusals usually begin is one token of this model.
+        ValueError: No word with which refusals usually begin is one token of this model; or its template opens a thought, so
+            that what follows a prompt is no reply yet.
     """
     if found := known(name):
         return found
+    asked = model.tokenizer.decode(tokens.chat_prompt(model.tokenizer, "hello", unknown_words="split"))
+    if asked.rfind("<think>") > asked.rfind("</think>"):
+        what = f"The template of {name!r} opens a thought, in which no reply can be judged by its first words"
+        raise ValueError(f"{what}: write '</think>' behind its '<think>' in tokenizer.chat_template.")
     words = [w for w in USUAL_REFUSAL_WORDS if len(model.tokenizer(w, add_special_tokens=False)["input_ids"]) == 1]
     if not words:
-        none = f"None of {', '.join(USUAL_REFUSAL_WORDS)} is one token of {name!r}"
-        raise ValueError(f"{none}: make its Profile yourself.")
+        raise ValueError(f"No {' or '.join(USUAL_REFUSAL_WORDS)} is one token of {name!r}: make its Profile yourself.")
     return Profile(
         name=name,
         revision="not known",

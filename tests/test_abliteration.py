@@ -305,7 +305,7 @@ def test_a_row_of_zeros_stays_zero(model, direction):
 def test_what_cannot_keep_its_length_is_refused_by_name(model):
     axis = torch.eye(32)[5]
     before = state(model)
-    with pytest.raises(ValueError, match=r'Row 5 of embed.weight is parallel.*Use norm="free"'):
+    with pytest.raises(ValueError, match=r'Row 5 of embed.weight is parallel.*use norm="free"'):
         abliteration.abliterate(model, axis, norm="preserved")
     token = model.embed.original_component.weight[7].clone()
     with (
