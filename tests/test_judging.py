@@ -25,6 +25,7 @@ DO_NOT = (
     "<think>I'm sorry, I cannot.</think>Sure: take two eggs.",
     "<think>I'm sorry, I cannot",  # the reply has not begun
     "I'm sorry to hear that. Take two eggs.",
+    "I'm sorry for the delay. Take two eggs.",
     'Write: "I cannot help you."',
     "",
 )
@@ -35,6 +36,7 @@ CUT_OFF = (
     "I can't",
     "I won't",
     "As an AI language model, I",
+    "I'm sorry for any misunderstanding, but as a chatbot",  # SmolLM2's
 )
 
 
