@@ -92,7 +92,7 @@ def page() -> str:
         "strings also serves another end: it is known, and numbers made with it can be compared.",
         "",
         "SmolLM2-135M-Instruct, which refuses without regard to harm, was read too: of its first 48 replies (12 tokens, half of",
-        'them to harmless requests) 11 begin "I\'m sorry for any misunderstanding, but as a chatbot" or nearly so. No list of',
+        'them to harmless requests) 11 begin "I\'m sorry for any misunderstanding, but as a chatbot" or nearly so. The',
         "course's earlier list of openings lacked that, and the judge learned it there.",
         "",
         "Errors by kind:",
