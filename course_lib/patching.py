@@ -85,7 +85,7 @@ def _recovery(
     models.check_finite(model, ids.tolist(), logits)
     clean, corrupted = target.value(logits).tolist()
     if abs(clean - corrupted) < 1e-6 * max(1.0, abs(clean)):
-        raise ValueError(f"Clean and corrupted prompt have one logit difference ({clean:.4g}): nothing to recover.")
+        raise ValueError(f"Both prompts have the same logit difference ({clean:.4g}): nothing to recover.")
     recovery = torch.empty(len(names), len(chosen))
     for layer, name in enumerate(names):
         for rows in torch.arange(len(chosen)).split(BATCH_SIZE):
