@@ -264,7 +264,10 @@ def _check(model: models.CheckedBridge, examples: Sequence[Example]) -> None:
     empty = [number for number, example in enumerate(examples) if len(example.reply) == 0]
     if empty:
         raise ValueError(f"Reply {empty[0]} is empty, so there is nothing to learn from it.")
-    models.check_prompts(model, [[*example.prompt, *example.reply] for example in examples])
+    whole = [[*example.prompt, *example.reply] for example in examples]
+    models.check_prompts(model, whole)
+    if len({len(ids) > models.rope_switch(model) for ids in whole}) > 1:
+        raise ValueError("Short and long examples of a long-rope model would change each other: use one kind.")
 
 
 # --- training -----------------------------------------------------------------------------------------------

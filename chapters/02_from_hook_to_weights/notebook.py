@@ -283,7 +283,7 @@ def opens_with_refusal(requests, model):
     said = [
         tokens.text(chat.tokenizer, ids) for ids in models.generate(model, requests, max_new_tokens=3 if OWN else 8)
     ]
-    return sum(reply.strip().lower().startswith(about.refusal_openings) for reply in said)
+    return sum(map(about.refuses, said))
 
 
 def at_first(model):

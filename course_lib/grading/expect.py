@@ -170,10 +170,8 @@ def close(answer: Any, truth: Any, *, name: str = "your answer", try_next: str =
     difference = _distance(answer, truth)
     if difference <= tolerance * (1 + _size(truth)):
         return
-    gap = (torch.as_tensor(answer).double() - torch.as_tensor(truth).double()).abs()
-    place = [int(i) for i in torch.unravel_index(gap.argmax(), gap.shape)] if gap.ndim else []
+    place, one, other = _farthest(answer, truth)
     tip = try_next or "work a tiny example by hand, and compare step by step."
-    one, other = (float(torch.as_tensor(each)[tuple(place)]) for each in (answer, truth))
     where = f"{f'at index {place} ' if place else ''}it gives {one:.4g}, and {other:.4g} is right"
     raise Off(f"{name} is off by up to {difference:.3g}", tip, where=where)
 
@@ -197,9 +195,7 @@ def compared(got: Any, truth: Any) -> str:
         at = next(n for n, pair in enumerate(zip(got, truth, strict=True)) if not same(*pair))
         return f"at index {at} {compared(got[at], truth[at])}"
     if isinstance(truth, Tensor) and torch.as_tensor(got).shape == truth.shape:
-        gap = (torch.as_tensor(got).double() - truth.double()).abs()
-        place = [int(i) for i in torch.unravel_index(gap.argmax(), gap.shape)]
-        one, other = (float(torch.as_tensor(each)[tuple(place)]) for each in (got, truth))
+        place, one, other = _farthest(got, truth)
         return f"{f'at index {place} ' if place else ''}it gives {one:.6g}, and {other:.6g} is right"
     return f"it gives {shown(got)}, and right is {shown(truth)}, which is not equal to it"
 
@@ -218,6 +214,14 @@ def shown(value: Any) -> str:
     if len(text) > 120 and isinstance(value, str | list | tuple | dict):
         return f"{text[:110]} ..."
     return text if len(text) <= 120 else describe(value)
+
+
+def _farthest(answer: Any, truth: Any) -> tuple[list[int], float, float]:
+    """Return the index at which two results of one shape differ most, and their entries there."""
+    one, other = (torch.as_tensor(each).double() for each in (answer, truth))
+    gap = (one - other).abs()
+    place = [int(i) for i in torch.unravel_index(gap.argmax(), gap.shape)] if gap.ndim else []
+    return place, float(one[tuple(place)]), float(other[tuple(place)])
 
 
 def _distance(a: Any, b: Any) -> float:
