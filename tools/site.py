@@ -30,12 +30,13 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = Path(__file__).with_name("site_files")
 PLOTLY = "application/vnd.plotly.v1+json"
 MAX_PAGE = 1_000_000
+IN_WORDS = "This figure in words"  # as course_lib.plotting says it
 STAMP = "assets/made-by-tools-site.txt"  # only a folder that holds it is emptied
 GROUPS = {  # heading of the navigation -> sources, in reading order
     "The course": ("README.md",),
     "Notebooks": ("solutions/*.ipynb",),
     "To look up": ("docs/glossary.md", "docs/library.md", "docs/teaching.md", "docs/*.md"),
-    "Models and data": ("organisms/cards/*.md",),
+    "Models and data": ("organisms/cards/chat.md", "organisms/cards/*.md"),
     "About": ("CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "LICENSE-TEXT"),
 }
 # Of all styles of pygments, those whose every colour has a contrast of 4.5 or more on our two backgrounds.
@@ -81,8 +82,12 @@ def target_of(source: str) -> str:
     """Return the page of a source; the learner's notebook and the complete one share theirs."""
     if source == "README.md":
         return "index.html"
-    path = Path(source.replace("solutions/", "notebooks/"))
-    return path.with_suffix(".html").as_posix()
+    return Path(learners(source)).with_suffix(".html").as_posix()
+
+
+def learners(source: str) -> str:
+    """Return the learner's notebook that belongs to a complete one; any other source itself."""
+    return source.replace("solutions/", "notebooks/")
 
 
 def way(start: str, end: str) -> str:
@@ -96,20 +101,20 @@ def way(start: str, end: str) -> str:
 class Renderer(mistune.HTMLRenderer):
     """Markdown to HTML for one page: headings get ids, wide things scroll inside, links lead to pages."""
 
-    def __init__(self, page: Page, known: set[str]) -> None:
+    def __init__(self, page: Page, known: dict[str, str]) -> None:
         super().__init__(escape=True)
-        self.page, self.known, self.seen = page, known, Counter()
+        self.page, self.known, self.seen, self.level = page, known, Counter(), 0
 
     def heading(self, text: str, level: int, **attrs: Any) -> str:
         """Return a heading with an id as GitHub makes it, at most one level below the one before."""
         plain = text_of(text)
-        before = self.page.headings[-1][0] if self.page.headings else 0
-        level = min(level, before + 1)
+        looks, level = level, min(level, self.level + 1)
+        self.level = level
         slug = slug_of(plain)
         self.seen[slug] += 1
         slug += f"-{self.seen[slug] - 1}" if self.seen[slug] > 1 else ""
-        self.page.headings.append((level, slug, plain))
-        return f'<h{level} id="{slug}">{text}</h{level}>\n'
+        self.page.headings.append((looks, slug, plain))
+        return f'<h{level} id="{slug}" class="looks-{looks}">{text}</h{level}>\n'
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
         """Return a link to a page of the site or elsewhere; the text alone where neither has the target."""
@@ -123,9 +128,9 @@ class Renderer(mistune.HTMLRenderer):
         file, _, anchor = url.partition("#")
         path = (ROOT / self.page.source).parent.joinpath(file).resolve()
         name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else ""
-        if target_of(name) not in self.known:
+        if name not in self.known:
             return ""
-        return way(self.page.target, target_of(name)) + (f"#{anchor}" if anchor else "")
+        return way(self.page.target, self.known[name]) + (f"#{anchor}" if anchor else "")
 
     def block_code(self, code: str, info: str | None = None) -> str:
         """Return highlighted code."""
@@ -146,12 +151,14 @@ def table(renderer: Renderer, text: str) -> str:
 
 
 def table_cell(renderer: Renderer, text: str, align: str | None = None, head: bool = False) -> str:
-    """Return a cell; an empty one is no heading."""
-    style = f' class="{align}"' if align else ""
+    """Return a cell; an empty one is no heading, and a short one with a number stays on one line."""
+    short = len(text) <= 34 and re.search(r"\d", text)
+    classes = " ".join(filter(None, [align, "number" if short else None]))
+    style = f' class="{classes}"' if classes else ""
     return f'<th scope="col"{style}>{text}</th>\n' if head and text.strip() else f"<td{style}>{text}</td>\n"
 
 
-def markdown(page: Page, known: set[str]) -> mistune.Markdown:
+def markdown(page: Page, known: dict[str, str]) -> mistune.Markdown:
     """Return the function that renders the page's Markdown, piece by piece."""
     renderer = Renderer(page, known)
     render = mistune.create_markdown(renderer=renderer, plugins=["table", "strikethrough", "url"])
@@ -176,7 +183,7 @@ def slug_of(text: str) -> str:
     return re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
 
 
-def read_markdown(page: Page, known: set[str]) -> None:
+def read_markdown(page: Page, known: dict[str, str]) -> None:
     """Fill a page from Markdown. A table's row whose first cell is one bold term can be linked to."""
     body = str(markdown(page, known)((ROOT / page.source).read_text(encoding="utf-8")))
     taken = {slug for _, slug, _ in page.headings}
@@ -192,7 +199,7 @@ def read_markdown(page: Page, known: set[str]) -> None:
     page.body = page.found_by = body
 
 
-def read_text(page: Page, known: set[str]) -> None:
+def read_text(page: Page, known: dict[str, str]) -> None:
     """Fill a page from a plain file, under its name."""
     text = (ROOT / page.source).read_text(encoding="utf-8")
     page.headings.append((1, slug_of(page.source), page.source))
@@ -202,10 +209,10 @@ def read_text(page: Page, known: set[str]) -> None:
 # --- notebooks ----------------------------------------------------------------------------------------------
 
 
-def read_notebook(page: Page, known: set[str]) -> None:
+def read_notebook(page: Page, known: dict[str, str]) -> None:
     """Fill a page from a complete notebook: an answer is folded, and the learner's stub stands before it."""
     render = markdown(page, known)
-    learners = {cell["id"]: joined(cell["source"]) for cell in cells_of(page.source.replace("solutions/", "notebooks/"))}
+    stubs = {cell["id"]: joined(cell["source"]) for cell in cells_of(learners(page.source))}
     parts, found = [], []
     for cell in cells_of(page.source):
         source = joined(cell["source"])
@@ -214,9 +221,9 @@ def read_notebook(page: Page, known: set[str]) -> None:
             found.append(parts[-1])
             continue
         pieces = outputs(page, cell["outputs"])
-        found += [piece for piece in pieces if piece.startswith("<figure")]
+        found += [piece for piece in pieces if IN_WORDS in piece]
         worked = "".join([code_block(source, PythonLexer()), *pieces])
-        stub = learners[cell["id"]]
+        stub = stubs[cell["id"]]
         parts.append(worked if stub == source else code_block(stub, PythonLexer()) + folded(source, worked))
     note = (
         '<p class="note">The complete notebook, with the outputs of one run. Worked answers are folded. To work on it '
@@ -271,29 +278,29 @@ def figure(page: Page, drawing: dict[str, Any], alt: str) -> str:
     place = f'<div class="plot" role="img" aria-label="{html.escape(alt)}" style="height: {height}px"></div>'
     return (
         f'<figure><div class="scroll paper">{place}</div>\n<script type="application/json">{data}</script>\n'
-        f"{in_words(alt)}</figure>\n"
+        f"<figcaption>{in_words(alt)}</figcaption></figure>\n"
     )
 
 
 def in_words(alt: str) -> str:
-    """Return the caption that shows an alt text on request."""
+    """Return what shows an alt text on request."""
     words = html.escape(alt).replace("\n", "<br>")
-    return f"<figcaption><details><summary>This figure in words</summary><p>{words}</p></details></figcaption>"
+    return f'<details class="words"><summary>{IN_WORDS}</summary><p>{words}</p></details>'
 
 
 def own_html(page: Page, markup: str, text: str, alts: set[str]) -> str:
     """Return an output's HTML where it works without a network, else its text; nothing where it repeats an alt text."""
-    words = re.search(r"<summary>This figure in words</summary><p>(.*?)</p></details>$", markup, re.DOTALL)
+    words = re.search(rf"<summary>{IN_WORDS}</summary><p>(.*?)</p></details>$", markup, re.DOTALL)
     if words and html.unescape(words[1]) in alts:
         return ""
     script = re.search(
         r"<script[^>]*>(?P<library>.*?var CircuitsVis=.*)(?P<call>CircuitsVis\.render\(.*?)</script>", markup, re.DOTALL
     )
-    if script and markup.count("<script") == 1:
+    if script and markup.count("</script>") == 1:
         page.scripts.add("circuitsvis.js")
         call = f'<script type="module">{script["call"].strip()}</script>'
         drawn = markup[: script.start()] + call + markup[script.end() :]
-        return f'<div class="scroll paper">{drawn}</div>\n<figure>{in_words(text)}</figure>\n'
+        return f'<div class="scroll paper">{drawn}</div>\n{in_words(text)}\n'
     if re.search(r"<script|(src|href)=.?(https?:)?//", markup):
         return printed(text)
     return f'<div class="scroll">{markup}</div>\n'
@@ -327,7 +334,8 @@ def sources() -> list[Page]:
 def rendered() -> list[Page]:
     """Return every page, filled."""
     pages = sources()
-    known = {page.target for page in pages}
+    known = {page.source: page.target for page in pages}
+    known |= {learners(page.source): page.target for page in pages}
     readers = {".md": read_markdown, ".ipynb": read_notebook}
     for page in pages:
         readers.get(Path(page.source).suffix, read_text)(page, known)
@@ -361,7 +369,9 @@ def neighbours(page: Page, pages: list[Page]) -> str:
     links = []
     if at > 0:
         before = pages[at - 1]
-        links.append(f'<a rel="prev" href="{way(page.target, before.target)}">Previous: {html.escape(before.label)}</a>')
+        links.append(
+            f'<a rel="prev" href="{way(page.target, before.target)}">Previous: {html.escape(before.label)}</a>'
+        )
     if at + 1 < len(pages):
         after = pages[at + 1]
         links.append(f'<a rel="next" href="{way(page.target, after.target)}">Next: {html.escape(after.label)}</a>')
@@ -383,7 +393,7 @@ def whole(page: Page, pages: list[Page]) -> str:
 <link rel="icon" href="data:,">
 <link rel="stylesheet" href="{root}assets/site.css">
 <link rel="stylesheet" href="{root}assets/code.css">
-</head>
+{extra}</head>
 <body>
 <a class="skip" href="#content">Skip to the content</a>
 <header>
@@ -408,14 +418,14 @@ def whole(page: Page, pages: list[Page]) -> str:
 <p>Text, figures and data: <a href="{root}LICENSE-TEXT.html">CC BY 4.0</a>; code: <a href="{root}LICENSE.html">MIT</a>.
 <a href="{root}docs/content_note.html">Content note</a>.</p>
 </footer>
-{extra}</body>
+</body>
 </html>
 """
 
 
 def entries(page: Page) -> Iterable[list[str]]:
     """Yield what the search knows of a page: address, page, section and text of each section or glossary row."""
-    pieces = re.split(r'<(?:h[1-6]|tr) id="([^"]+)">', page.found_by)
+    pieces = re.split(r'<(?:h[1-6]|tr) id="([^"]+)"[^>]*>', page.found_by)
     headings = {slug: text for _, slug, text in page.headings}
     for slug, markup in zip(["", *pieces[1::2]], pieces[::2], strict=True):
         markup = re.sub(r"<script.*?</script>|<summary>.*?</summary>", " ", markup, flags=re.DOTALL)
@@ -423,7 +433,8 @@ def entries(page: Page) -> Iterable[list[str]]:
         if heading:
             markup = markup.partition("</h")[2].partition(">")[2]
         elif slug:  # a term of the glossary
-            heading = text_of(markup.partition("</td>")[0])
+            term, _, markup = markup.partition("</td>")
+            heading = text_of(term)
         text = text_of(markup)
         if text or heading:
             first = slug == page.headings[0][1]
@@ -491,7 +502,9 @@ def main(arguments: list[str]) -> int:
         return 1
     pages = {name: size for name, size in sizes.items() if name.endswith(".html")}
     largest = max(pages, key=pages.get)
-    print(f"{len(pages)} pages, the largest {largest} ({pages[largest] / 1e6:.2f} MB); {sum(sizes.values()) / 1e6:.1f} MB")
+    print(
+        f"{len(pages)} pages, the largest {largest} ({pages[largest] / 1e6:.2f} MB); {sum(sizes.values()) / 1e6:.1f} MB"
+    )
     print(f"Open {out / 'index.html'} in a browser.")
     return 0
 

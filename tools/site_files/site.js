@@ -7,6 +7,8 @@ const menu = document.getElementById("menu");
 const fitMenu = () => { menu.open = !narrow.matches; };
 fitMenu();
 narrow.addEventListener("change", fitMenu);
+const here = menu.querySelector("[aria-current]");
+menu.parentElement.scrollTop = here.offsetTop - menu.parentElement.offsetTop - 60;  // in its own scroll, not the page's
 
 document.addEventListener("DOMContentLoaded", () => {
   drawFigures();
