@@ -4,13 +4,11 @@ import html
 import json
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 from pygments.styles import get_style_by_name
 from test_browser import FLAGS, HAS_TRACES, find_browser
 
-import course
 from tools import site
 
 SOLUTIONS = sorted((site.ROOT / "solutions").glob("*.ipynb"))
@@ -110,6 +108,12 @@ def test_every_link_and_every_anchor_leads_somewhere(built, pages):
     assert {a.partition("#")[0] for a, *_ in index} == set(pages)
 
 
+def test_a_badge_of_another_place_becomes_a_link():
+    page = site.Page("solutions/01_x.ipynb", "Notebooks")
+    markup = site.markdown(page, {})("[![Open in Colab](https://a.example/badge.svg)](https://a.example/run)")
+    assert markup.strip() == '<p><a href="https://a.example/run">Open in Colab</a></p>'
+
+
 def test_links_of_the_sources_lead_to_pages():
     page = site.Page("solutions/01_x.ipynb", "Notebooks")
     address = site.Renderer(
@@ -197,12 +201,6 @@ def test_a_folder_with_something_else_is_left_alone_and_an_older_site_is_replace
     (old / "gone.html").touch()
     assert site.main(["--out", str(old)]) == 0
     assert not (old / "gone.html").exists() and (old / "index.html").exists()
-
-
-def test_the_command_names_the_folder_from_where_it_was_given(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert course.write_site(["--out", "pages"])[1:] == ["-m", "tools.site", "--out", str(tmp_path / "pages")]
-    assert course.write_site([])[-1] == str(Path(course.ROOT) / "site")
 
 
 # --- in a browser, from the disk ----------------------------------------------------------------------------

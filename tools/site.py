@@ -43,9 +43,9 @@ GROUPS = {  # heading of the navigation -> sources, in reading order
 LIGHT, DARK = "xcode", "lightbulb"
 FOLDED = {  # kind of an exercise's cell -> what its fold says
     "Exercise": "A worked answer",
-    "Prediction": "What one reader predicted",
+    "Prediction": "A prediction, for example",
     "Question": "The right answer, and why",
-    "Decision": "What one reader decided",
+    "Decision": "A decision, for example",
 }
 
 
@@ -120,6 +120,10 @@ class Renderer(mistune.HTMLRenderer):
         """Return a link to a page of the site or elsewhere; the text alone where neither has the target."""
         address = self.address(url)
         return f'<a href="{html.escape(address)}">{text}</a>' if address else text
+
+    def image(self, text: str, url: str, title: str | None = None) -> str:
+        """Return the text of a picture: the sources hold none but a badge of another place."""
+        return text
 
     def address(self, url: str) -> str:
         """Return where a link of the source leads on the site, or "" if what it names is not there."""
@@ -226,7 +230,7 @@ def read_notebook(page: Page, known: dict[str, str]) -> None:
         stub = stubs[cell["id"]]
         parts.append(worked if stub == source else code_block(stub, PythonLexer()) + folded(source, worked))
     note = (
-        '<p class="note">The complete notebook, with the outputs of one run. Worked answers are folded. To work on it '
+        '<p class="note">The complete notebook, with the outputs of one run. In them, "you" is who ran it. Worked answers are folded. To work on it '
         'yourself, run <code>python course.py open</code> in <a href="../index.html">the course\'s folder</a>.</p>\n'
     )
     page.body = re.sub(r"(</h1>\n)", rf"\1{note}", "".join(parts), count=1)
