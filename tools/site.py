@@ -230,8 +230,9 @@ def read_notebook(page: Page, known: dict[str, str]) -> None:
         stub = stubs[cell["id"]]
         parts.append(worked if stub == source else code_block(stub, PythonLexer()) + folded(source, worked))
     note = (
-        '<p class="note">The complete notebook, with the outputs of one run. In them, "you" is who ran it. Worked answers are folded. To work on it '
-        'yourself, run <code>python course.py open</code> in <a href="../index.html">the course\'s folder</a>.</p>\n'
+        '<p class="note">The complete notebook, with the outputs of one run; in them, "you" is who ran it. Worked answers '
+        "are folded. To work on it yourself, run <code>python course.py open</code> in "
+        '<a href="../index.html">the course\'s folder</a>.</p>\n'
     )
     page.body = re.sub(r"(</h1>\n)", rf"\1{note}", "".join(parts), count=1)
     page.found_by = "".join(found)
