@@ -4,6 +4,8 @@
     python course.py open --no-browser --port 8890      further options go to JupyterLab
     python course.py test              install what is missing, run every test
     python course.py test -k steering  further options go to pytest
+    python course.py site              install what is missing, write the course as web pages into the folder site
+    python course.py site --out DIR    into another folder
     import course; course.here()       in a notebook on a hosted machine (Colab): uses what is installed there
 
 With the commands, everything goes into the folder .venv beside this file, in the exact versions of
@@ -12,6 +14,7 @@ needed. pip's own settings (PIP_INDEX_URL, pip.conf, a proxy) are respected.
 """
 # A Python that is too old for the course must still be able to read this file: no f-strings, no annotations.
 
+import argparse
 import hashlib
 import importlib
 import json
@@ -40,16 +43,16 @@ class SetupError(Exception):
 def main(arguments):
     """Runs one command and returns its exit status."""
     command = arguments[0] if arguments else "help"
-    if command not in ("open", "test"):
+    if command not in COMMANDS:
         print(__doc__)
         asked = command in ("help", "-h", "--help")
-        print("" if asked else "There is no command {!r}: use open or test.".format(command))
+        print("" if asked else "There is no command {!r}: use open, test or site.".format(command))
         return 0 if asked else 2
     try:
         refuse_unfit_python()
         refuse_bare_library()
         set_up()
-        return start(open_lab(arguments[1:]) if command == "open" else run_tests(arguments[1:]))
+        return start(COMMANDS[command](arguments[1:]))
     except SetupError as error:
         say("\n{}".format(error))
         return 1
@@ -355,7 +358,7 @@ def install_beside(kept, wanted):
         )
 
 
-# --- the two commands ---------------------------------------------------------------------------------------
+# --- the three commands -------------------------------------------------------------------------------------
 
 
 def open_lab(options):
@@ -372,6 +375,17 @@ def run_tests(options):
     """Returns the command that runs every test and every notebook."""
     say("Running all tests; the notebooks are run and their outputs compared.")
     return [venv_python(), "-m", "pytest"] + TEST_OPTIONS + options
+
+
+def write_site(options):
+    """Returns the command that writes the web pages; a folder is named from where the command was given."""
+    parser = argparse.ArgumentParser(prog="course.py site", description="Writes the course as web pages.")
+    parser.add_argument("--out", metavar="DIR", default=os.path.join(ROOT, "site"), help="the folder to write")
+    out = os.path.abspath(parser.parse_args(options).out)
+    return [venv_python(), "-m", "tools.site", "--out", out]
+
+
+COMMANDS = {"open": open_lab, "test": run_tests, "site": write_site}
 
 
 def start(command):
