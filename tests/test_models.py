@@ -522,12 +522,14 @@ def test_a_model_that_the_bridge_computes_otherwise_is_refused(copy, monkeypatch
 
     def another(self, folder, **options):
         network = right(self, folder, **options)
-        self.logits = self.logits + 0.01 * self.logits.abs().max()
+        if self.compared:
+            self.logits = self.logits + 0.01 * self.logits.abs().max()
         return network
 
     monkeypatch.setattr(adapters.Checkpoint, "from_pretrained", another)
     with pytest.raises(ValueError, match="LlamaForCausalLM, which TransformerLens' Bridge computes otherwise"):
         models.load(str(copy))
+    assert models.load(str(copy), checked=False).cfg.n_layers, "on trust"
 
 
 @pytest.mark.parametrize("place", [0, -1])
