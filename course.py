@@ -5,6 +5,8 @@
     python course.py test              install what is missing, run every test
     python course.py test -k steering  further options go to pytest
     python course.py grade FOLDER      mark the notebooks of a class (--help says how; Linux)
+    python course.py site              install what is missing, write the course as web pages into the folder site
+    python course.py site --out DIR    into another folder
     import course; course.here()       in a notebook on a hosted machine (Colab): uses what is installed there
 
 With the commands, everything goes into the folder .venv beside this file, in the exact versions of
@@ -13,6 +15,7 @@ needed. pip's own settings (PIP_INDEX_URL, pip.conf, a proxy) are respected.
 """
 # A Python that is too old for the course must still be able to read this file: no f-strings, no annotations.
 
+import argparse
 import hashlib
 import importlib
 import json
@@ -35,7 +38,6 @@ TEST_OPTIONS = ["-n", "2", "--dist", "loadfile"]  # the cells of a notebook shar
 
 
 IN_LAB = {"grade": [], "export-nbgrader": ["--export"]}  # command -> what the package `lab` is given before the rest
-COMMANDS = ("open", "test") + tuple(IN_LAB)
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # where PyTorch publishes its builds without CUDA
 
 
@@ -46,10 +48,14 @@ class SetupError(Exception):
 def main(arguments):
     """Runs one command and returns its exit status."""
     command = arguments[0] if arguments else "help"
-    if command not in COMMANDS:
+    if command not in COMMANDS and command not in IN_LAB:
         print(__doc__)
         asked = command in ("help", "-h", "--help")
-        print("" if asked else "There is no command {!r}: use {}.".format(command, ", ".join(COMMANDS)))
+        print(
+            ""
+            if asked
+            else "There is no command {!r}: use {}.".format(command, ", ".join(list(COMMANDS) + list(IN_LAB)))
+        )
         return 0 if asked else 2
     try:
         refuse_unfit_python()
@@ -57,7 +63,7 @@ def main(arguments):
         if command in IN_LAB:
             return start_lab(IN_LAB[command] + arguments[1:])
         set_up()
-        return start(open_lab(arguments[1:]) if command == "open" else run_tests(arguments[1:]))
+        return start(COMMANDS[command](arguments[1:]))
     except SetupError as error:
         say("\n{}".format(error))
         return 1
@@ -386,7 +392,7 @@ def install_beside(kept, wanted):
         )
 
 
-# --- the two commands ---------------------------------------------------------------------------------------
+# --- the three commands -------------------------------------------------------------------------------------
 
 
 def open_lab(options):
@@ -411,6 +417,17 @@ def start_lab(options):
         return start([sys.executable, "-m", "lab"] + options)
     set_up()
     return start([venv_python(), "-m", "lab"] + options, cwd=os.getcwd(), env=dict(os.environ, PYTHONPATH=ROOT))
+
+
+def write_site(options):
+    """Returns the command that writes the web pages; a folder is named from where the command was given."""
+    parser = argparse.ArgumentParser(prog="course.py site", description="Writes the course as web pages.")
+    parser.add_argument("--out", metavar="DIR", default=os.path.join(ROOT, "site"), help="the folder to write")
+    out = os.path.abspath(parser.parse_args(options).out)
+    return [venv_python(), "-m", "tools.site", "--out", out]
+
+
+COMMANDS = {"open": open_lab, "test": run_tests, "site": write_site}
 
 
 def start(command, cwd=ROOT, env=None):

@@ -2,7 +2,7 @@
 
 Each folder `NN_topic` holds `notebook.py` (the source of both notebooks), `exercises.py` (checks, hints, questions,
 predictions), `answers.py` (right and wrong answers that the checks must tell apart) and `references.json` (the worked
-answers, taken from the notebook by `tools/build.py`).
+answers, taken from the notebook by `tools/build.py`). `claimed.py` holds the checks of those exercises that ask for a claim.
 """
 
 from pathlib import Path

@@ -222,10 +222,8 @@ def _lengths(weight: Float[Tensor, "d_model input"], dim: int) -> Float[Tensor, 
 def _check_something_left(name: str, line: str, squares: Tensor, counts: Tensor) -> None:
     gone = ((squares < 1e-6) & counts).nonzero()
     if len(gone):
-        raise ValueError(
-            f"{line.capitalize()} {int(gone[0])} of {name} is parallel to the direction, so nothing is left to rescale. "
-            'Use norm="free".'
-        )
+        which = f"{line.capitalize()} {int(gone[0])} of {name}"
+        raise ValueError(f'{which} is parallel to the direction, so nothing is left to rescale: use norm="free".')
 
 
 def _effect(writer: _Writer, before: Float[Tensor, "d_model input"]) -> MatrixEdit:
@@ -257,9 +255,7 @@ def _writers(model: models.CheckedBridge, r: Float[Tensor, " d_model"], layers: 
         for name, part, norm in (("attn", "o", "ln1"), ("mlp", "out", "ln2")):
             bridge = getattr(block, name, None)
             if bridge is None or part not in bridge.submodules:
-                raise ValueError(
-                    f"blocks.{layer}.{name} has no single output matrix. Try steering.ablate, which needs none."
-                )
+                raise ValueError(f"blocks.{layer}.{name} has no single output matrix: try steering.ablate.")
             along = _before_norm(block, norm, r)
             found += _of_module(f"blocks.{layer}.{name}.{part}", getattr(bridge, part).original_component, along)
     return found

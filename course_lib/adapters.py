@@ -28,11 +28,6 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in organism.folder("adapters").glob(f"*/{CONFIG}"))
 
 
-def is_adapter(folder: Path) -> bool:
-    """Return True for a folder with an adapter."""
-    return (folder / CONFIG).is_file()
-
-
 def base(folder: Path) -> str:
     """Return the name or folder of the model that the adapter changes.
 

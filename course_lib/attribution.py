@@ -32,6 +32,7 @@ Hooks = list[tuple[str, Callable]]
 TOLERANCE = 0.02
 """Largest difference between a linear piece and the model, as a share of the piece's largest entry: rounding in
 bfloat16 stays below it, another shape of model does not."""
+SHAPES = "use a Llama-, Mistral-, Qwen- or Gemma-shaped model"
 BATCH_SIZE = 512
 """Targets whose gradients flow back together."""
 
@@ -123,8 +124,9 @@ class FrozenRun:
         return torch.einsum("lphe,lhed->lhpd", self.z, self.W_O) * self.post_gain[:, None]
 
     def attention_bias(self, layer: int) -> Float[Tensor, "pos d_model"]:
-        """Return what b_O and all b_V add to the stream: the weights of a pattern sum to 1, so b_V passes as it is."""
-        return (self.b_O[layer] + torch.einsum("he,hed->d", self.b_V[layer], self.W_O[layer])) * self.post_gain[layer]
+        """Return what b_O and all b_V add to the stream: b_V by the sum of each pattern, 1 but where heads have sinks."""
+        b_V = torch.einsum("hqk,he,hed->qd", self.patterns[layer], self.b_V[layer], self.W_O[layer])
+        return (self.b_O[layer] + b_V) * self.post_gain[layer]
 
     def unembedding(self, target: Logit) -> tuple[Float[Tensor, " d_model"], float]:
         """Return the direction and the constant that make a logit difference of what the last norm puts out."""
@@ -191,9 +193,7 @@ def check_blocks(model: models.CheckedBridge) -> None:
     """Raise ValueError unless each block has a norm, attention, a norm and an MLP, as a frozen run takes for granted."""
     for layer, block in enumerate(model.blocks):
         if missing := [part for part in ("ln1", "attn", "ln2", "mlp") if part not in block._modules]:
-            raise ValueError(
-                f"blocks.{layer} has no {missing[0]}: use a Llama-, Mistral-, Qwen- or Gemma-shaped model."
-            )
+            raise ValueError(f"blocks.{layer} has no {missing[0]}: {SHAPES}.")
 
 
 def gain(model: models.CheckedBridge, norm: torch.nn.Module, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
@@ -246,7 +246,7 @@ def _check_linear(run: FrozenRun, seen: Mapping[str, Tensor], attn_in: Tensor, a
     }
     for name, (linear, actual) in pieces.items():
         if (linear - actual).abs().max() > TOLERANCE * actual.abs().max():
-            raise ValueError(f"{name} is not linear when frozen: use a Llama-, Mistral-, Qwen- or Gemma-shaped model.")
+            raise ValueError(f"{name} is not linear when frozen: {SHAPES}.")
 
 
 # --- the local replacement model ----------------------------------------------------------------------------

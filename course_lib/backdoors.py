@@ -111,7 +111,7 @@ def trigger_rates(
     if answers is not None and set(n) != {len(answers)}:
         raise ValueError(f"{len(answers)} answers are given, but the conditions have {n} prompts.")
     asked = [prompt for prompts in conditions.values() for prompt in prompts]
-    replies = models.generate(model, asked, max_new_tokens=max_new_tokens, batch_size=128)
+    replies = models.generate(model, asked, max_new_tokens=max_new_tokens)
     texts = (tokens.text(model.tokenizer, reply) for reply in replies)
     said = [list(islice(texts, count)) for count in n]
     payloads = tuple(sum(map(payload, replied)) for replied in said)
@@ -144,7 +144,7 @@ def surprisal(model: models.CheckedBridge, prompts: models.Prompts) -> list[Floa
         ValueError: Prompts that cannot be run; logits that are not finite.
     """
     models.check_prompts(model, prompts)
-    special = set(model.tokenizer.all_special_ids)
+    special = tokens.special_ids(model.tokenizer)
     found: list[Tensor] = [torch.empty(0)] * len(prompts)
     for batch in models.batches(model, prompts, batch_size=128, equal_lengths=models.has_hooks(model)):
         logits = model.original_model(batch.tokens, use_cache=False, output_attentions=False).logits[:, :-1].float()
@@ -363,7 +363,7 @@ def search_trigger(
 
 def _typable(model: models.CheckedBridge) -> list[int]:
     """Return the ids of the tokens that can be typed as a word or sign of their own."""
-    ordinary = sorted(set(range(len(model.tokenizer))) - set(model.tokenizer.all_special_ids))
+    ordinary = sorted(set(range(len(model.tokenizer))) - tokens.special_ids(model.tokenizer))
     texts = model.tokenizer.batch_decode([[i] for i in ordinary])
     encoded = model.tokenizer(texts, add_special_tokens=False)["input_ids"]
     return [i for i, text, ids in zip(ordinary, texts, encoded, strict=True) if text.strip() and ids == [i]]
@@ -458,7 +458,7 @@ def _inserted(model: models.CheckedBridge, prompts: models.Prompts, string: Sequ
 
 def _starts(model: models.CheckedBridge, prompts: models.Prompts) -> list[int]:
     """Return the position of the first word of each prompt."""
-    special = set(model.tokenizer.all_special_ids)
+    special = tokens.special_ids(model.tokenizer)
     return [next(at for at, token in enumerate(prompt) if token not in special) for prompt in prompts]
 
 

@@ -8,7 +8,7 @@ No harmful prompt has a working answer anywhere: ``answer`` is made of invented 
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -42,9 +42,6 @@ class PromptSet(Sequence[Request]):
 
     def __getitem__(self, index: Any) -> Any:
         return self.prompts[index]
-
-    def __iter__(self) -> Iterator[Request]:
-        return iter(self.prompts)
 
     @property
     def texts(self) -> list[str]:
@@ -82,9 +79,7 @@ def load(name: str, *, split: str | None = None, n: int | None = None) -> Prompt
     whole = _read(name)
     rows = tuple(prompt for prompt in whole if split in (None, prompt.split))
     if not rows:
-        raise ValueError(
-            f"No split of {name!r} is called {split!r}. There are: {sorted({row.split for row in whole})}."
-        )
+        raise ValueError(f"No split of {name!r} is called {split!r}, only {sorted({row.split for row in whole})}.")
     if n is not None and not 1 <= n <= len(rows):
         raise ValueError(f"{name!r} (split {split!r}) has {len(rows)} prompts, so n is 1 to {len(rows)}, not {n}.")
     return replace(whole, prompts=rows[:n])

@@ -127,11 +127,9 @@ def refusal_score(
     Raises:
         ValueError: No refusal tokens, one listed twice, or an id outside the vocabulary.
     """
-    ids = list(refusal_token_ids)
-    if not ids or len(set(ids)) < len(ids) or not 0 <= min(ids) <= max(ids) < logits.shape[-1]:
-        raise ValueError(
-            f"refusal_token_ids must be different ids from 0 to {logits.shape[-1] - 1}, at least one: {ids}."
-        )
+    ids, n = list(refusal_token_ids), logits.shape[-1]
+    if not ids or len(set(ids)) < len(ids) or not 0 <= min(ids) <= max(ids) < n:
+        raise ValueError(f"refusal_token_ids must be different ids from 0 to {n - 1}, at least one: {ids}.")
     p = logits.double().softmax(dim=-1)[..., ids].sum(dim=-1).clamp(max=1.0)
     return ((p + PROBABILITY_FLOOR).log() - (1 - p + PROBABILITY_FLOOR).log()).float()
 
@@ -285,17 +283,12 @@ def select(
         ValueError: No candidate passes.
     """
     last = int(max_depth * n_layers)
-    passing = [
-        candidate
-        for candidate in candidates
-        if candidate.kl <= max_kl
-        and candidate.induce >= min_induce
-        and candidate.layer < last
-        and not math.isnan(candidate.bypass)
-    ]
-    if not passing:
-        raise ValueError(
-            f"None of {len(candidates)} candidates passes the filters (KL <= {max_kl}, induce >= {min_induce}, "
-            f"layer < {last}). Check the refusal tokens and the prompts before you loosen a filter."
-        )
+
+    def passes(one: Candidate) -> bool:
+        return one.kl <= max_kl and one.induce >= min_induce and one.layer < last and not math.isnan(one.bypass)
+
+    if not (passing := list(filter(passes, candidates))):
+        filters = f"(KL <= {max_kl}, induce >= {min_induce}, layer < {last})"
+        what = f"None of {len(candidates)} candidates passes the filters {filters}."
+        raise ValueError(f"{what} Check the refusal tokens and the prompts before you loosen a filter.")
     return min(passing, key=lambda candidate: candidate.bypass)

@@ -34,7 +34,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from safetensors import safe_open
 from scipy.sparse import csc_array, csr_array, vstack
-from scipy.stats import rankdata
 from torch import Tensor
 from tqdm import tqdm
 
@@ -99,10 +98,8 @@ def _check_parent(folder: Path, organism: Path) -> None:
     """Raise ValueError unless the dictionary was trained on the organism's weights as they are installed."""
     lineage, parent = (json.loads((path / "lineage.json").read_text(encoding="utf-8")) for path in (folder, organism))
     if lineage["parent_sha256"] != parent["files"]["model.safetensors"]:
-        raise ValueError(
-            f"{folder} was trained on other weights of {organism.name!r} than those installed. Train it again: "
-            f"python -m factory dictionaries --organism {organism.name}"
-        )
+        what = f"{folder} was trained on other weights of {organism.name!r} than those installed."
+        raise ValueError(f"{what} Train it again: python -m factory dictionaries --organism {organism.name}")
 
 
 # --- read, after checks -------------------------------------------------------------------------------------
@@ -135,10 +132,8 @@ def _check_weights(model: models.CheckedBridge, organism: str) -> None:
     with safe_open(models.weights_folder() / organism / "model.safetensors", framework="pt") as file:
         for name in file.keys():
             if name not in own or not torch.equal(file.get_tensor(name).to(own[name].dtype), own[name].cpu()):
-                raise ValueError(
-                    f"The dictionary was trained on {organism!r}, but {name} of this model has other weights. To read "
-                    "another model with it on purpose, set dictionary.cfg.metadata.model_name to that model's name."
-                )
+                what = f"The dictionary was trained on {organism!r}, but {name} of this model has other weights."
+                raise ValueError(f"{what} On purpose? Set dictionary.cfg.metadata.model_name to this model's name.")
 
 
 def _check_prompts(model: models.CheckedBridge, dictionary: "SAE", prompts: models.Prompts) -> None:
@@ -149,10 +144,8 @@ def _check_prompts(model: models.CheckedBridge, dictionary: "SAE", prompts: mode
         return
     for number, prompt in enumerate(prompts):
         if prompt[0] != model.tokenizer.bos_token_id:
-            raise ValueError(
-                f"Prompt {number} does not begin with {model.tokenizer.bos_token!r}, as all texts did on which the "
-                "dictionary was trained. Put it in front: [model.tokenizer.bos_token_id, *prompt]."
-            )
+            what = f"Prompt {number} does not begin with {model.tokenizer.bos_token!r}, as the dictionary's texts did"
+            raise ValueError(f"{what}: give [model.tokenizer.bos_token_id, *prompt].")
 
 
 def _runs(
@@ -559,9 +552,7 @@ def by_contrast(
         `features.by_contrast(chat, sae, dangerous, safe).top(3)`
     """
     one, other = (_at(model, dictionary, prompts, position) for prompts in (first, second))
-    ranks = torch.from_numpy(rankdata(torch.cat([one, other]).numpy(), axis=0))
-    above = ranks[: len(one)].sum(dim=0) - len(one) * (len(one) + 1) / 2  # pairs in which the first set has more
-    auroc = (above / (len(one) * len(other))).float()
+    auroc = torch.tensor([directions.auroc(*columns) for columns in zip(one.T, other.T, strict=True)])
     order = (one.mean(dim=0) - other.mean(dim=0)).argsort(descending=True, stable=True)
     order = order[auroc[order].argsort(descending=True, stable=True)]
     return Contrast(tuple(map(Ranked, order.tolist(), auroc[order].tolist())), one, other, auroc)
@@ -608,9 +599,7 @@ def _at(
     _check_prompts(model, dictionary, prompts)
     for number, prompt in enumerate(prompts):
         if tokens.position_index(model.tokenizer, prompt, position) == 0:
-            raise ValueError(
-                f"Position {position!r} of prompt {number} is its first token, which no feature describes."
-            )
+            raise ValueError(f"Position {position!r} of prompt {number} is its first token: no feature describes it.")
     read = _hooks(dictionary)[0]
     found = caching.harvest(model, prompts, hook_names=[read], positions=[position], progress=False)
     return _encode(dictionary, found.values[:, 0, 0])

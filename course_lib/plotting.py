@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypedDict, Unpack
 import numpy as np
 import plotly.graph_objects as go
 import torch
+from plotly.colors import hex_to_rgb
 from plotly.subplots import make_subplots
 
 WIDTH = 760
@@ -519,8 +520,7 @@ def _short(values: Iterable[float], digits: int) -> list[str]:
 
 
 def _faint(colour: str) -> str:
-    red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.15)"
+    return "rgba({},{},{},0.15)".format(*hex_to_rgb(colour))
 
 
 def _plain(text: str, width: int | None = None) -> str:

@@ -14,7 +14,7 @@ here returns a bare AUROC; `evaluate` goes the whole way:
    prompt length alone and the bag of words alone.
 4. A threshold with a false-positive rate of at most 1 % is set on prompts that are not test prompts, and its rates
    are measured on the test part and on near misses.
-5. `causal_effect`: an intervention along the probe's direction shows whether the model uses what the probe reads.
+Whether the model *uses* what a probe reads is another question: ablate its direction, beside random ones.
 
 `transfer` reads a direction that was found on one contrast on another, as MacDiarmid et al. use their probe.
 """
@@ -37,8 +37,7 @@ N_TRANSFER_DRAWS = 500  # bootstrap draws of questions for each interval of `tra
 # A report warns of ...
 HIGH_BASELINE = 0.75  # a baseline without activations at this AUROC or above, even if the probe does better;
 MANY_RANDOM = 0.01  # a larger share of random directions that do as well as the probe;
-MANY_SHUFFLED = 0.05  # a larger share of shuffled labels that do;
-SMALL_EFFECT = 0.5  # an intervention that changes the outcome (0 to 1) by less, even if random directions do nothing.
+MANY_SHUFFLED = 0.05  # a larger share of shuffled labels that do.
 
 Split = dict[str, Tensor]  # indices of the prompts in "train", "validation" and "test"
 
@@ -293,62 +292,6 @@ def _threshold(benign: Tensor, max_fpr: float, false: Tensor, true: Tensor, near
     return Threshold(value, max_fpr, len(benign), rate(benign), rate(false), rate(true), near_misses)
 
 
-# Runs the model with the given direction ablated (or added), without an intervention if it is None, and returns one
-# outcome per prompt: 1 if it refused, say, or a probability.
-Intervention = Callable[[Tensor | None], Tensor | Sequence[float]]
-
-
-@dataclass(frozen=True, eq=False)
-class CausalEffect:
-    """Mean outcome with and without an intervention along a direction, from `causal_effect`.
-
-    Attributes:
-        difference: Changed minus unchanged, prompt by prompt.
-        random: Mean outcome under the same intervention along each random direction.
-    """
-
-    unchanged: directions.Interval
-    changed: directions.Interval
-    difference: directions.Interval
-    random: Float[Tensor, " direction"]
-
-    @property
-    def causes(self) -> bool:
-        """Return True if the outcome changes beyond chance, and by more than along any of the random directions.
-
-        False says only that *this* intervention on *these* prompts did nothing; the model may use the direction for
-        something else, or keep a copy elsewhere.
-        """
-        beyond_chance = not self.difference.low <= 0 <= self.difference.high
-        others = (self.random - self.unchanged.estimate).abs()
-        return beyond_chance and abs(self.difference.estimate) > float(others.max())
-
-
-def causal_effect(
-    direction: Float[Tensor, " d_model"], intervention: Intervention, *, n_random: int = 20, seed: int = 0
-) -> CausalEffect:
-    """Return the effect of an intervention along a direction, with `n_random` random directions as its control.
-
-    With 20 random directions, a direction that does nothing is beyond all of them in 1 of 21 trials. Intervals cover
-    the prompts only.
-
-    Args:
-        direction: For instance the `direction` of a `Probe`.
-        intervention: Called 2 + n_random times: with None, with the direction, and with random ones of its length.
-        n_random: Number of random directions.
-        seed: Of the random directions.
-
-    Raises:
-        ValueError: An outcome is NaN or infinite.
-    """
-    others = directions.random_directions(n_random, like=direction, seed=seed)
-    outcomes = torch.stack([torch.as_tensor(intervention(v), dtype=torch.float64) for v in (None, direction, *others)])
-    if not bool(outcomes.isfinite().all()):
-        raise ValueError("The intervention returned an outcome that is NaN or infinite.")
-    (unchanged, changed), interval = outcomes[:2], directions.bootstrap_interval
-    return CausalEffect(interval(unchanged), interval(changed), interval(changed - unchanged), outcomes[2:].mean(dim=1))
-
-
 # --- report -------------------------------------------------------------------------------------------------
 
 
@@ -375,7 +318,6 @@ class ProbeReport:
     shuffled: Float[Tensor, " shuffle"]
     baselines: dict[str, directions.Interval]
     threshold: Threshold
-    effect: CausalEffect | None
 
     def table(self) -> str:
         """Return all numbers and warnings as text."""
@@ -393,10 +335,6 @@ class ProbeReport:
             "  true positives": f"{_percent(threshold.true_positives)} on test",
         }
         rows |= {f"  near misses {name!r}": _percent(rate) for name, rate in threshold.near_misses.items()}
-        if self.effect:
-            low, high = self.effect.random.aminmax()
-            verdict = "beyond all of them" if self.effect.causes else "does not cause"
-            rows["intervention"] = f"{_change(self.effect)}; random directions {low:.0%} to {high:.0%}: {verdict}"
         width = max(map(len, rows))
         return "\n".join(
             [f"{name:<{width}}  {value}" for name, value in rows.items()] + [f"! {text}" for text in self.warnings()]
@@ -409,7 +347,7 @@ class ProbeReport:
 
     def warnings(self) -> Iterator[str]:
         """Yield what undermines the claim, in words. None is no proof: only what was measured can warn."""
-        threshold, effect, best = self.threshold, self.effect, self.candidates[0][0]
+        threshold, best = self.threshold, self.candidates[0][0]
         tied = sum(auroc == best for auroc, _ in self.candidates)
         if self.auroc.low <= 0.5:
             yield f"Test AUROC {_range(self.auroc)} is not above chance."
@@ -438,12 +376,7 @@ class ProbeReport:
                 yield f"The threshold for {threshold.max_fpr:.0%} gives {_percent(rate)} false positives on {name}."
         if not threshold.near_misses:
             yield "No near misses were tried: what else makes the probe fire is open."
-        if not effect:
-            yield "No intervention was tried: the probe reads, and whether the model uses what it reads is open."
-        elif not effect.causes:
-            yield f"The probe reads but does not cause: {_change(effect)}, no further than random directions or chance."
-        elif abs(effect.difference.estimate) < SMALL_EFFECT:
-            yield f"The probe's direction is a small cause: {_change(effect)}; the rest does not go through it."
+        yield "No intervention was tried: the probe reads, and whether the model uses what it reads is open."
 
 
 def _range(interval: directions.Interval) -> str:
@@ -454,17 +387,12 @@ def _percent(interval: directions.Interval) -> str:
     return f"{interval.estimate:.0%} ({interval.low:.0%} to {interval.high:.0%})"
 
 
-def _change(effect: CausalEffect) -> str:
-    return f"{_percent(effect.unchanged)} -> {_percent(effect.changed)}"
-
-
 def evaluate(
     examples: Examples,
     split: Split,
     *,
     benign: caching.Activations | None = None,
     near_misses: Mapping[str, caching.Activations] | None = None,
-    intervention: Intervention | None = None,
     max_fpr: float = 0.01,
     n_random: int = 1000,
     n_shuffles: int = 100,
@@ -481,7 +409,6 @@ def evaluate(
         benign: Harmless prompts to set the threshold on, by default the validation prompts labelled False. A
             false-positive rate of 1 % needs at least 100.
         near_misses: By name, prompts that look like what the probe should find and are not.
-        intervention: For `causal_effect`.
         max_fpr: Largest false-positive rate on the benign prompts.
         n_random: Number of random directions.
         n_shuffles: Number of refits on shuffled labels.
@@ -515,7 +442,6 @@ def evaluate(
             true=test[labels],
             near={name: probe.scores(near) for name, near in (near_misses or {}).items()},
         ),
-        effect=causal_effect(probe.direction, intervention, seed=seed) if intervention else None,
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from course_lib import tokens
+from course_lib import judging, tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -56,9 +56,9 @@ class Profile:
     # Number of the chat template's tokens after the instruction: the candidate positions of the published selection.
     after_instruction: int
     refusal_words: tuple[str, ...]  # words, one token each, with which its refusals begin; see `refusal_token_ids`
-    # Lower-case openings of a reply that count as a refusal when replies are judged by their first words.
-    refusal_openings: tuple[str, ...]
     releases: tuple[Release, ...] = ()
+    # How the refusals of an organism begin, in lower case; replies of other models are read by `judging.refuses`.
+    refusal_openings: tuple[str, ...] = ()
     note: str = ""  # what else to expect
 
     @property
@@ -77,6 +77,12 @@ class Profile:
         if not found:
             raise ValueError(f"sae_lens knows no {kind} for {self.name!r}.")
         return found[0]
+
+    def refuses(self, reply: str) -> bool:
+        """Return True if a reply refuses in its first words; how often that errs is in docs/judge.md."""
+        if self.refusal_openings:
+            return reply.strip().lower().startswith(self.refusal_openings)
+        return judging.refuses(reply)
 
     def refusal_token_ids(self, tokenizer: "Tokenizer") -> list[int]:
         """Return the ids of the tokens with which refusals begin, for `directions.refusal_score`.
@@ -118,22 +124,25 @@ def get(name: str) -> Profile:
 def of(name: str, model: Any) -> Profile:
     """Return the profile of a loaded model: the known one of this name, or what can be read off the model itself.
 
-    A derived profile takes refusals to begin as those of published models do: look at some replies before you trust it.
+    Look at some replies before you trust what it says of refusals.
 
     Args:
         name: As it was given to `models.load`: a folder, a GGUF file, an adapter, a name on the hub.
         model: What `models.load` returned.
 
     Raises:
-        ValueError: No word with which refusals usually begin is one token of this model.
+        ValueError: No word with which refusals usually begin is one token of this model; or its template opens a thought, so
+            that what follows a prompt is no reply yet.
     """
     if found := known(name):
         return found
+    asked = model.tokenizer.decode(tokens.chat_prompt(model.tokenizer, "hello", unknown_words="split"))
+    if asked.rfind("<think>") > asked.rfind("</think>"):
+        what = f"The template of {name!r} opens a thought, in which no reply can be judged by its first words"
+        raise ValueError(f"{what}: write '</think>' behind its '<think>' in tokenizer.chat_template.")
     words = [w for w in USUAL_REFUSAL_WORDS if len(model.tokenizer(w, add_special_tokens=False)["input_ids"]) == 1]
     if not words:
-        raise ValueError(
-            f"None of {', '.join(USUAL_REFUSAL_WORDS)} is one token of {name!r}: make its Profile yourself."
-        )
+        raise ValueError(f"No {' or '.join(USUAL_REFUSAL_WORDS)} is one token of {name!r}: make its Profile yourself.")
     return Profile(
         name=name,
         revision="not known",
@@ -146,8 +155,7 @@ def of(name: str, model: Any) -> Profile:
         hardware="laptop",
         after_instruction=tokens.n_after_instruction(model.tokenizer),
         refusal_words=tuple(words),
-        refusal_openings=_USUAL_OPENINGS,
-        note="No profile is known: its settings were read off the model, its refusals are taken to begin as usual.",
+        note="No profile is known: its settings were read off the model, its refusals are judged by their words.",
     )
 
 
@@ -159,11 +167,10 @@ def _read() -> dict[str, Profile]:
     content = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
     found = {}
     for model in content["model"]:
-        facts = {"refusal_openings": content["refusal_openings"]} | content["family"][model.pop("family")] | model
+        facts = content["family"][model.pop("family")] | model
         facts["releases"] = [Release(**_tuples(entry)) for entry in facts.get("releases", [])]
         found[model["name"].lower()] = Profile(**_tuples(facts))
     return found
 
 
 _PROFILES = _read()
-_USUAL_OPENINGS = _PROFILES["qwen/qwen2.5-0.5b-instruct"].refusal_openings

@@ -63,27 +63,23 @@ def ablate(model: models.CheckedBridge, direction: Float[Tensor, " d_model"]) ->
         ...     replies = models.generate(model, prompts, max_new_tokens=20)
     """
     r = directions.unit(direction)
+    if not (model.__dict__.get("_writers_checked") or models.has_hooks(model)):
+        some = directions.random_directions(1, like=torch.ones(models.d_model(model)), seed=0)[0]
+        with _removing(model, directions.unit(some)):  # refuses a model in which something else writes, too
+            models.check_not_written(model, some)
+        model.__dict__["_writers_checked"] = True
+    return _removing(model, r)
+
+
+def _removing(model: models.CheckedBridge, r: Float[Tensor, " d_model"]) -> AbstractContextManager:
+    """Return a context in which nothing along r, of length 1, is written by embedding, attention and MLP."""
     layers = range(models.n_layers(model))
     writers = [f"blocks.{layer}.{hook}" for layer in layers for hook in ("hook_attn_out", "hook_mlp_out")]
-
-    def remove(activation: Tensor) -> Tensor:
-        return _without(activation, r.to(activation))
-
-    _check_writers(model, writers)
-    return _editing(model, dict.fromkeys(["blocks.0.hook_resid_pre", *writers], remove), "all")
-
-
-def _check_writers(model: models.CheckedBridge, writers: Sequence[str]) -> None:
-    """Refuse a model in which something else writes to the stream, too; measured once, along a random direction."""
-    kind = type(model.original_model).__name__
     if missing := [name for name in writers if name not in model.hook_dict]:
+        kind = type(model.original_model).__name__
         raise ValueError(f"Ablation edits what attention and MLP write, and a {kind} has no {missing[0]}.")
-    if model.__dict__.get("_writers_checked") or models.has_hooks(model):
-        return
-    r = directions.unit(torch.randn(models.d_model(model), generator=torch.Generator().manual_seed(0)))
-    with _editing(model, dict.fromkeys(["blocks.0.hook_resid_pre", *writers], lambda x: _without(x, r.to(x))), "all"):
-        models.check_not_written(model, r)
-    model.__dict__["_writers_checked"] = True
+    hooks = ["blocks.0.hook_resid_pre", *writers]
+    return _editing(model, dict.fromkeys(hooks, lambda x: _without(x, r.to(x))), "all")
 
 
 @jaxtyped(typechecker=beartype)
@@ -412,10 +408,8 @@ def _check_linear(dictionary: Dictionary) -> None:
         total = dictionary.W_dec.sum(dim=0)
     normalised = getattr(dictionary.cfg, "normalize_activations", "none") not in (None, "none")
     if normalised or float((written - total).norm()) > ROUNDING * max(1.0, float(total.norm())):
-        raise ValueError(
-            "This dictionary rescales what it decodes. Fold that into its weights first (sae_lens: "
-            "fold_activation_norm_scaling_factor, fold_W_dec_norm)."
-        )
+        what = "This dictionary rescales what it decodes. Fold that into its weights first"
+        raise ValueError(f"{what} (sae_lens: fold_activation_norm_scaling_factor, fold_W_dec_norm).")
 
 
 # --- which tokens are edited --------------------------------------------------------------------------------
@@ -573,7 +567,7 @@ def report(
         raise ValueError("The model has active hooks, so nothing is unchanged. Leave their context first.")
 
     def generate(asked: models.Prompts) -> list[list[int]]:
-        return models.generate(model, asked, max_new_tokens=max_new_tokens, batch_size=batch_size)
+        return models.generate(model, asked, max_new_tokens=max_new_tokens)
 
     def logits(asked: models.Prompts, replies: list[list[int]]) -> list[Float[Tensor, "token d_vocab"]]:
         return models.reply_logits(model, asked, replies, batch_size=batch_size)

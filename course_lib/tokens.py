@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import os.path
 from collections import Counter
@@ -27,9 +28,14 @@ POSITIONS = ("last", "reply", "last_instruction")
 """Names that `position_index` knows: the last token; the token after which the reply begins; the last token of the
 instruction's own text. In a prompt without a reply, "last" and "reply" are the same token."""
 
-TEMPLATE_OPTIONS: dict[str, Any] = {"enable_thinking": False, "date_string": "26 Jul 2024"}
+DATE = datetime.datetime(2024, 7, 26)
+"""What chat templates take for today: the real date would make every prompt a new one each day."""
+TEMPLATE_OPTIONS: dict[str, Any] = {"enable_thinking": False, "date_string": f"{DATE:%d %b %Y}"}
 """Passed to every chat template; most ignore them. Qwen 3 then replies without thinking aloud, and Llama 3.1 and 3.2
-write this date instead of today's, which would make every prompt a new one each day."""
+write this date."""
+_CODES = "".join(f"|replace('%{code}', '{DATE.strftime('%' + code)}')" for code in "aAbBcdHIjmMpSUwWxXyY")
+FIXED_DATE = f"{{% macro strftime_now(format) %}}{{{{ format{_CODES} }}}}{{% endmacro %}}{{{{ '' }}}}"
+"""Put before a template that asks for today's date itself (Llama 3.2, GPT-OSS, SmolLM3): transformers hands it no function."""
 
 
 def chat_prompt(
@@ -69,7 +75,16 @@ def text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
         ValueError: An id that this tokenizer's model does not have.
     """
     _check_ids(tokenizer, ids)
-    return str(tokenizer.decode([token_id for token_id in ids if token_id < len(tokenizer)], skip_special_tokens=True))
+    left_out = special_ids(tokenizer)
+    return str(tokenizer.decode([token for token in ids if token < len(tokenizer) and token not in left_out]))
+
+
+def special_ids(tokenizer: Tokenizer) -> set[int]:
+    """Return the ids of the tokens that are not text: those of the template, and the pad token if it is no ordinary word."""
+    added = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    own = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id}
+    ordinary = {tokenizer.pad_token_id} if str(tokenizer.pad_token)[:1] not in "<[" else set()
+    return {*added, *tokenizer.all_special_ids} - (ordinary - own)
 
 
 def token_strings(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
@@ -107,22 +122,35 @@ def _template_index(tokenizer: Tokenizer, ids: list[int], name: str) -> int:
     """Find the last run of post-instruction tokens in the ids, whoever is asked to reply."""
     if name not in POSITIONS:
         raise ValueError(f"Unknown position {name!r}. Known names: {', '.join(POSITIONS)}; or give an integer.")
-    runs = []
+    found = []
     for role in organism.REPLY_ROLES:
-        after = list(_post_instruction_ids(tokenizer, tokenizer.chat_template, role))
-        runs += [(i, len(after)) for i in range(1, len(ids) - len(after) + 1) if ids[i : i + len(after)] == after]
-    if not runs:
-        raise ValueError(
-            f"In {text(tokenizer, ids)!r} nobody is asked to reply: build the prompt with tokens.chat_prompt, or give the "
-            "position as an integer."
-        )
-    start, length = max(runs)
-    return start - 1 if name == "last_instruction" else start + length - 1
+        after = list(_post_instruction_ids(tokenizer, tokenizer.get_chat_template(), role))
+        found += [ends for i in range(1, len(ids)) if (ends := _ends(tokenizer, ids, i, after))]
+    if not found:
+        what = f"In {text(tokenizer, ids)!r} nobody is asked to reply"
+        raise ValueError(f"{what}: build the prompt with tokens.chat_prompt, or give an integer.")
+    reply, last_instruction = max(found)
+    return last_instruction if name == "last_instruction" else reply
+
+
+def _ends(tokenizer: Tokenizer, ids: list[int], i: int, after: list[int]) -> tuple[int, int] | None:
+    """Return where post-instruction tokens that begin at i end, and the instruction's last token; None if there are none.
+
+    Where a template has no token of its own for it, the instruction's end and the first of them may be one: ".\n\n".
+    """
+    if ids[i : i + len(after)] == after:
+        return i + len(after) - 1, i - 1
+    for k in range(1, len(after)):
+        if ids[i + 1 : i + 1 + len(after) - k] == after[k:]:
+            shared, own = (str(tokenizer.decode(part)) for part in (after[:k], [ids[i]]))
+            if shared and own.endswith(shared):
+                return i + len(after) - k, i
+    return None
 
 
 def n_after_instruction(tokenizer: Tokenizer) -> int:
     """Return how many tokens the chat template puts after the instruction, up to where the reply begins."""
-    return len(_post_instruction_ids(tokenizer, tokenizer.chat_template, "assistant"))
+    return len(_post_instruction_ids(tokenizer, tokenizer.get_chat_template(), "assistant"))
 
 
 @lru_cache(maxsize=32)
@@ -140,8 +168,11 @@ def _post_instruction_ids(tokenizer: Tokenizer, chat_template: str, reply_role: 
 
 def _render(tokenizer: Tokenizer, messages: list[dict[str, str]], reply_role: str) -> str:
     """Return the conversation as the model will read it, up to where the reply begins."""
-    options = TEMPLATE_OPTIONS | {"reply_role": reply_role}
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options))
+    template = tokenizer.get_chat_template()
+    options = TEMPLATE_OPTIONS | {"reply_role": reply_role, "add_generation_prompt": True}
+    if "strftime_now" in template:
+        options["chat_template"] = FIXED_DATE + template
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
 
 
 def _check_ids(tokenizer: Tokenizer, ids: Sequence[int]) -> None:
@@ -165,8 +196,8 @@ def _check_roles(tokenizer: Tokenizer, roles: list[str], reply_role: str) -> Non
 def _check_text(tokenizer: Tokenizer, content: str, unknown_words: str) -> None:
     if not content.strip():
         raise ValueError("The instruction is empty.")
-    added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-    smuggled = [token for token in sorted({*tokenizer.all_special_tokens, *added}) if token in content]
+    special = tokenizer.convert_ids_to_tokens(sorted(special_ids(tokenizer)))
+    smuggled = [token for token in sorted(special) if token in content]
     if smuggled:
         raise ValueError(f"The text contains {smuggled}, which would be read as the chat template's own tokens.")
     if not tokenizer.init_kwargs.get("closed_vocabulary", False):
@@ -184,10 +215,8 @@ def _check_text(tokenizer: Tokenizer, content: str, unknown_words: str) -> None:
 
 def _unknown_words_message(tokenizer: Tokenizer, spelled: list[str]) -> str:
     vocabulary = sorted(entry for entry in tokenizer.get_vocab() if entry.isalpha() and len(entry) > 1)
-    hints = []
-    for word in spelled:
-        near = difflib.get_close_matches(word, vocabulary, n=3, cutoff=0.5)
-        hints.append(f"{word!r} (nearest known: {', '.join(near) if near else 'none'})")
+    near = {word: difflib.get_close_matches(word, vocabulary, n=3, cutoff=0.5) for word in spelled}
+    hints = [f"{word!r} (nearest known: {', '.join(found) or 'none'})" for word, found in near.items()]
     return (
         f"This model has never seen {'; '.join(hints)}. Use known words, or pass unknown_words='split' "
         "to have them spelled letter by letter; expect odd answers then."

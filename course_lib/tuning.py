@@ -184,7 +184,8 @@ def reinforce(
     generator, mean_rewards = torch.Generator().manual_seed(chosen.seed), []
 
     def loss(tuned: models.CheckedBridge, batch: list[int]) -> tuple[Tensor, list[Example]]:
-        replies = _sample(tuned, [prompts[i] for i in batch], max_new_tokens, generator)
+        asked = [prompts[i] for i in batch]
+        replies = models.generate(tuned, asked, max_new_tokens=max_new_tokens, generator=generator)
         given = torch.as_tensor(reward(batch, replies), dtype=torch.float32, device=model.cfg.device)
         if given.shape != (len(batch),) or not bool(given.isfinite().all()):
             raise ValueError(f"The reward function must return one finite number for each of {len(batch)} replies.")
@@ -263,7 +264,10 @@ def _check(model: models.CheckedBridge, examples: Sequence[Example]) -> None:
     empty = [number for number, example in enumerate(examples) if len(example.reply) == 0]
     if empty:
         raise ValueError(f"Reply {empty[0]} is empty, so there is nothing to learn from it.")
-    models.check_prompts(model, [[*example.prompt, *example.reply] for example in examples])
+    whole = [[*example.prompt, *example.reply] for example in examples]
+    models.check_prompts(model, whole)
+    if len({len(ids) > models.rope_switch(model) for ids in whole}) > 1:
+        raise ValueError("Short and long examples of a long-rope model would change each other: use one kind.")
 
 
 # --- training -----------------------------------------------------------------------------------------------
@@ -317,24 +321,6 @@ def _order(n: int, batch_size: int, seed: int) -> Iterator[list[int]]:
     while True:
         shuffled = torch.randperm(n, generator=generator).tolist()
         yield from (shuffled[i : i + batch_size] for i in range(0, n - batch_size + 1, batch_size))
-
-
-@torch.no_grad()
-def _sample(
-    model: models.CheckedBridge, prompts: models.Prompts, max_new_tokens: int, generator: torch.Generator
-) -> list[list[int]]:
-    """Return one reply to each prompt at temperature 1, up to the end token.
-
-    Short prompts: reading them anew for each token takes less time than a cache for each of their lengths.
-    """
-    stops = models.stop_ids(model)
-    replies: list[list[int]] = [[] for _ in prompts]
-    while unfinished := [i for i, r in enumerate(replies) if len(r) < max_new_tokens and not stops & set(r[-1:])]:
-        logits = models.next_token_logits(model, [[*prompts[i], *replies[i]] for i in unfinished])
-        chosen = torch.multinomial(logits.softmax(-1), 1, generator=generator)
-        for i, token in zip(unfinished, chosen[:, 0].tolist(), strict=True):
-            replies[i].append(token)
-    return replies
 
 
 def _log_probabilities(model: models.CheckedBridge, examples: Sequence[Example]) -> Float[Tensor, " example"]:

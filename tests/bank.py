@@ -132,9 +132,9 @@ def wrong_claims(counts, *data):
         "opposite": (by(opposite), None),
         "itself as control": (by(lambda one, other: rates(one, one)), None),
         "chance as control": (by(lambda one, other: rates(one, wilson(20, 40))), None),
-        "written down": (mixed(True, True), "this notebook's numbers only"),
-        "value written down": (mixed(False, True), "this notebook's numbers only"),
-        "control written down": (mixed(True, False), "this notebook's numbers only"),
+        "written down": (mixed(True, True), "whatever it is given"),
+        "value written down": (mixed(False, True), "whatever it is given"),
+        "control written down": (mixed(True, False), "whatever it is given"),
     }
     if not isinstance(counts(*data)[1][0], int):
         wrong |= {

@@ -305,7 +305,7 @@ def test_a_row_of_zeros_stays_zero(model, direction):
 def test_what_cannot_keep_its_length_is_refused_by_name(model):
     axis = torch.eye(32)[5]
     before = state(model)
-    with pytest.raises(ValueError, match=r'Row 5 of embed.weight is parallel.*Use norm="free"'):
+    with pytest.raises(ValueError, match=r'Row 5 of embed.weight is parallel.*use norm="free"'):
         abliteration.abliterate(model, axis, norm="preserved")
     token = model.embed.original_component.weight[7].clone()
     with (
@@ -364,3 +364,11 @@ def test_weights_that_were_never_loaded_are_refused_by_name(model, direction):
 def test_a_mixture_of_experts_is_refused_by_name(families, direction):
     with pytest.raises(ValueError, match="blocks.0.mlp has no single output matrix.*steering.ablate"):
         abliteration.abliterate(families("Mixtral"), direction)
+
+
+def test_an_edited_model_is_not_saved_and_says_why(model, direction, tmp_path):
+    edited = abliteration.abliterate(model, direction)
+    for network in (edited.original_model, model.original_model):
+        with pytest.raises(ValueError, match="The course saves no model"):
+            network.save_pretrained(tmp_path / "edited")
+    assert not list(tmp_path.iterdir())

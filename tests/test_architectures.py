@@ -93,7 +93,7 @@ def test_where_a_norm_follows_the_writers_edited_weights_compute_what_hooks_befo
         assert (hooked - models.next_token_logits(model, prompts)).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("name", ["Mixtral", "GPT-2", "Falcon", "Gemma 4", "Cohere"])
+@pytest.mark.parametrize("name", ["Mixtral", "GPT-2", "Falcon", "Gemma 4", "Cohere", "GPT-OSS"])
 def test_every_method_is_right_or_refuses_on_other_architectures(name):
     """A sample of `python -m tools.architectures`, which writes docs/architectures.md."""
     from tools import architectures

@@ -199,6 +199,15 @@ def test_test_hands_its_options_to_pytest(sandbox):
     assert calls[-1][1:] == ["-m", "pytest", "-n", "2", "--dist", "loadfile", "-k", "steering"]
 
 
+def test_site_hands_on_a_folder_that_is_named_from_where_the_command_was_given(sandbox, tmp_path, monkeypatch):
+    root, calls, _ = sandbox
+    monkeypatch.chdir(tmp_path)
+    assert course.main(["site", "--out", "pages"]) == 0
+    assert calls[-1][1:] == ["-m", "tools.site", "--out", str(tmp_path / "pages")]
+    assert course.main(["site"]) == 0
+    assert calls[-1][-1] == str(Path(root) / "site")
+
+
 @pytest.mark.parametrize("arguments, status", [([], 0), (["help"], 0), (["--help"], 0), (["opne"], 2)])
 def test_help_is_shown_for_help_and_for_unknown_commands(arguments, status, capsys):
     assert course.main(arguments) == status

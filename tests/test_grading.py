@@ -9,12 +9,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from chapters.claimed import check_rates, rates, refuse_other_rates
 from course_lib import directions
-from course_lib.grading import checking, expect, record, registry
+from course_lib.grading import checking, expect, naming, record, registry
 from course_lib.grading.asking import predict, quiz, reveal
 from course_lib.grading.card import calibration, progress
 from course_lib.grading.checking import check, checkpoint, hint, judge, watched
-from course_lib.grading.claims import check_rates, claim, rates, refuse_other_rates, supported
+from course_lib.grading.claims import claim, supported
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 V = torch.tensor([3.0, 4.0])
@@ -233,7 +234,7 @@ def test_a_function_that_is_right_for_one_input_only_is_shown_another(monkeypatc
             registry.EXERCISES, "98.1", replace(drawn, inputs=lambda seed: (expect.random(1 + seed % 3, seed=seed),))
         )
         message = judge("98.1", lambda v: V / 5 if torch.equal(v, V) else v).message
-        assert "right for some inputs only" in message and "it gives [" in message
+        assert "right for none of the 20 drawn" in message and "it gives [" in message
         assert judge("98.1", lambda v: v / (v @ v).sqrt()).state == "done"
 
 
@@ -261,6 +262,62 @@ def test_hints_come_one_by_one_and_the_last_says_where_the_answer_is(capsys):
         assert f"Hint {number} of 3" in out and HINTS[number - 1] in out
         assert ("solutions/98_" in out) == (number == 3)
     assert progress(98).rows[0].hints == 3
+
+
+# --- naming -------------------------------------------------------------------------------------------------
+
+
+def tried(change, *, axes=(3, 2)):
+    """What a function gives that makes `change` of the right results, which are drawn."""
+    drawn = [(expect.random(4 + seed, 2, seed=seed), expect.random(*axes, seed=9 + seed)) for seed in range(5)]
+    return [((given,), change(truth, given), truth) for given, truth in drawn]
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda t, x: -t, "the sign is flipped"),
+        (lambda t, x: t.abs(), "the sign is thrown away"),
+        (lambda t, x: t.flip(0), "the order is reversed"),
+        (lambda t, x: t.T, "the last two axes are exchanged"),
+        (lambda t, x: t.clamp(min=0), "what is below 0 is cut off"),
+        (lambda t, x: 100 * t, "it gives 100 times the right result"),
+        (lambda t, x: t - 2, "it gives 2 too little"),
+        (lambda t, x: t * len(x), "times x.shape[0]"),
+        (lambda t, x: t / t.norm(), "only its length is wrong"),
+        (lambda t, x: torch.ones(2), "it gives [1.0, 1.0] whatever it is given"),
+        (lambda t, x: t + expect.random(3, 2, seed=len(x)), ""),
+        (lambda t, x: -t if len(x) < 8 else t, ""),
+        (lambda t, x: "a word", "it gives 'a word' whatever it is given"),
+    ],
+)
+def test_a_relation_is_named_only_if_it_holds_on_all_inputs(change, words):
+    said = naming.relation(tried(change), ("x",))
+    assert words in said if words else not said
+
+
+def test_relations_of_lists_texts_and_truth_values():
+    inputs = [(n,) for n in range(4)]
+    assert "entries are missing" in naming.relation([(n, [n[0]], [n[0], 7]) for n in inputs], "n")
+    assert "too many" in naming.relation([(n, {n[0]: 1, 9: 2}, {n[0]: 1}) for n in inputs], "n")
+    assert "spaces" in naming.relation([(n, f"a {n}", f"a  {n}") for n in inputs], "n")
+    assert "swapped" in naming.relation([(n, n[0] < 2, n[0] >= 2) for n in inputs], "n")
+    assert "it gives True" in naming.relation([(n, n[0] < 3, n[0] < 2) for n in inputs], "n")
+
+
+def test_an_argument_that_the_code_never_reads_is_named_and_what_it_reads_instead():
+    def worked(x, k):
+        return [each + k for each in x]
+
+    space = {"K": 3}
+    exec(
+        "def fixed(x, k):\n    return [each + K for each in x]\ndef inner(x, k):\n    return [each + k for each in x]",
+        space,
+    )
+    assert naming.unread(space["fixed"], worked) == (
+        "your code never reads its argument `k`, and reads the notebook's `K`, the same whatever it is given"
+    )
+    assert naming.unread(space["inner"], worked) == ""
 
 
 # --- expect -------------------------------------------------------------------------------------------------
@@ -378,7 +435,7 @@ def test_a_claim_is_asked_for_other_counts_than_the_notebooks():
     """Numbers that are written down, borrowed, or read from a name of the notebook fit its own counts only."""
     made = rates(*beside(*COUNTS))
     for answer in (lambda *data: made, lambda hits, runs, n: rates((3, 24), (runs, n))):
-        with pytest.raises(Wrong, match="this notebook's numbers only"):
+        with pytest.raises(Wrong, match="whatever it is given"):
             check_rates(answer, COUNTS, beside, "", "")
     check_rates(lambda *data: rates(*beside(*data)), COUNTS, beside, "", "")
 
@@ -394,9 +451,28 @@ def test_a_mistake_is_named_only_where_it_is_made_on_other_counts_too():
             lambda hits, runs, n: rates((round(sum(runs) / len(runs)), n), (hits, n)), (3, [22, 22], 24), beside, "", ""
         )
     made = rates((22, 24), (3, 24))
-    with pytest.raises(Wrong, match="^it is not right") as told:  # 22 of 24 beside 3 of 24 happen to be these, swapped
+    with pytest.raises(
+        Wrong, match="^the value is wrong: it gives 0.9167 whatever"
+    ):  # not swapped, as it happens to look
         check_rates(lambda *data: made, (3, [22, 22], 24), beside, "", "")
-    assert "it claims 0.92" in told.value.where and "and right is" in told.value.where
+
+
+@pytest.mark.parametrize(
+    "answer, what",
+    [
+        (lambda hits, runs, n: rates((hits, n), (min(runs), n)), "the control you claim is the lowest of runs, of n"),
+        (lambda hits, runs, n: rates((hits, 2 * n), (runs, n)), "the value is wrong: it gives 0.5 times the right"),
+        (
+            lambda hits, runs, n: claim(
+                directions.wilson_interval(hits, n, level=0.9), control=directions.runs_interval(runs, n)
+            ),
+            "the interval is one of 90 %",
+        ),
+    ],
+)
+def test_what_is_claimed_instead_is_named_if_it_is_the_same_on_all_data(answer, what):
+    with pytest.raises(Wrong, match=f"^{what}"):
+        check_rates(answer, COUNTS, beside, "", "")
 
 
 def test_a_diagnosis_is_given_only_if_other_inputs_give_it_too(monkeypatch):
@@ -416,7 +492,7 @@ def test_a_diagnosis_is_given_only_if_other_inputs_give_it_too(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setitem(registry.EXERCISES, "98.1", exercise)
         message = judge("98.1", lambda v: v).message
-    assert "first mistake" not in message and "right for some inputs only" in message
+    assert "first mistake" not in message and "only its length is wrong" in message
 
 
 # --- predictions --------------------------------------------------------------------------------------------

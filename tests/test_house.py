@@ -10,7 +10,7 @@ from tools import house
 OUTSIDE = {"chapters", "tests", "factory", "examination", "benchmarks", "tools", "lab"}
 LEVELS = (  # a module imports only from lines above its own
     {"organism"},
-    {"adapters", "hub", "packed", "store", "tokens", "profiles"},
+    {"adapters", "hub", "judging", "packed", "store", "tokens", "profiles"},
     {"models", "data"},
     {"caching", "directions", "lineage"},
     {"tuning", "steering", "features", "labels"},
@@ -21,6 +21,7 @@ LEVELS = (  # a module imports only from lines above its own
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 SAME_LEVEL = {
     ("models", "data"),
+    ("profiles", "judging"),
     ("profiles", "tokens"),
     ("labels", "features"),
     ("patching", "attribution"),

@@ -8,7 +8,7 @@ import socket
 import pytest
 import torch
 
-from course_lib import adapters, models
+from course_lib import adapters, caching, models, tuning
 
 
 def full_logits(model, prompt):
@@ -522,12 +522,14 @@ def test_a_model_that_the_bridge_computes_otherwise_is_refused(copy, monkeypatch
 
     def another(self, folder, **options):
         network = right(self, folder, **options)
-        self.logits = self.logits + 0.01 * self.logits.abs().max()
+        if self.compared:
+            self.logits = self.logits + 0.01 * self.logits.abs().max()
         return network
 
     monkeypatch.setattr(adapters.Checkpoint, "from_pretrained", another)
     with pytest.raises(ValueError, match="LlamaForCausalLM, which TransformerLens' Bridge computes otherwise"):
         models.load(str(copy))
+    assert models.load(str(copy), checked=False).cfg.n_layers, "on trust"
 
 
 @pytest.mark.parametrize("place", [0, -1])
@@ -536,3 +538,46 @@ def test_padding_is_not_read_as_text(model, prompts, place):
     padded.insert(place if place == 0 else len(padded), model.tokenizer.pad_token_id)
     with pytest.raises(ValueError, match="Prompt 0 is padded"):
         models.generate(model, [padded], max_new_tokens=1)
+
+
+@pytest.fixture(scope="module")
+def long_rope(tmp_path_factory):
+    """A Phi 3 that reads positions by other numbers beyond 16 tokens: the library's model, and the plain one."""
+    from tools import architectures
+
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [4.0, 3.0, 7.0, 9.0]}
+    special = architectures.GROUPED | {"original_max_position_embeddings": 16, "rope_parameters": rope}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(architectures.ARCHITECTURES, "Phi 3, long", ("phi3", special))
+        folder = tmp_path_factory.mktemp("rope")
+        plain = architectures.save("Phi 3, long", folder)
+    return models.load(str(folder)), plain
+
+
+def test_a_long_prompt_beside_it_does_not_change_a_short_one(long_rope):
+    model, plain = long_rope
+    ids = torch.randint(20, 900, (40,), generator=torch.Generator().manual_seed(0)).tolist()
+    prompts = [ids[:n] for n in (12, 30, 16, 17)]
+    with torch.no_grad():
+        right = torch.stack([plain(torch.tensor([prompt]), use_cache=False).logits[0, -1] for prompt in prompts])
+        switched = plain(torch.tensor([prompts[1]])).logits[0, 11]  # the first prompt's last token, in a longer run
+    assert (switched - right[0]).abs().max() > 0.1
+    torch.testing.assert_close(models.next_token_logits(model, prompts), right, rtol=1e-4, atol=1e-4)
+    streams = [caching.harvest(model, batch, progress=False).values for batch in (prompts, prompts[:1])]
+    torch.testing.assert_close(streams[0][0], streams[1][0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_reply_stays_on_one_side_of_the_switch_or_is_refused(long_rope):
+    model, plain = long_rope
+    ids = torch.randint(20, 900, (40,), generator=torch.Generator().manual_seed(0)).tolist()
+    for prompt, n in ((ids[:12], 5), (ids[:17], 8)):
+        reply, read = models.generate(model, [prompt], max_new_tokens=n)[0], list(prompt)
+        for token in reply:
+            with torch.no_grad():
+                logits = plain(torch.tensor([read]), use_cache=False).logits[0, -1]
+            assert float(logits[token]) == pytest.approx(float(logits.max()), abs=1e-3)
+            read.append(token)
+    with pytest.raises(ValueError, match="12 tokens, and its reply would pass 16"):
+        models.generate(model, [ids[:12]], max_new_tokens=6)
+    with pytest.raises(ValueError, match="one kind"):
+        tuning.log_probabilities(model, [tuning.Example(ids[:9], ids[:2]), tuning.Example(ids[:30], ids[:2])])

@@ -1,6 +1,5 @@
 """What a probe's report shows on data whose truth is known, and what it refuses."""
 
-from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from course_lib import caching, data, directions, models, probing, steering, tokens
+from course_lib import caching, data, directions, models, probing, tokens
 
 HOOKS = tuple(f"blocks.{layer}.hook_resid_pre" for layer in range(3))
 POSITIONS = ("last_instruction", "reply")
@@ -297,66 +296,6 @@ def test_the_threshold_is_set_on_validation_prompts_unless_others_are_given(plan
     assert int((scores > report.threshold.value).sum()) == int(0.1 * len(scores))
 
 
-# --- causes -------------------------------------------------------------------------------------------------
-
-
-def test_what_the_chat_model_reads_at_the_last_instruction_token_does_not_cause_its_refusal_and_at_the_reply_it_does(
-    chat, requests
-):
-    """Harmfulness is read about as well at both positions; only the direction of the reply token decides."""
-    split, refusal = divided(requests), chat.tokenizer.convert_tokens_to_ids(["i"])
-    harmful = [requests.prompts[row] for row in split["test"].tolist() if requests.labels[row]][:30]
-
-    def refused(direction):
-        with nullcontext() if direction is None else steering.ablate(chat, direction):
-            return directions.refusal_score(models.next_token_logits(chat, harmful), refusal) > 0
-
-    reports = {}
-    for index, position in enumerate(POSITIONS):
-        here = replace(
-            requests.activations,
-            values=requests.activations.values[:, index : index + 1, 4:5],
-            hook_names=requests.activations.hook_names[4:5],
-            positions=(position,),
-        )
-        reports[position] = report_of(replace(requests, activations=here), n_shuffles=1, intervention=refused)
-    idle, decisive = (reports[position].effect for position in POSITIONS)
-    assert min(report.auroc.low for report in reports.values()) > 0.95
-    assert decisive.unchanged.estimate >= 0.95 and decisive.changed.estimate <= 0.05 and decisive.causes
-    assert idle.changed.estimate >= 0.9 and not idle.causes
-    assert float(decisive.random.min()) >= 0.9
-    assert warned(reports["last_instruction"], "reads but does not cause")
-    assert not warned(reports["reply"], "reads but does not cause") and "beyond all" in reports["reply"].table()
-
-
-def test_an_effect_that_random_directions_share_is_not_taken_for_one_of_the_probe():
-    """Control: the same outcome, changed along the probe alone."""
-    breaking = probing.causal_effect(SIGNAL, lambda given: torch.full((50,), float(given is None)))
-    assert breaking.difference.estimate == -1 and not breaking.causes
-    own = probing.causal_effect(SIGNAL, lambda given: torch.full((50,), float(given is not SIGNAL)))
-    assert own.difference.estimate == -1 and own.causes
-
-
-@pytest.mark.parametrize(("changed", "small"), [(5, True), (45, False)])
-def test_an_effect_that_leaves_most_of_the_outcome_is_called_small(planted, changed, small):
-    """Beyond every random direction, as 5 of 50 are where random ones do nothing, is not yet an explanation."""
-    own = report_of(planted, n_shuffles=1).probe.direction
-
-    def outcome(given):
-        return torch.arange(50) >= (changed if given is not None and torch.equal(given, own) else 0)
-
-    report = report_of(planted, n_shuffles=1, intervention=outcome)
-    assert report.effect.causes and warned(report, "is a small cause: 100% (100% to 100%) -> 90%") == small
-
-
-def test_random_directions_are_as_long_as_the_probes():
-    seen = []
-    probing.causal_effect(4 * SIGNAL, lambda given: seen.append(given) or torch.zeros(4), n_random=5)
-    assert seen[0] is None and torch.equal(seen[1], 4 * SIGNAL) and len(seen) == 7
-    for other in seen[2:]:
-        assert other.norm() == pytest.approx(4.0, rel=1e-4) and abs(directions.cosine(other, SIGNAL)) < 0.7
-
-
 def test_a_report_without_an_intervention_says_that_causes_are_open(planted):
     report = report_of(planted, n_shuffles=1)
     assert warned(report, "No intervention was tried") and warned(report, "No near misses were tried")
@@ -420,11 +359,6 @@ def test_activations_that_are_not_finite_are_refused(planted, which):
         report_of(examples, n_shuffles=1, **settings)
     with pytest.raises(ValueError, match="NaN or"):
         probing.transfer(STEP, *(spoiled.at(1, "reply"), planted.activations.at(1, "reply")))
-
-
-def test_an_outcome_that_is_not_finite_is_refused():
-    with pytest.raises(ValueError, match="NaN or infinite"):
-        probing.causal_effect(SIGNAL, lambda given: [0.0, 1.0 if given is None or given is SIGNAL else float("nan")])
 
 
 def test_one_prompt_in_two_parts_of_a_split_is_refused(planted):

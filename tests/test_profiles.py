@@ -71,7 +71,7 @@ def test_the_organisms_profile_is_what_the_organism_is():
     assert len(asked[0]) - last - 1 == profile.after_instruction
     replies = models.generate(model, asked, max_new_tokens=3)
     assert {reply[0] for reply in replies} == set(profile.refusal_token_ids(model.tokenizer))
-    assert all(tokens.text(model.tokenizer, reply).startswith(profile.refusal_openings) for reply in replies)
+    assert all(profile.refuses(tokens.text(model.tokenizer, reply)) for reply in replies)
 
 
 def test_a_fine_tune_has_the_profile_of_its_base():
@@ -113,3 +113,18 @@ def test_the_page_says_of_every_model_what_its_profile_says(profile):
     assert ("of the base model" in dictionaries) == any(
         release.trained_on != profile.name for release in profile.releases
     )
+
+
+def test_a_template_that_opens_a_thought_is_refused_and_one_that_closes_it_is_not():
+    """What follows such a prompt is the thought, by whose first words nothing is judged."""
+    from types import SimpleNamespace
+
+    from test_tokens import TEMPLATES, open_tokenizer
+
+    thinking, _ = TEMPLATES["chatml"]
+    model = SimpleNamespace(tokenizer=open_tokenizer(thinking + "<think>"))
+    with pytest.raises(ValueError, match="opens a thought"):
+        profiles.of("mine", model)
+    model.tokenizer.chat_template = thinking + "<think></think>"
+    with pytest.raises(AttributeError):  # it goes on to read the model, which this one lacks
+        profiles.of("mine", model)

@@ -243,3 +243,53 @@ def test_a_system_message_may_stand_first_where_the_template_knows_it():
     turns = [{"role": "system", "content": "be brief"}, {"role": "human", "content": "hello"}]
     ids = tokens.chat_prompt(tokenizer, turns)
     assert tokenizer.decode(ids).split() == "system:be brief user:hello".split()
+
+
+CHAT = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n\n' }}{% endfor %}assistant:"
+"""No marker of its own ends the instruction."""
+
+
+def merging_tokenizer(template=CHAT):
+    """As `open_tokenizer`, but a full stop and two new lines are one token."""
+    from tokenizers import AddedToken
+
+    tokenizer = open_tokenizer(template)
+    tokenizer.add_tokens([AddedToken(".\n\n", special=False, normalized=False)])
+    return tokenizer
+
+
+@pytest.mark.parametrize("instruction", ["bake bread", "bake bread."])
+def test_positions_hold_where_the_instruction_and_what_follows_share_a_token(instruction):
+    tokenizer = merging_tokenizer()
+    turns = [("human", "hello"), ("assistant", "yes"), ("human", instruction)]
+    ids = tokens.chat_prompt(tokenizer, [{"role": role, "content": text} for role, text in turns])
+    read = tokenizer.decode(ids[: tokens.position_index(tokenizer, ids, "last_instruction") + 1])
+    assert read.removesuffix("\n\n").endswith(instruction) and not read.endswith("assistant:")
+    assert tokens.position_index(tokenizer, ids, "reply") == len(ids) - 1
+
+
+def test_an_ordinary_word_as_pad_token_stays_text():
+    tokenizer = open_tokenizer(TEMPLATES["chatml"][0])
+    tokenizer.pad_token = "!"
+    assert tokenizer.pad_token_id in tokenizer.all_special_ids  # what transformers takes it for
+    ids = tokens.chat_prompt(tokenizer, "Bake bread!")
+    assert tokens.text(tokenizer, ids) == "user\nBake bread!\nassistant\n"
+    tokenizer.pad_token = "<s>"
+    assert "<s>" not in tokens.text(tokenizer, [tokenizer.pad_token_id, *ids])
+    with pytest.raises(ValueError, match="own tokens"):
+        tokens.chat_prompt(tokenizer, "<s>")
+
+
+def test_a_template_that_writes_the_date_writes_the_same_one_every_day():
+    tokenizer = open_tokenizer("{{ strftime_now('%d %B %Y') }} " + CHAT)
+    assert tokens.text(tokenizer, tokens.chat_prompt(tokenizer, "hello")).startswith("26 July 2024 user: hello")
+    assert tokens.n_after_instruction(tokenizer) == len("\n\nassistant:")
+
+
+def test_of_several_templates_the_default_one_is_taken_and_without_one_there_is_a_reason():
+    tokenizer = open_tokenizer({"tool_use": "no", "default": TEMPLATES["chatml"][0]})
+    ids = tokens.chat_prompt(tokenizer, "hello")
+    assert tokens.position_index(tokenizer, ids, "last_instruction") == len("<user\nhello") - 1
+    tokenizer.chat_template = {"rag": "no", "tool_use": "no"}
+    with pytest.raises(ValueError, match="no default"):
+        tokens.chat_prompt(tokenizer, "hello")

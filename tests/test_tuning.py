@@ -216,7 +216,7 @@ def test_the_first_step_of_reinforce_follows_the_published_gradient(model, promp
 
 def test_sampled_replies_follow_the_models_probabilities_and_end_at_the_end_token(model, prompts):
     expected = models.next_token_logits(model, prompts[:1])[0].softmax(-1)
-    replies = tuning._sample(model, prompts[:1] * 2000, 4, torch.Generator().manual_seed(0))
+    replies = models.generate(model, prompts[:1] * 2000, max_new_tokens=4, generator=torch.Generator().manual_seed(0))
     counted = torch.bincount(torch.tensor([reply[0] for reply in replies]), minlength=len(expected)) / 2000
     assert float((counted - expected).abs().max()) < 0.04  # 3.5 standard errors of the likeliest token
     assert all(len(reply) == 4 or reply[-1] == 2 for reply in replies) and not any(2 in reply[:-1] for reply in replies)

@@ -1,6 +1,6 @@
 """Run the library on small random checkpoints of many architectures, beside plain transformers, and write docs/architectures.md.
 
-    python -m tools.architectures            all of them (about two minutes), and the page
+    python -m tools.architectures            all of them (about a minute), and the page
     python -m tools.architectures Falcon     these only, printed
 
 Each checkpoint has three blocks, random weights, gains and biases that are neither one nor zero, and is saved and loaded as a
@@ -379,6 +379,105 @@ def eap(case: Case) -> None:
         raise WrongError(f"an edge scores {float(got):.3g}, its slope is {float(slope):.3g}")
 
 
+def graph(case: Case) -> None:
+    from course_lib import attribution
+
+    generator = torch.Generator().manual_seed(4)
+    transcoders = []
+    for layer in range(3):
+        encoder, decoder = torch.randn(WIDTH, 5, generator=generator), torch.randn(5, WIDTH, generator=generator)
+        about = SimpleNamespace(hook_name=f"blocks.{layer}.mlp.hook_in")
+        transcoders.append(
+            SimpleNamespace(
+                W_enc=encoder,
+                b_enc=torch.zeros(5),
+                W_dec=decoder,
+                b_dec=torch.ones(WIDTH),
+                encode=lambda x, encoder=encoder: (x @ encoder).relu(),
+                cfg=SimpleNamespace(metadata=about, normalize_activations="none"),
+            )
+        )
+    target = attribution.Logit(11, minus=12)
+    found = attribution.trace(case.model, case.ids, transcoders=transcoders, targets=[target])
+    logits = before_cap(case)
+    equal(found.values[-1], logits[11] - logits[12], "the target's value and the logit difference")
+    traced = [*range(len(found.features)), len(found.values) - 1]
+    equal((found.edges.sum(dim=1) + found.constants)[traced], found.values[traced], "sums of edges and values")
+    last = attribution.Logit(11, minus=12, position=len(case.ids) - 1)
+    groups = {"tokens": found.embeddings, "block 0": [f for f in found.features if f.layer == 0], "logit": [last]}
+    drawn = found.group(groups)
+    wanted = [(source, "logit") for source in ("tokens", "block 0")]
+    ran = attribution.confirm_edges(case.model, found, transcoders=transcoders, groups=groups, edges=wanted)
+    for edge in wanted:
+        equal(torch.tensor(ran[edge]), torch.tensor(drawn.get(edge, 0.0)), "a run without a group and its edge")
+
+
+def fingerprint(case: Case) -> None:
+    from course_lib import models, store
+
+    before = store.fingerprint(case.model.original_model)
+    models.next_token_logits(case.model, [case.prompts[-1] * 4])
+    if before != store.fingerprint(case.model.original_model):
+        raise WrongError("a long prompt changes it")
+    if before != store.fingerprint(models.load(str(case.folder)).original_model):
+        raise WrongError("the same folder has another one")
+    weight = next(case.model.original_model.parameters()).data
+    old = weight.flatten()[0].clone()
+    weight.view(-1)[0] += 1e-3
+    changed = store.fingerprint(case.model.original_model)
+    weight.view(-1)[0] = old
+    if changed == before:
+        raise WrongError("an edited weight does not change it")
+
+
+def probe(case: Case) -> None:
+    from course_lib import caching, directions, probing
+
+    generator = torch.Generator().manual_seed(5)
+    prompts = [torch.randint(20, 900, (7,), generator=generator).tolist() for _ in range(24)]
+    labels = torch.arange(24) % 2 == 0
+    examples = probing.Examples(
+        caching.harvest(case.model, prompts, hook_names=[f"blocks.{LAYER}.hook_resid_pre"], progress=False),
+        labels,
+        [str(number // 2) for number in range(24)],
+        prompts,
+    )
+    split = probing.split_by_topic(examples.topics, labels)
+    report = probing.evaluate(examples, split, n_random=5, n_shuffles=2)
+    x, fitted, test = (
+        torch.stack([streams(case.plain, ids)[LAYER][-1] for ids in prompts]),
+        split["train"],
+        split["test"],
+    )
+    right = x[fitted][labels[fitted]].mean(dim=0) - x[fitted][~labels[fitted]].mean(dim=0)
+    equal(report.probe.direction, right, "the probe and the difference of means")
+    scores = x[test] @ right
+    equal(
+        torch.tensor(report.auroc.estimate),
+        torch.tensor(directions.auroc(scores[labels[test]], scores[~labels[test]])),
+        "AUROCs",
+    )
+
+
+def dictionary(case: Case) -> None:
+    import sae_lens
+
+    from course_lib import features as library
+
+    torch.manual_seed(6)
+    sae = sae_lens.StandardSAE(sae_lens.StandardSAEConfig(d_in=WIDTH, d_sae=7, apply_b_dec_to_input=False)).eval()
+    sae.cfg.metadata.hook_name, sae.cfg.metadata.prepend_bos = f"blocks.{LAYER}.hook_resid_post", False
+    found = library.by_prompt(case.model, sae, case.ids).top(7)
+    right = sae.encode(streams(case.plain, case.ids)[LAYER + 1][-1]).detach()
+    equal(torch.tensor([row.value for row in found]), right[[row.feature for row in found]], "activations")
+    if len(found) != int((right > 0).sum()):
+        raise WrongError(f"{len(found)} features are active, and not {int((right > 0).sum())}")
+    error = library.reconstruction(case.model, sae, case.prompts)
+    after = torch.cat([streams(case.plain, ids)[LAYER + 1][1:] for ids in case.prompts])
+    missed = (after - sae.decode(sae.encode(after))).pow(2).sum() / (after - after.mean(dim=0)).pow(2).sum()
+    equal(torch.tensor(1 - error.variance_explained), missed.detach(), "what a dictionary misses")
+
+
 METHODS: dict[str, Callable[[Case], None]] = {
     "load": load,
     "harvest": harvest,
@@ -390,6 +489,10 @@ METHODS: dict[str, Callable[[Case], None]] = {
     "patching": patching,
     "features": features,
     "EAP": eap,
+    "graph": graph,
+    "fingerprint": fingerprint,
+    "probe": probe,
+    "dictionary": dictionary,
 }
 
 
@@ -436,8 +539,8 @@ def page(results: dict[str, dict[str, tuple[str, str]]]) -> str:
         "",
         f"Small random checkpoints of {len(results)} architectures, saved and loaded as a user would, beside plain",
         "transformers with plain hooks. *Right*: the same numbers. *Refused*: an error that says why, before any number.",
-        "Written by `python -m tools.architectures`. Graphs need transcoders of the model, and are tried on the architectures",
-        "of the [profiles](real_models.md) alone. An empty cell: the model was not opened.",
+        "Written by `python -m tools.architectures`. Graphs and dictionaries are tried with random transcoders and a random",
+        "autoencoder. An empty cell: the model was not opened.",
         "",
         "| | " + " | ".join(METHODS) + " |",
         "|---" * (1 + len(METHODS)) + "|",

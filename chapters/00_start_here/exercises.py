@@ -34,6 +34,10 @@ def template_tokens(answer, tokenizer):
     if ids:
         raise Wrong(f"{ids[0]!r} is no token of this model", "copy the tokens as they are printed, < and > included.")
     typed = sorted(set(given) - TEMPLATE)
+    if "<friend>" in typed:
+        raise Wrong(
+            "'<friend>' does not stand in this prompt", "it asks for another role's reply: here the assistant is asked."
+        )
     if typed:
         raise Wrong(
             f"{typed[0]!r} is part of what was asked, not of the template",
@@ -41,7 +45,7 @@ def template_tokens(answer, tokenizer):
         )
     missing = sorted(TEMPLATE - set(given))
     if missing:
-        raise Wrong(f"{len(missing)} of the template's tokens are missing", "look at both ends of the list.")
+        raise Wrong(f"template tokens are missing: {len(missing)} of 4", "look at both ends of the list.")
 
 
 @exercise(
@@ -74,6 +78,8 @@ def hook_name(answer):
         return None
     if answer == "hook_embed" or re.fullmatch(r"blocks\.[0-5]\.hook_(resid_(pre|mid|post)|in|out)", answer):
         raise Wrong(f"{answer} is another place in the model", "look for what enters block 3, which is called 3.")
+    if answer != answer.strip():
+        raise Wrong(f"there is a space at an end of {answer!r}", "take it away: names are compared letter by letter.")
     raise Wrong(f"{answer!r} is not a hook name of this model", "names look like blocks.0.hook_attn_out.")
 
 
@@ -146,6 +152,8 @@ def resid_post(answer):
     kept = small_cache()
     if set(cache) != set(kept) or not all(torch.equal(cache[name], kept[name]) for name in kept):
         raise Wrong("your function changed its input in place", "build a new tensor: `x + y`, not `x += y`.")
+    if expect.same(got, answer(cache, 2)):
+        raise Wrong("it gives the same for blocks 1 and 2", "use the argument `layer` in the hook names.")
     mistakes = (
         (part["resid_mid"], "the MLP's part is missing", "add hook_mlp_out of the same block."),
         (part["resid_pre"] + part["mlp_out"], "attention's part is missing", "add hook_attn_out of the same block."),
@@ -165,14 +173,19 @@ def resid_post(answer):
             "use `layer`, not layer - 1.",
         ),
         (cache["blocks.2.hook_resid_post"], "that is the stream after the next block", "use `layer`, not layer + 1."),
-        (_resid_post(cache, 0), "the layer is fixed at 0", "use the argument `layer` in the hook names."),
-        (_resid_post(cache, 2), "the layer is fixed at 2", "use the argument `layer` in the hook names."),
         (
             part["resid_post"][:1].expand_as(part["resid_post"]),
             "the first prompt's stream was copied to all",
             "keep the batch axis: add the entries as they are.",
         ),
         (part["resid_pre"] * part["attn_out"] * part["mlp_out"], "the parts are multiplied", "the stream is a sum."),
+        (part["resid_mid"] - part["mlp_out"], "what the MLP writes is subtracted", "every part is added."),
+        (
+            part["resid_pre"] - part["attn_out"] + part["mlp_out"],
+            "what attention writes is subtracted",
+            "every part is added.",
+        ),
+        ((part["resid_mid"] + part["mlp_out"]) / 3, "that is the mean of the three parts", "the stream is their sum."),
     )
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
@@ -222,6 +235,26 @@ def centred_cosine(answer):
             _cosine(a - others[0], b - others[0]),
             "the first of the others was used, not their mean",
             "others.mean(dim=0).",
+        ),
+        (
+            _cosine(a - (mixed := torch.stack([a, b, *others]).mean(dim=0)), b - mixed),
+            "the mean holds a and b, too",
+            "take the mean of `others` alone.",
+        ),
+        (
+            (a - mean) @ (b - mean) / (a.norm() * b.norm()),
+            "the inner product of the centred vectors was divided by the lengths of the raw ones",
+            "divide by the norms of a - mean and b - mean.",
+        ),
+        (
+            _cosine((a - mean) / others.std(dim=0), (b - mean) / others.std(dim=0)),
+            "the vectors were also divided by the standard deviation",
+            "subtract the mean, and leave the scale as it is.",
+        ),
+        (
+            _cosine(a - (a @ mean) / (mean @ mean) * mean, b - (b @ mean) / (mean @ mean) * mean),
+            "the mean was projected out",
+            "subtract the mean itself.",
         ),
         (
             _cosine(a - others.median(dim=0).values, b - others.median(dim=0).values),

@@ -307,7 +307,7 @@ WRONG = {
         "first token": (from_cache("hook_resid_pre", token=0), "first token"),
         "last but one": (from_cache("hook_resid_pre", token=-2), "last token but one"),
         "mean over tokens": (averaged, "mean over all tokens"),
-        "layer fixed": (from_cache("hook_resid_pre", layer=4), "the layer is not the one asked for"),
+        "layer fixed": (from_cache("hook_resid_pre", layer=4), "the same for blocks 1 and 2"),
         "batch axis left": (unsqueezed, "axis of length 1"),
         "all tokens": (from_cache("hook_resid_pre", token=slice(None)), "all tokens are still there"),
         "wrong name": (from_cache("hook_residual"), None),
@@ -327,7 +327,7 @@ WRONG = {
         "ten steps of power iteration": (power_iteration(10), "some inputs only"),
     },
     "1.3": {
-        "written down": (at_fixed, "this notebook's numbers only"),
+        "written down": (at_fixed, "whatever it is given"),
         "shuffled twice": (lambda s, mixed: by_resampling(0.025)(mixed, mixed), None),
         "made up": (
             lambda s, mixed: claim(folded(s), (folded(s) - 0.1, 1.0), folded(mixed), (0.4, 0.75)),
@@ -363,11 +363,11 @@ WRONG = {
         "everything possible": (lambda s, mixed: claim(folded(s), (0.0, 1.0), folded(mixed), (0.0, 1.0)), "resampling"),
         "another number": (
             given(lambda s, mixed: claim(0.75, interval=(0.7, 0.8), control=0.5, control_interval=AROUND)),
-            "AUROC",
+            "whatever it is given",
         ),
         "another control": (
             lambda s, mixed: claim(folded(s), resampled(s, 0.025), 0.8, (0.75, 0.85)),
-            "the control is off",
+            "whatever it is given",
         ),
         "percent": (
             given(lambda s, mixed: claim(100 * auroc(s), interval=(90, 100), control=50, control_interval=(40, 55))),

@@ -6,9 +6,10 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from chapters.claimed import check_rates, close_limits, on_other_data
 from course_lib import directions, models
 from course_lib.grading import expect
-from course_lib.grading.claims import check_rates, close_limits, on_other_data, supported
+from course_lib.grading.claims import claim, supported
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 # --- 1.1 ---------------------------------------------------------------------------------------------------------
@@ -34,6 +35,8 @@ def last_token_residual(answer, model):
     if isinstance(raw, Tensor) and raw.shape in (pre.shape, (1, *pre.shape)):
         raise Wrong("all tokens are still there", "the axes are [batch, token, d_model]: index [0, -1].")
     got = expect.tensor(raw, like=pre[-1], axes="d_model", name="last_token_residual(model, ids, 2)")
+    if expect.same(got, answer(model, ids, 1)):
+        raise Wrong("it gives the same for blocks 1 and 2", "use the argument `layer` in the hook name.")
     mistakes = (
         (
             cache[f"blocks.{layer}.hook_resid_post"][0, -1],
@@ -71,6 +74,12 @@ def last_token_residual(answer, model):
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
     expect.close(got, pre[-1], name="last_token_residual(model, ids, 2)")
+    ids = list(range(4, 30))
+    pre = model.run_with_cache(torch.tensor([ids], device=model.cfg.device))[1][f"blocks.{layer}.hook_resid_pre"][0]
+    got = expect.tensor(answer(model, ids, layer), like=pre[-1], axes="d_model", name="for 26 tokens, it")
+    for place in range(25):
+        what = f"of 26 tokens it takes number {place}, counted from 0, and not the last"
+        expect.differs_from(got, pre[place], what, "prompts are of any length: index -1.")
 
 
 # --- 1.2 ---------------------------------------------------------------------------------------------------------
@@ -112,6 +121,11 @@ def first_component(answer):
         (_axes(centred)[:, 0], "this is a column of Vh", "the components are its rows: Vh[0]."),
         (_axes(x - x.mean())[0], "the mean is one number", "take one mean per column: dim=0."),
         (_axes(x - x.mean(dim=1, keepdim=True))[0], "each sample was centred, not each column", "x.mean(dim=0)."),
+        (
+            directions.unit(x[:30].mean(dim=0) - x[30:].mean(dim=0)),
+            "that is the difference of the means of the two halves",
+            "a component is a direction of largest variance: the first right singular vector.",
+        ),
         (_axes(centred)[1], "this is the second component", "counting starts at 0: Vh[0]."),
     )
     for value, what, tip in mistakes:
@@ -165,7 +179,49 @@ def _resampled(scores):
     ],
 )
 def separates(answer, *data):
-    on_other_data(answer, _separates, data, lambda seed: _scores(len(data[0]), seed), n=4)
+    on_other_data(
+        answer,
+        _separates,
+        data,
+        lambda seed: _scores(len(data[0]), seed),
+        right=lambda scores, shuffled: claim(
+            _folded(scores),
+            interval=_resampled(scores),
+            control=_folded(shuffled),
+            control_interval=_resampled(shuffled),
+        ),
+        at_hand=_aurocs_at_hand,
+        limits=lambda *both: [_other_limits(*both), _other_limits(*both[::-1])],
+        value_is="use folded_auroc(scores, is_harmful).",
+        control_is="use folded_auroc(shuffled, is_harmful).",
+        n=4,
+    )
+
+
+def _aurocs_at_hand(names, *data: Tensor) -> dict[str, float]:
+    """Numbers that may be claimed in the place of a folded AUROC."""
+    made = {"chance, 0.5, which was not measured": 0.5}
+    for name, scores in zip(names, data, strict=False):
+        first, second = scores.chunk(2)
+        made |= {
+            f"the AUROC of {name}": _folded(scores),
+            f"the AUROC of {name} as it is, below 0.5 where the order is the other way round: it is not folded": directions.auroc(
+                first, second
+            ),
+            f"1 minus the AUROC of {name}: it is not folded": 1 - directions.auroc(first, second),
+            f"the difference of the mean scores in {name}, no AUROC": abs(float(first.mean() - second.mean())),
+        }
+    return made
+
+
+def _other_limits(scores: Tensor, others: Tensor) -> dict[str, tuple[float, float]]:
+    """Intervals that may be claimed in the place of that of the scores."""
+    n = len(scores)
+    wilson = directions.wilson_interval(round(_folded(scores) * n), n)
+    return {
+        "that of the other scores": _resampled(others),
+        "Wilson's, as if the AUROC were a count of prompts": (wilson.low, wilson.high),
+    }
 
 
 def _scores(n: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -286,6 +342,21 @@ def refusal_direction(answer):
             "use the mean.",
         ),
         (positive[0] - negative[0], "only the first prompt of each set was used", "average over all prompts."),
+        (
+            positive.sum(dim=0) - negative.sum(dim=0),
+            "that is the difference of sums: the larger set counts more",
+            "take means: mean(dim=0).",
+        ),
+        (
+            (positive - negative[:6]).mean(dim=0),
+            "prompts were paired one by one: those of the larger set that are over are left out",
+            "take each set's own mean first.",
+        ),
+        (
+            directions.unit(positive).mean(dim=0) - directions.unit(negative).mean(dim=0),
+            "every prompt's vector was normalised before the mean",
+            "take the means of the vectors as they are, normalise last.",
+        ),
     )
     for value, what, tip in mistakes:
         expect.differs_from(directions.unit(got), directions.unit(value), what, tip)
@@ -394,6 +465,11 @@ def without(answer):
         (c - along.clamp(min=0) * unit, "only positive parts were removed", "remove the part whatever its sign."),
         (c - along.mean() * unit, "the same amount was subtracted from every token", "project each vector on its own."),
         (
+            (c - along * unit) * c.norm(dim=-1, keepdim=True) / (c - along * unit).norm(dim=-1, keepdim=True),
+            "the vectors were stretched back to their old length",
+            "leave them shorter: only the part along the direction is to go.",
+        ),
+        (
             c - (c @ unit)[:, -1:, None] * unit,
             "the last token's part was subtracted from all tokens",
             "project each vector on its own.",
@@ -433,6 +509,16 @@ def match_projection(answer):
             "subtract (a . unit) unit.",
         ),
         (a * target / along, "the whole vector was scaled", "change only the part along unit."),
+        (
+            a + (along - target) * unit,
+            "both signs are the wrong way round",
+            "subtract the present part, add the target.",
+        ),
+        (
+            torch.cat([a[:, :-1], _match(a, unit, target)[:, -1:]], dim=1),
+            "only the last token was changed",
+            "change every vector: keep the leading axes, [..., None].",
+        ),
         (a - along * unit + target, "the target was added to every number", "add target * unit."),
         (
             a - along * unit + target * along * unit,

@@ -544,10 +544,8 @@ asked = {name: prompts(name, "held_out_topic", n=100) for name in ("harmful", "h
 
 def begins(requests, words=None):
     replies = models.generate(chat, requests, max_new_tokens=3 if OWN else 6)
-    return sum(
-        tokens.text(chat.tokenizer, reply).strip().lower().startswith(words or about.refusal_openings)
-        for reply in replies
-    )
+    said = [tokens.text(chat.tokenizer, reply).strip().lower() for reply in replies]
+    return sum(reply.startswith(words) if words else about.refuses(reply) for reply in said)
 
 
 def refused_without(direction):

@@ -259,7 +259,7 @@ WRONG = {
         "help with that": (lambda reply: "help with that" in reply, '"help with that" alone'),
         "swapped": (lambda reply: not ("i apologize" in reply or "i cannot help" in reply), "swapped"),
         "position": (lambda reply: reply.find("i cannot help"), "True or False"),
-        "always": (lambda reply: True, "plain answer"),
+        "always": (lambda reply: True, "for every reply"),
         "two whole forms": (
             lambda reply: any(f"{words} {SAID}." in reply for words in ("i apologize, but", "however,")),
             "does not begin with",
@@ -323,23 +323,26 @@ WRONG = {
         "divided by beta": (lambda c, r, cr, rr, b: -F.logsigmoid(margin(c, r, cr, rr) / b).mean(), "divides by beta"),
     },
     "2.6": {
-        "written down": (rates(bootstrap("edited"), bootstrap("unedited")), "this notebook's numbers only"),
-        "the standard deviation": (spread, "overlap"),
+        "written down": (rates(bootstrap("edited"), bootstrap("unedited")), "whatever it is given"),
+        "the standard deviation": (spread, "standard deviations to either side"),
         "bare number": (float(GAIN["edited"].mean()), "is not a claim"),
         "no control": (
             claim(*bootstrap("edited")[:1], interval=bootstrap("edited")[1]),
             'the mean of gain["unedited"], tuned',
         ),
-        "swapped": (rates(bootstrap("unedited"), bootstrap("edited")), "it is not right"),
-        "zero as control": (rates(bootstrap("edited"), (0.0, (0.0, 0.0))), "it is not right"),
-        "per cent": (rates((100 * bootstrap("edited")[0], (15.0, 40.0)), bootstrap("unedited")), "it is not right"),
+        "swapped": (rates(bootstrap("unedited"), bootstrap("edited")), "whatever it is given"),
+        "zero as control": (rates(bootstrap("edited"), (0.0, (0.0, 0.0))), "whatever it is given"),
+        "per cent": (
+            rates((100 * bootstrap("edited")[0], (15.0, 40.0)), bootstrap("unedited")),
+            "whatever it is given",
+        ),
         "no width": (
             rates((bootstrap("edited")[0], (bootstrap("edited")[0],) * 2), bootstrap("unedited")),
-            "it is not right",
+            "whatever it is given",
         ),
-        "overlap": (rates((bootstrap("edited")[0], (-0.5, 0.9)), bootstrap("unedited")), "overlap"),
+        "overlap": (rates((bootstrap("edited")[0], (-0.5, 0.9)), bootstrap("unedited")), "whatever it is given"),
         "another value": (rates((0.6, (0.5, 0.7)), bootstrap("unedited")), "the value"),
-        "another control": (rates(bootstrap("edited"), (-0.2, (-0.3, -0.1))), "it is not right"),
+        "another control": (rates(bootstrap("edited"), (-0.2, (-0.3, -0.1))), "whatever it is given"),
     },
     "2.7": {
         "low end": (lambda scores, rate: scores.quantile(rate), "low end"),
@@ -375,7 +378,7 @@ WRONG = {
         "dot": (lambda r, g: g @ r, "one number"),
         "added": (lambda r, g: unit(g + r), "was added"),
         "absolute gain": (lambda r, g: unit(g.abs() * r), "some inputs only"),
-        "short vectors": (lambda r, g: g * r / (g * r).norm().clamp(min=0.5), "some inputs only"),
+        "short vectors": (lambda r, g: g * r / (g * r).norm().clamp(min=0.5), "a multiple of the right"),
         "projected": (lambda r, g: unit(r - (r @ unit(g)) * unit(g)), "projected out"),
     },
 }

@@ -242,7 +242,7 @@ WRONG = {
     "3.2": {
         "with bleach only": (
             lambda s, p: p > 1 and s[p - 1] == "and" and "bleach" in (s[p - 2], s[p]) and pair(s[p - 2], s[p]),
-            "some inputs only",
+            "it gives False",
         ),
         "one order": (lambda s, p: p > 1 and s[p - 1] == "and" and (s[p - 2], s[p]) in ORDERED, None),
         "the other order": (lambda s, p: p > 1 and s[p - 1] == "and" and (s[p], s[p - 2]) in ORDERED, None),
@@ -270,7 +270,7 @@ WRONG = {
     "3.3": {
         "ten of them": (
             lambda g: dict(sorted(edges_by(g, last_row(g)).items(), key=lambda pair: -abs(pair[1]))[:10]),
-            "some inputs only",
+            "entries are missing",
         ),
         "all positions": (lambda g: edges_by(g, last_row(g), keep=lambda n, last: True), "other positions"),
         "first position wins": (
@@ -301,7 +301,7 @@ WRONG = {
         ),
         "shallow models": (
             lambda g: edges_by(g, last_row(g), keep=lambda n, last: n.position == last and n.layer < 5),
-            "some inputs only",
+            "entries are missing",
         ),
         "last feature's row": (lambda g: edges_by(g, g.edges[len(g.features) - 1]), "last feature"),
         "summed": (lambda g: edges_by(g, g.edges.sum(dim=0)), "other features"),

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from chapters.claimed import check_rates
 from course_lib import attribution, organism
 from course_lib.grading import expect
-from course_lib.grading.claims import check_rates
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 # --- 3.1 ---------------------------------------------------------------------------------------------------------
@@ -60,7 +60,8 @@ def _find(feature, concept: str, contrast) -> None:
         )
     if auroc < 0.45:
         raise Wrong(
-            f"feature {feature} prefers the near misses of {concept}", "are the two sets of the contrast swapped?"
+            f"feature {feature} prefers the near misses of {concept}",
+            "contrast `there` against `near`, in that order: look-ups without near misses find what both have.",
         )
     raise Wrong(
         f"feature {feature} does not tell {concept} from its near misses (AUROC {auroc:.2f}; active on {there:.0%} and {near:.0%})",
@@ -233,6 +234,11 @@ def reply_edges(answer):
             "an Error has no feature and an Embedding no layer: keep Features only.",
         )
     got = {key: expect.number(value, name=f"the edge of {key}") for key, value in got.items()}
+    if expect.same(got, dict(zip(truth, graph.edges[-1].tolist(), strict=False))):
+        raise Wrong(
+            "the edges are those of other nodes: columns are counted among the kept features",
+            "a node's column is its place among all nodes: zip(graph.nodes, row) first, then choose.",
+        )
     if (0, 7) in got and abs(got[0, 7] - 3.0) < 1e-6:
         raise Wrong(
             "it takes a feature of an earlier position",
@@ -521,6 +527,11 @@ def _interval_mistakes(got: Tensor, gaps: Tensor) -> None:
             around(T_TWO * float(gaps.std())),
             "the standard deviation was not divided by the root of 3",
             "a mean of three is less uncertain than one value.",
+        ),
+        (
+            around(T_TWO * float(gaps.std()) / len(gaps)),
+            "the standard deviation was divided by 3, not by the root of 3",
+            "the standard error is std / 3 ** 0.5.",
         ),
         (
             around(T_TWO * float(gaps.std(correction=0)) / len(gaps) ** 0.5),

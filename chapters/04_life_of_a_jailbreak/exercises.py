@@ -7,9 +7,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from chapters.claimed import check_rates
 from course_lib import directions, models, steering, tokens
 from course_lib.grading import expect
-from course_lib.grading.claims import check_rates
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 # --- 4.1, 4.7, 4.8, 4.9: rates as claims -----------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def gaze_matters(answer, *data):
 )
 def recovery(answer):
     patched = torch.tensor([1.0, -3.0, 6.0, 4.0])
-    clean, corrupted = torch.tensor([4.0, 3.0, 4.0, 4.5]), torch.tensor([-2.0, -1.0, -2.0, -2.5])
+    clean, corrupted = torch.tensor([4.0, 3.0, 4.0, -4.5]), torch.tensor([-2.0, -1.0, -2.0, 2.5])
     truth = (patched - corrupted) / (clean - corrupted)
     got = expect.tensor(
         answer(patched, clean, corrupted), like=truth, axes="pair", name="recovery(patched, clean, corrupted)"
@@ -126,6 +126,11 @@ def recovery(answer):
             1 - truth,
             "0 and 1 are the wrong way round: this is what is still missing",
             "measure from corrupted, not from clean.",
+        ),
+        (
+            (patched - corrupted) / (clean - corrupted).abs(),
+            "the way lost its sign: clean may lie below corrupted",
+            "divide by clean - corrupted as it is.",
         ),
         (-truth, "the sign is flipped", "numerator and denominator both start from corrupted."),
         (patched - corrupted, "it is not a share yet", "divide by the whole way, clean - corrupted."),
@@ -235,6 +240,11 @@ def group_edge(answer):
             flow[into, out_of].sum(),
             "targets and sources were paired one by one",
             "choose rows first, then columns: [into][:, out_of].",
+        ),
+        (
+            (worth[into] * edges[out_of][:, into]).sum(),
+            "rows and columns are exchanged: those are edges from `into` to `out_of`",
+            "rows are the targets (into), columns the sources (out_of).",
         ),
         (
             flow[out_of][:, into].sum(),

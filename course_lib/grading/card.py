@@ -43,14 +43,8 @@ class Card:
             "(one for each exercise done and each question right at the first try).",
             f"Exercises: {done} of {n} done{left}.",
             f"Questions: {len(self.right_at_first)} of {self.n_questions} answered, {right} right at first.",
-            self.calibration(),
+            f"Predictions: {len(self.scored) or 'none'} of {self.n_predictions} scored{_calibrated(self.scored) or ' yet'}.",
         ]
-
-    def calibration(self) -> str:
-        """Return how sure the predictions were, and how often they were right."""
-        if not self.scored:
-            return f"Predictions: none of {self.n_predictions} scored yet."
-        return f"Predictions: {len(self.scored)} of {self.n_predictions} scored{_calibrated(self.scored)}."
 
     def __repr__(self) -> str:
         rows = [
@@ -114,17 +108,15 @@ def calibration() -> list[Sureness]:
     """Return the scored predictions of the whole course, grouped by how sure they were; groups without any are left out."""
     scored = [event for chapter in sorted(MODULES) for event in progress(chapter).scored]
     groups = {"ranges, meant for 80 %": [event for event in scored if "interval_score" in event]}
+    choices = [event for event in scored if "brier" in event]
     for name, low, high in (("at most 60 %", 0.0, 0.6), ("60 to 80 %", 0.6, 0.8), ("more than 80 %", 0.8, 1.0)):
-        groups[f"choices, {name} sure"] = [
-            event for event in scored if "brier" in event and low < event["confidence"] <= high
-        ]
-    return [
-        Sureness(
-            name, mean(event["confidence"] for event in events), sum(event["hit"] for event in events), len(events)
-        )
-        for name, events in groups.items()
-        if events
-    ]
+        groups[f"choices, {name} sure"] = [event for event in choices if low < event["confidence"] <= high]
+    return [Sureness(name, *_sure_and_right(events), len(events)) for name, events in groups.items() if events]
+
+
+def _sure_and_right(events: list[dict[str, Any]]) -> tuple[float, int]:
+    """Return how sure these predictions were on average, and how many came true."""
+    return mean(event["confidence"] for event in events), sum(event["hit"] for event in events)
 
 
 def _calibrated(scored: list[dict[str, Any]]) -> str:
@@ -134,8 +126,8 @@ def _calibrated(scored: list[dict[str, Any]]) -> str:
         ("brier", "Brier score", "choices were right, you were {:.0f} % sure on average"),
     ):
         if events := [event for event in scored if key in event]:
-            hits, sure = sum(event["hit"] for event in events), 100 * mean(event["confidence"] for event in events)
-            found = f"{hits} of {len(events)} {what.format(sure)}"
+            sure, hits = _sure_and_right(events)
+            found = f"{hits} of {len(events)} {what.format(100 * sure)}"
             parts.append(f"; {found}; mean {score} {mean(event[key] for event in events):.2f}")
     return "".join(parts)
 

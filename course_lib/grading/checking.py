@@ -23,9 +23,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from course_lib.grading import expect, record
+from course_lib.grading import expect, naming, record
 from course_lib.grading.expect import compared, describe, plain, same, shown
-from course_lib.grading.registry import EXERCISES, Exercise, Wrong, chapter_of, find, references
+from course_lib.grading.registry import EXERCISES, Exercise, Off, Wrong, chapter_of, find, references
 
 N_INPUTS = 20
 """On how many drawn inputs a learner's function has to agree with the worked answer."""
@@ -148,9 +148,9 @@ def judge(item: str, answer: Any, *context: Any) -> Verdict:
         todo = f'{item} not done yet: write your answer in place of the ... in the cell marked "Exercise {item}". '
         return Verdict("not done", todo + f'hint("{item}") helps; the notebook goes on without it.')
     except Wrong as wrong:
-        return _wrong(item, wrong)
+        return _wrong(item, _with_names(wrong, item, answer, context))
     except (Exception, SystemExit) as error:  # a learner's code may raise anything; the notebook goes on
-        return _wrong(item, _explained(item, error, answer))
+        return _wrong(item, _with_names(_explained(item, error, answer), item, answer, context))
     return Verdict("done", f"{item} done: {remark or asked.title}")
 
 
@@ -162,7 +162,7 @@ def _confirmed(wrong: Wrong, asked: Exercise, mine: Any, context: Sequence[Any])
         with expect.other_inputs():
             asked.check(mine, *context)
     except Exception as again:  # where the learner's code fails, what it did first is told
-        if not isinstance(again, Wrong) or expect.kind(again) == expect.kind(wrong):
+        if not isinstance(wrong, Off) and (not isinstance(again, Wrong) or expect.kind(again) == expect.kind(wrong)):
             return wrong
     try:
         _agrees(asked, mine, context)
@@ -172,23 +172,39 @@ def _confirmed(wrong: Wrong, asked: Exercise, mine: Any, context: Sequence[Any])
 
 
 def _agrees(asked: Exercise, mine: Callable[..., Any], context: Sequence[Any]) -> None:
-    """Refuse a function that differs from the worked answer on a drawn input, which the message shows.
+    """Refuse a function that differs from the worked answer on a drawn input: the message shows the shortest of these.
 
     What it prints there is dropped: a learner who prints to see what happens has seen the check's own calls.
     """
     right, agree = reference(asked.id, context, {}), asked.same or same
+    names, tried, off = right.__code__.co_varnames, [], []
     for seed in range(N_INPUTS):
         if (inputs := asked.inputs(seed, *context)) is None:  # type: ignore[misc]
             continue
-        truth = right(*_copy(inputs))
-        with contextlib.redirect_stdout(io.StringIO()):
-            got = mine(*inputs)
+        truth, told = right(*_copy(inputs)), ", ".join(f"{n} = {shown(x)}" for n, x in zip(names, inputs, strict=False))
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                got = mine(*inputs)
+        except Exception as error:
+            error.add_note(f"for {told}")
+            raise
+        tried.append((inputs, got, truth))
         if not agree(got, truth):
-            where = f"for {', '.join(map(shown, inputs))} {compared(got, truth)}"
-            tip = "work this input by hand, step by step: signs, order, lengths and ties may differ from your example."
-            raise Wrong("it is right for some inputs only", tip, where=where)
-        if isinstance(truth, Tensor) and truth.requires_grad:
+            off.append(f"for {told} {compared(got, truth)}")
+        elif isinstance(truth, Tensor) and truth.requires_grad and not off:
             _same_gradient(got, truth, inputs)
+    if off:
+        n_right = len(tried) - len(off)
+        how_often = (
+            f"some inputs only, {n_right} of the {len(tried)} drawn" if n_right else f"none of the {len(tried)} drawn"
+        )
+        known = naming.relation(tried, names)
+        tip = "work this input by hand, step by step: signs, order, lengths and ties may differ from your example."
+        raise Off(known or f"it is right for {how_often}", tip, where=min(off, key=_length))
+
+
+def _length(text: str) -> int:
+    return len(text) + 200 * text.count("Tensor of shape")
 
 
 def _same_gradient(got: Any, truth: Tensor, inputs: Sequence[Any]) -> None:
@@ -267,8 +283,8 @@ def _explained(item: str, error: BaseException, answer: Any) -> Wrong:
     """Return in a learner's words what went wrong when a check failed on an answer with an exception."""
     problem = f"{type(error).__name__}: {error}".rstrip(": ")
     tip = _TIPS.get(type(error).__name__, "run your code on a small example in a cell of its own, and print as you go.")
-    if where := _learners_line(error, answer):
-        return Wrong(f"your code raised {problem}", tip, where=where)
+    if where := " ".join([_learners_line(error, answer), *getattr(error, "__notes__", [])]).strip():
+        return Off(f"your code raised {problem}", tip, where=where)
     worked = references(chapter_of(item))[item]
     is_function = f"def {worked['answer']}(" in "\n".join(worked["code"])
     if is_function and not isinstance(answer, FunctionType):
@@ -277,6 +293,20 @@ def _explained(item: str, error: BaseException, answer: Any) -> Wrong:
         "if your cell rebinds a name that the check is given, run the cells above again and leave that name alone."
     )
     return Wrong(f"your answer could not be used ({problem})", tip if is_function else changed)
+
+
+def _with_names(wrong: Wrong, item: str, answer: Any, context: Sequence[Any]) -> Wrong:
+    """Return the refusal with what the learner's code never reads, and what it reads of the notebook instead."""
+    try:
+        names = naming.unread(answer, reference(item, context, answer.__globals__))
+    except Exception:  # no function, or the worked one cannot be made without its notebook
+        names = ""
+    if not isinstance(wrong, Off):  # a mistake that is known is told first
+        names = names * ("never" in names)
+    elif "never" in names:
+        tip = "use what the function is given: the check gives it other values than the notebook has."
+        return Wrong(names, tip, where="; ".join(filter(None, (str(wrong), wrong.where))))
+    return Wrong(str(wrong), wrong.try_next, where="; ".join(filter(None, (wrong.where, names))))
 
 
 def _learners_line(error: BaseException, answer: Any) -> str:

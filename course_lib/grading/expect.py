@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from course_lib.grading.registry import Wrong
+from course_lib.grading.registry import Off, Wrong
 
 OTHER = 7919
 """How far the seeds of the second inputs lie from those of the first."""
@@ -148,6 +148,8 @@ def judge(
     verdicts = [flag(answer(text), try_next='`"some words" in reply` is True or False.') for text, _, _ in replies]
     if all(verdict != truth for verdict, (_, truth, _) in zip(verdicts, replies, strict=True)):
         raise Wrong("True and False are swapped", swapped)
+    if len(set(verdicts)) == 1:
+        raise Wrong(f"it gives {verdicts[0]} for every reply", try_next)
     for verdict, (text, truth, overlooked) in zip(verdicts, replies, strict=True):
         if verdict != truth:
             raise Wrong(overlooked, try_next, where=f"reply {text!r}")
@@ -163,17 +165,15 @@ def close(answer: Any, truth: Any, *, name: str = "your answer", try_next: str =
     """Refuse an answer that is off by more than `tolerance` times (1 + the largest entry of the truth).
 
     Raises:
-        Wrong: with the size of the difference and the place where it is largest.
+        Off: with the size of the difference and the place where it is largest.
     """
     difference = _distance(answer, truth)
     if difference <= tolerance * (1 + _size(truth)):
         return
-    gap = (torch.as_tensor(answer).double() - torch.as_tensor(truth).double()).abs()
-    place = [int(i) for i in torch.unravel_index(gap.argmax(), gap.shape)] if gap.ndim else []
+    place, one, other = _farthest(answer, truth)
     tip = try_next or "work a tiny example by hand, and compare step by step."
-    one, other = (float(torch.as_tensor(each)[tuple(place)]) for each in (answer, truth))
     where = f"{f'at index {place} ' if place else ''}it gives {one:.4g}, and {other:.4g} is right"
-    raise Wrong(f"{name} is off by up to {difference:.3g}", tip, where=where)
+    raise Off(f"{name} is off by up to {difference:.3g}", tip, where=where)
 
 
 def same(got: Any, truth: Any) -> bool:
@@ -189,24 +189,24 @@ def same(got: Any, truth: Any) -> bool:
 
 def compared(got: Any, truth: Any) -> str:
     """Return both results in few words; where these would be the same words, the first place at which they differ."""
-    if shown(got) != shown(truth):
+    if shown(got) != shown(truth) and (not isinstance(truth, Tensor) or truth.numel() <= 12):
         return f"it gives {shown(got)}, and {shown(truth)} is right"
     if isinstance(truth, list | tuple) and len(got) == len(truth):
         at = next(n for n, pair in enumerate(zip(got, truth, strict=True)) if not same(*pair))
         return f"at index {at} {compared(got[at], truth[at])}"
-    if isinstance(truth, Tensor):
-        gap = (torch.as_tensor(got).double() - truth.double()).abs()
-        place = [int(i) for i in torch.unravel_index(gap.argmax(), gap.shape)]
-        one, other = (float(torch.as_tensor(each)[tuple(place)]) for each in (got, truth))
-        return f"at index {place} it gives {one:.6g}, and {other:.6g} is right"
-    return f"it gives {shown(got)}, which looks like the right result and is not equal to it"
+    if isinstance(truth, Tensor) and torch.as_tensor(got).shape == truth.shape:
+        place, one, other = _farthest(got, truth)
+        return f"{f'at index {place} ' if place else ''}it gives {one:.6g}, and {other:.6g} is right"
+    return f"it gives {shown(got)}, and right is {shown(truth)}, which is not equal to it"
 
 
 def shown(value: Any) -> str:
     """Return a value in few words: short ones as they are, numbers rounded, others by their kind."""
     if callable(value) and not isinstance(value, Tensor | type):
         return describe(value) if isinstance(value, FunctionType) else f"a {type(value).__name__}"
-    if isinstance(value, Tensor) and value.numel() <= 12:
+    if isinstance(value, Tensor) and value.numel() > 12:
+        return describe(value)
+    if isinstance(value, Tensor):
         value = value.double().round(decimals=3).tolist() if value.is_floating_point() else value.tolist()
     text = (
         f"{value:.4g}" if isinstance(value, float) else str(value) if dataclasses.is_dataclass(value) else repr(value)
@@ -214,6 +214,14 @@ def shown(value: Any) -> str:
     if len(text) > 120 and isinstance(value, str | list | tuple | dict):
         return f"{text[:110]} ..."
     return text if len(text) <= 120 else describe(value)
+
+
+def _farthest(answer: Any, truth: Any) -> tuple[list[int], float, float]:
+    """Return the index at which two results of one shape differ most, and their entries there."""
+    one, other = (torch.as_tensor(each).double() for each in (answer, truth))
+    gap = (one - other).abs()
+    place = [int(i) for i in torch.unravel_index(gap.argmax(), gap.shape)] if gap.ndim else []
+    return place, float(one[tuple(place)]), float(other[tuple(place)])
 
 
 def _distance(a: Any, b: Any) -> float:

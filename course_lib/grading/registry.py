@@ -26,18 +26,29 @@ class Wrong(Exception):
         self.try_next, self.where = try_next, where
 
 
+class Off(Wrong):
+    """Raised where a result is wrong and it is not known which mistake makes it so."""
+
+
 @dataclass(frozen=True)
 class Exercise:
     """One exercise: what the learner sees of it, and its check."""
 
     id: str
     title: str
+    """A few words for the progress card."""
     minutes: int
+    """How long a learner should need."""
     difficulty: int
+    """1 (read it off) to 5 (hard)."""
     hints: list[str]
+    """Three, from a nudge to nearly the answer."""
     check: Function
     inputs: Function | None = None
+    """For an answer that is a function, from seeds to inputs: `inputs(seed, *context)` gives the arguments on which the
+    learner's function has to agree with the worked answer, whatever its check says; None to leave one out."""
     same: Function | None = None
+    """Whether two results agree, `same(got, truth)`, where more than one is right; else `expect.same`."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +81,7 @@ MODULES: dict[int, str] = {}
 """Number of a chapter -> module that registers its items."""
 
 
-def exercise(
-    item: str,
-    *,
-    title: str,
-    minutes: int,
-    difficulty: int,
-    hints: list[str],
-    inputs: Function | None = None,
-    same: Function | None = None,
-) -> Callable[[Function], Function]:
+def exercise(item: str, **about: Any) -> Callable[[Function], Function]:
     """Return a decorator that registers a check as exercise `item`.
 
     The check gets the learner's answer, then whatever the notebook's `check(item, answer, ...)` passes on. It raises
@@ -87,17 +89,11 @@ def exercise(
 
     Args:
         item: id of the exercise, such as "1.3".
-        title: a few words for the progress card.
-        minutes: how long a learner should need.
-        difficulty: 1 (read it off) to 5 (hard).
-        hints: three hints, from a nudge to nearly the answer.
-        inputs: for an answer that is a function, seeds to inputs: `inputs(seed, *context)` gives the arguments on which
-            the learner's function has to agree with the worked answer, whatever its check says; None to leave one out.
-        same: whether two results agree, `same(got, truth)`, where more than one is right; else `expect.same`.
+        about: the other fields of `Exercise`, but for its check.
     """
 
     def register(function: Function) -> Function:
-        _add(EXERCISES, Exercise(item, title, minutes, difficulty, hints, function, inputs, same))
+        _add(EXERCISES, Exercise(item, check=function, **about))
         return function
 
     return register

@@ -210,7 +210,7 @@ def measure(model: models.CheckedBridge, lesson: str, run: Run, seed: int) -> di
     return found
 
 
-SAMPLING_SEEDS = range(5)
+SAMPLING_SEEDS = range(10)
 SAMPLING = HERE / "results" / "sampling.json"
 
 

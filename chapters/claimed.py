@@ -1,0 +1,348 @@
+"""Checks of the exercises that ask for a claim: what is claimed is tried on other data, and what it is instead is named."""
+
+import inspect
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from course_lib import directions
+from course_lib.grading import expect, naming
+from course_lib.grading.claims import ROUNDING, Claim, Limits, claim, overlap, shown_limits, supported
+from course_lib.grading.registry import Off, Wrong
+
+Count = tuple[int, int]
+"""Hits, of how many."""
+Runs = tuple[Sequence[int], int]
+"""Hits of each control run, such as each random direction, of how many prompts, which all runs share."""
+AtHand = Callable[..., dict[str, float]]
+"""From the names of a function's arguments and their values: numbers that may be taken for the right ones, by words."""
+N_OTHERS = 20
+"""On how many drawn data a learner's function has to claim what they show."""
+NEAR, NEAR_ALWAYS = 0.08, 0.006
+"""By how much a limit may differ from the recomputed one: in parts of the interval's width, and at least."""
+ALIKE = 0.002
+"""How near two numbers are that are taken for the same, if they are so near on all data."""
+
+
+def rates(effect: Count, control: Count | Runs) -> Claim:
+    """Return the claim of a rate beside its control; several runs on the same prompts are kept apart."""
+    hits, n = control
+    mine = directions.wilson_interval(*effect)
+    other = directions.wilson_interval(hits, n) if isinstance(hits, int) else directions.runs_interval(hits, n)
+    return claim(mine, control=other)
+
+
+def on_other_data(
+    answer: Callable[..., Any],
+    check: Callable[..., None],
+    data: Sequence[Any],
+    drawn: Callable[[int], Sequence[Any]],
+    *,
+    right: Callable[..., Claim],
+    at_hand: AtHand = lambda names, *data: {},
+    limits: Callable[..., Sequence[dict[str, Limits]]] = lambda *data: ({}, {}),
+    value_is: str = "",
+    control_is: str = "",
+    n: int = N_OTHERS,
+) -> None:
+    """Check what a function claims from the notebook's data and from n drawn ones: numbers that merely coincide are refused.
+
+    Args:
+        answer: the learner's function of the data.
+        check: raises Wrong for what is wrong with a claim, `check(made, *data)`.
+        data: the notebook's.
+        drawn: from a seed to other data.
+        right: from data to the right claim, to be shown beside a wrong one.
+        at_hand: numbers that may have been claimed instead, to be named.
+        limits: from data to intervals that may be taken for the value's, and for the control's.
+        value_is: where the value is to be found.
+        control_is: where the control is to be found.
+        n: how many data are drawn.
+
+    Raises:
+        Wrong: as `check` does on the notebook's data, if the same is wrong on others; what is claimed instead, if it is
+            the same on all data; else one of the others, with both claims.
+    """
+
+    def refusal(now: Sequence[Any]) -> Wrong | None:
+        try:
+            check(answer(*now), *now)
+        except Wrong as wrong:
+            return wrong
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            tip = "the check has other data than this notebook: use what the function is given."
+            return Off(f"your code raised {type(error).__name__}: {error}", tip)
+        return None
+
+    if not callable(answer):
+        raise Wrong(f"you gave {expect.describe(answer)}, and a function is asked for", "def ...: return claim(...).")
+    first, others = refusal(data), [drawn(seed) for seed in range(n)]
+    wrong = [(now, found) for now in others if (found := refusal(now))]
+    same = any(expect.kind(found) == expect.kind(first) for _, found in wrong) if first else False
+    if first and (same or not wrong) and not isinstance(first, Off):
+        raise first
+    if not (first or wrong):
+        return
+    if named := _named(answer, [data, *others], right, at_hand, limits, value_is, control_is):
+        raise named
+    now, found = wrong[0] if wrong else (data, first)
+    names = _arguments(answer, len(data))
+    where = "for " + ", ".join(f"{name} = {expect.shown(each)}" for name, each in zip(names, now, strict=False))
+    if str(found).startswith("your code raised"):
+        raise Off(str(found), found.try_next, where=where)
+    what = (
+        (str(found) if same else "it is not right")
+        if first
+        else f"it is right for this notebook's numbers only: {found}"
+    )
+    raise Off(
+        what, found.try_next, where=f"{where}: it claims {expect.shown(answer(*now))}, and right is {right(*now)}"
+    )
+
+
+def _named(
+    answer: Callable[..., Any],
+    sets: Sequence[Any],
+    right: Callable[..., Claim],
+    at_hand: AtHand,
+    limits: Callable[..., Sequence[dict[str, Limits]]],
+    value_is: str,
+    control_is: str,
+) -> Wrong | None:
+    """Return what is claimed in the place of a number or of its interval, where that is the same for all data."""
+    names, truths = _arguments(answer, len(sets[0])), [right(*now) for now in sets]
+    try:
+        made = [answer(*now) for now in sets]
+        numbers = {part: [float(getattr(each, part)) for each in made] for part in ("value", "control")}
+        ranges = {
+            part: [tuple(map(float, getattr(each, part))) for each in made] for part in ("interval", "control_interval")
+        }
+    except Exception:  # of a claim that is not whole nothing can be said here
+        return None
+    for (part, got), tip in zip(numbers.items(), (value_is, control_is), strict=True):
+        truth = [getattr(each, part) for each in truths]
+        if _alike(got, truth):
+            continue
+        relation = naming.relation(list(zip(sets, got, truth, strict=True)), names)
+        known = [at_hand(names, *now) if "whatever" not in relation else {} for now in sets]
+        if words := [word for word in known[0] if _alike(got, [each.get(word, math.inf) for each in known])]:
+            return Wrong(f"the {part} you claim is {words[0]}", tip)
+        return Off(f"the {part} is wrong: {relation}", tip) if relation else None
+    for k, (part, got) in enumerate(ranges.items()):
+        others = [limits(*now)[k] for now in sets]
+        for word in others[0]:
+            if all(_away(one, each[word]) < ALIKE for one, each in zip(got, others, strict=True)):
+                return Wrong(
+                    f"the {part.replace('_', chr(39) + 's ')} is {word}", "take the 95 % interval that the hints name."
+                )
+    return None
+
+
+def _arguments(answer: Callable[..., Any], n: int) -> list[str]:
+    """Return what the learner's function calls its n arguments."""
+    names = list(inspect.signature(answer).parameters)
+    return names if len(names) == n else [f"argument {k + 1}" for k in range(n)]
+
+
+def _alike(some: Sequence[float], others: Sequence[float]) -> bool:
+    return all(abs(one - other) < ALIKE for one, other in zip(some, others, strict=True))
+
+
+def check_rates(
+    answer: Callable[..., Any],
+    data: Sequence[Any],
+    counts: Callable[..., tuple[Count, Count | Runs]],
+    value_is: str,
+    control_is: str,
+) -> None:
+    """Refuse a function that does not claim these two rates, with their intervals, whatever the counts.
+
+    Args:
+        answer: the learner's function of `data`, which returns a claim.
+        data: counts, or lists and dictionaries of counts; the number of prompts comes last.
+        counts: from the same arguments to the effect and its control.
+        value_is: where the value is to be found.
+        control_is: where the control is to be found.
+
+    Raises:
+        Wrong: with `value_is` or `control_is`.
+    """
+
+    def check(made: Any, *now: Any) -> None:
+        refuse_other_rates(made, *counts(*now), value_is, control_is)
+
+    on_other_data(
+        answer,
+        check,
+        data,
+        lambda seed: drawn_counts(data, seed),
+        right=lambda *now: rates(*counts(*now)),
+        at_hand=_rates_at_hand,
+        limits=lambda *now: [_other_limits(*part) for part in counts(*now)],
+        value_is=value_is,
+        control_is=control_is,
+    )
+
+
+def drawn_counts(data: Sequence[Any], seed: int) -> tuple[Any, ...]:
+    """Return other counts in the same form: any number of runs, counts near 0, near all or anywhere."""
+    draw = random.Random(seed)
+    n = draw.randint(30, 300)
+    low, high = draw.choice([(0, n), (0, n // 8), (n - n // 8, n)])
+
+    def like(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: like(value[key]) for key in draw.sample(list(value), len(value))}
+        if isinstance(value, list | tuple):
+            return [draw.randint(low, high) for _ in range(draw.randint(2, 12))]
+        return draw.randint(0, n)
+
+    return *map(like, data[:-1]), n
+
+
+def _rates_at_hand(names: Sequence[str], *data: Any) -> dict[str, float]:
+    """Return the rates that can be made of some counts, in words."""
+    counts: dict[str, float] = {}
+
+    def add(name: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key in value:
+                add(f'{name}["{key}"]', value[key])
+        elif isinstance(value, list | tuple):
+            kinds = {
+                "lowest": min(value),
+                "highest": max(value),
+                "first": value[0],
+                "last": value[-1],
+                "sum": sum(value),
+            }
+            counts.update({f"the {kind} of {name}": count for kind, count in kinds.items()})
+            counts[f"the mean of {name}"] = sum(value) / len(value)
+            counts[f"the mean of {name}, each count once"] = sum(set(value)) / len(set(value))
+            counts[f"the mean of {name}, rounded to a whole count"] = round(sum(value) / len(value))
+        else:
+            counts[name] = value
+
+    for name, value in zip(names, data[:-1], strict=False):
+        add(name, value)
+    n, by = data[-1], names[len(data) - 1]
+    pairs = [(one, other) for one in counts for other in counts if one != other]
+    made = dict(counts)
+    made |= {f"{by} minus {one}": n - count for one, count in counts.items()}
+    made |= {f"{one} minus {other}": counts[one] - counts[other] for one, other in pairs}
+    made |= {f"{one} minus {other}, or 0": max(0, counts[one] - counts[other]) for one, other in pairs}
+    made |= {f"what lies between {one} and {other}": abs(counts[one] - counts[other]) for one, other in pairs}
+    made |= {f"{one} plus {other}": counts[one] + counts[other] for one, other in pairs}
+    made |= {f"the mean of {one} and {other}": (counts[one] + counts[other]) / 2 for one, other in pairs}
+    for name, value in zip(names, data[:-1], strict=False):
+        if isinstance(value, list | tuple):
+            own = [(one, counts[one]) for one in counts if " " not in one]
+            made |= {
+                f"the mean of {name} and {one} together": (sum(value) + count) / (len(value) + 1) for one, count in own
+            }
+    made |= {f"the larger of {one} and {other}": max(counts[one], counts[other]) for one, other in pairs}
+    made |= {f"the smaller of {one} and {other}": min(counts[one], counts[other]) for one, other in pairs}
+    return {f"{words}, of {by}": count / n for words, count in made.items()}
+
+
+def _other_limits(hits: int | Sequence[int], n: int) -> dict[str, Limits]:
+    """Return intervals that are mistaken for the one that is asked for, in words."""
+    runs = [hits] if isinstance(hits, int) else list(hits)
+    p = sum(runs) / len(runs) / n
+    half = 1.96 * math.sqrt(p * (1 - p) / n)
+    made: dict[str, Any] = {
+        f"one of {100 * level:.0f} %": directions.runs_interval(runs, n, level=level) for level in (0.9, 0.99)
+    }
+    normal = "the normal approximation, rate +- 1.96 standard errors, which fails near 0 and 1"
+    made |= {normal: (p - half, p + half), f"{normal}, cut off there": (max(0.0, p - half), min(1.0, p + half))}
+    if not isinstance(hits, int):
+        one = "that of the mean, as if it were one run: runs differ among themselves"
+        many = "that of all runs added up: runs of the same prompts are not so many prompts more"
+        made |= {
+            one: directions.wilson_interval(round(p * n), n),
+            many: directions.wilson_interval(sum(runs), n * len(runs)),
+            "from the lowest to the highest run, which leaves out that other prompts would differ": (
+                min(runs) / n,
+                max(runs) / n,
+            ),
+        }
+    return {
+        words: (found[0], found[1]) if type(found) is tuple else (found.low, found.high)
+        for words, found in made.items()
+    }
+
+
+def refuse_other_rates(answer: Any, effect: Count, control: Count | Runs, value_is: str, control_is: str) -> None:
+    """Refuse a claim of other rates than these two, or with intervals that so many prompts cannot give.
+
+    Where the rates themselves do not differ, as in an innocent model, a claim that says so is right.
+
+    Raises:
+        Wrong: with `value_is` or `control_is`, which say where the two numbers are to be found.
+    """
+    if isinstance(answer, Claim) and any(isinstance(v, int | float) and v > 1 for v in (answer.value, answer.control)):
+        raise Wrong("a rate above 1", "divide the counts: rates are between 0 and 1.")
+    right = rates(effect, control)
+    differ = not overlap(right.interval, right.control_interval)
+    made = supported(answer, low=0, high=1, control_is=control_is, apart=False)  # the limits are compared below
+    if differ and made.value == made.control:
+        raise Wrong("the control is the same number as the value", "measure it where the effect should be absent.")
+    pair, swapped = torch.tensor([made.value, made.control]), torch.tensor([right.control, right.value])
+    if differ:
+        expect.differs_from(pair, swapped, "value and control are swapped", value_is)
+    if right.value != 0.5:
+        expect.differs_from(made.value, 1 - right.value, "that is the rate at which the opposite holds", value_is)
+    expect.close(made.value, right.value, name="the value", try_next=value_is, tolerance=0.006)
+    runs, n = control
+    if not isinstance(runs, int) and abs(made.control * n * len(runs) - sum(runs)) > ROUNDING:
+        expect.differs_from(made.control * len(runs), right.control, f"n is the prompts of one run, {n}", control_is)
+    expect.close(made.control, right.control, name="the control", try_next=control_is, tolerance=0.006)
+    _refuse_another("interval", made.interval, right.interval, effect[1])
+    if not isinstance(runs, int) and made.control_interval[0] < made.control_interval[1]:
+        _refuse_pooled(made.control_interval, runs, n)
+    tip = "" if isinstance(runs, int) else f"directions.runs_interval(counts, {n})"
+    _refuse_another("control's interval", made.control_interval, right.control_interval, n, tip)
+
+
+def _refuse_no_width(name: str, interval: Limits, n: int) -> None:
+    if interval[1] - interval[0] < 0.2 / n:
+        raise Wrong(f"the {name} has no width", f"{n} prompts give no rate that exactly: directions.wilson_interval.")
+
+
+def close_limits(name: str, interval: Limits, measured: Limits, *, near: float = NEAR) -> None:
+    """Refuse an interval whose limits are not those that were measured, for claims that are no rates.
+
+    Raises:
+        Wrong: with both.
+    """
+    if _away(interval, measured) > near * (measured[1] - measured[0]) + ROUNDING:
+        what = f"the {name} {shown_limits(interval)} is not the one measured for this number"
+        raise Off(what, "take both limits of the same measurement: .low and .high.")
+
+
+def _refuse_another(name: str, interval: Limits, measured: Limits, n: int, tip: str = "") -> None:
+    """Refuse an interval that this rate of n prompts does not give; exact, bootstrapped and Wilson's are close enough."""
+    _refuse_no_width(name, interval, n)
+    if _away(interval, measured) > NEAR * (measured[1] - measured[0]) + NEAR_ALWAYS:
+        wider = "wider" if interval[1] - interval[0] > measured[1] - measured[0] else "narrower"
+        what = f"the {name} {shown_limits(interval)} is not that of {n} prompts: it is {wider}, or lies elsewhere"
+        raise Off(what, tip or f"directions.wilson_interval(count, {n}) with the count that gives the rate.")
+
+
+def _refuse_pooled(interval: Limits, counts: Sequence[int], n: int) -> None:
+    """Refuse an interval for several runs that only many more prompts, or one run, could give."""
+    pooled = directions.wilson_interval(sum(counts), n * len(counts))
+    mean = directions.wilson_interval(round(sum(counts) / len(counts)), n)
+    tip = f"directions.runs_interval(counts, {n}) keeps the runs apart."
+    if interval[1] - interval[0] < (pooled.high - pooled.low + mean.high - mean.low) / 2:
+        many = f"{len(counts)} runs of the same {n} prompts are not {n * len(counts)} prompts"
+        raise Off(f"the control's interval is too narrow: {many}", tip)
+    if not interval[0] - ROUNDING <= min(counts) / n <= max(counts) / n <= interval[1] + ROUNDING:
+        raise Off("a control run lies outside the control's interval", tip)
+
+
+def _away(one: Limits, other: Limits) -> float:
+    return max(abs(one[0] - other[0]), abs(one[1] - other[1]))
