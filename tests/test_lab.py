@@ -107,6 +107,37 @@ ANSWERS = {
         ),
         "wrong",
     ),
+    "another model": (
+        function(
+            "if not loaded:\n    loaded.append(models.load('chat-32'))\nloaded[0].run_with_cache(torch.tensor([[1, 2, 3]]))",
+            before="loaded = []",
+        ),
+        "done",
+    ),
+    "a temporary file": (
+        function("import tempfile\nwith tempfile.TemporaryFile() as stream:\n    stream.write(b'x')"),
+        "done",
+    ),
+    "what a course has": (
+        function(
+            "calls.append(1)\nif len(calls) == 1:\n    import asyncio, concurrent.futures\n    from sklearn.decomposition import PCA\n"
+            "    PCA(1).fit(others.numpy())\n    data.load('harmful', n=4)\n    asyncio.new_event_loop().run_until_complete(asyncio.sleep(0))\n"
+            "    with concurrent.futures.ThreadPoolExecutor(2) as pool:\n        list(pool.map(str, [1, 2]))\n"
+            "    chat.run_with_cache(torch.tensor([[1, 2, 3]], device=chat.cfg.device))\n"
+            "    w = torch.ones(3, requires_grad=True)\n    (w * 2).sum().backward()",
+            before="calls = []",
+        ),
+        "done",
+    ),
+    "all replies at once": (
+        function(
+            "import sys\nfrom lab.wire import Writer\nframe = sys._getframe()\nwhile frame:\n    them = frame.f_locals.get('self')\n"
+            "    if hasattr(them, 'channel'):\n        for n in range(60):\n            them.channel.send({'value': 0.5, 'after': [[0, a]]}, Writer())\n"
+            "    frame = frame.f_back",
+            right=False,
+        ),
+        "wrong",
+    ),
     "IPython's own words": (
         HEAD
         + "get_ipython().run_line_magic('time', '1')\ndisplay(1)\ndirections.cosine?\ndef centred_cosine(a, b, others):\n"
@@ -188,7 +219,12 @@ ANSWERS = {
         ),
         "done",
     ),
-    "other processes": (contained("import os\nos.listdir('/proc')"), "done"),
+    "other processes": (
+        contained(
+            "import os\nassert any(n.isdigit() or n == 'self' for n in os.listdir('/proc'))", names="AssertionError"
+        ),
+        "done",
+    ),
     "the parent's memory": (contained("import os\nopen(f'/proc/{os.getppid()}/mem', 'rb')"), "done"),
     "traces its parent": (
         searched(
