@@ -258,14 +258,14 @@ ANSWERS = {
         function(
             "me = centred_cosine.__code__\nfound = [f for f in functions if f.__name__ == 'centred_cosine' and f.__code__ is not me]\nif found:\n    "
             + ESCAPE.format("found"),
-            before="import gc, types\nfunctions = [f for f in gc.get_objects() if isinstance(f, types.FunctionType)]",
+            before="import gc, types\ngc.unfreeze()\nfunctions = [f for f in gc.get_objects() if isinstance(f, types.FunctionType)]",
         ),
         "done",
     ),
     "all texts in memory": (
         function(
             "if found:\n    " + ESCAPE.format("found"),
-            before="import gc\npart = ''.join(['directions.cosine', '(a - mean'])\nfound = [s for d in gc.get_objects() if type(d) in (dict, list, tuple)\n"
+            before="import gc\ngc.unfreeze()\npart = ''.join(['directions.cosine', '(a - mean'])\nfound = [s for d in gc.get_objects() if type(d) in (dict, list, tuple)\n"
             "    and len(d) < 400 for s in (d.values() if type(d) is dict else d) if type(s) is str and part in s and s is not part and 'gc.get' not in s]",
         ),
         "done",
@@ -273,7 +273,7 @@ ANSWERS = {
     "files of others": (contained("open('/etc/passwd')\nopen('{outside}/written', 'w')"), "done"),
     "writes everywhere": (
         searched(
-            "import os\nfound = []\nfor at in ('/', '/usr', os.path.dirname(directions.__file__), '{outside}', os.path.expanduser('~'), '/dev/shm'):\n"
+            "import os\nfound = []\nfor at in ('/', '/usr', os.path.dirname(directions.__file__), '{outside}', '/root', '/home', '/dev', '/dev/shm', '/etc'):\n"
             "    try:\n        open(os.path.join(at, 'escaped'), 'w').close()\n        found.append(at)\n    except OSError:\n        pass"
         ),
         "done",
