@@ -687,6 +687,11 @@ def test_on_windows_it_is_said_where_marking_runs(tmp_path, monkeypatch, capsys)
     assert command.main([str(tmp_path)]) == 3 and "WSL 2" in capsys.readouterr().err
 
 
+def test_an_exercise_that_is_not_there_is_named(tmp_path, capsys):
+    assert command.main([str(tmp_path), "--only", "3.4", "--only", "3.44"]) == 2
+    assert "no exercise 3.44;" in capsys.readouterr().err
+
+
 def test_a_part_needs_the_seed_that_all_share(tmp_path, capsys):
     (tmp_path / "in").mkdir()
     assert (
