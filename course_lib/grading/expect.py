@@ -218,7 +218,7 @@ def shown(value: Any) -> str:
 
 def _farthest(answer: Any, truth: Any) -> tuple[list[int], float, float]:
     """Return the index at which two results of one shape differ most, and their entries there."""
-    one, other = (torch.as_tensor(each).double() for each in (answer, truth))
+    one, other = (torch.as_tensor(each).detach().double() for each in (answer, truth))
     gap = (one - other).abs()
     place = [int(i) for i in torch.unravel_index(gap.argmax(), gap.shape)] if gap.ndim else []
     return place, float(one[tuple(place)]), float(other[tuple(place)])
