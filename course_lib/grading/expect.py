@@ -122,7 +122,7 @@ def number(answer: Any, *, low: float = -math.inf, high: float = math.inf, name:
         raise Wrong(f"{name} is {describe(answer)}, not a number", "give one number, such as 0.25.")
     if getattr(answer, "shape", ()) not in ((), (1,)):
         raise Wrong(f"{name} is {describe(answer)}, not one number", "reduce it to one, for example by a mean.")
-    value = float(answer)
+    value = float(answer.detach() if isinstance(answer, Tensor) else answer)
     if not math.isfinite(value):
         raise Wrong(f"{name} is {value}", "look for a division by 0 or the mean of an empty set.")
     if not low <= value <= high:
