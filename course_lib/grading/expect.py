@@ -122,7 +122,7 @@ def number(answer: Any, *, low: float = -math.inf, high: float = math.inf, name:
         raise Wrong(f"{name} is {describe(answer)}, not a number", "give one number, such as 0.25.")
     if getattr(answer, "shape", ()) not in ((), (1,)):
         raise Wrong(f"{name} is {describe(answer)}, not one number", "reduce it to one, for example by a mean.")
-    value = float(answer)
+    value = float(answer.detach() if isinstance(answer, Tensor) else answer)
     if not math.isfinite(value):
         raise Wrong(f"{name} is {value}", "look for a division by 0 or the mean of an empty set.")
     if not low <= value <= high:
@@ -218,7 +218,7 @@ def shown(value: Any) -> str:
 
 def _farthest(answer: Any, truth: Any) -> tuple[list[int], float, float]:
     """Return the index at which two results of one shape differ most, and their entries there."""
-    one, other = (torch.as_tensor(each).double() for each in (answer, truth))
+    one, other = (torch.as_tensor(each).detach().double() for each in (answer, truth))
     gap = (one - other).abs()
     place = [int(i) for i in torch.unravel_index(gap.argmax(), gap.shape)] if gap.ndim else []
     return place, float(one[tuple(place)]), float(other[tuple(place)])
