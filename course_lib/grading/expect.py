@@ -207,7 +207,7 @@ def shown(value: Any) -> str:
     if isinstance(value, Tensor) and value.numel() > 12:
         return describe(value)
     if isinstance(value, Tensor):
-        value = value.double().round(decimals=3).tolist() if value.is_floating_point() else value.tolist()
+        value = (value.double().round(decimals=3) + 0.0).tolist() if value.is_floating_point() else value.tolist()
     text = (
         f"{value:.4g}" if isinstance(value, float) else str(value) if dataclasses.is_dataclass(value) else repr(value)
     )
