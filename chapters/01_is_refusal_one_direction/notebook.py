@@ -893,7 +893,7 @@ plotting.show(
 # Ablating r and adding d change whether the assistant's reply begins with a refusal. They hardly change the friend's
 # warnings. Return the claim of the refusal rate that adding d causes on harmless requests to the *assistant*. The
 # control is the same vector added for the *friend*. (`added` holds counts of n requests each, as printed above, under
-# the names of the roles. `directions.wilson_interval(count, n)` is one with its interval; `claim` takes it as it is.)
+# the names of the roles. `directions.wilson_interval(count, n)` is a rate and its interval; `claim` takes it as it is.)
 
 
 # %%
