@@ -476,7 +476,7 @@ with steering.ablate(chat, mean_harmless[2, 0]):
 #
 # ### Exercise 1.6: choose one (8 minutes, medium)
 # The published filters: KL at most 0.1, induce at least 0, layer below int(0.8 x number of layers). Of the remaining
-# candidates the one with the lowest bypass is chosen (with its sign: -5 before 3). The check also uses tables in which a
+# candidates the one with the lowest bypass is chosen (with its sign). The check also uses tables in which a
 # *broken* direction has the lowest bypass.
 
 
@@ -893,7 +893,7 @@ plotting.show(
 # Ablating r and adding d change whether the assistant's reply begins with a refusal. They hardly change the friend's
 # warnings. Return the claim of the refusal rate that adding d causes on harmless requests to the *assistant*. The
 # control is the same vector added for the *friend*. (`added` holds counts of n requests each, as printed above, under
-# the names of the roles. `directions.wilson_interval(count, n)` is a rate with its interval; `claim` takes it as it is.)
+# the names of the roles. `directions.wilson_interval(count, n)` is a rate and its interval; `claim` takes it as it is.)
 
 
 # %%
