@@ -122,7 +122,7 @@ def abliterate(
         >>> edited = abliterate(model, direction)                # doctest: +SKIP
         >>> models.generate(edited, prompts, max_new_tokens=20)  # doctest: +SKIP
     """
-    r = _normalised(direction)
+    r = _normalised(directions.of_width(direction, models.d_model(model)))
     _writers(model, r, layers)  # refuses before the copy is made
     edited = models.duplicate(model)
     _untie(edited)
@@ -146,7 +146,7 @@ def abliterated(
         >>> with abliterated(model, direction) as edit:          # doctest: +SKIP
         ...     replies = models.generate(model, prompts, max_new_tokens=20)
     """
-    r = _normalised(direction)
+    r = _normalised(directions.of_width(direction, models.d_model(model)))
     before = [(writer, writer.parameter) for writer in _writers(model, r, layers)]
     try:
         for writer, old in before:

@@ -50,6 +50,13 @@ def difference_of_means(
     return difference.to(positive.dtype)
 
 
+def of_width(direction: Float[Tensor, " d_model"], width: int) -> Float[Tensor, " d_model"]:
+    """Return the direction. Raise ValueError unless it has as many numbers as the residual stream is wide."""
+    if len(direction) != width:
+        raise ValueError(f"The direction has {len(direction)} numbers, and this model's residual stream has {width}.")
+    return direction
+
+
 @jaxtyped(typechecker=beartype)
 def unit(vector: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
     """Return the vector scaled to length 1 (each one, if there are several).

@@ -80,6 +80,8 @@ def load(name: str, kind: profiles.Kind, *, layer: int) -> "SAE":
         if profile is None or profile.is_organism:
             weights = models.weights_folder()
             folder = weights / "dictionaries" / name / f"{kind}-{layer}"
+            if not folder.is_dir():
+                raise ValueError(f"{name!r} ships no {kind} for layer {layer}. Your own: sae_lens.SAE.load_from_disk.")
             _check_parent(folder, weights / name)
             models.check_files(folder)
             found = SAE.load_from_disk(folder, device="cpu", dtype="float32")
@@ -221,8 +223,9 @@ def reconstruction(
     n_active, outputs = torch.zeros(len(dictionary.W_dec), dtype=torch.int64), []
     for part in read.split(BATCH_SIZE * 64):  # activations of all tokens may not fit into memory
         active = _encode(dictionary, part)
-        n_active += (active > 0).sum(dim=0)
-        outputs.append(dictionary.decode(active.to(dictionary.W_dec)).cpu())
+        n_active += (active != 0).sum(dim=0)  # AbsTopK's may be negative
+        skipped = part.to(dictionary.W_skip) @ dictionary.W_skip.T if hasattr(dictionary, "W_skip") else 0
+        outputs.append((dictionary.decode(active.to(dictionary.W_dec)) + skipped).cpu())
     return Reconstruction(
         variance_explained=1 - unexplained(written, torch.cat(outputs)),
         l0=float(n_active.sum()) / len(read),

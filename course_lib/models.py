@@ -153,10 +153,10 @@ def load(
             tokenizer=adapters.tokenizer(adapter, folder) if adapter else None,
         )
     model.__class__ = CheckedBridge  # adds no state: it only checks names before it calls its parent
-    model.eval()
-    model.original_model.requires_grad_(False)
+    model.eval().original_model.requires_grad_(False)
     model.tokenizer.n_ids = model.cfg.d_vocab
     model.original_model.save_pretrained = adapters.not_saved
+    model.__dict__["_writers_checked"] = own  # of the others `steering.ablate` measures it
     if checkpoint.compared:
         _check_same(model, name, checkpoint.logits)
     return model

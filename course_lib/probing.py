@@ -13,13 +13,13 @@ here returns a bare AUROC; `evaluate` goes the whole way:
    directions, refits on shuffled labels (control tasks: Hewitt & Liang 2019, https://arxiv.org/abs/1909.03368),
    prompt length alone and the bag of words alone.
 4. A threshold with a false-positive rate of at most 1 % is set on prompts that are not test prompts, and its rates
-   are measured on the test part and on near misses.
+   are measured on the test part.
 Whether the model *uses* what a probe reads is another question: ablate its direction, beside random ones.
 
 `transfer` reads a direction that was found on one contrast on another, as MacDiarmid et al. use their probe.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -270,7 +270,6 @@ class Threshold:
         benign: False-positive rate on these.
         false_positives: Rate on the test prompts labelled False.
         true_positives: Rate on the test prompts labelled True.
-        near_misses: False-positive rate on each set of near misses.
     """
 
     value: float
@@ -279,17 +278,15 @@ class Threshold:
     benign: directions.Interval
     false_positives: directions.Interval
     true_positives: directions.Interval
-    near_misses: dict[str, directions.Interval]
 
 
-def _threshold(benign: Tensor, max_fpr: float, false: Tensor, true: Tensor, near: Mapping[str, Tensor]) -> Threshold:
+def _threshold(benign: Tensor, max_fpr: float, false: Tensor, true: Tensor) -> Threshold:
     value = float(benign.sort(descending=True).values[int(max_fpr * len(benign))])
 
     def rate(scores: Tensor) -> directions.Interval:
         return directions.wilson_interval(int((scores > value).sum()), len(scores))
 
-    near_misses = {name: rate(scores) for name, scores in near.items()}
-    return Threshold(value, max_fpr, len(benign), rate(benign), rate(false), rate(true), near_misses)
+    return Threshold(value, max_fpr, len(benign), rate(benign), rate(false), rate(true))
 
 
 # --- report -------------------------------------------------------------------------------------------------
@@ -334,7 +331,6 @@ class ProbeReport:
             "  false positives": f"{_percent(threshold.false_positives)} on test",
             "  true positives": f"{_percent(threshold.true_positives)} on test",
         }
-        rows |= {f"  near misses {name!r}": _percent(rate) for name, rate in threshold.near_misses.items()}
         width = max(map(len, rows))
         return "\n".join(
             [f"{name:<{width}}  {value}" for name, value in rows.items()] + [f"! {text}" for text in self.warnings()]
@@ -370,12 +366,9 @@ class ProbeReport:
         if threshold.n_benign * threshold.max_fpr < 1:
             few = f"{threshold.n_benign} benign prompts are too few to set a threshold at {threshold.max_fpr:.0%}"
             yield f"{few}: the highest of their scores was taken."
-        near_misses = {f"the near misses {name!r}": rate for name, rate in threshold.near_misses.items()}
-        for name, rate in {"new topics": threshold.false_positives, **near_misses}.items():
-            if rate.low > threshold.max_fpr:
-                yield f"The threshold for {threshold.max_fpr:.0%} gives {_percent(rate)} false positives on {name}."
-        if not threshold.near_misses:
-            yield "No near misses were tried: what else makes the probe fire is open."
+        if (rate := threshold.false_positives).low > threshold.max_fpr:
+            yield f"The threshold for {threshold.max_fpr:.0%} gives {_percent(rate)} false positives on new topics."
+        yield "No near misses were tried: what else makes the probe fire is open."
         yield "No intervention was tried: the probe reads, and whether the model uses what it reads is open."
 
 
@@ -391,8 +384,6 @@ def evaluate(
     examples: Examples,
     split: Split,
     *,
-    benign: caching.Activations | None = None,
-    near_misses: Mapping[str, caching.Activations] | None = None,
     max_fpr: float = 0.01,
     n_random: int = 1000,
     n_shuffles: int = 100,
@@ -406,10 +397,8 @@ def evaluate(
     Args:
         examples: Activations at all hooks and positions to choose from, with labels, topics and token ids.
         split: From `split_by_topic`, or made by hand.
-        benign: Harmless prompts to set the threshold on, by default the validation prompts labelled False. A
-            false-positive rate of 1 % needs at least 100.
-        near_misses: By name, prompts that look like what the probe should find and are not.
-        max_fpr: Largest false-positive rate on the benign prompts.
+        max_fpr: Largest false-positive rate on the validation prompts labelled False, on which the threshold is set: 1 % needs
+            at least 100.
         n_random: Number of random directions.
         n_shuffles: Number of refits on shuffled labels.
         seed: Of everything drawn.
@@ -435,13 +424,7 @@ def evaluate(
         random=torch.tensor([_auroc(column, labels) for column in others.T]),
         shuffled=_shuffled_aurocs(x, examples, split, n_shuffles, seed),
         baselines=_token_baselines(examples, split, seed),
-        threshold=_threshold(
-            benign=quiet if benign is None else probe.scores(benign),
-            max_fpr=max_fpr,
-            false=test[~labels],
-            true=test[labels],
-            near={name: probe.scores(near) for name, near in (near_misses or {}).items()},
-        ),
+        threshold=_threshold(benign=quiet, max_fpr=max_fpr, false=test[~labels], true=test[labels]),
     )
 
 

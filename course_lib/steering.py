@@ -62,8 +62,12 @@ def ablate(model: models.CheckedBridge, direction: Float[Tensor, " d_model"]) ->
         >>> with ablate(model, direction):                       # doctest: +SKIP
         ...     replies = models.generate(model, prompts, max_new_tokens=20)
     """
-    r = directions.unit(direction)
-    if not (model.__dict__.get("_writers_checked") or models.has_hooks(model)):
+    r = directions.unit(directions.of_width(direction, models.d_model(model)))
+    if not model.__dict__.get("_writers_checked"):
+        if models.has_hooks(model):
+            raise ValueError(
+                "Whether ablation works on this model was not measured yet: enter it first, or once alone."
+            )
         some = directions.random_directions(1, like=torch.ones(models.d_model(model)), seed=0)[0]
         with _removing(model, directions.unit(some)):  # refuses a model in which something else writes, too
             models.check_not_written(model, some)
@@ -110,7 +114,7 @@ def add(
         ValueError: A number that is not finite. On entering: a layer that the model does not have, or no position.
             While the model runs: a position outside the prompt.
     """
-    if not bool(torch.isfinite(coefficient * direction).all()):
+    if not bool(torch.isfinite(coefficient * directions.of_width(direction, models.d_model(model))).all()):
         raise ValueError(f"The coefficient ({coefficient}) and the direction must be finite.")
 
     def shift(activation: Tensor) -> Tensor:
@@ -134,7 +138,7 @@ def add_projection_matched(
     `directions.project(harmful, direction).mean()`, harmless prompts look as harmful as harmful ones along r,
     and no more. The direction's length does not matter. Arguments and errors as for `add`.
     """
-    r = directions.unit(direction)
+    r = directions.unit(directions.of_width(direction, models.d_model(model)))
     if not math.isfinite(target):
         raise ValueError(f"The target must be finite, not {target}.")
 

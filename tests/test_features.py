@@ -545,3 +545,21 @@ def test_an_index_of_another_dictionary_and_the_first_token_are_refused(model, p
         features.by_prompt(model, exact, prompts[0], index=planted_index)
     with pytest.raises(ValueError, match="is its first token"):
         features.by_prompt(model, planted, prompts[0], position=0)
+
+
+def test_what_skips_the_dictionary_counts_in_a_reconstruction(model, prompts):
+    from sae_lens import SkipTranscoder, SkipTranscoderConfig
+    from sae_lens.saes.sae import SAEMetadata
+
+    torch.manual_seed(0)
+    width = models.d_model(model)
+    hooks = {"hook_name": "blocks.1.mlp.hook_in", "hook_name_out": "blocks.1.hook_mlp_out"}
+    sizes = {"d_in": width, "d_sae": 2 * width, "d_out": width, "dtype": "float32", "apply_b_dec_to_input": False}
+    config = SkipTranscoderConfig(**sizes, metadata=SAEMetadata(hook_layer_out=1, **hooks))
+    skipping = SkipTranscoder(config)
+    with torch.no_grad():
+        for parameter in skipping.parameters():
+            parameter.normal_(std=0.05)
+    read, written = features._gathered(model, skipping, prompts, False)
+    right = 1 - features.unexplained(written, skipping(read).detach())
+    assert features.reconstruction(model, skipping, prompts).variance_explained == pytest.approx(right, abs=1e-4)

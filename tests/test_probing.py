@@ -1,5 +1,6 @@
 """What a probe's report shows on data whose truth is known, and what it refuses."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -248,12 +249,7 @@ def test_the_interval_is_that_of_topics_drawn_again_by_a_plain_loop():
 # --- threshold ----------------------------------------------------------------------------------------------
 
 
-def benign(n, seed):
-    noise = torch.randn(n, len(POSITIONS), len(HOOKS), D_MODEL, generator=torch.Generator().manual_seed(seed))
-    return caching.Activations(noise, HOOKS, POSITIONS)
-
-
-def test_the_threshold_keeps_its_false_positives_on_fresh_prompts(planted):
+def test_the_threshold_keeps_its_false_positives_on_fresh_prompts():
     """Benign scores are normal here, so that the rate on all fresh prompts is known without drawing any.
 
     One calibration set of 1,000 is off by a third as often as not: the claim is about many of them, and that the
@@ -261,34 +257,22 @@ def test_the_threshold_keeps_its_false_positives_on_fresh_prompts(planted):
     """
     rates, held = [], 0
     for seed in range(20):
-        report = report_of(planted, n_random=1, n_shuffles=1, benign=benign(1000, seed=1000 + seed))
-        threshold, probe = report.threshold, report.probe
-        z = (threshold.value - probe.bias) / probe.direction.norm()
-        rates.append(float(torch.special.ndtr(-z.double())))
+        scores = torch.randn(1000, generator=torch.Generator().manual_seed(1000 + seed))
+        threshold = probing._threshold(scores, 0.01, torch.zeros(1), torch.ones(1))
+        rates.append(float(torch.special.ndtr(-torch.tensor(threshold.value).double())))
         assert threshold.benign.estimate == 0.01 and threshold.n_benign == 1000
         held += threshold.benign.low <= rates[-1] <= threshold.benign.high
     assert np.mean(rates) == pytest.approx(11 / 1001, abs=4 * 0.0033 / 20**0.5)
     assert held >= 17
 
 
-def test_near_misses_are_counted_by_name_and_warned_of_where_they_exceed_the_threshold(planted):
-    near = benign(200, seed=8)
-    near.values[:150, 1, 1] += 6 * SIGNAL
-    settings = {"benign": benign(3000, seed=7), "near_misses": {"far": benign(300, seed=9), "near": near}}
-    report = report_of(planted, n_shuffles=1, **settings)
-    assert report.threshold.near_misses["near"].estimate == pytest.approx(0.75, abs=0.02)
-    assert report.threshold.near_misses["far"].estimate < 0.03
-    assert warned(report, "misses 'near'") and not warned(report, "misses 'far'")
-    assert not warned(report, "too few to set") and not warned(report, "No near misses")
-    assert "near misses 'near'" in report.table()
-
-
 def test_a_threshold_from_too_few_prompts_is_warned_of_and_lets_none_of_them_pass(planted):
-    report = report_of(planted, n_shuffles=1, benign=benign(99, seed=7))
-    assert report.threshold.benign.estimate == 0 and warned(report, "99 benign prompts are too few")
+    report = report_of(planted, n_shuffles=1)
+    n = report.threshold.n_benign
+    assert n < 100 and report.threshold.benign.estimate == 0 and warned(report, f"{n} benign prompts are too few")
 
 
-def test_the_threshold_is_set_on_validation_prompts_unless_others_are_given(planted):
+def test_the_threshold_is_set_on_validation_prompts(planted):
     rows = divided(planted)["validation"]
     report = report_of(planted, n_shuffles=1, max_fpr=0.1)
     scores = report.probe.scores(planted.activations)[rows[~planted.labels[rows]]]
@@ -349,14 +333,11 @@ def test_labels_that_would_index_and_lists_that_do_not_fit_are_refused(planted):
         replace(planted, prompts=planted.prompts[1:])
 
 
-@pytest.mark.parametrize("which", ["near misses", "benign", "examples"])
-def test_activations_that_are_not_finite_are_refused(planted, which):
-    spoiled = benign(480, 1)
+def test_activations_that_are_not_finite_are_refused(planted):
+    spoiled = copy.deepcopy(planted.activations)
     spoiled.values[7, 1, 1, 3] = float("nan")
-    settings = {"near misses": {"near_misses": {"x": spoiled}}, "benign": {"benign": spoiled}}.get(which, {})
-    examples = replace(planted, activations=spoiled) if which == "examples" else planted
     with pytest.raises(ValueError, match="NaN or"):
-        report_of(examples, n_shuffles=1, **settings)
+        report_of(replace(planted, activations=spoiled), n_shuffles=1)
     with pytest.raises(ValueError, match="NaN or"):
         probing.transfer(STEP, *(spoiled.at(1, "reply"), planted.activations.at(1, "reply")))
 
