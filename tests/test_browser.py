@@ -50,7 +50,7 @@ def notebook(tmp_path, request):
 
 
 @pytest.fixture
-def lab(tmp_path, notebook):
+def lab(tmp_path, notebook, request):
     """The address of a JupyterLab server with a state of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -59,6 +59,11 @@ def lab(tmp_path, notebook):
     state |= {f"JUPYTERLAB_{kind}_DIR": str(tmp_path / kind.lower()) for kind in ("SETTINGS", "WORKSPACES")}
     show_every_cell = tmp_path / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
     show_every_cell.parent.mkdir(parents=True)
+    if getattr(request, "param", "") == "without plotly's extension":
+        (tmp_path / "config" / "labconfig").mkdir(parents=True)
+        page_config = json.dumps({"disabledExtensions": {"jupyterlab-plotly": True}})
+        (tmp_path / "config" / "labconfig" / "page_config.json").write_text(page_config, encoding="utf-8")
+        state["COURSE_FIGURES"] = "html"
     show_every_cell.write_text('{"windowingMode": "none"}', encoding="utf-8")
     options = [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--ServerApp.ip=127.0.0.1", "--no-browser"]
     options += ["--IdentityProvider.token=", f"--ServerApp.root_dir={notebook.parent}", "--allow-root"]
@@ -128,7 +133,11 @@ def stored_figures(name):
     return sum(build.PLOTLY in o.get("data", {}) for cell in notebook.cells for o in cell.get("outputs", ()))
 
 
-@pytest.mark.parametrize("notebook", ["00", pytest.param("01", marks=pytest.mark.nightly)], indirect=True)
+@pytest.mark.parametrize(
+    ("lab", "notebook"),
+    [("", "00"), ("without plotly's extension", "00"), pytest.param("", "01", marks=pytest.mark.nightly)],
+    indirect=True,
+)
 def test_a_notebook_runs_in_jupyterlab_and_draws_its_figures_offline(page, lab, notebook, tmp_path):
     page.goto(f"{lab}/lab/tree/{notebook.name}", timeout=START_S * 1000)
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=START_S * 1000)

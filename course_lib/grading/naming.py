@@ -83,14 +83,10 @@ def _of_numbers(inputs: Sequence[Sequence[Any]], named: Sequence[str], gots: lis
             lengths = [each[n].shape[axis] for each in inputs]
             for word, power in (("times", 1), ("divided by", -1)):
                 if _all_same(factors, [length**power for length in lengths]):
-                    return (
-                        f"it gives the right result {word} {named[n]}.shape[{axis}]: a sum for a mean, or the reverse?"
-                    )
-    return (
-        "it gives a multiple of the right result: only its length is wrong"
-        if min(factors) > 0 and truths[0].numel() > 2
-        else ""
-    )
+                    length = f"{word} {named[n]}.shape[{axis}]"
+                    return f"it gives the right result {length}: a sum for a mean, or the reverse?"
+    multiple = min(factors) > 0 and truths[0].numel() > 2
+    return "it gives a multiple of the right result: only its length is wrong" if multiple else ""
 
 
 def unread(answer: FunctionType, worked: FunctionType) -> str:
