@@ -1,6 +1,8 @@
 """One set of versions: requirements.lock, pyproject.toml, environment.yml and course.py say the same."""
 
+import json
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -90,3 +92,12 @@ def test_too_little_memory_is_said_before_anything_is_loaded(gb, refused):
     assert ("MemoryError" in run.stderr) == refused
     if refused:
         assert "leaves it 2.0 GB of memory, and the course needs 3, better 4" in run.stderr
+
+
+def test_the_documented_command_registers_a_kernel_of_this_python_whose_figures_need_no_extension(tmp_path):
+    page = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    _, *arguments = shlex.split(re.search(r"^\.venv/bin/python -m ipykernel install .*", page, flags=re.MULTILINE)[0])
+    arguments[arguments.index("--user")] = f"--prefix={tmp_path}"
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True, timeout=60)
+    spec = json.loads(next(tmp_path.rglob("kernel.json")).read_text(encoding="utf-8"))
+    assert spec["argv"][0] == sys.executable and spec["env"] == {"COURSE_FIGURES": "html"}
