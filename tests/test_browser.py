@@ -59,13 +59,11 @@ def lab(tmp_path, notebook, request):
     state |= {f"JUPYTERLAB_{kind}_DIR": str(tmp_path / kind.lower()) for kind in ("SETTINGS", "WORKSPACES")}
     show_every_cell = tmp_path / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
     show_every_cell.parent.mkdir(parents=True)
-    if getattr(request, "param", "") == "without plotly's extension":
-        (tmp_path / "config" / "labconfig").mkdir(parents=True)
-        page_config = json.dumps({"disabledExtensions": {"jupyterlab-plotly": True}})
-        (tmp_path / "config" / "labconfig" / "page_config.json").write_text(page_config, encoding="utf-8")
-        state["COURSE_FIGURES"] = "html"
     show_every_cell.write_text('{"windowingMode": "none"}', encoding="utf-8")
     options = [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--ServerApp.ip=127.0.0.1", "--no-browser"]
+    if request.param == "without extensions":
+        state["COURSE_FIGURES"] = "html"
+        options.append(f"--LabApp.labextensions_path={tmp_path / 'none'}")
     options += ["--IdentityProvider.token=", f"--ServerApp.root_dir={notebook.parent}", "--allow-root"]
     with (tmp_path / "lab.log").open("w") as log:
         server = subprocess.Popen(
@@ -135,7 +133,11 @@ def stored_figures(name):
 
 @pytest.mark.parametrize(
     ("lab", "notebook"),
-    [("", "00"), ("without plotly's extension", "00"), pytest.param("", "01", marks=pytest.mark.nightly)],
+    [
+        ("with extensions", "00"),
+        ("without extensions", "00"),
+        pytest.param("with extensions", "01", marks=pytest.mark.nightly),
+    ],
     indirect=True,
 )
 def test_a_notebook_runs_in_jupyterlab_and_draws_its_figures_offline(page, lab, notebook, tmp_path):
