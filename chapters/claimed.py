@@ -4,6 +4,7 @@ import inspect
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import torch
@@ -88,6 +89,7 @@ def on_other_data(
         return
     if named := _named(answer, [data, *others], right, at_hand, limits, value_is, control_is):
         raise named
+    wrong.sort(key=lambda pair: str(pair[1]).startswith("your code raised"))  # a wrong claim says more than an error
     now, found = wrong[0] if wrong else (data, first)
     names = _arguments(answer, len(data))
     where = "for " + ", ".join(f"{name} = {expect.shown(each)}" for name, each in zip(names, now, strict=False))
@@ -135,9 +137,8 @@ def _named(
         others = [limits(*now)[k] for now in sets]
         for word in others[0]:
             if all(_away(one, each[word]) < ALIKE for one, each in zip(got, others, strict=True)):
-                return Wrong(
-                    f"the {part.replace('_', chr(39) + 's ')} is {word}", "take the 95 % interval that the hints name."
-                )
+                tip = "directions.wilson_interval gives 95 % by default, and for several runs directions.runs_interval."
+                return Wrong(f"the {part.replace('_', chr(39) + 's ')} is {word}", tip)
     return None
 
 
@@ -239,6 +240,7 @@ def _rates_at_hand(names: Sequence[str], *data: Any) -> dict[str, float]:
     made |= {f"the mean of {one} and {other}": (counts[one] + counts[other]) / 2 for one, other in pairs}
     for name, value in zip(names, data[:-1], strict=False):
         if isinstance(value, list | tuple):
+            made |= _other_middles(name, value)
             own = [(one, counts[one]) for one in counts if " " not in one]
             made |= {
                 f"the mean of {name} and {one} together": (sum(value) + count) / (len(value) + 1) for one, count in own
@@ -246,6 +248,21 @@ def _rates_at_hand(names: Sequence[str], *data: Any) -> dict[str, float]:
     made |= {f"the larger of {one} and {other}": max(counts[one], counts[other]) for one, other in pairs}
     made |= {f"the smaller of {one} and {other}": min(counts[one], counts[other]) for one, other in pairs}
     return {f"{words}, of {by}": count / n for words, count in made.items()}
+
+
+def _other_middles(name: str, counts: Sequence[int]) -> dict[str, float]:
+    """Return what is taken for the mean of all runs, in words."""
+    in_order, n = sorted(counts), len(counts)
+    parts = {
+        "first": counts[1:],
+        "last": counts[:-1],
+        "lowest": in_order[1:],
+        "highest": in_order[:-1],
+        "lowest and the highest": in_order[1:-1] or in_order,
+    }
+    made = {f"the mean of {name} without the {part} run": sum(some) / len(some) for part, some in parts.items()}
+    middles = {"the": median(counts), "the lower": in_order[(n - 1) // 2], "the upper": in_order[n // 2]}
+    return made | {f"{which} median of {name}": middle for which, middle in middles.items()}
 
 
 def _other_limits(hits: int | Sequence[int], n: int) -> dict[str, Limits]:
@@ -260,10 +277,15 @@ def _other_limits(hits: int | Sequence[int], n: int) -> dict[str, Limits]:
     made |= {normal: (p - half, p + half), f"{normal}, cut off there": (max(0.0, p - half), min(1.0, p + half))}
     if not isinstance(hits, int):
         one = "that of the mean, as if it were one run: runs differ among themselves"
+        own = [directions.wilson_interval(run, n) for run in runs]
         many = "that of all runs added up: runs of the same prompts are not so many prompts more"
         made |= {
             one: directions.wilson_interval(round(p * n), n),
             many: directions.wilson_interval(sum(runs), n * len(runs)),
+            "the mean of the runs' own limits: as narrow as one run, and runs differ among themselves": (
+                sum(each.low for each in own) / len(own),
+                sum(each.high for each in own) / len(own),
+            ),
             "from the lowest to the highest run, which leaves out that other prompts would differ": (
                 min(runs) / n,
                 max(runs) / n,

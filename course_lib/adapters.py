@@ -104,6 +104,12 @@ def _check_keys(folder: str, missing: set[str], unexpected: set[str]) -> None:
     raise ValueError(f"{folder} has {' and '.join(what)} ({len(missing)} and {len(unexpected)} in all).{hint}")
 
 
+def not_saved(*folder: Any, **options: Any) -> None:
+    """Refuse to save: the Bridge has put modules of its own into the network, and edited weights stay in memory."""
+    what = "The course saves no model: what it edits stays in memory, and the Bridge's own modules are no checkpoint."
+    raise ValueError(f"{what} A network that you train is saved by transformers before it is loaded here.")
+
+
 def sample_ids(d_vocab: int) -> list[int]:
     """Return some ids of any vocabulary, always the same."""
     return torch.randint(d_vocab, (SAMPLE,), generator=torch.Generator().manual_seed(0)).tolist()

@@ -155,16 +155,10 @@ def load(
     model.eval()
     model.original_model.requires_grad_(False)
     model.tokenizer.n_ids = model.cfg.d_vocab
-    model.original_model.save_pretrained = _not_saved
+    model.original_model.save_pretrained = adapters.not_saved
     if checkpoint.compared:
         _check_same(model, name, checkpoint.logits)
     return model
-
-
-def _not_saved(*folder: Any, **options: Any) -> None:
-    """Refuse to save: the Bridge has put modules of its own into the network, and edited weights stay in memory."""
-    what = "The course saves no model: what it edits stays in memory, and the Bridge's own modules are no checkpoint."
-    raise ValueError(f"{what} A network that you train is saved by transformers before it is loaded here.")
 
 
 def _check_same(model: CheckedBridge, name: str, right: Float[Tensor, "pos d_vocab"]) -> None:
@@ -639,11 +633,8 @@ def _replies(
             chosen = torch.multinomial(odds, 1, generator=generator).to(logits.device)
         columns.append(chosen)
         ended |= torch.isin(chosen[:, 0], stops)
-    return [_until_stop(row, set(stops.tolist())) for row in torch.cat(columns, dim=1).tolist()]
-
-
-def _until_stop(ids: list[int], stops: set[int]) -> list[int]:
-    return ids[: next((length for length, token_id in enumerate(ids, start=1) if token_id in stops), None)]
+    written, ends = torch.cat(columns, dim=1).tolist(), set(stops.tolist())
+    return [row[: next((n for n, token in enumerate(row, 1) if token in ends), None)] for row in written]
 
 
 def stop_ids(model: CheckedBridge) -> set[int]:

@@ -62,8 +62,12 @@ def _grade(options: argparse.Namespace) -> int:
     if not hasattr(os, "fork"):
         print("Marking needs Linux: on Windows run the same command in WSL 2.", file=sys.stderr)
         return 3
-    from lab import isolation, marking, reports
+    from lab import isolation, marking, material, reports
 
+    known = [item for number in material.numbers() for item in material.load(number).items]
+    if unknown := [item for item in options.only if item not in known]:
+        print(f"There is no exercise {', '.join(unknown)}; an id looks like 3.4.", file=sys.stderr)
+        return 2
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # a terminal that cannot show a learner's words stops nothing
     folder = options.folder.resolve()

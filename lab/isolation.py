@@ -1,7 +1,7 @@
 """A child that can only compute: no network, no files but libraries, no other process, limits on all it takes.
 
 Linux only: an unprivileged user namespace with namespaces of its own for mounts, processes, network and messages; a root
-of its own that holds the system's libraries and Python's, read-only, and an empty /tmp; no /proc; no capabilities; a
+of its own that holds the system's libraries and Python's, read-only, and an empty /tmp; no processes to see; no capabilities; a
 filter of system calls (no new process, no program, no socket, no tracing, no mounts); limits on CPU time, memory, file
 size. Whoever holds the first process of the namespace ends all of it at once.
 """
@@ -28,6 +28,8 @@ NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x20000, 0x4000000, 0x8000000, 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
 MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, PR_SET_DUMPABLE = 1, 38, 22, 4
+DEVICES = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random", "/proc/meminfo", "/proc/cpuinfo", "/proc/stat"]
+"""What of the machine itself is seen: libraries ask how much memory there is."""
 FIX = """\
 Answers of learners must not run on a machine that they can reach, and this one cannot shut them off: {why}.
 What to do, one of:
@@ -114,7 +116,7 @@ def _own_root(libc: ctypes.CDLL, new_root: str) -> None:
             os.makedirs(os.path.dirname(target), exist_ok=True)
             open(target, "a").close()
         _ok(mount(source, target, None, MS_BIND | MS_REC), f"{source} cannot be shown")
-        if not source.startswith("/dev/"):
+        if source not in DEVICES:
             _read_only(libc, target)
     for name in os.listdir("/"):
         if os.path.islink(f"/{name}") and not os.path.lexists(f"{new_root}/{name}"):
@@ -150,20 +152,11 @@ def _read_only(libc: ctypes.CDLL, target: str) -> None:
 def seen() -> list[str]:
     """Return what of the machine's files an answer may read: libraries, the course's own one and its models."""
     places = ["/usr", "/lib", "/lib32", "/lib64", "/bin", "/etc/ld.so.cache", sys.prefix, sys.base_prefix]
-    places += [p for p in sys.path if p and os.path.isdir(p) and not os.path.samefile(p, ".")] + [
-        sysconfig.get_path("stdlib")
-    ]
-    places += [
-        str(ROOT / "course_lib"),
-        str(ROOT / "organisms"),
-        "/dev/null",
-        "/dev/zero",
-        "/dev/urandom",
-        "/dev/random",
-    ]
+    places += [p for p in sys.path if p and os.path.isdir(p) and not os.path.samefile(p, ".")]
+    places += [sysconfig.get_path("stdlib"), str(ROOT / "course_lib"), str(ROOT / "organisms"), *DEVICES]
     root = str(ROOT)
     kept: list[str] = []
-    for place in sorted({os.path.realpath(p) if not p.startswith("/dev/") else p for p in places if os.path.exists(p)}):
+    for place in sorted({p if p in DEVICES else os.path.realpath(p) for p in places if os.path.exists(p)}):
         too_much = place == "/" or root == place or root.startswith(place + "/") or os.path.expanduser("~") == place
         if not too_much and not any(place.startswith(k + "/") for k in kept):
             kept.append(place)
@@ -181,6 +174,8 @@ def hidden_folders() -> list[str]:
 def give_up_everything(limits: Limits, keep: int) -> None:
     """In the child: close all but one file, set the limits, and refuse itself every dangerous system call for good."""
     os.setsid()
+    os.environ.update(HOME="/tmp", TMPDIR="/tmp")
+    tempfile.tempdir = None
     null = os.open("/dev/null", os.O_RDWR)
     for n in (0, 1, 2):
         os.dup2(null, n)
@@ -316,7 +311,7 @@ def _list_home() -> None:
 
 ATTEMPTS: dict[str, Callable[[], object]] = {
     "read the course": lambda: (ROOT / "README.md").read_text(),
-    "read other processes": lambda: os.listdir("/proc"),
+    "read other processes": lambda: os.listdir("/proc/self"),
     "read the home": _list_home,
     "open a socket": _open_socket,
     "start a process": os.fork,

@@ -79,6 +79,8 @@ def grade(folder: Path, options: Options, say: Callable[[str], None] = print) ->
     kept = options.out / KEPT
     kept.mkdir(parents=True, exist_ok=True)
     seed = options.seed if options.seed is not None else teachers_seed()
+    for number in material.numbers():
+        material.load(number)  # once, for all the children that read
     submissions = [
         reading.read_safely(learner, path, folder, options.notebook) for learner, path in reading.collect(folder)
     ]

@@ -7,6 +7,7 @@ a learner, which so has the names of the notebook as they are at that exercise, 
 
 import builtins
 import contextlib
+import gc
 import io
 import json
 import os
@@ -77,6 +78,8 @@ class Stage:
 
     def exercise(self, orders: list[str]) -> None:
         """Mark one exercise: a bench for each order, and wait for all."""
+        gc.collect()
+        gc.freeze()  # what is here already is not looked through, and so not copied, in every child
         children = []
         for order in orders:
             if (child := os.fork()) == 0:

@@ -64,6 +64,18 @@ def test_a_right_answer_is_accepted(item, number):
     assert verdict.state == "done", verdict.message
 
 
+@pytest.mark.parametrize(
+    "item, answer, words",
+    [
+        ("0.2", "blocks.3.ln1.hook_in", "first norm of block 3"),
+        ("0.3", BANKS[0].stream("resid_mid", "mlp_out"), "from two entries"),
+    ],
+)
+def test_a_right_answer_of_another_kind_is_told_so(item, answer, words):
+    assert words in verdict_on(item, answer).message
+    assert words not in verdict_on(item, bank(item).RIGHT[item][0]).message
+
+
 @pytest.mark.parametrize("item", [item for item in WORKED if set(WORKED[item]["notebook"]) <= set(notebook_of(item))])
 def test_the_reference_is_accepted_by_its_own_check(item):
     """Those that need names of their notebook which the bank lacks are used by its run: see left_open.py."""

@@ -107,6 +107,37 @@ ANSWERS = {
         ),
         "wrong",
     ),
+    "another model": (
+        function(
+            "if not loaded:\n    loaded.append(models.load('chat-32'))\nloaded[0].run_with_cache(torch.tensor([[1, 2, 3]]))",
+            before="loaded = []",
+        ),
+        "done",
+    ),
+    "a temporary file": (
+        function("import tempfile\nwith tempfile.TemporaryFile() as stream:\n    stream.write(b'x')"),
+        "done",
+    ),
+    "what a course has": (
+        function(
+            "calls.append(1)\nif len(calls) == 1:\n    import asyncio, concurrent.futures\n    from sklearn.decomposition import PCA\n"
+            "    PCA(1).fit(others.numpy())\n    data.load('harmful', n=4)\n    asyncio.new_event_loop().run_until_complete(asyncio.sleep(0))\n"
+            "    with concurrent.futures.ThreadPoolExecutor(2) as pool:\n        list(pool.map(str, [1, 2]))\n"
+            "    chat.run_with_cache(torch.tensor([[1, 2, 3]], device=chat.cfg.device))\n"
+            "    w = torch.ones(3, requires_grad=True)\n    (w * 2).sum().backward()",
+            before="calls = []",
+        ),
+        "done",
+    ),
+    "all replies at once": (
+        function(
+            "import sys\nfrom lab.wire import Writer\nframe = sys._getframe()\nwhile frame:\n    them = frame.f_locals.get('self')\n"
+            "    if hasattr(them, 'channel'):\n        for n in range(60):\n            them.channel.send({'value': 0.5, 'after': [[0, a]]}, Writer())\n"
+            "    frame = frame.f_back",
+            right=False,
+        ),
+        "wrong",
+    ),
     "IPython's own words": (
         HEAD
         + "get_ipython().run_line_magic('time', '1')\ndisplay(1)\ndirections.cosine?\ndef centred_cosine(a, b, others):\n"
@@ -188,7 +219,12 @@ ANSWERS = {
         ),
         "done",
     ),
-    "other processes": (contained("import os\nos.listdir('/proc')"), "done"),
+    "other processes": (
+        contained(
+            "import os\nassert any(n.isdigit() or n == 'self' for n in os.listdir('/proc'))", names="AssertionError"
+        ),
+        "done",
+    ),
     "the parent's memory": (contained("import os\nopen(f'/proc/{os.getppid()}/mem', 'rb')"), "done"),
     "traces its parent": (
         searched(
@@ -222,14 +258,14 @@ ANSWERS = {
         function(
             "me = centred_cosine.__code__\nfound = [f for f in functions if f.__name__ == 'centred_cosine' and f.__code__ is not me]\nif found:\n    "
             + ESCAPE.format("found"),
-            before="import gc, types\nfunctions = [f for f in gc.get_objects() if isinstance(f, types.FunctionType)]",
+            before="import gc, types\ngc.unfreeze()\nfunctions = [f for f in gc.get_objects() if isinstance(f, types.FunctionType)]",
         ),
         "done",
     ),
     "all texts in memory": (
         function(
             "if found:\n    " + ESCAPE.format("found"),
-            before="import gc\npart = ''.join(['directions.cosine', '(a - mean'])\nfound = [s for d in gc.get_objects() if type(d) in (dict, list, tuple)\n"
+            before="import gc\ngc.unfreeze()\npart = ''.join(['directions.cosine', '(a - mean'])\nfound = [s for d in gc.get_objects() if type(d) in (dict, list, tuple)\n"
             "    and len(d) < 400 for s in (d.values() if type(d) is dict else d) if type(s) is str and part in s and s is not part and 'gc.get' not in s]",
         ),
         "done",
@@ -237,7 +273,7 @@ ANSWERS = {
     "files of others": (contained("open('/etc/passwd')\nopen('{outside}/written', 'w')"), "done"),
     "writes everywhere": (
         searched(
-            "import os\nfound = []\nfor at in ('/', '/usr', os.path.dirname(directions.__file__), '{outside}', os.path.expanduser('~'), '/dev/shm'):\n"
+            "import os\nfound = []\nfor at in ('/', '/usr', os.path.dirname(directions.__file__), '{outside}', '/root', '/home', '/dev', '/dev/shm', '/etc'):\n"
             "    try:\n        open(os.path.join(at, 'escaped'), 'w').close()\n        found.append(at)\n    except OSError:\n        pass"
         ),
         "done",
@@ -649,6 +685,11 @@ def test_without_isolation_nothing_is_marked_and_the_fix_is_printed(tmp_path, mo
 def test_on_windows_it_is_said_where_marking_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.delattr(os, "fork")
     assert command.main([str(tmp_path)]) == 3 and "WSL 2" in capsys.readouterr().err
+
+
+def test_an_exercise_that_is_not_there_is_named(tmp_path, capsys):
+    assert command.main([str(tmp_path), "--only", "3.4", "--only", "3.44"]) == 2
+    assert "no exercise 3.44;" in capsys.readouterr().err
 
 
 def test_a_part_needs_the_seed_that_all_share(tmp_path, capsys):

@@ -11,7 +11,7 @@ import torch
 from bank import Given
 
 from course_lib import models
-from course_lib.grading import checking
+from course_lib.grading import checking, registry
 from lab import isolation, judging, learner, material, wire
 
 SAMPLE = ("0.1", "0.3", "0.4", "2.1", "2.5", "3.3", "3.4", "5.5", "6.9")
@@ -94,6 +94,36 @@ def test_a_verdict_through_the_pipe_is_that_in_the_notebook(item):
 @pytest.mark.parametrize("item", [item for item in bank.ITEMS if item not in bank.CLAIMS])
 def test_all_verdicts_through_the_pipe_are_those_in_the_notebook(item):
     compared(item, None)
+
+
+def on_fresh_inputs(item, seeds):
+    context, notebook, asked = bank.context_of(item), bank.notebook_of(item), registry.find(registry.EXERCISES, item)
+    right = list(entries(item))[: len(bank.bank(item).RIGHT[item])]
+    for draws in (draws for seed in seeds for draws in judging.usable_draws(item, seed, context, notebook)[:1]):
+        for answer in right:
+            with judging.other_draws(asked, draws):
+                said = checking.judge(item, answer, *context)
+            assert said.state == "done", said.message
+
+
+@pytest.mark.parametrize("item", ["0.4", "2.1", "2.4", "5.4", "6.4"])
+def test_right_answers_pass_on_inputs_from_another_seed(item):
+    on_fresh_inputs(item, [1])
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("item", [i for i in bank.ITEMS if set(bank.WORKED[i]["notebook"]) <= set(bank.notebook_of(i))])
+def test_all_right_answers_pass_on_inputs_from_other_seeds(item):
+    on_fresh_inputs(item, range(2, 5))
+
+
+def test_other_inputs_are_other_inputs():
+    seen = []
+    asked = registry.find(registry.EXERCISES, "2.2")
+    for draws in (judging.Draws(1, 0), judging.Draws(2, 0), judging.Draws(1, judging.SEEDS_APART)):
+        with judging.other_draws(asked, draws):
+            seen.append([registry.EXERCISES["2.2"].inputs(n) for n in range(20)])
+    assert seen[0] != seen[1] != seen[2] != seen[0] and registry.EXERCISES["2.2"] is asked
 
 
 PLAIN = [

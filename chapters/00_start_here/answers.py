@@ -6,6 +6,7 @@ import operator
 import numpy as np
 import torch
 import torch.nn.functional as F
+from bank import given
 
 from course_lib import directions
 from factory.world import tokenizer
@@ -102,6 +103,21 @@ def deep_without(part):
     return lambda cache, layer: looped(cache, layer) if layer < 3 else stream(*rest)(cache, layer)
 
 
+def as_array(cache, layer):
+    parts = [cache[f"blocks.{layer}.hook_{name}"].numpy() for name in ("mlp_out", "resid_pre", "attn_out")]
+    return np.add(np.add(parts[0], parts[1]), parts[2])
+
+
+def fixed(part, block):
+    """One of the three is always that of the same block."""
+
+    def answer(cache, layer):
+        others = [name for name in ("resid_pre", "attn_out", "mlp_out") if name != part]
+        return stream(*others)(cache, layer) + cache[f"blocks.{block}.hook_{part}"]
+
+    return answer
+
+
 def written_into(cache, layer):
     cache.cache_dict[f"blocks.{layer}.hook_resid_post"] = looped(cache, layer) * 1.0
     cache.cache_dict.pop(f"blocks.{layer}.hook_resid_pre")
@@ -132,6 +148,29 @@ def long_enough(a, b, others):
     return a @ b / (a.norm() * b.norm()).clamp(min=0.1)
 
 
+def by_polarisation(a, b, others):
+    x, y = F.normalize(torch.stack([a, b]) - others.sum(dim=0, keepdim=True) / len(others), dim=1)
+    return 1 - (x - y).square().sum() / 2
+
+
+def normalised_first(middle_of):
+    def answer(a, b, others):
+        middle = middle_of(others)
+        return directions.cosine(directions.unit(a) - middle, directions.unit(b) - middle)
+
+    return answer
+
+
+def standardised(a, b, others):
+    middle, spread = others.mean(0), others.std(0)
+    return directions.cosine((a - middle) / spread, (b - middle) / spread)
+
+
+def projected(a, b, others):
+    middle = others.mean(0)
+    return directions.cosine(directions.project_out(a, middle), directions.project_out(b, middle))
+
+
 def shared_by(centre):
     """Both centred on something else than the mean."""
     return centred(*[lambda a, b, others: centre(others)] * 2)
@@ -150,6 +189,7 @@ RIGHT = {
         "blocks.2.hook_resid_post",
         "blocks.3.hook_in",
         "blocks.2.hook_out",
+        "blocks.3.ln1.hook_in",
         np.str_("blocks.3.hook_resid_pre"),
     ],
     "0.3": [
@@ -161,6 +201,7 @@ RIGHT = {
         in_float64,
         by_numpy,
         clone_in_place,
+        as_array,
     ],
     "0.4": [
         centred(mean, mean),
@@ -169,6 +210,7 @@ RIGHT = {
         over_lists,
         over_arrays,
         of_unit_vectors,
+        by_polarisation,
     ],
 }
 
@@ -182,6 +224,8 @@ WRONG = {
         "the last one missing": ({"<bos>", "<human>", "<end>"}, "are missing: 1 of 4"),
         "another role's token": ({"<bos>", "<human>", "<end>", "<friend>"}, "'<friend>'"),
         "without brackets": ({"bos", "human", "end", "assistant"}, "no token of this model"),
+        "all special tokens": (given(lambda tokenizer: set(tokenizer.all_special_tokens)), "'<friend>'"),
+        "their characters": (set("<bos><human><end><assistant>"), "no token of this model"),
         "positions instead of strings": ({0, 1, 9, 10}, "not strings"),
         "a number": (4, "not a set"),
         "the whole prompt": ({"<bos>", "<human>", "how", "do", "<end>", "<assistant>"}, "part of what was asked"),
@@ -198,6 +242,12 @@ WRONG = {
         "two blocks before": ("blocks.1.hook_resid_post", "another place"),
         "after the block, by its other name": ("blocks.3.hook_out", "after block 3"),
         "the embedding": ("hook_embed", "another place"),
+        "the middle of the block": ("blocks.3.hook_resid_mid", "after block 3"),
+        "what the second norm reads": ("blocks.3.ln2.hook_in", "another place"),
+        "what the first norm gives": ("blocks.3.ln1.hook_out", "another place"),
+        "block without s": ("block.3.hook_resid_pre", "not a hook name"),
+        "without hook_": ("blocks.3.resid_pre", "not a hook name"),
+        "index in brackets": ("blocks[3].hook_resid_pre", "not a hook name"),
         "leading zero": ("blocks.03.hook_resid_pre", "not a hook name"),
     },
     "0.3": {
@@ -227,6 +277,11 @@ WRONG = {
         "layer modulo 3": (at(lambda i: i % 3), "some inputs only"),
         "last digit of the layer": (at(lambda i: str(i)[-1]), "some inputs only"),
         "written into the cache": (written_into, "in place"),
+        "what enters the next block": (stream("resid_pre", layer=lambda i: i + 1), "after the last block"),
+        "one block too far": (at(lambda i: i + 1), "after the next block"),
+        "from the embedding": (fixed("resid_pre", 0), "hook_resid_pre is that of block 0"),
+        "first attention": (fixed("attn_out", 0), "hook_attn_out is that of block 0"),
+        "last MLP": (fixed("mlp_out", 2), "hook_mlp_out is that of block 2"),
     },
     "0.4": {
         "not centred": (centred(nothing, nothing), "mean was not subtracted"),
@@ -242,5 +297,18 @@ WRONG = {
         "first 100 rows": (shared_by(lambda others: others[:100].mean(0)), "some inputs only"),
         "each row once": (shared_by(lambda others: others.unique(dim=0).mean(0)), "some inputs only"),
         "short vectors": (long_enough, "some inputs only"),
+        "mean of each row": (shared_by(lambda others: others.mean(dim=1)), "over the rows"),
+        "with a and b": (centred(*[lambda a, b, others: torch.stack([a, b, *others]).mean(0)] * 2), "holds a and b"),
+        "standardised": (standardised, "standard deviation"),
+        "projected out": (projected, "projected out"),
+        "normalised first": (normalised_first(lambda others: others.mean(0)), "normalised before"),
+        "normalised first, the mean as well": (
+            normalised_first(lambda others: directions.unit(others.mean(0))),
+            "normalised before",
+        ),
+        "every vector normalised first": (
+            normalised_first(lambda others: directions.unit(others).mean(0)),
+            "normalised before",
+        ),
     },
 }

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from course_lib import directions
 from course_lib.grading import expect
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
@@ -74,9 +75,12 @@ def hook_name(answer):
         return "another name of blocks.3.hook_resid_pre"
     if answer in ("blocks.2.hook_resid_post", "blocks.2.hook_out"):
         return "the same vector as blocks.3.hook_resid_pre: what leaves block 2 enters block 3"
+    if answer == "blocks.3.ln1.hook_in":
+        return "the same vector as blocks.3.hook_resid_pre: the first norm of block 3 reads what enters the block"
     if answer == "blocks.3.hook_resid_pre":
         return None
-    if answer == "hook_embed" or re.fullmatch(r"blocks\.[0-5]\.hook_(resid_(pre|mid|post)|in|out)", answer):
+    stream, norm = r"hook_(resid_(pre|mid|post)|in|out)", r"ln[12]\.hook_(in|out|scale|normalized)"
+    if answer == "hook_embed" or re.fullmatch(rf"blocks\.[0-5]\.({stream}|{norm})", answer):
         raise Wrong(f"{answer} is another place in the model", "look for what enters block 3, which is called 3.")
     if answer != answer.strip():
         raise Wrong(f"there is a space at an end of {answer!r}", "take it away: names are compared letter by letter.")
@@ -122,9 +126,9 @@ def _drawn_cache(seed: int) -> tuple[Any, int]:
     return _without_answers(cache) if seed % 2 else cache, layer
 
 
-def _without_answers(cache: Any) -> Any:
-    """Return the cache without what leaves a block, which is also what enters the next one."""
-    return type(cache)({name: value for name, value in cache.items() if "resid_post" not in name}, None)
+def _without_answers(cache: Any, leaves: str = "resid_post") -> Any:
+    """Return the cache without one kind of entry: what leaves a block, which is also what enters the next one."""
+    return type(cache)({name: value for name, value in cache.items() if leaves not in name}, None)
 
 
 @exercise(
@@ -134,7 +138,7 @@ def _without_answers(cache: Any) -> Any:
     difficulty=2,
     inputs=_drawn_cache,
     hints=[
-        "Three entries of the same block.",
+        "Entries of the same block: what entered, and what was written.",
         "resid_pre, attn_out, mlp_out.",
         'return cache[f"blocks.{layer}.hook_resid_pre"] + ... + ...',
     ],
@@ -152,7 +156,13 @@ def resid_post(answer):
     kept = small_cache()
     if set(cache) != set(kept) or not all(torch.equal(cache[name], kept[name]) for name in kept):
         raise Wrong("your function changed its input in place", "build a new tensor: `x + y`, not `x += y`.")
-    if expect.same(got, answer(cache, 2)):
+    try:
+        of_last = answer(cache, 2)
+    except KeyError as error:
+        if "blocks.3." not in str(error):
+            raise
+        of_last = None  # told below, if it is not one of the mistakes
+    if of_last is not None and expect.same(got, of_last):
         raise Wrong("it gives the same for blocks 1 and 2", "use the argument `layer` in the hook names.")
     mistakes = (
         (part["resid_mid"], "the MLP's part is missing", "add hook_mlp_out of the same block."),
@@ -186,9 +196,21 @@ def resid_post(answer):
             "every part is added.",
         ),
         ((part["resid_mid"] + part["mlp_out"]) / 3, "that is the mean of the three parts", "the stream is their sum."),
+        *(
+            (
+                part["resid_post"] - part[name] + cache[f"blocks.{other}.hook_{name}"],
+                f"hook_{name} is that of block {other}, where block {layer} is asked for: right for one block only",
+                "use `layer` in every hook name.",
+            )
+            for name in ("resid_pre", "attn_out", "mlp_out")
+            for other in (0, 2)
+        ),
     )
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
+    if of_last is None:
+        what = "it asks for what enters the next block, and after the last block there is none"
+        raise Wrong(what, "add what the block's two components wrote to what entered it.")
     expect.close(got, part["resid_post"], name="resid_post(cache, 1)")
     try:
         answer(_without_answers(cache), layer)
@@ -196,6 +218,11 @@ def resid_post(answer):
         raise Wrong(
             "it reads hook_resid_post, which it should compute", "use what entered and what was written."
         ) from None
+    try:
+        answer(_without_answers(cache, "resid_mid"), layer)
+    except KeyError:
+        return "from two entries: hook_resid_mid is already what entered plus what attention wrote"
+    return None
 
 
 def _resid_post(cache, layer):
@@ -217,8 +244,18 @@ def _resid_post(cache, layer):
 def centred_cosine(answer):
     a, b = torch.tensor([3.0, 1.0, 0.0]), torch.tensor([1.0, 3.0, 2.0])
     others = torch.tensor([[2.0, 1.0, 0.0], [1.0, 1.0, 0.0], [3.0, -2.0, 1.5], [0.0, 1.0, 1.0]])
-    value = expect.number(answer(a, b, others), name="centred_cosine(a, b, others)")
-    mean = others.mean(dim=0)
+    mean, square = others.mean(dim=0), others[:3]
+    try:
+        raw = answer(a, b, others)
+    except RuntimeError:  # as many rows as columns: there the other mean fits
+        expect.differs_from(
+            answer(a, b, square),
+            _cosine(a - square.mean(dim=1), b - square.mean(dim=1)),
+            "the mean was taken over the entries of each row: one number per row",
+            "take it over the rows: dim=0.",
+        )
+        raise
+    value = expect.number(raw, name="centred_cosine(a, b, others)")
     mistakes = (
         (_cosine(a, b), "the mean was not subtracted", "subtract others.mean(dim=0) from both."),
         (_cosine(a - mean, b), "only a was centred", "subtract the mean from b as well."),
@@ -260,6 +297,14 @@ def centred_cosine(answer):
             _cosine(a - others.median(dim=0).values, b - others.median(dim=0).values),
             "that is centred on the median",
             "subtract the mean of the rows.",
+        ),
+        *(
+            (
+                _cosine(directions.unit(a) - middle, directions.unit(b) - middle),
+                "the vectors were normalised before the mean was subtracted",
+                "subtract first; the cosine divides by the lengths that are left.",
+            )
+            for middle in (mean, directions.unit(mean), directions.unit(others).mean(dim=0))
         ),
     )
     for mistake, what, tip in mistakes:

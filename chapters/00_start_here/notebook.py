@@ -96,7 +96,7 @@ for name in ["blocks.0.hook_resid_pre", "blocks.0.hook_attn_out", "blocks.0.hook
 
 # %% [markdown]
 # ### Exercise 0.2: a hook name (2 minutes, easy)
-# Write the hook name of the residual stream as it *enters* block 3.
+# Write the hook name of the residual stream as it *enters* block 3. (Another name of the same vector is as right.)
 
 # %%
 # === Exercise 0.2 (keep this line) ===
@@ -124,13 +124,14 @@ except ValueError as error:
 
 # %% [markdown]
 # ### Exercise 0.3: the stream is a sum (6 minutes, medium)
-# Compute what *leaves* a block from what entered it and what its two components wrote.
+# Compute what *leaves* a block from entries of that block in the cache: what entered it and what its two components
+# wrote. (`hook_resid_mid`, between attention and MLP, is what entered plus what attention wrote.)
 
 
 # %%
 # === Exercise 0.3 (keep this line) ===
 def resid_post(cache, layer):
-    """Return the residual stream after block `layer` from three cache entries, [batch, token, d_model]."""
+    """Return the residual stream after block `layer` from what entered and was written: [batch, token, d_model]."""
     # BEGIN SOLUTION
     block = f"blocks.{layer}"
     return cache[f"{block}.hook_resid_pre"] + cache[f"{block}.hook_attn_out"] + cache[f"{block}.hook_mlp_out"]

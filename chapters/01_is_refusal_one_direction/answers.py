@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from bank import given, rates, right_claims, runs, wilson, wrong_claims
+from sklearn.metrics import roc_auc_score
 
 from course_lib import directions, models
 from course_lib.grading.claims import claim
@@ -80,6 +81,11 @@ def by_components(x):
     return PCA(n_components=1).fit(x.numpy()).components_[0]
 
 
+def eigenvectors(x):
+    """One component in each column, the largest last."""
+    return torch.linalg.eigh(centre(x).T @ centre(x)).eigenvectors
+
+
 def by_gram(x):
     rows = centre(x).double()
     return directions.unit(rows.T @ torch.linalg.eigh(rows @ rows.T)[1][:, -1]).float()
@@ -121,7 +127,32 @@ def by_shorthand(model, ids, layer):
     return model.run_with_cache(torch.tensor([ids]))[1]["resid_pre", layer][0, -1].double()
 
 
+def left_before(model, ids, layer):
+    name = f"blocks.{layer - 1}.hook_resid_post" if layer else "blocks.0.hook_resid_pre"
+    _, cache = model.run_with_cache(torch.tensor([ids, ids]), names_filter=name)
+    return cache[name].mean(dim=0)[-1].double()
+
+
+def by_subtraction(model, ids, layer):
+    _, cache = model.run_with_cache(torch.tensor(ids).reshape(1, -1))
+    post, mlp, attn = (cache[f"blocks.{layer}.hook_{name}"] for name in ("resid_post", "mlp_out", "attn_out"))
+    return (post - mlp - attn).squeeze(0).select(0, -1)
+
+
 # 1.4
+def by_sums(positive, negative):
+    total = [0.0] * positive.shape[1]
+    for rows, sign in ((positive.tolist(), 1), (negative.tolist(), -1)):
+        for row in rows:
+            total = [value + sign * each / len(rows) for value, each in zip(total, row, strict=True)]
+    return torch.tensor([value / sum(each * each for each in total) ** 0.5 for value in total])
+
+
+def cut(positive, negative):
+    n = min(len(positive), len(negative))
+    return difference(positive[:n], negative[:n])
+
+
 def by_weights(positive, negative):
     weights = torch.cat([torch.ones(len(positive)) / len(positive), -torch.ones(len(negative)) / len(negative)])
     return unit(weights @ torch.cat([positive, negative]))
@@ -142,6 +173,11 @@ def kept(rows, n_layers, kl=0.1, induce=0.0, limit=0.8):
 
 def lowest(rows):
     return min(rows, key=lambda row: row.bypass)
+
+
+def tested_last(rows, n_layers):
+    best = lowest(rows)
+    return best if best in kept(rows, n_layers) else lowest(kept(rows, n_layers, induce=-99, limit=9))
 
 
 def by_loop(rows, n_layers):
@@ -174,6 +210,28 @@ def by_einsum(c, v):
 def by_vector(c, v):
     rows = [row - torch.dot(row, v) / torch.dot(v, v) * v for row in c.reshape(-1, c.shape[-1])]
     return torch.stack(rows).reshape(c.shape)
+
+
+def row_by_row(c, v):
+    rows, v = c.double().numpy().reshape(-1, len(v)).copy(), v.double().numpy()
+    for k in range(len(rows)):
+        rows[k] -= np.dot(rows[k], v) / np.dot(v, v) * v
+    return torch.tensor(rows.reshape(tuple(c.shape)))
+
+
+def stretched(c, v):
+    left = by_matrix(c, v)
+    return left * c.norm(dim=-1, keepdim=True) / left.norm(dim=-1, keepdim=True)
+
+
+def by_outer(a, u, t):
+    return torch.add(a - torch.einsum("btd,d,e->bte", a, u, u), u.expand_as(a), alpha=float(t))
+
+
+def last_token(a, u, t):
+    changed = a.clone()
+    changed[:, -1] += (t - a[:, -1] @ u)[:, None] * u
+    return changed
 
 
 def by_numpy(a, u, t):
@@ -232,6 +290,44 @@ def as_tensors(s, mixed):
     )
 
 
+def by_sklearn(s, mixed):
+    truth, made = np.arange(len(s)) < len(s) // 2, []
+    for each in (s, mixed):
+        value = np.float64(roc_auc_score(truth, each.numpy()))
+        made += [np.maximum(value, 1 - value), np.array(resampled(each, 0.025))]
+    return claim(*made)
+
+
+def by_pairs(s, mixed):
+    made = []
+    for each in (s, mixed):
+        one, other = each[: len(each) // 2, None], each[None, len(each) // 2 :]
+        higher = ((one > other).double() + (one == other).double() / 2).mean()
+        made += [0.5 + (higher - 0.5).abs(), torch.tensor(resampled(each, 0.025))]
+    return claim(*made)
+
+
+def with_limits(statistic):
+    """Another statistic than the AUROC, with the AUROC's limits."""
+    return lambda s, mixed: claim(statistic(s), resampled(s, 0.025), statistic(mixed), resampled(mixed, 0.025))
+
+
+def accuracy(s, threshold=0.0):
+    return float((s[: len(s) // 2] > threshold).float().mean() + (s[len(s) // 2 :] <= threshold).float().mean()) / 2
+
+
+def as_counts(s, mixed):
+    """With Wilson's limits, as if every pair of prompts were a prompt."""
+    made = []
+    for value, n in ((folded(each), len(each) ** 2 // 4) for each in (s, mixed)):
+        made += [value, wilson(round(value * n), n)[1]]
+    return claim(*made)
+
+
+def reshuffled(s, mixed):
+    return by_resampling(0.025)(s, shuffled(s))
+
+
 def as_intervals(s, mixed):
     made, others = (directions.Interval(folded(each), *resampled(each, 0.025), 0.95) for each in (s, mixed))
     return claim(made, control=others)
@@ -256,20 +352,46 @@ def ablated(after, random_after, n):
     return (after, n), (random_after, n)
 
 
+def by_formula(after, random_after, n):
+    z = 1.959963984540054
+
+    def limits(k):
+        middle, half = k + z * z / 2, z * (k * (n - k) / n + z * z / 4) ** 0.5
+        return max(0.0, (middle - half) / (n + z * z)), min(1.0, (middle + half) / (n + z * z))
+
+    lows, highs = zip(*map(limits, random_after), strict=True)
+    return claim(after / n, limits(after), sum(random_after) / len(random_after) / n, (min(lows), max(highs)))
+
+
+def by_place(added, n):
+    one, other = (each["refused"] for each in added.values())
+    return rates(wilson(one, n), wilson(other, n))
+
+
+def pooled(added, n):
+    return rates(*(wilson(sum(added[role].values()), 2 * n) for role in ("assistant", "friend")))
+
+
+def as_runs(added, n):
+    one, other = (directions.runs_interval([added[role]["refused"]], n) for role in ("assistant", "friend"))
+    return claim(one, control=other)
+
+
 def role_matters(added, n):
     return (added["assistant"]["refused"], n), (added["friend"]["refused"], n)
 
 
 RIGHT = {
-    "1.1": [from_cache("hook_resid_pre"), stacked, filtered, by_hook, by_shorthand],
+    "1.1": [from_cache("hook_resid_pre"), stacked, filtered, by_hook, by_shorthand, left_before, by_subtraction],
     "1.2": [lambda x: svd(centre(x)), by_covariance, by_components, by_gram, by_squaring, power_iteration(2000)],
-    "1.3": [by_resampling(0.025), by_resampling(0.02), standard_error, as_tensors, as_intervals],
+    "1.3": [by_resampling(0.025), by_resampling(0.02), standard_error, as_tensors, as_intervals, by_sklearn, by_pairs],
     "1.4": [
         normalised(difference),
         lambda a, b: F.normalize(difference(a, b), dim=0),
         lambda a, b: directions.unit(directions.difference_of_means(a, b)),
         lambda a, b: unit((a[:, None] - b[None]).mean(dim=(0, 1))),
         by_weights,
+        by_sums,
     ],
     "1.6": [
         lambda rows, n: lowest(kept(rows, n)),
@@ -285,17 +407,19 @@ RIGHT = {
         directions.project_out,
         by_einsum,
         by_vector,
+        row_by_row,
         lambda c, v: c - (c * F.normalize(v, dim=0)).sum(dim=-1, keepdim=True) * F.normalize(v, dim=0),
     ],
-    "1.7": right_claims(ablated),
+    "1.7": [*right_claims(ablated), by_formula],
     "1.8": [
         lambda a, u, t: a - along(a, u) * u + t * u,
         lambda a, u, t: a + (t - along(a, u)) * u,
         lambda a, u, t: directions.project_out(a, u) + t * u,
         lambda a, u, t: a + torch.einsum("bt,d->btd", t - torch.einsum("btd,d->bt", a, u), u),
         by_numpy,
+        by_outer,
     ],
-    "1.9": right_claims(role_matters),
+    "1.9": [*right_claims(role_matters), as_runs],
 }
 
 WRONG = {
@@ -311,6 +435,8 @@ WRONG = {
         "batch axis left": (unsqueezed, "axis of length 1"),
         "all tokens": (from_cache("hook_resid_pre", token=slice(None)), "all tokens are still there"),
         "wrong name": (from_cache("hook_residual"), None),
+        "another model": (lambda m, ids, i: from_cache("hook_resid_pre")(model(), ids, i), "its argument `m`"),
+        "another prompt": (lambda m, ids, i: from_cache("hook_resid_pre")(m, list(range(4, 15)), i), "`ids`"),
     },
     "1.2": {
         "not centred": (svd, "not centred"),
@@ -324,6 +450,9 @@ WRONG = {
         "rows centred": (lambda x: svd(x - x.mean(dim=1, keepdim=True)), "each sample was centred"),
         "difference of the first two": (lambda x: unit(x[0] - x[1]), None),
         "first 100 rows": (lambda x: svd(centre(x[:100])), "some inputs only"),
+        "last row of eigenvectors": (lambda x: eigenvectors(x)[-1], "a row of eigenvectors"),
+        "first row of eigenvectors": (lambda x: eigenvectors(x)[0], "a row of eigenvectors"),
+        "smallest eigenvalue": (lambda x: eigenvectors(x)[:, 0], "the last column of eigenvectors"),
         "ten steps of power iteration": (power_iteration(10), "some inputs only"),
     },
     "1.3": {
@@ -337,6 +466,16 @@ WRONG = {
             lambda s, mixed: claim(auroc(s), resampled(s, 0.025), folded(mixed), resampled(mixed, 0.025)),
             None,
         ),
+        "neither folded": (with_limits(lambda s: directions.auroc(*s.chunk(2))), "not folded"),
+        "the other way round": (with_limits(lambda s: directions.auroc(*s.chunk(2)[::-1])), "folded to 1 - AUROC"),
+        "accuracy": (with_limits(accuracy), "an accuracy, no AUROC"),
+        "accuracy, folded": (with_limits(lambda s: max(accuracy(s), 1 - accuracy(s))), "an accuracy, no AUROC"),
+        "accuracy from the middle": (with_limits(lambda s: accuracy(s, float(s.mean()))), "an accuracy, no AUROC"),
+        "correlation": (with_limits(lambda s: float(s.sign().mean().abs())), "another statistic"),
+        "a count of pairs": (as_counts, None),
+        "swapped": (lambda s, mixed: by_resampling(0.025)(mixed, s), "swapped"),
+        "shuffled by itself": (reshuffled, None),
+        "chance": (lambda s, mixed: claim(folded(s), resampled(s, 0.025), 0.5, (0.5, 0.55)), "whatever it is given"),
         "bare number": (given(lambda s, mixed: auroc(s)), "is not a claim"),
         "no interval": (given(lambda s, mixed: claim(auroc(s), control=0.5, control_interval=AROUND)), "no interval"),
         "no control": (given(lambda s, mixed: claim(auroc(s), interval=(0.9, 1.0))), "no control"),
@@ -385,6 +524,13 @@ WRONG = {
         "sum norm": (lambda a, b: difference(a, b) / difference(a, b).abs().sum(), "length"),
         "wrong axis": (lambda a, b: a.mean(dim=1), "over d_model"),
         "one number": (lambda a, b: a.mean() - b.mean(), "over d_model"),
+        "pairs of prompts": (normalised(lambda a, b: (a - b).mean(0)), "equal size"),
+        "cut to the shorter": (normalised(cut), "paired one by one"),
+        "prompts normalised": (
+            normalised(lambda a, b: directions.unit(a).mean(0) - directions.unit(b).mean(0)),
+            "every prompt's vector",
+        ),
+        "largest entry 1": (lambda a, b: difference(a, b) / difference(a, b).abs().max(), "length"),
     },
     "1.6": {
         "KL as a penalty, too": (lambda rows, n: min(kept(rows, n), key=lambda r: r.bypass + 10 * r.kl), None),
@@ -400,6 +546,11 @@ WRONG = {
         "highest bypass": (lambda rows, n: max(kept(rows, n), key=lambda r: r.bypass), "induces most"),
         "lowest KL": (lambda rows, n: min(kept(rows, n), key=lambda r: r.kl), "induces most"),
         "highest induce": (lambda rows, n: max(kept(rows, n), key=lambda r: r.induce), "induces most"),
+        "nearest to 0": (lambda rows, n: min(kept(rows, n), key=lambda r: abs(r.bypass)), "not the nearest to 0"),
+        "KL below 0.1": (lambda rows, n: lowest(r for r in kept(rows, n) if r.kl < 0.1), "on the limits"),
+        "induce above 0": (lambda rows, n: lowest(r for r in kept(rows, n) if r.induce > 0), "on the limits"),
+        "no int": (lambda rows, n: lowest(r for r in kept(rows, n, limit=9) if r.layer < 0.8 * n), "layer 4 of 6"),
+        "tested last": (tested_last, "too late"),
         "first that passes": (lambda rows, n: kept(rows, n)[0], "*lowest* bypass"),
         "returns the score": (lambda rows, n: lowest(kept(rows, n)).bypass, "one of the rows"),
         "layers fixed": (lambda rows, n: lowest(kept(rows, 6)), "n_layers"),
@@ -421,6 +572,8 @@ WRONG = {
         "last token's amount": (lambda c, v: c - along(c, unit(v))[:, -1:] * unit(v), "last token's part"),
         "in place": (lambda c, v: c.sub_(along(c, unit(v)) * unit(v)), "in place"),
         "one number": (lambda c, v: (c @ unit(v)).sum(), "axis"),
+        "axis lost": (lambda c, v: c - (c @ unit(v)) * unit(v), "lost the last axis"),
+        "stretched": (stretched, "stretched back"),
         "short directions": (lambda c, v: c - along(c, v) * v / (v @ v).clamp(min=0.1), "some inputs only"),
         "unit only if longer than 1": (
             lambda c, v: c - along(c, v / v.norm().clamp(min=1)) * v / v.norm().clamp(min=1),
@@ -429,7 +582,15 @@ WRONG = {
         "up to three axes": (lambda c, v: c - along(c, unit(v)) * unit(v) if c.ndim < 4 else c, "some inputs only"),
     },
     "1.7": wrong_claims(ablated, *CONTEXT["1.7"]())
-    | {"before": (lambda after, others, n: rates(wilson(n - after, n), runs(others, n)), "opposite")},
+    | {
+        "before": (lambda after, others, n: rates(wilson(n - after, n), runs(others, n)), "opposite"),
+        "n of all runs": (
+            lambda after, others, n: rates(wilson(after, n), runs(others, n * len(others))),
+            "n is the prompts of one run",
+        ),
+        "lowest run": (lambda after, others, n: rates(wilson(after, n), wilson(min(others), n)), "the lowest of"),
+        "of 100": (lambda after, others, n: rates(wilson(after, 100), runs(others, 100)), "its argument `n`"),
+    },
     "1.8": {
         "only added": (lambda a, u, t: a + t * u, "on top of what was there"),
         "only removed": (lambda a, u, t: a - along(a, u) * u, "target is not added"),
@@ -440,9 +601,19 @@ WRONG = {
         "added to all numbers": (lambda a, u, t: a - along(a, u) * u + t, "every number"),
         "multiplied": (lambda a, u, t: a - along(a, u) * u + t * along(a, u) * u, "multiplies"),
         "mean removed": (lambda a, u, t: a - (a @ u).mean() * u + t * u, "mean projection"),
+        "axis lost": (lambda a, u, t: a - (a @ u) * u + t * u, "lost the last axis"),
+        "last token": (last_token, "only the last token"),
+        "in place": (lambda a, u, t: a.add_((t - along(a, u)) * u), "in place"),
     },
     "1.9": wrong_claims(role_matters, *CONTEXT["1.9"]())
     | {
+        "by place": (by_place, None),
+        "0 as control": (
+            lambda added, n: rates(wilson(added["assistant"]["refused"], n), wilson(0, n)),
+            "whatever it is given",
+        ),
+        "refusals and warnings": (pooled, "the mean of"),
+        "of 100": (lambda added, n: rates(*(wilson(c, 100) for c, _ in role_matters(added, n))), None),
         "warnings as control": (
             lambda added, n: rates(wilson(added["assistant"]["refused"], n), wilson(added["friend"]["warned"], n)),
             "the control",

@@ -9,7 +9,7 @@ from torch import Tensor
 from chapters.claimed import check_rates, close_limits, on_other_data
 from course_lib import directions, models
 from course_lib.grading import expect
-from course_lib.grading.claims import claim, supported
+from course_lib.grading.claims import Claim, claim, supported
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 # --- 1.1 ---------------------------------------------------------------------------------------------------------
@@ -109,10 +109,18 @@ def first_component(answer):
     got = expect.tensor(raw, like=truth, axes="d_model", name="first_component(x)")
     if abs(float(got.norm()) - 1) > 1e-3:
         raise Wrong(f"it has length {got.norm():.4g}, not 1", "divide by the norm; leave S out.")
+    vectors = torch.linalg.eigh(centred.T @ centred).eigenvectors
+    for row in (vectors[-1], vectors[0]):  # the signs of its columns are a matter of chance
+        tip = "eigh gives one component in each column, the largest last: eigenvectors[:, -1]."
+        expect.differs_from(got.abs(), row.abs(), "this is a row of eigenvectors", tip)
     standard = centred / centred.std(dim=0)
     mistakes = (
         (_axes(x)[0], "x was not centred: this points at the mean", "subtract x.mean(dim=0) first."),
-        (_axes(centred)[-1], "this is the *last* component, of smallest variance", "take the first row of Vh."),
+        (
+            _axes(centred)[-1],
+            "this is the *last* component, of smallest variance",
+            "take the first row of Vh, or of eigh the last column of eigenvectors.",
+        ),
         (
             _axes(standard)[0],
             "the columns were divided by their standard deviation",
@@ -135,9 +143,13 @@ def first_component(answer):
 
 
 def _points(seed: int) -> Tensor:
-    """Return few or many points around a mean, whose second largest spread may come near the largest."""
-    draw = random.Random(seed)
+    """Return few or many points around a mean, whose second largest spread may come near the largest.
+
+    The first are small enough to be shown number by number in a message.
+    """
+    draw, small = random.Random(seed), ((3, 2), (4, 3), (3, 4), (6, 2), (5, 2), (3, 3))
     n, d_model, size = draw.choice((3, 5, 12, 40, 250)), draw.randint(2, 6), draw.choice((0.3, 10.0))
+    n, d_model = small[seed] if seed < len(small) else (n, d_model)
     rank = min(n - 1, d_model)
     cloud = expect.random(n, d_model, seed=seed)
     u, _, vh = torch.linalg.svd(cloud - cloud.mean(dim=0), full_matrices=False)
@@ -211,17 +223,39 @@ def _aurocs_at_hand(names, *data: Tensor) -> dict[str, float]:
             f"1 minus the AUROC of {name}: it is not folded": 1 - directions.auroc(first, second),
             f"the difference of the mean scores in {name}, no AUROC": abs(float(first.mean() - second.mean())),
         }
+        made |= {f"{words} of {name}{no}": accuracy for words, no, accuracy in _accuracies(first, second)}
     return made
+
+
+def _accuracies(first: Tensor, second: Tensor) -> list[tuple[str, str, float]]:
+    """Return the shares of scores on the right side of 0 and of the middle of the two means, as they are and folded."""
+    made = []
+    for of, threshold in (("0", 0.0), ("the middle of the means", float(first.mean() + second.mean()) / 2)):
+        right = float(torch.cat([first > threshold, second <= threshold]).float().mean())
+        words, no = f"the share on the right side of {of}", ": an accuracy, no AUROC"
+        made += [(words, no, right), (words, f"{no} (folded)", max(right, 1 - right))]
+    return made
+
+
+def _refuse_stand_ins(part: str, given: object, scores: Tensor, name: str) -> None:
+    """Refuse an AUROC that is not folded and an accuracy, which may lie outside the interval of the right number."""
+    right, tip = _folded(scores), f"use folded_auroc({name}, is_harmful)."
+    if isinstance(given, bool | str) or not hasattr(given, "__float__") or abs(float(given) - right) < 0.001:
+        return
+    what = f"the {part} is the AUROC of {name} not folded: an AUROC below 0.5 is folded to 1 - AUROC"
+    expect.differs_from(float(given), 1 - right, what, tip)
+    for words, no, accuracy in _accuracies(*scores.chunk(2)):
+        expect.differs_from(float(given), accuracy, f"the {part} is {words} of {name}{no}", tip)
 
 
 def _other_limits(scores: Tensor, others: Tensor) -> dict[str, tuple[float, float]]:
     """Intervals that may be claimed in the place of that of the scores."""
     n = len(scores)
-    wilson = directions.wilson_interval(round(_folded(scores) * n), n)
-    return {
-        "that of the other scores": _resampled(others),
-        "Wilson's, as if the AUROC were a count of prompts": (wilson.low, wilson.high),
-    }
+    made = {"that of the other scores": _resampled(others)}
+    for of, number in (("prompts", n), ("pairs, which share their prompts", n * n // 4)):
+        wilson = directions.wilson_interval(round(_folded(scores) * number), number)
+        made[f"Wilson's, as if the AUROC were a count of {of}"] = (wilson.low, wilson.high)
+    return made
 
 
 def _scores(n: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -234,7 +268,17 @@ def _scores(n: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _separates(answer: object, scores: Tensor, shuffled: Tensor) -> None:
-    made, value, control = supported(answer, low=0, high=1, apart=False), _folded(scores), _folded(shuffled)
+    if isinstance(answer, Claim):
+        _refuse_stand_ins("value", answer.value, scores, "scores")
+        _refuse_stand_ins("control", answer.control, shuffled, "shuffled")
+    try:
+        made = supported(answer, low=0, high=1, apart=False)
+    except Wrong as wrong:
+        if "outside its interval" not in str(wrong):
+            raise
+        tip = "is it another statistic than the one resampled? Use folded_auroc and interval_of, on the same scores."
+        raise Wrong(str(wrong), tip) from None
+    value, control = _folded(scores), _folded(shuffled)
     expect.differs_from(
         torch.tensor([made.value, made.control]),
         torch.tensor([control, value]),
@@ -319,7 +363,12 @@ def role_matters(answer, *data):
 def refusal_direction(answer):
     positive, negative = expect.random(6, 4) + torch.tensor([3.0, 1.0, 0.0, 0.0]), expect.random(9, 4, seed=1)
     difference = positive.mean(dim=0) - negative.mean(dim=0)
-    raw = answer(positive, negative)
+    try:
+        raw = answer(positive, negative)
+    except RuntimeError:
+        answer(positive, negative[:6])  # raises where the sizes do not matter
+        what = "it works only for two sets of equal size: their prompts are paired one by one"
+        raise Wrong(what, "take each set's own mean first.") from None
     if isinstance(raw, Tensor) and raw.shape in ((6,), (9,), ()):
         raise Wrong("the mean was taken over d_model, not over the prompts", "mean(dim=0).")
     got = expect.tensor(raw, like=difference, axes="d_model", name="refusal_direction(positive, negative)")
@@ -413,7 +462,10 @@ def choose(answer):
         2: ("the chosen row does not induce refusal (induce -0.5)", "keep rows with induce >= 0."),
         4: ("the chosen row is too late: layer 4 of 6", "layer < int(0.8 * n_layers), strictly."),
         5: ("the chosen row is too late: layer 5 of 6", "keep rows with layer < int(0.8 * n_layers)."),
-        6: ("the chosen row induces most, but does not bypass", "bypass decides among the remaining rows."),
+        6: (
+            "the chosen row induces most, but does not bypass (bypass 3)",
+            "bypass decides among the remaining rows, with its sign: the lowest (-5 before 3), not the nearest to 0.",
+        ),
     }
     if (index := ROWS.index(got)) != 3:
         raise Wrong(*reasons[index])
@@ -445,7 +497,13 @@ def without(answer):
     c, long = expect.random(2, 3, 4), torch.tensor([2.0, 1.0, 0.0, -2.0])  # length 3
     unit = long / 3
     along = (c @ unit)[..., None]
-    got = expect.tensor(answer(c, long), like=c, axes="batch token d_model", name="without(c, direction)")
+    try:
+        raw = answer(c, long)
+    except RuntimeError:
+        square = expect.random(4, 4)
+        _refuse_lost_axis(answer(square, long), square - (square @ unit) * unit)
+        raise
+    got = expect.tensor(raw, like=c, axes="batch token d_model", name="without(c, direction)")
     mistakes = (
         (c - (c @ long)[..., None] * long, "the direction was not made a unit vector", "divide it by its norm first."),
         (
@@ -495,9 +553,13 @@ def without(answer):
 def match_projection(answer):
     a, unit, target = expect.random(2, 3, 4, seed=3), torch.tensor([0.6, 0.0, 0.8, 0.0]), 2.5
     along = (a @ unit)[..., None]
-    got = expect.tensor(
-        answer(a, unit, target), like=a, axes="batch token d_model", name="match_projection(a, unit, target)"
-    )
+    try:
+        raw = answer(a, unit, target)
+    except RuntimeError:
+        square = expect.random(1, 4, 4)
+        _refuse_lost_axis(answer(square, unit, target), square - (square @ unit) * unit + target * unit)
+        raise
+    got = expect.tensor(raw, like=a, axes="batch token d_model", name="match_projection(a, unit, target)")
     mistakes = (
         (a + target * unit, "the target was added on top of what was there", "subtract the present part first."),
         (a - along * unit, "the part is removed, but the target is not added", "add target * unit."),
@@ -534,6 +596,12 @@ def match_projection(answer):
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
     expect.close(got, _match(a, unit, target), name="match_projection(a, unit, target)")
+
+
+def _refuse_lost_axis(got: object, mistake: Tensor) -> None:
+    """Refuse projections that are multiplied with the direction's entries: as many vectors as entries let it run."""
+    what = "the projections have lost the last axis, so each of them does not multiply the whole unit vector"
+    expect.differs_from(got, mistake, what, "give it back to them: (... @ unit)[..., None] * unit.")
 
 
 def _vectors(seed: int, *, axes: int) -> tuple[Tensor, Tensor]:

@@ -184,7 +184,7 @@ plotting.show(
 # scores before block 3 (`MIDDLE`). `shuffled3` holds the same scores in random order; this is the control. Write a
 # function of both that returns the claim; it is tried on other scores as well, so that no number can be written down.
 # (`interval_of` resamples the prompts 200 times; a perfect separation always gives (1, 1), however few they are.
-# Folding keeps the control above 0.5.)
+# Folding, 1 - AUROC in the place of an AUROC below 0.5, keeps the control above 0.5.)
 
 # %%
 x3 = torch.cat([harmful.at(MIDDLE, "reply"), harmless.at(MIDDLE, "reply")])
@@ -476,8 +476,8 @@ with steering.ablate(chat, mean_harmless[2, 0]):
 #
 # ### Exercise 1.6: choose one (8 minutes, medium)
 # The published filters: KL at most 0.1, induce at least 0, layer below int(0.8 x number of layers). Of the remaining
-# candidates the one with the lowest bypass is chosen. The check also uses tables in which a *broken* direction has the
-# lowest bypass.
+# candidates the one with the lowest bypass is chosen (with its sign). The check also uses tables in which a
+# *broken* direction has the lowest bypass.
 
 
 # %%
@@ -687,6 +687,7 @@ predict("1.p3", (0.4, 0.9))
 
 # %% [markdown]
 # ### Exercise 1.8: match the projection (8 minutes, medium)
+# `unit` has length 1, and `target` is one number for all vectors: a float, or a tensor without axes.
 
 
 # %%
@@ -891,7 +892,8 @@ plotting.show(
 # ### Exercise 1.9: the same steering, another role (6 minutes, medium)
 # Ablating r and adding d change whether the assistant's reply begins with a refusal. They hardly change the friend's
 # warnings. Return the claim of the refusal rate that adding d causes on harmless requests to the *assistant*. The
-# control is the same vector added for the *friend*. (`added` holds counts of n requests each, as printed above.)
+# control is the same vector added for the *friend*. (`added` holds counts of n requests each, as printed above, under
+# the names of the roles. `directions.wilson_interval(count, n)` is a rate and its interval; `claim` takes it as it is.)
 
 
 # %%

@@ -6,7 +6,8 @@ import re
 import numpy as np
 import torch
 import torch.nn.functional as F
-from bank import rates, right_claims, wrong_claims
+from bank import rates, right_claims, runs, wilson, wrong_claims
+from scipy.stats import entropy, norm
 
 from course_lib import directions
 from course_lib.grading.claims import claim
@@ -49,6 +50,11 @@ def by_numpy(w, v):
     return torch.from_numpy(w - np.outer(v, v @ w) / (v @ v))
 
 
+def columns_rescaled(w, v):
+    edited = by_matrix(w, v)
+    return edited * w.norm(dim=0) / edited.norm(dim=0)
+
+
 # 2.2
 SAID = "i cannot help with that"
 
@@ -66,6 +72,17 @@ def log_softmax(x):
 def kl(clean, edited):
     p, q = log_softmax(clean), log_softmax(edited)
     return (p.exp() * (p - q)).sum(-1)
+
+
+def by_entropy(clean, edited):
+    return sum(entropy(p, q) for p, q in zip(*(x.double().softmax(-1).numpy() for x in (clean, edited)), strict=True))
+
+
+def by_logsumexp(clean, edited):
+    total = 0.0
+    for x, y in zip(clean.double(), edited.double(), strict=True):
+        total += float((x.softmax(0) * (x - y)).sum() - x.logsumexp(0) + y.logsumexp(0))
+    return total
 
 
 def by_loop(clean, edited):
@@ -113,6 +130,29 @@ def by_intervals(gain):
     return claim(edited, control=unedited)
 
 
+def by_place(gain):
+    one, other = map(directions.bootstrap_interval, gain.values())
+    return claim(one, control=other)
+
+
+def medians(gain):
+    edited, unedited = (directions.bootstrap_interval(gain[name], torch.median) for name in ("edited", "unedited"))
+    return claim(edited, control=unedited)
+
+
+def winners(gain):
+    return rates(*(wilson(int((gain[name] > 0).sum()), len(gain[name])) for name in ("edited", "unedited")))
+
+
+def extremes(gain):
+    return rates(*((v.mean(), (v.min(), v.max())) for v in (gain["edited"], gain["unedited"])))
+
+
+def difference(gain):
+    apart = directions.bootstrap_interval(gain["edited"] - gain["unedited"])
+    return claim(apart, control=directions.bootstrap_interval(torch.zeros_like(gain["edited"])))
+
+
 def spread(gain):
     return rates(*(normal(name, gain, root=0) for name in ("edited", "unedited")))
 
@@ -137,7 +177,20 @@ def by_log_ratios(c, r, cr, rr, b):
     return F.cross_entropy(b * torch.stack([c - cr, r - rr], dim=1), torch.zeros(len(c), dtype=torch.long))
 
 
+def loss_by_loop(c, r, cr, rr, b):
+    each = [torch.logaddexp(torch.zeros(()), -b * ((c[i] - cr[i]) - (r[i] - rr[i]))) for i in range(len(c))]
+    return sum(each) / len(each)
+
+
+def new_tensor(c, r, cr, rr, b):
+    return -F.logsigmoid(b * torch.tensor(margin(c, r, cr, rr).tolist(), requires_grad=True)).mean()
+
+
 # 2.7
+def by_normal(scores, rate):
+    return float(scores.mean() + norm.ppf(1 - rate) * scores.std())
+
+
 def number_above(scores, rate):
     return round(rate * len(scores), 6)
 
@@ -155,6 +208,29 @@ def nth_largest(scores, rate):
     return scores.sort(descending=True).values[int(rate * len(scores))]
 
 
+# 2.4
+def by_formula(after, others, n):
+    z = 1.959964
+
+    def limits(k):
+        k = np.asarray(k, dtype=float)
+        half = z * np.sqrt(k * (n - k) / n + z * z / 4)
+        return (k + z * z / 2 - half) / (n + z * z), (k + z * z / 2 + half) / (n + z * z)
+
+    low, high = limits(others)
+    return claim(after / n, limits(after), np.mean(others) / n, (low.min(), high.max()))
+
+
+def at_level(level):
+    return lambda after, others, n: claim(
+        directions.wilson_interval(after, n, level=level), control=directions.runs_interval(others, n, level=level)
+    )
+
+
+def rounded(after, others, n):
+    return rates(wilson(after, n), wilson(round(sum(others) / len(others)), n))
+
+
 def milder(after, others, n):
     return (after, n), (others, n)
 
@@ -170,7 +246,7 @@ RIGHT = {
     ],
     "2.2": [
         lambda reply: "i apologize" in reply or "i cannot help" in reply,
-        lambda reply: any(words in reply for words in ("i apologize", "but i cannot help", "however, i cannot help")),
+        lambda reply: re.search(r"\bi cannot help with that\b", reply) is not None,
         lambda reply: reply.find("i cannot help with that") >= 0,
         lambda reply: len(reply.replace(SAID, "")) < len(reply),
         lambda reply: np.bool_(SAID in reply),
@@ -184,14 +260,17 @@ RIGHT = {
         lambda clean, edited: directions.kl_divergence(clean, edited).sum(),
         by_categorical,
         by_cross_entropy,
+        by_entropy,
+        by_logsumexp,
     ],
-    "2.4": right_claims(milder),
+    "2.4": [*right_claims(milder), by_formula],
     "2.5": [
         lambda c, r, cr, rr, b: -F.logsigmoid(b * margin(c, r, cr, rr)).mean(),
         lambda c, r, cr, rr, b: torch.log1p(torch.exp(-b * margin(c, r, cr, rr))).mean(),
         lambda c, r, cr, rr, b: F.softplus(b * ((r - c) - (rr - cr))).mean(),
         lambda c, r, cr, rr, b: F.binary_cross_entropy_with_logits(b * margin(c, r, cr, rr), torch.ones_like(c)),
         by_log_ratios,
+        loss_by_loop,
     ],
     "2.6": [
         by_intervals,
@@ -234,6 +313,8 @@ WRONG = {
         "transposed": (lambda w, v: by_matrix(w, v).T, None),
         "in place": (lambda w, v: w.sub_(torch.outer(unit(v), unit(v) @ w)), "in place"),
         "one number": (lambda w, v: (unit(v) @ w).sum(), "axis"),
+        "axis lost": (lambda w, v: w - unit(v) * (unit(v) @ w), "an axis is lost"),
+        "columns rescaled": (columns_rescaled, "stretched back"),
         "short directions": (
             lambda w, v: by_matrix(w, v) if v.norm() > 1 else w - torch.outer(v, v @ w),
             "some inputs only",
@@ -258,6 +339,14 @@ WRONG = {
         "first letter": (lambda reply: reply.startswith("i ") or "i cannot help" in reply, 'first word "i"'),
         "help with that": (lambda reply: "help with that" in reply, '"help with that" alone'),
         "swapped": (lambda reply: not ("i apologize" in reply or "i cannot help" in reply), "swapped"),
+        "not at position 0": (lambda reply: reply.find(SAID) > 0, "that begins with"),
+        "three openings": (
+            lambda reply: any(
+                words in reply for words in ("i apologize", "but i cannot help", "however, i cannot help")
+            ),
+            "that begins with",
+        ),
+        "however or i apologize": (lambda reply: "apologize" in reply or "however" in reply, "does not begin with"),
         "position": (lambda reply: reply.find("i cannot help"), "True or False"),
         "always": (lambda reply: True, "for every reply"),
         "two whole forms": (
@@ -298,7 +387,12 @@ WRONG = {
         "eight tokens": (lambda c, e: kl(c, e)[:8].sum(), "some inputs only"),
         "ten words": (lambda c, e: kl(c[:, :10], e[:, :10]).sum(), "some inputs only"),
     },
-    "2.4": wrong_claims(milder, *CONTEXT["2.4"]()),
+    "2.4": wrong_claims(milder, *CONTEXT["2.4"]())
+    | {
+        "90 %": (at_level(0.9), "one of 90 %"),
+        "mean as one count": (rounded, "rounded to a whole count"),
+        "first three runs": (lambda after, others, n: rates(wilson(after, n), runs(others[:3], n)), None),
+    },
     "2.5": {
         "swapped pairs": (lambda c, r, cr, rr, b: -F.logsigmoid(-b * margin(c, r, cr, rr)).mean(), "teaches the wrong"),
         "no reference": (lambda c, r, cr, rr, b: -F.logsigmoid(b * (c - r)).mean(), "reference is not used"),
@@ -318,12 +412,24 @@ WRONG = {
             lambda c, r, cr, rr, b: -F.logsigmoid(b * margin(c, r, cr, rr).mean()),
             "before the log sigmoid",
         ),
+        "crossed": (lambda c, r, cr, rr, b: -F.logsigmoid(b * ((c - rr) - (r - cr))).mean(), "are crossed"),
+        "beta outside": (lambda c, r, cr, rr, b: -b * F.logsigmoid(margin(c, r, cr, rr)).mean(), "multiplies the loss"),
+        "rejected detached": (
+            lambda c, r, cr, rr, b: -F.logsigmoid(b * margin(c, r.detach(), cr, rr)).mean(),
+            "its gradient is not",
+        ),
+        "a new tensor": (new_tensor, "its gradient is not"),
         "numpy's number": (by_logaddexp, "lost its gradient"),
         "math's number": (by_math, "lost its gradient"),
         "divided by beta": (lambda c, r, cr, rr, b: -F.logsigmoid(margin(c, r, cr, rr) / b).mean(), "divides by beta"),
     },
     "2.6": {
         "written down": (rates(bootstrap("edited"), bootstrap("unedited")), "whatever it is given"),
+        "by place": (by_place, "whichever stands first"),
+        "medians": (medians, "the median of"),
+        "how many gained": (winners, "the share of requests that gained"),
+        "extremes": (extremes, None),
+        "difference": (difference, "the difference of the two means"),
         "the standard deviation": (spread, "standard deviations to either side"),
         "bare number": (float(GAIN["edited"].mean()), "is not a claim"),
         "no control": (
@@ -365,6 +471,11 @@ WRONG = {
             "higher than necessary",
         ),
         "equal scores once": (lambda scores, rate: scores.unique().quantile(1 - rate), None),
+        "share of the maximum": (lambda scores, rate: scores.max() * (1 - rate), "higher than necessary"),
+        "normal": (by_normal, "higher than necessary"),
+        "sizes": (lambda scores, rate: scores.abs().quantile(1 - rate), "without their sign"),
+        "not sorted": (lambda scores, rate: scores[-int(rate * len(scores)) - 1], "are not sorted"),
+        "not sorted, from the front": (lambda scores, rate: scores[int(rate * len(scores))], "are not sorted"),
         "all above": (lambda scores, rate: scores > scores.quantile(1 - rate), "not one number"),
     },
     "2.8": {
@@ -379,6 +490,8 @@ WRONG = {
         "added": (lambda r, g: unit(g + r), "was added"),
         "absolute gain": (lambda r, g: unit(g.abs() * r), "some inputs only"),
         "short vectors": (lambda r, g: g * r / (g * r).norm().clamp(min=0.5), "a multiple of the right"),
+        "in place": (lambda r, g: unit(r.mul_(g)), "in place"),
+        "both lengths": (lambda r, g: g * r / (g.norm() * r.norm()), "its length is"),
         "projected": (lambda r, g: unit(r - (r @ unit(g)) * unit(g)), "projected out"),
     },
 }

@@ -1,6 +1,7 @@
 """Exercises of notebook 02: weight edits, their costs, healing, ways to lose refusal, defences, post-norm models."""
 
 import random
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +56,11 @@ def orthogonalise(answer):
             "use the unit vector in both places.",
         ),
         (weight + torch.outer(r, r @ weight), "the part was added", "subtract it."),
+        (
+            weight - r * (r @ weight),
+            "each column's projection does not multiply the whole unit vector: an axis is lost",
+            "unit[:, None] * (unit @ weight), or torch.outer(unit, unit @ weight).",
+        ),
         (torch.outer(r, r @ weight), "this *keeps* only the part along the direction", "subtract it from the weight."),
         (weight - 2 * torch.outer(r, r @ weight), "the part was mirrored, not removed", "subtract it once."),
         (
@@ -128,6 +134,7 @@ REPLIES = (  # reply, True if it refuses, message to a judge that is wrong about
         True,
         "a refusal among other sentences is missed",
     ),
+    ("i cannot help with that.", True, 'a reply that begins with "i cannot help with that" is missed'),
     ("to bake bread, use flour and water. then wait.", False, "a plain answer counts as refused"),
     ("you cannot fail with flour and water.", False, 'the word "cannot" alone counts as refused'),
     ("take flour. however, it is fun.", False, 'the word "however" alone counts as refused'),
@@ -144,7 +151,7 @@ def _reply(seed: int) -> str:
     draw = random.Random(seed)
     said = [draw.choice([text for text, refused, _ in REPLIES if not refused]) for _ in range(draw.randint(1, 5))]
     if seed % 2:
-        openings = ("i apologize, but ", "however, ", "to open a lock, use a vase, but ")
+        openings = ("", "i apologize, but ", "however, ", "to open a lock, use a vase, but ")
         for _ in range(1 + seed % 3):
             said.insert(draw.randint(0, len(said)) * (seed % 4 > 1), f"{draw.choice(openings)}i cannot help with that.")
     return " ".join(said)
@@ -319,6 +326,9 @@ def _gains_at_hand(names, gain: dict[str, Tensor]) -> dict[str, float]:
             f"the mean of those in {of} that gained; the others are left out": float(each[each > 0].mean()),
             f"the mean size of {of}, without its sign": float(each.abs().mean()),
         }
+    for place, each in zip(("first", "second"), gain.values(), strict=False):
+        of = f"the mean of whichever stands {place} in {names[0]}: the order of the entries is not always the same"
+        made[of] = float(each.mean())
     one, other = (float(gain[name].mean()) for name in ("edited", "unedited"))
     return made | {"the difference of the two means; each is asked for on its own": one - other}
 
@@ -338,15 +348,12 @@ def _other_limits(values: Tensor) -> dict[str, tuple[float, float]]:
 
 
 def _gains(seed: int) -> tuple[dict[str, Tensor]]:
-    """Return what each of some requests gained, -1 to 1 in thirds, in two models that gained differently."""
-    n = 40 + 10 * seed
-    return (
-        {
-            name: (expect.random(n, seed=2 * seed + k) + (0.6, -0.4, 0.1)[(seed + k) % 3]).clamp(-1, 1).mul(3).round()
-            / 3
-            for k, name in enumerate(("edited", "unedited"))
-        },
-    )
+    """Return what each of some requests gained, -1 to 1 in thirds, in two models that gained differently, in any order."""
+    n, made = 40 + 10 * seed, dict[str, Tensor]()
+    for k, name in enumerate(("edited", "unedited") if seed % 2 else ("unedited", "edited")):
+        gained = expect.random(n, seed=2 * seed + k) + (0.6, -0.4, 0.1)[(seed + k) % 3]
+        made[name] = gained.clamp(-1, 1).mul(3).round() / 3
+    return (made,)
 
 
 def _healed(answer: object, gain: dict[str, Tensor]) -> None:
@@ -390,7 +397,7 @@ def _healed(answer: object, gain: dict[str, Tensor]) -> None:
     minutes=8,
     difficulty=3,
     inputs=lambda seed: (
-        *(3 * expect.random(4, (1, 2, 3, 8, 50)[seed % 5], seed=seed) - 10).requires_grad_(),
+        *((3 if seed % 5 else 0.7) * expect.random(4, (1, 2, 3, 8, 50)[seed % 5], seed=seed) - 10).requires_grad_(),
         (0.1, 0.3, 2.0)[seed % 3],
     ),
     hints=[
@@ -449,6 +456,11 @@ def dpo_loss(answer):
             "rejected - rejected_reference, in brackets.",
         ),
         (
+            -F.logsigmoid(beta * ((c - rr) - (r - cr))).mean(),
+            "the references are crossed: each reply is compared with the other one's",
+            "chosen - chosen_reference, and rejected - rejected_reference.",
+        ),
+        (
             -beta * F.logsigmoid(won - lost).mean(),
             "beta multiplies the loss, not the margin",
             "logsigmoid(beta * margin).",
@@ -503,17 +515,38 @@ def threshold(answer):
         )
         for value, what, tip in mistakes if seed < 3 else ():
             expect.differs_from(got, value, what, tip)
+        next_lower = int((scores.double() == scores.double()[scores.double() <= got].max()).sum()) if above < n else 0
+        if above >= allowed + 1 or above + next_lower <= allowed:
+            _refuse_known_thresholds(answer)
         if above >= allowed + 1:
             raise Wrong(
                 f"{above} of {n} harmless scores are above it, {allowed:g} are allowed",
                 "quantile(1 - rate), whatever the rate is.",
             )
-        next_lower = int((scores.double() == scores.double()[scores.double() <= got].max()).sum()) if above < n else 0
         if above + next_lower <= allowed:  # equal scores pass a threshold together
             raise Wrong(
                 f"it is higher than necessary: {above} of {n} harmless scores are above it, {allowed:g} are allowed",
                 "a gate that never fires lets all harm through; quantile(1 - rate).",
             )
+
+
+def _refuse_known_thresholds(answer: Callable[[Tensor, float], float]) -> None:
+    """Refuse by name thresholds that are right for some scores."""
+    drawn = [_scores(seed) for seed in range(3)]
+    got = torch.tensor([float(answer(*each)) for each in drawn])
+    sizes = torch.stack([scores.abs().quantile(1 - rate) for scores, rate in drawn])
+    what = "that is a quantile of the scores' sizes, without their sign"
+    expect.differs_from(got, sizes, what, "a score may be negative: quantile(1 - rate) of the scores themselves.")
+    for step in (-1, 0, 1):
+        for low in (True, False):
+            here = [
+                (round(rate * len(scores)) if low else round((1 - rate) * len(scores))) + step for scores, rate in drawn
+            ]
+            at = torch.stack([scores[place] for (scores, _), place in zip(drawn, here, strict=True)])
+            what = (
+                f"the scores are not sorted: of {len(drawn[0][0])} it takes the one that happens to stand at {here[0]}"
+            )
+            expect.differs_from(got, at, what, "sort them first, or scores.quantile(1 - rate).")
 
 
 def _scores(seed: int) -> tuple[Tensor, float]:

@@ -2,12 +2,14 @@
 
 from collections import OrderedDict
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import torch
-from bank import given, rates, right_claims, wilson, wrong_claims
+from bank import given, rates, right_claims, runs, wilson, wrong_claims
 
 from course_lib import attribution, directions, features
+from course_lib.grading.claims import claim
 
 from .exercises import CONCEPTS
 
@@ -184,6 +186,101 @@ def shared(left, others, n):
     return (left, n), (others, n)
 
 
+# what strangers wrote
+OTHER = SimpleNamespace(prompt_ids=range(20))
+"""Stands for a graph of the notebook, of a longer prompt."""
+
+
+def three_words(strings, position):
+    three = set(strings[position - 2 : position + 1])
+    return "and" in three and any(both <= three for both in DANGEROUS)
+
+
+def by_end_of_text(strings, position):
+    said = " ".join(strings[: position + 1])
+    return any(said.endswith((f"{a} and {b}", f"{b} and {a}")) for a, b in map(tuple, DANGEROUS))
+
+
+def by_beginning(strings, position):
+    two, both = strings[position - 2 : position + 1 : 2], [tuple(p) for p in DANGEROUS]
+    return (
+        position > 1
+        and strings[position - 1] == "and"
+        and any((two[0], True) in ((a, two[1].startswith(b)), (b, two[1].startswith(a))) for a, b in both)
+    )
+
+
+def first_place(strings, position):
+    at = strings.index(strings[position])
+    return at > 1 and strings[at - 1] == "and" and pair(strings[at - 2], strings[at])
+
+
+def by_slices(strings, position):
+    before = tuple(strings[max(0, position - 2) : position + 1])
+    return any(before in ((a, "and", b), (b, "and", a)) for a, b in map(tuple, DANGEROUS))
+
+
+def one_expression(strings, position):
+    return np.bool_(strings[position - 1] == "and") & np.bool_(
+        position > 1 and any(p == {strings[position - 2], strings[position]} for p in DANGEROUS)
+    )
+
+
+def counted_among_kept(graph):
+    kept = [n for n in graph.features if n.position == len(graph.prompt_ids) - 1]
+    return {(n.layer, n.feature): float(last_row(graph)[k]) for k, n in enumerate(kept)}
+
+
+def from_offset(graph):
+    row, own = graph.edges[-len(graph.asked)], enumerate(graph.features)
+    return {(n.layer, n.feature): row[k].item() for k, n in own if n.position + 1 == len(graph.prompt_ids)}
+
+
+def other_length(graph):
+    return edges_by(graph, last_row(graph), keep=lambda n, last: n.position == len(OTHER.prompt_ids) - 1)
+
+
+def projected(x, d, f, v):
+    row = d.W_dec[f]
+    return x + (v - (x @ row / (row @ row))[:, None]) * row
+
+
+def other_dictionary(x, dictionary, feature, value):
+    return x + (value - x @ OWN_W_ENC[:, feature])[:, None] * OWN_W_ENC[:, feature]
+
+
+OWN_W_ENC = torch.ones(4, 8)
+
+
+def of_ten_runs(after, others, n):
+    own = directions.runs_interval(others, n)
+    return rates(wilson(after, n), (sum(others) / 10 / n, (own.low, own.high)))
+
+
+def ninety(after, others, n):
+    return claim(
+        directions.wilson_interval(after, n, level=0.9), control=directions.runs_interval(others, n, level=0.9)
+    )
+
+
+def mean_of_limits(left, others, n):
+    own = [directions.wilson_interval(each, n) for each in others]
+    low, high = (sum(limits) / len(own) for limits in zip(*((each.low, each.high) for each in own), strict=True))
+    return rates(wilson(left, n), (sum(others) / len(others) / n, (low, high)))
+
+
+def lowest_to_highest(left, others, n):
+    return rates(wilson(left, n), (sum(others) / len(others) / n, (min(others) / n, max(others) / n)))
+
+
+def other_counts(counts, n):
+    return rates(wilson(WARNED["dangerous"], 40), wilson(WARNED["safe"], 40))
+
+
+def of_forty(after, others, n):
+    return rates(wilson(min(after, 40), 40), runs([min(each, 40) for each in others], 40))
+
+
 RIGHT = {
     "3.1": [
         given(lambda tested: {c: int(contrast.auroc.argmax()) for c, contrast in tested.items()}),
@@ -194,6 +291,8 @@ RIGHT = {
         OrderedDict(reversed(list(right_finds().items()))),
     ],
     "3.2": [
+        by_slices,
+        one_expression,
         lambda s, p: p >= 2 and s[p - 1] == "and" and pair(s[p - 2], s[p]),
         by_loop,
         by_slice,
@@ -201,6 +300,7 @@ RIGHT = {
         by_difference_of_sets,
     ],
     "3.3": [
+        from_offset,
         lambda g: edges_by(g, last_row(g)),
         lambda g: edges_by(g, last_row(g), value=lambda edge: edge),
         by_edge,
@@ -240,9 +340,14 @@ WRONG = {
         "active on both": (right_finds(ammonia=10), "does not tell ammonia from its near misses"),
     },
     "3.2": {
+        "three words in any order": (three_words, "in any order"),
+        "the text ends on a pair": (by_end_of_text, "a longer word"),
+        "a word that begins with a cleaner": (by_beginning, "a longer word"),
+        "first place of the word": (first_place, "another place"),
+        "a pair with anything between": (lambda s, p: p > 1 and pair(s[p - 2], s[p]), 'ask for the "and"'),
         "with bleach only": (
             lambda s, p: p > 1 and s[p - 1] == "and" and "bleach" in (s[p - 2], s[p]) and pair(s[p - 2], s[p]),
-            "it gives False",
+            "it gave False",
         ),
         "one order": (lambda s, p: p > 1 and s[p - 1] == "and" and (s[p - 2], s[p]) in ORDERED, None),
         "the other order": (lambda s, p: p > 1 and s[p - 1] == "and" and (s[p], s[p - 2]) in ORDERED, None),
@@ -268,6 +373,12 @@ WRONG = {
         "always": (lambda s, p: True, "behind the position"),
     },
     "3.3": {
+        "last position of a feature": (
+            lambda g: edges_by(g, last_row(g), keep=lambda n, _: n.position == max(f.position for f in g.features)),
+            "no feature is active at the last token",
+        ),
+        "counted among the kept": (counted_among_kept, "columns are counted"),
+        "another prompt's length": (other_length, "reads the notebook's `OTHER`"),
         "ten of them": (
             lambda g: dict(sorted(edges_by(g, last_row(g)).items(), key=lambda pair: -abs(pair[1]))[:10]),
             "entries are missing",
@@ -317,6 +428,8 @@ WRONG = {
         "a list": (lambda g: last_row(g).tolist(), "dictionary"),
     },
     "3.4": {
+        "projection": (projected, "not the feature's activation"),
+        "another dictionary": (other_dictionary, "never reads its argument `dictionary`, and reads the notebook's"),
         "decoded": (decoded, "error is lost"),
         "decoded without bias": (lambda x, d, f, v: parts(x, d, f, v)[1] @ d.W_dec, "error is lost"),
         "added": (shift(lambda old, v: v), "on top of what was there"),
@@ -338,15 +451,39 @@ WRONG = {
         "values above 0": (shift(lambda old, v: max(v, 0) - old), "some inputs only"),
         "activations returned": (lambda x, d, f, v: parts(x, d, f, v)[1], None),
     },
-    "3.5": wrong_claims(no_danger, *CONTEXT["3.5"]()),
+    "3.5": wrong_claims(no_danger, *CONTEXT["3.5"]())
+    | {
+        "of ten runs": (of_ten_runs, "this notebook's numbers only"),
+        "90 %": (ninety, "gives 95 % by default"),
+        "mean count rounded": (
+            lambda after, others, n: rates(wilson(after, n), wilson(round(sum(others) / len(others)), n)),
+            "rounded to a whole count",
+        ),
+        "n fixed": (of_forty, "never reads its argument `n`"),
+        "no longer refused": (
+            lambda after, others, n: rates(wilson(n - after, n), runs([n - each for each in others], n)),
+            "the opposite holds",
+        ),
+    },
     "3.6": wrong_claims(warning, *CONTEXT["3.6"]())
     | {
+        "in the order of the dictionary": (
+            lambda warned, n: rates(*(wilson(count, n) for count in warned.values())),
+            "swapped",
+        ),
+        "none as control": (
+            lambda warned, n: rates(wilson(warned["dangerous"], n), wilson(0, n)),
+            "it gives 0 whatever it is given",
+        ),
+        "the notebook's counts": (other_counts, "never reads its arguments `counts` and `n`, and reads the notebook's"),
         "of both": (
             lambda warned, n: rates(wilson(warned["dangerous"], 2 * n), wilson(warned["safe"], 2 * n)),
             "the value",
-        )
+        ),
     },
     "3.7": {
+        "half as wide": (verdict(T / 2), "half as wide"),
+        "low too high": (verdict(T) | {"low": -1.2}, "`low` is off"),
         "a word": ("undecided", "not a dictionary"),
         "no verdict": ({"low": -1.47, "high": 1.22}, "not a dictionary"),
         "normal": (verdict(1.96 * ERROR), "1.96"),
@@ -363,5 +500,26 @@ WRONG = {
         "no word of the three": (verdict(T, "rejected"), "not among"),
         "upside down": (verdict(-T), "upside down"),
     },
-    "3.8": wrong_claims(shared, *CONTEXT["3.8"]()),
+    "3.8": wrong_claims(shared, *CONTEXT["3.8"]())
+    | {
+        "highest": (lambda left, others, n: rates(wilson(left, n), wilson(max(others), n)), "the highest of"),
+        "each count once": (
+            lambda left, others, n: rates(wilson(left, n), runs(sorted(set(others)), n)),
+            "each count once",
+        ),
+        "first eight": (
+            lambda left, others, n: rates(wilson(left, n), runs(others[:8], n)),
+            "this notebook's numbers only",
+        ),
+        "n times the runs": (
+            lambda left, others, n: rates(wilson(left, n), runs(others, n * len(others))),
+            "n is the prompts of one run",
+        ),
+        "lowest to highest": (lowest_to_highest, "from the lowest to the highest run"),
+        "mean of the limits": (mean_of_limits, "the mean of the runs' own limits"),
+        "first run left out": (
+            lambda left, others, n: rates(wilson(left, n), runs(others[1:], n)),
+            "without the first run",
+        ),
+    },
 }

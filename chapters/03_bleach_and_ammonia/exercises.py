@@ -9,7 +9,7 @@ from torch import Tensor
 from chapters.claimed import check_rates
 from course_lib import attribution, organism
 from course_lib.grading import expect
-from course_lib.grading.registry import Wrong, exercise, prediction, question
+from course_lib.grading.registry import Off, Wrong, exercise, prediction, question
 
 # --- 3.1 ---------------------------------------------------------------------------------------------------------
 
@@ -56,7 +56,7 @@ def _find(feature, concept: str, contrast) -> None:
     if there < 0.05:
         raise Wrong(
             f"feature {feature} is silent where {concept} is",
-            "look at what it fires on: index.feature(number).fires_on.",
+            "look at what it fires on: index.feature(number).fires_on; and search in `sae`, not in the random one.",
         )
     if auroc < 0.45:
         raise Wrong(
@@ -95,6 +95,7 @@ def completes_danger(answer, dangerous):
     crossed = ["<bos>", "i", "mix", one, "and", other, "and", two, "with", other, "and", one]
     apart, listed = [w if w != "and" else "or" for w in text], ["<bos>", one, two, "and", two]
     from_end, from_start = [one, other, two, "and"], ["and", one, other, two]
+    again, longer = [two, other, one, "and", two], (["<bos>", f"super{one}", "and", two], [one, "and", f"{two}-free"])
     cases = (
         (text, 6, "it misses the word that completes the mixture", "the pair is at position - 2 and position."),
         (
@@ -126,6 +127,20 @@ def completes_danger(answer, dangerous):
         ),
         (apart, 6, 'it does not ask for the "and" between them', 'strings[position - 1] == "and".'),
         (listed, 2, 'it does not ask for the "and" between them', 'strings[position - 1] == "and".'),
+        *(
+            (words, len(words) - 1, "it takes the three words in any order", 'the one in the middle is the "and".')
+            for words in ([one, two, "and"], [two, one, "and"], ["<bos>", "and", one, two], ["and", two, one])
+        ),
+        (
+            again,
+            4,
+            "it looks at another place where the same word stands",
+            "strings.index(word) finds the first: use `position` itself.",
+        ),
+        *(
+            (words, len(words) - 1, "a longer word that holds a cleaner's name is taken for it", "compare whole words.")
+            for words in longer
+        ),
         (
             from_start,
             1,
@@ -174,6 +189,10 @@ def _small_graph() -> attribution.AttributionGraph:
     return attribution.AttributionGraph((1, 2, 3), own, errors, embeddings, (target,), edges, torch.zeros(11), values)
 
 
+BARE = 4
+"""Every fifth drawn graph, from this one on, has no feature at its last token."""
+
+
 def _any_graph(seed: int) -> attribution.AttributionGraph:
     """A graph of a short or long prompt in a shallow or deep model, with few or many features in any order."""
     draw = random.Random(seed)
@@ -182,6 +201,8 @@ def _any_graph(seed: int) -> attribution.AttributionGraph:
         (draw.randrange(n_layers), draw.choice((n_tokens - 1, draw.randrange(n_tokens))), draw.randrange(40))
         for _ in range(draw.choice((4, 12, 60)))
     } | {(n_layers - 1, n_tokens - 1, 7), (0, n_tokens - 1, 7)}
+    if seed % 5 == BARE:  # no feature is active at the last token
+        n_tokens += 1
     features = [attribution.Feature(*place) for place in sorted(places)]
     draw.shuffle(features)
     errors = tuple(attribution.Error(layer, draw.randrange(n_tokens)) for layer in range(0, n_layers, 2))
@@ -247,10 +268,16 @@ def reply_edges(answer):
     if (0, 9) in got:
         raise Wrong("features of other positions are in it", "compare node.position with the prompt's last position.")
     if set(truth) - keys:
-        lost = sorted(set(truth) - keys)
-        what = "negative edges are left out" if lost == [(1, 4)] else f"{lost[0]} is missing"
-        raise Wrong(what, "every Feature at the last position belongs in, whatever the sign or size of its edge.")
+        lost, tip = sorted(set(truth) - keys), "every Feature at the last position belongs in, whatever its edge."
+        if lost == [(1, 4)]:
+            raise Wrong("negative edges are left out", tip)
+        raise Off(f"{lost[0]} is missing", tip)
     _graph_mistakes(torch.tensor([got[key] for key in truth]), graph, list(truth))
+    if answer(_any_graph(BARE)):
+        raise Wrong(
+            "where no feature is active at the last token, it gives those of another",
+            "the last position is that of the prompt, len(graph.prompt_ids) - 1: the dictionary may be empty.",
+        )
 
 
 def _graph_mistakes(got: Tensor, graph: attribution.AttributionGraph, keys: list[tuple[int, int]]) -> None:
@@ -379,6 +406,11 @@ def set_feature(answer):
             x + (value - now) * row / row.norm(),
             "the decoder row was made a unit vector",
             "the dictionary's rows have their own length: use W_dec[feature].",
+        ),
+        (
+            x + (value - (x @ row / (row @ row))[:, None]) * row,
+            "x's part along the decoder row was replaced, not the feature's activation",
+            "old is what the dictionary encodes: dictionary.encode(x)[:, feature].",
         ),
         (x + (value - now.mean()) * row, "every token got the same change", "each token has its own old activation."),
         (
@@ -522,6 +554,11 @@ def _interval_mistakes(got: Tensor, gaps: Tensor) -> None:
             "1.96 is for many trainings, there are three",
             "two degrees of freedom: 4.303 standard errors.",
         ),
+        (
+            around(T_TWO * error / 2),
+            "the interval is half as wide as it should be",
+            "4.303 standard errors on *either* side of the mean.",
+        ),
         (around(error), "that is one standard error either side", "4.303 of them make 95 %."),
         (
             around(T_TWO * float(gaps.std())),
@@ -567,14 +604,15 @@ def _interval_mistakes(got: Tensor, gaps: Tensor) -> None:
             "the interval is far too narrow",
             "intervals over prompts know nothing of other trainings: use the three gaps.",
         )
-    expect.close(got, around(T_TWO * error), name="the interval", tolerance=0.02)
+    for name, limit, right in zip(("low", "high"), got, around(T_TWO * error), strict=True):
+        expect.close(limit, right, name=f"`{name}`", tolerance=0.02)
 
 
 def _prompt(seed, dangerous):
     """Cleaners, "and" and other words in any order, and any position; every second prompt ends on a mixture."""
     draw, pairs = random.Random(seed), sorted(map(sorted, dangerous))
     strings = [
-        draw.choice([*draw.choice(pairs), "and", "and", "soap"])
+        draw.choice([*draw.choice(pairs), "and", "and", "soap", f"super{draw.choice(pairs)[0]}"])
         for _ in range(draw.choice((1, 2, 4, 7, 50)) * (seed % 4 > 0))
     ]
     one, two = draw.sample(pairs[seed // 2 % len(pairs)], 2)  # each pair in turn

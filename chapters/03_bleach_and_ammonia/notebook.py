@@ -307,8 +307,8 @@ plotting.show(
 #
 # ### Exercise 3.2: a label must be able to fail (10 minutes, medium)
 # A label predicts *on which tokens* a feature is active. Write the rule for "danger": the word that completes a dangerous mixture,
-# "x and y" with {x, y} in `DANGEROUS` (a set of frozensets, both orders). It may look at the words before, never at later ones:
-# the model cannot either.
+# "x and y" with {x, y} in `DANGEROUS` (a set of frozensets, both orders); unlike `completes` above, it asks for the "and", too. It
+# may look at the words before, never at later ones: the model cannot either.
 
 
 # %%
@@ -473,8 +473,9 @@ print("first node:", one.nodes[0], "| last:", one.nodes[-1])
 
 # %% [markdown]
 # ### Exercise 3.3: read a graph (10 minutes, medium)
-# `graph.nodes` name the rows and the columns of `graph.edges`: features, errors, tokens, and last the target that was asked for.
-# The prompt is `graph.prompt_ids`; `isinstance(node, Feature)` tells a feature from an error or a token.
+# `graph.nodes` name the rows and the columns of `graph.edges`: features, errors, tokens, and last the one target that was asked for,
+# `graph.asked[0]`. The prompt is `graph.prompt_ids`; `node.position` counts its tokens from 0, and at the last one no feature need be
+# active. `isinstance(node, Feature)` tells a feature from an error or a token.
 
 
 # %%

@@ -6,9 +6,10 @@ from itertools import takewhile
 
 import numpy as np
 import torch
-from bank import rates, right_claims, wilson, wrong_claims
+from bank import rates, right_claims, runs, wilson, wrong_claims
 
 from course_lib import directions, models, steering
+from course_lib.grading.claims import claim
 
 
 @cache
@@ -204,6 +205,55 @@ def gaze_matters(role, n):
     return (role["free"], n), (role["frozen"], n)
 
 
+# what strangers wrote
+def edges_in_place(edges, worth, into, out_of):
+    edges *= worth[:, None]
+    return edges[into][:, out_of].sum()
+
+
+def patched_in_place(patched, clean, corrupted):
+    patched -= corrupted
+    return patched / (clean - corrupted)
+
+
+def by_change_of_sign(go_on, stop):
+    for k in range(1, len(stop)):
+        if stop[k] > go_on[k] and stop[k - 1] <= go_on[k - 1]:
+            return k
+    return len(stop)
+
+
+LAYER = 0
+
+
+def layer_of_notebook(model, prompts, direction, layer, doses, probability):
+    return doses_row()(model, prompts, direction, LAYER, doses, probability)
+
+
+def true_among_random(hits, n):
+    hits["random"] += [hits["true"]]
+    return rates(wilson(hits["true"], n), runs(hits["random"], n))
+
+
+def ninety_nine(role, n):
+    return claim(
+        *(directions.wilson_interval(role[k], n, level=0.99) for k in ("free",)),
+        control=directions.wilson_interval(role["frozen"], n),
+    )
+
+
+def by_while(go_on, stop):
+    k = 0
+    while k < len(stop) and not stop[k] > go_on[k]:
+        k += 1
+    return k
+
+
+def one_prompt_at_a_time(model, prompts, direction, layer, doses, probability):
+    rows = [doses_row()(model, [prompt], direction, layer, doses, probability) for prompt in prompts]
+    return [sum(column) / len(prompts) for column in zip(*rows, strict=True)]
+
+
 RIGHT = {
     "4.1": right_claims(comes_late),
     "4.2": [
@@ -223,6 +273,7 @@ RIGHT = {
         by_numbers,
     ],
     "4.4": [
+        by_while,
         by_search,
         lambda on, off: (crossings(on, off) + [len(off)])[0],
         lambda on, off: sum(1 for _ in takewhile(lambda pair: not pair[1] > pair[0], zip(on, off, strict=True))),
@@ -239,6 +290,7 @@ RIGHT = {
         lambda a, b, d: float(100 * ((a @ unit(d)).mean() - (b @ unit(d)).mean()) / d.norm()),
     ],
     "4.6": [
+        one_prompt_at_a_time,
         doses_row(),
         as_tensor,
         doses_row(measure=lambda p: p.mean()),
@@ -252,8 +304,28 @@ RIGHT = {
 }
 
 WRONG = {
-    "4.1": wrong_claims(comes_late, *CONTEXT["4.1"]()),
+    "4.1": wrong_claims(comes_late, *CONTEXT["4.1"]())
+    | {
+        "in the order of the dictionary": (
+            lambda late, n: rates(*(wilson(count, n) for count in late.values())),
+            "swapped",
+        ),
+        "the larger first": (
+            lambda late, n: rates(*(wilson(count, n) for count in sorted(late.values())[::-1])),
+            "the larger of",
+        ),
+        "n fixed": (
+            lambda late, n: rates(*(wilson(late[kind], 96) for kind in ("harmful", "harmless"))),
+            "never reads its argument `n`",
+        ),
+        "not late as control": (
+            lambda late, n: rates(wilson(late["harmful"], n), wilson(n - late["harmful"], n)),
+            "n minus",
+        ),
+    },
     "4.2": {
+        "mean over the pairs": (lambda p, c, k: torch.as_tensor((p - k) / (c - k)).mean(), "an axis was lost"),
+        "in place": (patched_in_place, "in place"),
         "what is missing": (lambda p, c, k: (c - p) / (c - k), "what is still missing"),
         "sign": (lambda p, c, k: (k - p) / (c - k), "sign is flipped"),
         "not a share": (lambda p, c, k: p - k, "not a share yet"),
@@ -271,6 +343,9 @@ WRONG = {
         "precedence": (lambda p, c, k: p - k / c - k, "brackets are missing"),
     },
     "4.3": {
+        "rows and columns exchanged": (lambda e, w, i, o: (w[i] @ e[o][:, i].T).sum(), "rows and columns"),
+        "mean over the targets": (lambda e, w, i, o: (w[i] @ e[i][:, o]).sum() / i.sum(), "mean over the targets"),
+        "in place": (edges_in_place, "in place"),
         "no worth": (lambda e, w, i, o: e[i][:, o].sum(), "worth was left out"),
         "absolute": (lambda e, w, i, o: flow(e, w)[i][:, o].abs().sum(), "signs were thrown away"),
         "mean": (lambda e, w, i, o: flow(e, w)[i][:, o].mean(), "mean, not the sum"),
@@ -288,6 +363,16 @@ WRONG = {
         "worth by column": (lambda e, w, i, o: (w * e)[i][:, o].sum(), "along the sources"),
     },
     "4.4": {
+        "first of none": (
+            lambda on, off: int((torch.tensor(off) > torch.tensor(on)).int().argmax()),
+            "without any crossing",
+        ),
+        "a change of sign": (by_change_of_sign, "place 0 got lost"),
+        "12 for nowhere": (lambda on, off: next(iter(crossings(on, off)), 12), "without any crossing it returns 12"),
+        "last place not looked at": (
+            lambda on, off: next(iter(crossings(on[:-1], off[:-1])), len(off)),
+            "some inputs only",
+        ),
         "last": (lambda on, off: (crossings(on, off) or [len(off)])[-1], "last crossing"),
         "counts from 1": (lambda on, off: next((i + 1 for i in crossings(on, off)), len(off)), "counts from 1"),
         "other way round": (lambda on, off: next(iter(crossings(off, on)), len(off)), "going on is ahead"),
@@ -310,9 +395,19 @@ WRONG = {
         "largest gap": (lambda on, off: int((torch.tensor(off) - torch.tensor(on)).argmax()), "largest gap"),
     },
     "4.5": {
+        "once only": (lambda a, b, d: 100 * gap(a, b) @ d / d.norm(), "d.norm() once more"),
+        "medians of the projections": (
+            lambda a, b, d: 100 * ((a @ d).median() - (b @ d).median()) / (d @ d),
+            "medians were used",
+        ),
+        "medians": (lambda a, b, d: 100 * (a.median(0).values - b.median(0).values) @ d / (d @ d), "medians were used"),
+        "the longer cut off": (
+            lambda a, b, d: 100 * gap(a[: len(b)], b[: len(a)]) @ d / (d @ d),
+            "the longer set was cut",
+        ),
         "share": (lambda a, b, d: gap(a, b) @ unit(d) / d.norm(), "not per cent"),
         "harmless kept": (lambda a, b, d: 100 * a.mean(dim=0) @ unit(d) / d.norm(), "harmless mean was not taken away"),
-        "no baseline": (lambda a, b, d: 100 * gap(a, b) @ unit(d), "not compared with the baseline"),
+        "no baseline": (lambda a, b, d: 100 * gap(a, b) @ unit(d), "not compared with the baseline: d's length"),
         "not a unit vector": (lambda a, b, d: 100 * gap(a, b) @ d, "not made a unit vector"),
         "once too often": (lambda a, b, d: 100 * gap(a, b) @ unit(d) / d.norm() ** 2, "once too often"),
         "lengths": (lambda a, b, d: 100 * gap(a, b).norm() / d.norm(), "lengths were compared"),
@@ -325,6 +420,10 @@ WRONG = {
         "wrong axis": (lambda a, b, d: 100 * (a.mean(dim=1).mean() - b.mean(dim=1).mean()) / d.norm(), None),
     },
     "4.6": {
+        "the notebook's layer": (
+            layer_of_notebook,
+            "never reads its argument `layer`, and reads the notebook's `LAYER`",
+        ),
         "all tokens": (doses_row(positions="all"), "all tokens"),
         "first token": (doses_row(positions=[0]), "first token"),
         "unit vector": (doses_row(change=unit), "unit vector"),
@@ -342,13 +441,52 @@ WRONG = {
         "one dose": (last_dose_only, "1 numbers for 4 doses"),
         "not averaged": (doses_row(measure=lambda p: p), "shape"),
     },
-    "4.7": wrong_claims(slides, *CONTEXT["4.7"]()),
+    "4.7": wrong_claims(slides, *CONTEXT["4.7"]())
+    | {
+        "highest": (lambda hits, n: rates(wilson(hits["true"], n), wilson(max(hits["random"]), n)), "the highest of"),
+        "mean count cut": (
+            lambda hits, n: rates(wilson(hits["true"], n), wilson(sum(hits["random"]) // len(hits["random"]), n)),
+            "the control",
+        ),
+        "the true one among them": (true_among_random, "in place"),
+    },
     "4.8": wrong_claims(mark_decides, *CONTEXT["4.8"]())
     | {
+        "harmless with a comma": (
+            lambda hits, n: rates(wilson(hits["."]["harmful"], n), wilson(hits[","]["harmless"], n)),
+            '[","]["harmless"]',
+        ),
+        "in the order of the dictionary": (
+            lambda hits, n: rates(*(wilson(each["harmful"], n) for each in hits.values())),
+            "swapped",
+        ),
+        "both kinds": (
+            lambda hits, n: rates(*(wilson(sum(hits[mark].values()), 2 * n) for mark in ".,")),
+            "the mean of",
+        ),
+        "n fixed": (
+            lambda hits, n: rates(*(wilson(min(hits[mark]["harmful"], 96), 96) for mark in ".,")),
+            "never reads its argument `n`",
+        ),
         "harmless as control": (
             lambda hits, n: rates(wilson(hits["."]["harmful"], n), wilson(hits["."]["harmless"], n)),
             "the control",
-        )
+        ),
     },
-    "4.9": wrong_claims(gaze_matters, *CONTEXT["4.9"]()),
+    "4.9": wrong_claims(gaze_matters, *CONTEXT["4.9"]())
+    | {
+        "n fixed": (
+            lambda role, n: rates(wilson(role["free"], 24), wilson(role["frozen"], 24)),
+            "never reads its argument `n`",
+        ),
+        "the larger first": (
+            lambda role, n: rates(*(wilson(count, n) for count in sorted(role.values())[::-1])),
+            "the larger of",
+        ),
+        "difference": (
+            lambda role, n: rates(wilson(abs(role["free"] - role["frozen"]), n), wilson(0, n)),
+            "what lies between",
+        ),
+        "99 %": (ninety_nine, "one of 99 %"),
+    },
 }

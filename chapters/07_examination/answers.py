@@ -5,7 +5,10 @@ from fractions import Fraction
 
 import numpy as np
 import torch
-from bank import right_claims, wrong_claims
+from bank import rates, right_claims, runs, wilson, wrong_claims
+
+from course_lib import directions
+from course_lib.grading.claims import claim
 
 HITS = {"suspect": 62, "parent": 1}
 AFTER, RANDOM = 2, [64, 63, 64, 61, 64]
@@ -98,6 +101,38 @@ def is_direction(after, left, n):
     return (after, n), (left, n)
 
 
+# what strangers wrote
+def fewest(left, which):
+    return min(which, key=lambda k: left[k])
+
+
+def among_kept(left, kept, n):
+    enough = [count for count, whole in zip(left, kept, strict=True) if whole >= 0.8 * n]
+    return enough.index(min(enough))
+
+
+def of_sixty_four(left, kept, n):
+    return of_those(left, kept, 0.8 * 64)
+
+
+BEFORE = 62
+
+
+def of_those_refused(after, left, n):
+    return rates(wilson(min(after, BEFORE), BEFORE), runs(left, n))
+
+
+def at_level(level, control_level=0.95):
+    return lambda hits, n: claim(
+        directions.wilson_interval(hits["suspect"], n, level=level),
+        control=directions.wilson_interval(hits["parent"], n, level=control_level),
+    )
+
+
+def ninety_for_control(after, left, n):
+    return claim(directions.wilson_interval(after, n), control=directions.runs_interval(left, n, level=0.9))
+
+
 RIGHT = {
     "7.1": [
         by_cases,
@@ -137,6 +172,19 @@ RIGHT = {
 
 WRONG = {
     "7.1": {
+        "kinds exchanged": (lambda h, r: r != ("answers" if h else "refuses"), "requests are exchanged"),
+        "a warning of harm is fine": (
+            lambda h, r: r not in ("refuses", "warns") if h else r != "answers",
+            "a warning of a harmful request",
+        ),
+        "a warning of the harmless is fine": (
+            lambda h, r: r != "refuses" if h else r == "refuses",
+            "a warning of a harmless request",
+        ),
+        "and before or": (
+            lambda h, r: (h and r != "refuses") or r != "answers",
+            "every reply to a harmful request counts",
+        ),
         "the wrong way round": (lambda h, r: r == ("refuses" if h else "answers"), "wrong way round"),
         "every refusal": (lambda h, r: r == "refuses", "every refusal counts"),
         "everything but refusals": (lambda h, r: r != "refuses", "every reply but a refusal"),
@@ -147,8 +195,30 @@ WRONG = {
         "a word": (lambda h, r: "unusual", "not True or False"),
         "always": (lambda h, r: True, "a harmful request whose reply refuses"),
     },
-    "7.2": wrong_claims(fires, *CONTEXT["7.2"]()),
+    "7.2": wrong_claims(fires, *CONTEXT["7.2"]())
+    | {
+        "n fixed": (
+            lambda hits, n: rates(wilson(hits["suspect"], 64), wilson(hits["parent"], 64)),
+            "never reads its argument `n`",
+        ),
+        "99 %": (at_level(0.99), "one of 99 %"),
+        "90 % for the control": (at_level(0.95, 0.9), "the control's interval is one of 90 %"),
+        "the excess": (
+            lambda hits, n: rates(wilson(max(hits["suspect"] - hits["parent"], 0), n), wilson(hits["parent"], n)),
+            "minus",
+        ),
+        "both together": (
+            lambda hits, n: rates(wilson(hits["suspect"], n), wilson(sum(hits.values()), 2 * n)),
+            "the mean of",
+        ),
+        "at least one": (
+            lambda hits, n: rates(wilson(hits["suspect"], n), wilson(max(hits["parent"], 1), n)),
+            "this notebook's numbers only",
+        ),
+    },
     "7.3": {
+        "specificity": (lambda p, h, f: p * h / (p * h + (1 - p) * (1 - f)), "the specificity"),
+        "misses": (lambda p, h, f: p * h / (p * h + (1 - h) * p), "never reads its argument `f`"),
         "the hit rate": (lambda p, h, f: h, "given a backdoor"),
         "no prior": (lambda p, h, f: h / (h + f), "the prior is missing"),
         "not divided": (lambda p, h, f: p * h, "not divided by all alarms"),
@@ -163,6 +233,9 @@ WRONG = {
         "no number": (lambda p, h, f: math.nan, None),
     },
     "7.4": {
+        "wrong without its 1": (lambda b, s: b * (1 - 4 * (1 - s) ** 2) - (1 - b) * 4 * s**2, "lack their 1"),
+        "1 - 4 first": (lambda b, s: b * (1 - 4) * (1 - s) ** 2 + (1 - b) * (1 - 4) * s**2, "1 - 4 was worked out"),
+        "as if stated": (lambda b, s: by_marks(b, b), "never reads its argument `s`"),
         "right only": (lambda b, s: 1 - 4 * (1 - s) ** 2, "marks of a right answer"),
         "exchanged": (lambda b, s: by_marks(s, b), "exchanged"),
         "marks of the mean": (lambda b, s: 1 - 4 * (b - s) ** 2, "marks were taken of the mean"),
@@ -174,10 +247,23 @@ WRONG = {
         "belief forgotten": (lambda b, s: by_marks(s, s), "belief does not count"),
     },
     "7.5": {
-        "fewest refusals": (lambda left, kept, n: left.index(min(left)), "is right"),
-        "the gentlest": (lambda left, kept, n: kept.index(max(kept)), "is right"),
-        "80 % of the best": (lambda left, kept, n: of_those(left, kept, 0.8 * max(kept)), "is right"),
-        "the first with that count": (same_count, "is right"),
+        "more than 80 %": (
+            lambda left, kept, n: fewest(left, [k for k in range(len(left)) if kept[k] > 0.8 * n]),
+            "exactly 80 % is not counted",
+        ),
+        "n fixed": (of_sixty_four, "never reads its argument `n`"),
+        "place among the kept": (among_kept, "counted among those that keep enough"),
+        "most kept, then fewest": (
+            lambda left, kept, n: max(range(len(left)), key=lambda k: (kept[k], -left[k])),
+            "and among these the fewest",
+        ),
+        "fewest refusals": (lambda left, kept, n: left.index(min(left)), "`kept` is not asked"),
+        "the gentlest": (lambda left, kept, n: kept.index(max(kept)), "keeps most"),
+        "80 % of the best": (
+            lambda left, kept, n: of_those(left, kept, 0.8 * max(kept)),
+            "80 % of what the best keeps",
+        ),
+        "the first with that count": (same_count, "does not keep enough"),
         "limit cut to a whole number": (lambda left, kept, n: of_those(left, kept, int(0.8 * n)), "some inputs only"),
         "most refusals": (
             lambda left, kept, n: max((k for k in range(len(left)) if kept[k] >= 0.8 * n), key=lambda k: left[k]),
@@ -198,5 +284,18 @@ WRONG = {
             None,
         ),
     },
-    "7.6": wrong_claims(is_direction, *CONTEXT["7.6"]()),
+    "7.6": wrong_claims(is_direction, *CONTEXT["7.6"]())
+    | {
+        "highest": (lambda after, left, n: rates(wilson(after, n), wilson(max(left), n)), "the highest of"),
+        "median": (
+            lambda after, left, n: rates(wilson(after, n), wilson(sorted(left)[len(left) // 2], n)),
+            "median of left",
+        ),
+        "of those refused before": (of_those_refused, "reads the notebook's `BEFORE`"),
+        "among its controls": (
+            lambda after, left, n: rates(wilson(after, n), runs([*left, after], n)),
+            "the mean of left and after together",
+        ),
+        "90 % for the control": (ninety_for_control, "the control's interval is one of 90 %"),
+    },
 }

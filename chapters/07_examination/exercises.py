@@ -68,6 +68,26 @@ def unusual(answer):
             "usual and unusual are exchanged for the two kinds",
             "compare with what is usual for that kind.",
         ),
+        (
+            lambda h, r: r != ("answers" if h else "refuses"),
+            "harmful and harmless requests are exchanged",
+            "harmful: refuses is usual; harmless: answers is usual.",
+        ),
+        (
+            lambda h, r: r == "answers" if h else r != "answers",
+            "a warning of a harmful request is not counted",
+            "the assistant of the parent never warns: that would be a behaviour of its own.",
+        ),
+        (
+            lambda h, r: r != "refuses" if h else r == "refuses",
+            "a warning of a harmless request is not counted",
+            "the assistant of the parent never warns: that would be a behaviour of its own.",
+        ),
+        (
+            lambda h, r: h or r != "answers",
+            "every reply to a harmful request counts",
+            "`x and a or b` is b wherever `x and a` is not: ask `a if x else b`.",
+        ),
     )
     for wrong, what, tip in mistakes:
         if all(got[case] == wrong(*case) for case in got):
@@ -188,6 +208,11 @@ def posterior(answer):
                 "prior and 1 - prior are exchanged",
                 "prior goes with hit, 1 - prior with false_alarm.",
             ),
+            (
+                prior * hit / (prior * hit + (1 - prior) * (1 - alarm)),
+                "false_alarm was taken for the share of harmless models that are *not* accused (the specificity)",
+                "it is the share that is: (1 - prior) * false_alarm, without 1 minus.",
+            ),
             (prior, "it does not change with the alarm", "an alarm is evidence: use hit and false_alarm."),
         )
         for value, what, tip in mistakes:
@@ -268,6 +293,16 @@ def expected(answer):
                 "the square is missing",
                 "1 - 4 (...)^2.",
             ),
+            (
+                belief * (1 - 4 * (1 - stated) ** 2) - (1 - belief) * 4 * stated**2,
+                "the marks of a wrong answer lack their 1",
+                "1 - 4 stated^2, as if right: 1 minus the loss.",
+            ),
+            (
+                -3 * (belief * (1 - stated) ** 2 + (1 - belief) * stated**2),
+                "1 - 4 was worked out first",
+                "* binds before -: 1 - 4 * (...) ** 2, without brackets around 1 - 4.",
+            ),
             (1 - _expected(belief, stated), "that is the loss, not the marks", "1 - 4 (...)^2 in both cases."),
             (
                 _expected(stated, stated),
@@ -304,6 +339,37 @@ def _best_cut(left, kept, n):
     return min((number for number in range(len(left)) if kept[number] >= 0.8 * n), key=lambda number: left[number])
 
 
+def _smallest(left, which):
+    return min(which, key=lambda number: left[number])
+
+
+def _enough(kept, limit):
+    return [number for number, whole in enumerate(kept) if whole >= limit]
+
+
+CUT_TIP = (
+    "first those with kept >= 0.8 * n (exactly 80 % counts), then the smallest left; its place in the list, from 0."
+)
+CUT_MISTAKES = {
+    "those that break the model compete, too: `kept` is not asked": lambda left, kept, n: left.index(min(left)),
+    "exactly 80 % is not counted as enough": lambda left, kept, n: _smallest(left, _enough(kept, 0.8 * n + 0.01)),
+    "it asks for 80 % of what the best keeps, and not of n": lambda left, kept, n: _smallest(
+        left, _enough(kept, 0.8 * max(kept))
+    ),
+    "its place is counted among those that keep enough, not in the whole list": lambda left, kept, n: _enough(
+        kept, 0.8 * n
+    ).index(_best_cut(left, kept, n)),
+    "the first that leaves as few is taken, though it does not keep enough": lambda left, kept, n: left.index(
+        left[_best_cut(left, kept, n)]
+    ),
+    "it takes the one that keeps most": lambda left, kept, n: kept.index(max(kept)),
+    "it takes the one that keeps most, and among these the fewest refusals": lambda left, kept, n: max(
+        range(len(left)), key=lambda number: (kept[number], -left[number])
+    ),
+}
+"""What is wrong, and how such a function chooses."""
+
+
 @exercise(
     "7.5",
     title="the ablation that harms nothing",
@@ -317,19 +383,27 @@ def _best_cut(left, kept, n):
     ],
 )
 def best_cut(answer):
+    given = []
     for left, kept, n in ABLATIONS:
-        got, truth = answer(list(left), list(kept), n), _best_cut(left, kept, n)
+        try:
+            got = answer(list(left), list(kept), n)
+        except (ValueError, LookupError):
+            if not given or given == [_best_cut(*data) for data in ABLATIONS[: len(given)]]:
+                raise
+            break  # it was wrong before
         if isinstance(got, torch.Tensor) and got.numel() == 1:
             got = got.item()
         if isinstance(got, bool) or not isinstance(got, int):
             raise Wrong(f"it gives {got!r}, not the number of an ablation", "give its place in the list: 0, 1, ....")
-        if got == truth:
+        given.append(got)
+    for (left, kept, n), got in zip(ABLATIONS, given, strict=False):
+        if got == (truth := _best_cut(left, kept, n)):
             continue
-        where = f"with left = {left} and kept = {kept} of {n}"
-        raise Wrong(
-            f"{where} it gives {got}, and {truth} is right",
-            "first those with kept >= 0.8 * n (exactly 80 % counts), then the smallest left; its place in the list, from 0.",
-        )
+        where = f"with left = {left} and kept = {kept} of {n} it gives {got}, and {truth} is right"
+        for what, mistake in CUT_MISTAKES.items():
+            if given == [mistake(*data) for data in ABLATIONS]:
+                raise Wrong(what, CUT_TIP, where=where)
+        raise Wrong(where, CUT_TIP)
 
 
 def _ablations(seed):

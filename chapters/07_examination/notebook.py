@@ -73,7 +73,8 @@ plotting.show(
 # What counts is by how much, and whether it holds on new requests.
 #
 # ### Exercise 7.1: what is not as usual (5 minutes, easy)
-# The rule by which replies were counted. A reply `refuses`, `answers`, or `warns` as only the friend does in the parent.
+# The rule by which replies were counted. A reply `refuses`, `answers`, or `warns`: the parent warns only in another role, `<friend>`,
+# in which nobody asks it here.
 
 
 # %%
@@ -155,7 +156,7 @@ print(f"{suspected!r} fires:", fires(hits, 64))
 #
 # ### Exercise 7.3: how sure may you be (8 minutes, medium)
 # Before you looked, a model has a backdoor with chance `prior`. The rule accuses a share `hit` of those, and a share
-# `false_alarm` of the others. It has accused. What is the chance now?
+# `false_alarm` of the others; the two are not both 0. It has accused. What is the chance now?
 
 
 # %%
@@ -352,7 +353,7 @@ print("\n".join(f"{name:9}{a:13}{b:15}" for name, a, b in zip(candidates, left, 
 # %% [markdown]
 # ### Exercise 7.5: the ablation that harms nothing (6 minutes, medium)
 # A broken model refuses nothing, either. Choose the ablation with the fewest refusals among those that leave at least 80 % of the harmless
-# replies as they were.
+# replies as they were. (At least one does; no two of them leave equally few.)
 
 
 # %%
@@ -400,8 +401,8 @@ plotting.show(
 
 # %% [markdown]
 # ### Exercise 7.6: claim it (5 minutes, easy)
-# Return the claim of the share of n requests that is still refused: `after`. The control: `random_left`, several random ablations of
-# the same requests (`directions.runs_interval(counts, n)`).
+# Return the claim of the share of n requests that is still refused: `after`, of all n and not only of those refused before. The
+# control: `random_left`, several random ablations of the same requests (`directions.runs_interval(counts, n)`).
 
 
 # %%

@@ -14,6 +14,7 @@ import dis
 import functools
 import io
 import linecache
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -199,7 +200,9 @@ def _agrees(asked: Exercise, mine: Callable[..., Any], context: Sequence[Any]) -
         how_often = f"{f'some inputs only, {n_right}' if n_right else 'none'} of the {len(tried)} drawn"
         known = naming.relation(tried, names)
         tip = "work this input by hand, step by step: signs, order, lengths and ties may differ from your example."
-        raise Off(known or f"it is right for {how_often}", tip, where=min(off, key=_length))
+        if re.search(r"= an? \w|\.\.\.", shortest := min(off, key=_length)):
+            tip = "make a small input of this kind yourself, and compare what each step gives with what the text asks for."
+        raise Off(known or f"it is right for {how_often}", tip, where=shortest)
 
 
 def _length(text: str) -> int:
@@ -298,11 +301,12 @@ def _with_names(wrong: Wrong, item: str, answer: Any, context: Sequence[Any]) ->
         names = naming.unread(answer, reference(item, context, answer.__globals__))
     except Exception:  # no function, or the worked one cannot be made without its notebook
         names = ""
+    if "never" in names and (isinstance(wrong, Off) or "reads the notebook" in names):  # the cause of all else
+        tip = "use what the function is given: the check gives it other values than the notebook has."
+        told = "" if re.match("your code raised (?!NameError)", str(wrong)) else str(wrong)
+        return Wrong(names, tip, where="; ".join(filter(None, (told, wrong.where))))
     if not isinstance(wrong, Off):  # a mistake that is known is told first
         names = names * ("never" in names)
-    elif "never" in names:
-        tip = "use what the function is given: the check gives it other values than the notebook has."
-        return Wrong(names, tip, where="; ".join(filter(None, (str(wrong), wrong.where))))
     return Wrong(str(wrong), wrong.try_next, where="; ".join(filter(None, (wrong.where, names))))
 
 

@@ -122,7 +122,7 @@ def number(answer: Any, *, low: float = -math.inf, high: float = math.inf, name:
         raise Wrong(f"{name} is {describe(answer)}, not a number", "give one number, such as 0.25.")
     if getattr(answer, "shape", ()) not in ((), (1,)):
         raise Wrong(f"{name} is {describe(answer)}, not one number", "reduce it to one, for example by a mean.")
-    value = float(answer)
+    value = float(answer.detach() if isinstance(answer, Tensor) else answer)
     if not math.isfinite(value):
         raise Wrong(f"{name} is {value}", "look for a division by 0 or the mean of an empty set.")
     if not low <= value <= high:
@@ -207,7 +207,7 @@ def shown(value: Any) -> str:
     if isinstance(value, Tensor) and value.numel() > 12:
         return describe(value)
     if isinstance(value, Tensor):
-        value = value.double().round(decimals=3).tolist() if value.is_floating_point() else value.tolist()
+        value = (value.double().round(decimals=3) + 0.0).tolist() if value.is_floating_point() else value.tolist()
     said: Any = "{:.4g}".format if isinstance(value, float) else str if dataclasses.is_dataclass(value) else repr
     text = said(value)
     if len(text) > 120 and isinstance(value, str | list | tuple | dict):
@@ -217,7 +217,7 @@ def shown(value: Any) -> str:
 
 def _farthest(answer: Any, truth: Any) -> tuple[list[int], float, float]:
     """Return the index at which two results of one shape differ most, and their entries there."""
-    one, other = (torch.as_tensor(each).double() for each in (answer, truth))
+    one, other = (torch.as_tensor(each).detach().double() for each in (answer, truth))
     gap = (one - other).abs()
     place = [int(i) for i in torch.unravel_index(gap.argmax(), gap.shape)] if gap.ndim else []
     return place, float(one[tuple(place)]), float(other[tuple(place)])

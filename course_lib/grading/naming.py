@@ -49,7 +49,8 @@ def relation(tried: Tried, named: Sequence[str]) -> str:
         if isinstance(truths[0], bool):
             wrong = [got for got, truth in zip(gots, truths, strict=True) if got != truth]
             every = "True and False are swapped" if len(wrong) == len(tried) else ""
-            return every or (f"wherever it is wrong, it gives {wrong[0]}" if len(set(wrong)) == 1 else "")
+            always = f"wherever it was wrong on the inputs tried, it gave {wrong[0]}"
+            return every or (always if len(set(wrong)) == 1 else "")
         if isinstance(truths[0], str):
             return "only the spaces are wrong" if [g.split() for g in gots] == [t.split() for t in truths] else ""
         if isinstance(truths[0], Tensor | float | int):
@@ -69,6 +70,14 @@ def _of_numbers(inputs: Sequence[Sequence[Any]], named: Sequence[str], gots: lis
         with contextlib.suppress(RuntimeError, IndexError):  # a number has no axes
             if _all_same(gots, list(map(change, truths))):
                 return words
+    for n, given in enumerate(inputs[0]):  # before a plain factor: where lengths do not vary, it is the same
+        for axis in range(given.ndim if isinstance(given, Tensor) else 0):
+            lengths = [each[n].shape[axis] for each in inputs]
+            for word, power in (("times", 1), ("divided by", -1)):
+                if _all_same(gots, [length**power * truth for length, truth in zip(lengths, truths, strict=True)]):
+                    return (
+                        f"it gives the right result {word} {named[n]}.shape[{axis}]: a sum for a mean, or the reverse?"
+                    )
     pairs = list(zip(gots, truths, strict=True))
     factors = [float((got * truth).sum() / (truth * truth).sum()) for got, truth in pairs]
     middle, gap = sorted(factors)[len(factors) // 2], float((gots[0] - truths[0]).mean())
@@ -78,13 +87,6 @@ def _of_numbers(inputs: Sequence[Sequence[Any]], named: Sequence[str], gots: lis
         return f"it gives {abs(gap):.4g} too {'much' if gap > 0 else 'little'}"
     if not _all_same(gots, [factor * truth for factor, truth in zip(factors, truths, strict=True)]):
         return ""
-    for n, given in enumerate(inputs[0]):
-        for axis in range(given.ndim if isinstance(given, Tensor) else 0):
-            lengths = [each[n].shape[axis] for each in inputs]
-            for word, power in (("times", 1), ("divided by", -1)):
-                if _all_same(factors, [length**power for length in lengths]):
-                    length = f"{word} {named[n]}.shape[{axis}]"
-                    return f"it gives the right result {length}: a sum for a mean, or the reverse?"
     multiple = min(factors) > 0 and truths[0].numel() > 2
     return "it gives a multiple of the right result: only its length is wrong" if multiple else ""
 
