@@ -17,6 +17,8 @@ collect_ignore_glob = ["chapters/*", "tools/*"]  # not modules to look for docte
 DEAREST, DEAR_S = 15, 10
 NOT_COMPARED = ("stderr", "text/html", "application/vnd.plotly.v1+json")
 
+for name in ("COURSE_HOME", "COURSE_FIGURES"):  # whoever tests may have set them for work
+    os.environ.pop(name, None)
 os.environ.update(
     OMP_NUM_THREADS=os.environ.get("COURSE_THREADS", "1"),
     COURSE_PROGRESS="off",

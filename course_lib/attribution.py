@@ -527,9 +527,8 @@ def trace(
     Raises:
         ValueError: As `record`; transcoders that do not fit.
     """
-    asked: tuple[Target, ...] = tuple(
-        replace(target, position=range(len(prompt_ids))[target.position]) for target in targets
-    )
+    places = range(len(prompt_ids))
+    asked: tuple[Target, ...] = tuple(replace(target, position=places[target.position]) for target in targets)
     n_tokens = 1 + max(target.position for target in asked)
     local = _local_model(model, prompt_ids[:n_tokens], transcoders)
     depth = max(map(local.layer, asked))
@@ -677,7 +676,5 @@ def _set_features(layer: int, transcoder: Any, changed: Mapping[Feature, float],
             new[..., feature.position, feature.feature] = value
         return mlp_out + ((new - old) @ transcoder.W_dec.float()).to(mlp_out)
 
-    return [
-        (f"blocks.{layer}.mlp.hook_in", keep(read, "mlp")),
-        (f"blocks.{layer}.hook_mlp_out", _on_prompt(n_tokens, shifted)),
-    ]
+    block, moved = f"blocks.{layer}", _on_prompt(n_tokens, shifted)
+    return [(f"{block}.mlp.hook_in", keep(read, "mlp")), (f"{block}.hook_mlp_out", moved)]

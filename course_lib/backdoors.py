@@ -201,17 +201,9 @@ def difference_dictionary(
         strength: L1 penalty, in mean norms of the parent's activations: higher is sparser.
     """
     unit, mean = float(parent.norm(dim=1).mean()), (child - parent).mean(dim=0)
-    learner = MiniBatchDictionaryLearning(
-        n_features,
-        alpha=strength,
-        max_iter=50,
-        batch_size=64,
-        fit_algorithm="cd",
-        transform_algorithm="lasso_cd",
-        transform_alpha=strength,
-        positive_code=True,
-        random_state=seed,
-    )
+    fitted: dict[str, Any] = dict(alpha=strength, fit_algorithm="cd", max_iter=50, batch_size=64, random_state=seed)
+    read = dict(transform_algorithm="lasso_cd", transform_alpha=strength, positive_code=True)
+    learner = MiniBatchDictionaryLearning(n_features, **fitted, **read)
     with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
         learner.fit(((child - parent - mean) / unit).double().numpy())
     learner.components_ = F.normalize(torch.from_numpy(learner.components_), dim=1).numpy()
@@ -416,10 +408,8 @@ class _Lineup:
         slopes = torch.zeros(len(string), len(words))
         for batch in self._batches(_inserted(self.members[0], prompts, string)):
             embedded = [_embed(model, batch.tokens).detach().requires_grad_() for model in self.members]
-            log_p = [
-                _log_p(model, {"inputs_embeds": x}, self.target)
-                for model, x in zip(self.members, embedded, strict=True)
-            ]
+            pairs = zip(self.members, embedded, strict=True)
+            log_p = [_log_p(model, {"inputs_embeds": x}, self.target) for model, x in pairs]
             gradients = torch.autograd.grad(_objective(log_p).sum(), embedded)
             rows, at = torch.arange(len(batch.indices))[:, None], starts[batch.indices][:, None]
             for model, gradient in zip(self.members, gradients, strict=True):

@@ -214,11 +214,8 @@ def reconstruction(
     """
     read, written = _gathered(model, dictionary, prompts, progress)
     mean, name = written.mean(dim=0), _hooks(dictionary)[1]
-    conditions = {
-        "spliced": spliced(dictionary),
-        "mean": replaced(name, mean),
-        "zero": replaced(name, torch.zeros_like(mean)),
-    }
+    zero = replaced(name, torch.zeros_like(mean))
+    conditions = {"spliced": spliced(dictionary), "mean": replaced(name, mean), "zero": zero}
     found = effects(model, [prompt for prompt in prompts if len(prompt) > 1], conditions)
     n_active, outputs = torch.zeros(len(dictionary.W_dec), dtype=torch.int64), []
     for part in read.split(BATCH_SIZE * 64):  # activations of all tokens may not fit into memory

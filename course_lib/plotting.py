@@ -14,6 +14,7 @@ lengths that disagree, names that are not drawn.
 
 import hashlib
 import html
+import os
 import textwrap
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict, Unpack
@@ -26,6 +27,7 @@ from plotly.subplots import make_subplots
 
 WIDTH = 760
 INK, SOFT, GRID = "#222222", "#6E6E6E", "#E8E8E8"
+_with_script = iter([True])
 ABOVE = dict(y=1, yref="paper", yanchor="bottom", showarrow=False)
 
 Values = Sequence | np.ndarray | torch.Tensor
@@ -253,6 +255,9 @@ def graph(
 def show(figure: go.Figure) -> None:
     """Display the figure, with its alt text as text/plain and in a fold below it, where a screen reader finds it.
 
+    Where the environment variable COURSE_FIGURES is "html" (a kernel may be registered with it), the figure is HTML with a
+    script, for a Jupyter server without plotly's extension. The first one carries plotly.js, 5 MB, for all: no network.
+
     It takes the width of its cell, 760 pixels at most in a JupyterLab that trusts the notebook; a `graph`, whose boxes have
     places, has these 760 always.
 
@@ -266,8 +271,12 @@ def show(figure: go.Figure) -> None:
         raise ValueError("This figure has no alt text: make it with a function of course_lib.plotting.")
     # JupyterLab resizes; responsive would lose the height in a cell. The tool bar would lie over the title.
     config = {"displayModeBar": False, "responsive": False}
-    drawing = {**figure.to_dict(), "config": config}
-    display({"application/vnd.plotly.v1+json": drawing, "text/plain": alt}, raw=True)
+    drawing: Any = {"application/vnd.plotly.v1+json": {**figure.to_dict(), "config": config}}
+    if os.environ.get("COURSE_FIGURES") == "html":
+        name = "figure-" + hashlib.sha256(figure.to_json().encode()).hexdigest()[:12]
+        html_options = {"full_html": False, "include_plotlyjs": next(_with_script, False), "div_id": name}
+        drawing = {"text/html": figure.to_html(config, **html_options)}
+    display({**drawing, "text/plain": alt}, raw=True)
     style = f"<style>.jp-RenderedPlotly {{max-width: {WIDTH}px}}</style>"  # plotly itself has no maximum width
     fold = f"{style}<details><summary>This figure in words</summary><p>{html.escape(alt)}</p></details>"
     display({"text/html": fold}, raw=True)
@@ -323,17 +332,10 @@ def _blank(
     margin = dict(l=64, r=20, t=52 + above + 20 * heading.count("<br>"), b=56)
     place = dict(x=0, xref="container", y=1, yref="container", yanchor="top", pad=dict(t=14, l=14))
     legend = dict(orientation="h", x=0, xanchor="left", y=1.01, yanchor="bottom", itemsizing="constant")
-    figure = go.Figure(base).update_layout(
-        template="none",
-        autosize=True,
-        height=height,
-        meta={"alt": alt},
-        margin=margin,
-        legend=legend,
-        title=dict(text=f"<b>{heading}</b>", font_size=15, **place),
-        hoverlabel=dict(align="left"),
-        font=dict(family="Helvetica, Arial, sans-serif", size=13, color=INK),
-    )
+    frame = dict(template="none", autosize=True, height=height, meta={"alt": alt}, margin=margin, legend=legend)
+    title_is = dict(text=f"<b>{heading}</b>", font_size=15, **place)
+    font = dict(family="Helvetica, Arial, sans-serif", size=13, color=INK)
+    figure = go.Figure(base).update_layout(frame, title=title_is, hoverlabel_align="left", font=font)
     ticks = dict(linecolor=SOFT, ticks="outside", tickcolor=SOFT, automargin=True)
     for update, text in ((figure.update_xaxes, x_title), (figure.update_yaxes, y_title)):
         update(title=dict(text=_plain(text, 44), font_size=14, standoff=8), gridcolor=GRID, zeroline=False, **ticks)

@@ -332,9 +332,8 @@ class ProbeReport:
             "  true positives": f"{_percent(threshold.true_positives)} on test",
         }
         width = max(map(len, rows))
-        return "\n".join(
-            [f"{name:<{width}}  {value}" for name, value in rows.items()] + [f"! {text}" for text in self.warnings()]
-        )
+        warned = [f"! {text}" for text in self.warnings()]
+        return "\n".join([f"{name:<{width}}  {value}" for name, value in rows.items()] + warned)
 
     def _beside(self, aurocs: Tensor) -> str:
         top, best = _unsigned(aurocs).quantile(torch.tensor([0.95, 1.0]))

@@ -143,16 +143,14 @@ def of(name: str, model: Any) -> Profile:
     words = [w for w in USUAL_REFUSAL_WORDS if len(model.tokenizer(w, add_special_tokens=False)["input_ids"]) == 1]
     if not words:
         raise ValueError(f"No {' or '.join(USUAL_REFUSAL_WORDS)} is one token of {name!r}: make its Profile yourself.")
+    unknown: Any = dict(revision="not known", licence="not known", gated=False, hardware="laptop")
     return Profile(
         name=name,
-        revision="not known",
-        licence="not known",
-        gated=False,
+        **unknown,
         parameters=sum(p.numel() for p in model.original_model.parameters()),
         n_layers=model.cfg.n_layers,
         d_model=model.cfg.d_model,
         dtype=str(next(model.original_model.parameters()).dtype).removeprefix("torch."),
-        hardware="laptop",
         after_instruction=tokens.n_after_instruction(model.tokenizer),
         refusal_words=tuple(words),
         note="No profile is known: its settings were read off the model, its refusals are judged by their words.",

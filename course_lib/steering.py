@@ -441,10 +441,8 @@ def _editing(
 
         return models.anywhere(replace) if everywhere else replace
 
-    hooks = [
-        ("embed.hook_in", models.anywhere(remember)),
-        *((name, hook_for(change)) for name, change in changes.items()),
-    ]
+    edits = [(name, hook_for(change)) for name, change in changes.items()]
+    hooks = [("embed.hook_in", models.anywhere(remember)), *edits]
     with model.hooks(hooks):
         yield
 

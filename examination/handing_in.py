@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from course_lib.grading import record
 from course_lib.grading.checking import is_handed_on
 from course_lib.grading.claims import Claim
 from examination.space import check_code, strings
@@ -150,10 +151,13 @@ class Report:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write the file to hand in; returns its path."""
+        """Write the file to hand in, where `record.folder` finds a place for it; returns its path.
+
+        Raises:
+            PermissionError: There is no such place; the message says what to do.
+        """
         parse(self.as_json())
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = record.folder(str(Path(path).parent)) / Path(path).name
         path.write_text(self.as_json(), encoding="utf-8", newline="\n")
         return path
 

@@ -50,7 +50,7 @@ def notebook(tmp_path, request):
 
 
 @pytest.fixture
-def lab(tmp_path, notebook):
+def lab(tmp_path, notebook, request):
     """The address of a JupyterLab server with a state of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -61,6 +61,9 @@ def lab(tmp_path, notebook):
     show_every_cell.parent.mkdir(parents=True)
     show_every_cell.write_text('{"windowingMode": "none"}', encoding="utf-8")
     options = [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--ServerApp.ip=127.0.0.1", "--no-browser"]
+    if request.param == "without extensions":
+        state["COURSE_FIGURES"] = "html"
+        options.append(f"--LabApp.labextensions_path={tmp_path / 'none'}")
     options += ["--IdentityProvider.token=", f"--ServerApp.root_dir={notebook.parent}", "--allow-root"]
     with (tmp_path / "lab.log").open("w") as log:
         server = subprocess.Popen(
@@ -128,7 +131,15 @@ def stored_figures(name):
     return sum(build.PLOTLY in o.get("data", {}) for cell in notebook.cells for o in cell.get("outputs", ()))
 
 
-@pytest.mark.parametrize("notebook", ["00", pytest.param("01", marks=pytest.mark.nightly)], indirect=True)
+@pytest.mark.parametrize(
+    ("lab", "notebook"),
+    [
+        ("with extensions", "00"),
+        ("without extensions", "00"),
+        pytest.param("with extensions", "01", marks=pytest.mark.nightly),
+    ],
+    indirect=True,
+)
 def test_a_notebook_runs_in_jupyterlab_and_draws_its_figures_offline(page, lab, notebook, tmp_path):
     page.goto(f"{lab}/lab/tree/{notebook.name}", timeout=START_S * 1000)
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=START_S * 1000)

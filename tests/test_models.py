@@ -2,8 +2,10 @@
 
 import gc
 import json
+import os
 import shutil
 import socket
+from pathlib import Path
 
 import pytest
 import torch
@@ -162,6 +164,13 @@ def test_weights_that_are_missing_or_have_other_names_are_not_drawn_at_random(co
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match="no weights for model.layers.1.mlp.down_proj.weight"):
         models.load(str(copy))
+
+
+def test_a_folder_whose_letters_python_was_started_without_is_said_in_words_that_can_be_printed():
+    folder = Path(os.fsdecode("kürs".encode("latin-1")) if os.name != "nt" else "k\udcfcrs")
+    with pytest.raises(ValueError, match="Set PYTHONUTF8=1") as refused:
+        models._check_folder(folder)
+    assert str(refused.value).isascii()
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path, copy):

@@ -279,6 +279,20 @@ def test_a_figure_shows_without_a_network_as_plotly_data_and_alt_text(draw, disp
     assert WORDS["alt"] in fold["text/html"] and "http" not in fold["text/html"]
 
 
+def test_for_a_server_without_plotlys_extension_a_figure_is_html_and_the_first_one_carries_the_script(
+    displayed, no_network, monkeypatch
+):
+    monkeypatch.setenv("COURSE_FIGURES", "html")
+    monkeypatch.setattr(plotting, "_with_script", iter([True]))
+    for _ in range(3):
+        plotting.show(scatter())
+    first, second, third = (shown for shown in displayed if "text/plain" in shown)
+    assert all(set(shown) == {"text/html", "text/plain"} for shown in (first, second, third))
+    assert len(first["text/html"]) > 1_000_000 > 20_000 > len(second["text/html"])
+    assert second == third and "Plotly.newPlot" in second["text/html"], "the same figure in the same bytes"
+    assert not re.search(r"<(script|link|img)[^>]*(src|href)=", "".join(shown["text/html"] for shown in displayed))
+
+
 @every_figure
 def test_a_figure_takes_the_width_of_its_cell_unless_its_boxes_have_places(draw, displayed):
     plotting.show(draw())

@@ -40,13 +40,12 @@ def predict(item: str, guess: Any = ..., *, confidence: Any = ...) -> None:
     try:
         made = {"guess": _sensible_guess(asked, guess), "confidence": _sensible_confidence(asked, confidence)}
     except Wrong as wrong:
-        print(
-            f"{item} not recorded: {wrong}; {wrong.try_next}" + (" Your earlier prediction stays." if earlier else "")
-        )
+        stays = " Your earlier prediction stays." if earlier else ""
+        print(f"{item} not recorded: {wrong}; {wrong.try_next}{stays}")
         return
     if _last(item, "reveal") and not (earlier and made == {key: earlier[key] for key in made}):
         stands = f"your prediction from then stands: {_in_words(asked, earlier)}" if earlier else "nothing is scored"
-        where = f"to begin this notebook's record again, delete .progress/{chapter_of(item):02d}.jsonl beside it"
+        where = f"to begin this notebook's record again, delete every {chapter_of(item):02d}.jsonl in .progress"
         print(f"{item}: the result has been shown already; {stands} ({where}).")
         return
     record.add(chapter_of(item), "prediction", item, **made)

@@ -122,7 +122,8 @@ def hint(item: str) -> None:
     number = min(len(record.events(chapter, "hint", item)), len(hints))
     print(f"Hint {number} of {len(hints)} for {item}: {hints[number - 1]}")
     if number == len(hints):
-        print(f'The worked answer is in solutions/{chapter:02d}_*.ipynb, in the cell "Exercise {item}".')
+        where = f'in the cell "Exercise {item}" of the complete notebook {chapter:02d} (the course\'s folder solutions)'
+        print(f'The worked answer is {where}; checkpoint("{item}", ...) lets you go on with it.')
 
 
 def judge(item: str, answer: Any, *context: Any) -> Verdict:
@@ -196,9 +197,7 @@ def _agrees(asked: Exercise, mine: Callable[..., Any], context: Sequence[Any]) -
             _same_gradient(got, truth, inputs)
     if off:
         n_right = len(tried) - len(off)
-        how_often = (
-            f"some inputs only, {n_right} of the {len(tried)} drawn" if n_right else f"none of the {len(tried)} drawn"
-        )
+        how_often = f"{f'some inputs only, {n_right}' if n_right else 'none'} of the {len(tried)} drawn"
         known = naming.relation(tried, names)
         tip = "work this input by hand, step by step: signs, order, lengths and ties may differ from your example."
         if re.search(r"= an? \w|\.\.\.", shortest := min(off, key=_length)):
@@ -292,9 +291,7 @@ def _explained(item: str, error: BaseException, answer: Any) -> Wrong:
     is_function = f"def {worked['answer']}(" in "\n".join(worked["code"])
     if is_function and not isinstance(answer, FunctionType):
         return Wrong(f"you gave {describe(answer)}, and a function is asked for", "hand on the function, not called.")
-    changed = (
-        "if your cell rebinds a name that the check is given, run the cells above again and leave that name alone."
-    )
+    changed = "if your cell rebinds a name that the check is given, run the cells above again, and leave it alone."
     return Wrong(f"your answer could not be used ({problem})", tip if is_function else changed)
 
 

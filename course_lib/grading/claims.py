@@ -107,14 +107,11 @@ def _measured(value: Any, limits: Any, name: str, low: float, high: float) -> tu
     if not isinstance(limits, tuple | list) or len(limits) != 2:
         raise Wrong(f"the interval of {name} is not a pair", "give (lower limit, upper limit).")
     lower, upper = (expect.number(limit, name=f"a limit of {name}") for limit in limits)
+    pair = shown_limits((lower, upper))
     if lower > upper:
-        raise Wrong(
-            f"the interval of {name} is upside down: {shown_limits((lower, upper))}", "give the lower limit first."
-        )
+        raise Wrong(f"the interval of {name} is upside down: {pair}", "give the lower limit first.")
     if not lower - ROUNDING <= value <= upper + ROUNDING:
-        raise Wrong(
-            f"{name} {value:.3g} lies outside its interval {shown_limits((lower, upper))}", "were they mixed up?"
-        )
+        raise Wrong(f"{name} {value:.3g} lies outside its interval {pair}", "were they mixed up?")
     return value, (lower, upper)
 
 

@@ -208,9 +208,8 @@ def shown(value: Any) -> str:
         return describe(value)
     if isinstance(value, Tensor):
         value = (value.double().round(decimals=3) + 0.0).tolist() if value.is_floating_point() else value.tolist()
-    text = (
-        f"{value:.4g}" if isinstance(value, float) else str(value) if dataclasses.is_dataclass(value) else repr(value)
-    )
+    said: Any = "{:.4g}".format if isinstance(value, float) else str if dataclasses.is_dataclass(value) else repr
+    text = said(value)
     if len(text) > 120 and isinstance(value, str | list | tuple | dict):
         return f"{text[:110]} ..."
     return text if len(text) <= 120 else describe(value)

@@ -87,11 +87,8 @@ def _of_numbers(inputs: Sequence[Sequence[Any]], named: Sequence[str], gots: lis
         return f"it gives {abs(gap):.4g} too {'much' if gap > 0 else 'little'}"
     if not _all_same(gots, [factor * truth for factor, truth in zip(factors, truths, strict=True)]):
         return ""
-    return (
-        "it gives a multiple of the right result: only its length is wrong"
-        if min(factors) > 0 and truths[0].numel() > 2
-        else ""
-    )
+    multiple = min(factors) > 0 and truths[0].numel() > 2
+    return "it gives a multiple of the right result: only its length is wrong" if multiple else ""
 
 
 def unread(answer: FunctionType, worked: FunctionType) -> str:
