@@ -56,18 +56,14 @@ def merged(network: Any, folder: Path) -> Any:
 
     try:
         changed: Any = PeftModel.from_pretrained(network, str(folder))
-    except RuntimeError as error:  # of shapes: another vocabulary, another width
-        raise ValueError(f"{folder} does not fit its base: {' '.join(str(error).split())}") from error
-    with safe_open(folder / WEIGHTS, framework="pt") as file:
-        stray = set(file.keys()) ^ set(get_peft_model_state_dict(changed))  # peft itself would only warn
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            stray = set(file.keys()) ^ set(get_peft_model_state_dict(changed))  # peft itself would only warn
+        right = sample_logits(changed)
+        whole = changed if stray else changed.merge_and_unload(safe_merge=True)
+    except (RuntimeError, AttributeError) as error:  # other shapes; prompt tuning, which has nothing to merge
+        raise ValueError(f"{folder} does not fit its base, or is no LoRA: {' '.join(str(error).split())}") from error
     if stray:
         raise ValueError(f"{folder} does not fit its base: {len(stray)} weights differ by name, such as {min(stray)}.")
-    if not hasattr(changed, "merge_and_unload"):
-        raise ValueError(
-            f"{folder} ({changed.peft_type}) holds no change of weights: only such can be merged, as LoRA is."
-        )
-    right = sample_logits(changed)
-    whole = changed.merge_and_unload(safe_merge=True)
     if differ(sample_logits(whole), right, whole.dtype):
         what = f"{folder} cannot be merged into its base without changing what it computes"
         raise ValueError(f"{what}: it changes a matrix that the base uses twice (tied embeddings, replicated layers).")
@@ -100,14 +96,14 @@ class Checkpoint:
             )
         model_class = sources.get_hf_model_class_for_architecture(architecture)
         network, about = model_class.from_pretrained(folder, output_loading_info=True, **options)
-        _check_keys(folder, set(about["missing_keys"]), set(about["unexpected_keys"]))
+        check_keys(folder, set(about["missing_keys"]), set(about["unexpected_keys"]))
         network = merged(network, self.adapter) if self.adapter else network
         if self.compared:
             self.logits = sample_logits(network)
         return network
 
 
-def _check_keys(folder: str, missing: set[str], unexpected: set[str]) -> None:
+def check_keys(folder: str, missing: set[str], unexpected: set[str]) -> None:
     """Refuse a checkpoint whose weights are not those of the model, and name what a prefix may explain."""
     if not missing and not unexpected:
         return

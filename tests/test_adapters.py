@@ -114,7 +114,7 @@ def test_an_adapter_of_a_resized_vocabulary_does_not_fit(tied, tmp_path):
     network.resize_token_embeddings(config["vocab_size"] + 3)
     places = LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["embed_tokens"], task_type="CAUSAL_LM")
     get_peft_model(network, places).save_pretrained(folder)
-    with pytest.raises(ValueError, match="does not fit its base: .*size mismatch"):
+    with pytest.raises(ValueError, match="does not fit its base.*size mismatch"):
         models.load(folder)
 
 
@@ -125,7 +125,7 @@ def test_an_adapter_that_changes_no_weights_is_refused(tied, tmp_path):
     get_peft_model(network, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)).save_pretrained(
         tmp_path / "adapter"
     )
-    with pytest.raises(ValueError, match="holds no change of weights"):
+    with pytest.raises(ValueError, match="is no LoRA"):
         models.load(str(tmp_path / "adapter"))
 
 
