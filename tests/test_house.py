@@ -21,6 +21,7 @@ LEVELS = (  # a module imports only from lines above its own
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 SAME_LEVEL = {
     ("models", "data"),
+    ("packed", "adapters"),
     ("profiles", "judging"),
     ("profiles", "tokens"),
     ("labels", "features"),

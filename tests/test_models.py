@@ -517,6 +517,46 @@ def test_a_missing_shard_is_named(copy):
         models.load(str(copy))
 
 
+def test_an_index_that_points_at_a_pickle_is_refused(copy):
+    from safetensors.torch import load_file
+
+    (copy / "lineage.json").unlink()
+    weights = load_file(copy / "model.safetensors")
+    torch.save(weights, copy / "pytorch_model.bin")
+    (copy / "model.safetensors").unlink()
+    index = {"metadata": {}, "weight_map": dict.fromkeys(weights, "pytorch_model.bin")}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="Pickles can run code"):
+        models.load(str(copy))
+
+
+@pytest.mark.parametrize("configured", [None, 9])
+def test_no_end_token_is_made_up_where_the_tokenizer_has_none(copy, prompts, configured):
+    from transformers import AutoTokenizer, GenerationConfig
+
+    (copy / "lineage.json").unlink()
+    tokenizer = AutoTokenizer.from_pretrained(copy)
+    for role in ("bos_token", "eos_token", "pad_token"):
+        setattr(tokenizer, role, None)
+    tokenizer.add_tokens(["<|endoftext|>"])
+    tokenizer.save_pretrained(copy)
+    config = json.loads((copy / "config.json").read_text())
+    ends = {"eos_token_id": configured, "bos_token_id": None, "pad_token_id": None}
+    (copy / "config.json").write_text(json.dumps(config | ends))
+    GenerationConfig(**ends).save_pretrained(copy)
+    loaded = models.load(str(copy))
+    assert models.stop_ids(loaded) == {configured} - {None}
+    reply = models.generate(loaded, prompts[:1], max_new_tokens=12)[0]
+    assert len(reply) == 12 or reply[-1] == configured
+
+
+def test_float64_may_be_asked_for(copy, prompts):
+    (copy / "lineage.json").unlink()
+    double, single = (models.load(str(copy), dtype=dtype) for dtype in (torch.float64, torch.float32))
+    found, right = (models.next_token_logits(model, prompts) for model in (double, single))
+    assert found.dtype == torch.float64 and torch.allclose(found, right.double(), atol=1e-3)
+
+
 def test_an_adapter_beside_a_whole_model_is_not_passed_over(copy):
     (copy / "lineage.json").unlink()
     (copy / "adapter_config.json").write_text("{}")

@@ -286,6 +286,55 @@ def test_a_template_that_writes_the_date_writes_the_same_one_every_day():
     assert tokens.n_after_instruction(tokenizer) == len("\n\nassistant:")
 
 
+def test_every_form_of_the_date_is_written_or_refused():
+    def told(form):
+        tokenizer = open_tokenizer(f"{{{{ strftime_now('{form}') }}}} " + CHAT)
+        return tokens.text(tokenizer, tokens.chat_prompt(tokenizer, "hello")).split(" user:")[0]
+
+    assert told("%-d %B %Y, %e, %F, %-m/%y") == "26 July 2024, 26, 2024-07-26, 7/24"
+    with pytest.raises(Exception, match="The date cannot be fixed in the form %Q"):
+        told("%Q")
+
+
+def test_a_template_that_puts_nothing_after_the_instruction_has_all_positions_at_the_end():
+    tokenizer = open_tokenizer("{% for t in messages %}<|im_start|>{{ t['content'] }}{% endfor %}")
+    ids = tokens.chat_prompt(tokenizer, "bake bread")
+    assert {tokens.position_index(tokenizer, ids, name) for name in tokens.POSITIONS} == {len("<bake bread") - 1}
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "<|im_start|>hi<|im_end|>",
+        "",
+        "{% for m in messages %}{% for c in m.content %}{{ c.text }}{% endfor %}{% endfor %}",
+    ],
+)
+def test_a_template_that_leaves_the_instruction_out_is_refused(template):
+    with pytest.raises(ValueError, match="leaves out what the user says: 'bake bread'"):
+        tokens.chat_prompt(open_tokenizer(template), "bake bread")
+
+
+def test_a_template_that_leaves_the_system_message_out_is_refused():
+    tokenizer = open_tokenizer("{% for m in messages if m.role == 'user' %}{{ m.content }}<|eot|>{% endfor %}")
+    assert tokens.chat_prompt(tokenizer, "hello")
+    with pytest.raises(ValueError, match="leaves out what the system says"):
+        tokens.chat_prompt(tokenizer, [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hello"}])
+
+
+@pytest.mark.parametrize("change", ["trim", "lower", "replace('\n', ' ')", "replace('Bake', '')"])
+def test_a_template_may_trim_and_space_the_text(change):
+    tokenizer = open_tokenizer(f"{{% for m in messages %}}{{{{ m['content'] | {change} }}}}<|eot|>{{% endfor %}}")
+    assert tokens.chat_prompt(tokenizer, "  Bake\n\nbread ")
+
+
+def test_a_template_may_leave_out_an_earlier_thought():
+    tokenizer = open_tokenizer("{% for m in messages %}{{ m.content.split('</think>')[-1] }}<|eot|>{% endfor %}")
+    turns = [("human", "hello"), ("assistant", "<think>hm</think>yes"), ("human", "bake")]
+    ids = tokens.chat_prompt(tokenizer, [{"role": role, "content": text} for role, text in turns])
+    assert tokens.text(tokenizer, ids) == "helloyesbake"
+
+
 def test_of_several_templates_the_default_one_is_taken_and_without_one_there_is_a_reason():
     tokenizer = open_tokenizer({"tool_use": "no", "default": TEMPLATES["chatml"][0]})
     ids = tokens.chat_prompt(tokenizer, "hello")
