@@ -101,22 +101,17 @@ def _check_read(file: Path, network: Any) -> None:
     reader, config = GGUFReader(file), network.config
     about = {key.partition(".")[2]: field.contents() for key, field in reader.fields.items() if "tokenizer" not in key}
     biases = sum(int(tensor.n_elements) for tensor in reader.tensors if tensor.name.endswith(".bias"))
-    factor = about.get("rope.scaling.type") != "none" and about.get(
-        "rope.scaling.factor", about.get("rope.scale_linear")
-    )
-    scaled = factor not in (False, None, 0, 1) or any(tensor.name.startswith("rope_f") for tensor in reader.tensors)
-    rope = getattr(config, "rope_parameters", None) or {}
-    kinds = {part.get("rope_type", "default") for part in (rope, *rope.values()) if isinstance(part, dict)}
+    factor = about.get("rope.scaling.factor", about.get("rope.scale_linear", 1))
+    scaled = factor not in (0, 1) and about.get("rope.scaling.type") != "none"
+    scaled |= any(tensor.name.startswith("rope_f") for tensor in reader.tensors)
     window = about.get("attention.sliding_window") or math.inf
-    for what, left_out in {
+    left_out = {
         "biases": biases > sum(w.numel() for name, w in network.state_dict().items() if name.endswith("bias")),
-        "scaled rotary positions": scaled and kinds <= {"default"},
+        "scaled rotary positions": scaled and "'default'" in str(getattr(config, "rope_parameters", None)),
         "a sliding window": window < about["context_length"] and window != getattr(config, "sliding_window", None),
-    }.items():
-        if left_out:
-            raise ValueError(
-                f"{file} has {what}, which transformers does not read: load the safetensors checkpoint instead."
-            )
+    }
+    if found := [what for what, lost in left_out.items() if lost]:
+        raise ValueError(f"{file} has {found[0]}, which transformers does not read: load the safetensors checkpoint.")
 
 
 def _fetched(work: Path) -> Path:
