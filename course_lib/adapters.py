@@ -90,9 +90,9 @@ class Checkpoint:
 
         architecture = sources.determine_architecture_from_hf_config(options["config"])
         if any(hasattr(options["config"], part) for part in ("vision_config", "audio_config")):
+            what = f"{folder} reads pictures or sound beside text ({architecture}). Only its text part can be opened"
             raise ValueError(
-                f"{folder} reads pictures or sound beside text ({architecture}). Only its text part can be opened: load it with "
-                "transformers' AutoModelForCausalLM, save that into a folder of its own with the tokenizer, and give the folder."
+                f"{what}: save what transformers' AutoModelForCausalLM loads, with the tokenizer, and give that."
             )
         model_class = sources.get_hf_model_class_for_architecture(architecture)
         network, about = model_class.from_pretrained(folder, output_loading_info=True, **options)

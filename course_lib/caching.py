@@ -14,6 +14,7 @@ numbers:
 beforehand what a run will take on the machine at hand.
 """
 
+import hashlib
 import json
 import math
 import time
@@ -162,8 +163,8 @@ def harvest_in_parts(
     network, parts = store.fingerprint(model.original_model), []
     for start in tqdm(range(0, len(prompts), part_size), desc="harvest", unit="part", disable=not progress):
         asked, own = list(prompts[start : start + part_size]), wanted[start : start + part_size].tolist()
-        key = store.key_of({"model": network, "prompts": asked, "hook_names": names, "positions": own})
-        path = Path(folder) / f"{key[:20]}.safetensors"
+        decides = json.dumps([network, asked, names, own])
+        path = Path(folder) / f"{hashlib.sha256(decides.encode()).hexdigest()[:20]}.safetensors"
         if not path.exists():
             harvest(model, asked, hook_names=names, positions=own, batch_size=batch_size, progress=False).save(path)
         parts.append(Activations.load(path).values)

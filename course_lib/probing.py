@@ -283,10 +283,8 @@ class Threshold:
 def _threshold(benign: Tensor, max_fpr: float, false: Tensor, true: Tensor) -> Threshold:
     value = float(benign.sort(descending=True).values[int(max_fpr * len(benign))])
 
-    def rate(scores: Tensor) -> directions.Interval:
-        return directions.wilson_interval(int((scores > value).sum()), len(scores))
-
-    return Threshold(value, max_fpr, len(benign), rate(benign), rate(false), rate(true))
+    rates = (directions.wilson_interval(int((scores > value).sum()), len(scores)) for scores in (benign, false, true))
+    return Threshold(value, max_fpr, len(benign), *rates)
 
 
 # --- report -------------------------------------------------------------------------------------------------

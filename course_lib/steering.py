@@ -65,9 +65,7 @@ def ablate(model: models.CheckedBridge, direction: Float[Tensor, " d_model"]) ->
     r = directions.unit(directions.of_width(direction, models.d_model(model)))
     if not model.__dict__.get("_writers_checked"):
         if models.has_hooks(model):
-            raise ValueError(
-                "Whether ablation works on this model was not measured yet: enter it first, or once alone."
-            )
+            raise ValueError("Ablation was not yet tried on this model alone: enter it before other edits.")
         some = directions.random_directions(1, like=torch.ones(models.d_model(model)), seed=0)[0]
         with _removing(model, directions.unit(some)):  # refuses a model in which something else writes, too
             models.check_not_written(model, some)

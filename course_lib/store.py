@@ -1,10 +1,9 @@
-"""Name a network by its content, name work by all that decides its result, and write files that are whole or not there."""
+"""Name a network by its content, and write files that are whole or not there."""
 
 import hashlib
 import json
 import os
-import secrets
-from collections.abc import Mapping
+import tempfile
 from pathlib import Path
 
 import torch
@@ -34,27 +33,8 @@ def fingerprint(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def key_of(facts: Mapping[str, object]) -> str:
-    """Return the SHA-256 of facts (texts, numbers, lists of these) by name, whatever their order.
-
-    Example:
-        >>> key_of({"a": 1, "b": [2]}) == key_of({"b": [2], "a": 1})
-        True
-    """
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that no reader, and no crash, ever sees half of it.
-
-    A process that is killed can leave a hidden file that ends in .draft behind, which is never read.
-    """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.draft")
-    try:
-        with open(draft, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+    """Write `content` to `path` so that no reader, and no crash of the program, ever leaves half of it there."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as work:  # gone whatever happens
+        (draft := Path(work) / path.name).write_bytes(content)
         os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)

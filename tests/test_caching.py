@@ -1,8 +1,8 @@
 """What `harvest` keeps is what the full cache holds, with less work, and whatever else is hooked; on disk, too."""
 
 import copy
-import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -369,10 +369,10 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "file"
     store.write_atomically(path, b"old")
 
-    def fails(descriptor):
+    def fails(draft, content):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(os, "fsync", fails)
+    monkeypatch.setattr(Path, "write_bytes", fails)
     with pytest.raises(OSError, match="No space left"):
         store.write_atomically(path, b"new, and longer")
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]

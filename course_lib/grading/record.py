@@ -43,14 +43,10 @@ def folder(name: str, *, beside: Path = Path()) -> Path:
             (place / name).mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=place / name).close()  # to ask the system would not be enough on every one
             if place != places[0]:
-                _say(
-                    f"{beside.resolve()} cannot be written to: {name} goes into {place}. COURSE_HOME names another folder."
-                )
+                _say(f"{beside.resolve()} cannot be written to: {name} goes into {place}, or where COURSE_HOME says.")
             return place / name
     refused = " and ".join(dict.fromkeys(str((place / name).resolve()) for place in places))
-    raise PermissionError(
-        f"{refused} cannot be written to: set COURSE_HOME to a folder of yours (%env COURSE_HOME=...)."
-    )
+    raise PermissionError(f"{refused} cannot be written to: name a folder of yours by %env COURSE_HOME=...")
 
 
 def add(chapter: int, what: str, item: str, **details: Any) -> None:
