@@ -65,8 +65,8 @@ def merged(network: Any, folder: Path) -> Any:
     if stray:
         raise ValueError(f"{folder} does not fit its base: {len(stray)} weights differ by name, such as {min(stray)}.")
     if differ(sample_logits(whole), right, whole.dtype):
-        what = f"{folder} cannot be merged into its base without changing what it computes"
-        raise ValueError(f"{what}: it changes a matrix that the base uses twice (tied embeddings, replicated layers).")
+        twice = "it changes a matrix that is used twice there (tied embeddings, replicated layers)"
+        raise ValueError(f"{folder} cannot be merged into its base: {twice}.")
     return whole
 
 
@@ -95,16 +95,22 @@ class Checkpoint:
                 "transformers' AutoModelForCausalLM, save that into a folder of its own with the tokenizer, and give the folder."
             )
         model_class = sources.get_hf_model_class_for_architecture(architecture)
-        network, about = model_class.from_pretrained(folder, output_loading_info=True, **options)
-        check_keys(folder, set(about["missing_keys"]), set(about["unexpected_keys"]))
+        told = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # to be refused in words
+        network, about = model_class.from_pretrained(folder, **told, **options)
+        check_keys(folder, about)
         network = merged(network, self.adapter) if self.adapter else network
         if self.compared:
             self.logits = sample_logits(network)
         return network
 
 
-def check_keys(folder: str, missing: set[str], unexpected: set[str]) -> None:
+def check_keys(folder: str, about: dict[str, Any]) -> None:
     """Refuse a checkpoint whose weights are not those of the model, and name what a prefix may explain."""
+    missing, unexpected = set(about["missing_keys"]), set(about["unexpected_keys"])
+    if shapes := sorted(about["mismatched_keys"]):
+        raise ValueError(
+            f"{folder} has weights of other shapes than its config.json says: {shapes[:2]} ({len(shapes)} in all)."
+        )
     if not missing and not unexpected:
         return
     prefixes = {name.removesuffix(key) for key in missing for name in unexpected if name.endswith(f".{key}")}

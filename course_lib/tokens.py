@@ -36,11 +36,9 @@ write this date."""
 _CODES = {f"%{code}": DATE.strftime(f"%{code}") for code in "aAbBcCdDeFgGhHIjmMpRStTuUVwWxXyY"}
 _CODES |= {f"%-{code}": _CODES[f"%{code}"].lstrip("0") or "0" for code in "dHIjmMSy"}
 _FILLED = "".join(f"|replace('{code}', '{value}')" for code, value in _CODES.items())
-_REFUSED = (
-    "{% if '%' in date %}{{ raise_exception('The date cannot be fixed in the form ' + format) }}{% endif %}{{ date }}"
-)
+_REFUSED = "{% if '%' in date %}{{ raise_exception('No fixed date is known as ' + format) }}{% endif %}{{ date }}"
 FIXED_DATE = (
-    f"{{% macro strftime_now(format) %}}{{% set date = format{_FILLED} %}}{_REFUSED}{{% endmacro %}}{{{{ '' }}}}"
+    f"{{% macro strftime_now(format) %}}{{% set date = format{_FILLED} %}}{_REFUSED}{{% endmacro %}}" + "{{ '' }}"
 )
 """Put before a template that asks for today's date itself (Llama 3.2, GPT-OSS, SmolLM3): transformers hands it no function."""
 

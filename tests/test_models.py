@@ -541,6 +541,14 @@ def test_no_end_token_is_made_up_where_the_tokenizer_has_none(copy, prompts, con
     assert len(reply) == 12 or reply[-1] == configured
 
 
+def test_weights_of_another_shape_are_named(copy):
+    (copy / "lineage.json").unlink()
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"intermediate_size": 40}))
+    with pytest.raises(ValueError, match=r"other shapes than its config.json says: .*layers.0.mlp.*48"):
+        models.load(str(copy))
+
+
 def test_float64_may_be_asked_for(copy, prompts):
     (copy / "lineage.json").unlink()
     double, single = (models.load(str(copy), dtype=dtype) for dtype in (torch.float64, torch.float32))
