@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 ROUNDED = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
 """By how much of the largest number rounding may move one, by dtype of the weights."""
+TOLD: Any = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+"""With these, transformers hands over what does not fit, and `check_keys` says it."""
 SAMPLE = 9
 """Tokens of the prompt on which a model is compared with plain transformers when it is loaded."""
 
@@ -95,8 +97,7 @@ class Checkpoint:
                 "transformers' AutoModelForCausalLM, save that into a folder of its own with the tokenizer, and give the folder."
             )
         model_class = sources.get_hf_model_class_for_architecture(architecture)
-        told = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # to be refused in words
-        network, about = model_class.from_pretrained(folder, **told, **options)
+        network, about = model_class.from_pretrained(folder, **TOLD, **options)
         check_keys(folder, about)
         network = merged(network, self.adapter) if self.adapter else network
         if self.compared:

