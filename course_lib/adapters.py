@@ -67,8 +67,9 @@ def merged(network: Any, folder: Path) -> Any:
     if stray:
         raise ValueError(f"{folder} does not fit its base: {len(stray)} weights differ by name, such as {min(stray)}.")
     if differ(sample_logits(whole), right, whole.dtype):
-        twice = "it changes a matrix that is used twice there (tied embeddings, replicated layers)"
-        raise ValueError(f"{folder} cannot be merged into its base: {twice}.")
+        raise ValueError(
+            f"{folder} cannot be merged into its base: it changes what is used twice (tied or copied layers)."
+        )
     return whole
 
 
@@ -96,6 +97,8 @@ class Checkpoint:
                 f"{folder} reads pictures or sound beside text ({architecture}). Only its text part can be opened: load it with "
                 "transformers' AutoModelForCausalLM, save that into a folder of its own with the tokenizer, and give the folder."
             )
+        if getattr(options["config"], "transformers_weights", None):  # which may be a pickle
+            raise ValueError(f"{folder} names its weights in config.json (transformers_weights): remove it there.")
         model_class = sources.get_hf_model_class_for_architecture(architecture)
         network, about = model_class.from_pretrained(folder, **TOLD, **options)
         check_keys(folder, about)
@@ -109,9 +112,7 @@ def check_keys(folder: str, about: dict[str, Any]) -> None:
     """Refuse a checkpoint whose weights are not those of the model, and name what a prefix may explain."""
     missing, unexpected = set(about["missing_keys"]), set(about["unexpected_keys"])
     if shapes := sorted(about["mismatched_keys"]):
-        raise ValueError(
-            f"{folder} has weights of other shapes than its config.json says: {shapes[:2]} ({len(shapes)} in all)."
-        )
+        raise ValueError(f"{folder} has {len(shapes)} weights of other shapes than its config says: {shapes[:2]}.")
     if not missing and not unexpected:
         return
     prefixes = {name.removesuffix(key) for key in missing for name in unexpected if name.endswith(f".{key}")}
