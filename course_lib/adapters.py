@@ -67,9 +67,7 @@ def merged(network: Any, folder: Path) -> Any:
     if stray:
         raise ValueError(f"{folder} does not fit its base: {len(stray)} weights differ by name, such as {min(stray)}.")
     if differ(sample_logits(whole), right, whole.dtype):
-        raise ValueError(
-            f"{folder} cannot be merged into its base: it changes what is used twice (tied or copied layers)."
-        )
+        raise ValueError(f"{folder} cannot be merged into its base: it changes what is used twice (tied or copied).")
     return whole
 
 
