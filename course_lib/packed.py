@@ -15,7 +15,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import platformdirs
 import torch
@@ -71,12 +71,11 @@ def opened(file: Path) -> Path:
     whole = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     try:
         tokenizer = AutoTokenizer.from_pretrained(**whole)
-        read: Any = AutoModelForCausalLM.from_pretrained(**whole, dtype=torch.float32, output_loading_info=True)
+        network, about = cast(Any, AutoModelForCausalLM).from_pretrained(**whole, dtype=torch.float32, **adapters.TOLD)
     except DAMAGED as error:
         what = f"{file} cannot be opened as a GGUF checkpoint ({error})."
         raise ValueError(f"{what} Fetch or convert it again.") from error
-    network, about = read
-    adapters.check_keys(str(file), set(about["missing_keys"]), set())
+    adapters.check_keys(str(file), about)
     _check_read(file, network)
     network.hf_quantizer = None  # its weights are plain numbers by now, which save_pretrained would not believe
     del network.config.quantization_config
@@ -103,11 +102,11 @@ def _check_read(file: Path, network: Any) -> None:
     factor = about.get("rope.scaling.factor", about.get("rope.scale_linear", 1))
     scaled = factor not in (0, 1) and about.get("rope.scaling.type") != "none"
     scaled |= any(tensor.name.startswith("rope_f") for tensor in reader.tensors)
-    window = about.get("attention.sliding_window") or 10**9
+    window, most = about.get("attention.sliding_window") or 0, about.get("context_length", 0)
     left_out = {
         "biases": biases > sum(w.numel() for name, w in network.state_dict().items() if name.endswith("bias")),
         "scaled rotary positions": scaled and "'default'" in str(getattr(config, "rope_parameters", None)),
-        "a sliding window": window < about["context_length"] and window != getattr(config, "sliding_window", None),
+        "a sliding window": 0 < window < most and window != getattr(config, "sliding_window", None),
     }
     if found := [what for what, lost in left_out.items() if lost]:
         raise ValueError(f"{file} has {found[0]}, which transformers does not read: load the safetensors checkpoint.")

@@ -36,9 +36,7 @@ write this date."""
 _CODES = {f"%{code}": DATE.strftime(f"%{code}") for code in "aAbBcCdDeFgGhHIjmMpRStTuUVwWxXyY"}
 _CODES |= {f"%-{code}": _CODES[f"%{code}"].lstrip("0") or "0" for code in "dHIjmMSy"}
 _FILLED = "".join(f"|replace('{code}', '{value}')" for code, value in _CODES.items())
-_DATED = (
-    f"{{% set date = format{_FILLED} %}}{{% if '%' in date %}}{{{{ raise_exception('No fixed date as ' + format) }}}}"
-)
+_DATED = f"{{% set date = format{_FILLED} %}}{{% if '%' in date %}}{{{{ raise_exception('No fixed ' ~ format) }}}}"
 FIXED_DATE = f"{{% macro strftime_now(format) %}}{_DATED}{{% endif %}}{{{{ date }}}}{{% endmacro %}}{{{{ '' }}}}"
 """Put before a template that asks for today's date itself (Llama 3.2, GPT-OSS, SmolLM3): transformers hands it no function."""
 

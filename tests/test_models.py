@@ -530,6 +530,15 @@ def test_an_index_that_points_at_a_pickle_is_refused(copy):
         models.load(str(copy))
 
 
+def test_a_config_that_names_a_pickle_is_refused(copy):
+    (copy / "lineage.json").unlink()
+    torch.save({}, copy / "pytorch_model.bin")
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"transformers_weights": "pytorch_model.bin"}))
+    with pytest.raises(ValueError, match="transformers_weights"):
+        models.load(str(copy))
+
+
 @pytest.mark.parametrize("configured", [None, 9])
 def test_no_end_token_is_made_up_where_the_tokenizer_has_none(copy, prompts, configured):
     from transformers import AutoTokenizer, GenerationConfig
@@ -548,6 +557,14 @@ def test_no_end_token_is_made_up_where_the_tokenizer_has_none(copy, prompts, con
     assert models.stop_ids(loaded) == {configured} - {None}
     reply = models.generate(loaded, prompts[:1], max_new_tokens=12)[0]
     assert len(reply) == 12 or reply[-1] == configured
+
+
+def test_weights_of_another_shape_are_named(copy):
+    (copy / "lineage.json").unlink()
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"intermediate_size": 40}))
+    with pytest.raises(ValueError, match=r"other shapes than its config says: .*layers.0.mlp.*48"):
+        models.load(str(copy))
 
 
 def test_float64_may_be_asked_for(copy, prompts):
