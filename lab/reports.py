@@ -43,7 +43,7 @@ def write(marked: Sequence[Marked], out: Path, lms: str | None) -> list[str]:
 
 
 def page_names(marked: Sequence[Marked]) -> list[str]:
-    """Return a name for each page, no two alike, capitals or not: the learner's, and where that clashes the file's digest, too."""
+    """Return a name for each page, no two alike, capitals or not: the learner's; where that clashes, the file's digest, too."""
     books = Counter(each.submission.learner for each in marked)
     seen: Counter[tuple[str, str]] = Counter()
     plain, digests = [], []

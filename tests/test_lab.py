@@ -722,6 +722,7 @@ def order(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(home))
     limits = asdict(isolation.Limits(2, 9))
     path = tmp_path / "order-0.json"
+    (tmp_path / "results").touch()
     answers = [{"key": key, "source": "", "helpers": [], "name": "x"} for key in ("first", "second")]
     about = {"item": "0.4", "limits": limits, "results": str(tmp_path / "results"), "answers": answers}
     path.write_text(json.dumps(about))
