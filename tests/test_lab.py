@@ -21,6 +21,7 @@ import nbformat
 import psutil
 import pytest
 
+import lab.learner  # noqa: F401  (as in the stage: a child that is shut off cannot read it any more)
 from examination import handing_in
 from lab import __main__ as command
 from lab import isolation, judging, marking, material, nbgrader, reading, reports, stage, wire
