@@ -10,6 +10,7 @@ wrong, open, timeout, crash, refused, regrade), feedback/NAME.html, summary.csv,
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,7 +56,23 @@ def main(arguments: Sequence[str]) -> int:
         )
     if options.jobs < 1 or options.seconds < 1:
         parser.error("--jobs and --seconds are at least 1")
-    return _grade(options)
+    before = {
+        number: signal.signal(number, _ended) for number in (signal.SIGTERM, getattr(signal, "SIGHUP", None)) if number
+    }
+    try:
+        return _grade(options)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ended(number: int, _: object) -> None:
+    raise KeyboardInterrupt(number)
+
+
+def _printable(text: str) -> str:
+    """Return a text that may hold a learner's words without what steers a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _grade(options: argparse.Namespace) -> int:
@@ -90,17 +107,17 @@ def _grade(options: argparse.Namespace) -> int:
         out, options.jobs, options.trust, options.notebook, tuple(options.only), options.seed, limits, part
     )
     try:
-        marked = marking.grade(folder, how, lambda text: print(text, flush=True))
+        marked = marking.grade(folder, how, lambda text: print(_printable(text), flush=True))
     except isolation.IsolationError as error:
         print(error, file=sys.stderr)
         return 3
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as why:  # Ctrl+C, the end of a session, or of a batch job's time
         print("\nInterrupted. The same command goes on where it stopped.", file=sys.stderr)
-        return 130
+        return 128 + (why.args[0] if why.args else signal.SIGINT)
     if part:
         print(f"part {options.part} is judged. When all are, the same command without --part writes the marks.")
         return 0
-    print("\n".join(reports.lines(marked)))
+    print(_printable("\n".join(reports.lines(marked))))
     print(f"written to {out}:", ", ".join(reports.write(marked, out, options.lms)))
     again = sum(mark.state == "regrade" for each in marked for mark in each.marks.values())
     if again:

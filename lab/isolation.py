@@ -171,8 +171,17 @@ def hidden_folders() -> list[str]:
     return sorted({os.path.realpath(p) for p in places if os.path.isdir(p)})
 
 
-def give_up_everything(limits: Limits, keep: int) -> None:
-    """In the child: close all but one file, set the limits, and refuse itself every dangerous system call for good."""
+def die_with_parent() -> None:
+    """Let the kernel end this process when the one that forked it ends, however that happens."""
+    if sys.platform == "linux":
+        _libc().prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)
+
+
+def give_up_everything(limits: Limits, keep: int, uid: int = NOBODY) -> None:
+    """In the child: close all but one file, set the limits, and refuse itself every dangerous system call for good.
+
+    Where root marks, the child becomes user `uid`: children that run at once need one each, or share a limit on threads.
+    """
     os.setsid()
     os.environ.update(HOME="/tmp", TMPDIR="/tmp")
     tempfile.tempdir = None
@@ -185,9 +194,9 @@ def give_up_everything(limits: Limits, keep: int) -> None:
     libc = _libc()
     if os.geteuid() == 0 and sys.platform == "linux":
         os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
-    libc.prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    die_with_parent()
     if sys.platform == "linux":
         _ok(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "privileges could come back")
         header, nothing = struct.pack("Ii", 0x20080522, 0), struct.pack("6I", *[0] * 6)
@@ -258,12 +267,14 @@ def why_not() -> str:
     reads, writes = os.pipe()
     with tempfile.TemporaryDirectory(prefix="lab-") as folder:
         if (child := os.fork()) == 0:
+            said = ""
             try:
                 said = _tried(folder, writes)
             except (IsolationError, OSError) as error:
                 said = str(error) or type(error).__name__
-            os.write(writes, said.encode()[:1000])
-            os._exit(0)
+            finally:
+                os.write(writes, said.encode()[:1000])
+                os._exit(0)
         os.close(writes)
         with os.fdopen(reads, "rb") as stream:
             said = stream.read().decode(errors="replace")

@@ -320,6 +320,8 @@ def mark(
         result = Result("refused", f"{item}: the answer sent something that is no answer ({why}).")
     except RecursionError:
         result = Result("refused", f"{item}: the answer's result is nested too deeply.")
+    except Exception as error:  # whatever happened, the bench waits for the child's end
+        result = Result("regrade", f"{item}: the judge failed ({type(error).__name__}: {error}): mark again.")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
     ended = child.end()
@@ -377,11 +379,33 @@ def _read(end: socket.socket, n: int) -> bytes:
     return parts
 
 
-def run(bench: socket.socket, names: dict[str, Any], order: dict[str, Any]) -> None:
-    """Judge all answers to one exercise that an order lists; append a line of JSON for each to its file."""
-    item, limits = order["item"], Limits(**order["limits"])
+def run(bench: socket.socket, names: dict[str, Any], order: dict[str, Any], start: int = 0, why: str = "") -> None:
+    """Judge all answers to one exercise that an order lists; append a line of JSON for each to its file.
+
+    Args:
+        bench: where children are asked for.
+        names: the notebook's names.
+        order: what to judge, from `marking`.
+        start: the first answer to judge: a judge before this one was lost with the one before it.
+        why: how that judge was lost, "late" or "died".
+    """
+    item, limits, path = order["item"], Limits(**order["limits"]), Path(order["results"])
     signal.signal(signal.SIGALRM, _too_late)
-    with Path(order["results"]).open("a", encoding="utf-8") as results:
+    told = path.read_text(encoding="utf-8") if start else ""
+    with path.open("a", encoding="utf-8") as results:
+        results.write("\n" if start else "")  # the last line may have been cut off
+
+        def tell(answer: dict[str, Any], result: Result, begun: float) -> None:
+            wall = round(time.monotonic() - begun, 2)
+            line = dataclasses.asdict(result) | {"key": answer["key"], "item": item, "wall_s": wall}
+            results.write(json.dumps(line) + "\n")
+            results.flush()
+
+        for answer in order["answers"][:start]:
+            if f'"key": "{answer["key"]}", "item"' not in told:
+                tell(answer, _lost(item, why), time.monotonic())
+        if start == len(order["answers"]):
+            return
         try:
             kept = dict(names)  # what children hold as well, by the same names
             context = context_of(item, names, order["cells"])
@@ -391,22 +415,17 @@ def run(bench: socket.socket, names: dict[str, Any], order: dict[str, Any]) -> N
             problem = ""
         except Exception as error:
             problem = f"{item}: the teacher's own run failed ({type(error).__name__}: {error}): mark again."
-        for answer in order["answers"]:
+        for answer in order["answers"][start:]:
             begun = time.monotonic()
             if problem:
                 result = Result("regrade", problem[:MAX_MESSAGE])
             else:
-                try:
-                    result = mark(item, answer, lambda: Child(bench), kept, context, draws, limits)
-                except Exception as error:
-                    result = Result(
-                        "regrade",
-                        f"{item}: the judge failed ({type(error).__name__}: {error}): mark again."[:MAX_MESSAGE],
-                    )
-            line = dataclasses.asdict(result) | {
-                "key": answer["key"],
-                "item": item,
-                "wall_s": round(time.monotonic() - begun, 2),
-            }
-            results.write(json.dumps(line) + "\n")
-            results.flush()
+                result = mark(item, answer, lambda: Child(bench), kept, context, draws, limits)
+            tell(answer, result, begun)
+
+
+def _lost(item: str, why: str) -> Result:
+    """Return the result for the answer with which a judge was lost."""
+    if why == "late":
+        return Result("timeout", f"{item}: checking what your answer gives never ended: return a plain, small value.")
+    return Result("regrade", f"{item}: the judge died at this answer: mark again.")

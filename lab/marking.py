@@ -221,7 +221,13 @@ class Book:
             }
             path = run.folder / f"order-{job}.json"
             path.write_text(json.dumps(order), encoding="utf-8")
-            path.with_suffix(".limits").write_text(json.dumps({"limits": order["limits"], "trust": self.options.trust}))
+            about = {
+                "limits": order["limits"],
+                "trust": self.options.trust,
+                "slot": job,
+                "answers": len(order["answers"]),
+            }
+            path.with_suffix(".limits").write_text(json.dumps(about))
             Path(order["results"]).write_text("")
             orders.append((str(path), Path(order["results"])))
         why = run.ask({"orders": [path for path, _ in orders]})
@@ -284,7 +290,11 @@ class Run:
         )
         os.close(writes)
         self.replies = os.fdopen(reads)
-        self._reply()
+        try:
+            self._reply()
+        except BaseException:
+            self.__exit__(True)
+            raise
         return self
 
     def ask(self, command: dict[str, Any]) -> str:

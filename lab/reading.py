@@ -44,6 +44,10 @@ TOUCHED_TEXT = {
 NAMED = re.compile(r"""\b(?:check|checkpoint|quiz|predict|reveal)\(["'](\d{1,3})\.\w+["']""")
 
 
+HELP = re.compile(r"\?{1,2}\s*[%\w.*]+|[%\w.*\[\]]+\?{1,2}")
+"""A line that asks IPython for help: `name?`, `?name`, `name??`. A comment that asks something is none."""
+
+
 class Unreadable(Exception):
     """Raised for a file that is no notebook: the message says why."""
 
@@ -76,6 +80,8 @@ class Submission:
     problem: str = ""
     """Why it could not be read; it then has no answers."""
     remarks: list[str] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
+    """Exercises whose name a later cell without a mark defines as well."""
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
@@ -201,6 +207,11 @@ def parse(raw: bytes, made: Submission, number: int | None) -> Submission:
             answer.remarks += _remarks("\n".join([*answer.helpers, source]), item)
             if len(at) > 1:
                 answer.remarks.append(f"{len(at)} cells answer it: the last was marked")
+    given, marked = {text.strip() for text in course.given.values()}, {n for at in found.values() for n in at}
+    for item, at in found.items():
+        later = [n for n in range(at[-1] + 1, len(cells)) if n not in marked and cells[n][1].strip() not in given]
+        if any(_defines(cells[n][1], course.items[item].answer) for n in later):
+            made.elsewhere.append(item)
     missing = [item for item in course.items if item not in found]
     if missing:
         made.remarks.append(f"no cell found for {', '.join(missing)}")
@@ -251,7 +262,7 @@ def _without_magics(source: str) -> str:
         pass
     for n, line in enumerate(lines):
         bare = line.strip()
-        if bare.startswith(("%", "!", "?")) or (bare.endswith("?") and not bare.startswith("#")):
+        if bare.startswith(("%", "!")) or HELP.fullmatch(line.rstrip()):
             lines[n] = line[: len(line) - len(line.lstrip())] + "pass"
     return "\n".join(lines)
 

@@ -1,9 +1,11 @@
 """What the teacher and the learners get: tables and one static page a learner. The same input gives the same bytes."""
 
 import csv
+import hashlib
 import html
 import io
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -35,15 +37,36 @@ def write(marked: Sequence[Marked], out: Path, lms: str | None) -> list[str]:
     for name, text in files.items():
         _write(out / name, text)
     (out / "feedback").mkdir(exist_ok=True)
-    taken: Counter[str] = Counter()
-    for each in marked:
-        name = re.sub(r"[^\w.-]", "_", each.submission.learner).encode()[:120].decode(errors="ignore").strip(".") or "_"
-        books = {m.submission.file for m in marked if m.submission.learner == each.submission.learner}
-        name += f"-{each.submission.notebook:02d}" if len(books) > 1 and each.submission.notebook is not None else ""
-        taken[name.casefold()] += 1
-        name += f"-{taken[name.casefold()]}" if taken[name.casefold()] > 1 else ""
+    for name, each in zip(page_names(marked), marked, strict=True):
         _write(out / "feedback" / f"{name}.html", page(each))
     return [*files, "feedback/"]
+
+
+def page_names(marked: Sequence[Marked]) -> list[str]:
+    """Return a name for each page, no two alike, capitals or not: the learner's; where that clashes, the file's digest, too."""
+    books = Counter(each.submission.learner for each in marked)
+    seen: Counter[tuple[str, str]] = Counter()
+    plain, digests = [], []
+    for each in marked:
+        s = each.submission
+        name = re.sub(r"[^\w.-]", "_", s.learner).encode()[:120].decode(errors="ignore").strip(".") or "_"
+        plain.append(name + (f"-{s.notebook:02d}" if books[s.learner] > 1 and s.notebook is not None else ""))
+        seen[s.learner, s.file] += 1
+        whole = f"{s.learner}\n{s.file}\n{seen[s.learner, s.file]}"
+        digests.append(hashlib.sha256(whole.encode("utf-8", "replace")).hexdigest())
+    length, names = 0, plain
+    while len(clashing := Counter(map(_same_file, names))) < len(names):
+        length += 8
+        names = [
+            f"{plain[n]}-{digests[n][:length]}" if clashing[_same_file(name)] > 1 or name != plain[n] else name
+            for n, name in enumerate(names)
+        ]
+    return names
+
+
+def _same_file(name: str) -> str:
+    """Return what a disk may take a name for: capitals, and letters that are written in two ways, are one to some."""
+    return unicodedata.normalize("NFKC", name).casefold()
 
 
 def _write(path: Path, text: str) -> None:
@@ -80,6 +103,11 @@ def marks(marked: Sequence[Marked]) -> str:
         right = sum(state == "right" for state in each.quizzes.values()) if each.quizzes else None
         look = [s.problem, *s.remarks] + [
             f"{item}: {r}" for item, a in s.answers.items() if item in each.marks for r in a.remarks
+        ]
+        look += [
+            f"{item}: a later cell without its mark answers it, too, and was not marked"
+            for item in s.elsewhere
+            if item in each.marks and each.marks[item].state != "done"
         ]
         states = [each.marks[item].state if item in each.marks else None for item in exercises]
         number = None if s.notebook is None else f"{s.notebook:02d}"

@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -80,32 +81,67 @@ class Stage:
         """Mark one exercise: a bench for each order, and wait for all."""
         gc.collect()
         gc.freeze()  # what is here already is not looked through, and so not copied, in every child
-        children = []
+        children = {}
         for order in orders:
+            about = json.loads(Path(order).with_suffix(".limits").read_text())
+            in_all = SETTING_UP_S + about["answers"] * 2 * _at_most(Limits(**about["limits"]))
             if (child := os.fork()) == 0:
                 status = 1
                 try:
+                    isolation.die_with_parent()
                     bench(self.names, order)
                     status = 0
                 finally:
                     os._exit(status)
-            children.append(child)
-        for child in children:
+            children[child] = time.monotonic() + in_all
+        for child, until in children.items():
+            _await(child, until)
+
+
+SETTING_UP_S = 1800
+"""What the complete notebook's own cells between an exercise and its check may take."""
+
+
+def _at_most(limits: Limits) -> float:
+    """Return how many seconds a judge may take for one answer before it is ended: it stops itself earlier."""
+    return 3 * limits.wall_s + 10
+
+
+def _await(child: int, until: float) -> None:
+    """Wait for a child; end it if it is late."""
+    while os.waitpid(child, os.WNOHANG)[0] == 0:
+        if time.monotonic() > until:
+            os.kill(child, signal.SIGKILL)  # what it forked dies with it
             os.waitpid(child, 0)
+            return
+        time.sleep(0.02)
 
 
 def bench(names: dict[str, Any], order: str) -> None:
-    """Fork the judge of one order, then make children for it, one at a time, until it is done."""
+    """See one order through: fork its judge, and another one for the rest where a judge is lost with an answer."""
     about = json.loads(Path(order).with_suffix(".limits").read_text())
-    limits, trust = Limits(**about["limits"]), about["trust"]
+    begun, why = 0, ""
+    while begun < about["answers"]:
+        more, why = _judged(names, order, about, begun, why)
+        if not why or not more:  # all done; or it was lost before any answer, and so would be the next one
+            return
+        begun += more
+    if why:
+        _judged(names, order, about, begun, why)  # only tells of the last one
+
+
+def _judged(names: dict[str, Any], order: str, about: dict[str, Any], start: int, why: str) -> tuple[int, str]:
+    """Fork a judge, make children for it, one at a time; return how many, and how it was lost: "", "late", "died"."""
+    limits = Limits(**about["limits"])
     mine, theirs = socket.socketpair()
     if (judge := os.fork()) == 0:
         status = 1
         try:
+            isolation.die_with_parent()
             mine.close()
             from lab import judging
 
-            judging.run(theirs, names, json.loads(Path(order).read_text(encoding="utf-8")))
+            judging.run(theirs, names, json.loads(Path(order).read_text(encoding="utf-8")), start, why)
             status = 0
         except BaseException:  # noqa: B036
             import traceback
@@ -114,25 +150,40 @@ def bench(names: dict[str, Any], order: str) -> None:
         finally:
             os._exit(status)
     theirs.close()
-    while mine.recv(1) == b"s":
-        inner, outer = socket.socketpair()
-        made = Guarded(names, inner, limits, trust)
-        inner.close()
-        socket.send_fds(mine, [b"s"], [outer.fileno()])
-        outer.close()
-        if mine.recv(1) != b"e":
-            made.end()
-            break
-        said = json.dumps(made.end()).encode()
-        mine.sendall(len(said).to_bytes(4, "big") + said)
-    os.waitpid(judge, 0)
+    made, n = None, 0
+    try:
+        mine.settimeout(SETTING_UP_S)
+        while mine.recv(1) == b"s":
+            n += 1
+            inner, outer = socket.socketpair()
+            made = Guarded(names, inner, limits, about["trust"], isolation.NOBODY - about["slot"])
+            inner.close()
+            mine.settimeout(_at_most(limits))
+            socket.send_fds(mine, [b"s"], [outer.fileno()])
+            outer.close()
+            if mine.recv(1) != b"e":
+                break
+            said, made = json.dumps(made.end()).encode(), None
+            mine.sendall(len(said).to_bytes(4, "big") + said)
+        lost = "died"
+    except TimeoutError:
+        lost = "late"
+    except OSError:
+        lost = "died"
+    if made:
+        made.end()
+    mine.close()
+    if lost == "late":
+        os.kill(judge, signal.SIGKILL)
+    _, status = os.waitpid(judge, 0)
+    return n, lost if status else ""
 
 
 class Guarded:
     """One learner's child, and the guard that shut it off and waits for it."""
 
-    def __init__(self, names: dict[str, Any], end: socket.socket, limits: Limits, trust: bool) -> None:
-        self.trust = trust
+    def __init__(self, names: dict[str, Any], end: socket.socket, limits: Limits, trust: bool, uid: int) -> None:
+        self.trust, self.uid = trust, uid
         self.root = tempfile.mkdtemp(prefix="root-")
         self.reads, writes = os.pipe()
         self.guard = os.fork()
@@ -148,15 +199,17 @@ class Guarded:
         self.child = int.from_bytes(_first(self.reads, 4), "big")
 
     def _guard(self, names: dict[str, Any], end: socket.socket, limits: Limits, writes: int) -> None:
+        isolation.die_with_parent()
         isolation.note_size()
         with contextlib.suppress(OSError):  # where memory runs out, the learner's process goes first
             Path("/proc/self/oom_score_adj").write_text("1000")
         if not self.trust:
             isolation.leave_the_machine(self.root)
+            isolation.die_with_parent()  # new rights may have undone it
         child = os.fork()
         if child == 0:
             try:
-                _become_learner(names, end, limits, self.trust)
+                _become_learner(names, end, limits, self.trust, self.uid)
             finally:
                 os._exit(70)
         end.close()
@@ -187,15 +240,16 @@ class Guarded:
             return {"why": "its guard died"}
 
 
-def _become_learner(names: dict[str, Any], end: socket.socket, limits: Limits, trust: bool) -> None:
+def _become_learner(names: dict[str, Any], end: socket.socket, limits: Limits, trust: bool, uid: int) -> None:
     from lab import learner
     from lab.wire import Channel
 
     if trust:
         os.setsid()
         isolation.set_limits(limits)
+        isolation.die_with_parent()
     else:
-        isolation.give_up_everything(limits, end.fileno())
+        isolation.give_up_everything(limits, end.fileno(), uid)
     learner.forget_the_way_here(names)
     learner.Learner(Channel(end), names).serve()
 
@@ -213,6 +267,7 @@ def _first(reads: int, n: int) -> bytes:
 
 def main() -> int:
     """Run a notebook as the lines on standard input say; answer each with a line on the file that is named first."""
+    isolation.die_with_parent()
     replies = os.fdopen(int(sys.argv[1]), "w")
     commands = os.fdopen(os.dup(0), "r")
     null = os.open(os.devnull, os.O_RDWR)

@@ -25,6 +25,8 @@ import torch
 
 MAX_HEADER, MAX_BODY = 8_000_000, 64_000_000
 MAX_DIGITS, MAX_PARTS = 4000, 1_000_000
+VALUE_ITSELF = 256
+"""Bytes that a tensor or array takes besides its numbers, about."""
 HEAD = struct.Struct("!II")
 DTYPES = {str(getattr(torch, name)): getattr(torch, name) for name in (
     "float16 bfloat16 float32 float64 int8 int16 int32 int64 uint8 bool complex64 complex128".split()
@@ -252,7 +254,7 @@ class Reader:
     """
 
     def __init__(self, names: dict[str, Any] | None = None, ask: Callable[[int, str, bool], Any] | None = None) -> None:
-        self.names, self.ask, self.buffers = names, ask, list[bytes]()
+        self.names, self.ask, self.buffers, self.left = names, ask, list[bytes](), MAX_BODY
 
     def value(self, made: Any) -> Any:
         """Return the value.
@@ -284,7 +286,11 @@ class Reader:
                 return self._array(*inner)
             case "q":
                 parts = self.value(inner)
-                return Decimal(parts) if isinstance(parts, str) else Fraction(*map(int, parts))
+                if isinstance(parts, str):
+                    return Decimal(parts)
+                if not all(type(part) is int for part in parts):
+                    raise ValueError  # int(Decimal("1e999999999")) would take for ever
+                return Fraction(*parts)
             case "S":
                 return types.SimpleNamespace(**self.value(inner))
             case "c":
@@ -303,14 +309,21 @@ class Reader:
                 return self.ask(*inner, tag == "F")
         raise ValueError
 
+    def _buffer(self, at: int) -> bytes:
+        """Return a buffer that a value refers to; one that a thousand values refer to is counted a thousand times."""
+        self.left -= len(self.buffers[at]) + VALUE_ITSELF
+        if self.left < 0:
+            raise ValueError
+        return self.buffers[at]
+
     def _tensor(self, dtype: str, shape: list[int], at: int, trained: bool) -> torch.Tensor:
         kind = DTYPES[dtype]
-        n = _size(shape)
-        if n * kind.itemsize != len(self.buffers[at]):
+        n, buffer = _size(shape), self._buffer(at)
+        if n * kind.itemsize != len(buffer):
             raise ValueError
         if n == 0:
             return torch.empty(shape, dtype=kind)
-        raw = bytearray(self.buffers[at])
+        raw = bytearray(buffer)
         if kind is torch.bool:
             raw = bytearray(byte != 0 for byte in raw)
         made = torch.frombuffer(raw, dtype=kind).reshape(shape)
@@ -324,10 +337,10 @@ class Reader:
         return types.FunctionType(marshal.loads(self.buffers[at]), scope, None, tuple(self.value(defaults)), cells)
 
     def _array(self, dtype: str, shape: list[int], at: int, single: bool) -> Any:
-        kind = np.dtype(str(dtype)[:12])
-        if kind.kind not in KINDS or _size(shape) * kind.itemsize != len(self.buffers[at]):
+        kind, buffer = np.dtype(str(dtype)[:12]), self._buffer(at)
+        if kind.kind not in KINDS or _size(shape) * kind.itemsize != len(buffer):
             raise ValueError
-        made = np.frombuffer(self.buffers[at], dtype=kind).reshape(shape).copy()
+        made = np.frombuffer(buffer, dtype=kind).reshape(shape).copy()
         return made[()] if single else made
 
     def _of_library(self, module: str, name: str, fields: Any) -> Any:

@@ -7,20 +7,24 @@ import json
 import os
 import resource
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import nbformat
 import psutil
 import pytest
 
+import lab.learner  # noqa: F401  (as in the stage: a child that is shut off cannot read it any more)
 from examination import handing_in
 from lab import __main__ as command
-from lab import isolation, marking, material, nbgrader, reading, reports
+from lab import isolation, judging, marking, material, nbgrader, reading, reports, stage, wire
 
 ROOT = Path(__file__).resolve().parents[1]
 WHY_NOT = isolation.why_not()
@@ -365,6 +369,14 @@ ANSWERS = {
         function("calls.append(1)\nif len(calls) > 21:\n    return torch.tensor(0.0)", before="calls = []"),
         "wrong",
     ),
+    "a signalling NaN": (HEAD + "from decimal import Decimal\ncentred_cosine = Decimal('sNaN')\n", "wrong"),
+    "a fraction too large": (HEAD + "from fractions import Fraction\ncentred_cosine = Fraction(10**400)\n", "wrong"),
+    "questions beside a magic": (
+        function(
+            '"""Cosine after centring: alike?\n"""\nm = 0  # rows, not columns?', before="%time x = 1\ndirections?"
+        ),
+        "done",
+    ),
     "a constant": (function("return 0.5", right=False), "wrong"),
     "a near miss": (
         function("return -directions.cosine(a - others.mean(dim=0), b - others.mean(dim=0))", right=False),
@@ -516,6 +528,10 @@ NOTEBOOKS = {
     "helpers": (helpers, ["open", "open", "wrong", "done"]),
     "another's marker": (marker_swapped, ["open"] * 3 + ["done"]),
     "Ünïcödé 名前": (lambda: with_answer(function("ж = 'é\\ud83d'")), ["open"] * 3 + ["done"]),
+    "a stub and a later cell": (
+        lambda: with_cells(notebook(), function("").removeprefix(HEAD), at=len(notebook()["cells"])),
+        OPEN,
+    ),
     "=1+cmd": (lambda: notebook(COMPLETE), ["done"] * 4),
 }
 FILES = {
@@ -630,6 +646,7 @@ def test_tricks_are_named_for_the_teacher(marked):
         "a patched judge": "the checks",
         "the solution from disk": "complete notebooks",
         "duplicated": "2 cells",
+        "a stub and a later cell": "0.4: a later cell",
         "all objects in memory": "memory",
     }.items():
         assert word in look[name], name
@@ -657,6 +674,123 @@ def test_the_summary_names_the_commonest_mistake(marked):
     with (marked[1] / "summary.csv").open(encoding="utf-8") as stream:
         row = next(row for row in csv.DictReader(stream) if row["item"] == "0.4")
     assert row["done"] and row["commonest mistake"] and int(row["of"]) == len(ANSWERS) + len(NOTEBOOKS)
+
+
+def test_every_notebook_has_a_page_of_its_own():
+    learners = ["a b", "a_b", "a_b-2", "A b", "\ufb01n", "fin", "ana", "two", "two"]
+    made = [marking.Marked(reading.Submission(who, f"{who}/{n}.ipynb")) for n, who in enumerate(learners)]
+    first = reports.page_names(made)
+    taken = reading.Submission(first[0], "x")  # a learner who calls themselves what another's page was called
+    second = reports.page_names([*made, marking.Marked(taken)])
+    for names in (first, second):
+        assert len({name.casefold() for name in names}) == len(names) and "ana" in names
+    assert first == reports.page_names(made)
+
+
+def test_a_learners_words_do_not_steer_the_terminal(tmp_path, monkeypatch, capsys):
+    def grade(folder, how, say):
+        say("notebook \x1b]0;owned\x07 00")
+        mark = marking.Mark("wrong", "0.4 not right yet: ValueError: \x1b[2J\x9b31m\rdone")
+        return [marking.Marked(reading.Submission("ana", "ana.ipynb", notebook=0), {"0.4": mark})]
+
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in-marks").mkdir()
+    monkeypatch.setattr(marking, "grade", grade)
+    assert command.main([str(tmp_path / "in")]) == 0
+    said = capsys.readouterr().out
+    assert "ValueError" in said and "owned" in said and said.replace("\n", "").isprintable()
+
+
+# --- what is lost, and what is left ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def order(tmp_path, monkeypatch):
+    """An order of two answers whose judge hangs at the first, and what its bench needs."""
+    run, home = judging.run, tmp_path / "run"
+    home.mkdir()
+
+    def hangs_at_the_first(bench, names, order, start=0, why=""):
+        child = judging.Child(bench) if start < 2 else None
+        if not start:
+            time.sleep(600)
+        run(bench, names, order | {"answers": order["answers"][:1]}, start, why)
+        child.end()
+        with Path(order["results"]).open("a") as stream:
+            stream.write(json.dumps({"key": "second", "state": "done"}) + "\n")
+
+    monkeypatch.setattr(judging, "run", hangs_at_the_first)
+    monkeypatch.setattr(tempfile, "tempdir", str(home))
+    limits = asdict(isolation.Limits(2, 9))
+    path = tmp_path / "order-0.json"
+    (tmp_path / "results").touch()
+    answers = [{"key": key, "source": "", "helpers": [], "name": "x"} for key in ("first", "second")]
+    about = {"item": "0.4", "limits": limits, "results": str(tmp_path / "results"), "answers": answers}
+    path.write_text(json.dumps(about))
+    path.with_suffix(".limits").write_text(json.dumps({"limits": limits, "trust": False, "slot": 0, "answers": 2}))
+    return path, tmp_path / "results"
+
+
+def test_a_judge_that_hangs_costs_one_answer(order, monkeypatch):
+    monkeypatch.setattr(stage, "_at_most", lambda limits: 0.5)
+    stage.bench({}, str(order[0]))
+    made = [json.loads(line) for line in order[1].read_text().split("\n") if line]
+    assert [(each["key"], each["state"]) for each in made] == [("first", "timeout"), ("second", "done")]
+
+
+def test_what_a_bench_began_ends_with_it(order):
+    bench = forked(lambda: stage.bench({}, str(order[0])))
+    mine = psutil.Process(bench)
+    until = time.monotonic() + 30
+    while len(begun := mine.children(recursive=True)) < 3 and time.monotonic() < until:  # judge, guard, learner's child
+        time.sleep(0.05)
+    stage._await(bench, 0)  # late: it is killed
+    _, left = psutil.wait_procs(begun, timeout=10)
+    assert len(begun) == 3 and not [p for p in left if p.status() != psutil.STATUS_ZOMBIE]
+
+
+def forked(work):
+    if (child := os.fork()) == 0:
+        status = 1
+        try:
+            status = work()
+        finally:
+            os._exit(status or 0)
+    return child
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_marking_that_is_ended_leaves_nothing(tmp_path, monkeypatch, number):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "ana.ipynb").write_text(json.dumps(with_answer(function(""))))
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    marker = forked(lambda: command.main([str(tmp_path / "in"), "--seed", "7"]))
+    until = time.monotonic() + 60
+    while not (begun := survivors(tmp_path / "scratch")) and time.monotonic() < until:
+        time.sleep(0.05)
+    os.kill(marker, number)
+    _, status = os.waitpid(marker, 0)
+    assert begun and os.waitstatus_to_exitcode(status) == 128 + number
+    assert not survivors(tmp_path / "scratch") and not list((tmp_path / "scratch").iterdir())
+
+
+def test_threads_of_one_answer_take_none_from_its_neighbour(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    hog = "import threading, time\nn = 0\ntry:\n    while True:\n        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n        n += 1\nexcept RuntimeError:\n    pass"
+    pool = "from concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor(4) as pool:\n    n = sum(pool.map(int, '1234'))"
+    begun, values = [], []
+    for slot, source in enumerate((hog, pool)):
+        mine, theirs = socket.socketpair()
+        begun.append(stage.Guarded({}, theirs, isolation.Limits(5, 20), False, isolation.NOBODY - slot))
+        theirs.close()
+        channel = wire.Channel(mine)
+        channel.deadline = time.monotonic() + 20
+        channel.receive(wire.Reader())
+        values.append(judging.Remote(channel, {}, source, "x").started([source], "n"))
+    for each in begun:
+        each.end()
+    assert values[0] > 50 and values[1] == 10
 
 
 # --- the commands ------------------------------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ def test_plain_values_come_through_as_they_were(value):
         {"T": ["float32", [1 << 60], 0, False]}, {"T": ["torch.float32", [-1], 0, False]}, {"T": ["torch.float32", [2], 9, False]},
         {"N": ["|O", [1], 0, False]}, {"c": ["os", "system", {"d": []}]}, {"c": ["course_lib.models", "CheckedBridge", {"d": []}]},
         {"code": [0, {"d": []}, {"d": []}, [], []]}, {"ref": "chat"}, {"F": [0, "f"]}, {"A": [{"d": []}, True]}, {"i": "9" * 5000},
-        {"d": [[[1], 2]]}, {"x": 1}, {}, {"q": [1, 0]}, {"S": [1]},
+        {"d": [[[1], 2]]}, {"x": 1}, {}, {"q": [1, 0]}, {"S": [1]}, {"q": [{"q": "1e999999999"}, 1]},
     ],
     ids=str,
 )  # fmt: skip
@@ -159,6 +159,18 @@ def test_from_a_learner_nothing_but_values_is_read(made):
     assert isinstance(
         error.value, ValueError | TypeError | KeyError | IndexError | AttributeError | ArithmeticError | RuntimeError
     )  # each of them is refused by `Channel.receive`
+
+
+@pytest.mark.parametrize(
+    ("size", "made"), [(4_000_000, {"T": ["torch.uint8", [4_000_000], 0, False]}), (0, {"N": ["|u1", [0], 0, False]})]
+)
+def test_one_buffer_cannot_be_read_without_end(size, made):
+    reader = wire.Reader()
+    reader.buffers = [bytes(size)]
+    few = wire.MAX_BODY // (size + 2000)
+    assert len(reader.value([made] * few)) == few
+    with pytest.raises(ValueError):
+        reader.value([made] * 250_000)
 
 
 @pytest.mark.parametrize("attribute", ["__class__", "__init__", "_private", "__globals__"])

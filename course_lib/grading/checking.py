@@ -131,11 +131,12 @@ def judge(item: str, answer: Any, *context: Any) -> Verdict:
 
     A check may draw random numbers: it always draws the same ones, and the notebook's own generator is put back.
     """
-    asked, answer = find(EXERCISES, item), answer if isinstance(answer, FunctionType) else plain(answer)
-    if is_handed_on(answer):
-        own = f"{item}: this is the course's answer, not yours: it does not count. To do the exercise, write yours into"
-        return Verdict("not yours", f'{own} the cell marked "Exercise {item}", and run that cell before this one.')
+    asked = find(EXERCISES, item)
     try:
+        answer = answer if isinstance(answer, FunctionType) else plain(answer)  # raises for what is no number
+        if is_handed_on(answer):
+            own = f"{item}: this is the course's answer, not yours: it does not count. To do the exercise, write yours into"
+            return Verdict("not yours", f'{own} the cell marked "Exercise {item}", and run that cell before this one.')
         _refuse_stub(answer)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
