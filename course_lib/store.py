@@ -23,8 +23,7 @@ def fingerprint(network: nn.Module) -> str:
         network: The Hugging Face model, `model.original_model` of a Bridge.
     """
     config = getattr(network, "config", None)
-    settings = config.to_dict() if config else {}
-    kept = {name: value for name, value in settings.items() if name not in NOT_THE_NETWORK}
+    kept = {name: value for name, value in (config.to_dict() if config else {}).items() if name not in NOT_THE_NETWORK}
     digest = hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode())
     for name, tensor in sorted(network.state_dict().items()):  # without buffers that a long prompt may change
         label = name.replace("_original_component.", "")

@@ -80,7 +80,11 @@ def compared(item, many):
     try:
         for answer in list(entries(item))[:many]:
             here, there = checking.judge(item, answer, *context), through_the_pipe(item, answer, context, names)
-            assert (there.state, there.message.split("\n")[0]) == (here.state, here.message.split("\n")[0])
+            assert there.state == here.state
+            if (
+                "your code never reads" not in here.message
+            ):  # which is said of the code itself, and that stays in the child
+                assert there.message.split("\n")[0] == here.message.split("\n")[0]
     finally:
         models.load = load
 
