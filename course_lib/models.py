@@ -593,6 +593,7 @@ def generate(
     A reply ends with the model's end token, which is kept: one without it was ended by `max_new_tokens`. Active hooks
     apply; if one may look at where a token stands, prompts of one length run together, without padding. Else they are padded
     on the left, which no real token sees: a reply is the one the prompt gets alone, up to rounding where two tokens tie.
+    Nothing of a generation config but its end tokens is followed: no repetition penalty, no suppressed tokens.
 
     Raises:
         ValueError: Prompts that cannot be run (`check_prompts`); logits that are not finite (`check_finite`).
