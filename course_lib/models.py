@@ -465,11 +465,11 @@ def batches(model: CheckedBridge, prompts: Prompts, *, batch_size: int, equal_le
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
-    fewest = 1 if equal_lengths else max(1, batch_size // 2)
+    fewest, switch = 1 if equal_lengths else max(1, batch_size // 2), rope_switch(model)
     group: list[int] = []
     for index in sorted(range(len(prompts)), key=lambda i: len(prompts[i])):
         length, last = len(prompts[index]), len(prompts[group[-1]]) if group else math.inf
-        switched = last <= rope_switch(model) < length
+        switched = last <= switch < length
         if len(group) == batch_size or switched or (length > last and len(group) >= fewest):
             yield _batch(model, prompts, group)
             group = []

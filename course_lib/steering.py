@@ -80,8 +80,7 @@ def _removing(model: models.CheckedBridge, r: Float[Tensor, " d_model"]) -> Abst
     if missing := [name for name in writers if name not in model.hook_dict]:
         kind = type(model.original_model).__name__
         raise ValueError(f"Ablation edits what attention and MLP write, and a {kind} has no {missing[0]}.")
-    hooks = ["blocks.0.hook_resid_pre", *writers]
-    return _editing(model, dict.fromkeys(hooks, lambda x: _without(x, r.to(x))), "all")
+    return _editing(model, dict.fromkeys(["blocks.0.hook_resid_pre", *writers], lambda x: _without(x, r.to(x))), "all")
 
 
 @jaxtyped(typechecker=beartype)
@@ -439,8 +438,7 @@ def _editing(
 
         return models.anywhere(replace) if everywhere else replace
 
-    edits = [(name, hook_for(change)) for name, change in changes.items()]
-    hooks = [("embed.hook_in", models.anywhere(remember)), *edits]
+    hooks = [("embed.hook_in", models.anywhere(remember)), *((name, hook_for(edit)) for name, edit in changes.items())]
     with model.hooks(hooks):
         yield
 
@@ -555,7 +553,7 @@ def report(
             (`directions.random_directions`), random features of equal activation (`random_feature_sets`).
         off_target: Token ids of prompts on which nothing should change; at least two.
         max_new_tokens: A reply ends there at the latest, and may then be judged by its beginning only.
-        batch_size: Prompts run at once at most.
+        batch_size: Replies whose logits are read at once at most.
         progress: Show a progress bar.
 
     Raises:

