@@ -1,9 +1,9 @@
 """How long a notebook takes, worked out from what stands in it: `python -m tools.minutes`.
 
-A sitting is what stands above the heading "Further": reading (220 words a minute), given code (3.3 s a line, a folded figure half a
-minute), the minutes that each exercise states, and a minute for each prediction and each question. The 3.3 s were fitted to readings
-with a watch of the eight notebooks that the course had before it was cut into sittings (27 to 155 minutes); the rule then was off by
-12 % in the mean, by 31 % at most.
+A sitting is what stands above the heading "Further": reading (220 words a minute), given code (3.3 s a line, a folded
+figure half a minute), the minutes that each exercise states, and a minute for each prediction and each question. The 3.3 s
+were fitted to readings with a watch of the eight notebooks that the course had before it was cut into sittings (27 to 155
+minutes); the rule then was off by 12 % in the mean, by 31 % at most.
 """
 
 import sys
@@ -52,11 +52,8 @@ def _spent(cells: list[build.Cell]) -> tuple[float, float, float, float]:
     marks = [cell.marker for cell in cells if cell.marker]
     words = sum(len(cell.text.split()) for cell in cells if cell.kind == "markdown")
     code = [cell for cell in cells if cell.kind == "code"]
-    lines = sum(
-        sum(bool(line.strip()) for line in build.learners_text(cell).split("\n"))
-        for cell in code
-        if "figure" not in cell.tags
-    )
+    read = [build.learners_text(cell) for cell in code if "figure" not in cell.tags]
+    lines = sum(bool(line.strip()) for text in read for line in text.split("\n"))
     figures = sum("figure" in cell.tags for cell in code)
     exercises = sum(registry.find(registry.EXERCISES, item).minutes for kind, item in marks if kind == "Exercise")
     asked = sum(kind in ("Prediction", "Question") for kind, _ in marks)
