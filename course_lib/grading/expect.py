@@ -81,7 +81,7 @@ def describe(answer: Any) -> str:
         return "a function"
     if isinstance(answer, Tensor):
         return f"a Tensor of shape {tuple(answer.shape)}"
-    kind = type(answer).__name__
+    kind = f"model of width {answer.cfg.d_model}" if hasattr(answer, "hook_points") else type(answer).__name__
     return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
 
 
