@@ -416,7 +416,7 @@ WRONG = {
             lambda g: {
                 (n.layer, n.feature): float(v)
                 for n, v in zip(g.nodes, g.values, strict=True)
-                if isinstance(n, attribution.Feature) and n.position == 2
+                if isinstance(n, attribution.Feature) and n.position == len(g.prompt_ids) - 1
             },
             "activations",
         ),
