@@ -261,6 +261,7 @@ def healed_at(level):
 
 RIGHT = {
     "2.1": [
+        lambda w, v: (torch.eye(len(v)) - v[:, None] @ torch.linalg.pinv(v[:, None])) @ w,
         by_matrix,
         by_columns,
         lambda w, v: w - torch.outer(v, v @ w) / (v @ v),
@@ -304,6 +305,7 @@ RIGHT = {
         lambda gain: by_intervals({name: values.double() for name, values in gain.items()}),
     ],
     "2.7": [
+        lambda scores, rate: min(t for t in scores if (scores > t).sum() <= rate * len(scores) + 1e-9),
         lambda scores, rate: scores.quantile(1 - rate),
         nth_largest,
         lambda scores, rate: float(torch.quantile(scores, 1 - rate)),

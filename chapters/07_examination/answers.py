@@ -152,6 +152,7 @@ RIGHT = {
         lambda p, h, f: 1 / (1 + (1 - p) / p * f / h),
     ],
     "7.4": [
+        lambda b, s: 1 - 4 * b * (1 - b) - 4 * (s - b) ** 2,
         by_marks,
         brier,
         by_loop_of_cases,
@@ -160,6 +161,9 @@ RIGHT = {
         lambda b, s: np.dot([b, 1 - b], 1 - 4 * np.array([1 - s, s]) ** 2),
     ],
     "7.5": [
+        lambda left, kept, n: int(
+            torch.tensor(left).double().masked_fill(10 * torch.tensor(kept) < 8 * n, float("inf")).argmin()
+        ),
         by_loop,
         by_sorting,
         masked,
