@@ -299,7 +299,10 @@ def _refuse_fixed_position(answer) -> None:
         got = [set(answer(graph)) for graph in graphs]
     except (LookupError, TypeError, ValueError):  # told by what follows
         return
-    for position in range(max(len(graph.prompt_ids) for graph in graphs) if any(got) else 0):
+    if not any(got):
+        what = "it gives an empty dictionary for every graph that it was tried on"
+        raise Wrong(what, "does it look where this prompt ends? The last position is len(graph.prompt_ids) - 1.")
+    for position in range(max(len(graph.prompt_ids) for graph in graphs)):
         read = [{(f.layer, f.feature) for f in graph.features if f.position == position} for graph in graphs]
         if got == read:
             what = f"whatever the length of the prompt, it reads position {position}"
