@@ -145,10 +145,10 @@ def _named(
         if words := [word for word in known[0] if _alike(got, [each.get(word, math.inf) for each in known])]:
             return Wrong(f"the {part} you claim is {words[0]}", tip)
         return Off(f"the {part} is wrong: {relation}", tip) if relation else None
+    others = [limits(*now) for now in sets]
     for k, (part, got) in enumerate(ranges.items()):
-        others = [limits(*now)[k] for now in sets]
-        for word in others[0]:
-            if all(_away(one, each[word]) < ALIKE for one, each in zip(got, others, strict=True)):
+        for word in others[0][k]:
+            if all(_away(one, each[k][word]) < ALIKE for one, each in zip(got, others, strict=True)):
                 return Wrong(f"the {part.replace('_', chr(39) + 's ')} is {word}", tips[-1])
     return None
 
