@@ -102,7 +102,11 @@ def on_other_data(
 
     # a known mistake says more than a difference, this more than an error; what is short is easily checked by hand
     wrong.sort(
-        key=lambda pair: (str(pair[1]).startswith("your code raised"), isinstance(pair[1], Off), len(told(pair[0])))
+        key=lambda pair: (
+            str(pair[1]).startswith("your code raised"),
+            isinstance(pair[1], Off),
+            len(told(pair[0])) // 40,
+        )
     )
     now, found = wrong[0] if wrong else (data, first)
     where = told(now)
@@ -287,6 +291,11 @@ def _rates_at_hand(names: Sequence[str], *data: Any) -> dict[str, float]:
     made |= {f"{one} plus {other}": counts[one] + counts[other] for one, other in pairs}
     made |= {f"the mean of {one} and {other}": (counts[one] + counts[other]) / 2 for one, other in pairs}
     for name, value in zip(names, data[:-1], strict=False):
+        if isinstance(value, Mapping) and len(value) > 2:
+            for key in value:
+                rest = [count for other, count in value.items() if other != key]
+                made[f'the highest in {name} but for "{key}"'] = max(rest)
+                made[f'the lowest in {name} but for "{key}"'] = min(rest)
         if isinstance(value, list | tuple):
             made |= _other_middles(name, value)
             own = [(one, counts[one]) for one in counts if " " not in one]
