@@ -237,7 +237,7 @@ def watched(function: FunctionType) -> Callable[..., Any]:
         bind = inspect.signature(function).bind
         before, after = bind(*inputs, **named_inputs).arguments, bind(*copies[0], **copies[1]).arguments
         if changed := " and ".join(f"`{name}`" for name in before if _differ(before[name], after[name])):
-            tip = "build a new one: `x = x + y`, no `x += y`, no `x[...] = y`, no methods ending in _, no .append(), .extend(), .sort()."
+            tip = "build a new one: `x = x + y`, no `x += y`, no `x[...] = y`, no methods ending in _, no .append() or .extend()."
             raise Wrong(f"your function changed {changed} in place: what it is given belongs to its caller", tip)
         return plain(result)
 
