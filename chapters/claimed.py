@@ -100,14 +100,12 @@ def on_other_data(
     def told(now: Sequence[Any]) -> str:
         return "for " + ", ".join(f"{name} = {expect.shown(each)}" for name, each in zip(names, now, strict=False))
 
-    # a known mistake says more than a difference, this more than an error; what is short is easily checked by hand
-    wrong.sort(
-        key=lambda pair: (
-            str(pair[1]).startswith("your code raised"),
-            isinstance(pair[1], Off),
-            len(told(pair[0])) // 40,
-        )
-    )
+    def rank(pair: tuple[Sequence[Any], Wrong]) -> tuple[bool, bool, int]:
+        """A known mistake says more than a difference, this more than an error; what is short is checked by hand."""
+        vague = isinstance(pair[1], Off) or "outside its interval" in str(pair[1])
+        return str(pair[1]).startswith("your code raised"), vague, len(told(pair[0])) // 40
+
+    wrong.sort(key=rank)
     now, found = wrong[0] if wrong else (data, first)
     where = told(now)
     if str(found).startswith("your code raised"):
@@ -298,6 +296,9 @@ def _rates_at_hand(names: Sequence[str], *data: Any) -> dict[str, float]:
                 made[f'the lowest in {name} but for "{key}"'] = min(rest)
         if isinstance(value, list | tuple):
             made |= _other_middles(name, value)
+            made |= {
+                f"the sum of {name} divided by {k}, however many runs there are": sum(value) / k for k in range(2, 13)
+            }
             own = [(one, counts[one]) for one in counts if " " not in one]
             made |= {
                 f"the mean of {name} and {one} together": (sum(value) + count) / (len(value) + 1) for one, count in own

@@ -473,7 +473,7 @@ WRONG = {
     },
     "3.5": wrong_claims(no_danger, *CONTEXT["3.5"]())
     | {
-        "of ten runs": (of_ten_runs, "this notebook's numbers only"),
+        "of ten runs": (of_ten_runs, "divided by 10, however many runs there are"),
         "90 %": (ninety, "gives 95 % by default"),
         "mean count rounded": (
             lambda after, others, n: rates(wilson(after, n), wilson(round(sum(others) / len(others)), n)),
