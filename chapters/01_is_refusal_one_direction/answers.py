@@ -381,6 +381,31 @@ def role_matters(added, n):
     return (added["assistant"]["refused"], n), (added["friend"]["refused"], n)
 
 
+# what strangers wrote in the fifth round
+def refused_or_warned(added, n):
+    both = (min(n, added[who]["refused"] + added[who]["warned"]) for who in ("assistant", "friend"))
+    return rates(*(wilson(count, n) for count in both))
+
+
+def by_normal(added, n):
+    def around(count):
+        half = 1.96 * (count / n * (1 - count / n) / n) ** 0.5
+        return count / n, (count / n - half, count / n + half)
+
+    return rates(*(around(added[who]["refused"]) for who in ("assistant", "friend")))
+
+
+def ninety(scores, mixed):
+    """As the notebook's interval_of, between other quantiles."""
+
+    def interval(s):
+        draws = torch.randint(0, len(s) // 2, (200, len(s) // 2), generator=torch.Generator().manual_seed(2))
+        values = torch.tensor([folded(torch.cat([s.chunk(2)[0][rows], s.chunk(2)[1][rows]])) for rows in draws])
+        return tuple(round(float(q), 3) for q in values.quantile(torch.tensor([0.05, 0.95])))
+
+    return claim(folded(scores), interval(scores), folded(mixed), interval(mixed))
+
+
 RIGHT = {
     "1.1": [from_cache("hook_resid_pre"), stacked, filtered, by_hook, by_shorthand, left_before, by_subtraction],
     "1.2": [lambda x: svd(centre(x)), by_covariance, by_components, by_gram, by_squaring, power_iteration(2000)],
@@ -424,6 +449,10 @@ RIGHT = {
 
 WRONG = {
     "1.1": {
+        "the eleventh token": (
+            lambda model, ids, at: from_cache("hook_resid_pre", token=min(10, len(ids) - 1))(model, ids, at),
+            "it takes number 10",
+        ),
         "after the block": (from_cache("hook_resid_post"), "what leaves block 2"),
         "layer before": (from_cache("hook_resid_pre", shift=-1), "enters the previous block"),
         "MLP's part": (from_cache("hook_mlp_out"), "MLP writes"),
@@ -456,6 +485,7 @@ WRONG = {
         "ten steps of power iteration": (power_iteration(10), "some inputs only"),
     },
     "1.3": {
+        "90 %": (ninety, "one of 90 %"),
         "written down": (at_fixed, "whatever it is given"),
         "shuffled twice": (lambda s, mixed: by_resampling(0.025)(mixed, mixed), None),
         "made up": (
@@ -546,7 +576,7 @@ WRONG = {
         "highest bypass": (lambda rows, n: max(kept(rows, n), key=lambda r: r.bypass), "induces most"),
         "lowest KL": (lambda rows, n: min(kept(rows, n), key=lambda r: r.kl), "induces most"),
         "highest induce": (lambda rows, n: max(kept(rows, n), key=lambda r: r.induce), "induces most"),
-        "nearest to 0": (lambda rows, n: min(kept(rows, n), key=lambda r: abs(r.bypass)), "not the nearest to 0"),
+        "nearest to 0": (lambda rows, n: min(kept(rows, n), key=lambda r: abs(r.bypass)), "compared without its sign"),
         "KL below 0.1": (lambda rows, n: lowest(r for r in kept(rows, n) if r.kl < 0.1), "on the limits"),
         "induce above 0": (lambda rows, n: lowest(r for r in kept(rows, n) if r.induce > 0), "on the limits"),
         "no int": (lambda rows, n: lowest(r for r in kept(rows, n, limit=9) if r.layer < 0.8 * n), "layer 4 of 6"),
@@ -560,6 +590,8 @@ WRONG = {
         ),
     },
     "1.5": {
+        "one amount for all": (lambda c, v: c - (c * unit(v)).sum() * unit(v), "the same amount"),
+        "direction in place": (lambda c, v: c - along(c, v.div_(v.norm())) * v, "changed `v` in place"),
         "not a unit vector": (lambda c, v: c - along(c, v) * v, "not made a unit vector"),
         "half normalised": (lambda c, v: c - along(c, v) * unit(v), "only one of the two"),
         "other half normalised": (lambda c, v: c - along(c, unit(v)) * v, "only one of the two"),
@@ -570,7 +602,7 @@ WRONG = {
         "positive only": (lambda c, v: c - along(c, unit(v)).clamp(min=0) * unit(v), "positive parts"),
         "mean amount": (lambda c, v: c - along(c, unit(v)).mean() * unit(v), "same amount"),
         "last token's amount": (lambda c, v: c - along(c, unit(v))[:, -1:] * unit(v), "last token's part"),
-        "in place": (lambda c, v: c.sub_(along(c, unit(v)) * unit(v)), "in place"),
+        "in place": (lambda c, v: c.sub_(along(c, unit(v)) * unit(v)), "changed `c` in place"),
         "one number": (lambda c, v: (c @ unit(v)).sum(), "axis"),
         "axis lost": (lambda c, v: c - (c @ unit(v)) * unit(v), "lost the last axis"),
         "stretched": (stretched, "stretched back"),
@@ -589,9 +621,13 @@ WRONG = {
             "n is the prompts of one run",
         ),
         "lowest run": (lambda after, others, n: rates(wilson(after, n), wilson(min(others), n)), "the lowest of"),
-        "of 100": (lambda after, others, n: rates(wilson(after, 100), runs(others, 100)), "its argument `n`"),
+        "of 100": (
+            lambda after, others, n: rates(wilson(after, 100), runs(others, 100)),
+            "divided by 100, whatever n is",
+        ),
     },
     "1.8": {
+        "never lowered": (lambda a, u, t: a + (t - along(a, u)).clamp(min=0) * u, "some inputs only"),
         "only added": (lambda a, u, t: a + t * u, "on top of what was there"),
         "only removed": (lambda a, u, t: a - along(a, u) * u, "target is not added"),
         "everything else lost": (lambda a, u, t: (t * u).expand_as(a).clone(), "was lost"),
@@ -603,17 +639,22 @@ WRONG = {
         "mean removed": (lambda a, u, t: a - (a @ u).mean() * u + t * u, "mean projection"),
         "axis lost": (lambda a, u, t: a - (a @ u) * u + t * u, "lost the last axis"),
         "last token": (last_token, "only the last token"),
-        "in place": (lambda a, u, t: a.add_((t - along(a, u)) * u), "in place"),
+        "in place": (lambda a, u, t: a.add_((t - along(a, u)) * u), "changed `a` in place"),
     },
     "1.9": wrong_claims(role_matters, *CONTEXT["1.9"]())
     | {
+        "refusals and warnings together": (refused_or_warned, '"refused"] plus added["assistant"]["warned"]'),
+        "normal approximation": (by_normal, "normal approximation"),
         "by place": (by_place, None),
         "0 as control": (
             lambda added, n: rates(wilson(added["assistant"]["refused"], n), wilson(0, n)),
             "whatever it is given",
         ),
         "refusals and warnings": (pooled, "the mean of"),
-        "of 100": (lambda added, n: rates(*(wilson(c, 100) for c, _ in role_matters(added, n))), None),
+        "of 100": (
+            lambda added, n: rates(*(wilson(c, 100) for c, _ in role_matters(added, n))),
+            "divided by 100, whatever n is",
+        ),
         "warnings as control": (
             lambda added, n: rates(wilson(added["assistant"]["refused"], n), wilson(added["friend"]["warned"], n)),
             "the control",

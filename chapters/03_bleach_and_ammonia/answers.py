@@ -30,6 +30,8 @@ def tested():
         first, second = torch.zeros(12, 11), torch.zeros(12, 11)
         first[:, k], second[:6, 8], second[:, 9] = torch.linspace(1, 2, 12), 1.0, 2.0
         first[:, 9], first[:, 10], second[:, 10] = 1.0, 1.0, 1.0
+        if concept == "bleach":  # what finds danger also finds bleach, less well
+            first[:10, CONCEPTS.index("danger")] = 1.0
         auroc = torch.tensor([directions.auroc(first[:, f], second[:, f]) for f in range(11)])
         contrasts[concept] = features.Contrast((), first, second, auroc)
     return contrasts
@@ -291,6 +293,7 @@ RIGHT = {
         OrderedDict(reversed(list(right_finds().items()))),
     ],
     "3.2": [
+        lambda strings, position: 1 if by_slice(strings, position) else 0,
         by_slices,
         one_expression,
         lambda s, p: p >= 2 and s[p - 1] == "and" and pair(s[p - 2], s[p]),
@@ -330,6 +333,7 @@ RIGHT = {
 
 WRONG = {
     "3.1": {
+        "danger's for bleach": (right_finds(bleach=CONCEPTS.index("danger")), "finds danger rather than bleach"),
         "a list": (list(range(8)), "not a dictionary"),
         "one missing": ({c: k for k, c in enumerate(CONCEPTS) if c != "danger"}, "no find for danger"),
         "counted from the end": (right_finds(refusal=-1), "no feature -1"),
@@ -340,6 +344,10 @@ WRONG = {
         "active on both": (right_finds(ammonia=10), "does not tell ammonia from its near misses"),
     },
     "3.2": {
+        "a pair left out": (
+            lambda strings, k: by_slice(strings, k) and "vinegar" not in strings[max(0, k - 2) : k + 1],
+            "a dangerous pair is missed: peroxide and vinegar",
+        ),
         "three words in any order": (three_words, "in any order"),
         "the text ends on a pair": (by_end_of_text, "a longer word"),
         "a word that begins with a cleaner": (by_beginning, "a longer word"),
@@ -347,7 +355,7 @@ WRONG = {
         "a pair with anything between": (lambda s, p: p > 1 and pair(s[p - 2], s[p]), 'ask for the "and"'),
         "with bleach only": (
             lambda s, p: p > 1 and s[p - 1] == "and" and "bleach" in (s[p - 2], s[p]) and pair(s[p - 2], s[p]),
-            "it gave False",
+            "a dangerous pair is missed",
         ),
         "one order": (lambda s, p: p > 1 and s[p - 1] == "and" and (s[p - 2], s[p]) in ORDERED, None),
         "the other order": (lambda s, p: p > 1 and s[p - 1] == "and" and (s[p], s[p - 2]) in ORDERED, None),
@@ -363,7 +371,7 @@ WRONG = {
         "any pair so far": (lambda s, p: any(pair(a, s[p]) for a in s[:p]), "do not meet"),
         "the word itself": (lambda s, p: s[p] in ("ammonia", "acid", "vinegar"), None),
         "not a bool": (
-            lambda s, p: p > 1 and s[p - 1] == "and" and pair(s[p - 2], s[p]) and 1 or 0,
+            lambda s, p: "dangerous" if p > 1 and s[p - 1] == "and" and pair(s[p - 2], s[p]) else "",
             "not True or False",
         ),
         "on the word and": (
@@ -373,12 +381,20 @@ WRONG = {
         "always": (lambda s, p: True, "behind the position"),
     },
     "3.3": {
+        "position before feature": (
+            lambda g: {
+                (n.position, n.feature): e
+                for n, e in zip(g.nodes, g.edges[-1].tolist(), strict=True)
+                if isinstance(n, attribution.Feature) and n.position == len(g.prompt_ids) - 1
+            },
+            "(position, feature)",
+        ),
         "last position of a feature": (
             lambda g: edges_by(g, last_row(g), keep=lambda n, _: n.position == max(f.position for f in g.features)),
             "no feature is active at the last token",
         ),
         "counted among the kept": (counted_among_kept, "columns are counted"),
-        "another prompt's length": (other_length, "reads the notebook's `OTHER`"),
+        "another prompt's length": (other_length, "it reads position"),
         "ten of them": (
             lambda g: dict(sorted(edges_by(g, last_row(g)).items(), key=lambda pair: -abs(pair[1]))[:10]),
             "entries are missing",
@@ -400,7 +416,7 @@ WRONG = {
             lambda g: {
                 (n.layer, n.feature): float(v)
                 for n, v in zip(g.nodes, g.values, strict=True)
-                if isinstance(n, attribution.Feature) and n.position == 2
+                if isinstance(n, attribution.Feature) and n.position == len(g.prompt_ids) - 1
             },
             "activations",
         ),
@@ -428,6 +444,10 @@ WRONG = {
         "a list": (lambda g: last_row(g).tolist(), "dictionary"),
     },
     "3.4": {
+        "last token": (
+            lambda x, d, f, v: torch.cat([x[:-1], shift(lambda old, v: v - old)(x, d, f, v)[-1:]]),
+            "only the last token",
+        ),
         "projection": (projected, "not the feature's activation"),
         "another dictionary": (other_dictionary, "never reads its argument `dictionary`, and reads the notebook's"),
         "decoded": (decoded, "error is lost"),
@@ -446,20 +466,20 @@ WRONG = {
         ),
         "same for all tokens": (shift(lambda old, v: v - old.mean()), "same change"),
         "active tokens only": (shift(lambda old, v: (v - old) * (old > 0)), "inactive tokens"),
-        "in place": (in_place, "in place"),
+        "in place": (in_place, "changed `x` in place"),
         "whole values": (shift(lambda old, v: int(v) - old), "some inputs only"),
         "values above 0": (shift(lambda old, v: max(v, 0) - old), "some inputs only"),
         "activations returned": (lambda x, d, f, v: parts(x, d, f, v)[1], None),
     },
     "3.5": wrong_claims(no_danger, *CONTEXT["3.5"]())
     | {
-        "of ten runs": (of_ten_runs, "this notebook's numbers only"),
+        "of ten runs": (of_ten_runs, "divided by 10, however many runs there are"),
         "90 %": (ninety, "gives 95 % by default"),
         "mean count rounded": (
             lambda after, others, n: rates(wilson(after, n), wilson(round(sum(others) / len(others)), n)),
             "rounded to a whole count",
         ),
-        "n fixed": (of_forty, "never reads its argument `n`"),
+        "n fixed": (of_forty, "divided by 40, whatever n is"),
         "no longer refused": (
             lambda after, others, n: rates(wilson(n - after, n), runs([n - each for each in others], n)),
             "the opposite holds",
@@ -482,6 +502,15 @@ WRONG = {
         ),
     },
     "3.7": {
+        "bootstrap": (
+            {
+                "low": (found := directions.bootstrap_interval(torch.tensor(GAPS))).low,
+                "high": found.high,
+                "verdict": "undecided",
+            },
+            "a bootstrap of three values",
+        ),
+        "90 %": (verdict(2.92 * ERROR), "one of 90 %"),
         "half as wide": (verdict(T / 2), "half as wide"),
         "low too high": (verdict(T) | {"low": -1.2}, "`low` is off"),
         "a word": ("undecided", "not a dictionary"),

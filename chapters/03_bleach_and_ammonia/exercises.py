@@ -9,12 +9,13 @@ from torch import Tensor
 from chapters.claimed import check_rates
 from course_lib import attribution, organism
 from course_lib.grading import expect
+from course_lib.grading.checking import N_INPUTS
 from course_lib.grading.registry import Off, Wrong, exercise, prediction, question
 
 # --- 3.1 ---------------------------------------------------------------------------------------------------------
 
 CONCEPTS = ("bleach", "ammonia", "danger", "harmful request", "refusal", "warning", "Assistant turn", "Human turn")
-NEAR = 0.1
+NEAR = 0.05
 """How far below the best feature's AUROC a find may lie."""
 
 
@@ -36,10 +37,10 @@ def finds(answer, tested):
     if missing:
         raise Wrong(f"there is no find for {', '.join(missing)}", "every concept needs one feature number.")
     for concept, contrast in tested.items():
-        _find(answer[concept], concept, contrast)
+        _find(answer[concept], concept, contrast, tested)
 
 
-def _find(feature, concept: str, contrast) -> None:
+def _find(feature, concept: str, contrast, tested) -> None:
     """One find against what is possible in this dictionary, on prompts that were kept aside."""
     if isinstance(feature, bool) or not isinstance(feature, int):
         raise Wrong(
@@ -63,9 +64,16 @@ def _find(feature, concept: str, contrast) -> None:
             f"feature {feature} prefers the near misses of {concept}",
             "contrast `there` against `near`, in that order: look-ups without near misses find what both have.",
         )
+    other = max(tested, key=lambda name: float(tested[name].auroc[feature] - tested[name].auroc.max()))
+    elsewhere = float(tested[other].auroc[feature])
+    if other != concept and elsewhere >= float(tested[other].auroc.max()) - NEAR:
+        raise Wrong(
+            f"feature {feature} finds {other} rather than {concept} (AUROC {elsewhere:.2f} there, {auroc:.2f} here)",
+            f"a find lies within {NEAR} of the best, which reaches {best:.2f}: contrast the two sets of to_find[{concept!r}].",
+        )
     raise Wrong(
         f"feature {feature} does not tell {concept} from its near misses (AUROC {auroc:.2f}; active on {there:.0%} and {near:.0%})",
-        f"contrast the two sets of to_find[{concept!r}]; some feature reaches {best:.2f}.",
+        f"contrast the two sets of to_find[{concept!r}]; some feature reaches {best:.2f}, and a find lies within {NEAR} of it.",
     )
 
 
@@ -155,11 +163,12 @@ def completes_danger(answer, dangerous):
         ),
     )
     for strings, position, what, tip in cases:
-        got = answer(list(strings), position)
-        if not isinstance(got, bool):
-            raise Wrong(f"it returns {got!r}, not True or False", "a rule answers True or False for each position.")
+        got = expect.flag(answer(list(strings), position), try_next="a rule answers True or False for each position.")
         if got != _completes(strings, position, dangerous):
             raise Wrong(what, tip, where=f"{' '.join(strings)}, position {position}")
+    for one, two in map(sorted, sorted(map(sorted, dangerous))):
+        if not (answer([one, "and", two], 2) and answer([two, "and", one], 2)):
+            raise Wrong(f"a dangerous pair is missed: {one} and {two}", "DANGEROUS holds all pairs: look it up there.")
 
 
 def _completes(strings: Sequence[str], position: int, dangerous) -> bool:
@@ -244,9 +253,12 @@ def reply_edges(answer):
     truth, got = _reply_edges(graph), answer(graph)
     if not isinstance(got, Mapping):
         raise Wrong("it does not return a dictionary", "{(layer, feature): edge, ...}.")
+    _refuse_fixed_position(answer)
     keys = set(got)
     if keys == {key[::-1] for key in truth}:
         raise Wrong("the keys are (feature, layer)", "the layer comes first.")
+    if keys == {(2, feature) for _, feature in truth}:
+        raise Wrong("the keys are (position, feature)", "(node.layer, node.feature): the position is the same for all.")
     if any(isinstance(key, attribution.Feature) for key in keys):
         raise Wrong("the keys are nodes", "use (node.layer, node.feature): the position is the same for all.")
     if any(not isinstance(key, tuple) or len(key) != 2 for key in keys):
@@ -278,6 +290,23 @@ def reply_edges(answer):
             "where no feature is active at the last token, it gives those of another",
             "the last position is that of the prompt, len(graph.prompt_ids) - 1: the dictionary may be empty.",
         )
+
+
+def _refuse_fixed_position(answer) -> None:
+    """Refuse a function that reads every graph at one position, such as the last of the notebook's own."""
+    graphs = [_any_graph(seed) for seed in range(N_INPUTS)]
+    try:
+        got = [set(answer(graph)) for graph in graphs]
+    except (LookupError, TypeError, ValueError):  # told by what follows
+        return
+    if not any(got):
+        what = "it gives an empty dictionary for every graph that it was tried on"
+        raise Wrong(what, "does it look where this prompt ends? The last position is len(graph.prompt_ids) - 1.")
+    for position in range(max(len(graph.prompt_ids) for graph in graphs)):
+        read = [{(f.layer, f.feature) for f in graph.features if f.position == position} for graph in graphs]
+        if got == read:
+            what = f"whatever the length of the prompt, it reads position {position}"
+            raise Wrong(what, "use the graph that is given: the last position is len(graph.prompt_ids) - 1.")
 
 
 def _graph_mistakes(got: Tensor, graph: attribution.AttributionGraph, keys: list[tuple[int, int]]) -> None:
@@ -412,6 +441,11 @@ def set_feature(answer):
             "x's part along the decoder row was replaced, not the feature's activation",
             "old is what the dictionary encodes: dictionary.encode(x)[:, feature].",
         ),
+        (
+            torch.cat([x[:-1], (x + (value - now) * row)[-1:]]),
+            "only the last token was changed",
+            "set the feature at every token: old has one entry for each.",
+        ),
         (x + (value - now.mean()) * row, "every token got the same change", "each token has its own old activation."),
         (
             x + (value - now) * (now > 0) * row,
@@ -498,6 +532,7 @@ def shared(answer, *data):
 # --- 3.7 ---------------------------------------------------------------------------------------------------------
 
 T_TWO = 4.303  # 97.5 % quantile of Student's t with two degrees of freedom
+T_TWO_OTHERS = {50: 0.816, 68: 1.312, 80: 1.886, 90: 2.920, 98: 6.965, 99: 9.925}  # those of other levels than 95 %
 
 
 def _word(low: float, high: float) -> str:
@@ -560,6 +595,14 @@ def _interval_mistakes(got: Tensor, gaps: Tensor) -> None:
             "4.303 standard errors on *either* side of the mean.",
         ),
         (around(error), "that is one standard error either side", "4.303 of them make 95 %."),
+        *(
+            (
+                around(t * error),
+                f"the interval is one of {level} %, and 95 % is asked for",
+                "two degrees of freedom: 4.303 standard errors.",
+            )
+            for level, t in T_TWO_OTHERS.items()
+        ),
         (
             around(T_TWO * float(gaps.std())),
             "the standard deviation was not divided by the root of 3",
@@ -582,8 +625,8 @@ def _interval_mistakes(got: Tensor, gaps: Tensor) -> None:
         ),
         (
             torch.stack([gaps.min(), gaps.max()]),
-            "that is the minimum and the maximum gap",
-            "give the interval of their *mean*.",
+            "that is the minimum and the maximum gap (a bootstrap of three values gives just these)",
+            "three are too few to draw from: the interval of their *mean* is mean plus and minus 4.303 standard errors.",
         ),
         (around(T_TWO * error, -mean), "the sign of the gap is flipped", "varied minus fixed, as given in `gaps`."),
         (

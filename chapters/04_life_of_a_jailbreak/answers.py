@@ -254,9 +254,21 @@ def one_prompt_at_a_time(model, prompts, direction, layer, doses, probability):
     return [sum(column) / len(prompts) for column in zip(*rows, strict=True)]
 
 
+# what strangers wrote in the fifth round
+def against_none(model, prompts, direction, layer, doses, probability):
+    none = float(probability(prompts).mean())
+    return [each - none for each in doses_row()(model, prompts, direction, layer, doses, probability)]
+
+
+def of_twenty_four(role, n):
+    n = 24
+    return rates(wilson(role["free"], n), wilson(role["frozen"], n))
+
+
 RIGHT = {
     "4.1": right_claims(comes_late),
     "4.2": [
+        lambda p, c, k: p / (c - k) - k / (c - k),
         lambda p, c, k: (p - k) / (c - k),
         lambda p, c, k: 1 - (c - p) / (c - k),
         lambda p, c, k: (k - p) / (k - c),
@@ -273,6 +285,7 @@ RIGHT = {
         by_numbers,
     ],
     "4.4": [
+        lambda on, off: [*torch.tensor([o > s for s, o in zip(on, off, strict=True)]).nonzero().flatten(), len(off)][0],
         by_while,
         by_search,
         lambda on, off: (crossings(on, off) + [len(off)])[0],
@@ -324,8 +337,9 @@ WRONG = {
         ),
     },
     "4.2": {
+        "a little more below": (lambda p, c, k: (p - k) / (c - k + 0.1), "was added to the denominator"),
         "mean over the pairs": (lambda p, c, k: torch.as_tensor((p - k) / (c - k)).mean(), "an axis was lost"),
-        "in place": (patched_in_place, "in place"),
+        "in place": (patched_in_place, "changed `patched` in place"),
         "what is missing": (lambda p, c, k: (c - p) / (c - k), "what is still missing"),
         "sign": (lambda p, c, k: (k - p) / (c - k), "sign is flipped"),
         "not a share": (lambda p, c, k: p - k, "not a share yet"),
@@ -420,6 +434,8 @@ WRONG = {
         "wrong axis": (lambda a, b, d: 100 * (a.mean(dim=1).mean() - b.mean(dim=1).mean()) / d.norm(), None),
     },
     "4.6": {
+        "above a half": (doses_row(measure=lambda p: float((p > 0.5).float().mean())), "share of prompts above 0.5"),
+        "against no dose": (against_none, "without any dose was taken away"),
         "the notebook's layer": (
             layer_of_notebook,
             "never reads its argument `layer`, and reads the notebook's `LAYER`",
@@ -443,12 +459,16 @@ WRONG = {
     },
     "4.7": wrong_claims(slides, *CONTEXT["4.7"]())
     | {
+        "n of the control fixed": (
+            lambda hits, n: rates(wilson(hits["true"], n), runs(hits["random"], 24)),
+            "the control is divided by 24",
+        ),
         "highest": (lambda hits, n: rates(wilson(hits["true"], n), wilson(max(hits["random"]), n)), "the highest of"),
         "mean count cut": (
             lambda hits, n: rates(wilson(hits["true"], n), wilson(sum(hits["random"]) // len(hits["random"]), n)),
             "the control",
         ),
-        "the true one among them": (true_among_random, "in place"),
+        "the true one among them": (true_among_random, "changed `hits` in place"),
     },
     "4.8": wrong_claims(mark_decides, *CONTEXT["4.8"]())
     | {
@@ -475,6 +495,7 @@ WRONG = {
     },
     "4.9": wrong_claims(gaze_matters, *CONTEXT["4.9"]())
     | {
+        "n overwritten": (of_twenty_four, "divided by 24, whatever n is"),
         "n fixed": (
             lambda role, n: rates(wilson(role["free"], 24), wilson(role["frozen"], 24)),
             "never reads its argument `n`",

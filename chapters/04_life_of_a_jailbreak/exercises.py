@@ -155,6 +155,15 @@ def recovery(answer):
         (truth.clamp(max=1), "it was clamped at 1", "a patch may overshoot: leave such values visible."),
         (truth.abs(), "the sign was thrown away", "a patch can make things worse: leave values below 0 visible."),
         (100 * truth, "it is in per cent", "1 means that the clean answer is back."),
+        *(
+            (
+                (patched - corrupted) / (clean - corrupted + sign * small),
+                "a number was added to the denominator, which falsifies every share",
+                "clean and corrupted differ in all pairs: divide by clean - corrupted as it is.",
+            )
+            for small in (1.0, 0.1, 0.01)
+            for sign in (1, -1)
+        ),
         (
             patched - corrupted / clean - corrupted,
             "brackets are missing: / binds before -",
@@ -482,6 +491,16 @@ def dose_row(answer, model):
             ".mean() over the prompts.",
         ),
         (row(at(), lambda: probability(prompts)[0]), "only the first prompt was measured", "mean over all prompts."),
+        (
+            row(at(), lambda: (probability(prompts) > 0.5).float().mean()),
+            "that is the share of prompts above 0.5, not their mean probability",
+            ".mean() of the probabilities themselves.",
+        ),
+        (
+            truth - probability(prompts).mean(),
+            "what the model gives without any dose was taken away",
+            "leave each mean as it is measured: dose 0 shows the rest.",
+        ),
         (
             row(at(), lambda: probability(prompts).max()),
             "it is the largest prompt, not the mean",
