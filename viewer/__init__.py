@@ -7,6 +7,6 @@
 """
 
 from viewer.formats import details, export, ids, measure, read, read_details, save, supernodes
-from viewer.page import page, show
+from viewer.pages import page, show
 
 __all__ = ["details", "export", "ids", "measure", "page", "read", "read_details", "save", "show", "supernodes"]

@@ -101,9 +101,11 @@ def _largest(file: File) -> tuple[list[File], int]:
     nodes = file["nodes"]
     if not any(isinstance(node.get("influence"), int | float) for node in nodes):
         nodes = _with_influence(file)
-    ranked = sorted(
-        range(len(nodes)), key=lambda i: (nodes[i]["feature_type"] not in (TOKEN, OUTPUT), nodes[i]["influence"] or 0)
-    )
+
+    def rank(number: int) -> tuple[bool, float]:
+        return nodes[number]["feature_type"] not in (TOKEN, OUTPUT), nodes[number].get("influence") or 0
+
+    ranked = sorted(range(len(nodes)), key=rank)
     return [nodes[i] for i in sorted(ranked[:MAX_NODES])], max(0, len(nodes) - MAX_NODES)
 
 
