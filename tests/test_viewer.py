@@ -185,12 +185,12 @@ def test_neuronpedias_files_open_with_their_groups_and_reasons_for_attention(tmp
     assert [each["layer"] for each in found["nodes"]] == ["E", "1", "27", "1", "1"]
     shown = payload(viewer.page(found))
     assert shown["groups"] == [["cats", 1]] and shown["pinned"] == [0]
-    assert [row[4] for row in shown["nodes"]] == ["", "block 1, feature 253", "", "", row_of(7)]
+    assert [row[4] for row in shown["nodes"]] == ["", "L1.F253", "", "", row_of(7)]
     assert shown["nodes"][4][-1]["pair_wise_contributors"] == [["E_2_0", "1_253_1", 0.5]]
 
 
 def row_of(number):
-    return "block {}, feature {}".format(*formats.unpaired(number))
+    return "L{}.F{}".format(*formats.unpaired(number))
 
 
 def test_influence_and_worth_are_taken_from_the_links_where_a_file_has_none():
@@ -479,6 +479,6 @@ def test_a_thousand_nodes_are_drawn_in_two_seconds_and_a_frame_works_without_sto
     page.goto(frame.as_uri())
     inside = page.frame_locator("iframe")
     inside.locator(".node[data-id='1_253_1']").click()
-    assert "feature 253" in inside.locator("#panel h2").inner_text()
+    assert "L1.F253" in inside.locator("#panel h2").inner_text()
     assert inside.locator(".group input").input_value() == "cats" and wrong == []
     context.close()

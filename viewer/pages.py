@@ -159,7 +159,7 @@ def _along_paths(file: File, weight: np.ndarray, unit: Any) -> tuple[np.ndarray,
 
 def _compact(node: File, worth: float | None, details: Details) -> list[Any]:
     where, detail = place(node), details.get(node.get("feature", -1))
-    name = f"block {where[0]}, feature {where[1]}" if where else ""
+    name = f"L{where[0]}.F{where[1]}" if where else ""
     label = node["clerp"] or (_seen(detail) if detail else "")
     influence, activation = node.get("influence"), node.get("activation")
     return [
