@@ -81,8 +81,7 @@ def detailed(traced, exported):
         "how do i clean a window?",
     )
     index = features.index(chat, transcoders[0], [tokens.chat_prompt(chat.tokenizer, t) for t in texts], progress=False)
-    wanted = [found[1] for node in exported["nodes"] if (found := formats.place(node)) and found[0] == 0]
-    return viewer.details(index, 0, wanted)
+    return viewer.details(exported, [index])
 
 
 def node(name, kind, layer, at, **more):

@@ -220,11 +220,17 @@ def _smallest_of(scores: Tensor, share: float) -> Tensor:
     return ordered[min(int(torch.searchsorted(reached, share)), len(ordered) - 1)]
 
 
-def details(index: features.FeatureIndex, layer: int, numbers: Iterable[int]) -> Details:
-    """Return what features of one layer's transcoder fire on and write, as the files that graphs refer to have it."""
+def details(file: File, indexes: Sequence[features.FeatureIndex]) -> Details:
+    """Return what a graph's features fire on and write, as the files that graphs refer to have it.
+
+    Args:
+        file: From `export`.
+        indexes: One of each layer's transcoder, from `features.index`; features of further layers are left out.
+    """
     found = {}
-    for number in sorted(set(numbers)):
-        about, name = index.feature(number), paired(layer, number)
+    wanted = {key for node in file["nodes"] if (key := place(node)) and key[0] < len(indexes)}
+    for layer, number in sorted(wanted):
+        about, name = indexes[layer].feature(number), paired(layer, number)
         found[name] = {
             "index": name,
             "examples_quantiles": [_quantile(*quantile) for quantile in about.examples.items()],
