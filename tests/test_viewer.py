@@ -101,7 +101,7 @@ def small(**nodes):
             node("E_2_0", "embedding", "E", 0),
             node("1_253_1", "cross layer transcoder", 1, 1, feature=253, activation=4.0, clerp="cats"),
             node("27_9_1", "logit", 27, 1, clerp='Output " sat" (p=0.41)'),
-            node("0_1_1", "mlp reconstruction error", 1, 1, feature=-1),
+            node("1_-1_1", "mlp reconstruction error", 1, 1, feature=-1),
         ],
         "links": [
             {"source": "E_2_0", "target": "1_253_1", "weight": 2.0},
@@ -164,6 +164,13 @@ def test_an_export_is_what_circuit_tracer_writes_of_the_same_graph(traced):
     theirs = viewer.read(Path(__file__).parent / "circuit_tracer" / "bomb-0.55.json")
     jsonschema.validate(theirs, GRAPH)
     ours = viewer.export(graph, chat.tokenizer, slug="x", scan="chat", node_threshold=0.55, edge_threshold=0.9)
+    for about in (
+        n for n in theirs["nodes"] if "error" in n["feature_type"]
+    ):  # this version's ids met those of features
+        _, layer, position = about["node_id"].split("_")
+        about["node_id"], about["jsNodeId"] = f"{layer}_-1_{position}", f"{layer}_-1-{position}"
+        for link in theirs["links"]:
+            link["source"] = about["node_id"] if link["source"] == f"0_{layer}_{position}" else link["source"]
     nodes = [{node["node_id"]: node for node in file["nodes"]} for file in (ours, theirs)]
     assert set(nodes[0]) == set(nodes[1]) and len(nodes[0]) == 40
     for name, own in nodes[0].items():
@@ -194,10 +201,10 @@ def row_of(number):
 
 def test_influence_and_worth_are_taken_from_the_links_where_a_file_has_none():
     file = small()
-    assert pages._worth(file) == {"E_2_0": -1 + 2 * 3 / 4, "1_253_1": 3 / 4, "27_9_1": 1.0, "0_1_1": 0.0}
+    assert pages._worth(file) == {"E_2_0": -1 + 2 * 3 / 4, "1_253_1": 3 / 4, "27_9_1": 1.0, "1_-1_1": 0.0}
     shown = {row[0]: row[6] for row in payload(viewer.page(file))["nodes"]}
     # 3/4 of the output comes from the feature, all of that from the token, 1/4 from the token at once
-    assert shown == {"E_2_0": pytest.approx(1 / 1.75, abs=1e-4), "1_253_1": 1.0, "27_9_1": 1.0, "0_1_1": 1.0}
+    assert shown == {"E_2_0": pytest.approx(1 / 1.75, abs=1e-4), "1_253_1": 1.0, "27_9_1": 1.0, "1_-1_1": 1.0}
 
 
 def test_worth_by_the_links_is_the_graphs_own(traced):
@@ -220,6 +227,7 @@ def test_pairs_of_numbers_come_apart_again():
 def test_an_id_that_circuit_tracer_gives_twice_is_told_apart(tmp_path):
     file = small()
     file["nodes"].insert(0, node("0_1_1", "cross layer transcoder", 0, 1, feature=2))
+    file["nodes"].append(node("0_1_1", "mlp reconstruction error", 1, 1, feature=-1))
     with pytest.warns(UserWarning, match="1 nodes for what a transcoder misses"):
         found = viewer.read(written(tmp_path, file))
     assert [each["node_id"] for each in found["nodes"]].count("0_1_1") == 1
@@ -319,8 +327,8 @@ def test_measured_effects_stand_beside_the_attributed_ones_and_their_agreement_i
 def test_disagreement_is_said_and_what_is_not_in_the_graph_is_refused():
     assert pages.agreement([(1, -1), (2, -2), (3, -3)]).endswith("-1.000, same sign in 0%")
     with pytest.raises(ValueError, match="neither an edge nor two groups"):
-        viewer.page(small(), measured={("E_2_0", "0_1_1"): 1.0})
-    with pytest.raises(ValueError, match="Group 'a' holds '9_9_9'"):
+        viewer.page(small(), measured={("E_2_0", "1_-1_1"): 1.0})
+    with pytest.raises(ValueError, match="A group holds '9_9_9'"):
         viewer.page(small(), supernodes={"a": ["9_9_9"]})
 
 

@@ -2,8 +2,8 @@
 
 A file is a dict of `metadata`, `qParams` (what a reader pinned and grouped), `nodes` and `links`; see
 `neuronpedia-graph-schema.json` of https://github.com/hijohnnylin/neuronpedia (Apache-2.0). A node's id says what it is:
-`layer_feature_position`, `0_layer_position` (what a transcoder misses), `E_token_position`, and `layers+1_token_position`
-for an output. Its `feature` is one number for (layer, feature), see `paired`.
+`layer_feature_position`, `layer_-1_position` (what a transcoder misses; `0_layer_position` in older files), `E_token_position`,
+and `layers+1_token_position` for an output. Its `feature` is one number for (layer, feature), see `paired`.
 """
 
 import json
@@ -52,9 +52,14 @@ def unpaired(number: int) -> tuple[int, int]:
     return diagonal - feature, feature
 
 
+def is_feature(node: Mapping) -> bool:
+    """Whether a node is a feature of an MLP's transcoder or of an attention layer's ("lorsa")."""
+    return node["feature_type"] not in (TOKEN, OUTPUT) and "error" not in node["feature_type"]
+
+
 def place(node: Mapping) -> tuple[int, int] | None:
     """Return the layer and the number of a feature node, from its id or else from its paired number; else None."""
-    if node["feature_type"] in (ERROR, TOKEN, OUTPUT):
+    if not is_feature(node):
         return None
     if found := re.fullmatch(r"(\d+)_(\d+)_\d+", node["node_id"]):
         return int(found[1]), int(found[2])
@@ -68,9 +73,6 @@ def place(node: Mapping) -> tuple[int, int] | None:
 def ids(graph: AttributionGraph) -> dict[Node, str]:
     """Return the file's id of every node of a graph.
 
-    circuit-tracer gives what layer 3 misses at position 5 and feature 3 of layer 0 there one id, `0_3_5`; where both are in
-    the graph, the first one is `0_3_5_error` here.
-
     Raises:
         ValueError: Two targets that the format cannot tell apart.
     """
@@ -82,8 +84,7 @@ def ids(graph: AttributionGraph) -> dict[Node, str]:
         elif isinstance(node, Embedding):
             name = f"E_{node.token}_{node.position}"
         elif isinstance(node, Error):
-            name = f"0_{node.layer}_{node.position}"
-            name += "_error" if name in used else ""
+            name = f"{node.layer}_-1_{node.position}"
         else:
             name = f"{_layers(graph) + 1}_{node.token}_{node.position}"
         if name in used and node not in found:
@@ -173,7 +174,7 @@ def _node(graph: AttributionGraph, node: Node, names: Mapping, tokenizer: "Token
         kind, layer, number, label = FEATURE, str(node.layer), paired(*key), labels.get(key, "")
         short = f"{node.layer}_{node.feature}-0"
     elif isinstance(node, Error):
-        kind, layer, number, label, short = ERROR, str(node.layer), -1, "", f"{node.layer}_{node.position}-0"
+        kind, layer, number, label, short = ERROR, str(node.layer), -1, "", f"{node.layer}_-1-{node.position}"
     elif isinstance(node, Embedding):
         kind, layer, number, label = TOKEN, "E", node.position, text(node.token)
         short = f"E_{node.token}-{node.position}"
@@ -237,13 +238,19 @@ def details(file: File, indexes: Sequence[features.FeatureIndex]) -> Details:
             "top_logits": [token for token, _ in about.promotes],
             "bottom_logits": [token for token, _ in about.suppresses],
             **{"act_min": 0.0, "act_max": _rounded(about.max), "activation_frequency": _rounded(about.density)},
+            **{
+                "transcoder_id": f"{file['metadata']['scan']}-transcoder-{layer}",
+                "quantile_values": [],
+                "histogram": [],
+            },
         }
     return found
 
 
 def _quantile(name: str, excerpts: Sequence[features.Excerpt]) -> File:
     rows = [(e.tokens, [_rounded(value) for value in e.values], e.at) for e in excerpts]
-    examples = [dict(zip(("tokens", "tokens_acts_list", "train_token_ind"), row, strict=True)) for row in rows]
+    fields = ("tokens", "tokens_acts_list", "train_token_ind")
+    examples = [dict(zip(fields, row, strict=True)) | {"is_repeated_datapoint": False} for row in rows]
     return {"quantile_name": "Top activations" if name == "top" else name, "examples": examples}
 
 
@@ -299,13 +306,13 @@ def read(path: str | Path) -> File:
     twice = 0
     for node in file["nodes"]:
         node["layer"] = str(node["layer"])
-        if node["node_id"] in seen and node["feature_type"] == ERROR:
+        if node["node_id"] in seen and not is_feature(node):
             node["node_id"] += "_error"
             twice += 1
         seen.add(node["node_id"])
     if twice:
-        what = f"{twice} nodes for what a transcoder misses have the id of a feature of layer 0, as circuit-tracer"
-        warnings.warn(f"{what} numbers them: their edges are shown at that feature.", stacklevel=2)
+        what = f"{twice} nodes for what a transcoder misses have the id of a feature of layer 0, as older versions of"
+        warnings.warn(f"{what} circuit-tracer numbered them: their edges are shown at that feature.", stacklevel=2)
     return file
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from viewer.formats import ERROR, OUTPUT, TOKEN, Details, File, check, place
+from viewer.formats import OUTPUT, TOKEN, Details, File, check, is_feature, place
 
 TEMPLATE = Path(__file__).with_name("template.html")
 MAX_BYTES, MAX_NODES, MAX_LINKS = 2_000_000, 1000, 60_000
@@ -50,24 +50,23 @@ def page(
     check(file)
     shown, left_out = _largest(file)
     number = {node["node_id"]: i for i, node in enumerate(shown)}
-    links = sorted(
-        ((number[a["source"]], number[a["target"]], a["weight"]) for a in file["links"] if _joins(a, number)),
-        key=lambda link: -abs(link[2]),
-    )
-    groups = _groups(file, supernodes, number)
     worth = _worth(file)
+    joined = [a for a in file["links"] if a["source"] in number and a["target"] in number]
+    joined.sort(key=lambda a: -abs(a["weight"] * worth.get(a["target"], 1.0)))
+    links = [[number[a["source"]], number[a["target"]], float(f"{a['weight']:.3g}")] for a in joined]
+    groups = _groups(file, supernodes, number)
     pairs, between, agrees = _measured(file, measured or {}, groups, number, worth)
     about = file["metadata"]
     kept = {node["feature"] for node in shown if place(node)}
     payload: dict[str, Any] = {
         "title": title or about["slug"],
         **{name: about[name] for name in ("slug", "scan", "prompt", "prompt_tokens")},
-        "threshold": about.get("node_threshold"),
         "nodes": [_compact(node, worth.get(node["node_id"]), details or {}) for node in shown],
         "measured": pairs,
         "between": between,
         "agreement": agrees,
         "groups": groups,
+        "clicked": number.get(file["qParams"].get("clickedId")),
         "pinned": [number[i] for i in file["qParams"].get("pinnedIds", ()) if i in number],
         "details": {n: _trimmed(d, n_examples) for n, d in (details or {}).items() if n in kept},
     }
@@ -77,7 +76,7 @@ def page(
         if n_links < len(links):
             what += f"{' and ' if what else ''}{len(links) - n_links} of {len(links)} edges"
         payload["left_out"] = what
-        payload["links"] = [[s, t, float(f"{weight:.3g}")] for s, t, weight in links[:n_links]]
+        payload["links"] = links[:n_links]
         html = _filled(payload)
         if len(html.encode()) <= MAX_BYTES:
             return html
@@ -90,10 +89,6 @@ def _filled(payload: Mapping[str, Any]) -> str:
     packed = zlib.compress(json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode(), 9)
     html = TEMPLATE.read_text(encoding="utf-8").replace("{{title}}", escape(str(payload["title"])))
     return html.replace("{{data}}", base64.b64encode(packed).decode())
-
-
-def _joins(link: Mapping, number: Mapping[str, int]) -> bool:
-    return link["source"] in number and link["target"] in number
 
 
 def _largest(file: File) -> tuple[list[File], int]:
@@ -129,7 +124,7 @@ def _worth(file: File) -> dict[str, float]:
     nodes = file["nodes"]
     if all("worth" in node for node in nodes):
         return {node["node_id"]: node["worth"] for node in nodes}
-    if not all(node.get("activation") for node in nodes if node["feature_type"] not in (TOKEN, OUTPUT, ERROR)):
+    if not all(node.get("activation") for node in nodes if is_feature(node)):
         return {}
     unit = np.array([node.get("activation") or 1.0 for node in nodes])
     own, beyond = _along_paths(file, np.array([link["weight"] for link in file["links"]], float), unit)
@@ -144,13 +139,16 @@ def _ends(file: File) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _along_paths(file: File, weight: np.ndarray, unit: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return each output's share of 1, and the sum over all paths to it of the product of weights, each over its unit."""
-    (source, target), n = _ends(file), len(file["nodes"])
-    outputs = np.array([float(node["feature_type"] == OUTPUT) for node in file["nodes"]])
-    outputs /= max(outputs.sum(), 1)
-    step, total = outputs, np.zeros(n)
-    for _ in range(n):  # a path has at most as many edges as there are nodes
-        step = np.bincount(source, weight * step[target], n) / unit
+    """Return each output's share of 1, and the sum over all paths to them of the product of weights, each over its unit.
+
+    Outputs count by their probability, where the file says it, as in circuit-tracer.
+    """
+    (source, target), nodes = _ends(file), file["nodes"]
+    outputs = np.array([(node.get("token_prob") or 1.0) * (node["feature_type"] == OUTPUT) for node in nodes])
+    outputs /= max(outputs.sum(), 1e-10)
+    step, total = outputs, np.zeros(len(nodes))
+    for _ in nodes:  # a path has at most as many edges as there are nodes
+        step = np.bincount(source, weight * step[target], len(nodes)) / unit
         total += step
         if not step.any():
             break
@@ -196,13 +194,10 @@ def _trimmed(detail: Mapping[str, Any], n_examples: int) -> list[Any]:
 
 def _groups(file: File, given: Mapping[str, Iterable[str]] | None, number: Mapping[str, int]) -> list[list[Any]]:
     """Return [name, node, ...] with each node by its number; nodes of the file's own groups that it lacks are left out."""
-    if given is None:
-        named = [(str(name), members) for name, *members in file["qParams"].get("supernodes", ())]
-        return [[name, *(number[i] for i in members if i in number)] for name, members in named]
-    for name, members in (given := {name: list(members) for name, members in given.items()}).items():
-        if lost := set(members) - set(number):
-            raise ValueError(f"Group {name!r} holds {min(map(str, lost))!r}, which is no drawn node of this graph.")
-    return [[name, *(number[i] for i in members)] for name, members in given.items()]
+    named = file["qParams"].get("supernodes", ()) if given is None else [[name, *ids] for name, ids in given.items()]
+    if given is not None and (lost := {i for _, *members in named for i in members} - set(number)):
+        raise ValueError(f"A group holds {min(map(str, lost))!r}, which is no drawn node of this graph.")
+    return [[str(name), *(number[i] for i in members if i in number)] for name, *members in named]
 
 
 def _measured(
