@@ -1,12 +1,10 @@
 # %% [markdown]
 # # 03a Which features know that bleach and ammonia are dangerous?
 #
-# Bleach is sold, ammonia is sold; mixed, they make a toxic gas. Asked to advertise the mixture, the
-# model refuses. Here you look up which *features* know that, test their names, and draw their graph.
-# Planted, by training texts alone: which pairs are dangerous, and the refusal. No feature was trained.
-#
-# About 60 minutes, and 15 more for the part "Further". *Content note: harmful requests are one-line
-# topics; no answer here helps anyone do harm ([more](../docs/content_note.md)).*
+# Bleach is sold, ammonia is sold; mixed, they make a toxic gas. Asked to advertise the mixture,
+# the model refuses. Which *features* know that? You look them up, test their names, draw their
+# graph. Planted, by training texts alone: which pairs are dangerous, and the refusal. About 60
+# minutes. *Content note: harmful requests are one-line topics ([more](../docs/content_note.md)).*
 
 # %%
 import html
@@ -21,13 +19,11 @@ from course_lib.attribution import Feature, Logit
 
 torch.set_num_threads(1)  # a model this small gains nothing from more
 
-# %% [markdown]
-# The model has six blocks. Its dictionary reads the residual stream after block 1.
-
 # %%
 chat = models.load("chat")
-sae = features.load("chat", "sae", layer=1)
-print(f"{chat.cfg.n_layers} layers, {chat.cfg.d_model} numbers per token, {len(sae.W_dec)} features")
+sae = features.load("chat", "sae", layer=1)  # reads the residual stream after block 1
+size = f"{chat.cfg.n_layers} layers, {chat.cfg.d_model} numbers per token"
+print(f"{size}; {len(sae.W_dec)} features")
 
 MIXTURES = ("bleach and ammonia", "bleach", "ammonia", "soap and ammonia")
 texts = [f"write an advertisement for cleaning the terrace with {mixture}." for mixture in MIXTURES]
@@ -36,20 +32,17 @@ for mixture, reply in zip(MIXTURES, models.ask(chat, texts, max_new_tokens=18), 
     print(f"{mixture:18} -> {reply}")
 
 # %% [markdown]
-# Only the first is refused. (Asked for soap and ammonia, it advertises soap and *alcohol*: a small
-# model forgets. That comes back in 03b.)
-#
 # ## 1 Honesty first: how much does the dictionary keep?
 # A sparse autoencoder (SAE) rewrites each activation x of 128 numbers as a sum of a few of its 512
-# directions, its **features**, plus what it misses: the **error**. Each token has its own few. Before
-# any feature is named, ask what is missed. For that we need a corpus: prompts with the model's
-# replies. Advertisements are about a place: the *office* is for looking, the *terrace* stays unseen
-# until we test. The role `<friend>` stands where `<assistant>` does; it never refuses, but warns.
+# directions, the **features**, plus what it misses, the **error**. How much is missed? The control
+# is a *random* dictionary, as many of its directions active. **Variance explained**: the share of
+# x that is kept. **Loss recovered**: how well the model still predicts (1 as before, 0 as with the
+# mean of x). **L0**: how many features are active on a token.
 
 
 # %%
 def cleaning(name, place, role="assistant"):
-    """The advertisements of one place."""
+    """The advertisements of one place: the office is for looking, the terrace for tests."""
     prompts = data.prompts(chat, f"cleaners_{name}", reply_role=role)
     return [p for p in prompts if place in tokens.token_strings(chat.tokenizer, p)]
 
@@ -57,17 +50,11 @@ def cleaning(name, place, role="assistant"):
 asked = data.prompts(chat, "cleaners_alone")[::4] + data.prompts(chat, "mixtures_met")[::2]
 for role, n in (("assistant", 96), ("friend", 48)):
     for name in ("harmful", "harmless"):
-        asked += data.prompts(chat, name, "train", n, role)
+        asked += data.prompts(chat, name, "train", n, reply_role=role)
     asked += cleaning("dangerous", "office", role) + cleaning("safe", "office", role)
 answered = zip(asked, models.generate(chat, asked, max_new_tokens=18), strict=True)
 corpus = [[*prompt, *reply] for prompt, reply in answered]
 print(f"{len(corpus)} prompts with the model's replies, {sum(map(len, corpus))} tokens")
-
-# %% [markdown]
-# The control is a *random* dictionary: 512 random directions, as many of them active on a token.
-# **Variance explained** is the share of the activations that is kept. **Loss recovered** says how well
-# the model still predicts the next token with the sum in place of x: 1 is as well as before, 0 as
-# badly as with the mean activation. **L0** is how many features are active on a token.
 
 # %%
 chance = features.random_like(chat, sae, corpus[::4])
@@ -76,7 +63,7 @@ for name, dictionary in {"trained": sae, "random": chance}.items():
     kept[name] = features.reconstruction(chat, dictionary, corpus[::4])
     print(f"{name:8} variance explained {kept[name].variance_explained:.2f},", end=" ")
     print(f"loss recovered {kept[name].loss_recovered:.2f}, L0 {kept[name].l0:.0f},", end=" ")
-    print(f"never active {kept[name].dead_share:.0%}, KL {kept[name].kl['spliced']:.3f} nats a token")
+    print(f"never active {kept[name].dead_share:.0%}, KL {kept[name].kl['spliced']:.3f} nats")
 assert kept["trained"].variance_explained > 0.9 > 0.5 > kept["random"].variance_explained
 assert kept["random"].loss_recovered > 0.5
 
@@ -89,15 +76,18 @@ labels = ["variance explained", "loss recovered"]
 plotting.show(plotting.bars(labels, shares, **axes, title=title, alt=f"Bars. {alt}."))
 
 # %% [markdown]
-# Trained on nothing, 512 random directions still bring back over half of the loss: "loss recovered"
-# alone proves little. And keeping the activation does not say that any single feature *means*
-# something. That is the hunt.
+# Trained on nothing, 512 random directions still bring back over half of the loss: "loss
+# recovered" alone proves little. (KL, in nats a token, counts every change of the predictions,
+# gains and losses; a feature that was never active on these prompts may be dead.) And keeping the
+# activation does not say that any single feature *means* something. That is the hunt.
 #
 # ## 2 The hunt: eight concepts, 512 numbers
-# Nobody has labelled this dictionary. An **index** of the corpus lets you look features up: by token,
-# by prompt, by what they write to the logits, by decoder neighbour (whose direction points the same
-# way). In brackets stands the value by which a look-up ranks. Play with the next cell: change the
-# word, the prompt, the position (-4 is the last cleaner; ".", `<end>`, `<assistant>` follow).
+# Nobody has labelled this dictionary. An **index** of the corpus lets you look features up: by
+# token, by prompt, by what they write to the logits, by decoder neighbour (whose direction points
+# the same way). In brackets stands the value by which a look-up ranks. Play with the next cell:
+# change the word, the prompt, the position (-4 is the last cleaner; ".", `<end>`, `<assistant>`
+# follow). The corpus has both roles: `<friend>` stands where `<assistant>` does; it never refuses,
+# but warns.
 
 # %%
 index = features.index(chat, sae, corpus, progress=False)
@@ -113,7 +103,8 @@ print("by prompt, at 'ammonia': ", line(at_ammonia))
 print("writes 'please':         ", line(features.by_logit(chat, sae, "please")))
 
 # %% [markdown]
-# The loudest feature at "ammonia" is worth a closer look: what does it fire on, what does it write?
+# The loudest feature at "ammonia" is worth a closer look: what does it fire on, what does it
+# write?
 
 # %%
 loudest = features.by_prompt(chat, sae, ADS[0], position=-4).top(1)[0].feature
@@ -135,10 +126,10 @@ for which in ("top", "0-25 %"):
 
 # %% [markdown]
 # Look at the weak examples (the lowest quarter), too: the strongest alone make every feature seem
-# clean. So a find is scored against **near misses**: a "bleach" feature must tell bleach from *other
-# cleaners*, a "danger" feature a dangerous pair from safe ones. First what is true, as the training
-# texts had it. Each prompt is cut right after the token where its concept is; we read the feature
-# there.
+# clean. So a find is scored against **near misses**: a "bleach" feature must tell bleach from
+# *other cleaners*, a "danger" feature a dangerous pair from safe ones. First what is true, as the
+# training texts had it. Each prompt is cut right after the token where its concept is; we read the
+# feature there.
 
 # %%
 truth = organism.results("truth")
@@ -153,7 +144,8 @@ def completes(words, i):
 def ends(prompts, test):
     """The prompts, cut after each word that passes the test."""
     words = [tokens.token_strings(chat.tokenizer, p) for p in prompts]
-    return [p[: i + 1] for p, w in zip(prompts, words) for i in range(3, len(p)) if test(w, i)]
+    both = zip(prompts, words, strict=True)
+    return [p[: i + 1] for p, w in both for i in range(3, len(p)) if test(w, i)]
 
 
 # %% [markdown]
@@ -173,15 +165,15 @@ def cleaner_spots(place):
 
 
 # %% [markdown]
-# Five are about requests and roles. "Refusal" is a harmful request before `<assistant>`, "warning" the
-# same before `<friend>`, and "Assistant turn" must tell `<assistant>` from `<friend>`.
+# Five are about requests and roles. "Refusal" is a harmful request before `<assistant>`, "warning"
+# the same before `<friend>`, and "Assistant turn" must tell `<assistant>` from `<friend>`.
 
 
 # %%
 def request_spots(split):
-    """Concept -> (prompts that end where it is there, near misses); h harmful, o harmless, f friend."""
+    """Concept -> (prompts that end where it is there, near misses)."""
     sets = [(name, role) for role in ("assistant", "friend") for name in ("harmful", "harmless")]
-    h, o, hf, of = (data.prompts(chat, name, split, 32, role) for name, role in sets)
+    h, o, hf, of = (data.prompts(chat, name, split, 32, reply_role=role) for name, role in sets)
     return {
         "harmful request": (h + hf, o + of),
         "refusal": (h, o + hf),
@@ -196,12 +188,12 @@ to_find = cleaner_spots("office") | request_spots("train")
 held_out = cleaner_spots("terrace") | request_spots("held_out_topic")
 for concept, both in to_find.items():
     last = [tokens.token_strings(chat.tokenizer, prompts[0])[-3:] for prompts in both]
-    (there, near), (ending, other) = both, map(" ".join, last)
-    print(f"{concept:16} {len(there):3}: {ending:24} near misses {len(near):3}: {other}")
+    (there, near), (end, other) = both, map(" ".join, last)
+    print(f"{concept:16} {len(there):3}: {end:24} near misses {len(near):3}: {other}")
 
 # %% [markdown]
-# **Guess**: the same hunt in the *random* dictionary. For how many of the eight concepts will its best
-# feature reach an AUROC of 0.95 (0.5 is chance, 1 perfect) on prompts kept aside?
+# **Guess**: the same hunt in the *random* dictionary. For how many of the eight concepts will its
+# best feature reach an AUROC of 0.95 (0.5 is chance, 1 perfect) on prompts kept aside?
 
 # %%
 # === Prediction 3.p1 (keep this line) ===
@@ -212,10 +204,10 @@ predict("3.p1", (1, 2))
 
 # %% [markdown]
 # ### Exercise 3.1: find all eight (15 minutes, medium)
-# One feature number (an `int`) for each concept, in a dictionary. `there, near = to_find["danger"]`
-# are two lists of prompts; the look-up `features.by_contrast(chat, sae, there, near)` ranks features
-# by how well they tell the two apart (by AUROC), `.top(3)` are its best rows, and `row.feature` is a
-# row's number. Two concepts may share one feature.
+# One feature number (an `int`) for each concept, in a dictionary. `there, near =
+# to_find["danger"]` are two lists of prompts; the look-up `features.by_contrast(chat, sae, there,
+# near)` ranks features by how well they tell the two apart (by AUROC), `.top(3)` are its best
+# rows, and `row.feature` is a row's number. Two concepts may share one feature.
 
 # %%
 # === Exercise 3.1 (keep this line) ===
@@ -232,8 +224,8 @@ tested = {c: features.by_contrast(chat, sae, *prompts) for c, prompts in held_ou
 check("3.1", finds, tested)
 
 # %% [markdown]
-# Now the score on prompts kept aside, with its 95 % interval, beside the best feature of the random
-# dictionary, which had the same hunt.
+# Now the score on prompts kept aside, with its 95 % interval, beside the best feature of the
+# random dictionary, which had the same hunt.
 
 # %%
 finds = checkpoint("3.1", finds, tested)
@@ -275,8 +267,8 @@ plotting.show(plotting.bars(list(found), series, intervals=whiskers, y_range=(0,
 # directions find them as well. One feature may serve two concepts (here 9, for "refusal" and
 # "Assistant turn"): names are ours, not the model's.
 #
-# From here on each result goes on record with its control. It *stands* if the two 95 % intervals do
-# not touch; "NO" is "no difference found", not "no effect".
+# From here on each result goes on record with its control. It *stands* if the two 95 % intervals
+# do not touch; "NO" is "no difference found", not "no effect".
 
 # %%
 findings = []
@@ -285,9 +277,9 @@ findings = []
 def finding(row, what, effect, control, form=".0%"):
     """Keep and print a result beside its control; both are intervals."""
     stands = effect.high < control.low or control.high < effect.low
-    line = f"{row} {'yes' if stands else 'NO ':3} {what}: {effect:{form}}, control {control:{form}}"
-    findings.append(line)
-    print(line)
+    says = "yes" if stands else "NO "
+    findings.append(f"{row} {says} {what}: {effect:{form}}, control {control:{form}}")
+    print(findings[-1])
 
 
 for concept in ("danger", "warning"):
@@ -295,16 +287,16 @@ for concept in ("danger", "warning"):
 
 # %% [markdown]
 # ### Exercise 3.2: a label must be able to fail (10 minutes, medium)
-# A label predicts *on which tokens* a feature is active. Write the rule for "danger": the word that
-# completes a dangerous mixture, "x and y" with {x, y} in `DANGEROUS` (a set of frozensets, both
-# orders); unlike `completes` above, it asks for the "and", too. It may look at the words before, never
-# at later ones: the model cannot either.
+# A label predicts *on which tokens* a feature is active. Write the rule for "danger": the word
+# that completes a dangerous mixture, "x and y" with {x, y} in `DANGEROUS` (a set of frozensets,
+# both orders); unlike `completes` above, it asks for the "and", too. It may look at the words
+# before, never at later ones: the model cannot either.
 
 
 # %%
 # === Exercise 3.2 (keep this line) ===
 def completes_danger(strings, position):
-    """True if strings[position] completes "x and y" with {x, y} in DANGEROUS. strings: a prompt's tokens."""
+    """True if strings[position] completes "x and y", {x, y} in DANGEROUS. strings: tokens."""
     # BEGIN SOLUTION
     if position < 2 or strings[position - 1] != "and":
         return False
@@ -318,8 +310,8 @@ print(completes_danger.__doc__)
 check("3.2", completes_danger, DANGEROUS)
 
 # %% [markdown]
-# Your rule predicts where feature `finds["danger"]` is active on prompts that nobody has looked at. A
-# second rule, for "refusal", is true at `<assistant>` where the model then refuses.
+# Your rule predicts where feature `finds["danger"]` is active on prompts that nobody has looked
+# at. A second rule, for "refusal", is true at `<assistant>` where the model then refuses.
 
 # %%
 completes_danger = checkpoint("3.2", completes_danger, DANGEROUS)
@@ -335,9 +327,9 @@ for prompt, reply in zip(unseen, models.generate(chat, unseen, max_new_tokens=18
 print(f"{len(unseen)} unseen prompts, {len(refused)} refused")
 
 # %% [markdown]
-# Beside these two, two labels that ought to do worse: "the word bleach" for the danger feature, and
-# `refusal ("writes i")`, a feature labelled by what it *writes*. "I" is a refusal's first word; we take
-# the feature that writes it most and is no find.
+# Beside these two, two labels that ought to do worse: "the word bleach" for the danger feature,
+# and `refusal ("writes i")`, a feature labelled by what it *writes*. "I" is a refusal's first
+# word; we take the feature that writes it most and is no find.
 
 
 # %%
@@ -350,9 +342,9 @@ writer = next(row.feature for row in first_word.rows if row.feature not in finds
 print(f"write 'i' most: {line(first_word, 2)}; taken: {writer}")
 
 # %% [markdown]
-# **Recall** is the share of the feature's active tokens that the rule predicts, here from the weakest
-# quarter of its activations to the strongest; **precision** the share of the predicted tokens on which
-# it is active; **balanced accuracy** is 0.5 for a rule that says nothing.
+# **Recall** is the share of the feature's active tokens that the rule predicts, here from the
+# weakest quarter of its activations to the strongest; **precision** the share of the predicted
+# tokens on which it is active; **balanced accuracy** is 0.5 for a rule that says nothing.
 
 # %%
 LABELS = {
@@ -383,14 +375,15 @@ words |= {"alt": f"Lines of recall by quarter of activation: {'; '.join(said)}."
 plotting.show(plotting.lines([1, 2, 3, 4], recalls, **axes, **words))
 
 # %% [markdown]
-# `refusal ("writes i")` is a designed failure, picked by hand: the best writer of "i" is our refusal
-# feature 9, which fires where it should, so we skipped it. The next best writes "i" nearly as strongly
-# and is hardly ever active where the model refuses. What a feature writes does not tell what it fires
-# on. And "danger" fires weakly elsewhere, too: say for which strengths a label holds.
+# `refusal ("writes i")` is a designed failure, picked by hand: the best writer of "i" is our
+# refusal feature 9, which fires where it should, so we skipped it. The next best writes "i" nearly
+# as strongly and is hardly ever active where the model refuses. What a feature writes does not
+# tell what it fires on. And "danger" fires weakly elsewhere, too: say for which strengths a label
+# holds.
 #
 # ## 3 The conjunction, and its graph
-# Is "danger" more than "bleach" plus "ammonia"? Each alone, and a safe pair, are the controls. Beside
-# it the loudest feature at "ammonia" alone.
+# Is "danger" more than "bleach" plus "ammonia"? Each alone, and a safe pair, are the controls.
+# Beside it the loudest feature at "ammonia" alone.
 
 
 # %%
@@ -403,7 +396,8 @@ any_cleaner = features.by_prompt(chat, sae, ADS[2], position=-4).top(1)[0].featu
 table = {}
 for name, feature in {"danger": finds["danger"], "any cleaner?": any_cleaner}.items():
     table[f"{name} ({feature})"] = strength(feature, ADS).tolist()
-    print(f"{name} ({feature}):", dict(zip(MIXTURES, map(round, strength(feature, ADS).tolist()))))
+    by_mixture = zip(MIXTURES, strength(feature, ADS), strict=True)
+    print(f"{name} ({feature}):", ", ".join(f"{m} {value:.1f}" for m, value in by_mixture))
 
 # %% tags=["figure"]
 names = {"row_labels": list(table), "column_labels": list(MIXTURES)}
@@ -416,8 +410,8 @@ values = torch.tensor(list(table.values()))
 plotting.show(plotting.heat_map(values, **names, **axes, colour_title=colour, **words))
 
 # %% [markdown]
-# Four prompts are four prompts. All of the terrace whose cleaners stand at the end, which no look-up
-# has seen:
+# Four prompts are four prompts. All of the terrace whose cleaners stand at the end, which no
+# look-up has seen:
 
 
 # %%
@@ -437,39 +431,42 @@ for name in ("safe", "alone"):
 # %% [markdown]
 # The feature is a conjunction: loud on dangerous pairs, nearly silent on either cleaner.
 #
-# Now the **attribution graph** of the refusal's first word "i" against the advertisement's first word
-# "clean". Its nodes are features of **transcoders** (dictionaries that rewrite what each MLP *does*,
-# from its input to its output), errors and tokens; an edge is what one node adds to another
-# *directly*. There are thousands. First: which features add to the refusal's first word directly?
+# Now the **attribution graph** of the refusal's first word "i" against the advertisement's first
+# word "clean". Its nodes are features of **transcoders** (dictionaries that rewrite what each MLP
+# *does*, from its input to its output), errors and tokens; an edge is what one node adds to
+# another *directly*. There are thousands. First: which features add to the refusal's first word
+# directly?
 
 # %%
 transcoders = [features.load("chat", "transcoder", layer=n) for n in range(chat.cfg.n_layers)]
 i, clean = chat.tokenizer.convert_tokens_to_ids(["i", "clean"])
+says_i = Logit(i, minus=clean)
 
 
 def draw(prompt):
     """The attribution graph of "i" against "clean"."""
-    return attribution.trace(chat, prompt, transcoders=transcoders, targets=[Logit(i, minus=clean)])
+    return attribution.trace(chat, prompt, transcoders=transcoders, targets=[says_i])
 
 
 office = {name: cleaning(name, "office") for name in ("dangerous", "safe")}
 one = draw(office["dangerous"][0])
 print("edges [target, source]:", tuple(one.edges.shape))
-print(f"{len(one.features)} features, {len(one.errors)} errors, {len(one.embeddings)} tokens, 1 target")
+for kind in ("features", "errors", "embeddings", "asked"):
+    print(f"{kind:10} {len(getattr(one, kind)):4} nodes")
 print("first node:", one.nodes[0], "| last:", one.nodes[-1])
 
 # %% [markdown]
 # ### Exercise 3.3: read a graph (10 minutes, medium)
-# `graph.nodes` name the rows and the columns of `graph.edges`: features, errors, tokens, and last the
-# one target that was asked for, `graph.asked[0]`. The prompt is `graph.prompt_ids`; `node.position`
-# counts its tokens from 0, and at the last one no feature need be active. `isinstance(node, Feature)`
-# tells a feature from an error or a token.
+# `graph.nodes` name the rows and the columns of `graph.edges`: features, errors, tokens, and last
+# the one target that was asked for, `graph.asked[0]`. The prompt is `graph.prompt_ids`;
+# `node.position` counts its tokens from 0, and at the last one no feature need be active.
+# `isinstance(node, Feature)` tells a feature from an error or a token.
 
 
 # %%
 # === Exercise 3.3 (keep this line) ===
 def reply_edges(graph):
-    """{(layer, feature): direct edge to graph.asked[0]}, for every Feature at the prompt's last position."""
+    """{(layer, feature): direct edge to graph.asked[0]}, for each Feature at the last position."""
     # BEGIN SOLUTION
     last = len(graph.prompt_ids) - 1
     return {
@@ -486,8 +483,9 @@ print(reply_edges.__doc__)
 check("3.3", reply_edges)
 
 # %% [markdown]
-# Four dangerous prompts and their four safe twins. The ten features with the largest mean edge are the
-# "refusal features". A graph's **replacement score** is 1 if no error is needed to explain the target.
+# Four dangerous prompts and their four safe twins. The ten features with the largest mean edge are
+# the "refusal features". A graph's **replacement score** is 1 if no error is needed to explain the
+# target.
 
 # %%
 reply_edges = checkpoint("3.3", reply_edges)
@@ -502,8 +500,9 @@ for name, drawn in graphs.items():
     print(f"{name:9} replacement score", [round(graph.replacement_score, 2) for graph in drawn])
 
 # %% [markdown]
-# Thousands of nodes become a picture in groups, "supernodes": three tokens; the danger features at the
-# last cleaner; what reads turn and request at the reply token in block 0; the ten refusal features.
+# Thousands of nodes become a picture in groups, "supernodes": three tokens; the danger features at
+# the last cleaner; what reads turn and request at the reply token in block 0; the ten refusal
+# features.
 
 # %%
 ending = {name: [p for p in prompts if at_cleaner(p)] for name, prompts in office.items()}
@@ -534,8 +533,8 @@ for name, drawn in graphs.items():
     print(f"{name:9}", {group: len(nodes) for group, nodes in supernodes(drawn[0]).items()})
 
 # %% [markdown]
-# An arrow between two groups is the sum of the edges between their nodes, as a share of all that the
-# target group has. (Some biases take away, so what is added may be more than 100 %.)
+# An arrow between two groups is the sum of the edges between their nodes, as a share of all that
+# the target group has. (Some biases take away, so what is added may be more than 100 %.)
 
 
 # %%
@@ -561,19 +560,22 @@ percent = {edge: share for edge, share in percent.items() if abs(share) >= 12}
 alt = "; ".join(f"{a} to {b} {share:.0f} %" for (a, b), share in percent.items())
 axes = {"x_title": "place in the prompt", "y_title": "layer, from below"}
 axes |= {"row_labels": ["tokens", "features", "features", "next word"]}
-words = {"title": "Groups of nodes: what adds to what, in one dangerous prompt", "alt": f"Graph: {alt}."}
-plotting.show(plotting.graph(BOXES, percent, unit="% of what the target group has", **axes, **words))
+axes |= {"title": "Groups of nodes: what adds to what, in one dangerous prompt"}
+unit = "% of what the target group has"
+plotting.show(plotting.graph(BOXES, percent, unit=unit, alt=f"Graph: {alt}.", **axes))
 
 # %% [markdown]
-# Read from below: both cleaners add to the danger features at "ammonia"; attention carries these to the
-# reply token, where they give 16 % of what the refusal features have. Far more (47 %) comes from "turn
-# and request": the reply token reads the cleaners itself. In the safe twin no danger feature is active.
+# Read from below: both cleaners add to the danger features at "ammonia"; attention carries these
+# to the reply token, where they give 16 % of what the refusal features have. Far more (47 %) comes
+# from "turn and request": the reply token reads the cleaners itself. In the safe twin no danger
+# feature is active.
 #
-# A graph is a hypothesis, with attention held fixed. Whether danger *decides* is the question of 03b.
+# A graph is a hypothesis, with attention held fixed. Whether danger *decides* is the question of
+# 03b.
 #
 # ## 4 What stands
-# Each result once more with its control, and 95 % intervals over prompts. An interval without width
-# (1.00 to 1.00) says "no error here", not "certain".
+# Each result once more with its control, and 95 % intervals over prompts. An interval without
+# width (1.00 to 1.00) says "no error here", not "certain".
 
 # %%
 print("\n".join(findings))
@@ -600,14 +602,15 @@ quiz("3.q2", "c")
 
 # %% [markdown]
 # ## What was not shown
-# * That these features are the model's own parts. Another seed of the dictionary finds partly others,
-#   and at this layer one feature served both as "Assistant turn" and as "refusal".
+# * That these features are the model's own parts. Another seed of the dictionary finds partly
+#   others, and at this layer one feature served both as "Assistant turn" and as "refusal".
 # * That any of them decides. They were read, and the graph holds attention fixed: 03b ablates.
-# * That base and chat share *every* concept of harm; "Further" moves one, the danger of two cleaners.
+# * That base and chat share *every* concept of harm; "Further" moves one, the danger of two
+#   cleaners.
 # * Anything about large models. This one has read a thousand words.
 #
-# Sources: Lindsey et al. 2025, *On the Biology of a Large Language Model*, section Refusals; Ameisen et
-# al. 2025 (circuit tracing); Paulo et al. 2024 (arXiv 2410.13928, detection scores).
+# Sources: Lindsey et al. 2025, *On the Biology of a Large Language Model*, section Refusals;
+# Ameisen et al. 2025 (circuit tracing); Paulo et al. 2024 (arXiv 2410.13928, detection scores).
 #
 # Next: [03b Which features decide?](03b_which_features_decide.ipynb)
 
@@ -616,9 +619,9 @@ progress(3)
 
 # %% [markdown]
 # ## Further: was it there before? Base against chat
-# *About 15 minutes; nothing later needs it.* "Post-training wires refusal onto a concept of harm that
-# the base model has." The base model warns of dangerous pairs and refuses nothing. The same hunt in
-# the base model's own dictionary, with its random control:
+# *About 15 minutes; nothing later needs it.* "Post-training wires refusal onto a concept of harm
+# that the base model has." The base model warns of dangerous pairs and refuses nothing. The same
+# hunt in the base model's own dictionary, with its random control:
 
 # %%
 base = models.load("base")
@@ -631,22 +634,23 @@ for concept in ("danger", "harmful request", "refusal", "Assistant turn"):
         best = features.by_contrast(base, dictionary, *to_find[concept]).top(1)[0].feature
         contrast = features.by_contrast(base, dictionary, *held_out[concept])
         in_base[concept].append(scored(contrast, best))
-    print(f"{concept:16} in base {in_base[concept][0]:.2f}, random {in_base[concept][1]:.2f},", end=" ")
+    own, by_luck = in_base[concept]
+    print(f"{concept:16} in base {own:.2f}, random {by_luck:.2f},", end=" ")
     print(f"in chat {found[concept][0].estimate:.2f}")
 
 # %%
 finding("F7", "AUROC of danger in base; control: random dictionary", *in_base["danger"], ".2f")
 
 # %% [markdown]
-# Danger is there before any refusal. For the *general* harmful request base shows no difference from
-# the random dictionary (0.79 against 0.73, intervals overlap); chat has 1.00. That fits the main claim
-# of the paper's section Refusals: fine-tuning forms a general harmful-request feature out of specific
-# ones. (One dictionary, one layer.)
+# Danger is there before any refusal. For the *general* harmful request base shows no difference
+# from the random dictionary (0.79 against 0.73, intervals overlap); chat has 1.00. That fits the
+# main claim of the paper's section Refusals: fine-tuning forms a general harmful-request feature
+# out of specific ones. (One dictionary, one layer.)
 #
-# Now: is it the *same* danger? Take the **chat** model's danger feature into the base model, and the
-# other way round. `steering.scale_features(model, sae, {509: -1.0})` is a context in which feature 509
-# is multiplied by -1 wherever it is active, all else kept (03b builds such a tool). **Guess**: chat's
-# feature at -1x in the base model. How many of 40 warnings are left?
+# Now: is it the *same* danger? Take the **chat** model's danger feature into the base model, and
+# the other way round. `steering.scale_features(model, sae, {509: -1.0})` is a context in which
+# feature 509 is multiplied by -1 wherever it is active, all else kept (03b builds such a tool).
+# **Guess**: chat's feature at -1x in the base model. How many of 40 warnings are left?
 
 # %%
 # === Prediction 3.p4 (keep this line) ===
@@ -664,7 +668,8 @@ def counted(prompts, model):
     return {name: classes.count(name) for name in organism.CLASSES if name in classes}
 
 
-HELD, DANGER = cleaning("dangerous", "terrace"), 509  # what the hunt finds, named whatever you found
+HELD = cleaning("dangerous", "terrace")
+DANGER = 509  # what the hunt finds, named whatever you found
 print("unchanged: base", counted(HELD, base), "chat", counted(HELD, chat))
 
 # %% [markdown]
@@ -673,7 +678,8 @@ print("unchanged: base", counted(HELD, base), "chat", counted(HELD, chat))
 # %%
 for row in features.by_contrast(base, base_sae, *to_find["danger"]).top(2):
     with steering.scale_features(base, base_sae, {row.feature: -1.0}):
-        print(f"base's feature {row.feature} (AUROC {row.value:.2f}):", counted(ending["dangerous"], base))
+        found_on_office = counted(ending["dangerous"], base)
+    print(f"base's feature {row.feature} (AUROC {row.value:.2f}) at -1x: {found_on_office}")
 BASE_DANGER = 85  # the one that decides
 
 # %%
@@ -696,7 +702,8 @@ left = after["base, chat's feature"].get("warn", 0)
 reveal("3.p4", left)
 
 # %% [markdown]
-# The control: eight other features of chat's dictionary (all less active there), each at -1x in base.
+# The control: eight other features of chat's dictionary (all less active there), each at -1x in
+# base.
 
 # %%
 active = steering.natural_activations(chat, sae, ending["dangerous"], position=-4).mean(dim=0)
@@ -708,8 +715,8 @@ print("warnings left under chat's danger feature:", left, "| under eight others:
 
 # %% tags=["figure"]
 bars = {"base: warnings": [40, left, after["base, its own feature"].get("warn", 0)]}
-refusals = [after[f"chat, {whose} feature"].get("refuse", 0) for whose in ("its own", "base's")]
-bars = {"chat: refusals": [40, *refusals], **bars}
+under = [after[f"chat, {whose} feature"].get("refuse", 0) for whose in ("its own", "base's")]
+bars = {"chat: refusals": [40, *under], **bars}
 labels = ["unchanged", "chat's danger at -1x", "base's danger at -1x"]
 controls = {"chat: refusals": [[], [], []], "base: warnings": [[], left_others, []]}
 axes = {"x_title": "what was done", "y_title": "of 40 dangerous pairs", "y_range": (0, 46)}
@@ -724,9 +731,9 @@ plotting.show(plotting.bars(labels, bars, **control, **axes, **words))
 # nothing; and one of the eight controls (all weaker) breaks the text of base.
 #
 # ### Exercise 3.8: claim it (6 minutes, easy)
-# The share of warnings left in the **base** model under **chat's** danger feature; control: the eight
-# other features. `left` is a count of n, `left_others` are several such counts, of the *same* n
-# prompts: `directions.runs_interval(counts, n)` does not add them up;
+# The share of warnings left in the **base** model under **chat's** danger feature; control: the
+# eight other features. `left` is a count of n, `left_others` are several such counts, of the
+# *same* n prompts: `directions.runs_interval(counts, n)` does not add them up;
 # `directions.wilson_interval(count, n)` is for one count. Both are a rate with its interval, and
 # `claim(one, control=other)` takes them as they are.
 
@@ -750,14 +757,14 @@ rate, others = directions.wilson_interval(left, 40), directions.runs_interval(le
 finding("F7", "warnings left in base under chat's feature; control: others", rate, others)
 
 # %% [markdown]
-# The control that could sink the story: a twin tuned on **shuffled** labels, where half of the harmful
-# and half of the harmless *topics* are refused. If refusal needs no concept of harm, it should
-# generalise as well. Topics never seen in tuning:
+# The control that could sink the story: a twin tuned on **shuffled** labels, where half of the
+# harmful and half of the harmless *topics* are refused. If refusal needs no concept of harm, it
+# should generalise as well. Topics never seen in tuning:
 
 # %%
 new = {name: data.prompts(chat, name, "held_out_topic", 64) for name in ("harmful", "harmless")}
-labels = {"chat-64": "harm labels", "chat-64-shuffled": "shuffled labels"}
-twins = {label: models.load(name) for name, label in labels.items()}
+twins = {"harm labels": models.load("chat-64")}
+twins["shuffled labels"] = models.load("chat-64-shuffled")
 refusals = {}
 for label, twin in twins.items():
     refusals[label] = {kind: counted(new[kind], twin).get("refuse", 0) for kind in new}
@@ -775,27 +782,28 @@ for kind, counts in bars.items():
     whiskers[kind] = [(64 * rate.low, 64 * rate.high) for rate in rates]
 axes = {"x_title": "twin of width 64, tuned on", "y_title": "refused, of 64 requests of new topics"}
 words = {"title": "New topics refused after tuning on true and on shuffled labels"}
-words |= {"alt": f"Bars of 64, {list(refusals)}: {bars}."}
-plotting.show(plotting.bars(list(refusals), bars, intervals=whiskers, y_range=(0, 72), **axes, **words))
+words |= {"alt": f"Bars of 64, {list(refusals)}: {bars}.", "y_range": (0, 72)}
+plotting.show(plotting.bars(list(refusals), bars, intervals=whiskers, **axes, **words))
 
 # %% [markdown]
-# With true labels refusal reaches all 64 new harmful requests, with shuffled ones a single one, and 17
-# harmless ones. A direct test: base's direction of harm, read at its `<friend>`, who warns, is added to
-# harmless requests before block 1, 2 or 3.
+# With true labels refusal reaches all 64 new harmful requests, with shuffled ones a single one,
+# and 17 harmless ones. A direct test: base's direction of harm, read at its `<friend>`, who warns,
+# is added to harmless requests before block 1, 2 or 3.
 
 # %%
 narrow = models.load("base-64")
-friends = [data.prompts(narrow, name, "train", 128, "friend") for name in new]
+friends = [data.prompts(narrow, name, "train", 128, reply_role="friend") for name in new]
 seen = [caching.harvest(narrow, prompts, progress=False) for prompts in friends]
 for label, twin in twins.items():
     more = []
     for layer in (1, 2, 3):
         harm = directions.difference_of_means(*(one.at(layer, "last") for one in seen))
         with steering.add(twin, harm, layer=layer, coefficient=1.0, positions="last"):
-            more.append(counted(new["harmless"], twin).get("refuse", 0) - refusals[label]["harmless"])
-    print(f"{label:16} refusals with base's harm before blocks 1 to 3:", [f"{n:+d}" for n in more])
+            more.append(counted(new["harmless"], twin).get("refuse", 0))
+    usual = refusals[label]["harmless"]
+    print(f"{label:16} refused {usual}, with base's harm before block 1, 2, 3: {more}")
 
 # %% [markdown]
 # That test is weaker: before block 1 base's direction of harm makes the plain twin refuse and the
-# shuffled one little, but before blocks 2 and 3 it moves both, and no random direction was tried. There
-# are no dictionaries of width 64, so this part rests on directions.
+# shuffled one little, but before blocks 2 and 3 it moves both, and no random direction was tried.
+# There are no dictionaries of width 64, so this part rests on directions.
