@@ -34,10 +34,10 @@ for mixture, reply in zip(MIXTURES, models.ask(chat, texts, max_new_tokens=18), 
 # %% [markdown]
 # ## 1 Honesty first: how much does the dictionary keep?
 # A sparse autoencoder (SAE) rewrites each activation x of 128 numbers as a sum of a few of its 512
-# directions, the **features**, plus what it misses, the **error**. How much is missed? The control
-# is a *random* dictionary, as many of its directions active. **Variance explained**: the share of
-# x that is kept. **Loss recovered**: how well the model still predicts (1 as before, 0 as with the
-# mean of x). **L0**: how many features are active on a token.
+# directions, the **features**, plus what it misses, the **error**. The control is a *random*
+# dictionary with as many features active. **Variance explained**: the share of x that is kept.
+# **Loss recovered**: how well the model still predicts (1 as before, 0 as with x's mean). **L0**:
+# features active on a token.
 
 
 # %%
@@ -47,6 +47,9 @@ def cleaning(name, place, role="assistant"):
     return [p for p in prompts if place in tokens.token_strings(chat.tokenizer, p)]
 
 
+print(len(cleaning("dangerous", "office")), "of dangerous pairs for the office")
+
+# %%
 asked = data.prompts(chat, "cleaners_alone")[::4] + data.prompts(chat, "mixtures_met")[::2]
 for role, n in (("assistant", 96), ("friend", 48)):
     for name in ("harmful", "harmless"):
@@ -78,7 +81,8 @@ plotting.show(plotting.bars(labels, shares, **axes, title=title, alt=f"Bars. {al
 # %% [markdown]
 # Trained on nothing, 512 random directions still bring back over half of the loss: "loss
 # recovered" alone proves little. (KL, in nats a token, counts every change of the predictions,
-# gains and losses; a feature that was never active on these prompts may be dead.) And keeping the
+# gains and losses; a feature that was never active on these prompts may be dead. And a model this
+# small forgets: asked for soap and ammonia, it advertised soap and alcohol.) And keeping the
 # activation does not say that any single feature *means* something. That is the hunt.
 #
 # ## 2 The hunt: eight concepts, 512 numbers
@@ -137,6 +141,7 @@ CLEANERS, DANGEROUS = truth["cleaners"], {frozenset(pair) for pair in truth["dan
 print(len(CLEANERS), "cleaners; dangerous pairs:", sorted(sorted(pair) for pair in DANGEROUS))
 
 
+# %%
 def completes(words, i):
     return {words[i - 2], words[i]} in DANGEROUS
 
@@ -146,6 +151,9 @@ def ends(prompts, test):
     words = [tokens.token_strings(chat.tokenizer, p) for p in prompts]
     both = zip(prompts, words, strict=True)
     return [p[: i + 1] for p, w in both for i in range(3, len(p)) if test(w, i)]
+
+
+print("for example:", tokens.token_strings(chat.tokenizer, ends(ADS, completes)[0]))
 
 
 # %% [markdown]
@@ -227,10 +235,8 @@ check("3.1", finds, tested)
 # Now the score on prompts kept aside, with its 95 % interval, beside the best feature of the
 # random dictionary, which had the same hunt.
 
+
 # %%
-finds = checkpoint("3.1", finds, tested)
-
-
 def auroc(x):
     """Of values in the first column, 1 for there and 0 for near in the second."""
     return torch.tensor(directions.auroc(x[x[:, 1] == 1, 0], x[x[:, 1] == 0, 0]))
@@ -244,13 +250,14 @@ def scored(contrast, feature):
 
 
 # %%
-found = {}
+finds, found = checkpoint("3.1", finds, tested), {}
 for concept, prompts in held_out.items():
     best = features.by_contrast(chat, chance, *to_find[concept]).top(1)[0].feature
     by_luck = scored(features.by_contrast(chat, chance, *prompts), best)
     found[concept] = scored(tested[concept], finds[concept]), by_luck
     print(f"{concept:16} feature {finds[concept]:3}: {found[concept][0]:.2f}", end="   ")
     print(f"random dictionary: {by_luck:.2f}")
+print("the four best for danger:", line(features.by_contrast(chat, sae, *to_find["danger"])))
 reveal("3.p1", sum(by_luck.estimate >= 0.95 for _, by_luck in found.values()))
 
 # %% tags=["figure"]
@@ -441,8 +448,10 @@ for name in ("safe", "alone"):
 transcoders = [features.load("chat", "transcoder", layer=n) for n in range(chat.cfg.n_layers)]
 i, clean = chat.tokenizer.convert_tokens_to_ids(["i", "clean"])
 says_i = Logit(i, minus=clean)
+print([len(transcoder.W_dec) for transcoder in transcoders], "features")
 
 
+# %%
 def draw(prompt):
     """The attribution graph of "i" against "clean"."""
     return attribution.trace(chat, prompt, transcoders=transcoders, targets=[says_i])
@@ -511,7 +520,10 @@ for layer, transcoder in enumerate(transcoders[:3]):
     contrast = features.by_contrast(chat, transcoder, *ending.values(), position=-4)
     danger |= {(layer, row.feature) for row in contrast.top(20) if row.value > 0.9}
 
+print(len(danger), "danger features of blocks 0 to 2")
 
+
+# %%
 def supernodes(graph):
     """Name -> nodes."""
     last, token = len(graph.prompt_ids) - 1, {n.position: n for n in graph.embeddings}

@@ -33,7 +33,10 @@ print(f"{about.name}: {model.cfg.n_layers} layers, {model.cfg.d_model} numbers p
 chat, sae = models.load("chat"), features.load("chat", "sae", layer=1)
 CLEANERS, DANGER = organism.results("truth")["cleaners"], 509
 
+print(f"feature {DANGER} of {len(sae.W_dec)};", len(CLEANERS), "cleaners")
 
+
+# %% tags=["organism"]
 def cleaning(name, place, role="assistant"):
     """The advertisements of one place."""
     prompts = data.prompts(chat, f"cleaners_{name}", reply_role=role)
@@ -45,11 +48,14 @@ def at_end(prompts):
     return [p for p in prompts if tokens.token_strings(chat.tokenizer, p)[-4] in CLEANERS]
 
 
+print("for example:", tokens.text(chat.tokenizer, cleaning("dangerous", "office")[0]))
+
+# %% tags=["organism"]
 KINDS = ("dangerous", "safe")
 office, terrace = ({k: cleaning(k, p) for k in KINDS} for p in ("office", "terrace"))
 ending, cut_at = ({name: at_end(p) for name, p in place.items()} for place in (office, terrace))
 for name in KINDS:
-    print(f"terrace, {name}: {len(terrace[name])} prompts, {len(cut_at[name])} with the mixture at the end")
+    print(f"terrace, {name}: {len(terrace[name])}, mixture at the end in {len(cut_at[name])}")
 
 # %% tags=["organism"]
 active = steering.natural_activations(chat, sae, ending["dangerous"], position=-4).mean(dim=0)
@@ -101,11 +107,10 @@ def set_features(x, dictionary, values, position):
     here = x[:, position]
     acts = dictionary.encode(here)
     error = here - dictionary.decode(acts)
-    new = acts.clone()
     for feature, value in values.items():
-        new[:, feature] = value
+        acts[:, feature] = value
     edited = x.clone()
-    edited[:, position] = dictionary.decode(new) + error
+    edited[:, position] = dictionary.decode(acts) + error
     return edited
     # END SOLUTION
 
@@ -134,6 +139,7 @@ def clamp(multiple, position=-4):
     return chat.hooks([(sae.cfg.metadata.hook_name, edit)])
 
 
+# %% tags=["organism"]
 with clamp(-1.0):
     yours = models.next_token_logits(chat, cut_at["dangerous"])
 with steering.clamp_features(chat, sae, {DANGER: -1.0}, unit=natural, positions=[-4]):
@@ -202,12 +208,11 @@ plotting.show(plotting.lines(MULTIPLES, lines, control=random_dose, **axes, **wo
 
 # %% [markdown]
 # **Zeroing** is a designed failure: 17 of 20 are still refused, as if danger did not matter. Do
-# other features say the same? The four that tell danger best, together at 0x, beside sets of four
-# others:
+# other features say the same? The four that tell danger best in 03a, together at 0x, beside sets
+# of four others:
 
 # %% tags=["organism"]
-there = ending["dangerous"], ending["safe"]
-four = [row.feature for row in features.by_contrast(chat, sae, *there, position=-4).top(4)]
+four = [509, 266, 196, 444]  # the best of 03a's look-up
 for several in (four, *steering.random_feature_sets(active, four, n=3, seed=0)):
     with steering.scale_features(chat, sae, dict.fromkeys(several, 0.0), positions=[-4]):
         print(f"{list(several)} at 0x: refused {counted(cut_at['dangerous'])['refuse']} of 20")
@@ -221,6 +226,11 @@ for several in (four, *steering.random_feature_sets(active, four, n=3, seed=0)):
 # finds the reply), and *other* requests (KL over whole replies).
 
 # %% tags=["organism"]
+others = data.prompts(chat, "harmless", "held_out_topic")
+alike = [p for p in others if len(p) == len(others[0])][:4]  # of one length, they run together
+print("off target, for example:", tokens.text(chat.tokenizer, alike[0]))
+
+# %% tags=["organism"]
 spots = {"layer": 2, "coefficient": -2 * natural, "positions": [-4]}  # as long: from 1x to -1x
 at_random = directions.random_directions(20, like=sae.W_dec[DANGER], seed=1)
 report = steering.report(
@@ -229,10 +239,11 @@ report = steering.report(
     prompts=cut_at["dangerous"][::2],
     judge=organism.classify,
     controls=[partial(steering.add, chat, q, **spots) for q in at_random],
-    off_target=data.prompts(chat, "harmless", "held_out_topic", 4),
+    off_target=alike,
     max_new_tokens=18,
     progress=False,
 )
+print(len(report.outcomes), "outcomes: unchanged, the clamp, and the controls")
 assert report.share("refuse").steered.high < report.share("refuse").band[0]
 
 # %% tags=["organism"]
@@ -247,7 +258,7 @@ for effect in (report.share("refuse"), report.share("comply"), report.kl, report
 # "no effect".
 
 # %%
-mean, findings = directions.bootstrap_interval, []
+findings = []
 
 
 def finding(row, what, effect, control, form=".0%"):
@@ -258,6 +269,10 @@ def finding(row, what, effect, control, form=".0%"):
     print(findings[-1])
 
 
+# %%
+mean = directions.bootstrap_interval
+
+
 def widest(several):
     """Mean of several intervals, from the lowest limit to the highest."""
     lows, highs = [one.low for one in several], [one.high for one in several]
@@ -265,22 +280,21 @@ def widest(several):
     return directions.Interval(middle, min(lows), max(highs), 0.95)
 
 
-print("the mean of 1, 2, 3 with its interval:", f"{mean(torch.tensor([1.0, 2.0, 3.0])):.1f}")
+print(f"the mean of 1, 2, 3 with its interval: {mean(torch.tensor([1.0, 2.0, 3.0])):.1f}")
 
 # %% [markdown]
 # Off target, the harder way: the feature at -1x at *all* tokens of harmless requests, on which it
 # is inactive. So the clamp moves each token by 1x natural, and so must the control.
 
 # %% tags=["organism"]
-others = data.prompts(chat, "harmless", "held_out_topic", 24)
-plain = models.next_token_logits(chat, others)
+plain = models.next_token_logits(chat, others[:24])
 edits = [steering.clamp_features(chat, sae, {DANGER: -1.0}, unit=natural)]
 for q in at_random[:5]:
     edits.append(steering.add(chat, q, layer=2, coefficient=-natural))
 moved = []
 for edit in edits:
     with edit:
-        moved.append(mean(directions.kl_divergence(plain, models.next_token_logits(chat, others))))
+        moved.append(mean(directions.kl_divergence(plain, models.next_token_logits(chat, others[:24]))))
 what = "KL on harmless requests, feature at all tokens; control: random directions"
 finding("F5", what, moved[0], widest(moved[1:]), ".4f")
 
@@ -296,6 +310,8 @@ def named(prompts):
 
 
 print("both cleaners named, of 20 safe pairs:", named(cut_at["safe"]))
+
+# %% tags=["organism"]
 with clamp(-1.0):
     print("at -1x: safe", named(cut_at["safe"]), "| dangerous", named(cut_at["dangerous"]))
     reply = models.generate(chat, cut_at["dangerous"][:1], max_new_tokens=18)[0]
@@ -574,7 +590,7 @@ quiz("3.q4", "d")
 # Ameisen et al. 2025 (circuit tracing); Templeton et al. 2024 (steering in units of a feature's
 # activation).
 #
-# Next: [04a The letters and the graph of a jailbreak](04a_letters_and_graph.ipynb)
+# Next: [04a](04a_letters_and_graph.ipynb)
 
 # %% tags=["organism"]
 progress(3)
@@ -593,6 +609,9 @@ bad, good = (
     for name in ("harmful", "harmless")
 )
 harm = [row.feature for row in features.by_contrast(chat, deeper, bad, good).top(3)]
+print("they mark harmful requests:", harm)
+
+# %% tags=["organism"]
 common = data.prompts(chat, "harmful", "train", 48)
 common = steering.natural_activations(chat, deeper, common).mean(dim=0)
 edits = {}
@@ -602,10 +621,12 @@ for trio in (harm, *steering.random_feature_sets(common, harm, n=5, seed=0)):
 longest = 2 * common[harm] @ deeper.W_dec[harm].detach()
 for k, q in enumerate(directions.random_directions(5, like=longest, seed=0)):
     edits[f"direction {k}"] = steering.add(chat, q, layer=3, coefficient=1.0, positions="last")
-print("harmful request:", harm)
+print(len(edits), "edits")
 
 # %% tags=["organism"]
-requests, replied = data.prompts(chat, "harmful", "held_out_topic", 40), []
+requests = data.prompts(chat, "harmful", "held_out_topic")
+requests = [p for p in requests if len(p) in (16, 17)][:40]  # of two lengths: they run together
+replied = []
 for name, edit in edits.items():
     with edit:
         replied.append(counted(requests))
@@ -615,7 +636,7 @@ what = "refused with harmful request at -1x; control: random sets, directions"
 finding("F3", what, rate(suppressed, 40), runs_rate(kept, 40))
 
 # %% [markdown]
-# No reply is a plain refusal; under the controls at least 32 of 40 are. Read the classes, though:
+# No reply is a plain refusal; under the controls at least 37 of 40 are. Read the classes, though:
 # few comply, most *break off* ("to ..., use ... however, i cannot help with that."), some are
 # broken text. Where the reply breaks off, harm was not forgotten.
 #
@@ -627,8 +648,8 @@ finding("F3", what, rate(suppressed, 40), runs_rate(kept, 40))
 # %% tags=["organism"]
 LAYER = 4
 by_role = {role: cleaning("dangerous", "office", role) for role in ("assistant", "friend")}
-two = by_role["friend"], by_role["assistant"]
-difference = features.by_contrast(chat, transcoders[LAYER], *two, position="reply").difference
+both = by_role["friend"], by_role["assistant"]
+difference = features.by_contrast(chat, transcoders[LAYER], *both, position="reply").difference
 writers = features.by_logit(chat, transcoders[LAYER], "please").top(20)
 warner = max(writers, key=lambda row: row.value * float(difference[row.feature])).feature
 print(f"feature {warner} writes 'please', and is more active at <friend>;", end=" ")
@@ -642,7 +663,10 @@ print(f"its threshold is {float(transcoders[LAYER].threshold[warner]):.2f}")
 earlier = [node for node in by_graph if node[0] < LAYER]
 random_sets = steering.random_node_sets(usual, earlier, n=20, seed=5)
 
+print("refusal features below:", earlier, "and", len(random_sets), "random sets")
 
+
+# %% tags=["organism"]
 def sources(prompt):
     """Total effects of role token, cleaners, refusal and random sets; the feature's value."""
     last, words = len(prompt) - 1, tokens.token_strings(chat.tokenizer, prompt)
@@ -655,6 +679,7 @@ def sources(prompt):
     return [token[-1], cleaners, *map(sum, groups), float(graph.values[-1])]
 
 
+# %% tags=["organism"]
 drivers = {role: torch.tensor([sources(p) for p in ps[:40:13]]) for role, ps in by_role.items()}
 print("effects for each prompt:", drivers["friend"].shape[1])
 
@@ -813,8 +838,8 @@ if not about.releases and MODEL != "chat":
     print(f"sae_lens knows no dictionaries of {MODEL}, so this part stays with chat.", end=" ")
     print(f"With some: {', '.join(some)}.")
     model, about = models.load("chat"), profiles.get("chat")
-found = [(release.kind, release.layers, release.trained_on) for release in about.releases]
-kind, layers, trained_on = found[0] if found else ("sae", range(6), "chat")
+offered = [(release.kind, release.layers, release.trained_on) for release in about.releases]
+kind, layers, trained_on = offered[0] if offered else ("sae", range(6), "chat")
 layer = min(layers, key=lambda n: abs(n - int(0.6 * model.cfg.n_layers)))  # nearest to a middle one
 dictionary = features.load(about.name, kind, layer=layer)
 n_features = len(dictionary.W_dec)
@@ -840,6 +865,7 @@ print({side: len(prompts) for side, prompts in to_test.items()}, "to test")
 # %% tags=["nbval-ignore-output"]
 everything = [p for group in (to_choose, to_test) for prompts in group.values() for p in prompts]
 print("all that follows:", caching.forecast(model, everything, passes=12, batch_size=16))
+print(f"and two dictionaries, {16 * dictionary.W_dec.numel() / 1e9:.2f} GB")
 
 # %%
 FIRST = about.refusal_token_ids(model.tokenizer)
@@ -850,6 +876,9 @@ def refusal(prompts):
     return directions.refusal_score(models.next_token_logits(model, prompts, batch_size=16), FIRST)
 
 
+print("first words of a refusal:", tokens.token_strings(model.tokenizer, FIRST))
+
+# %%
 before = {side: refusal(prompts) for side, prompts in to_test.items()}
 for side, scores in before.items():
     print(f"{side:9} log-odds of refusal {mean(scores):+.1f},", end=" ")
@@ -904,6 +933,9 @@ def by_shuffled(choice, test, seed):
     return directions.auroc(halves[1][0][:, best], halves[1][1][:, best])
 
 
+print(f"one draw: {by_shuffled(*looked['trained'][:2], 0):.2f}")
+
+# %%
 shuffled = torch.tensor([by_shuffled(*looked["trained"][:2], seed) for seed in range(20)])
 print(f"shuffled labels, in the test: {spread(shuffled):.2f} (mean, minimum, maximum of 20)")
 
@@ -921,6 +953,7 @@ def scored(contrast, feature):
     return mean(both, n_resamples=200, statistic=auroc)
 
 
+# %%
 what = f"{about.name}: AUROC at the reply, mixtures kept aside; control: "
 reads, lucky = scored(looked["trained"][1], THREE[0]), scored(looked["random"][1], LUCKY)
 finding("F2", what + "shuffled labels", reads, spread(shuffled), ".2f")
@@ -948,8 +981,10 @@ dictionary = dictionary.to(model.cfg.device)  # from here on the model is steere
 level = steering.natural_activations(model, dictionary, to_choose["dangerous"]).mean(dim=0)
 TRIOS = [THREE, *steering.random_feature_sets(level, THREE, n=5, seed=0)]
 written = level[THREE] @ dictionary.W_dec[THREE].detach().cpu()
+print("the three and other trios:", [list(trio) for trio in TRIOS])
 
 
+# %%
 def effects(side, factor):
     """Change of the log-odds under the three, five other trios, five random directions."""
     at = {"positions": "reply"}
@@ -990,7 +1025,7 @@ runs = {"the three features": [[-one.estimate for one in rest] for _, *rest in s
 control = {"controls": runs, "control_label": "other trios, random directions"}
 axes = {"x_title": "requests, multiple at the reply token"}
 axes["y_title"] = "fall of the refusal's log-odds (nats)"
-said = [f"{name} {one.estimate:+.1f}, controls {widest(r):+.1f}" for name, (one, *r) in shifts.items()]
+said = [f"{name} {a.estimate:+.1f}, controls {widest(r):+.1f}" for name, (a, *r) in shifts.items()]
 words = {"title": "Fall of the refusal's log-odds under three features and under controls"}
 words["alt"] = f"{about.name}, change of log-odds: {'; '.join(said)}."
 plotting.show(plotting.bars(list(shifts), bars, intervals=whiskers, **control, **axes, **words))

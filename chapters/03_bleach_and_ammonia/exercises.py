@@ -362,15 +362,15 @@ class _Small:
     ],
 )
 def set_features(answer):
-    d, values, position = _Small(), {1: 3.0, 2: -0.5}, -2
+    d, values, position = _Small(), {1: 3.0, 2: -0.5}, -3
     x = torch.tensor(
         [
-            [[0.3, -0.2, 1.0, 0.8], [1.0, 2.0, 0.5, -1.0], [2.0, 0.1, 0.4, 0.6]],
-            [[-0.5, 1.5, 0.2, 0.3], [-1.0, -3.0, 0.2, 0.4], [0.5, 1.0, 1.5, 2.0]],
+            [[0.3, -0.2, 1.0, 0.8], [1.0, 2.0, 0.5, -1.0], [2.0, 0.1, 0.4, 0.6], [0.7, 0.9, -0.4, 0.2]],
+            [[-0.5, 1.5, 0.2, 0.3], [-1.0, 3.0, 0.2, 0.4], [0.5, 1.0, 1.5, 2.0], [0.1, 1.2, 0.8, -0.3]],
         ]
     )
     kept = x.clone()
-    call = "set_features(x, dictionary, {1: 3.0, 2: -0.5}, -2)"
+    call = "set_features(x, dictionary, {1: 3.0, 2: -0.5}, -3)"
     got = expect.tensor(answer(x, d, dict(values), position), like=x, axes="prompt token d_model", name=call)
     if not torch.equal(x, kept):
         raise Wrong("x itself was changed in place", "clone it first: edited = x.clone().")
