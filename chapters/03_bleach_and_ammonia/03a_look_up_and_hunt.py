@@ -264,7 +264,7 @@ reveal("3.p1", sum(by_luck.estimate >= 0.95 for _, by_luck in found.values()))
 series = {name: [pair[k].estimate for pair in found.values()] for k, name in enumerate(kept)}
 whiskers = {name: [(p[k].low, p[k].high) for p in found.values()] for k, name in enumerate(kept)}
 said = (f"{concept} {a.estimate:.2f} against {b.estimate:.2f}" for concept, (a, b) in found.items())
-axes = {"x_title": "concept", "y_title": "AUROC against near misses, unseen prompts"}
+axes = {"x_title": "concept", "y_title": "AUROC, unseen prompts"}
 title = "AUROC of eight finds on unseen prompts, trained against random dictionary"
 words = {**axes, "title": title, "alt": f"Bars, trained against random: {'; '.join(said)}."}
 plotting.show(plotting.bars(list(found), series, intervals=whiskers, y_range=(0, 1.15), **words))
@@ -730,7 +730,7 @@ bars = {"base: warnings": [40, left, after["base, its own feature"].get("warn", 
 under = [after[f"chat, {whose} feature"].get("refuse", 0) for whose in ("its own", "base's")]
 bars = {"chat: refusals": [40, *under], **bars}
 labels = ["unchanged", "chat's danger at -1x", "base's danger at -1x"]
-controls = {"chat: refusals": [[], [], []], "base: warnings": [[], left_others, []]}
+controls = {"base: warnings": [[], left_others, []]}
 axes = {"x_title": "what was done", "y_title": "of 40 dangerous pairs", "y_range": (0, 46)}
 words = {"title": "Reactions left under chat's and under base's danger feature"}
 words |= {"alt": f"Bars of 40, {labels}: {bars}. Other features leave {left_others} warnings."}

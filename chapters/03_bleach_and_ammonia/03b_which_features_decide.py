@@ -294,7 +294,8 @@ for q in at_random[:5]:
 moved = []
 for edit in edits:
     with edit:
-        moved.append(mean(directions.kl_divergence(plain, models.next_token_logits(chat, others[:24]))))
+        logits = models.next_token_logits(chat, others[:24])
+    moved.append(mean(directions.kl_divergence(plain, logits)))
 what = "KL on harmless requests, feature at all tokens; control: random directions"
 finding("F5", what, moved[0], widest(moved[1:]), ".4f")
 
@@ -473,7 +474,7 @@ predict("3.p3", "c", confidence=0.6)
 # END SOLUTION
 
 # %% tags=["organism"]
-ASSISTANT, FACTORS = 9, [1.0, 0.0, -1.0, -2.0, -4.0]
+ASSISTANT, FACTORS = 9, [-4.0, -2.0, -1.0, 0.0, 1.0]
 turned = {name: [] for name in terrace}
 for factor in FACTORS:
     with steering.scale_features(chat, sae, {ASSISTANT: factor}, positions="reply"):
@@ -483,7 +484,8 @@ for name, outcomes in turned.items():
     for kind in ("warn", "refuse"):
         print(f"{name:9} {kind:6} of 40 at {FACTORS}:", [one[kind] for one in outcomes])
 letters = {"refuse": "a", "comply": "b", "warn": "c", "broken": "d"}
-reveal("3.p3", letters[max(letters, key=turned["dangerous"][3].get)])
+at_minus_two = turned["dangerous"][FACTORS.index(-2.0)]
+reveal("3.p3", letters[max(letters, key=at_minus_two.get)])
 
 # %% [markdown]
 # The control: five random directions, added at the reply token, as long as the step from 1x to
@@ -497,7 +499,7 @@ for q in directions.random_directions(5, like=sae.W_dec[ASSISTANT], seed=0):
     with steering.add(chat, q, layer=2, coefficient=length, positions="last"):
         random_warned.append(counted(HELD)["warn"])
 what = "warned with feature 9 (Assistant, refusal) at -2x; control: random directions"
-finding("F4", what, rate(turned["dangerous"][3]["warn"], 40), runs_rate(random_warned, 40))
+finding("F4", what, rate(at_minus_two["warn"], 40), runs_rate(random_warned, 40))
 
 # %% tags=["organism"]
 with steering.scale_features(chat, sae, {ASSISTANT: -2.0}, positions="reply"):
