@@ -365,7 +365,8 @@ what = "refused with danger at -1x; control: other, weaker features"
 finding("F3", what, rate(after, 40), runs_rate(random_after, 40))
 
 # %% [markdown]
-# One feature of one layer decides here, at a dose that nature does not reach.
+# At a dose that it never has by itself this one feature is enough to take the refusal away; at 0x
+# it was not.
 #
 # ## 4 Two ways to choose ten features
 # At the reply token, choose ten features of the transcoders by **graph** (the largest direct edges
