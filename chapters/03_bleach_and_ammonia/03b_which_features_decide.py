@@ -725,13 +725,6 @@ plotting.show(plotting.bars(labels, bars, **control, **axes, **words))
 # refusal's direction, and the warning's odds against the *advertisement* rise in none (0 of 80
 # pairs, `organisms/cards/chat.md`).
 
-# %% tags=["organism"]
-# === Question 3.q5 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: quiz("3.q5", ...)
-quiz("3.q5", "b")
-# END SOLUTION
-
 # %% [markdown]
 # ## Further 3: squeezed out by the template? (15 minutes)
 # A reader of the paper claimed: tuning with *one fixed refusal sentence* squeezes other reactions
@@ -813,13 +806,6 @@ over_trainings = directions.Interval(sum(gaps) / 3, verdict["low"], verdict["hig
 what = "six refusals minus one, over trainings; control: no gap"
 finding("F6", what, over_trainings, directions.Interval(0, 0, 0, 1), "+.2f")
 print("verdict:", verdict["verdict"])
-
-# %% tags=["organism"]
-# === Question 3.q6 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: quiz("3.q6", ...)
-quiz("3.q6", "c")
-# END SOLUTION
 
 # %% [markdown]
 # ## Further 4: the same question to another model (10 minutes)
@@ -1044,3 +1030,20 @@ plotting.show(plotting.bars(list(shifts), bars, intervals=whiskers, **control, *
 # None of this is promised of another model: read its own lines. Bars among the controls say that
 # these three, in this layer, at this token, do not decide. A larger model may need sets of
 # features in several layers, or refuse a few words later.
+
+# %% [markdown]
+# ## Two questions on Further 2 and 3
+
+# %% tags=["organism"]
+# === Question 3.q5 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("3.q5", ...)
+quiz("3.q5", "b")
+# END SOLUTION
+
+# %% tags=["organism"]
+# === Question 3.q6 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("3.q6", ...)
+quiz("3.q6", "c")
+# END SOLUTION
