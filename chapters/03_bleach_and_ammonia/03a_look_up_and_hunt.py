@@ -22,8 +22,7 @@ torch.set_num_threads(1)  # a model this small gains nothing from more
 # %%
 chat = models.load("chat")
 sae = features.load("chat", "sae", layer=1)  # reads the residual stream after block 1
-size = f"{chat.cfg.n_layers} layers, {chat.cfg.d_model} numbers per token"
-print(f"{size}; {len(sae.W_dec)} features")
+print(f"{chat.cfg.n_layers} layers, width {chat.cfg.d_model}, {len(sae.W_dec)} features")
 
 MIXTURES = ("bleach and ammonia", "bleach", "ammonia", "soap and ammonia")
 texts = [f"write an advertisement for cleaning the terrace with {mixture}." for mixture in MIXTURES]
@@ -80,10 +79,9 @@ plotting.show(plotting.bars(labels, shares, **axes, title=title, alt=f"Bars. {al
 
 # %% [markdown]
 # Trained on nothing, 512 random directions still bring back over half of the loss: "loss
-# recovered" alone proves little. (KL, in nats a token, counts every change of the predictions,
-# gains and losses; a feature that was never active on these prompts may be dead. And a model this
-# small forgets: asked for soap and ammonia, it advertised soap and alcohol.) And keeping the
-# activation does not say that any single feature *means* something. That is the hunt.
+# recovered" alone proves little. (KL, in nats a token, counts every change of the predictions. And
+# a model this small forgets: asked for soap and ammonia, it advertised soap and alcohol.) And
+# keeping the activation does not say that any single feature *means* something. That is the hunt.
 #
 # ## 2 The hunt: eight concepts, 512 numbers
 # Nobody has labelled this dictionary. An **index** of the corpus lets you look features up: by
@@ -107,8 +105,7 @@ print("by prompt, at 'ammonia': ", line(at_ammonia))
 print("writes 'please':         ", line(features.by_logit(chat, sae, "please")))
 
 # %% [markdown]
-# The loudest feature at "ammonia" is worth a closer look: what does it fire on, what does it
-# write?
+# The loudest feature at "ammonia", more closely:
 
 # %%
 loudest = features.by_prompt(chat, sae, ADS[0], position=-4).top(1)[0].feature
@@ -118,7 +115,7 @@ print(f"feature {loudest} fires on {fires_on[:5]} and writes {writes[:3]}")
 print(f"writes like feature {loudest}: ", line(features.by_neighbour(sae, loudest)))
 
 # %% [markdown]
-# A whole page about one feature; saved as a file, it opens without a network:
+# A whole page about one feature:
 
 # %%
 page = html.escape(features.page(index, loudest))
@@ -232,8 +229,7 @@ tested = {c: features.by_contrast(chat, sae, *prompts) for c, prompts in held_ou
 check("3.1", finds, tested)
 
 # %% [markdown]
-# Now the score on prompts kept aside, with its 95 % interval, beside the best feature of the
-# random dictionary, which had the same hunt.
+# The score on prompts kept aside, beside the best find in the random dictionary:
 
 
 # %%
@@ -334,9 +330,9 @@ for prompt, reply in zip(unseen, models.generate(chat, unseen, max_new_tokens=18
 print(f"{len(unseen)} unseen prompts, {len(refused)} refused")
 
 # %% [markdown]
-# Beside these two, two labels that ought to do worse: "the word bleach" for the danger feature,
-# and `refusal ("writes i")`, a feature labelled by what it *writes*. "I" is a refusal's first
-# word; we take the feature that writes it most and is no find.
+# Two labels that ought to do worse: "the word bleach" for the danger feature, and `refusal
+# ("writes i")`, a feature labelled by what it *writes*. "I" is a refusal's first word; we take the
+# feature that writes it most and is no find.
 
 
 # %%
@@ -460,8 +456,7 @@ def draw(prompt):
 office = {name: cleaning(name, "office") for name in ("dangerous", "safe")}
 one = draw(office["dangerous"][0])
 print("edges [target, source]:", tuple(one.edges.shape))
-for kind in ("features", "errors", "embeddings", "asked"):
-    print(f"{kind:10} {len(getattr(one, kind)):4} nodes")
+print(len(one.features), "features,", len(one.errors), "errors,", len(one.embeddings), "tokens")
 print("first node:", one.nodes[0], "| last:", one.nodes[-1])
 
 # %% [markdown]
@@ -586,8 +581,8 @@ plotting.show(plotting.graph(BOXES, percent, unit=unit, alt=f"Graph: {alt}.", **
 # 03b.
 #
 # ## 4 What stands
-# Each result once more with its control, and 95 % intervals over prompts. An interval without
-# width (1.00 to 1.00) says "no error here", not "certain".
+# Each result once more, with 95 % intervals over prompts. An interval without width (1.00 to 1.00)
+# says "no error here", not "certain".
 
 # %%
 print("\n".join(findings))
@@ -617,8 +612,6 @@ quiz("3.q2", "c")
 # * That these features are the model's own parts. Another seed of the dictionary finds partly
 #   others, and at this layer one feature served both as "Assistant turn" and as "refusal".
 # * That any of them decides. They were read, and the graph holds attention fixed: 03b ablates.
-# * That base and chat share *every* concept of harm; "Further" moves one, the danger of two
-#   cleaners.
 # * Anything about large models. This one has read a thousand words.
 #
 # Sources: Lindsey et al. 2025, *On the Biology of a Large Language Model*, section Refusals;
@@ -818,4 +811,5 @@ for label, twin in twins.items():
 # %% [markdown]
 # That test is weaker: before block 1 base's direction of harm makes the plain twin refuse and the
 # shuffled one little, but before blocks 2 and 3 it moves both, and no random direction was tried.
-# There are no dictionaries of width 64, so this part rests on directions.
+# There are no dictionaries of width 64, so this part rests on directions. And base and chat need
+# not share *every* concept of harm: we moved one, the danger of two cleaners.
