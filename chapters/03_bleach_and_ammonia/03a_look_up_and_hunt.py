@@ -541,7 +541,7 @@ for name, drawn in graphs.items():
 
 # %% [markdown]
 # An arrow between two groups is the sum of the edges between their nodes, as a share of all that
-# the target group has. (Some biases take away, so what is added may be more than 100 %.)
+# the target group has. (Some biases take away, so sums may exceed 100 %; drawn from 12 %.)
 
 
 # %%
