@@ -91,7 +91,7 @@ print("error:", error.tolist())
 print("without it:", (new @ rows).tolist(), "| with it:", (new @ rows + error).tolist())
 
 # %% [markdown]
-# ### Exercise 3.4: build the clamp (15 minutes, medium)
+# ### Exercise 3.4: build the clamp (15 minutes, hard)
 # `x` is what a hook sees, `[prompt, token, d_model]`. At one token (`position`, counted from 0 or,
 # if negative, from the end) each feature of `values`, `{feature: value}`, gets its value in every
 # prompt; all else stays: the other features, the error, the other tokens, and `x` itself (return a
