@@ -46,7 +46,7 @@ ON_MODEL = {
         ],
         GATED: [],
     },
-    "03_bleach_and_ammonia": {
+    "03b_which_features_decide": {
         MODEL: [rf"knows no dictionaries of {MODEL}, .* With some: {GATED}, {QWEN_3}", THREE.format("chat")],
         GATED: [FEATURES.format(GATED, "sae", 9), THREE.format(GATED)],
         QWEN_3: [FEATURES.format(QWEN_3, "transcoder", 3), THREE.format(QWEN_3)],

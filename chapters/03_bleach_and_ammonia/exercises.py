@@ -375,92 +375,100 @@ class _Small:
 
 @exercise(
     "3.4",
-    title="one feature set, the error kept",
-    minutes=10,
+    title="a feature clamp that keeps the error",
+    minutes=15,
     difficulty=3,
     inputs=lambda seed: (
-        2 * expect.random((1, 2, 3, 4, 40)[seed % 5], 4, seed=seed),
+        2 * expect.random((1, 2, 5)[seed % 3], (4, 5, 9)[seed // 2 % 3], 4, seed=seed),
         _Small(seed),
-        seed % 3,
-        (2.6, 0.0, -0.7, 0.05, 20.0)[seed // 3 % 5],
+        ({1: 2.6}, {0: 0.0, 2: -0.7}, {2: 0.05, 1: 20.0, 0: -3.0}, {2: 1.5})[seed % 4],
+        (-4, 0, 2, -1, -2)[seed % 5],
     ),
     hints=[
-        "Decoding changed features loses the error: add only the *change* to x.",
-        "The change is (value - old) times the feature's decoder row, where old = dictionary.encode(x)[:, feature].",
-        "x + (value - old)[:, None] * dictionary.W_dec[feature]",
+        "One token of every prompt: here = x[:, position], [prompt, d_model]. Encode it, and keep here - decode(encode(here)).",
+        "Clone the activations, set each feature of values.items() in the clone, decode it, and add the error back.",
+        "edited = x.clone(); edited[:, position] = dictionary.decode(new) + error; return edited",
     ],
 )
-def set_feature(answer):
-    d, feature, value = _Small(), 1, 3.0
-    x = torch.tensor([[1.0, 2.0, 0.5, -1.0], [-1.0, -3.0, 0.2, 0.4], [0.5, 1.0, 1.5, 2.0]])
-    old, kept = d.encode(x), x.clone()
-    changed = old.clone()
-    changed[:, feature] = value
-    row, now = d.W_dec[feature], old[:, feature, None]
-    got = expect.tensor(
-        answer(x, d, feature, value), like=x, axes="token d_model", name="set_feature(x, dictionary, 1, 3.0)"
+def set_features(answer):
+    d, values, position = _Small(), {1: 3.0, 2: -0.5}, -3
+    x = torch.tensor(
+        [
+            [[0.3, -0.2, 1.0, 0.8], [1.0, 2.0, 0.5, -1.0], [2.0, 0.1, 0.4, 0.6], [0.7, 0.9, -0.4, 0.2]],
+            [[-0.5, 1.5, 0.2, 0.3], [-1.0, 3.0, 0.2, 0.4], [0.5, 1.0, 1.5, 2.0], [0.1, 1.2, 0.8, -0.3]],
+        ]
     )
+    kept = x.clone()
+    call = "set_features(x, dictionary, {1: 3.0, 2: -0.5}, -3)"
+    got = expect.tensor(answer(x, d, dict(values), position), like=x, axes="prompt token d_model", name=call)
     if not torch.equal(x, kept):
-        raise Wrong("x itself was changed in place", "make a new tensor: x + ..., not x += ....")
-    mistakes = (
-        (
-            d.decode(changed),
-            "the error is lost: this is the dictionary's output, not x",
-            "add the change to x instead of decoding.",
-        ),
-        (
-            changed @ d.W_dec,
-            "the error is lost: this is the dictionary's output, not x",
-            "add the change to x instead of decoding.",
-        ),
-        (
-            x + value * row,
-            "the value was added on top of what was there",
-            "add (value - old): the feature may be active already.",
-        ),
-        (x - (value - now) * row, "the sign is flipped", "new minus old."),
-        (x + value * now * row, "old is multiplied, not replaced", "add (value - old) times the row."),
-        (
-            x + (value - 1) * now * row,
-            "the value is used as a factor: that scales the feature",
-            "set it: add (value - old) times the row.",
-        ),
-        (x - now * row, "the feature is ablated, but the value is not put in", "add (value - old) times the row."),
-        (
-            x + (value - now) * d.W_enc[:, feature],
-            "the encoder direction was used to write",
-            "features write with W_dec[feature].",
-        ),
-        (
-            x + (value - now) * row / row.norm(),
-            "the decoder row was made a unit vector",
-            "the dictionary's rows have their own length: use W_dec[feature].",
-        ),
-        (
-            x + (value - (x @ row / (row @ row))[:, None]) * row,
-            "x's part along the decoder row was replaced, not the feature's activation",
-            "old is what the dictionary encodes: dictionary.encode(x)[:, feature].",
-        ),
-        (
-            torch.cat([x[:-1], (x + (value - now) * row)[-1:]]),
-            "only the last token was changed",
-            "set the feature at every token: old has one entry for each.",
-        ),
-        (x + (value - now.mean()) * row, "every token got the same change", "each token has its own old activation."),
-        (
-            x + (value - now) * (now > 0) * row,
-            "inactive tokens were left out",
-            "set it at every token, also where it was 0.",
-        ),
-    )
-    for wrong, what, tip in mistakes:
+        raise Wrong("x itself was changed in place", "clone it first: edited = x.clone().")
+    for wrong, what, tip in _clamp_mistakes(x, d, values, position):
         expect.differs_from(got, wrong, what, tip)
-    expect.close(got, _set_feature(x, d, feature, value), name="set_feature(x, dictionary, 1, 3.0)")
+    expect.close(got, _set_features(x, d, values, position), name=call)
 
 
-def _set_feature(x: Tensor, dictionary, feature: int, value: float) -> Tensor:
-    old = dictionary.encode(x)[:, feature]
-    return x + (value - old)[:, None] * dictionary.W_dec[feature]
+def _set_features(x: Tensor, dictionary, values: Mapping[int, float], position: int) -> Tensor:
+    here = x[:, position]
+    old = dictionary.encode(here)
+    new = _with_values(old, values)
+    return _put(x, position, here + dictionary.decode(new) - dictionary.decode(old))
+
+
+def _with_values(acts: Tensor, values: Mapping[int, float]) -> Tensor:
+    new = acts.clone()
+    for feature, value in values.items():
+        new[..., feature] = value
+    return new
+
+
+def _put(x: Tensor, position: int, here: Tensor) -> Tensor:
+    edited = x.clone()
+    edited[:, position] = here
+    return edited
+
+
+def _clamp_mistakes(x: Tensor, d: _Small, values: Mapping[int, float], position: int) -> list[tuple[Tensor, str, str]]:
+    here = x[:, position]
+    old, wanted = d.encode(here), torch.tensor(list(values.values()))
+    new, now, rows = _with_values(old, values), old[:, list(values)], d.W_dec[list(values)]
+    change = wanted - now
+    along = here @ rows.T / rows.pow(2).sum(dim=1)
+    lost = "the error is lost: this is the dictionary's output, not x"
+    keep = "add x's error, here - dictionary.decode(acts), to what the new activations decode to."
+    set_it = "set it: new[:, feature] = value, and the old value is gone."
+    every = "values may hold several features: set each of them before you decode."
+    first, last = ({feature: values[feature]} for feature in (min(values), max(values)))
+    changed = (
+        (d.decode(new), lost, keep),
+        (new @ d.W_dec, lost, keep),
+        (new @ d.W_dec + here - d.decode(old), "a part of the error is lost", "decode both with dictionary.decode: it adds the same constant to both."),
+        (d.decode(new) - (here - d.decode(old)), "the error is taken away, not added", keep),
+        (here, "nothing was changed", "take the error of the *old* activations, and clone before you set."),
+        (here + wanted @ rows, "the values were added on top of what was there", set_it),
+        (here - change @ rows, "the sign is flipped", "new minus old."),
+        (here + (wanted * now - now) @ rows, "the values are used as factors: that scales the features", set_it),
+        (here - now @ rows, "the features are ablated, but the values are not put in", set_it),
+        (here + change @ d.W_enc[:, list(values)].T, "the encoder direction was used to write", "features write with W_dec, as dictionary.decode does."),
+        (here + change @ (rows / rows.norm(dim=1, keepdim=True)), "the decoder rows were made unit vectors", "the rows have their own length: use dictionary.decode."),
+        (here + (wanted - along) @ rows, "x's part along the decoder row was replaced, not the feature's activation", "the old activations are dictionary.encode(here)."),
+        (here + (wanted - now.mean(dim=0)) @ rows, "every prompt got the same change", "each prompt has its own old activations."),
+        (here + (change * (now > 0)) @ rows, "inactive features were left out", "set a feature also where it was 0."),
+        (_set_features(x, d, first, position)[:, position], "only the first of the features was set", every),
+        (_set_features(x, d, last, position)[:, position], "only the last of the features was set", every),
+    )  # fmt: skip
+    others = (
+        (_everywhere(x, d, values), "every token was changed", "one token only: edited[:, position] = ..."),
+        (_set_features(x, d, values, -1), "the last token was changed", "edit the token at `position`."),
+        (_set_features(x, d, values, -1 - position), "the position was counted from the wrong end", "x[:, position] counts as Python does."),
+        (torch.cat([_set_features(x, d, values, position)[:1], x[1:]]), "only the first prompt was changed", "all prompts: x[:, position], not x[0, position]."),
+    )  # fmt: skip
+    return [*((_put(x, position, one), what, tip) for one, what, tip in changed), *others]
+
+
+def _everywhere(x: Tensor, d: _Small, values: Mapping[int, float]) -> Tensor:
+    old = d.encode(x)
+    return x + d.decode(_with_values(old, values)) - d.decode(old)
 
 
 # --- 3.5, 3.6, 3.8: claims -----------------------------------------------------------------------------------------
