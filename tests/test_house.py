@@ -30,7 +30,7 @@ SAME_LEVEL = {
     ("edges", "patching"),
 }  # (importer, imported)
 ONLY_IN = {"plotly": "plotting", "circuitsvis": "plotting", "sae_lens": "features"}
-MAX_VIEWER_LINES = 450
+MAX_VIEWER_LINES = 500
 RUNS_THE_LEARNERS_CODE = "grading/checking.py"  # which may raise anything, and the notebook must go on
 TREES = {
     path.relative_to(house.LIBRARY).as_posix(): ast.parse(path.read_text(encoding="utf-8"))

@@ -12,6 +12,7 @@ import html
 import torch
 from IPython.display import display
 
+import viewer
 from chapters import check, checkpoint, claim, hint, predict, progress, quiz, reveal
 from course_lib import attribution, caching, data, directions, features, models
 from course_lib import organism, plotting, steering, tokens
@@ -118,7 +119,7 @@ print(f"writes like feature {loudest}: ", line(features.by_neighbour(sae, loudes
 # A whole page about one feature:
 
 # %%
-page = html.escape(features.page(index, loudest))
+page = html.escape(viewer.dashboard(index, loudest))
 frame = f'<iframe srcdoc="{page}" width="760" height="420" title="Feature {loudest}"></iframe>'
 display({"text/html": frame, "text/plain": f"page of feature {loudest}"}, raw=True)
 print(f"active on {record.density:.1%} of the tokens, at most {record.max:.0f}")
