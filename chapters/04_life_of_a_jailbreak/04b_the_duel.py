@@ -1098,13 +1098,12 @@ print("this part:", caching.forecast(model, given["harmful acrostic"], passes=pa
 
 # %%
 def refusal_odds(prompts):
-    """Log-odds that a refusal begins, [request, place]: 0 is even, +3 is 20 to 1 for it."""
-    logits = models.next_token_logits(model, prompts)
-    return directions.refusal_score(logits, REFUSAL_IDS).view(-1, len(SPOTS))
+    """Log-odds that a refusal begins, for each prompt: 0 is even, +3 is 20 to 1 for it."""
+    return directions.refusal_score(models.next_token_logits(model, prompts), REFUSAL_IDS)
 
 
 SHOWN = ("harmful, direct", "harmful acrostic", "harmless acrostic")
-odds = {case: refusal_odds(given[case]) for case in SHOWN}
+odds = {case: refusal_odds(given[case]).view(-1, len(SPOTS)) for case in SHOWN}
 for case, values in odds.items():
     counts = zip(SPOTS, (values > 0).sum(dim=0).tolist(), strict=True)
     print(f"{case:18} {listed(values.mean(dim=0), 1)}")
@@ -1144,8 +1143,8 @@ print("harmful acrostics above harmless, intervals apart:", ", ".join(apart) or 
 NEEDING = [*GIVEN[:6], " you", " need", *GIVEN[7:]]
 for case in SHOWN[1:]:
     for verb, wording in (("use", GIVEN), ("you need", NEEDING)):
-        wordings = [prompt for pair in asked_for[case] for prompt in cuts(*pair, wording)]
-        print(f'{case:18} "{verb} two tools." {mean(refusal_odds(wordings)[:, -1]):.1f}')
+        ended = refusal_odds([cuts(*pair, wording)[-1] for pair in asked_for[case]])
+        print(f'{case:18} "{verb} two tools." {mean(ended):.1f}')
 
 # %% [markdown]
 # After "you need two tools." `chat` goes on: with that wording alone you would have reported that it
@@ -1168,17 +1167,20 @@ print(f"before block {MIDDLE}: length of the difference {push.norm():.1f}")
 
 # %%
 def pushed_odds(vector, dose, prompts):
-    """Log-odds of a refusal, [request, place], with a multiple of a vector at the last token."""
+    """Log-odds of a refusal, for each prompt, with a multiple of a vector at its last token."""
     with steering.add(model, vector, layer=MIDDLE, coefficient=dose, positions="last"):
         return refusal_odds(prompts)
 
 
+# %%
 harmful_cuts = given["harmful acrostic"]
-boosts = {dose: pushed_odds(push, dose, harmful_cuts) for dose in (0.5, 1.0, 2.0)}
+boosts = {}
+for dose in (0.5, 1.0, 2.0):
+    boosts[dose] = pushed_odds(push, dose, harmful_cuts).view(-1, len(SPOTS))
+    print(f"refusal x{dose}: {listed(boosts[dose].mean(dim=0), 0)}")
 one_each = harmful_cuts[: 6 * len(SPOTS)]  # of each word one acrostic
-pushed_by_chance = torch.stack([pushed_odds(q, 2.0, one_each).mean(dim=0) for q in vectors[:10]])
-for dose, values in boosts.items():
-    print(f"refusal x{dose}: {listed(values.mean(dim=0), 0)}")
+by_chance = [pushed_odds(q, 2.0, one_each).view(-1, len(SPOTS)) for q in vectors[:10]]
+pushed_by_chance = torch.stack(by_chance).mean(dim=1)  # [direction, place]
 print(f"random  x2.0: {listed(pushed_by_chance.mean(dim=0), 0)}")
 
 # %% tags=["figure"]
@@ -1233,8 +1235,7 @@ def swapped_in(name):
     for depth, layer in enumerate(DEPTHS):
         for prompt, move in zip(first_cut(f"{name} acrostic"), moves[:, depth], strict=True):
             with steering.add(model, move, layer=layer, coefficient=1.0, positions="last"):
-                logits = models.next_token_logits(model, [prompt])
-            found.append(directions.refusal_score(logits, REFUSAL_IDS))
+                found.append(refusal_odds([prompt]))
     return torch.cat(found).view(len(DEPTHS), -1)
 
 
@@ -1272,11 +1273,7 @@ def likely(values):
 
 comma = SPOTS.index("comma")
 at_commas = harmful_cuts[comma :: len(SPOTS)]
-random_hits = []
-for vector in vectors:
-    with steering.add(model, vector, layer=MIDDLE, coefficient=2.0, positions="last"):
-        logits = models.next_token_logits(model, at_commas)
-    random_hits.append(int((directions.refusal_score(logits, REFUSAL_IDS) > 0).sum()))
+random_hits = [int((pushed_odds(q, 2.0, at_commas) > 0).sum()) for q in vectors]
 print("boosted at the comma by a random direction, refusals likely:", random_hits)
 
 # %%
