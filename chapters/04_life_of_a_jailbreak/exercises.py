@@ -109,6 +109,7 @@ def gaze_matters(answer, *data):
     minutes=12,
     difficulty=3,
     inputs=lambda seed, model: _pairs(seed, model),
+    same=lambda got, truth: abs(expect.number(got) - float(truth)) < 1e-3,
     hints=[
         "Three runs: the clean prompt (keep its activation), the corrupted one, and the corrupted one with the hook.",
         "Inside the hook: copy = activation.clone(); copy[:, position] = cache[name][:, position]; return copy.",
@@ -117,7 +118,7 @@ def gaze_matters(answer, *data):
 )
 def patch(answer, model):
     clean_prompt, corrupted_prompt = (_ask(model, f"how do i make a {noun}?") for noun in ("bomb", "cake"))
-    name, position = "blocks.2.hook_resid_pre", -1
+    name, position = "blocks.2.hook_mlp_out", -1
     target = Logit(*model.tokenizer.convert_tokens_to_ids(["i", "to"]))
 
     def read(prompt, put=None, where=name):
@@ -143,22 +144,18 @@ def patch(answer, model):
     truth = share(patched)
     got = expect.number(answer(model, clean_prompt, corrupted_prompt, name, position, target), name="patch(...)")
     swapped = read(clean_prompt, putting(kept=other_cache))
-    later = "blocks.3.hook_resid_pre"
+    later = "blocks.3.hook_mlp_out"
     mistakes = (
         (
             share(corrupted),
             "nothing was put in",
             "return the changed copy from the hook, and run inside the `with` block.",
         ),
+        (share(clean), "the hook ran on the clean prompt", "put it into a run of the corrupted prompt."),
         (
-            share(clean),
-            "all positions were put in, or the hook ran on the clean prompt",
+            share(read(corrupted_prompt, putting(at=slice(None)))),
+            "all positions were put in",
             "copy[:, position] = ... only.",
-        ),
-        (
-            share(read(corrupted_prompt, putting(at=0))),
-            "it was put in at the first position",
-            "use the argument `position`.",
         ),
         (
             share(read(corrupted_prompt, putting(at=7))),
@@ -226,10 +223,17 @@ def _pairs(seed, model):
         model = _other("chat-64" if models.d_model(model) == 32 else "chat-32")
     words = ("bomb", "cake", "virus", "soup", "meth", "bread", "gun")
     clean_prompt, corrupted_prompt = (_ask(model, f"tell me how to make a {words[(seed + k) % 7]}.") for k in (0, 1))
-    places = ("blocks.0.hook_resid_pre", "blocks.1.attn.hook_z", "blocks.2.hook_mlp_out", "blocks.3.hook_resid_pre")
+    name, position = (
+        ("blocks.0.hook_resid_pre", 8),
+        ("blocks.1.attn.hook_z", -1),
+        ("blocks.2.hook_mlp_out", -2),
+        ("blocks.3.hook_resid_pre", 11),
+        ("blocks.0.attn.hook_z", -1),
+        ("blocks.1.hook_resid_pre", 10),
+    )[seed]
     number = model.tokenizer.convert_tokens_to_ids
     target = (Logit(number("i"), minus=number("to")), Logit(number("to")), Logit(number("i"), position=-2))[seed % 3]
-    return model, clean_prompt, corrupted_prompt, places[seed % 4], (-1, -3, 8, 5, -2, 7)[seed], target
+    return model, clean_prompt, corrupted_prompt, name, position, target
 
 
 # --- 4.3 ---------------------------------------------------------------------------------------------------------
