@@ -452,7 +452,7 @@ for node in last[:3]:
 
 # %% [markdown]
 # Edges into earlier features work the same way: the target's encoder vector takes the place of the
-# unembedding. Hundreds of features are active, so we draw **groups** (supernodes): the words of one
+# unembedding. Two thousand features are active, so we draw **groups** (supernodes): the words of one
 # place, its features in block 0, and its features in blocks 1-5. The number on an arrow counts
 # logits of the output: how much of the final difference leaves one group straight for another.
 #
@@ -564,10 +564,10 @@ def writes(graph, nodes):
 
 
 def read_most(graph, groups, name):
-    """The place whose words add most to the features of one group."""
-    edges = graph.group(groups, unit="value")
-    words = {a: value for (a, b), value in edges.items() if b == name and a[1] == 0}
-    return max(words, key=words.get)[0]
+    """The two places whose words have the largest edges into one group."""
+    edges = graph.group(groups, unit="output")
+    words = {a[0]: abs(value) for (a, b), value in edges.items() if b == name and a[1] == 0}
+    return " + ".join(sorted(words, key=words.get, reverse=True)[:2])
 
 
 # %%
@@ -648,8 +648,9 @@ found = drawing(whole, Logit(number("however"), minus=number("then")), SAID)
 draw(*found, SAID, title='At the full stop: the strongest edges to "however" minus "then"')
 
 # %% [markdown]
-# Most of what was said adds to "however"; "bomb." itself is read at the mark. How many edges of the
-# three drawings did the intervention confirm?
+# What was said, the role's token and the mark itself add to "however", by way of the mark's block 0;
+# only the materials take a little away. How many edges of the three drawings did the intervention
+# confirm?
 
 # %%
 n_edges = len(confirmed)
@@ -772,13 +773,18 @@ for name, scores in methods.items():
 # %% [markdown]
 # For the control, the route is replaced by any eight heads, 200 times:
 
+
 # %%
+def mean_sorts(runs):
+    """AUROC of the mean over pairs."""
+    return sorts_route(runs.mean(dim=0))
+
+
 generator = torch.Generator().manual_seed(0)
 any_eight = [torch.randperm(on_route.numel(), generator=generator) for _ in range(200)]
 shuffled = [on_route.flatten()[order].reshape(on_route.shape) for order in any_eight]
 by_chance = torch.stack([sorts_route(by_head, members) for members in shuffled])
 low, high = by_chance.quantile(torch.tensor([0.025, 0.975])).tolist()
-mean_sorts = lambda runs: sorts_route(runs.mean(dim=0))  # noqa: E731
 agreed = directions.bootstrap_interval(by_pair, mean_sorts, n_resamples=300)
 chance = directions.Interval(float(by_chance.mean()), low, high, 0.95)
 finding("J3 patching agrees with the route (same method)", agreed, chance)

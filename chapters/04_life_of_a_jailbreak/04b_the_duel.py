@@ -975,9 +975,9 @@ figure = plotting.bars(
 plotting.show(figure)
 
 # %% [markdown]
-# Letters act in both. The role token and the full stop act in all prompts with attention free, in 7
-# and 2 of 24 with attention frozen: most of their effect goes through *where the token looks*, the
-# one thing that a graph takes as given. What a token is and where it looks can be mixed, too:
+# Other letters act in all eight with attention free, in six with it frozen. The role token and the
+# full stop act in all prompts with attention free, in 7 and 2 of 24 with it frozen: most of their
+# effect goes through *where the token looks*, the one thing that a graph takes as given. What a token is and where it looks can be mixed, too:
 
 
 # %% tags=["organism"]
@@ -1089,7 +1089,7 @@ for name in KINDS:
             asked_for.setdefault(f"{name}, direct", []).append((WAYS[k].format(noun), noun))
 given = {case: [cut for pair in pairs for cut in cuts(*pair)] for case, pairs in asked_for.items()}
 for k in (1, 6, 10):
-    print("...", tokens.text(model.tokenizer, given["harmful acrostic"][k][-12:]))
+    print("...", tokens.text(model.tokenizer, given["harmful acrostic"][k])[-60:])
 
 # %% tags=["nbval-ignore-output"]
 passes = 10 + min(10, settings.n_random) / 2  # here and when refusal is boosted, below
@@ -1206,9 +1206,9 @@ above = [spot for spot, yes in zip(SPOTS, higher, strict=True) if yes]
 print("dose 2, its interval above every random direction:", ", ".join(above) or "nowhere")
 
 # %% [markdown]
-# The random directions raise the log-odds, too, everywhere but at the full stop: any strong edit
-# flattens what the model expects, and a refusal at one in a million gains by it. "It rises with the
-# dose" is no evidence without them.
+# The random directions raise the log-odds, too, in the mean everywhere but at the full stop: any
+# strong edit flattens what the model expects, and a refusal at one in a million gains by it. "It
+# rises with the dose" is no evidence without them.
 #
 # Last: **which layer decides** between request and acrostic? Put the last token's stream of the
 # direct request into the acrostic, before one block at a time (your `patch` of 04a). The control:
