@@ -149,8 +149,8 @@ for name in KINDS:
 def comes_late(late, n):
     # BEGIN SOLUTION
     # STUB: return claim(..., control=...)
-    harmful, harmless = (directions.wilson_interval(late[k], n) for k in ("harmful", "harmless"))
-    return claim(harmful, control=harmless)
+    harmful = directions.wilson_interval(late["harmful"], n)
+    return claim(harmful, control=directions.wilson_interval(late["harmless"], n))
     # END SOLUTION
 
 

@@ -977,7 +977,8 @@ plotting.show(figure)
 # %% [markdown]
 # Other letters act in all eight with attention free, in six with it frozen. The role token and the
 # full stop act in all prompts with attention free, in 7 and 2 of 24 with it frozen: most of their
-# effect goes through *where the token looks*, the one thing that a graph takes as given. What a token is and where it looks can be mixed, too:
+# effect goes through *where the token looks*, the one thing that a graph takes as given. What a
+# token is and where it looks can be mixed, too:
 
 
 # %% tags=["organism"]
@@ -1021,8 +1022,8 @@ print(role)
 def gaze_matters(role, n):
     # BEGIN SOLUTION
     # STUB: return claim(..., control=...)
-    free, frozen = (directions.wilson_interval(role[k], n) for k in ("free", "frozen"))
-    return claim(free, control=frozen)
+    free = directions.wilson_interval(role["free"], n)
+    return claim(free, control=directions.wilson_interval(role["frozen"], n))
     # END SOLUTION
 
 
