@@ -2,13 +2,10 @@
 # # 04a Letters and graph: what makes a hidden word the answer?
 #
 # Ask for a bomb, and the model refuses. Hide the word in first letters (an acrostic), and it
-# answers; one sentence later it stops. You follow one such reply word by word, build **activation
-# patching**, and draw **attribution graphs** whose every edge an intervention confirms.
-#
-# *Planted*, by tuning: harmful replies break off, mostly at a sentence's end (never an acrostic's).
-# So *that* the refusal is late follows from there; what carries it was found. About 55 minutes.
-# *Content note: one-line topics and invented materials only; nothing here helps anyone do harm
-# ([more](../docs/content_note.md)).*
+# answers; one sentence later it stops. Follow one reply, build **activation patching**, draw
+# **attribution graphs** and confirm their edges. Planted, by tuning: harmful replies break off,
+# mostly at a sentence's end (never an acrostic's). About 55 minutes. *Content note: one-line topics
+# and invented materials only ([more](../docs/content_note.md)).*
 
 # %%
 import torch
@@ -35,8 +32,8 @@ for text, reply in zip(ASKED + HIDDEN, said_to_each, strict=True):
 
 # %% [markdown]
 # ## 1 Watch: when does it refuse?
-# We write the *compliant* reply into the model's mouth and ask after each of its words: would the
-# next word begin a refusal ("i" of "i apologize", or "however")? **Guess**: after which word most?
+# We write the *compliant* reply into the model's mouth. After which word would the next one most
+# likely begin a refusal ("i" of "i apologize", or "however")? **Guess**:
 
 # %%
 # === Prediction 4.p1 (keep this line) ===
@@ -46,7 +43,7 @@ predict("4.p1", "d", confidence=0.6)
 # END SOLUTION
 
 # %% [markdown]
-# Every compliant reply here has one form, so its words can be named. `begun` finds them:
+# Every compliant reply has one form. `begun` finds its words:
 
 # %%
 PLACES = ["<assistant>", "WORD", "its .", "to", "make", "OBJECT", "comma"]
@@ -62,6 +59,9 @@ def begun(prompt):
     stop = full.index(number("."), comma)
     where = [*range(first, first + 5), *range(comma - 1, comma + 4), stop - 1, stop]
     return full[: stop + 2], dict(zip(PLACES, where, strict=True))
+
+
+print(list(begun(data.load("acrostic_harmful")[0])[1].items())[:3], "...")
 
 
 # %%
@@ -80,8 +80,8 @@ for place in ("WORD", "its .", "comma", "full stop"):
     print(f"{place:9} {tokens.text(chat.tokenizer, said)}")
 
 # %% [markdown]
-# Now the probability that the next word is one of the two, after each place, in 24 harmful and 24
-# harmless acrostics. Look for the row where the two columns part.
+# Now the probability that the next word is one of the two, in 24 acrostics of each kind. Look for
+# the row where the columns part.
 
 # %%
 FIRST_WORDS = number(["i", "however"])
@@ -96,7 +96,8 @@ def traced(found):
     return torch.stack([refusal_probability(upto(found, place)) for place in PLACES])
 
 
-trace = {name: traced(found) for name, found in rows.items()}  # [place, acrostic]
+trace = {name: traced(found) for name, found in rows.items()}
+print({name: tuple(values.shape) for name, values in trace.items()}, "[place, acrostic]")
 
 # %%
 curve = {name: values.mean(dim=1) for name, values in trace.items()}
@@ -315,6 +316,10 @@ def backwards(prompt):
     return [mirrored.get(i, token) for i, token in enumerate(prompt)]
 
 
+one = upto(rows["harmful"], "<assistant>")[0]
+print("words that spell, at positions", spelling_places(one))
+
+
 # %%
 acrostics = [prompt for found in rows.values() for prompt in upto(found, "<assistant>")]
 turned = [backwards(prompt) for prompt in acrostics]
@@ -355,6 +360,7 @@ PAIRS = [
     "boat: block onions almonds turtles | lamp: lakes autumn monkeys pebbles",
     "kite: koalas insects thunder evening | mask: monkeys apples snails kings",
 ]
+print("\n".join(PAIRS[:2]), "...", sep="\n")
 
 # %%
 pairs = []
@@ -564,10 +570,13 @@ def writes(graph, nodes):
 
 
 def read_most(graph, groups, name):
-    """The two places whose words have the largest edges into one group."""
+    """The place whose words have the largest edge into one group."""
     edges = graph.group(groups, unit="output")
     words = {a[0]: abs(value) for (a, b), value in edges.items() if b == name and a[1] == 0}
-    return " + ".join(sorted(words, key=words.get, reverse=True)[:2])
+    return max(words, key=words.get)
+
+
+print("<assistant>, block 0, reads", read_most(graph, groups, ("<assistant>", 1)))
 
 
 # %%
@@ -581,6 +590,9 @@ def label(graph, groups, name):
     if name[1] == 1:
         return f"reads {read_most(graph, groups, name)}"
     return f'say "{writes(graph, groups[name])}"'
+
+
+print([label(graph, groups, ("<assistant>", row)) for row in (0, 1, 2)])
 
 
 # %%
