@@ -1,11 +1,10 @@
 # %% [markdown]
 # # 04b The duel: what decides, word by word, between going on and refusing?
 #
-# 04a found: a harmful word hidden in first letters is said, and the reply breaks off only at its
-# first sentence's end, in 90 of 96. Why so late? Weigh two forces at each word, look for what the
-# model knows there, and *add* the refusal, word by word, which the paper left out. Planted, by
-# tuning: harmful replies break off, mostly at a sentence's end (never an acrostic's). About 60
-# minutes. *Content note: one-line topics and invented materials only
+# 04a found: a hidden harmful word is said, and the reply breaks off only at its first sentence's
+# end (90 of 96). Why so late? Weigh two forces at each word, look for what the model knows, and
+# *add* the refusal. Planted, by tuning: harmful replies break off, mostly at a sentence's end (never
+# an acrostic's). About 60 minutes. *Content note: one-line topics and invented materials only
 # ([more](../docs/content_note.md)).*
 
 # %%
@@ -57,7 +56,7 @@ def along(figure, places):
 
 
 # %% [markdown]
-# From 04a: requests with their compliant replies, their words named.
+# From 04a: compliant replies, their words named.
 
 # %% tags=["organism"]
 chat = models.load("chat")
