@@ -250,8 +250,8 @@ check("4.2", patch, chat)
 # %%
 patch = checkpoint("4.2", patch, chat)
 for what, block, position in (("noun", 0, 7), ("reply token", 0, -1), ("reply token", 1, -1)):
-    yours = patch(chat, BOMB, CAKE, f"blocks.{block}.hook_resid_pre", position, REFUSE)
-    print(f"{what}, before block {block}: {yours:.2f}")
+    share = patch(chat, BOMB, CAKE, f"blocks.{block}.hook_resid_pre", position, REFUSE)
+    print(f"{what}, before block {block}: {share:.2f}")
 
 # %% [markdown]
 # The library's `patch_residual` does the same for every block and position; yours is one of its
@@ -264,6 +264,7 @@ def two_digits(table):
 
 
 moved = patching.patch_residual(chat, BOMB, corrupted_ids=CAKE, target=REFUSE)
+yours = patch(chat, BOMB, CAKE, "blocks.1.hook_resid_pre", -1, REFUSE)
 print(f"block 1, reply token: {moved[1, -1]:.2f}, yours {yours:.2f}")
 print(f"reply token, block 1 and later: at least {moved[1:, -1].min():.2f}")
 print(f"the mark '?', block 1 and later: at most {moved[1:, 8].max():.2f}")
