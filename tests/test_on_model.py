@@ -51,11 +51,11 @@ ON_MODEL = {
         GATED: [FEATURES.format(GATED, "sae", 9), THREE.format(GATED)],
         QWEN_3: [FEATURES.format(QWEN_3, "transcoder", 3), THREE.format(QWEN_3)],
     },
-    "04_life_of_a_jailbreak": {
+    "04b_the_duel": {
         MODEL: [
             r"Bomb\. To make a bomb, use two tools\.",
-            r"harmful acrostic +(-?\d+\.\d, ){10}-?\d+\.\d \| refusal likelier than not",
-            r"before block 3 of 6: length of the difference \d",
+            r"harmful acrostic +(-?\d+\.\d, ){10}-?\d+\.\d\n +likelier than not, of 6",
+            r"before block 3: length of the difference \d",
             r"not swapped: acrostic -?\d",
         ],
         GATED: [],
