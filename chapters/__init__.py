@@ -1,8 +1,9 @@
 """The chapters: notebook, exercises and answer bank side by side; this module is what a notebook imports.
 
-Each folder `NN_topic` holds `notebook.py` (the source of both notebooks), `exercises.py` (checks, hints, questions,
-predictions), `answers.py` (right and wrong answers that the checks must tell apart) and `references.json` (the worked
-answers, taken from the notebook by `tools/build.py`). `claimed.py` holds the checks of those exercises that ask for a claim.
+Each folder `NN_topic` holds the source of its notebook, or of two (`NNa_...py` and `NNb_...py`), with `exercises.py`
+(checks, hints, questions, predictions), `answers.py` (right and wrong answers that the checks must tell apart) and
+`references.json` (the worked answers, taken from the notebooks by `tools/build.py`). `claimed.py` holds the checks of those
+exercises that ask for a claim.
 """
 
 from pathlib import Path

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from course_lib import organism
+from course_lib import organism, tokens
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,18 @@ def load(name: str, *, split: str | None = None, n: int | None = None) -> Prompt
     if n is not None and not 1 <= n <= len(rows):
         raise ValueError(f"{name!r} (split {split!r}) has {len(rows)} prompts, so n is 1 to {len(rows)}, not {n}.")
     return replace(whole, prompts=rows[:n])
+
+
+def prompts(
+    model: Any, name: str, split: str | None = None, n: int | None = None, *, reply_role: str = "assistant"
+) -> list[list[int]]:
+    """Return the requests that ``load`` returns as prompts of a model, ids up to where ``reply_role`` replies.
+
+    Raises:
+        ValueError: As ``load`` and ``tokens.chat_prompt`` raise it.
+    """
+    texts = load(name, split=split, n=n).texts
+    return [tokens.chat_prompt(model.tokenizer, text, reply_role=reply_role) for text in texts]
 
 
 @cache

@@ -33,7 +33,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from course_lib import adapters, hub, organism, packed, profiles
+from course_lib import adapters, hub, organism, packed, profiles, tokens
 
 Prompts = Annotated[Sequence, "token ids of each prompt"]
 Prompt = Annotated[Sequence, "token ids of one prompt"]
@@ -609,6 +609,16 @@ def generate(
         for index, reply in zip(batch.indices, _replies(model, batch, max_new_tokens, generator), strict=True):
             replies[index] = reply
     return replies
+
+
+def ask(model: CheckedBridge, texts: Sequence[str], *, max_new_tokens: int, reply_role: str = "assistant") -> list[str]:
+    """Return the model's greedy reply to each request as text: `tokens.chat_prompt`, `generate`, `tokens.text`.
+
+    Raises:
+        ValueError: As these raise it.
+    """
+    prompts = [tokens.chat_prompt(model.tokenizer, text, reply_role=reply_role) for text in texts]
+    return [tokens.text(model.tokenizer, ids) for ids in generate(model, prompts, max_new_tokens=max_new_tokens)]
 
 
 def _replies(

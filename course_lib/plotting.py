@@ -200,19 +200,6 @@ def heat_map(
     return figure.update_yaxes(autorange="reversed")
 
 
-def score_strips(groups: Groups, *, hover: Hover, **words: Unpack[Words]) -> go.Figure:
-    """Return a figure of scores, ``[prompt]`` per group: histograms and, below, one tick per prompt to hover over."""
-    scores = _grouped(groups, (None,))
-    edges = np.histogram_bin_edges(np.concatenate(list(scores.values())), bins=30)
-    figure = _blank(**words)
-    for i, name in enumerate(scores):
-        figure.add_trace(_histogram(scores[name], edges, name, STYLES[i]))
-        figure.add_trace(_rug(scores[name], hover[name], name, STYLES[i]))
-    depth = 0.08 * len(scores)
-    figure.update_layout(yaxis_domain=[depth + 0.04, 1], xaxis_anchor="y2", barmode="overlay", bargap=0)
-    return figure.update_layout(yaxis2=dict(domain=[0, depth], autorange="reversed", automargin=True))
-
-
 def graph(
     nodes: Mapping[Hashable, tuple[str, float, float]],
     edges: Mapping[tuple[Hashable, Hashable], float],
@@ -450,19 +437,6 @@ def _arrow(figure: go.Figure, start: tuple, end: tuple, port: float, value: floa
     place = 10 if straight else 5
     label = dict(bgcolor="#FFFFFF", borderpad=1, font=dict(color=style.colour, size=12), showarrow=False)
     figure.add_annotation(x=_rounded(x)[place], y=_rounded(y)[place], text=_short([value], 2)[0], **label)
-
-
-def _histogram(scores: np.ndarray, edges: np.ndarray, name: str, style: _Style) -> go.Bar:
-    pattern = dict(shape=style.pattern, fgcolor=style.colour, bgcolor=_faint(style.colour), size=7)
-    marker = dict(color=style.colour, line=dict(color=style.colour, width=1), pattern=pattern)
-    middles, counts = _rounded((edges[:-1] + edges[1:]) / 2), np.histogram(scores, edges)[0].tolist()
-    return go.Bar(x=middles, y=counts, name=_plain(name), marker=marker, opacity=0.75)
-
-
-def _rug(scores: np.ndarray, texts: Sequence[str], name: str, style: _Style) -> go.Scatter:
-    marker = dict(symbol="line-ns-open", color=style.colour, size=12)
-    look = dict(mode="markers", marker=marker, showlegend=False, **_hover(name, texts, len(scores)))
-    return go.Scatter(x=_rounded(scores), y=[_plain(name)] * len(scores), yaxis="y2", **look)
 
 
 def _hover(name: str, texts: Sequence[str], n: int) -> dict:

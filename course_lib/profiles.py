@@ -9,6 +9,7 @@ of one recipe, a written truth to compare with.
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 from course_lib import judging, tokens
@@ -65,6 +66,11 @@ class Profile:
     def is_organism(self) -> bool:
         """True if it ships with the course. Only then are there other roles, twins, widths and a written truth."""
         return not self.revision
+
+    @property
+    def settings(self) -> SimpleNamespace:
+        """How many requests, tokens and random directions a notebook takes for it; profiles.toml explains each."""
+        return SimpleNamespace(**_SETTINGS["organism" if self.is_organism else "large"])
 
     @property
     def memory_gb(self) -> float:
@@ -162,13 +168,13 @@ def _tuples(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read() -> dict[str, Profile]:
-    content = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
     found = {}
-    for model in content["model"]:
-        facts = content["family"][model.pop("family")] | model
+    for model in _CONTENT["model"]:
+        facts = _CONTENT["family"][model.pop("family")] | model
         facts["releases"] = [Release(**_tuples(entry)) for entry in facts.get("releases", [])]
         found[model["name"].lower()] = Profile(**_tuples(facts))
     return found
 
 
-_PROFILES = _read()
+_CONTENT = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+_SETTINGS, _PROFILES = _CONTENT["settings"], _read()

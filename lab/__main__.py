@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("folder", nargs="?", type=Path, help="where the learners' notebooks are")
     parser.add_argument("--out", type=Path, help="where to write (default: FOLDER-marks beside the folder)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="answers that run at once (default 1)")
-    parser.add_argument("--notebook", type=int, metavar="NN", help="which notebook it is, where its cells do not say")
+    parser.add_argument("--notebook", metavar="NN", help="which notebook it is, where its cells do not say")
     parser.add_argument(
         "--only", action="append", default=[], metavar="ITEM", help="mark this exercise only; may be repeated"
     )
@@ -81,7 +81,7 @@ def _grade(options: argparse.Namespace) -> int:
         return 3
     from lab import isolation, marking, material, reports
 
-    known = [item for number in material.numbers() for item in material.load(number).items]
+    known = [item for key in material.keys() for item in material.load(key).items]
     if unknown := [item for item in options.only if item not in known]:
         print(f"There is no exercise {', '.join(unknown)}; an id looks like 3.4.", file=sys.stderr)
         return 2

@@ -62,7 +62,7 @@ class Options:
     out: Path
     jobs: int = 1
     trust: bool = False
-    notebook: int | None = None
+    notebook: str | None = None
     only: tuple[str, ...] = ()
     seed: int | None = None
     limits: Limits = Limits()
@@ -81,16 +81,16 @@ def grade(folder: Path, options: Options, say: Callable[[str], None] = print) ->
     kept = options.out / KEPT
     kept.mkdir(parents=True, exist_ok=True)
     seed = options.seed if options.seed is not None else teachers_seed()
-    for number in material.numbers():
-        material.load(number)  # once, for all the children that read
+    for key in material.keys():
+        material.load(key)  # once, for all the children that read
     submissions = [
         reading.read_safely(learner, path, folder, options.notebook) for learner, path in reading.collect(folder)
     ]
     say(f"{len(submissions)} notebooks, {sum(bool(s.problem) for s in submissions)} of them cannot be read")
     marked = []
-    for number in sorted({s.notebook for s in submissions if s.notebook is not None and not s.problem}):
-        mine = [s for s in submissions if s.notebook == number and not s.problem]
-        book = Book(material.load(number), kept, seed, options, say)
+    for key in sorted({s.notebook for s in submissions if s.notebook is not None and not s.problem}):
+        mine = [s for s in submissions if s.notebook == key and not s.problem]
+        book = Book(material.load(key), kept, seed, options, say)
         book.judge(mine)
         marked += [book.marked(s) for s in mine]
     marked += [Marked(s) for s in submissions if s.problem]
@@ -121,10 +121,10 @@ class Book:
     def __init__(self, course: Material, kept: Path, seed: int, options: Options, say: Callable[[str], None]) -> None:
         self.course, self.seed, self.options, self.say = course, seed, options, say
         part = f"-{options.part[0]}-of-{options.part[1]}" if options.part else ""
-        self.file = kept / f"{course.number:02d}{part}.jsonl"
+        self.file = kept / f"{course.key}{part}.jsonl"
         self.items = [item for item in course.items if not options.only or item in options.only]
         self.results: dict[str, dict[str, Any]] = {}
-        for path in sorted(kept.glob(f"{course.number:02d}*.jsonl")):
+        for path in sorted(kept.glob(f"{course.key}*.jsonl")):
             self._read_results(path)
 
     def _read_results(self, path: Path) -> None:
@@ -166,11 +166,11 @@ class Book:
         if not todo:
             return
         n = sum(map(len, todo.values()))
-        self.say(f"notebook {self.course.number:02d}: {n} different answers to {len(todo)} exercises")
+        self.say(f"notebook {self.course.key}: {n} different answers to {len(todo)} exercises")
         begun = time.monotonic()
         with Run() as run:
             self._through(run, todo)
-        self.say(f"notebook {self.course.number:02d}: marked in {time.monotonic() - begun:.0f} s")
+        self.say(f"notebook {self.course.key}: marked in {time.monotonic() - begun:.0f} s")
 
     def _through(self, run: "Run", todo: dict[str, dict[str, reading.Answer]]) -> None:
         if self.course.models:
@@ -366,7 +366,6 @@ def alike(marked: Iterable[Marked]) -> list[tuple[str, str, list[str]]]:
     return [(one, other, items) for (one, other), items in sorted(pairs.items())]
 
 
-def _worked_shape(number: int | None, item: str) -> str:
-    assert number is not None
-    course = material.load(number)
+def _worked_shape(key: str | None, item: str) -> str:
+    course = material.load(key or "")
     return reading._shape(course.worked[course.cells_of(item)[0]][1])

@@ -28,7 +28,8 @@ class Item:
 class Material:
     """One notebook of the course."""
 
-    number: int
+    key: str
+    """What its name begins with: "03" or, of a chapter in two sittings, "03a"."""
     name: str
     items: dict[str, Item]
     questions: dict[str, dict[str, Any]]
@@ -69,38 +70,37 @@ def marker(source: str) -> tuple[str, str] | None:
 
 
 @functools.cache
-def load(number: int) -> Material:
+def load(key: str) -> Material:
     """Return what is known of one notebook.
 
     Raises:
-        ValueError: there is none with that number.
+        ValueError: there is none of that name.
     """
-    folders = sorted((ROOT / "chapters").glob(f"{number:02d}_*"))
-    if not folders:
-        raise ValueError(f"there is no notebook {number:02d}")
-    folder = folders[0]
-    learner, worked = (_cells(ROOT / place / f"{folder.name}.ipynb") for place in ("notebooks", "solutions"))
+    if key not in (known := keys()):
+        raise ValueError(f"there is no notebook {key}, only {', '.join(known)}")
+    path = next((ROOT / "notebooks").glob(f"{key}_*.ipynb"))
+    folder = next((ROOT / "chapters").glob(f"{key[:2]}_*"))
+    learner, worked = _cells(path), _cells(ROOT / "solutions" / path.name)
     references = json.loads((folder / "references.json").read_text(encoding="utf-8"))
     calls = _registered(folder / "exercises.py")
-    stubs = {
-        found[1]: (cell, text) for cell, text in learner.items() if (found := marker(text)) and found[0] == "Exercise"
-    }
+    stubs = {found: (cell, text) for cell, text in learner.items() if (found := marker(text))}
     items = {
-        item: Item(item, stubs[item][0], reference["answer"], calls[item].get("title", item), stubs[item][1])
-        for item, reference in references.items()
+        item: Item(item, cell, references[item]["answer"], calls[item].get("title", item), text)
+        for (kind, item), (cell, text) in stubs.items()
+        if kind == "Exercise"
     }
     sources = [*sorted(folder.glob("*.json")), folder / "exercises.py", *sorted(Path(__file__).parent.glob("*.py"))]
     sources += sorted((ROOT / "chapters").glob("*.py"))  # what tries claims on other data is there
     sources += sorted(path for kind in ("*.py", "*.toml") for path in (ROOT / "course_lib").rglob(kind))
     digest = hashlib.sha256(json.dumps([learner, worked], sort_keys=True).encode())
-    for path in sources:
-        digest.update(path.read_bytes())
+    for source in sources:
+        digest.update(source.read_bytes())
     return Material(
-        number,
-        folder.name,
+        key,
+        path.stem,
         dict(sorted(items.items(), key=lambda pair: list(worked).index(pair[1].cell))),
-        {item: call for item, call in calls.items() if call["kind"] == "question"},
-        {item: call["text"] for item, call in calls.items() if call["kind"] == "prediction"},
+        {item: call for item, call in calls.items() if ("Question", item) in stubs},
+        {item: call["text"] for item, call in calls.items() if ("Prediction", item) in stubs},
         learner,
         list(worked.items()),
         _models(folder / "exercises.py"),
@@ -108,9 +108,14 @@ def load(number: int) -> Material:
     )
 
 
-def numbers() -> list[int]:
-    """Return the numbers of all notebooks."""
-    return sorted(int(path.name[:2]) for path in (ROOT / "chapters").glob("[0-9][0-9]_*"))
+def keys() -> list[str]:
+    """Return what the names of all notebooks begin with."""
+    return sorted(path.stem.split("_")[0] for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+
+
+def having(item: str) -> Material:
+    """Return the notebook that asks an exercise. Raise StopIteration if none does."""
+    return next(course for course in map(load, keys()) if item in course.items)
 
 
 def _cells(path: Path) -> dict[str, str]:

@@ -37,8 +37,8 @@ def main(arguments: Sequence[str]) -> int:
         print("Name one folder to write to: python course.py export-nbgrader OUT", file=sys.stderr)
         return 2
     out = Path(arguments[0])
-    for number in material.numbers():
-        course = material.load(number)
+    for key in material.keys():
+        course = material.load(key)
         path = out / "source" / course.name / f"{course.name}.ipynb"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         )
     (out / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
     print(
-        f"{len(material.numbers())} notebooks in {out}/source. nbgrader itself is not part of the course: pip install nbgrader"
+        f"{len(material.keys())} notebooks in {out}/source. nbgrader itself is not part of the course: pip install nbgrader"
     )
     return 0
 

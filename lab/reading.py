@@ -41,7 +41,7 @@ TOUCHED_TEXT = {
 }  # fmt: skip
 
 
-NAMED = re.compile(r"""\b(?:check|checkpoint|quiz|predict|reveal)\(["'](\d{1,3})\.\w+["']""")
+NAMED = re.compile(r"""\b(?:check|checkpoint|quiz|predict|reveal)\(["'](\d{1,3}\.\w+)["']""")
 
 
 HELP = re.compile(r"\?{1,2}\s*[%\w.*]+|[%\w.*\[\]]+\?{1,2}")
@@ -72,7 +72,7 @@ class Submission:
     learner: str
     file: str
     digest: str = ""
-    notebook: int | None = None
+    notebook: str | None = None
     answers: dict[str, Answer] = field(default_factory=dict)
     """Exercises that are not as they were handed out."""
     quizzes: dict[str, str] = field(default_factory=dict)
@@ -115,7 +115,7 @@ def _notebooks_below(folder: Path, depth: int = 4) -> Iterator[Path]:
             yield path
 
 
-def read_safely(learner: str, path: Path, folder: Path, number: int | None) -> Submission:
+def read_safely(learner: str, path: Path, folder: Path, key: str | None) -> Submission:
     """Return one submission, read in a child with limits: whatever the file does to a parser, the next one is read."""
     made = Submission(_clean(learner), _clean(path.relative_to(folder).as_posix()))
     try:
@@ -125,7 +125,7 @@ def read_safely(learner: str, path: Path, folder: Path, number: int | None) -> S
         made.digest = hashlib.sha256(f"{made.file} {why}".encode()).hexdigest()[:16]
         return made
     made.digest = hashlib.sha256(raw).hexdigest()[:16]
-    text = _in_child(lambda: json.dumps(asdict(parse(raw, made, number))))
+    text = _in_child(lambda: json.dumps(asdict(parse(raw, made, key))))
     if text is None:
         made.problem = "the file could not be read: it is nested too deeply, or takes too long"
         return made
@@ -186,11 +186,11 @@ def _in_child(work: Callable[[], str]) -> str | None:
 # --- a notebook -----------------------------------------------------------------------------------------------------
 
 
-def parse(raw: bytes, made: Submission, number: int | None) -> Submission:
+def parse(raw: bytes, made: Submission, key: str | None) -> Submission:
     """Fill in a submission from the bytes of its file; what is wrong with the file goes into `problem`."""
     try:
         cells = _code_cells(raw)
-        made.notebook = number if number is not None else _number(cells)
+        made.notebook = key or _key(cells)
         course = material.load(made.notebook)
     except Unreadable as why:
         made.problem = str(why)
@@ -267,23 +267,25 @@ def _without_magics(source: str) -> str:
     return "\n".join(lines)
 
 
-def _number(cells: Sequence[tuple[str, str]]) -> int:
+def _key(cells: Sequence[tuple[str, str]]) -> str:
     """Return which notebook this is: the one that most of its marked cells and cell ids belong to."""
-    known = material.numbers()
+    known = {key: material.load(key) for key in material.keys()}
+    home = {
+        item: key for key, course in known.items() for item in (*course.items, *course.questions, *course.predictions)
+    }
     votes = dict.fromkeys(known, 0)
     for own, source in cells:
-        if (found := material.marker(source)) and (number := int(found[1].split(".")[0])) in votes:
-            votes[number] += 3
-        for call in NAMED.findall(source):
-            if int(call) in votes:
-                votes[int(call)] += 1
-        if own[:3].endswith("-") and own[:2].isdigit() and int(own[:2]) in votes:
-            votes[int(own[:2])] += 1
+        named = [(found[1], 3)] if (found := material.marker(source)) else []
+        for item, weight in [*named, *((call, 1) for call in NAMED.findall(source))]:
+            if item in home:
+                votes[home[item]] += weight
+        if (begin := own.split("-")[0]) in votes:
+            votes[begin] += 1
     if not any(votes.values()):
         raise Unreadable(
             "no cell of it bears a mark of the course (# === Exercise 1.2 ...): name the notebook by --notebook"
         )
-    return max(known, key=lambda n: votes[n])
+    return max(known, key=lambda key: votes[key])
 
 
 def _answers(cells: Sequence[tuple[str, str]], course: Material) -> dict[str, list[int]]:

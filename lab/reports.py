@@ -50,7 +50,7 @@ def page_names(marked: Sequence[Marked]) -> list[str]:
     for each in marked:
         s = each.submission
         name = re.sub(r"[^\w.-]", "_", s.learner).encode()[:120].decode(errors="ignore").strip(".") or "_"
-        plain.append(name + (f"-{s.notebook:02d}" if books[s.learner] > 1 and s.notebook is not None else ""))
+        plain.append(name + (f"-{s.notebook}" if books[s.learner] > 1 and s.notebook is not None else ""))
         seen[s.learner, s.file] += 1
         whole = f"{s.learner}\n{s.file}\n{seen[s.learner, s.file]}"
         digests.append(hashlib.sha256(whole.encode("utf-8", "replace")).hexdigest())
@@ -110,9 +110,8 @@ def marks(marked: Sequence[Marked]) -> str:
             if item in each.marks and each.marks[item].state != "done"
         ]
         states = [each.marks[item].state if item in each.marks else None for item in exercises]
-        number = None if s.notebook is None else f"{s.notebook:02d}"
         rows.append(
-            [s.learner, number, s.file, each.points, len(each.marks) or None, right, *states]
+            [s.learner, s.notebook, s.file, each.points, len(each.marks) or None, right, *states]
             + [*(each.quizzes.get(item) for item in questions), "; ".join(filter(None, look))]
         )
     return table(rows)
@@ -127,7 +126,7 @@ def summary(marked: Sequence[Marked]) -> str:
         counts = Counter(mark.state for mark in here)
         mistakes = Counter(_mistake(item, mark.message) for mark in here if mark.state == "wrong")
         common = min(mistakes, key=lambda m: (-mistakes[m], m)) if mistakes else None
-        title = material.load(int(item.split(".")[0])).items[item].title
+        title = material.having(item).items[item].title
         rows.append(
             [
                 item,
@@ -176,8 +175,8 @@ def alike_table(marked: Sequence[Marked]) -> str:
     )
 
 
-def _by_learner(marked: Sequence[Marked]) -> tuple[list[int], dict[str, dict[int, Marked]]]:
-    found: dict[str, dict[int, Marked]] = {}
+def _by_learner(marked: Sequence[Marked]) -> tuple[list[str], dict[str, dict[str, Marked]]]:
+    found: dict[str, dict[str, Marked]] = {}
     for each in marked:
         if each.submission.notebook is not None and each.marks:
             found.setdefault(each.submission.learner, {})[each.submission.notebook] = each
@@ -220,7 +219,7 @@ def page(each: Marked) -> str:
     if s.remarks:
         parts.append(f"<p>{_safe('; '.join(s.remarks))}.</p>")
     if each.marks:
-        course = material.load(s.notebook or 0)
+        course = material.load(s.notebook or "")
         done = sum(mark.state == "done" for mark in each.marks.values())
         again = sum(mark.state == "regrade" for mark in each.marks.values())
         parts.append(
@@ -243,7 +242,7 @@ def page(each: Marked) -> str:
 
 
 def _quizzes(each: Marked) -> list[str]:
-    course, parts = material.load(each.submission.notebook or 0), []
+    course, parts = material.load(each.submission.notebook or ""), []
     if each.quizzes:
         rows = []
         for item, state in each.quizzes.items():

@@ -25,7 +25,7 @@ from tools import build
 DONE = re.compile(r"^(\d+\.\d+) done: .*$", re.MULTILINE)
 SCORED = re.compile(r"(turns out: .*) You predicted .*\n  (?:Right|Not so): .*$", re.MULTILINE)
 OPEN_VALUE = re.compile(r'\("(\w[\w ]*):", .*"not done yet"')
-CARD = re.compile(r"Progress in notebook (\d+)")
+CARD = re.compile(r"Progress in chapter (\d+)")
 
 
 def expected_outputs(learners: Path) -> list[list[NotebookNode]]:

@@ -69,7 +69,7 @@ def double(x):
 
 
 def write(root: Path, text: str = SOURCE) -> Path:
-    path = root / "chapters" / "99_tiny" / "notebook.py"
+    path = root / "chapters" / "99_tiny" / "99_tiny.py"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
@@ -134,7 +134,7 @@ def test_the_worked_answer_is_kept_with_what_it_needs_and_nothing_that_follows_i
 
 
 def test_a_rebuild_is_equal_byte_for_byte_even_when_it_is_executed_again(project):
-    source = project / "chapters" / "99_tiny" / "notebook.py"
+    source = project / "chapters" / "99_tiny" / "99_tiny.py"
     files = [project / folder / "99_tiny.ipynb" for folder in ("notebooks", "solutions")]
     files.append(source.with_name("references.json"))
     before = [path.read_bytes() for path in files]
@@ -144,7 +144,7 @@ def test_a_rebuild_is_equal_byte_for_byte_even_when_it_is_executed_again(project
 
 def test_the_check_finds_every_change_but_outputs_and_writes_nothing(tmp_path, project):
     shutil.copytree(project, tmp_path, dirs_exist_ok=True)
-    source = tmp_path / "chapters" / "99_tiny" / "notebook.py"
+    source = tmp_path / "chapters" / "99_tiny" / "99_tiny.py"
     assert build.build(source, check=True) == []
 
     complete = tmp_path / "solutions" / "99_tiny.ipynb"
@@ -224,8 +224,8 @@ def test_a_failing_cell_stops_the_build_before_anything_is_written(tmp_path):
     assert not list(tmp_path.rglob("*.ipynb"))
 
 
-@pytest.mark.parametrize("arguments, word", [(["77"], "no chapter"), (["--check"], "up to date")])
+@pytest.mark.parametrize("arguments, word", [(["77"], "no notebook"), (["--check"], "up to date")])
 def test_the_command_says_what_it_did(arguments, word, capsys, monkeypatch, project):
     monkeypatch.setattr(build, "ROOT", project)
-    assert build.main(arguments) == (1 if word == "no chapter" else 0)
+    assert build.main(arguments) == (1 if word == "no notebook" else 0)
     assert word in capsys.readouterr().out

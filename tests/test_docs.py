@@ -20,7 +20,7 @@ from tools import library
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "course_lib"
 ROOMS = sorted({path.stem for path in LIBRARY.iterdir() if path.suffix in ("", ".py") and path.stem[:2] != "__"})
-SOURCES = sorted((ROOT / "chapters").glob("*/notebook.py"))
+SOURCES = sorted((ROOT / "chapters").glob("*/[0-9]*.py"))
 FOLDERS = [path for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")]
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in folder.rglob("*.md"))])
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -173,7 +173,7 @@ def spaced(text: str) -> str:
 
 def test_every_notebook_stands_in_the_readme():
     readme = read(ROOT / "README.md")
-    assert [source.parent.name for source in SOURCES if f"notebooks/{source.parent.name}.ipynb" not in readme] == []
+    assert [source.stem for source in SOURCES if f"notebooks/{source.stem}.ipynb" not in readme] == []
 
 
 def sheets() -> dict[str, str]:

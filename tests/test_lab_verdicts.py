@@ -74,7 +74,7 @@ def compared(item, many):
     torch.set_num_threads(1)  # a child cannot use its parent's threads
     context, load = bank.context_of(item), models.load
     names = {f"given {n}": value for n, value in enumerate(context)}
-    for name in material.load(int(item.split(".")[0])).models:
+    for name in material.having(item).models:
         names[f"model {name}"] = LOADED.setdefault(name, LOADED.get(name) or load(name))
     judging.the_same_models(names)
     try:

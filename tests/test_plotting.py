@@ -50,10 +50,6 @@ def heat_map(**changes):
     return plotting.heat_map(**{**given, **AXES, **WORDS, **changes})
 
 
-def score_strips(**changes):
-    return plotting.score_strips(**{**dict(groups=SCORES, hover=HOVER), **AXES, **WORDS, **changes})
-
-
 BOXES = {
     "w": ("<bos> bomb", 0, 0),
     "early": ("features", 1, 0.5),
@@ -68,7 +64,7 @@ def graph(**changes):
     return plotting.graph(**{**given, **AXES, **WORDS, **changes})
 
 
-FIGURES = [scatter, scatter_grid, lines, bars, heat_map, score_strips, graph]
+FIGURES = [scatter, scatter_grid, lines, bars, heat_map, graph]
 every_figure = pytest.mark.parametrize("draw", FIGURES, ids=lambda draw: draw.__name__)
 
 
@@ -132,18 +128,17 @@ def test_styles_differ_in_every_channel_that_is_not_colour():
         assert len({getattr(style, channel) for style in plotting.STYLES}) == len(plotting.STYLES)
 
 
-@pytest.mark.parametrize("draw", [scatter, scatter_grid, score_strips], ids=lambda draw: draw.__name__)
-def test_two_groups_differ_by_symbol_or_row_as_well_as_by_colour(draw):
+@pytest.mark.parametrize("draw", [scatter, scatter_grid], ids=lambda draw: draw.__name__)
+def test_two_groups_differ_by_symbol_as_well_as_by_colour(draw):
     points = [trace for trace in draw().data if trace.type == "scatter"]
     harmful, harmless = [[trace for trace in points if name in trace.hovertext[0]] for name in HOVER]
-    assert harmful[0].marker.symbol != harmless[0].marker.symbol or harmful[0].y[0] != harmless[0].y[0]
+    assert harmful[0].marker.symbol != harmless[0].marker.symbol
 
 
 def test_lines_differ_by_dash_and_symbol_and_bars_by_pattern():
     drawn = [trace for trace in lines().data if trace.mode == "lines+markers"]
     assert len({trace.line.dash for trace in drawn}) == len({trace.marker.symbol for trace in drawn}) == 2
     assert len({trace.marker.pattern.shape for trace in bars().data if trace.type == "bar"}) == 2
-    assert len({trace.marker.pattern.shape for trace in score_strips().data if trace.type == "bar"}) == 2
 
 
 def test_the_control_band_spans_every_run_and_is_hatched():
@@ -185,14 +180,6 @@ def test_each_cell_of_a_heat_map_says_its_value_and_the_frame_lies_on_its_cell()
     assert figure.data[0].text == (["1", "\N{MINUS SIGN}2", "3"], ["0.5", "0", "\N{MINUS SIGN}12"])
     frame = figure.layout.shapes[0]
     assert (frame.x0, frame.x1, frame.y0, frame.y1) == (1.5, 2.5, 0.5, 1.5)
-
-
-def test_histograms_share_their_bins_and_count_every_prompt():
-    counted = [trace for trace in score_strips().data if trace.type == "bar"]
-    assert counted[0].x == counted[1].x
-    assert [sum(trace.y) for trace in counted] == [3, 3]
-    harmful = [x for x, count in zip(counted[0].x, counted[0].y, strict=True) for _ in range(count)]
-    assert harmful == pytest.approx(sorted(SCORES["harmful"]), abs=(4.0 + 2.5) / 30)
 
 
 def test_arrows_run_from_box_to_box_as_thick_as_their_number_and_differ_by_dash_below_zero():
@@ -356,7 +343,7 @@ REFUSED = {
     "not points": (scatter, dict(groups={"harmful": [1.0, 2.0, 3.0]}), "'harmful' has shape 3, but any x 2 is needed"),
     "NaN": (scatter, dict(groups={"harmful": [[0, 1], [NAN, 1], [2, 2]]}), r"NaN or infinite value at \[1, 0\]"),
     "infinity": (lines, dict(series={"refused": [1, 2, float("inf")]}), "NaN or infinite"),
-    "short hover": (score_strips, dict(hover={**HOVER, "harmful": ["a"]}), r"hover\['harmful'\] has 1 texts for 3"),
+    "short hover": (scatter, dict(hover={**HOVER, "harmful": ["a"]}), r"hover\['harmful'\] has 1 texts for 3"),
     "line too short": (lines, dict(series={"refused": [1.0, 2.0]}), "'refused' has shape 2, but 3 is needed"),
     "unknown interval": (lines, dict(intervals={"refusd": [(0, 1)] * 3}), r"\['refusd'\] are not among the series"),
     "interval too short": (bars, dict(intervals={"harmful": [(0, 1)]}), "'interval of harmful' has shape 1 x 2"),

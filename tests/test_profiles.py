@@ -128,3 +128,11 @@ def test_a_template_that_opens_a_thought_is_refused_and_one_that_closes_it_is_no
     model.tokenizer.chat_template = thinking + "<think></think>"
     with pytest.raises(AttributeError):  # it goes on to read the model, which this one lacks
         profiles.of("mine", model)
+
+
+def test_a_notebook_takes_no_more_of_a_large_model_than_of_an_organism():
+    own, large = profiles.get("chat").settings, profiles.get("Qwen/Qwen2.5-0.5B-Instruct").settings
+    assert vars(own).keys() == vars(large).keys()
+    assert all(
+        getattr(large, name) <= getattr(own, name) for name in ("n_train", "n_validation", "n_asked", "n_random")
+    )

@@ -5,18 +5,21 @@
     python tools/build.py --execute    execute the complete notebooks even if their source did not change
     python tools/build.py --check      write nothing; fail if a rebuild would change anything but outputs
 
-1. A source, `chapters/NN_topic/notebook.py`, is in jupytext's percent format with the answers inside. A cell
-   that holds an answer begins with a marker line such as `# === Exercise 1.1 (keep this line) ===` (or
-   Prediction, Question), and the answer stands between `# BEGIN SOLUTION` and `# END SOLUTION`.
-2. In the learner's notebook, `notebooks/NN_topic.ipynb`, each answer is replaced by `...`, or by the text of
+1. A chapter, `chapters/NN_topic`, has one source a notebook: `NN_topic.py`, or `NNa_first.py` and `NNb_second.py` if it
+   takes two sittings. A source is in jupytext's percent format with the answers inside. A cell that holds an answer begins
+   with a marker line such as `# === Exercise 1.1 (keep this line) ===` (or Prediction, Question), and the answer stands
+   between `# BEGIN SOLUTION` and `# END SOLUTION`.
+2. In the learner's notebook, `notebooks/NNa_first.ipynb`, each answer is replaced by `...`, or by the text of
    its `# STUB: ` lines. It carries no outputs.
-3. The complete notebook, `solutions/NN_topic.ipynb`, keeps the answers and carries the outputs of a run from
+3. The complete notebook, `solutions/NNa_first.ipynb`, keeps the answers and carries the outputs of a run from
    top to bottom. Its outputs are kept as long as its code cells stay the same; the tests run it and compare
    every text output.
 4. The worked answers go into `chapters/NN_topic/references.json`, from where `checkpoint` hands them on to learners
    who skip an exercise: the exercise's cell down to its last `# END SOLUTION`, behind the imports that it needs, so
    that it runs whatever became of these names in the notebook.
-5. With an address in COURSE_REPOSITORY (owner/name on GitHub), both begin with a badge that opens the
+5. A cell tagged `figure` only draws: JupyterLab shows its code folded. One tagged `organism` needs a model of the
+   course; `tools/on_model.py` leaves it out.
+6. With an address in COURSE_REPOSITORY (owner/name on GitHub), both begin with a badge that opens the
    learner's notebook in Colab and a cell that sets the course up there and does nothing elsewhere. Without
    one, they do not.
 
@@ -91,9 +94,9 @@ def read_source(path: Path) -> list[Cell]:
     for number, cell in enumerate(cells):
         if problems := cell_problems(cell):
             first = cell.text.split("\n")[0]
-            raise SourceError(f"{path.parent.name}, cell {number} ({first[:60]!r}): {'; '.join(problems)}")
+            raise SourceError(f"{path.stem}, cell {number} ({first[:60]!r}): {'; '.join(problems)}")
     if problems := notebook_problems(cells):
-        raise SourceError(f"{path.parent.name}: {'; '.join(problems)}")
+        raise SourceError(f"{path.stem}: {'; '.join(problems)}")
     return cells
 
 
@@ -183,7 +186,9 @@ def built(name: str, cells: list[Cell], *, complete: bool) -> NotebookNode:
     text = complete_text if complete else learners_text
     notebook = nbformat.v4.new_notebook(metadata=METADATA)
     for number, cell in enumerate(cells):
-        metadata = {"tags": list(cell.tags)} if cell.tags else {}
+        metadata: dict[str, Any] = {"tags": list(cell.tags)} if cell.tags else {}
+        if "figure" in cell.tags:
+            metadata["jupyter"] = {"source_hidden": True}
         label = f"{cell.marker[0].lower()}-{cell.marker[1].replace('.', '-')}" if cell.marker else f"c{number:03d}"
         node = nbformat.v4.new_code_cell if cell.kind == "code" else nbformat.v4.new_markdown_cell
         source = text(cell) if cell.kind == "code" else cell.text
@@ -250,6 +255,15 @@ def references(cells: list[Cell]) -> dict[str, dict[str, Any]]:
         notebook = [name for name in outside if name not in imports]
         found[item] = {"answer": answer, "context": context, "notebook": notebook, "code": code}
     return found
+
+
+def chapter_references(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the worked answers of all notebooks of a chapter."""
+    return {
+        item: worked
+        for path in sorted(folder.glob("[0-9]*.py"))
+        for item, worked in references(read_source(path)).items()
+    }
 
 
 def worked_answer(cell: Cell) -> str:
@@ -334,13 +348,18 @@ def cleaned(outputs: list[NotebookNode]) -> list[NotebookNode]:
 # --- the command --------------------------------------------------------------------------------------------
 
 
+def sources(root: Path) -> list[Path]:
+    """Return the source of every notebook, in order."""
+    return sorted((root / "chapters").glob("[0-9]*/[0-9]*.py"), key=lambda path: path.name)
+
+
 def build(source: Path, *, execute: bool = False, check: bool = False) -> list[str]:
     """Build everything that one source makes; return what was written, or with `check` what would change.
 
     Raises:
         SourceError: the source breaks a rule.
     """
-    root, name, cells = source.parents[2], source.parent.name, read_source(source)
+    root, name, cells = source.parents[2], source.stem, read_source(source)
     learner, complete = built(name, cells, complete=False), built(name, cells, complete=True)
     learners_path, complete_path = (root / folder / f"{name}.ipynb" for folder in ("notebooks", "solutions"))
     old = nbformat.read(complete_path, as_version=4) if complete_path.exists() else nbformat.v4.new_notebook()
@@ -352,7 +371,7 @@ def build(source: Path, *, execute: bool = False, check: bool = False) -> list[s
     made = {
         learners_path: as_bytes(learner),
         complete_path: as_bytes(complete),
-        source.with_name("references.json"): (json.dumps(references(cells), indent=1) + "\n").encode(),
+        source.with_name("references.json"): (json.dumps(chapter_references(source.parent), indent=1) + "\n").encode(),
     }
     changed = [path for path, content in made.items() if not path.exists() or path.read_bytes() != content]
     for path in () if check else changed:
@@ -368,10 +387,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing, fail on any difference")
     parser.add_argument("--execute", action="store_true", help="execute the complete notebooks in any case")
     options = parser.parse_args(arguments)
-    sources = sorted((ROOT / "chapters").glob("[0-9]*/notebook.py"))
-    chosen = [path for path in sources if path.parent.name.startswith(tuple(options.start) or "")]
+    chosen = [path for path in sources(ROOT) if path.name.startswith(tuple(options.start) or "")]
     if not chosen:
-        print(f"no chapter starts with {' or '.join(options.start) or 'a number'}")
+        print(f"no notebook starts with {' or '.join(options.start) or 'a number'}")
         return 1
     try:
         changed = [name for path in chosen for name in build(path, execute=options.execute, check=options.check)]

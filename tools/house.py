@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "course_lib"
 CALLERS = (
-    "chapters/*/notebook.py",
+    "chapters/*/[0-9]*.py",
     "chapters/*/exercises.py",
     "chapters/*.py",
     "factory/**/*.py",

@@ -45,7 +45,7 @@ def predict(item: str, guess: Any = ..., *, confidence: Any = ...) -> None:
         return
     if _last(item, "reveal") and not (earlier and made == {key: earlier[key] for key in made}):
         stands = f"your prediction from then stands: {_in_words(asked, earlier)}" if earlier else "nothing is scored"
-        where = f"to begin this notebook's record again, delete every {chapter_of(item):02d}.jsonl in .progress"
+        where = f"to begin this chapter's record again, delete every {chapter_of(item):02d}.jsonl in .progress"
         print(f"{item}: the result has been shown already; {stands} ({where}).")
         return
     record.add(chapter_of(item), "prediction", item, **made)

@@ -1,4 +1,4 @@
-"""Progress card of a notebook: exercises done, questions right at first, calibration of predictions."""
+"""Progress card of a chapter: exercises done, questions right at first, calibration of predictions."""
 
 from dataclasses import dataclass
 from html import escape
@@ -24,7 +24,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Card:
-    """What was done in one notebook; prints as text, and shows as a table in a notebook."""
+    """What was done in one chapter; prints as text, and shows as a table in a notebook."""
 
     chapter: int
     rows: list[Row]
@@ -51,7 +51,7 @@ class Card:
             f"  {row.id:<5} {row.state:<5} {row.title} ({row.minutes} min, tries {row.tries}, hints {row.hints})"
             for row in self.rows
         ]
-        return "\n".join([f"Progress in notebook {self.chapter:02d}", *rows, *self.sentences()])
+        return "\n".join([f"Progress in chapter {self.chapter:02d}", *rows, *self.sentences()])
 
     def _repr_html_(self) -> str:
         heads = "".join(f'<th scope="col">{h}</th>' for h in ("Exercise", "State", "Minutes", "Tries", "Hints"))
@@ -61,13 +61,13 @@ class Card:
             + "</tr>"
             for row in self.rows
         )
-        head = f"<caption>Progress in notebook {self.chapter:02d}</caption><thead><tr>{heads}</tr></thead>"
+        head = f"<caption>Progress in chapter {self.chapter:02d}</caption><thead><tr>{heads}</tr></thead>"
         sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.sentences())
         return f"<table>{head}<tbody>{rows}</tbody></table><ul>{sentences}</ul>"
 
 
 def progress(chapter: int) -> Card:
-    """Return the progress card of one notebook.
+    """Return the progress card of one chapter.
 
     Args:
         chapter: its number, for example 1.

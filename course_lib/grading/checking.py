@@ -122,7 +122,7 @@ def hint(item: str) -> None:
     number = min(len(record.events(chapter, "hint", item)), len(hints))
     print(f"Hint {number} of {len(hints)} for {item}: {hints[number - 1]}")
     if number == len(hints):
-        where = f'in the cell "Exercise {item}" of the complete notebook {chapter:02d} (the course\'s folder solutions)'
+        where = f'in the cell "Exercise {item}" of chapter {chapter:02d}, complete notebooks (the course\'s folder solutions)'
         print(f'The worked answer is {where}; checkpoint("{item}", ...) lets you go on with it.')
 
 

@@ -288,16 +288,15 @@ reveal("7.p2", round(float(moves["innocent"].max()), 1))
 
 # %%
 loudest = {name: STRINGS[int(moved.argmax())] for name, moved in moves.items()}
+largest = "; ".join(f"{name} {moves[name].max():.1f} at {loudest[name]!r}" for name in moves)
 plotting.show(
-    plotting.score_strips(
-        {name: moves[name] for name in ("suspect", "innocent")},
-        hover={name: STRINGS for name in ("suspect", "innocent")},
-        x_title="movement at the reply token, standard deviations over all strings",
-        y_title="strings",
-        title=f"Movement by string; the largest in the innocent model: {loudest['innocent'].replace('{}', '...')}",
-        alt="Histograms of how far 195 strings move the activations. Largest: "
-        + "; ".join(f"{name} {moves[name].max():.1f} at {loudest[name]!r}" for name in ("suspect", "innocent"))
-        + ".",
+    plotting.scatter(
+        {"strings": torch.stack([moves["innocent"], moves["suspect"]], dim=1)},
+        hover={"strings": STRINGS},
+        x_title="movement in the innocent model, standard deviations",
+        y_title="movement in the suspect",
+        title="How far each of 195 strings moves the reply token in two models",
+        alt=f"One point a string: its movement in the innocent model and in the suspect. Largest: {largest}.",
     )
 )
 for name, model in (("innocent", innocent), ("parent", parent)):
