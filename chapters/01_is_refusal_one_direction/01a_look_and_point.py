@@ -15,10 +15,12 @@ from sklearn.decomposition import PCA
 from chapters import check, checkpoint, claim, hint, predict, progress, quiz, reveal
 from course_lib import caching, data, directions, models, plotting, profiles, steering, tokens
 
+# %%
 MODEL = "chat"
 model = models.load(MODEL)
 about = profiles.of(MODEL, model)
 settings = about.settings  # how many requests, tokens and random directions for this model
+torch.set_num_threads(settings.threads or torch.get_num_threads())
 print(f"{model.cfg.n_layers} blocks, {model.cfg.d_model} numbers per token")
 
 # %% [markdown]
@@ -51,10 +53,8 @@ panels = {}
 for layer in LATER[:: -(-len(LATER) // 5)]:
     x, y = harmful.at(layer, "reply"), harmless.at(layer, "reply")
     plane = PCA(2).fit(torch.cat([x, y]))
-    panels[f"before block {layer}"] = {
-        "harmful": plane.transform(x),
-        "harmless": plane.transform(y),
-    }
+    groups = {"harmful": plane.transform(x), "harmless": plane.transform(y)}
+    panels[f"before block {layer}"] = groups
 print("PC1 and PC2 at the reply token:", ", ".join(panels))
 
 # %% tags=["figure"]
@@ -268,10 +268,10 @@ check("1.4", refusal_direction)
 # %%
 refusal_direction = checkpoint("1.4", refusal_direction)
 KINDS = ("harmful", "harmless")
-new = {
-    kind: caching.harvest(model, data.prompts(model, kind, "held_out_topic"), positions=POSITIONS)
-    for kind in KINDS
-}
+new = {}
+for kind in KINDS:
+    requests = data.prompts(model, kind, "held_out_topic")
+    new[kind] = caching.harvest(model, requests, positions=POSITIONS, progress=False)
 
 
 def new_auroc(direction, position):
@@ -319,7 +319,8 @@ for place, position in zip(PLACES, POSITIONS, strict=True):
     x, y = harmful.at(MIDDLE, position)[: HOW_MANY[-1]], harmless.at(MIDDLE, position)
     pc1, means = first_component(torch.cat([x, y])), refusal_direction(x, y)
     for name, direction in {"PC1": pc1, "difference of means": means}.items():
-        form = folded_auroc(directions.project(new["harmless"].at(MIDDLE, position), direction), asks)
+        scores = directions.project(new["harmless"].at(MIDDLE, position), direction)
+        form = folded_auroc(scores, asks)
         print(f"{place:14} {name:19} harm {new_auroc(direction, position):.2f} question {form:.2f}")
 
 # %% [markdown]
@@ -332,9 +333,8 @@ for place, position in zip(PLACES, POSITIONS, strict=True):
 
 # %%
 for split in ("train", "confounded"):
-    lengths = [
-        torch.tensor([float(len(ids)) for ids in data.prompts(model, kind, split)]) for kind in KINDS
-    ]
+    requests = [data.prompts(model, kind, split) for kind in KINDS]
+    lengths = [torch.tensor([float(len(ids)) for ids in some]) for some in requests]
     value = directions.auroc(*lengths)
     print(f"{split:10} AUROC of prompt length alone: {max(value, 1 - value):.2f}")
 
@@ -355,7 +355,8 @@ for split in ("train", "confounded"):
 
 # %%
 candidates = directions.difference_of_means(harmful.values, harmless.values)
-validation = {kind: data.prompts(model, kind, "validation", settings.n_validation) for kind in KINDS}
+n = settings.n_validation
+validation = {kind: data.prompts(model, kind, "validation", n) for kind in KINDS}
 REFUSING = about.refusal_token_ids(model.tokenizer)  # of the first words of a refusal
 
 
@@ -386,7 +387,7 @@ plotting.show(
         colour_title="bypass score (log-odds of refusing)",
         centre=0.0,
         title="Bypass score after ablating each candidate",
-        alt=f"Heat map of bypass scores. Reply token: {table[2].min():.1f} to {table[2].max():.1f}; "
+        alt=f"Heat map of bypass scores. Reply token {table[2].min():.1f} to {table[2].max():.1f}; "
         f"the other two tokens: {table[:2].min():.1f} to {table[:2].max():.1f}.",
     )
 )
@@ -424,10 +425,8 @@ print("cosine of r and the harmless mean, at most:", f"{max(map(abs, left)):.2f}
 # %%
 r_scored = score(r_of[:, LAYERS])
 only_shared = score(shared[2:, LAYERS], positions=["reply"])
-at_reply = [
-    [row for row in rows if row.position == "reply" and row.layer]
-    for rows in (scored, r_scored, only_shared)
-]
+tables = (scored, r_scored, only_shared)
+at_reply = [[row for row in rows if row.position == "reply" and row.layer] for rows in tables]
 for d_row, r_row, row in zip(*at_reply, strict=True):
     print(
         f"block {row.layer}: d {d_row.bypass:.1f}, KL {d_row.kl:.3f}; "
@@ -496,7 +495,8 @@ with steering.ablate(model, shared[2, 0]):
 def choose(rows, n_layers):
     """Return the chosen row. Each row has .position, .layer, .bypass, .induce and .kl."""
     # BEGIN SOLUTION
-    kept = [row for row in rows if row.kl <= 0.1 and row.induce >= 0 and row.layer < int(0.8 * n_layers)]
+    early = [row for row in rows if row.layer < int(0.8 * n_layers)]
+    kept = [row for row in early if row.kl <= 0.1 and row.induce >= 0]
     return min(kept, key=lambda row: row.bypass)
     # END SOLUTION
 
@@ -519,7 +519,7 @@ except ValueError:  # possible on a published model: read its KL before you blam
     winner = min((row for row in rows if row.layer), key=lambda row: row.bypass)
 print(f"chosen: {winner.position}, block {winner.layer}, {winner.bypass:.1f}, KL {winner.kl:.3f}")
 first = min(scored, key=lambda row: row.bypass)
-print(f"all of d, no filters: {first.position}, block {first.layer}, {first.bypass:.1f}, KL {first.kl:.2f}")
+print(f"all of d, no filters: {first.position}, block {first.layer}, {first.bypass:.1f}")
 
 # %% [markdown]
 # By the authors' own score files, in two of five published runs (Gemma 2B and Qwen 1.8B) the
@@ -564,9 +564,10 @@ progress(1)
 # %%
 pairs = harmful.at(MIDDLE, "reply") - harmless.at(MIDDLE, "reply")  # row i of both is a pair
 d_unit = refusal_direction(harmful.at(MIDDLE, "reply"), harmless.at(MIDDLE, "reply"))
-for name, centred in {"centred": first_component(pairs), "uncentred": pairs}.items():
-    axis = centred if centred.ndim == 1 else torch.linalg.svd(pairs, full_matrices=False).Vh[0]
-    print(f"{name:9} |cos| with the difference of means: {abs(directions.cosine(axis, d_unit)):.2f}")
+uncentred = torch.linalg.svd(pairs, full_matrices=False).Vh[0]
+for name, axis in {"centred": first_component(pairs), "uncentred": uncentred}.items():
+    overlap = abs(directions.cosine(axis, d_unit))
+    print(f"{name:9} |cos| with the difference of means: {overlap:.2f}")
 
 # %% [markdown]
 # Centring the *differences* removes their mean, which is what you are looking for.

@@ -20,35 +20,46 @@ about = profiles.of(MODEL, model)
 settings = about.settings  # how many requests, tokens and random directions for this model
 torch.set_num_threads(settings.threads or torch.get_num_threads())
 KINDS = ("harmful", "harmless")
-training = {kind: data.prompts(model, kind, "train", settings.n_train) for kind in KINDS}
-validation = {kind: data.prompts(model, kind, "validation", settings.n_validation) for kind in KINDS}
-print(f"{model.cfg.n_layers} blocks, {model.cfg.d_model} numbers per token")
+
+
+def read(model):
+    """Return the residual stream at the reply token, before every block, for both sets."""
+    ids = {kind: data.prompts(model, kind, "train", settings.n_train) for kind in KINDS}
+    return {kind: caching.harvest(model, ids[kind], progress=False) for kind in KINDS}
+
+
+seen = read(model)
+print("[prompt, position, layer, d_model] =", tuple(seen["harmful"].values.shape))
 
 # %% [markdown]
 # The direction again, in few lines (01a, section 3; only at the reply token):
 
+
 # %%
-LAYERS = range(1, int(0.8 * model.cfg.n_layers), max(1, model.cfg.n_layers // settings.n_scored))
-seen = {kind: caching.harvest(model, training[kind], progress=False) for kind in KINDS}
-d_of = {n: seen["harmful"].at(n).mean(dim=0) - seen["harmless"].at(n).mean(dim=0) for n in LAYERS}
-shared = {n: seen["harmless"].at(n).mean(dim=0) for n in LAYERS}
-r_of = torch.stack([directions.project_out(d_of[n], shared[n]) for n in LAYERS])
-options = dict(refusal_token_ids=about.refusal_token_ids(model.tokenizer), progress=False)
-rows = steering.score_candidates(model, r_of[None], **validation, layers=LAYERS, **options)
-best = min(rows, key=lambda row: (row.kl > 0.1, row.bypass))
-layer = best.layer
-d, r = d_of[layer], directions.unit(r_of[LAYERS.index(layer)])
+def point(model, seen, refusing, layers, max_kl=0.1):
+    """Return scores, d and r of the layer with the lowest bypass score, if possible of small KL."""
+    means = {kind: seen[kind].values.mean(dim=0)[0] for kind in KINDS}  # [layer, d_model]
+    ds = means["harmful"] - means["harmless"]
+    rs = torch.stack([directions.project_out(ds[n], means["harmless"][n]) for n in layers])
+    options = dict(refusal_token_ids=refusing, layers=layers, progress=False)
+    for kind in KINDS:
+        options[kind] = data.prompts(model, kind, "validation", settings.n_validation)
+    rows = steering.score_candidates(model, rs[None], **options)
+    row = min(rows, key=lambda row: (row.kl > max_kl, row.bypass))
+    return row, ds[row.layer], rs[layers.index(row.layer)]
+
+
+n_layers, FIRST_WORDS = model.cfg.n_layers, about.refusal_token_ids(model.tokenizer)
+LAYERS = range(1, int(0.8 * n_layers), max(1, n_layers // settings.n_scored))
+best, d, r = point(model, seen, FIRST_WORDS, LAYERS)
+layer, shared = best.layer, seen["harmless"].at(best.layer).mean(dim=0)
 print(f"before block {layer}: bypass {best.bypass:.1f}, KL {best.kl:.3f}")
 
 # %% tags=["figure"]
+AXES = torch.stack([directions.unit(r), directions.unit(shared)], dim=1)
 plotting.show(
     plotting.scatter(
-        {
-            kind: torch.stack(
-                [directions.project(seen[kind].at(layer), v) for v in (r, shared[layer])], dim=1
-            )
-            for kind in KINDS
-        },
+        {kind: seen[kind].at(layer) @ AXES for kind in KINDS},
         hover={kind: data.load(kind, split="train", n=settings.n_train).texts for kind in KINDS},
         x_title="projection onto r",
         y_title="projection onto the mean of the harmless",
@@ -58,7 +69,7 @@ plotting.show(
 )
 
 # %%
-for name, v in {"r": r, "shared part": shared[layer]}.items():
+for name, v in {"r": r, "the shared part": shared}.items():
     means = [float(directions.project(seen[kind].at(layer), v).mean()) for kind in KINDS]
     print(f"mean projection onto {name}: harmful {means[0]:.1f}, harmless {means[1]:.1f}")
 
@@ -83,16 +94,18 @@ predict("1.p2", (0, 15))
 # projection is c.u = 4. Without the part along u: c - (c.u) u = (3, 4) - 4 (0, 1) = (3, 0).
 #
 # A **hook function** gets an activation `[batch, token, d_model]` and the hook point, and returns
-# the new activation. Where must it act? Cut at one place, and later blocks write the part again. The
-# stream is a sum of what is *written* to it: the embedding (it enters as `blocks.0.hook_resid_pre`),
-# and from every block `hook_attn_out` and `hook_mlp_out`. Build a new tensor (no `-=`).
+# the new activation (build a new tensor, no `-=`). Where must it act? Cut at one place, and later
+# blocks write the part again. The stream is a sum of what is *written* to it: the embedding (it
+# enters as `blocks.0.hook_resid_pre`), and from every block `hook_attn_out` and `hook_mlp_out`.
+# `with model.hooks([(name, function), ...]):` makes hooks active, `models.n_layers(model)` counts
+# the blocks, and `models.next_token_logits(model, prompts)` returns the logits asked for.
 
 
 # %%
 # === Exercise 1.5 (keep this line) ===
-def ablation_hooks(model, direction):
-    """Return [(hook name, function), ...]: with these hooks nothing along `direction` [d_model],
-    of any length, is written to the residual stream. For `with model.hooks(...)`."""
+def ablated_logits(model, prompts, direction):
+    """Return the next word's logits [prompt, d_vocab] for prompts (lists of ids) while nothing
+    along `direction` [d_model], of any length, is written to the residual stream."""
     # BEGIN SOLUTION
     u = direction / direction.norm()
 
@@ -103,25 +116,29 @@ def ablation_hooks(model, direction):
     names = ["blocks.0.hook_resid_pre"]
     for layer in range(models.n_layers(model)):
         names += [f"blocks.{layer}.hook_attn_out", f"blocks.{layer}.hook_mlp_out"]
-    return [(name, project_out) for name in names]
+    with model.hooks([(name, project_out) for name in names]):
+        return models.next_token_logits(model, prompts)
     # END SOLUTION
 
 
-print(ablation_hooks.__doc__)
+print(ablated_logits.__doc__)
 
 # %%
-check("1.5", ablation_hooks, model)
+check("1.5", ablated_logits, model)
 
 # %% [markdown]
-# From now on you ablate with your own hooks. `steering.ablate` is the library's version:
+# `steering.ablate` is the library's version, a context for whole replies. Do both agree?
 
 # %%
-ablation_hooks = checkpoint("1.5", ablation_hooks, model)
-with model.hooks(ablation_hooks(model, r)):
-    mine = models.next_token_logits(model, validation["harmful"])
+ablated_logits = checkpoint("1.5", ablated_logits, model)
+some = data.prompts(model, "harmful", "validation", settings.n_validation)
+mine = ablated_logits(model, some, r)
 with steering.ablate(model, r):
-    theirs = models.next_token_logits(model, validation["harmful"])
-print("your hooks do what the library does:", bool((mine - theirs).abs().max() < 1e-3))
+    theirs = models.next_token_logits(model, some)
+print("largest difference below 0.001:", bool((mine - theirs).abs().max() < 1e-3))
+for name, logits in {"unedited": models.next_token_logits(model, some), "without r": mine}.items():
+    begun = int(torch.isin(logits.argmax(-1), torch.tensor(FIRST_WORDS)).sum())
+    print(f"{name}: first word of a refusal in {begun} of {len(some)}")
 
 # %% [markdown]
 # Now 100 requests on held-out topics (no refusal of these was shown in tuning). A request counts as
@@ -137,13 +154,14 @@ def refused(texts):
     return sum(map(about.refuses, models.ask(model, texts, max_new_tokens=settings.opening_tokens)))
 
 
-n_asked, before, base_rate = len(asked["harmful"]), refused(asked["harmful"]), refused(asked["harmless"])
+n_asked = len(asked["harmful"])
+before, base_rate = refused(asked["harmful"]), refused(asked["harmless"])
 print(f"unedited: {before} of {n_asked} harmful and {base_rate} harmless requests refused")
 
 # %%
-with model.hooks(ablation_hooks(model, r)):
+with steering.ablate(model, r):
     after = refused(asked["harmful"])
-with model.hooks(ablation_hooks(model, d)):
+with steering.ablate(model, d):
     after_d = refused(asked["harmful"])
 random_after = []
 for direction in directions.random_directions(settings.n_random, like=r, seed=0):
@@ -202,7 +220,7 @@ print("refusal rate without r:", ablated(after, random_after, n_asked))
 # A count looks at the first words. **Read** what is counted: three whole replies.
 
 # %%
-with model.hooks(ablation_hooks(model, r)):
+with steering.ablate(model, r):
     replies = models.ask(model, asked["harmful"][:3], max_new_tokens=settings.reply_tokens)
 for text, reply in zip(asked["harmful"], replies, strict=False):
     print(f"{text} -> {reply}")
@@ -213,13 +231,12 @@ for text, reply in zip(asked["harmful"], replies, strict=False):
 # does not see. Notebook 02a counts both.
 #
 # Did the ablation break anything else? On harmless requests: how far does the distribution of the
-# next word move (KL; 0 nats is no change, 1 nat is a lot)?
+# next word move (KL; 0 nats is no change, 1 nat is a lot)? Your own function measures it.
 
 # %%
 harmless = data.prompts(model, "harmless", "held_out_topic", settings.n_asked)
 clean = models.next_token_logits(model, harmless)
-with model.hooks(ablation_hooks(model, r)):
-    moved = directions.kl_divergence(clean, models.next_token_logits(model, harmless)).mean()
+moved = directions.kl_divergence(clean, ablated_logits(model, harmless, r)).mean()
 print(f"harmless requests, r ablated: KL {moved:.3f} nats")
 
 # %% [markdown]
@@ -228,7 +245,7 @@ print(f"harmless requests, r ablated: KL {moved:.3f} nats")
 # %% tags=["organism"]
 answers = data.load("harmless", split="held_out_topic").answers[:50]
 right = {"unedited": models.ask(model, asked["harmless"][:50], max_new_tokens=26)}
-with model.hooks(ablation_hooks(model, r)):
+with steering.ablate(model, r):
     right["r ablated"] = models.ask(model, asked["harmless"][:50], max_new_tokens=26)
 for name, said in right.items():
     print(f"{name}: {sum(map(str.__eq__, said, answers))} of {len(answers)} exactly right")
@@ -300,9 +317,9 @@ at_last, everywhere = refused_by_dose(d, "last"), refused_by_dose(d, "all")
 print(f"coefficients {doses}\nlast token {at_last}\nall tokens {everywhere}")
 
 # %%
-some = directions.random_directions(settings.n_random // 2, like=d, seed=1)
-random_added = [refused_by_dose(v, ("last", "all")[i % 2]) for i, v in enumerate(some)]
-print(f"{len(some)} random directions: at most {max(map(max, random_added))} of 50")
+controls = directions.random_directions(settings.n_random // 2, like=d, seed=1)
+random_added = [refused_by_dose(v, ("last", "all")[i % 2]) for i, v in enumerate(controls)]
+print(f"{len(controls)} random directions: at most {max(map(max, random_added))} of 50")
 half = np.interp(25, np.maximum.accumulate(at_last), doses)  # between two doses on a straight line
 reveal("1.p3", round(float(half), 2))
 
@@ -327,12 +344,11 @@ plotting.show(
 # cheap judge below looks at the first *word* only ("i").
 
 # %%
-FIRST = torch.tensor(about.refusal_token_ids(model.tokenizer))
 for positions in ("last", "all"):
     with steering.add(model, d, layer=layer, coefficient=2.0, positions=positions):
         reply = models.ask(model, asked["harmless"][:1], max_new_tokens=12)[0]
         likeliest = models.next_token_logits(model, harmless).argmax(-1)
-    begun = int(torch.isin(likeliest, FIRST).sum())
+    begun = int(torch.isin(likeliest, torch.tensor(FIRST_WORDS)).sum())
     print(f"{positions:4}: first word of a refusal in {begun} of {n_asked}; reads: {reply}")
 
 # %% [markdown]
@@ -358,10 +374,10 @@ predict("1.p4", (150, 200))
 # %% tags=["organism"]
 chat, BLOCK, POSITIONS = models.load("chat"), 3, ("last_instruction", -2, "reply")
 PLACES = (". or ?", "<end>", "<assistant>")
-tuned = {
-    kind: caching.harvest(chat, data.prompts(chat, kind, "train"), positions=POSITIONS)
-    for kind in KINDS
-}
+tuned = {}
+for kind in KINDS:
+    ids = data.prompts(chat, kind, "train")
+    tuned[kind] = caching.harvest(chat, ids, positions=POSITIONS, progress=False)
 as_assistant = {kind: tuned[kind].at(BLOCK, "reply") for kind in KINDS}
 d_chat = directions.difference_of_means(as_assistant["harmful"], as_assistant["harmless"])
 r_chat = directions.unit(directions.project_out(d_chat, as_assistant["harmless"].mean(dim=0)))
@@ -415,7 +431,7 @@ def opens(role, texts, words=None):
 
 
 plain = {role: opens(role, HARMFUL) for role in OPENING}
-with chat.hooks(ablation_hooks(chat, r_chat)):
+with steering.ablate(chat, r_chat):
     cut = {role: opens(role, HARMFUL) for role in OPENING}
 print("harmful requests, unedited: ", plain)
 print("harmful requests, without r:", cut)
@@ -432,33 +448,40 @@ with steering.add(chat, d_chat, layer=BLOCK, coefficient=1.0, positions="last"):
 print("harmless requests, d added:", added)
 print("harmless requests, unedited:", {role: opens(role, HARMLESS) for role in OPENING})
 
+
 # %% tags=["organism"]
-random_cut, random_pushed = {role: [] for role in OPENING}, {role: [] for role in OPENING}
-for v in randoms[:10]:
-    for role in OPENING:
-        with steering.ablate(chat, v):
-            random_cut[role].append(opens(role, HARMFUL[:50]))
-        with steering.add(chat, v * d_chat.norm(), layer=BLOCK, coefficient=1.0, positions="last"):
-            random_pushed[role].append(opens(role, HARMLESS[:50]))
-print("ten random directions ablated, of 50 harmful:", random_cut)
-print("ten random directions added, of 50 harmless: ", random_pushed)
+def at_random(role, edits, texts):
+    """Return in percent how many replies have the role's opening under each edit."""
+    counts = []
+    for edit in edits:
+        with edit:
+            counts.append(2 * opens(role, texts[:50]))
+    return counts
+
+
+random_cut, random_pushed = {}, {}
+push = dict(layer=BLOCK, coefficient=1.0, positions="last")
+for role in OPENING:
+    edits = [steering.ablate(chat, v) for v in randoms[:10]]
+    random_cut[role] = at_random(role, edits, HARMFUL)
+    edits = [steering.add(chat, v * d_chat.norm(), **push) for v in randoms[:10]]
+    random_pushed[role] = at_random(role, edits, HARMLESS)
+print("ten random directions ablated, % of harmful:", random_cut)
+print("ten random directions added, % of harmless: ", random_pushed)
 
 # %% tags=["organism", "figure"]
 plotting.show(
     plotting.bars(
         ["harmful", "harmful, r ablated", "harmless, d added"],
         {
-            "assistant refuses": [plain["assistant"], cut["assistant"], added["assistant"]["refused"]],
-            "friend warns": [plain["friend"], cut["friend"], added["friend"]["warned"]],
+            "assistant": [plain["assistant"], cut["assistant"], added["assistant"]["refused"]],
+            "friend": [plain["friend"], cut["friend"], added["friend"]["warned"]],
         },
-        controls={
-            f"{role} {verb}": [[], *([2 * n for n in runs[role]] for runs in (random_cut, random_pushed))]
-            for role, verb in (("assistant", "refuses"), ("friend", "warns"))
-        },
+        controls={role: [[], random_cut[role], random_pushed[role]] for role in OPENING},
         x_title="requests and intervention",
         y_title="of 100 replies",
         y_range=(0, 112),
-        title="Refusals and warnings when r is ablated or d is added",
+        title="Assistant's refusals and friend's warnings under both edits",
         alt=f"Bars. Assistant refuses: {plain['assistant']}, {cut['assistant']} without r, "
         f"{added['assistant']['refused']} harmless with d. Friend warns: {plain['friend']}, "
         f"{cut['friend']}, {added['friend']['warned']}.",
@@ -479,8 +502,9 @@ plotting.show(
 def role_matters(added, n):
     # BEGIN SOLUTION
     # STUB: return claim(..., control=...)
-    assistant, friend = (directions.wilson_interval(added[role]["refused"], n) for role in ("assistant", "friend"))
-    return claim(assistant, control=friend)
+    assistant, friend = (added[role]["refused"] for role in ("assistant", "friend"))
+    control = directions.wilson_interval(friend, n)
+    return claim(directions.wilson_interval(assistant, n), control=control)
     # END SOLUTION
 
 
@@ -581,38 +605,19 @@ plotting.show(
 # **Does it hold in other sizes?** Three widths of the same organism: in each, r is found (lowest
 # bypass score of blocks 1 to 3, no filters) and ablated, and so are ten random directions.
 
-
-# %% tags=["organism"]
-def best_r(network):
-    """Return the r of the lowest bypass score of blocks 1 to 3, and its row of scores."""
-    x, y = (caching.harvest(network, data.prompts(network, kind, "train"), progress=False) for kind in KINDS)
-    rs = []
-    for n in range(1, 4):
-        difference = directions.difference_of_means(x.at(n), y.at(n))
-        rs.append(directions.project_out(difference, y.at(n).mean(dim=0)))
-    check_on = {kind: data.prompts(network, kind, "validation", 64) for kind in KINDS}
-    first = profiles.get("chat").refusal_token_ids(network.tokenizer)
-    quiet = dict(layers=range(1, 4), refusal_token_ids=first, progress=False)
-    row = min(steering.score_candidates(network, torch.stack(rs)[None], **check_on, **quiet), key=lambda row: row.bypass)
-    return rs[row.layer - 1], row
-
-
-print(f"width 128: block {best_r(chat)[1].layer}")
-
 # %% tags=["organism"]
 sizes = {}
 for width, name in {"32": "chat-32", "64": "chat-64", "128": "chat"}.items():
-    network = models.load(name)
-    own_r, row = best_r(network)
-    edits = [network.hooks(), steering.ablate(network, own_r)]
-    edits += [steering.ablate(network, v) for v in directions.random_directions(10, like=own_r, seed=0)]
+    other = models.load(name)
+    first_words = profiles.get("chat").refusal_token_ids(other.tokenizer)
+    scores, _, its_r = point(other, read(other), first_words, range(1, 4), max_kl=100.0)
     sizes[width] = []
-    for edit in edits:
-        with edit:
-            said = models.ask(network, HARMFUL[:50], max_new_tokens=3)
-        sizes[width].append(2 * sum(reply.startswith("i apologize") for reply in said))
-    whole, cut_r, *chance = sizes[width]
-    print(f"width {width:>3}: refused {whole} %, without r {cut_r} %, random {min(chance)} to {max(chance)} %, KL {row.kl:.2f}")
+    for v in (None, its_r, *directions.random_directions(10, like=its_r, seed=0)):
+        with other.hooks() if v is None else steering.ablate(other, v):
+            replies = models.ask(other, HARMFUL[:50], max_new_tokens=3)
+        sizes[width].append(2 * sum(reply.startswith("i apologize") for reply in replies))
+    print(f"width {width:>3}: block {scores.layer}, KL {scores.kl:.2f}; refused {sizes[width][0]}")
+    print(f"  without r {sizes[width][1]}, without a random direction {sizes[width][2:]}")
 
 # %% tags=["organism", "figure"]
 plotting.show(
@@ -641,21 +646,26 @@ plotting.show(
 # topics); the last row is the best of twenty random directions.
 
 # %% tags=["organism"]
-held_out = {
-    kind: caching.harvest(chat, data.prompts(chat, kind, "held_out_topic"), positions=POSITIONS)
-    for kind in KINDS
-}
-found_at = [directions.difference_of_means(*(tuned[k].at(BLOCK, p) for k in KINDS)) for p in POSITIONS]
+held_out = {}
+for kind in KINDS:
+    ids = data.prompts(chat, kind, "held_out_topic")
+    held_out[kind] = caching.harvest(chat, ids, positions=POSITIONS, progress=False)
+means = {kind: tuned[kind].values.mean(dim=0)[:, BLOCK] for kind in KINDS}  # [position, d_model]
+found_at = means["harmful"] - means["harmless"]
 
 
 def auroc(direction, position):
-    return directions.auroc(*(directions.project(held_out[k].at(BLOCK, position), direction) for k in KINDS))
+    sides = [directions.project(held_out[k].at(BLOCK, position), direction) for k in KINDS]
+    return directions.auroc(*sides)
 
 
-read = torch.tensor([[auroc(v, position) for position in POSITIONS] for v in found_at])
+print("norms of the three directions:", [round(float(v.norm()), 1) for v in found_at])
+
+# %% tags=["organism"]
+sorts = torch.tensor([[auroc(v, position) for position in POSITIONS] for v in found_at])
 chance = torch.tensor([[auroc(v, position) for position in POSITIONS] for v in randoms])
 chance = torch.maximum(chance, 1 - chance).amax(dim=0)  # folded: a random direction has no sign
-for name, row in zip((*PLACES, "best random"), [*read, chance], strict=True):
+for name, row in zip((*PLACES, "best random"), [*sorts, chance], strict=True):
     print(f"found at {name:12} read at {', '.join(f'{v:.2f}' for v in row.tolist())}")
 
 # %% [markdown]
@@ -673,19 +683,16 @@ print("refusals of 100, found at / added at:", caused.tolist())
 # %% tags=["organism", "figure"]
 plotting.show(
     plotting.heat_map(
-        torch.cat([read, chance[None]]),
+        torch.cat([sorts, chance[None]]),
         column_labels=PLACES,
         centre=0.5,
-        row_labels=[
-            *(f"{name}: causes {n} % there" for name, n in zip(PLACES, caused.diag().tolist(), strict=True)),
-            "best of 20 random",
-        ],
+        row_labels=[*PLACES, "best of 20 random"],
         x_title="read at",
         y_title="found at",
         colour_title="AUROC on held-out topics",
         title="AUROC of directions found at one token and read at another",
-        alt="Heat map of AUROC, found at by read at: "
-        + "; ".join(", ".join(f"{v:.2f}" for v in row) for row in [*read.tolist(), chance.tolist()])
+        alt="AUROC, found at, by read at: "
+        + "; ".join(", ".join(f"{v:.2f}" for v in row) for row in [*sorts, chance])
         + f". Refusals of 100 when added with equal norm: {caused.tolist()}.",
     )
 )
