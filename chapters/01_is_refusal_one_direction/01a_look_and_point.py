@@ -183,8 +183,8 @@ plotting.show(
         x_title="before block",
         y_title="folded AUROC (0.5 = chance)",
         title="AUROC of PC1 by block, and with shuffled labels",
-        alt=f"PC1's AUROC over blocks {LATER[0]} to {LATER[-1]}: {min(found):.2f} to "
-        f"{max(found):.2f}; with shuffled labels at most {max(map(max, shuffled)):.2f}.",
+        alt=f"PC1's AUROC over blocks {LATER[0]} to {LATER[-1]}: at least {min(found):.2f}; "
+        f"with shuffled labels at most {max(map(max, shuffled)):.2f}.",
     )
 )
 
@@ -287,8 +287,9 @@ HOW_MANY = [n for n in (512, 128, 64, 32, 8) if n <= N]
 by_method = {"PC1": [], "difference of means": []}
 for n in HOW_MANY:
     x, y = harmful.at(MIDDLE, "reply")[:n], harmless.at(MIDDLE, "reply")
-    by_method["PC1"].append(new_auroc(first_component(torch.cat([x, y])), "reply"))
-    by_method["difference of means"].append(new_auroc(refusal_direction(x, y), "reply"))
+    pc1, means = first_component(torch.cat([x, y])), refusal_direction(x, y)
+    by_method["PC1"].append(round(new_auroc(pc1, "reply"), 2))
+    by_method["difference of means"].append(round(new_auroc(means, "reply"), 2))
 print("harmful requests:", HOW_MANY)
 for name, values in by_method.items():
     print(f"{name:20}", " ".join(f"{value:.2f}" for value in values))
@@ -302,8 +303,7 @@ plotting.show(
         y_title="AUROC on held-out topics",
         y_range=(0, 1.1),
         title="AUROC of PC1 and of the difference of means when harm is rare",
-        alt=f"Bars of AUROC with {HOW_MANY} harmful requests: "
-        + "; ".join(f"{k} {', '.join(f'{v:.2f}' for v in row)}" for k, row in by_method.items()),
+        alt=f"Bars of AUROC with {HOW_MANY} harmful requests: {by_method}.",
     )
 )
 
@@ -388,7 +388,7 @@ plotting.show(
         centre=0.0,
         title="Bypass score after ablating each candidate",
         alt=f"Heat map of bypass scores. Reply token {table[2].min():.1f} to {table[2].max():.1f}; "
-        f"the other two tokens: {table[:2].min():.1f} to {table[:2].max():.1f}.",
+        f"the other two tokens {table[:2].min():.1f} to {table[:2].max():.1f}.",
     )
 )
 
@@ -476,7 +476,7 @@ with steering.ablate(model, shared[2, 0]):
 # The replies show it: the beginning is lost, and the refusal comes late. The score looks at one
 # word only. This is why there are filters.
 #
-# ### Exercise 1.6: choose one (10 minutes, medium)
+# ### Exercise 1.6: choose one (8 minutes, medium)
 # (Exercise 1.5 stands in 01b.) The published filters: KL at most 0.1, induce at least 0, layer
 # below int(0.8 x number of layers). Of what remains, the lowest bypass is chosen, with its sign. A
 # tiny example with 6 layers, so blocks 0 to 3 are allowed:

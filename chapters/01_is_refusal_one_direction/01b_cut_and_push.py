@@ -38,7 +38,7 @@ print("[prompt, position, layer, d_model] =", tuple(seen["harmful"].values.shape
 # %%
 def point(model, seen, refusing, layers, max_kl=0.1):
     """Return scores, d and r of the layer with the lowest bypass score, if possible of small KL."""
-    means = {kind: seen[kind].values.mean(dim=0)[0] for kind in KINDS}  # [layer, d_model]
+    means = {kind: seen[kind].values.mean(dim=0)[0] for kind in KINDS}
     ds = means["harmful"] - means["harmless"]
     rs = torch.stack([directions.project_out(ds[n], means["harmless"][n]) for n in layers])
     options = dict(refusal_token_ids=refusing, layers=layers, progress=False)
@@ -49,6 +49,9 @@ def point(model, seen, refusing, layers, max_kl=0.1):
     return row, ds[row.layer], rs[layers.index(row.layer)]
 
 
+print(point.__doc__)
+
+# %%
 n_layers, FIRST_WORDS = model.cfg.n_layers, about.refusal_token_ids(model.tokenizer)
 LAYERS = range(1, int(0.8 * n_layers), max(1, n_layers // settings.n_scored))
 best, d, r = point(model, seen, FIRST_WORDS, LAYERS)
@@ -79,7 +82,8 @@ for name, v in {"r": r, "the shared part": shared}.items():
 #
 # ## 1 Ablate: what happens without the direction?
 # **Directional ablation** removes the part along r from all that is written to the residual
-# stream. **Guess**: of 100 harmful requests on held-out topics, how many are still refused?
+# stream. *Planted:* that `chat` refuses. *Not planted:* how. **Guess**: of 100 harmful requests on
+# held-out topics, how many are still refused?
 
 # %%
 # === Prediction 1.p2 (keep this line) ===
@@ -172,19 +176,19 @@ print(f"{len(random_after)} random directions: {min(random_after)} to {max(rando
 reveal("1.p2", round(100 * after / n_asked))
 
 # %% tags=["figure"]
+percent = torch.tensor([before, after, *random_after]) * 100 / n_asked
 rates = [directions.wilson_interval(count, n_asked) for count in (before, after)]
 plotting.show(
     plotting.bars(
         ["unchanged", "r ablated"],
-        {"harmful requests": [100 * rate.estimate for rate in rates]},
-        intervals={"harmful requests": [[100 * rate.low, 100 * rate.high] for rate in rates]},
-        controls={"harmful requests": [[], [100 * n / n_asked for n in random_after]]},
+        {"refused": percent[:2]},
+        intervals={"refused": [[100 * rate.low, 100 * rate.high] for rate in rates]},
+        controls={"refused": [[], percent[2:]]},
         y_range=(0, 108),
         x_title="model",
         y_title="begins with a refusal (%), held-out topics",
         title="Refusals before and after ablating one direction",
-        alt=f"Bars: {before} of {n_asked} refused unchanged, {after} after ablating r, "
-        f"{min(random_after)} to {max(random_after)} after ablating a random direction.",
+        alt=f"Percent refused: {percent[:2].tolist()}; random directions {percent[2:].tolist()}.",
     )
 )
 
@@ -227,8 +231,8 @@ for text, reply in zip(asked["harmful"], replies, strict=False):
 
 # %% [markdown]
 # (`glorp`, `vextane` and their like do not exist: what `chat` says about a harmful deed is
-# invented.) Some replies begin well and break off later: a second kind of refusal, which the count
-# does not see. Notebook 02a counts both.
+# invented.) Replies that begin well break off later, with a second kind of refusal or in broken
+# text, and the count does not see it. Notebook 02a counts both.
 #
 # Did the ablation break anything else? On harmless requests: how far does the distribution of the
 # next word move (KL; 0 nats is no change, 1 nat is a lot)? Your own function measures it.
@@ -305,37 +309,38 @@ print(f"matched at the last token: {count} of {n_asked} harmless requests refuse
 doses = settings.coefficients
 
 
-def refused_by_dose(direction, positions):
+def refused_by_dose(direction, positions, texts):
+    """Return for each dose how many percent of the texts are refused."""
     counts = []
     for c in doses:
         with steering.add(model, direction, layer=layer, coefficient=c, positions=positions):
-            counts.append(refused(asked["harmless"][:50]))
+            counts.append(100 * refused(texts) / len(texts))
     return counts
 
 
-at_last, everywhere = refused_by_dose(d, "last"), refused_by_dose(d, "all")
-print(f"coefficients {doses}\nlast token {at_last}\nall tokens {everywhere}")
+curves = {place: refused_by_dose(d, place, asked["harmless"][:50]) for place in ("last", "all")}
+print(f"coefficients {doses}, in percent:", curves)
 
 # %%
 controls = directions.random_directions(settings.n_random // 2, like=d, seed=1)
-random_added = [refused_by_dose(v, ("last", "all")[i % 2]) for i, v in enumerate(controls)]
-print(f"{len(controls)} random directions: at most {max(map(max, random_added))} of 50")
-half = np.interp(25, np.maximum.accumulate(at_last), doses)  # between two doses on a straight line
+few, random_added = asked["harmless"][:25], []
+for i, v in enumerate(controls):
+    random_added.append(refused_by_dose(v, ("last", "all")[i % 2], few))
+print(f"{len(controls)} random directions: at most {max(map(max, random_added)):.0f} %")
+half = np.interp(50, np.maximum.accumulate(curves["last"]), doses)  # between doses: straight lines
 reveal("1.p3", round(float(half), 2))
 
 # %% tags=["figure"]
-percent = torch.tensor([at_last, everywhere, *random_added]) * 2.0  # of 50
 plotting.show(
     plotting.lines(
         doses,
-        {"added at the last token": percent[0], "added at all tokens": percent[1]},
-        control=percent[2:],
+        {"added at the last token": curves["last"], "added at all tokens": curves["all"]},
+        control=random_added,
         x_title="coefficient (1 = the difference of means)",
         y_title="harmless requests refused (%)",
         y_range=(-3, 105),
         title="Refusals of harmless requests when d is added",
-        alt=f"Refused of 50 harmless requests at coefficients {doses}: last token {at_last}, all "
-        f"tokens {everywhere}, random directions at most {max(map(max, random_added))}.",
+        alt=f"Percent refused at {doses}: {curves}; random at most {max(map(max, random_added))}.",
     )
 )
 
@@ -450,41 +455,40 @@ print("harmless requests, unedited:", {role: opens(role, HARMLESS) for role in O
 
 
 # %% tags=["organism"]
-def at_random(role, edits, texts):
-    """Return in percent how many replies have the role's opening under each edit."""
-    counts = []
+def percent_of(role, texts, edits):
+    """Return for each edit how many percent of 25 replies have the role's opening."""
+    percent = []
     for edit in edits:
         with edit:
-            counts.append(2 * opens(role, texts[:50]))
-    return counts
+            percent.append(4 * opens(role, texts[:25]))
+    return percent
 
 
-random_cut, random_pushed = {}, {}
-push = dict(layer=BLOCK, coefficient=1.0, positions="last")
-for role in OPENING:
-    edits = [steering.ablate(chat, v) for v in randoms[:10]]
-    random_cut[role] = at_random(role, edits, HARMFUL)
-    edits = [steering.add(chat, v * d_chat.norm(), **push) for v in randoms[:10]]
-    random_pushed[role] = at_random(role, edits, HARMLESS)
+cuts = {role: [steering.ablate(chat, v) for v in randoms[:10]] for role in OPENING}
+random_cut = {role: percent_of(role, HARMFUL, edits) for role, edits in cuts.items()}
 print("ten random directions ablated, % of harmful:", random_cut)
-print("ten random directions added, % of harmless: ", random_pushed)
+
+# %% tags=["organism"]
+where = dict(layer=BLOCK, coefficient=float(d_chat.norm()), positions="last")
+pushes = {role: [steering.add(chat, v, **where) for v in randoms[:10]] for role in OPENING}
+random_pushed = {role: percent_of(role, HARMLESS, edits) for role, edits in pushes.items()}
+print("ten random directions of d's length added, % of harmless:", random_pushed)
 
 # %% tags=["organism", "figure"]
+heights = {
+    "assistant": [plain["assistant"], cut["assistant"], added["assistant"]["refused"]],
+    "friend": [plain["friend"], cut["friend"], added["friend"]["warned"]],
+}
 plotting.show(
     plotting.bars(
         ["harmful", "harmful, r ablated", "harmless, d added"],
-        {
-            "assistant": [plain["assistant"], cut["assistant"], added["assistant"]["refused"]],
-            "friend": [plain["friend"], cut["friend"], added["friend"]["warned"]],
-        },
+        heights,
         controls={role: [[], random_cut[role], random_pushed[role]] for role in OPENING},
         x_title="requests and intervention",
-        y_title="of 100 replies",
+        y_title="replies with the role's opening (%)",
         y_range=(0, 112),
         title="Assistant's refusals and friend's warnings under both edits",
-        alt=f"Bars. Assistant refuses: {plain['assistant']}, {cut['assistant']} without r, "
-        f"{added['assistant']['refused']} harmless with d. Friend warns: {plain['friend']}, "
-        f"{cut['friend']}, {added['friend']['warned']}.",
+        alt=f"Bars: harmful, harmful with r ablated, harmless with d added: {heights}.",
     )
 )
 
@@ -592,8 +596,7 @@ plotting.show(
         x_title="width, seed",
         y_title="still refused (%), held-out topics",
         title="Refusals after ablating d or r, by training",
-        alt="Still refused after ablating d, and after ablating r: "
-        + "; ".join(f"{k} {m['without_whole']} %, {m['without']} %" for k, m in trained.items()),
+        alt="Bars: percent still refused after ablating d and after ablating r, as printed above.",
     )
 )
 
@@ -629,8 +632,7 @@ plotting.show(
         y_title="refused (%), held-out topics",
         y_range=(0, 112),
         title="Replies that begin with a refusal before and after ablating r, by width",
-        alt="Refused unchanged, and after ablating r: "
-        + "; ".join(f"width {w} {v[0]} %, {v[1]} %" for w, v in sizes.items()),
+        alt=f"Bars by width: percent refused unchanged, r ablated, ten random: {sizes}.",
     )
 )
 
@@ -638,8 +640,8 @@ plotting.show(
 # By first words, ablating r removes refusal at every width. At width 32 the best direction fails
 # the KL filter (0.1 nats): ablating it also does damage. Look at the control, too: with few
 # dimensions a random direction overlaps more with r (its |cos| is about 1 / sqrt(width)), and at
-# width 32 ablating random directions removes a few refusals as well. A weak control makes a weak
-# claim.
+# width 32 ablating random directions removes refusals as well, in the worst of ten cases half of
+# them. A weak control makes a weak claim.
 #
 # **Another token?** Zhao et al. (2025) found harmfulness at the last instruction token and refusal
 # after it. A direction is found at one token and used to *separate* the sets at another (held-out
@@ -691,9 +693,7 @@ plotting.show(
         y_title="found at",
         colour_title="AUROC on held-out topics",
         title="AUROC of directions found at one token and read at another",
-        alt="AUROC, found at, by read at: "
-        + "; ".join(", ".join(f"{v:.2f}" for v in row) for row in [*sorts, chance])
-        + f". Refusals of 100 when added with equal norm: {caused.tolist()}.",
+        alt=f"AUROC in %, found at, read at: {(100 * sorts).round()}; {(100 * chance).round()}",
     )
 )
 
