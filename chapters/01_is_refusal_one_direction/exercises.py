@@ -574,7 +574,7 @@ def _to_ablate(seed: int) -> tuple[object, list[list[int]], Tensor]:
     model = _other(("chat-64", "chat-32")[seed % 2])
     prompts = [list(range(4 + n, 7 + 5 * n + seed)) for n in range(3)]
     unit = directions.unit(expect.random(models.d_model(model), seed=7 + seed) + 0.3)
-    return model, prompts, unit * (3.0, 2.0, 0.02, 50.0, 0.7, 1.0)[seed]
+    return model, prompts, unit * (3.0, 5.0, 0.02, 50.0, 0.7, 1.0)[seed]
 
 
 @exercise(
