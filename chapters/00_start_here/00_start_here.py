@@ -325,21 +325,6 @@ plotting.show(
 
 # %% [markdown]
 # Chat tuning made the model refuse, even on topics for which it was shown no refusal.
-#
-# The same two requests to another model: put a name from [this list](../docs/real_models.md) into
-# `MODEL`. The log-odds of refusing are about the first word: 0 is even, +3 is 20 to 1 for a
-# refusal. (Only this cell then needs a network.)
-
-# %%
-MODEL = "chat"
-other_model = models.load(MODEL)
-about = profiles.of(MODEL, other_model)
-asked = [tokens.chat_prompt(other_model.tokenizer, request) for request in REQUESTS]
-first_words = about.refusal_token_ids(other_model.tokenizer)
-scores = directions.refusal_score(models.next_token_logits(other_model, asked), first_words)
-replies = models.ask(other_model, REQUESTS, max_new_tokens=6)
-for request, score, reply in zip(REQUESTS, scores, replies, strict=True):
-    print(f"{MODEL}: {request} log-odds {float(score):.1f}, begins: {reply}")
 
 # %% [markdown]
 # ## Five questions
@@ -388,3 +373,19 @@ progress(0)
 # Where in the model refusal is decided, whether one direction carries it, and what happens if it
 # is ablated. The next notebook, [01a](01a_look_and_point.ipynb), begins with that:
 # *Look and point*.
+#
+# ## Further (not needed for what follows)
+# The same two requests to another model: put a name from [this list](../docs/real_models.md) into
+# `MODEL`. The log-odds of refusing are about the first word: 0 is even, +3 is 20 to 1 for a
+# refusal. (Only this cell then needs a network.)
+
+# %%
+MODEL = "chat"
+other_model = models.load(MODEL)
+about = profiles.of(MODEL, other_model)
+asked = [tokens.chat_prompt(other_model.tokenizer, request) for request in REQUESTS]
+first_words = about.refusal_token_ids(other_model.tokenizer)
+scores = directions.refusal_score(models.next_token_logits(other_model, asked), first_words)
+replies = models.ask(other_model, REQUESTS, max_new_tokens=6)
+for request, score, reply in zip(REQUESTS, scores, replies, strict=True):
+    print(f"{MODEL}: {request} log-odds {float(score):.1f}, begins: {reply}")

@@ -309,7 +309,7 @@ plotting.show(
 
 # %% [markdown]
 # With few harmful requests PC1 misses harm, and the difference of means does not: it uses the
-# labels. What does PC1 follow instead? Half of the requests are questions and half are commands.
+# labels. What does PC1 follow instead? Two in five requests are questions, the others commands.
 # Below, "question" is the AUROC between these two kinds among the *harmless* requests.
 
 # %%

@@ -58,6 +58,9 @@ best, d, r = point(model, seen, FIRST_WORDS, LAYERS)
 layer, shared = best.layer, seen["harmless"].at(best.layer).mean(dim=0)
 print(f"before block {layer}: bypass {best.bypass:.1f}, KL {best.kl:.3f}")
 
+# %% [markdown]
+# Look at which of the two axes tells the sets apart, and where the harmless ones are on it.
+
 # %% tags=["figure"]
 AXES = torch.stack([directions.unit(r), directions.unit(shared)], dim=1)
 plotting.show(
