@@ -68,7 +68,7 @@ plotting.show(
         {kind: seen[kind].at(layer) @ AXES for kind in KINDS},
         hover={kind: data.load(kind, split="train", n=settings.n_train).texts for kind in KINDS},
         x_title="projection onto r",
-        y_title="projection onto what they share",
+        y_title="projection onto the mean of the harmless",
         title=f"Requests along r and along what they share, before block {layer}",
         alt="Scatter plot of harmful and harmless requests: projection onto r, and onto the mean.",
     )
