@@ -68,7 +68,7 @@ plotting.show(
         {kind: seen[kind].at(layer) @ AXES for kind in KINDS},
         hover={kind: data.load(kind, split="train", n=settings.n_train).texts for kind in KINDS},
         x_title="projection onto r",
-        y_title="projection onto the mean of the harmless",
+        y_title="projection onto what they share",
         title=f"Requests along r and along what they share, before block {layer}",
         alt="Scatter plot of harmful and harmless requests: projection onto r, and onto the mean.",
     )
@@ -105,7 +105,8 @@ predict("1.p2", (0, 15))
 # blocks write the part again. The stream is a sum of what is *written* to it: the embedding (it
 # enters as `blocks.0.hook_resid_pre`), and from every block `hook_attn_out` and `hook_mlp_out`.
 # `with model.hooks([(name, function), ...]):` makes hooks active, `models.n_layers(model)` counts
-# the blocks, and `models.next_token_logits(model, prompts)` returns the logits asked for.
+# the blocks, and `models.next_token_logits(model, prompts)` returns the logits asked for. On a
+# large `MODEL` the direction may have another device or dtype than the stream: `u.to(activation)`.
 
 
 # %%
