@@ -486,7 +486,7 @@ def choose(answer):
     title="the ablation hook",
     minutes=12,
     difficulty=4,
-    inputs=lambda seed, model: _to_ablate(seed) if seed < 6 else None,
+    inputs=lambda seed, model: _to_ablate(seed // 3) if seed % 3 == 0 else None,
     hints=[
         "The hook function returns activation - (activation @ u)[..., None] * u, where u has length 1.",
         "The same function goes under 1 + 2 x n_layers names: what enters block 0, and every hook_attn_out and hook_mlp_out.",
@@ -572,9 +572,9 @@ def ablated_logits(answer, model):
 def _to_ablate(seed: int) -> tuple[object, list[list[int]], Tensor]:
     """Return a model, prompts of several lengths and a short or long direction."""
     model = _other(("chat-64", "chat-32")[seed % 2])
-    prompts = [list(range(4 + n, 7 + 5 * n + seed)) for n in range(3)]
+    prompts = [list(range(4 + n, 7 + 5 * n + seed % 7)) for n in range(3)]
     unit = directions.unit(expect.random(models.d_model(model), seed=7 + seed) + 0.3)
-    return model, prompts, unit * (3.0, 5.0, 0.02, 50.0, 0.7, 1.0)[seed]
+    return model, prompts, unit * (3.0, 5.0, 0.02, 50.0, 0.7, 1.0)[seed % 6]
 
 
 @exercise(
