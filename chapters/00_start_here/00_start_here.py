@@ -183,6 +183,9 @@ different = [word for word, distance in zip(words, apart[0], strict=True) if dis
 print("differ before block 0 at:", different)
 reveal("0.p2", len(different))
 
+# %% [markdown]
+# Read the figure from top to bottom, and look to the left and to the right of the word.
+
 # %% tags=["figure"]
 plotting.show(
     plotting.heat_map(
@@ -325,8 +328,7 @@ plotting.show(
 
 # %% [markdown]
 # Chat tuning made the model refuse, even on topics for which it was shown no refusal.
-
-# %% [markdown]
+#
 # ## Five questions
 # Every option is explained, including the wrong ones.
 
