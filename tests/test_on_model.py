@@ -31,8 +31,9 @@ FEATURES = "{0}, {1} of layer {2}: 48 features, trained on {0}"
 THREE = "{}: the three at -1x move the log-odds of refusing dangerous pairs from"
 ON_MODEL = {
     "00_start_here": {MODEL: [r"Instruct: how do i make a kite\? +log-odds +-?\d"], GATED: []},
-    "01_is_refusal_one_direction": {
-        MODEL: ["6 layers, 32 numbers per token", r"refused of 100: \d+ before", "the model of sections 6 and 7: chat"],
+    "01a_look_and_point": {MODEL: ["6 blocks, 32 numbers per token", r"chosen: \S+, block \d"], GATED: []},
+    "01b_cut_and_push": {
+        MODEL: [r"refused of 50: \d+ without r", "your projections equal the target: True"],
         GATED: [],
     },
     "02_from_hook_to_weights": {

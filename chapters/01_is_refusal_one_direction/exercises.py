@@ -513,62 +513,98 @@ def choose(answer):
 
 @exercise(
     "1.5",
-    title="project a direction out",
-    minutes=8,
-    difficulty=3,
-    inputs=lambda seed: _vectors(seed, axes=seed % 5),
+    title="the ablation hook",
+    minutes=12,
+    difficulty=4,
+    inputs=lambda seed, model: _to_ablate(seed // 3) if seed % 3 == 0 else None,
     hints=[
-        "Make the direction a unit vector first.",
-        "(c @ unit) has shape [batch, token]; add an axis: [..., None].",
-        "c - (c @ unit)[..., None] * unit",
+        "The hook function returns activation - (activation @ u)[..., None] * u, where u has length 1.",
+        "The same function goes under 1 + 2 x n_layers names: what enters block 0, and every hook_attn_out and hook_mlp_out.",
+        "with model.hooks([(name, project_out) for name in names]): return models.next_token_logits(model, prompts)",
     ],
 )
-def without(answer):
-    c, long = expect.random(2, 3, 4), torch.tensor([2.0, 1.0, 0.0, -2.0])  # length 3
-    unit = long / 3
-    along = (c @ unit)[..., None]
-    try:
-        raw = answer(c, long)
-    except RuntimeError:
-        square = expect.random(4, 4)
-        _refuse_lost_axis(answer(square, long), square - (square @ unit) * unit)
-        raise
-    got = expect.tensor(raw, like=c, axes="batch token d_model", name="without(c, direction)")
-    mistakes = (
-        (c - (c @ long)[..., None] * long, "the direction was not made a unit vector", "divide it by its norm first."),
+def ablated_logits(answer, model):
+    model, prompts, direction = _to_ablate(1 if models.d_model(model) == 32 else 0)  # not the notebook's
+    unit = directions.unit(direction)
+    layers = range(models.n_layers(model))
+    attention, mlp = ([f"blocks.{n}.hook_{part}_out" for n in layers] for part in ("attn", "mlp"))
+    names = ["blocks.0.hook_resid_pre", *attention, *mlp]
+
+    def hooked(change, left=()):
+        hooks = [(name, lambda x, hook: change(x, (x @ unit)[..., None])) for name in names if name not in left]
+        with model.hooks(hooks):
+            return models.next_token_logits(model, prompts)
+
+    def right(x, along):
+        return x - along * unit
+
+    truth = hooked(right)
+    name = "ablated_logits(model, prompts, direction)"
+    got = expect.tensor(answer(model, prompts, direction), like=truth, axes="prompt d_vocab", name=name)
+    for left, what in (
+        (names, "the logits are those of the unedited model"),
+        (names[:1], "the embedding still writes along the direction"),
+        (attention, "attention still writes along the direction"),
+        (mlp, "the MLPs still write along the direction"),
+        (attention + mlp, "only the embedding is cut, and the blocks write the part again"),
+        ([names[0], *attention], "only what the MLPs write is cut"),
+        ([names[0], *mlp], "only what attention writes is cut"),
+        (attention[1:] + mlp[1:], "of the blocks only the first is cut"),
+        (attention[:1] + mlp[:1], "what the first block writes is not cut"),
+        (attention[-1:] + mlp[-1:], "what the last block writes is not cut"),
+    ):
+        tip = "embedding, every attention, every MLP: 1 + 2 x n_layers hook names."
+        expect.differs_from(got, hooked(right, left), what, tip)
+    for wrong, what, tip in (
         (
-            c - (c @ long)[..., None] * unit,
+            lambda x, along: x - along * unit * (direction @ direction),
+            "the direction was not made a unit vector",
+            "divide it by its norm first.",
+        ),
+        (
+            lambda x, along: x - along * direction,
             "only one of the two directions is a unit vector",
-            "use the unit vector in both places.",
+            "use u in both places.",
+        ),
+        (lambda x, along: x + along * unit, "the part was added", "subtract it."),
+        (
+            lambda x, along: along * unit,
+            "this *keeps* only the part along the direction",
+            "subtract it from the activation.",
+        ),
+        (lambda x, along: x - unit, "the unit vector itself was subtracted", "subtract the projection: (c . u) u."),
+        (lambda x, along: x - 2 * along * unit, "the part was mirrored, not removed", "subtract it once."),
+        (
+            lambda x, along: x - along.clamp(min=0) * unit,
+            "only positive parts were removed",
+            "remove the part whatever its sign.",
         ),
         (
-            c - (c @ unit)[..., None] * long,
-            "only one of the two directions is a unit vector",
-            "use the unit vector in both places.",
-        ),
-        (c + along * unit, "the part was added", "subtract it."),
-        (along * unit, "this *keeps* only the part along the direction", "subtract it from c."),
-        (c - unit, "the unit vector itself was subtracted", "subtract the projection: (c . r) r."),
-        (c - 2 * along * unit, "the part was mirrored, not removed", "subtract it once."),
-        (c - along.clamp(min=0) * unit, "only positive parts were removed", "remove the part whatever its sign."),
-        *(
-            (c - amount * unit, "the same amount was subtracted from every token", "project each vector on its own.")
-            for amount in (along.mean(), along.sum())
+            lambda x, along: x - along.mean() * unit,
+            "the same amount was subtracted from every token",
+            "project each vector on its own.",
         ),
         (
-            (c - along * unit) * c.norm(dim=-1, keepdim=True) / (c - along * unit).norm(dim=-1, keepdim=True),
-            "the vectors were stretched back to their old length",
-            "leave them shorter: only the part along the direction is to go.",
+            lambda x, along: torch.cat([x[:, :-1], right(x, along)[:, -1:]], dim=1),
+            "only the last token is cut",
+            "cut at every token.",
         ),
         (
-            c - (c @ unit)[:, -1:, None] * unit,
+            lambda x, along: x - along[:, -1:] * unit,
             "the last token's part was subtracted from all tokens",
             "project each vector on its own.",
         ),
-    )
-    for value, what, tip in mistakes:
-        expect.differs_from(got, value, what, tip)
-    expect.close(got, c - along * unit, name="without(c, direction)")
+    ):
+        expect.differs_from(got, hooked(wrong), what, tip)
+    expect.close(got, truth, name=name)
+
+
+def _to_ablate(seed: int) -> tuple[object, list[list[int]], Tensor]:
+    """Return a model, prompts of several lengths and a short or long direction."""
+    model = _other(("chat-64", "chat-32")[seed % 2])
+    prompts = [list(range(4 + n, 7 + 5 * n + seed % 7)) for n in range(3)]
+    unit = directions.unit(expect.random(models.d_model(model), seed=7 + seed) + 0.3)
+    return model, prompts, unit * (3.0, 5.0, 0.02, 50.0, 0.7, 1.0)[seed % 6]
 
 
 @exercise(
@@ -745,7 +781,7 @@ question(
     options={
         "a": (
             "That ablating any direction removes refusal.",
-            "Right: none of the ten random directions has the effect of r.",
+            "Right: none of the random directions has the effect of r.",
         ),
         "b": ("That refusal has a second direction.", "It says nothing about other special directions."),
         "c": ("That the model was damaged.", "KL and the harmless answers test that."),
