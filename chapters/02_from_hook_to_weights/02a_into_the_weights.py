@@ -116,22 +116,20 @@ def finding(row, what, effect, control, form=".0%"):
 
 
 # %%
-def stand_out(one, others):
-    """Return how many matrices write more along one direction than along each of the others."""
-    return sum(share > max(rest) for share, *rest in zip(one, *others, strict=True))
+def stand_out(k, shares):
+    """Return how many matrices write more along direction k than along each of the others."""
+    return sum(row[k] > max(row[:k] + row[k + 1 :]) for row in zip(*shares, strict=True))
 
 
-by_chance = [
-    stand_out(along_random[k], along_random[:k] + along_random[k + 1 :])
-    for k in range(len(along_random))
-]
-of_r, n = stand_out(along_r, along_random[1:]), len(MATRICES)
+by_chance = [stand_out(k, along_random) for k in range(len(along_random))]
+of_r, n = stand_out(0, [along_r, *along_random[1:]]), len(MATRICES)
 print(f"of {n} matrices stand out: along r {of_r}, along random directions {sorted(by_chance)}")
 what = "matrices that stand out along r; control: along a random direction"
 finding("A1", what, rate(of_r, n), runs_rate(by_chance, n))
 
 # %% [markdown]
-# As many matrices stand out along one of the random directions: that r is special here is not shown.
+# As many matrices stand out along one of the random directions: that r is special here is not
+# shown.
 #
 # ## 2 The edit
 # W is `[d_model, input]`: `W @ h` is what it writes for an input h, a sum of its columns. So each
@@ -158,7 +156,7 @@ print("the first column without it:    ", W[:, 0] - 3 * u)
 # %%
 # === Exercise 2.1 (keep this line) ===
 def orthogonalise(weight, direction):
-    """Return weight [d_model, input] without its part along `direction` [d_model], of any length."""
+    """Return weight [d_model, input] without its part along `direction` [d_model, any length]."""
     # BEGIN SOLUTION
     unit = direction / direction.norm()
     return weight - unit[:, None] * (unit @ weight)
@@ -180,18 +178,28 @@ check("2.1", orthogonalise)
 orthogonalise = checkpoint("2.1", orthogonalise)
 
 
-def edit_all(model, direction):
-    """Return a duplicate whose embedding, attention and MLP outputs are orthogonalised."""
+def untied(model):
+    """Return a duplicate whose unembedding is a matrix of its own."""
     edited = models.duplicate(model)
     head = edited.unembed.original_component
-    head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)  # untied
+    head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
+    return edited
+
+
+print(untied.__doc__)
+
+
+# %%
+@torch.no_grad()
+def edit_all(model, direction):
+    """Return a duplicate whose embedding, attention and MLP outputs are orthogonalised."""
+    edited = untied(model)
     words = edited.embed.original_component.weight
-    parts = [part for block in edited.blocks for part in (block.attn.o, block.mlp.out)]
-    weights = [part.original_component.weight for part in parts]
     q = direction.to(words)  # the model's device and dtype
-    with torch.no_grad():
-        words.copy_(orthogonalise(words.T, q).T)
-        for weight in weights:
+    words.copy_(orthogonalise(words.T, q).T)
+    for block in edited.blocks:
+        for part in (block.attn.o, block.mlp.out):
+            weight = part.original_component.weight
             weight.copy_(orthogonalise(weight, q))
     return edited
 
@@ -202,7 +210,7 @@ print("edited with your function: embedding, attention and MLP of", len(by_hand.
 # %%
 was, now = (dict(m.original_model.named_parameters()) for m in (model, by_hand))
 changed = [name for name in was if not torch.equal(was[name], now[name])]
-print("edited:", len(changed), "of", len(was), "weights; they are those that write:", changed[:3])
+print("edited:", len(changed), "of", len(was), "weights; the others are equal")
 del was, now
 
 # %% [markdown]
@@ -281,7 +289,8 @@ for number, q in enumerate(random_directions):
     with abliteration.abliterated(model, q):
         measured[f"random {number}"] = first_word(model)
         opened[f"random {number}"] = opens_with_refusal(model)
-print("open with a refusal:", opened["unchanged"], "->", opened["r ablated"], "of", len(asked["harmful"]))
+counts = opened["unchanged"], opened["r ablated"]
+print(f"open with a refusal: {counts[0]} -> {counts[1]} of {len(asked['harmful'])}")
 print("random directions ablated:", sorted(n for name, n in opened.items() if "random" in name))
 
 # %% [markdown]
@@ -303,6 +312,9 @@ def spread(runs):
     return directions.Interval(mean, min(i.low for i in each), max(i.high for i in each), 0.95)
 
 
+print(spread.__doc__)
+
+# %%
 at_random = [both_of for name, both_of in measured.items() if "random" in name]
 odds, kl = measured["r ablated"]
 for group in ("harmful", "borderline"):
@@ -433,7 +445,7 @@ plotting.show(
         y_title="refusals, of 100 replies",
         y_range=(-3, 112),
         title="Refusals at once and anywhere after ablating the r of each block",
-        alt=f"Two lines over blocks 1 to 5. Refusals in the first words: {first}; anywhere: {whole}.",
+        alt=f"Lines over blocks 1 to 5. Refusals in the first words: {first}; anywhere: {whole}.",
     )
 )
 
@@ -451,11 +463,11 @@ finding("A2", "refused anywhere after ablating r; control: at once", late, early
 # 30 tokens, 60 in 100 tokens (abliterix, docs/evaluation.md).
 #
 # ### Exercise 2.4: claim the side effect (5 minutes, easy)
-# An effect beyond harm: borderline requests that were wrongly refused. Return the claim of the rate
-# of false refusals after ablating r, `false_after` of n. The control is the random directions,
-# `false_random`. They were tested on the *same* n requests, so their counts must not be added up:
-# use `directions.runs_interval(counts, n)`. For a single count use `directions.wilson_interval(count,
-# n)`. `claim(one, control=other)` takes both as they are.
+# An effect beyond harm: borderline requests that were wrongly refused. Return the claim of the
+# rate of false refusals after ablating r, `false_after` of n. The control is the random
+# directions, `false_random`. They were tested on the *same* n requests, so their counts must not
+# be added up: use `directions.runs_interval(counts, n)`. For a single count use
+# `directions.wilson_interval(count, n)`. `claim(one, control=other)` takes both as they are.
 
 
 # %% tags=["organism"]
@@ -498,8 +510,8 @@ finding("A2", what, rate(false_after, n), runs_rate(false_random, n))
 # ## Further: where the plain edit fails (15 minutes, not needed for what follows)
 # Gemma 2 and 3 normalise the outputs of attention and MLP *before* they are added to the residual
 # stream: y = g * x / rms(x), with a gain g for each coordinate. A hook after this norm sees y; the
-# matrix writes x. Even if x has no part along r, y may have one. A case by hand: r = (0.6, 0.8),
-# g = (1, 2). x = (0.8, -0.6) is orthogonal to r, but g * x = (0.8, -1.2) is not: its part along r is
+# matrix writes x. Even if x has no part along r, y may have one. A case by hand: r = (0.6, 0.8), g
+# = (1, 2). x = (0.8, -0.6) is orthogonal to r, but g * x = (0.8, -1.2) is not: its part along r is
 # 0.48 - 0.96 = -0.48.
 #
 # ### Exercise 2.8: through the gain (8 minutes, hard)
@@ -669,8 +681,8 @@ progress(2)
 
 # %% [markdown]
 # ## What was not shown
-# * That any of this holds in a large model: sections 1 to 3 run on one of your own (`MODEL`), section
-#   4 does not.
+# * That any of this holds in a large model: sections 1 to 3 run on one of your own (`MODEL`),
+#   section 4 does not.
 # * That the late refusal is a direction of its own. One ablation removes nearly all of it, four do
 #   not; we did not search for it.
 # * Gemma itself. Further uses random weights of its architecture.
