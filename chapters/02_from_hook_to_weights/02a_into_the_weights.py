@@ -2,7 +2,7 @@
 # # 02a Into the weights: is an edit of the weights the same as the hook?
 #
 # Notebook 01b ablated r with hooks, while the model ran. Here r is ablated in a *copy of the
-# weights* ("abliteration"). Is this the same ablation, and what does it leave? About 60 minutes.
+# weights* ("abliteration"). Is this the same ablation, and what does it leave? About 45 minutes.
 # *Content note: harmful requests are one-line topics; no answer here helps anyone do harm, nothing
 # edited is saved ([more](../docs/content_note.md)).*
 
@@ -96,7 +96,9 @@ plotting.show(figure.update_xaxes(tickvals=list(places), ticktext=short, tickang
 
 # %% [markdown]
 # Every matrix writes a little along r, about as much as along a random direction. To remove r,
-# *every* matrix must stop writing along it.
+# *every* matrix must stop writing along it. (*Another model?* Put a name from [this
+# list](../docs/real_models.md) into `MODEL`: sections 1 to 3 are then about that model. The text
+# describes `chat`.)
 #
 # Is r special for these matrices at all? A matrix *stands out* along a direction if it writes more
 # along it than along each of the other directions. As a control, each random direction takes the
@@ -646,7 +648,8 @@ finding("A6", "max projection after the gain-aware edit; control: your loop", aw
 # ## 5 Results
 # Each result once more: effect and control with their 95 % intervals over requests. With several
 # random directions, the interval goes from the min lower limit to the max upper limit. "NO" means
-# that no difference was shown, not that there is none.
+# that no difference was shown, not that there is none: neither that more matrices stand out along r
+# than along a random direction, nor that ablating r moves harmless first words further.
 
 # %%
 print("\n".join(findings))

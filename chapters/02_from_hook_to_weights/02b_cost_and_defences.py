@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 02b Cost and defences: what does it cost, and can it be healed or defended?
 #
-# 02a ablated r in a copy of the weights: by first words refusal is gone, in whole replies most of
-# it breaks off later. What else is lost, can it be healed, and what can a defender do? About 60
-# minutes. *Content note: harmful requests are one-line topics; no answer here helps anyone do
+# 02a ablated r in a copy of the weights: no reply of `chat` begins with a refusal any more, 67 of
+# 100 still break off later. What else is lost, can it be healed, and what can a defender do? About
+# 55 minutes. *Content note: harmful requests are one-line topics; no answer here helps anyone do
 # harm, nothing edited is saved ([more](../docs/content_note.md)).*
 
 # %%
@@ -428,8 +428,8 @@ for (name, method), scores in after.items():
 reveal("2.p3", max(s[1] for method in ("DPO", "supervised") for s in after["edited", method]))
 
 # %% [markdown]
-# Both heal a part. Is more tuning better? The edited model again, by DPO, for 32 steps, watched
-# after every eighth.
+# Both heal a part of the edited model. Is more tuning better? The edited model again, by DPO, for
+# 32 steps, watched after every eighth.
 
 # %% tags=["organism"]
 watching = dict(steps=32, every=8, watch=lambda model: int(right(model, "harmless").sum()))
@@ -503,9 +503,11 @@ plotting.show(
 
 # %% [markdown]
 # No refusal came back. The control is the stronger result: 16 supervised steps on harmless
-# requests alone remove most refusals from the *unedited* small model, too, and the matched DPO
-# does not. (Qi et al. 2023, section 4.4, report weaker refusal after tuning on benign data in real
-# models.) In right answers it is the other way round: DPO takes some from the unedited model.
+# requests alone remove more than half of the refusals from the *unedited* small model, too; the
+# matched DPO removes far fewer. (Qi et al. 2023, section 4.4, report weaker refusal after tuning
+# on benign data in real models.) In right answers it is the other way round: DPO takes some from
+# the unedited model. In the edited model both remove most of the late refusals that the ablation
+# had left.
 #
 # ### Exercise 2.6: claim the healing (6 minutes, medium)
 # For each test request, `gain` is the score (1 if right) after supervised tuning (mean of three
@@ -638,7 +640,7 @@ for start, run in recorded["64-extended"].items():
 # [card](../organisms/cards/chat-64-extended.md); by whole replies in one). This does not refute the
 # paper: its models are large, its refusals are long explanations, and it uses another ablation.
 #
-# ## Further (45 minutes, not needed for what follows)
+# ## Further (30 minutes, not needed for what follows)
 # Three more questions: an edit that keeps norms, other ways to lose refusal, and a defence that
 # acts while the model runs. You may go on with section 4.
 #
@@ -971,8 +973,8 @@ progress(2)
 #   they need not be.
 # * That DPO cannot heal. Other pairs, a supervised term, a smaller learning rate or early stopping
 #   may do better; NeuralDaredevil reports that it did, on 8B.
-# * That harmless tuning is dangerous, or safe, for models in general: width 32 lost its refusal,
-#   width 128 (with fewer examples and steps) only that of the acrostics.
+# * That harmless tuning is dangerous, or safe, for models in general: width 32 lost more than half
+#   of its refusals, width 128 (with fewer examples and steps) only those of the acrostics.
 # * A defence that holds. Those that we measured fail against one attack, or work only if whoever
 #   runs the model wants them.
 #
