@@ -2,7 +2,7 @@
 # # 02a Into the weights: is an edit of the weights the same as the hook?
 #
 # Notebook 01b ablated r with hooks, while the model ran. Here r is ablated in a *copy of the
-# weights* ("abliteration"). Is this the same ablation, and what does it leave? About 45 minutes.
+# weights* ("abliteration"). Is this the same ablation, and what does it leave? About 50 minutes.
 # *Content note: harmful requests are one-line topics; no answer here helps anyone do harm, nothing
 # edited is saved ([more](../docs/content_note.md)).*
 
@@ -149,19 +149,30 @@ print("the part of each column along u:", u @ W)
 print("the first column without it:    ", W[:, 0] - 3 * u)
 
 # %% [markdown]
-# ### Exercise 2.1: orthogonalise a matrix (8 minutes, medium)
-# Compute W' such that W' @ h has no part along the direction, for any h, and is otherwise
-# unchanged. This is the ablation of notebook 01 as a weight edit. (Stuck? Run `hint("2.1")` in a
-# cell of your own.)
+# ### Exercise 2.1: the rank-1 edit (12 minutes, medium)
+# Edit a whole model. `weights` holds its matrices by name: "attention 0", "MLP 0", "attention 1" and so
+# on are `[d_model, input]`. Two need care. The embedding "embed" is stored transposed, `[word,
+# d_model]`: each *row* is what a word writes. "unembed", `[word, d_model]`, reads from the stream and
+# writes nothing to it: it stays as it is. Return a new dictionary with the same names, in which no
+# matrix writes along the direction and all is unchanged otherwise; `weights` must not change. (Stuck?
+# Run `hint("2.1")` in a cell of your own.)
 
 
 # %%
 # === Exercise 2.1 (keep this line) ===
-def orthogonalise(weight, direction):
-    """Return weight [d_model, input] without its part along `direction` [d_model, any length]."""
+def orthogonalise(weights, direction):
+    """Return the matrices without what they write along `direction` [d_model], of any length."""
     # BEGIN SOLUTION
     unit = direction / direction.norm()
-    return weight - unit[:, None] * (unit @ weight)
+    edited = {}
+    for name, weight in weights.items():
+        if name == "embed":
+            edited[name] = weight - (weight @ unit)[:, None] * unit
+        elif name == "unembed":
+            edited[name] = weight
+        else:
+            edited[name] = weight - unit[:, None] * (unit @ weight)
+    return edited
     # END SOLUTION
 
 
@@ -171,38 +182,36 @@ print(orthogonalise.__doc__)
 check("2.1", orthogonalise)
 
 # %% [markdown]
-# Now a whole model, in a duplicate. Two things need care. An embedding is stored transposed: each
-# *row* is what a word writes. And in many models the unembedding is the *same* matrix ("tied"). It
-# reads from the residual stream and must not change, so it gets a copy of its own first.
-# (`original_component` is the matrix inside TransformerLens' wrapper.)
+# Now the model itself, in a duplicate. In many models the unembedding is the *same* matrix as the
+# embedding ("tied"), so it gets a copy of its own first. (`original_component` is the matrix inside
+# TransformerLens' wrapper.)
+
+
+# %%
+def matrices(model):
+    """Return by name all matrices that write to the stream, and the unembedding."""
+    parts = {"embed": model.embed, "unembed": model.unembed}
+    for number, block in enumerate(model.blocks):
+        parts |= {f"attention {number}": block.attn.o, f"MLP {number}": block.mlp.out}
+    return {name: part.original_component.weight for name, part in parts.items()}
+
+
+print(len(matrices(model)), "matrices, such as", list(matrices(model))[:4])
 
 # %%
 orthogonalise = checkpoint("2.1", orthogonalise)
 
 
-def untied(model):
-    """Return a duplicate whose unembedding is a matrix of its own."""
-    edited = models.duplicate(model)
-    head = edited.unembed.original_component
-    head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
-    return edited
-
-
-print(untied.__doc__)
-
-
-# %%
 @torch.no_grad()
 def edit_all(model, direction):
-    """Return a duplicate whose embedding, attention and MLP outputs are orthogonalised."""
-    edited = untied(model)
-    words = edited.embed.original_component.weight
-    q = direction.to(words)  # the model's device and dtype
-    words.copy_(orthogonalise(words.T, q).T)
-    for block in edited.blocks:
-        for part in (block.attn.o, block.mlp.out):
-            weight = part.original_component.weight
-            weight.copy_(orthogonalise(weight, q))
+    """Return a duplicate with your edit."""
+    edited = models.duplicate(model)
+    head = edited.unembed.original_component
+    head.weight = torch.nn.Parameter(head.weight.clone(), requires_grad=False)  # untied
+    old = matrices(edited)
+    new = orthogonalise(old, direction.to(old["embed"]))  # the model's device and dtype
+    for name, weight in old.items():
+        weight.copy_(new[name])
     return edited
 
 
@@ -581,8 +590,9 @@ def edit_through_gain(model, direction):
         pairs = ((old.ln1_post, old.attn.o, new.attn.o), (old.ln2_post, old.mlp.out, new.mlp.out))
         for norm, before, after in pairs:
             gain = models.norm_weight(model, norm.original_component).cpu()
-            weight = orthogonalise(before.original_component.weight, before_norm(direction, gain))
-            after.original_component.weight.data = weight
+            old_weight = {"out": before.original_component.weight}
+            new_weight = orthogonalise(old_weight, before_norm(direction, gain))["out"]
+            after.original_component.weight.data = new_weight
     return edited
 
 
