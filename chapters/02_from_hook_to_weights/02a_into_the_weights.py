@@ -150,12 +150,12 @@ print("the first column without it:    ", W[:, 0] - 3 * u)
 
 # %% [markdown]
 # ### Exercise 2.1: the rank-1 edit (12 minutes, medium)
-# Edit a whole model. `weights` holds its matrices by name: "attention 0", "MLP 0", "attention 1" and so
-# on are `[d_model, input]`. Two need care. The embedding "embed" is stored transposed, `[word,
-# d_model]`: each *row* is what a word writes. "unembed", `[word, d_model]`, reads from the stream and
-# writes nothing to it: it stays as it is. Return a new dictionary with the same names, in which no
-# matrix writes along the direction and all is unchanged otherwise; `weights` must not change. (Stuck?
-# Run `hint("2.1")` in a cell of your own.)
+# Edit a whole model. `weights` holds its matrices by name: "attention 0", "MLP 0", "attention 1"
+# and so on are `[d_model, input]`. Two need care. The embedding "embed" is stored transposed,
+# `[word, d_model]`: each *row* is what a word writes. "unembed", `[word, d_model]`, reads from the
+# stream and writes nothing to it: it stays as it is. Return a new dictionary with the same names,
+# in which no matrix writes along the direction and all is unchanged otherwise; `weights` must not
+# change. (Stuck? Run `hint("2.1")` in a cell of your own.)
 
 
 # %%
@@ -215,10 +215,10 @@ def edit_all(model, direction):
     return edited
 
 
-by_hand = edit_all(model, r)
-print("edited with your function: embedding, attention and MLP of", len(by_hand.blocks), "blocks")
+print(edit_all.__doc__)
 
 # %%
+by_hand = edit_all(model, r)
 was, now = (dict(m.original_model.named_parameters()) for m in (model, by_hand))
 changed = [name for name in was if not torch.equal(was[name], now[name])]
 print("edited:", len(changed), "of", len(was), "weights; the others are equal")
@@ -294,6 +294,9 @@ def opens_with_refusal(model):
     return sum(map(about.refuses, models.ask(model, texts, max_new_tokens=settings.opening_tokens)))
 
 
+print(opens_with_refusal.__doc__)
+
+# %%
 measured = {"unchanged": first_word(model), "r ablated": first_word(edited_copy)}
 opened = {"unchanged": opens_with_refusal(model), "r ablated": opens_with_refusal(edited_copy)}
 for number, q in enumerate(random_directions):
