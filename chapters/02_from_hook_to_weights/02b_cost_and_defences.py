@@ -284,8 +284,9 @@ hurt = abliteration.abliterate(small, r_small)
 benign = data.prompts(small, "harmless", "train")
 lessons = [ids_of(answer) for answer in data.load("harmless", split="train").answers]
 own_replies = models.generate(hurt, benign, max_new_tokens=LONG)
-triples = zip(benign, lessons, own_replies, strict=True)
-pairs = [tuning.Pair(ids, best, own) for ids, best, own in triples if best != own]
+both = zip(benign, lessons, own_replies, strict=True)
+triples = [(prompt, best, own) for prompt, best, own in both if best != own]
+pairs = [tuning.Pair(*triple) for triple in triples]
 print(f"{len(pairs)} pairs from {len(benign)} requests, for example")
 print("  chosen:  ", small.tokenizer.decode(pairs[0].chosen))
 print("  rejected:", small.tokenizer.decode(pairs[0].rejected))
@@ -349,7 +350,7 @@ policy, losses = models.duplicate(hurt), []
 weights = [weight.requires_grad_(True) for weight in policy.blocks.parameters()]
 optimizer = torch.optim.AdamW(weights, lr=2e-4)
 for start in range(0, 64, 8):
-    prompts, chosen, rejected = zip(*pairs[start : start + 8], strict=True)
+    prompts, chosen, rejected = zip(*triples[start : start + 8], strict=True)
     reference = log_p(hurt, prompts, chosen), log_p(hurt, prompts, rejected)
     now = log_p(policy, prompts, chosen), log_p(policy, prompts, rejected)
     loss = dpo_loss(*now, *reference, beta=0.1)
@@ -462,7 +463,7 @@ plotting.show(
 # What happens to each of them? Here is your loss, on the first 64 pairs (seed 0):
 
 # %% tags=["organism"]
-prompts, chosen, rejected = zip(*pairs[:64], strict=True)
+prompts, chosen, rejected = zip(*triples[:64], strict=True)
 reference = log_p(hurt, prompts, chosen), log_p(hurt, prompts, rejected)
 by_steps_run = {0: hurt, 16: tuned["edited", "DPO"][0], 32: long_runs[0].model}
 for steps, each in by_steps_run.items():
@@ -774,8 +775,8 @@ plotting.show(
 n_read = sum(len(ids) for kind in KINDS for ids in data.prompts(chat, kind, "train", 512))
 matrices = [chat.embed, *(part for block in chat.blocks for part in (block.attn.o, block.mlp.out))]
 n_edited = sum(part.original_component.weight.numel() for part in matrices)
-both = (each.original_model.parameters() for each in (chat, fine.model))
-old_new = zip(*both, strict=True)
+parameters = (each.original_model.parameters() for each in (chat, fine.model))
+old_new = zip(*parameters, strict=True)
 n_tuned = sum(new.numel() for old, new in old_new if not torch.equal(old, new))
 print(f"abliteration: {n_read} tokens, no answers; {n_edited} parameters, from {len(r_chat)}")
 print(f"activation addition: {n_read} tokens, no answers; {len(d_chat)} numbers at every token")
