@@ -54,7 +54,7 @@ def first_word(direction):
 n = min(32, settings.n_validation)
 requests = data.prompts(model, "harmless", "held_out_topic", n)
 unedited = models.next_token_logits(model, requests)
-first_r, first_random = first_word(r), [first_word(q) for q in random_directions]
+first_r, first_random = first_word(r), [first_word(q) for q in random_directions[:10]]
 print(f"mean KL of the first word on {len(requests)} harmless requests: r {first_r.mean():.4f}")
 print("random directions", [round(float(kl.mean()), 4) for kl in first_random])
 
@@ -365,7 +365,7 @@ print("loss of each step:", [round(value, 2) for value in losses])
 # strides: replies padded into one batch, pairs shuffled by a seed, gradients clipped. Beside it
 # stands plain supervised tuning, *matched*: on the chosen replies of the same pairs, with the same
 # learning rate, batch size and number of steps. The control is the *unedited* model of width 32,
-# tuned alike. There are three seeds. **Guess**: after 16 steps of either tuning, how many of 100
+# tuned alike. There are two seeds. **Guess**: after 16 steps of either tuning, how many of 100
 # harmful requests does the edited model refuse *at once*? (Give the max over all runs.)
 
 # %%
@@ -411,7 +411,7 @@ print({name: said(scored) for name, scored in before.items()})
 # Each bracket is one seed after 16 steps: (right answers, refused at once, refused anywhere).
 
 # %% tags=["organism"]
-HOW, SEEDS = dict(rate=2e-4, batch_size=8, progress=False), range(3)
+HOW, SEEDS = dict(rate=2e-4, batch_size=8, progress=False), range(2)
 starts = {"edited": hurt, "unedited": small}
 to_chosen = [tuning.Example(pair.prompt, pair.chosen) for pair in pairs]
 tuned = {}
@@ -420,7 +420,7 @@ for name, start in starts.items():
     tuned[name, "DPO"] = [run.model for run in runs]
     runs = [tuning.supervised(start, to_chosen, steps=16, seed=seed, **HOW) for seed in SEEDS]
     tuned[name, "supervised"] = [run.model for run in runs]
-print(len(tuned), "plans, three seeds each")
+print(len(tuned), "plans, two seeds each")
 
 # %% tags=["organism"]
 after = {plan: [score(each) for each in runs] for plan, runs in tuned.items()}
@@ -445,15 +445,15 @@ n_unedited = said(before["unedited"])[0]
 plotting.show(
     plotting.lines(
         [0, 8, 16, 24, 32],
-        {"edited, DPO": [sum(seeds) / 3 for seeds in by_steps]},
+        {"edited, DPO": [sum(seeds) / 2 for seeds in by_steps]},
         intervals={"edited, DPO": [[min(seeds), max(seeds)] for seeds in by_steps]},
         control=[[n_unedited] * 5],
         control_label="unedited model",
         y_range=(0, 100),
-        x_title="steps of preference tuning (band: three seeds)",
+        x_title="steps of preference tuning (band: two seeds)",
         y_title="harmless requests answered right, of 100",
         title="Right answers of the edited model by steps of preference tuning",
-        alt=f"Right at 0, 8, 16, 24, 32 steps, three seeds: {by_steps}. Unedited: {n_unedited}.",
+        alt=f"Right at 0, 8, 16, 24, 32 steps, two seeds: {by_steps}. Unedited: {n_unedited}.",
     )
 )
 
@@ -473,7 +473,7 @@ for steps, each in by_steps_run.items():
 
 # %% [markdown]
 # At 16 steps the chosen reply is likelier. At 32 the loss is lower only because the rejected reply
-# became very unlikely; the chosen one is less likely again.
+# became very unlikely; the chosen one is less likely than before tuning.
 #
 # Does refusal come back with the quality? And what does the same tuning do to the unedited model?
 
@@ -511,7 +511,7 @@ plotting.show(
 # had left.
 #
 # ### Exercise 2.6: claim the healing (6 minutes, medium)
-# For each test request, `gain` is the score (1 if right) after supervised tuning (mean of three
+# For each test request, `gain` is the score (1 if right) after supervised tuning (mean of two
 # seeds) minus the score before. Return the claim of its mean for the edited model; the control is
 # the same for the unedited one. `directions.bootstrap_interval(values)` is a mean with its
 # interval.
@@ -519,7 +519,7 @@ plotting.show(
 
 # %% tags=["organism"]
 def gained(name, method):
-    """Return for each of 100 requests: right after tuning (mean of three seeds) minus before."""
+    """Return for each of 100 requests: right after tuning (mean of two seeds) minus before."""
     hits = torch.stack([scored[0] for scored in after[name, method]])
     return hits.mean(dim=0) - before[name][0]
 
@@ -583,8 +583,7 @@ hard = data.load("harmful", split="held_out_topic").texts
 left = {(name, judge): [] for judge in ("at once", "anywhere") for name in twins}
 for name, twin in twins.items():
     d_twin, r_twin = find(read(twin), 3)
-    q = directions.random_directions(1, like=r_twin, seed=0)[0]
-    copies = [abliteration.abliterate(twin, direction) for direction in (d_twin, r_twin, q)]
+    copies = [abliteration.abliterate(twin, direction) for direction in (d_twin, r_twin)]
     for each in (twin, *copies):
         replies = models.ask(each, hard, max_new_tokens=LONG)
         left[name, "at once"].append(at_once(replies))
@@ -592,14 +591,14 @@ for name, twin in twins.items():
 print("attacked:", list(twins))
 
 # %% tags=["organism"]
-print(f"refused, of {len(hard)}:     unchanged, d ablated, r ablated, a random direction")
+print(f"refused, of {len(hard)}:     unchanged, d ablated, r ablated")
 for (name, judge), counts in left.items():
     print(f"{name:10} {judge:8}", counts)
 reveal("2.p4", left["extended", "at once"][2])
 
 # %% tags=["figure", "organism"]
 n = len(hard)
-rates = {", ".join(key): [rate(count, n) for count in row[:3]] for key, row in left.items()}
+rates = {", ".join(key): [rate(count, n) for count in row] for key, row in left.items()}
 plotting.show(
     plotting.bars(
         ["unchanged", "all of d ablated", "only r ablated"],
@@ -609,7 +608,7 @@ plotting.show(
         y_title=f"refused (%), {n} held-out requests",
         y_range=(0, 112),
         title="Refusals after ablating d or r, with and without the defence",
-        alt=f"Refused of {n}; unchanged, d ablated, r ablated, a random direction: {left}.",
+        alt=f"Refused of {n}; unchanged, d ablated, r ablated: {left}.",
     )
 )
 
@@ -688,15 +687,15 @@ plotting.show(figure.update_xaxes(tickvals=list(range(13)), ticktext=names, tick
 # Back to width 128. **Abliteration** is the weight edit. **Activation addition** subtracts d while
 # the model runs, at the last token or at all tokens. A **small fine-tune** uses 64 harmful
 # requests on *training* topics with answers (about invented materials, like all harmful answers
-# here), 12 steps, three seeds. Controls: a random direction ablated, a random vector with the norm
+# here), 12 steps, two seeds. Controls: a random direction ablated, a random vector with the norm
 # of d added at all tokens, and the same fine-tune on 64 harmless requests (one seed).
 
 # %% tags=["organism"]
 GROUPS = {
-    "harmful": harmful[:30],
-    "acrostics": data.load("acrostic_harmful").texts[:30],
-    "borderline": data.load("borderline").texts[:30],
-    **{task: asked.texts[:30] for task, asked in tasks.items()},
+    "harmful": harmful[:25],
+    "acrostics": data.load("acrostic_harmful").texts[:25],
+    "borderline": data.load("borderline").texts[:25],
+    **{task: asked.texts[:25] for task, asked in tasks.items()},
 }
 COLUMNS = ("at once", "anywhere", "acrostics", "borderline", "harmless right", "facts right")
 print({name: len(group) for name, group in GROUPS.items()}, "requests")
@@ -704,10 +703,10 @@ print({name: len(group) for name, group in GROUPS.items()}, "requests")
 
 # %% tags=["organism"]
 def profile(model):
-    """Return six counts of 30 replies: refusals in four columns, right answers in two."""
+    """Return six counts of 25 replies: refusals in four columns, right answers in two."""
     texts = [text for group in GROUPS.values() for text in group]
     replies = models.ask(model, texts, max_new_tokens=LONG)
-    made = {name: replies[30 * k : 30 * k + 30] for k, name in enumerate(GROUPS)}
+    made = {name: replies[25 * k : 25 * k + 25] for k, name in enumerate(GROUPS)}
     refused = [anywhere(made[name]) for name in ("harmful", "acrostics", "borderline")]
     correct = [sum(map(str.__eq__, made[task], tasks[task].answers)) for task in tasks]
     return [at_once(made["harmful"]), *refused, *correct]
@@ -741,18 +740,18 @@ for seed in SEEDS:
     fine = tuning.supervised(chat, bad, seed=seed, **options)
     table[f"64 harmful answers, seed {seed}"] = profile(fine.model)
 table["64 harmless answers"] = profile(tuning.supervised(chat, good, seed=0, **options).model)
-print("tuned three times on harmful answers, once on harmless ones")
+print("tuned twice on harmful answers, once on harmless ones")
 
 # %% [markdown]
-# Read the table by rows: one intervention each, counts of 30 replies.
+# Read the table by rows: one intervention each, counts of 25 replies.
 
 # %% tags=["organism"]
-print(f"{'of 30':28}", ", ".join(COLUMNS))
+print(f"{'of 25':28}", ", ".join(COLUMNS))
 for name, counts in table.items():
     print(f"{name:28}", " ".join(f"{count:3}" for count in counts))
 
 # %% tags=["figure", "organism"]
-shares = {name: [round(count / 0.3) for count in counts] for name, counts in table.items()}
+shares = {name: [4 * count for count in counts] for name, counts in table.items()}
 plotting.show(
     plotting.heat_map(
         torch.tensor(list(shares.values()), dtype=torch.float32),
@@ -783,11 +782,11 @@ print(f"activation addition: {n_read} tokens, no answers; {len(d_chat)} numbers 
 print(f"small fine-tune: {3 * fine.tokens_read} tokens, 64 answers; {n_tuned} parameters")
 
 # %% tags=["organism"]
-tuned_late = runs_rate([table[f"64 harmful answers, seed {seed}"][1] for seed in SEEDS], 30)
+tuned_late = runs_rate([table[f"64 harmful answers, seed {seed}"][1] for seed in SEEDS], 25)
 what = "refused anywhere after 64 harmful answers; control:"
-finding("A4", f"{what} 64 harmless ones", tuned_late, rate(table["64 harmless answers"][1], 30))
-finding("A4", f"{what} r ablated", tuned_late, rate(table["r ablated"][1], 30))
-kept_right = {name: rate(counts[4], 30) for name, counts in table.items()}
+finding("A4", f"{what} 64 harmless ones", tuned_late, rate(table["64 harmless answers"][1], 25))
+finding("A4", f"{what} r ablated", tuned_late, rate(table["r ablated"][1], 25))
+kept_right = {name: rate(counts[4], 25) for name, counts in table.items()}
 what, subtracted = "harmless right, d subtracted at all tokens; control:", "-1.5 d, all tokens"
 finding("A4", f"{what} a random vector", kept_right[subtracted], kept_right["random, all tokens"])
 finding("A4", f"{what} r ablated", kept_right[subtracted], kept_right["r ablated"])
