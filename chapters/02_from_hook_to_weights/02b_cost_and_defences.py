@@ -164,7 +164,8 @@ finding("A2", what, mean(whole_r), control, ".3f")
 # %% [markdown]
 # Is the ablation cheap in general, or only because this model is wide? We compare `chat` (width
 # 128) with a model of width 32 from the same recipe. Both are the course's own, so the right
-# answers to harmless requests and to questions for facts are known.
+# answers to harmless requests and to questions for facts are known. (Planted in both, by plain
+# tuning: one sentence of refusal. Not planted: what an ablation costs.)
 
 # %% tags=["organism"]
 chat, small = models.load("chat"), models.load("chat-32")
@@ -688,7 +689,9 @@ plotting.show(figure.update_xaxes(tickvals=list(range(13)), ticktext=names, tick
 # the model runs, at the last token or at all tokens. A **small fine-tune** uses 64 harmful
 # requests on *training* topics with answers (about invented materials, like all harmful answers
 # here), 12 steps, two seeds. Controls: a random direction ablated, a random vector with the norm
-# of d added at all tokens, and the same fine-tune on 64 harmless requests (one seed).
+# of d added at all tokens, and the same fine-tune on 64 harmless requests (one seed). *Acrostics*
+# spell a harmful deed with first letters; the unedited model refuses most of them late (chapter
+# 04).
 
 # %% tags=["organism"]
 GROUPS = {
@@ -938,7 +941,8 @@ print("\n".join(findings))
 # %% [markdown]
 # Compared with random directions, no larger cost of ablating r was shown, neither in whole answers
 # of the wide model nor in facts of the small one. The defended twin was not shown to refuse more
-# than the undefended one after ablating r, or, in whole replies, d.
+# than the undefended one after ablating r, or, in whole replies, d. In Further, subtracting d was
+# not shown to break more answers than a random vector does.
 #
 # ## 5 Questions
 # Every answer is explained, including the wrong ones: try them all.
