@@ -36,15 +36,17 @@ ON_MODEL = {
         MODEL: [r"refused of 50: \d+ without r", "your projections equal the target: True"],
         GATED: [],
     },
-    "02_from_hook_to_weights": {
+    "02a_into_the_weights": {
         MODEL: [
-            "6 layers, 32 numbers per token",
-            r"weights equal hooks: True \| yours equal the library's: True",
+            "6 blocks, 32 numbers per token",
+            "'weights and hooks': True, \"your weights and the library's\": True",
             r"A2 \w+ +harmful, opens with a refusal after ablating r; control: random directions: \d+%",
-            r"the model of sections 2 to 7: chat",
-            re.escape("(at once, anywhere): [(2, 77), (0, 74), (0, 67)"),  # chat's own numbers again
-            f"{MODEL}: A1 ",
+            re.escape("(at once, anywhere): {1: (2, 77), 2: (0, 74), 3: (0, 67)"),  # chat's own numbers again
         ],
+        GATED: [],
+    },
+    "02b_cost_and_defences": {
+        MODEL: ["6 blocks, 32 numbers per token", r"A2 \w+ +harmless, KL of a whole answer", "right 77 -> 46"],
         GATED: [],
     },
     "03b_which_features_decide": {

@@ -40,6 +40,31 @@ def by_columns(w, v):
     return torch.stack([column - (column @ unit(v)) * unit(v) for column in w.T], dim=1)
 
 
+def on_all(edit):
+    """The edit of one matrix that writes its columns, used as 2.1 asks."""
+
+    def edited(weights, v):
+        made = {name: edit(w, v) for name, w in weights.items() if "embed" not in name}
+        return made | {"embed": edit(weights["embed"].T, v).T, "unembed": weights["unembed"]}
+
+    return edited
+
+
+def by_copies(weights, v):
+    made = {name: weight.clone() for name, weight in weights.items()}
+    for name in made:
+        if name == "embed":
+            made[name] -= torch.outer(made[name] @ unit(v), unit(v))
+        elif name != "unembed":
+            made[name] -= torch.outer(unit(v), unit(v) @ made[name])
+    return made
+
+
+def but(**others):
+    """A right answer, in which these parts are made otherwise."""
+    return lambda weights, v: on_all(by_matrix)(weights, v) | {n: other(weights[n], v) for n, other in others.items()}
+
+
 def rows_rescaled(w, v):
     edited = by_matrix(w, v)
     return edited * w.norm(dim=1, keepdim=True) / edited.norm(dim=1, keepdim=True)
@@ -261,13 +286,13 @@ def healed_at(level):
 
 RIGHT = {
     "2.1": [
-        lambda w, v: (torch.eye(len(v)) - v[:, None] @ torch.linalg.pinv(v[:, None])) @ w,
-        by_matrix,
-        by_columns,
-        lambda w, v: w - torch.outer(v, v @ w) / (v @ v),
-        lambda w, v: directions.project_out(w.T, v).T,
-        by_numpy,
-        lambda w, v: w - v[:, None] @ torch.linalg.lstsq(v[:, None], w).solution,
+        on_all(by_matrix),
+        on_all(by_columns),
+        on_all(lambda w, v: w - torch.outer(v, v @ w) / (v @ v)),
+        on_all(lambda w, v: directions.project_out(w.T, v).T),
+        on_all(by_numpy),
+        on_all(lambda w, v: w - v[:, None] @ torch.linalg.lstsq(v[:, None], w).solution),
+        by_copies,
     ],
     "2.2": [
         lambda reply: "i apologize" in reply or SAID in reply,
@@ -327,25 +352,43 @@ RIGHT = {
 
 WRONG = {
     "2.1": {
-        "strongest row set to 0": (without_a_row, "a row was set to 0"),
-        "direction in place": (lambda w, v: by_matrix(w, v.div_(v.norm())), "changed `v` in place"),
-        "reads instead of writes": (lambda w, v: w - (w @ unit(v))[:, None] * unit(v), "wrong side"),
-        "not a unit vector": (lambda w, v: w - torch.outer(v, v @ w), "not made a unit vector"),
-        "half normalised": (lambda w, v: w - torch.outer(v, unit(v) @ w), "only one of the two"),
-        "sign": (lambda w, v: w + torch.outer(unit(v), unit(v) @ w), "was added"),
-        "kept instead": (lambda w, v: torch.outer(unit(v), unit(v) @ w), "keeps"),
-        "mirrored": (lambda w, v: w - 2 * torch.outer(unit(v), unit(v) @ w), "mirrored"),
-        "subtracts r": (lambda w, v: w - unit(v)[:, None], "from every column"),
-        "both sides": (lambda w, v: by_matrix(by_matrix(w, v).T, v).T, "both sides"),
-        "norm preserving": (rows_rescaled, "old norm"),
-        "transposed": (lambda w, v: by_matrix(w, v).T, None),
-        "in place": (lambda w, v: w.sub_(torch.outer(unit(v), unit(v) @ w)), "changed `w` in place"),
-        "one number": (lambda w, v: (unit(v) @ w).sum(), "axis"),
-        "axis lost": (lambda w, v: w - unit(v) * (unit(v) @ w), "an axis is lost"),
-        "columns rescaled": (columns_rescaled, "stretched back"),
+        "reads instead of writes": (on_all(lambda w, v: w - (w @ unit(v))[:, None] * unit(v)), "wrong side"),
+        "not a unit vector": (on_all(lambda w, v: w - torch.outer(v, v @ w)), "not made a unit vector"),
+        "half normalised": (on_all(lambda w, v: w - torch.outer(v, unit(v) @ w)), "only one of the two"),
+        "sign": (on_all(lambda w, v: w + torch.outer(unit(v), unit(v) @ w)), "was added"),
+        "kept instead": (on_all(lambda w, v: torch.outer(unit(v), unit(v) @ w)), "keeps"),
+        "mirrored": (on_all(lambda w, v: w - 2 * torch.outer(unit(v), unit(v) @ w)), "mirrored"),
+        "subtracts r": (on_all(lambda w, v: w - unit(v)[:, None]), "from every column"),
+        "both sides": (on_all(lambda w, v: by_matrix(by_matrix(w, v).T, v).T), "both sides"),
+        "norm preserving": (on_all(rows_rescaled), "old norm"),
+        "transposed": (on_all(lambda w, v: by_matrix(w, v).T), None),
+        "in place": (on_all(lambda w, v: w.sub_(torch.outer(unit(v), unit(v) @ w))), "in place"),
+        "one number": (on_all(lambda w, v: (unit(v) @ w).sum()[None, None]), None),
+        "axis lost": (on_all(lambda w, v: w - unit(v) * (unit(v) @ w)), "an axis is lost"),
+        "columns rescaled": (on_all(columns_rescaled), "stretched back"),
         "short directions": (
-            lambda w, v: by_matrix(w, v) if v.norm() > 1 else w - torch.outer(v, v @ w),
+            on_all(lambda w, v: by_matrix(w, v) if v.norm() > 1 else w - torch.outer(v, v @ w)),
             "some inputs only",
+        ),
+        "embedding left out": (but(embed=lambda w, v: w), "embedding still writes"),
+        "embedding like the others": (
+            but(embed=lambda w, v: by_matrix(w, v) if len(w) == len(v) else w),
+            "like the others",
+        ),
+        "unembedding edited": (but(unembed=lambda w, v: by_matrix(w.T, v).T), "unembedding was edited"),
+        "unembedding emptied": (but(unembed=lambda w, v: 0 * w), "unembedding was edited"),
+        "MLP left out": (
+            lambda weights, v: on_all(by_matrix)(weights, v) | {n: w for n, w in weights.items() if "MLP" in n},
+            "still writes",
+        ),
+        "first block only": (
+            lambda weights, v: on_all(by_matrix)(weights, v) | {n: w for n, w in weights.items() if n[-1] == "1"},
+            "some inputs only",
+        ),
+        "a list": (lambda weights, v: list(on_all(by_matrix)(weights, v).values()), "same names"),
+        "the unembedding is missing": (
+            lambda weights, v: {n: w for n, w in on_all(by_matrix)(weights, v).items() if n != "unembed"},
+            "same names",
         ),
     },
     "2.2": {

@@ -18,28 +18,48 @@ from course_lib.grading.registry import Off, Wrong, exercise, prediction, questi
 # --- 2.1 ---------------------------------------------------------------------------------------------------------
 
 
+MATRICES = ("embed", "attention 0", "MLP 0", "unembed")
+
+
 @exercise(
     "2.1",
-    title="orthogonalise a matrix",
-    minutes=8,
+    title="the rank-1 edit",
+    minutes=12,
     difficulty=3,
-    inputs=lambda seed: _matrix(seed),
+    inputs=lambda seed: _weights(seed),
     hints=[
         "Make the direction a unit vector r. For one column w of W the result is w - (w . r) r.",
-        "r @ weight holds w . r for every column: shape [input].",
-        "weight - unit[:, None] * (unit @ weight)",
+        "r @ weight holds w . r for every column: shape [input]. In the embedding the *rows* are what is written.",
+        "weight - unit[:, None] * (unit @ weight); for the embedding weight - (weight @ unit)[:, None] * unit",
     ],
 )
 def orthogonalise(answer):
-    weight, long = (
-        expect.random(4, 4),
-        torch.tensor([2.0, 1.0, 0.0, -2.0]),
-    )  # norm 3; square, so that the wrong side also fits
-    r = long / 3
-    right = _orthogonalise(weight, long)
-    got = expect.tensor(
-        answer(weight, long), like=weight, axes="d_model input", name="orthogonalise(weight, direction)"
-    )
+    long = torch.tensor([2.0, 1.0, 0.0, -2.0])  # norm 3; matrices are square, so that the wrong side also fits
+    weights = {name: expect.random(4, 4, seed=seed) for seed, name in enumerate(MATRICES)}
+    raw = answer(weights, long)
+    if not isinstance(raw, dict) or set(raw) != set(weights):
+        what = f"the names {', '.join(raw)}" if isinstance(raw, dict) else expect.describe(raw)
+        raise Wrong(f"it returns {what}", "return a dictionary with the same names as `weights`.")
+    got = {name: expect.tensor(raw[name], like=weights[name], axes="row column", name=name) for name in MATRICES}
+    for name in ("attention 0", "MLP 0"):
+        expect.differs_from(got[name], weights[name], f"{name} still writes along the direction", "edit every matrix.")
+        _refuse_known_edits(got[name], weights[name], long)
+        expect.close(got[name], _orthogonalise(weights[name], long), name=f"the edited {name}")
+    words = weights["embed"]
+    tip = "a word writes its row: weight - (weight @ unit)[:, None] * unit."
+    expect.differs_from(got["embed"], words, "the embedding still writes along the direction", tip)
+    expect.differs_from(got["embed"], _orthogonalise(words, long), "the embedding is edited like the others", tip)
+    _refuse_known_edits(got["embed"].T, words.T, long)
+    expect.close(got["embed"], _orthogonalise(words.T, long).T, name="the edited embedding", try_next=tip)
+    if not expect.same(got["unembed"], weights["unembed"]):
+        raise Wrong(
+            "the unembedding was edited", "it reads from the stream and writes nothing to it: return it as it is."
+        )
+
+
+def _refuse_known_edits(got: Tensor, weight: Tensor, long: Tensor) -> None:
+    """Refuse by name wrong edits of a matrix that writes its columns."""
+    r, right = directions.unit(long), _orthogonalise(weight, long)
     mistakes = (
         (
             weight - (weight @ r)[:, None] * r,
@@ -102,20 +122,17 @@ def orthogonalise(answer):
     )
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
-    expect.close(got, right, name="orthogonalise(weight, direction)")
-    wide = expect.random(4, 7, seed=1)
-    expect.close(
-        expect.tensor(answer(wide, long), like=wide, axes="d_model input", name="for 7 inputs, it"),
-        _orthogonalise(wide, long),
-    )
 
 
-def _matrix(seed: int) -> tuple[Tensor, Tensor]:
-    """Return a narrow or wide matrix, and a short, middling or long direction."""
+def _weights(seed: int) -> tuple[dict[str, Tensor], Tensor]:
+    """Return the matrices of a narrow or wide model of no, one or two blocks, and a short or long direction."""
     draw = random.Random(seed)
-    d_model, n_inputs = draw.choice((2, 4, 9, 40, 128)), draw.choice((1, 3, 5, 8, 40))
-    direction = directions.unit(expect.random(d_model, seed=100 + seed)) * draw.choice((0.02, 0.7, 3.0, 50.0))
-    return expect.random(d_model, n_inputs, seed=seed), direction
+    d_model, n_words, n_inputs = draw.choice((2, 4, 9, 40)), draw.choice((1, 3, 8, 40)), draw.choice((1, 3, 5, 8, 40))
+    parts = [f"{part} {block}" for block in range(seed % 3) for part in ("attention", "MLP")]
+    names = ["embed", *parts, "unembed"] if seed % 2 else [*parts[::-1], "unembed", "embed"]
+    shapes = {name: (n_words, d_model) if "embed" in name else (d_model, n_inputs) for name in names}
+    weights = {name: expect.random(*shape, seed=10 * seed + k) for k, (name, shape) in enumerate(shapes.items())}
+    return weights, directions.unit(expect.random(d_model, seed=500 + seed)) * draw.choice((0.02, 0.7, 3.0, 50.0))
 
 
 def _orthogonalise(weight: Tensor, direction: Tensor) -> Tensor:
