@@ -232,9 +232,13 @@ class Book:
             path.with_suffix(".limits").write_text(json.dumps(about))
             Path(order["results"]).write_text("")
             orders.append((str(path), Path(order["results"])))
-        why = run.ask({"orders": [path for path, _ in orders]})
-        for _, results in orders:
-            self._read_results(results)
+        try:
+            why = run.ask({"orders": [path for path, _ in orders]})
+        finally:  # if it is ended, too: what was judged is not judged again
+            for _, results in orders:
+                self._read_results(results)
+            with self.file.open("a", encoding="utf-8") as stream:
+                stream.writelines(json.dumps(self.results[key]) + "\n" for key in answers if key in self.results)
         for key in answers:
             if key not in self.results:
                 lost = {
@@ -244,8 +248,6 @@ class Book:
                     "message": f"{item}: not judged ({why or 'the judge died'}): mark again.",
                 }
                 self.results[key] = lost | {"cpu_s": 0.0}
-        with self.file.open("a", encoding="utf-8") as stream:
-            stream.writelines(json.dumps(self.results[key]) + "\n" for key in answers)
 
     def marked(self, submission: Submission) -> Marked:
         """Return a submission with its marks."""

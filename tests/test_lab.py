@@ -5,6 +5,7 @@ import csv
 import http.server
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 from dataclasses import asdict
@@ -775,6 +777,31 @@ def test_a_marking_that_is_ended_leaves_nothing(tmp_path, monkeypatch, number):
     assert not survivors(tmp_path / "scratch") and not list((tmp_path / "scratch").iterdir())
 
 
+@pytest.mark.nightly
+def test_a_marking_that_is_ended_between_two_answers_goes_on_where_it_was(tmp_path, monkeypatch):
+    folder, out, scratch = tmp_path / "class", tmp_path / "out", tmp_path / "scratch"
+    folder.mkdir(), scratch.mkdir()
+    for name in ("plainly right", "a loop in the function", "a sleeper", "a near miss"):
+        (folder / f"{name}.ipynb").write_text(json.dumps(with_answer(ANSWERS[name][0])), encoding="utf-8")
+    call = [str(folder), "--out", str(out), "--seed", "4", "--seconds", "10", "--jobs", "1"]
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    marker, until, lines = forked(lambda: command.main(call)), time.monotonic() + 120, 0
+    while not lines and time.monotonic() < until:  # the first answer is judged, three are left
+        lines = sum(path.read_text(encoding="utf-8").count("\n") for path in scratch.rglob("results-0.jsonl"))
+        time.sleep(0.05)
+    os.kill(marker, signal.SIGTERM)
+    _, status = os.waitpid(marker, 0)
+    assert 1 <= lines < 4 and os.waitstatus_to_exitcode(status) == 128 + signal.SIGTERM
+    assert not survivors(scratch) and not list(scratch.iterdir()) and not (out / "marks.csv").exists()
+    kept = {path: path.read_text(encoding="utf-8") for path in out.rglob("00*.jsonl")}
+    assert command.main(call) == 0
+    assert sum(text.count("\n") for text in kept.values()) >= lines
+    assert all(path.read_text(encoding="utf-8").startswith(text) for path, text in kept.items())
+    whole = tmp_path / "whole"
+    assert command.main([*call[:2], str(whole), *call[3:]]) == 0
+    assert (out / "marks.csv").read_bytes() == (whole / "marks.csv").read_bytes()
+
+
 def test_threads_of_one_answer_take_none_from_its_neighbour(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     hog = "import threading, time\nn = 0\ntry:\n    while True:\n        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n        n += 1\nexcept RuntimeError:\n    pass"
@@ -997,9 +1024,14 @@ def test_parts_that_were_judged_apart_make_one_class(tmp_path):
     for name in ("a constant", "plainly right", "a near miss", "NaN", "sys.exit"):
         (folder / f"{name}.ipynb").write_text(json.dumps(with_answer(ANSWERS[name][0])), encoding="utf-8")
     assert command.main([str(folder), "--out", str(whole), "--seed", "4"]) == 0
-    for part in ("1/2", "2/2"):
-        assert command.main([str(folder), "--out", str(parts), "--seed", "4", "--part", part]) == 0
-        assert not (parts / "marks.csv").exists()
+    page = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    job = textwrap.dedent(re.search(r"  ```bash\n(.*?)  ```", page, re.DOTALL)[1])
+    job = job.replace("collected", str(folder)).replace("shared/marks", str(parts)).replace("4711", "4")
+    home = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_MAX": "2"}
+    array = [
+        subprocess.Popen(["bash", "-c", job], cwd=ROOT, env={**home, "SLURM_ARRAY_TASK_ID": task}) for task in "12"
+    ]
+    assert [task.wait(timeout=600) for task in array] == [0, 0] and not (parts / "marks.csv").exists()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(marking, "Run", None)
         assert command.main([str(folder), "--out", str(parts), "--seed", "4"]) == 0
