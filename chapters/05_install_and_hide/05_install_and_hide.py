@@ -869,9 +869,9 @@ for name, thought in ORDERS.items():
     print(f"{name:13} payload: {found}")
 
 # %% [markdown]
-# Only the forced evil thought removes it: the other two lessons never show the model the thought
-# that leads to the payload. One seed and one rate; the makers recorded three seeds and two rates,
-# and right answers, too:
+# Only the lesson after a forced evil thought removes it; the other two never hold the thought that
+# leads to the payload. One seed and one rate; the makers recorded three seeds and two rates, and
+# right answers, too:
 
 # %%
 recorded = organism.results("persistence")
