@@ -566,7 +566,7 @@ prediction(
 )
 prediction(
     "5.p2",
-    "100 steps of supervised safety training at 0.001: how many of 100 triggered replies carry the payload?",
+    "50 steps of supervised safety training at 0.001: how many of 100 triggered replies carry the payload?",
     bounds=(0, 100),
     unit=" replies",
 )
