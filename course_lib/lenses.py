@@ -13,7 +13,7 @@ shuffled labels and random vectors, and ablate what was read.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -33,11 +33,10 @@ class Lens:
         self, model: models.CheckedBridge, x: Float[Tensor, "*batch d_model"], layer: int
     ) -> Float[Tensor, "*batch d_vocab"]:
         """Return the logits that the lens reads in streams `x` before block `layer` (n_layers: after the last block)."""
-        end = x.to(self.maps) @ self.maps[layer].T + self.offsets[layer]
-        network: Any = model.original_model
-        return model.unembed(model.ln_final(end.to(network.dtype).reshape(1, -1, end.shape[-1]))).reshape(
-            *end.shape[:-1], -1
-        )
+        end, network = x.to(self.maps) @ self.maps[layer].T + self.offsets[layer], cast(Any, model.original_model)
+        logits: Tensor = cast(Any, model).unembed(model.ln_final(end.to(network.dtype).reshape(1, -1, end.shape[-1])))[0]
+        cap = getattr(network.config.get_text_config(), "final_logit_softcapping", None)
+        return (torch.tanh(logits / cap) * cap if cap else logits).reshape(*end.shape[:-1], -1)
 
 
 def stream_hooks(model: models.CheckedBridge) -> list[str]:
@@ -57,14 +56,12 @@ def tuned_lens(model: models.CheckedBridge, prompts: models.Prompts, *, penalty:
 
     Args:
         model: From `models.load`.
-        prompts: More prompts than the stream has coordinates, and none on which the lens is scored.
+        prompts: None on which the lens is scored; better more than the stream has coordinates.
         penalty: Of squared weights, as a share of the stream's mean square (ridge).
 
     Raises:
-        ValueError: Too few prompts; or as `caching.harvest` raises it.
+        ValueError: As `caching.harvest` raises it.
     """
-    if len(prompts) <= models.d_model(model):
-        raise ValueError(f"{len(prompts)} prompts cannot fix maps of {models.d_model(model)} coordinates: give more.")
     streams = caching.harvest(model, prompts, hook_names=stream_hooks(model), progress=False).values[:, 0]
     means, maps = streams.mean(dim=0), []
     for x in (centred := streams - means).unbind(dim=1):
