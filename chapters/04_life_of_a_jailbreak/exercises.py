@@ -534,17 +534,17 @@ def _doses(seed, model):
 
 
 class _Cubes:
-    """f(x) = M (x * x * x) + N x, a rest of the model with five results of three coordinates."""
+    """f(x) = M (x * x * x) + K (x * x) + N x, a rest of the model with five results of three coordinates."""
 
     def __init__(self, seed: int) -> None:
-        self.m, self.n = expect.random(5, 3, seed=seed).round(decimals=1), expect.random(5, 3, seed=50 + seed)
+        self.m, self.k, self.n = (expect.random(5, 3, seed=50 * part + seed) for part in range(3))
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.m @ x**3 + self.n @ x
+        return self.m @ x**3 + self.k @ x**2 + self.n @ x
 
     def slope(self, x: Tensor) -> Tensor:
         """Return the derivative at one point, [result, coordinate]."""
-        return 3 * self.m * x**2 + self.n
+        return 3 * self.m * x**2 + 2 * self.k * x + self.n
 
 
 @exercise(
