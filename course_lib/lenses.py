@@ -34,7 +34,9 @@ class Lens:
     ) -> Float[Tensor, "*batch d_vocab"]:
         """Return the logits that the lens reads in streams `x` before block `layer` (n_layers: after the last block)."""
         end, network = x.to(self.maps) @ self.maps[layer].T + self.offsets[layer], cast(Any, model.original_model)
-        logits: Tensor = cast(Any, model).unembed(model.ln_final(end.to(network.dtype).reshape(1, -1, end.shape[-1])))[0]
+        logits: Tensor = cast(Any, model).unembed(model.ln_final(end.to(network.dtype).reshape(1, -1, end.shape[-1])))[
+            0
+        ]
         cap = getattr(network.config.get_text_config(), "final_logit_softcapping", None)
         return (torch.tanh(logits / cap) * cap if cap else logits).reshape(*end.shape[:-1], -1)
 
