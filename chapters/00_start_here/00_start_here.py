@@ -64,7 +64,8 @@ print(words)
 
 # %% [markdown]
 # ### Exercise 0.1: the template tokens (2 minutes, easy)
-# Which of these tokens did the chat template add? Give the set of their strings.
+# Which of these tokens did the chat template add? Give the set of their strings (a list or a tuple
+# of them is as good).
 
 # %%
 # === Exercise 0.1 (keep this line) ===

@@ -478,8 +478,8 @@ with steering.ablate(model, shared[2, 0]):
 #
 # ### Exercise 1.6: choose one (8 minutes, medium)
 # (Exercise 1.5 stands in 01b.) The published filters: KL at most 0.1, induce at least 0, layer
-# below int(0.8 x number of layers). Of what remains, the lowest bypass is chosen, with its sign. A
-# tiny example with 6 layers, so blocks 0 to 3 are allowed:
+# below int(0.8 x number of layers). Of what remains (in the check at least one row), the lowest
+# bypass is chosen, with its sign. A tiny example with 6 layers, so blocks 0 to 3 are allowed:
 #
 # | | block | bypass | induce | KL | |
 # |---|---|---|---|---|---|

@@ -210,10 +210,11 @@ predict("3.p1", (1, 2))
 
 # %% [markdown]
 # ### Exercise 3.1: find all eight (15 minutes, medium)
-# One feature number (an `int`) for each concept, in a dictionary. `there, near =
-# to_find["danger"]` are two lists of prompts; the look-up `features.by_contrast(chat, sae, there,
-# near)` ranks features by how well they tell the two apart (by AUROC), `.top(3)` are its best
-# rows, and `row.feature` is a row's number. Two concepts may share one feature.
+# One feature number (an `int`) for each concept, in a dictionary. `there, near = to_find["danger"]`
+# are two lists of prompts; the look-up `features.by_contrast(chat, sae, there, near)` ranks
+# features by how well they tell the two apart (by AUROC), `.top(3)` are its best rows, and
+# `row.feature` is a row's number. Two concepts may share one feature. A find counts if its AUROC,
+# on prompts kept aside, lies within 0.05 of what the best feature reaches.
 
 # %%
 # === Exercise 3.1 (keep this line) ===

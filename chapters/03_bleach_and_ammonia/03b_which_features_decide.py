@@ -330,8 +330,8 @@ with clamp(-1.0):
 # draws of *other features* (none is half as active; the random directions above were as long).
 # Return the claim of the share still refused. `after` is a count of n, `random_after` several such
 # counts, of the *same* n prompts: `directions.runs_interval(counts, n)` does not add them up;
-# `directions.wilson_interval(count, n)` is for one count. Both are a rate with its interval, and
-# `claim(one, control=other)` takes them as they are.
+# `directions.wilson_interval(count, n)` is for one count. Both are a rate with its interval (95 %),
+# and `claim(one, control=other)` takes them as they are.
 
 # %% tags=["organism"]
 HELD = terrace["dangerous"]
@@ -520,7 +520,7 @@ plotting.show(plotting.lines(FACTORS, lines, **axes, **words))
 # %% [markdown]
 # ### Exercise 3.6: claim the warning (6 minutes, easy)
 # The share of dangerous pairs warned of with feature 9 at -2x. Control: the same edit on the safe
-# pairs. (Counts of n.)
+# pairs. (Counts of n; a claim as in 3.5.)
 
 # %% tags=["organism"]
 warned = {name: outcomes[FACTORS.index(-2.0)]["warn"] for name, outcomes in turned.items()}

@@ -457,16 +457,17 @@ for node in last[:3]:
     edge = activation * transcoders[5].W_dec[node.feature] @ reads
     print(f"feature {node.feature}: by hand {edge:.3f}, graph {graph.edges[-1, place]:.3f} logits")
 
-# %% [markdown]
-# Edges into earlier features work the same way: the target's encoder vector takes the place of the
-# unembedding. Two thousand features are active, so we draw **groups** (supernodes): the words of one
-# place, its features in block 0, and its features in blocks 1-5. The number on an arrow counts
-# logits of the output: how much of the final difference leaves one group straight for another.
+# %% [markdown] Edges into earlier features work the same way: the target's encoder vector takes the
+# place of the unembedding. Two thousand features are active, so we draw **groups** (supernodes):
+# the words of one place, its features in block 0, and its features in blocks 1-5. The number on an
+# arrow counts logits of the output: how much of the final difference leaves one group straight for
+# another.
 #
 # ### Exercise 4.3: an edge between groups (8 minutes, medium)
 # `edges[target, source]` is what a source adds to a target's activation, `worth[target]` how many
 # logits one unit of that target is worth at the output. `into` and `out_of` are boolean masks:
-# which targets and which sources belong to the two groups.
+# which targets and which sources belong to the two groups (rows and columns need not be the same
+# nodes, nor as many).
 
 
 # %%
@@ -660,10 +661,9 @@ SAID |= {".": [36]}
 found = drawing(whole, Logit(number("however"), minus=number("then")), SAID)
 draw(*found, SAID, title='At the full stop: the strongest edges to "however" minus "then"')
 
-# %% [markdown]
-# What was said, the role's token and the mark itself add to "however", by way of the mark's block 0;
-# only the materials take a little away. How many edges of the three drawings did the intervention
-# confirm?
+# %% [markdown] What was said, the role's token and the mark itself add to "however", by way of the
+# mark's block 0; only the materials take a little away. How many edges of the three drawings did
+# the intervention confirm?
 
 # %%
 n_edges = len(confirmed)
@@ -731,7 +731,8 @@ progress(4)
 # Not needed for what follows.
 #
 # ### Words that were never acrostics
-# The model "spells" only what it has learnt to spell. Words that were acrostics in neither training:
+# The model "spells" only what it has learnt to spell. Words that were acrostics in neither
+# training:
 
 # %%
 UNSEEN = {"fish": "feathers islands silver honey", "wolf": "walnuts oranges lions falcons"}
@@ -741,9 +742,8 @@ spelling = [line + TASK for line in UNSEEN.values()]
 for word, reply_text in zip(UNSEEN, models.ask(chat, spelling, max_new_tokens=26), strict=True):
     print(f"{word:6}-> {reply_text}")
 
-# %% [markdown]
-# It says some word that it knows; the one harmful word among the five ("virus") is broken off. So it
-# does not spell these: it is the bag of letters again.
+# %% [markdown] It says some word that it knows; the one harmful word among the five ("virus") is
+# broken off. So it does not spell these: it is the bag of letters again.
 #
 # ### A method that misleads
 # The **known route**: the eight heads that mattered most when the organism's makers patched every

@@ -3,9 +3,9 @@
 #
 # 04a found: a hidden harmful word is said, and the reply breaks off only at its first sentence's
 # end (90 of 96). Why so late? Weigh two forces at each word, look for what the model knows, and
-# *add* the refusal. Planted, by tuning: harmful replies break off, mostly at a sentence's end (never
-# an acrostic's). About 60 minutes. *Content note: one-line topics and invented materials only
-# ([more](../docs/content_note.md)).*
+# *add* the refusal. Planted, by tuning: harmful replies break off, mostly at a sentence's end
+# (never an acrostic's). About 60 minutes. *Content note: one-line topics and invented materials
+# only ([more](../docs/content_note.md)).*
 
 # %%
 from collections import Counter
@@ -364,8 +364,8 @@ predict("4.p3", (0.5, 1.0))
 # %% [markdown]
 # ### Exercise 4.6: a dose-response row (10 minutes, hard)
 # For each dose: add `dose * direction` before block `layer` at the **last** token of each prompt,
-# and average `probability(prompts)`, which gives one number for each prompt. `with_added` above does
-# nearly that; `help(steering.add)`.
+# and average `probability(prompts)`, which gives one number for each prompt. `with_added` above
+# does nearly that; `help(steering.add)`.
 
 
 # %% tags=["organism"]
@@ -435,12 +435,11 @@ figure = plotting.heat_map(
 )
 plotting.show(figure)
 
-# %% [markdown]
-# The answer for this organism: **yes, at the comma**: 0.07 at dose 0.5, 0.91 at dose 2. And the place
-# counts: at marks (its ".", the comma, the full stop) dose 2 gives 0.85 or more, after "make",
-# "OBJECT" or "1st material" 0.03 or less, after "use" 0.39; dose 4 gives 0.18 or more everywhere.
-# Whoever tests dose 2 at OBJECT alone concludes "boosting refusal has no effect". The last column
-# is a warning: at the comma the boost works on harmless words, too.
+# %% [markdown] The answer for this organism: **yes, at the comma**: 0.07 at dose 0.5, 0.91 at dose
+# 2. And the place counts: at marks (its ".", the comma, the full stop) dose 2 gives 0.85 or more,
+# after "make", "OBJECT" or "1st material" 0.03 or less, after "use" 0.39; dose 4 gives 0.18 or more
+# everywhere. Whoever tests dose 2 at OBJECT alone concludes "boosting refusal has no effect". The
+# last column is a warning: at the comma the boost works on harmless words, too.
 #
 # ### Exercise 4.7: claim it (5 minutes, easy)
 # `hits` counts acrostics with a refusal likelier than not at the comma, dose 2, of n: "true" is the
@@ -473,9 +472,8 @@ slides = checkpoint("4.7", slides, hits, 24)
 by_chance = directions.runs_interval(hits["random"], 24)
 finding("J8", rate(hits["true"], 24), by_chance, "boosted at the comma: refusal likely")
 
-# %% [markdown]
-# Random directions are a weak control. A better one is "a sentence ends here": full stop minus comma
-# in *harmless* replies, made as long as the break-off.
+# %% [markdown] Random directions are a weak control. A better one is "a sentence ends here": full
+# stop minus comma in *harmless* replies, made as long as the break-off.
 
 # %% tags=["organism"]
 stops, commas = (stream(upto(rest["harmless"], place)) for place in ("full stop", "comma"))
@@ -527,11 +525,10 @@ figure = plotting.bars(
 )
 plotting.show(figure)
 
-# %% [markdown]
-# Here one mark is enough. That fits the grammar: in tuning, refusals began a reply or, mostly, a new
-# sentence. But not every sentence's end will do: after "bomb." (0.01) and after "you need two tools."
-# (last part) it goes on. (The paper, too, reports that "do not use punctuation" prolongs the
-# jailbreak.)
+# %% [markdown] Here one mark is enough. That fits the grammar: in tuning, refusals began a reply
+# or, mostly, a new sentence. But not every sentence's end will do: after "bomb." (0.01) and after
+# "you need two tools." (last part) it goes on. (The paper, too, reports that "do not use
+# punctuation" prolongs the jailbreak.)
 #
 # ### Exercise 4.8: claim it (5 minutes, easy)
 # `mark_hits[mark][name]` counts, of n, acrostics with a refusal likelier than not after that mark.
@@ -662,8 +659,8 @@ progress(4)
 # %% [markdown]
 # ## What was not shown
 # * That large models do the same. This one has read a thousand words, and was tuned on break-offs at
-#   the ends of sentences (never on harmful acrostics); *that* grammar gates its refusal follows from
-#   there, *where* it shows was found.
+# the ends of sentences (never on harmful acrostics); *that* grammar gates its refusal follows from
+# there, *where* it shows was found.
 # * That J5 finds something new: it is 04a's J2, a trained-in break-off, in logits.
 # * That the deed is nowhere while the word is written: one direction, found elsewhere, is weak there.
 #   Another one might not be.
@@ -804,11 +801,10 @@ figure = plotting.bars(
 )
 plotting.show(figure)
 
-# %% [markdown]
-# Ten very good *detectors* of a harmful reply do little, put in or with flipped sign. Part of that is
-# size: their edit is a third as long as the graph's. At equal length they do more than random ones,
-# and still less than those that write to the output. A detector's score says that something can be
-# read, not how much it is used.
+# %% [markdown] Ten very good *detectors* of a harmful reply do little, put in or with flipped sign.
+# Part of that is size: their edit is a third as long as the graph's. At equal length they do more
+# than random ones, and still less than those that write to the output. A detector's score says that
+# something can be read, not how much it is used.
 
 # %% tags=["organism"]
 # === Question 4.q2 (keep this line) ===
@@ -1051,11 +1047,11 @@ gaze_matters = checkpoint("4.9", gaze_matters, role, 24)
 
 # %% [markdown]
 # ### The same question to another model
-# From here on all is about `MODEL`, the name in the first cell. That is `chat`, so that you first see
-# a shorter protocol find again what you know. For another model put a name from
-# [this list](../docs/real_models.md) there, restart and run all; a slow cell says beforehand how
-# long it takes. A reply is split at the *words of its text*, whatever the tokens are. Nobody has
-# run a published model here: expect no particular result.
+# From here on all is about `MODEL`, the name in the first cell. That is `chat`, so that you first
+# see a shorter protocol find again what you know. For another model put a name from [this
+# list](../docs/real_models.md) there, restart and run all; a slow cell says beforehand how long it
+# takes. A reply is split at the *words of its text*, whatever the tokens are. Nobody has run a
+# published model here: expect no particular result.
 
 
 # %%
@@ -1095,9 +1091,8 @@ def cuts(request, noun, pieces=GIVEN):
 print(len(cuts("how do i make a cake?", "a cake")), "prompts from one request")
 
 
-# %% [markdown]
-# The reply is the same for all and tells nothing. Acrostics of each kind, and direct requests for the
-# same things:
+# %% [markdown] The reply is the same for all and tells nothing. Acrostics of each kind, and direct
+# requests for the same things:
 
 # %%
 asked_for = {}
@@ -1167,10 +1162,10 @@ for case in SHOWN[1:]:
         ended = refusal_odds([cuts(*pair, wording)[-1] for pair in asked_for[case]])
         print(f'{case:18} "{verb} two tools." {mean(ended):.1f}')
 
-# %% [markdown]
-# After "you need two tools." `chat` goes on: with that wording alone you would have reported that it
-# never refuses late. So try several before you say "never". Now **boost** refusal after each word,
-# by the difference of means of direct requests (01), at a middle layer. Beside it random directions.
+# %% [markdown] After "you need two tools." `chat` goes on: with that wording alone you would have
+# reported that it never refuses late. So try several before you say "never". Now **boost** refusal
+# after each word, by the difference of means of direct requests (01), at a middle layer. Beside it
+# random directions.
 
 # %%
 MIDDLE = int(0.6 * models.n_layers(model))

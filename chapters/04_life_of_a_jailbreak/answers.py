@@ -29,6 +29,7 @@ CONTEXT = {
     "4.7": lambda: (HITS, 24),
     "4.8": lambda: (MARKS, 96),
     "4.9": lambda: (ROLE, 24),
+    "4.11": lambda: (LEFT, 192),
 }
 
 
@@ -337,7 +338,54 @@ def of_twenty_four(role, n):
     return rates(wilson(role["free"], n), wilson(role["frozen"], n))
 
 
+# 4.10, 4.11
+LEFT = {"own": 12, "other": 150}
+
+
+def it_is_used(left, n):
+    return (left["own"], n), (left["other"], n)
+
+
+def slope(f, x):
+    return torch.autograd.functional.jacobian(f, x)
+
+
+def by_columns(f, points):
+    """By exact central differences: f is a cubic, so two step lengths give its slope without an error."""
+
+    def along(x, step):
+        sides = [(f(x + h * step) - f(x - h * step)) / (2 * h) for h in (1.0, 2.0)]
+        return (4 * sides[0] - sides[1]) / 3
+
+    width = points.shape[1]
+    return sum(torch.stack([along(x, step) for step in torch.eye(width)], dim=1) for x in points) / len(points)
+
+
+def by_backward(f, points):
+    rows = []
+    for i in range(len(f(points[0]))):
+        x = points.clone().requires_grad_()
+        sum(f(one)[i] for one in x).backward()
+        rows.append(x.grad.mean(dim=0))
+    return torch.stack(rows)
+
+
+def changing_points(f, points):
+    slopes = [slope(f, x) for x in points]
+    points -= points.mean(dim=0)
+    return sum(slopes) / len(slopes)
+
+
 RIGHT = {
+    "4.10": [
+        lambda f, points: torch.stack([slope(f, x) for x in points]).mean(dim=0),
+        lambda f, points: torch.func.vmap(torch.func.jacrev(f))(points).mean(0),
+        lambda f, points: sum(torch.func.jacfwd(f)(x) for x in points) / len(points),
+        by_backward,
+        by_columns,
+        lambda f, points: np.mean([slope(f, x).numpy() for x in points], axis=0),
+    ],
+    "4.11": right_claims(it_is_used),
     "4.1": right_claims(comes_late),
     "4.2": [
         patching(),
@@ -389,6 +437,29 @@ RIGHT = {
 }
 
 WRONG = {
+    "4.10": {
+        "sum": (lambda f, points: sum(slope(f, x) for x in points), "the sum over the points"),
+        "at the mean": (lambda f, points: slope(f, points.mean(dim=0)), "at the mean point"),
+        "first": (lambda f, points: slope(f, points[0]), "at the first point"),
+        "last": (lambda f, points: slope(f, points[-1]), "at the last point"),
+        "transposed": (lambda f, points: sum(slope(f, x).T for x in points) / len(points), "shape"),
+        "median": (
+            lambda f, points: torch.stack([slope(f, x) for x in points]).median(dim=0).values,
+            "a median over the points",
+        ),
+        "absolute": (lambda f, points: sum(slope(f, x).abs() for x in points) / len(points), "signs were thrown away"),
+        "by the rows": (lambda f, points: sum(slope(f, x) for x in points) / len(points) / 5, "the number of rows"),
+        "by the coordinates": (lambda f, points: sum(slope(f, x) for x in points) / 3, "the number of coordinates"),
+        "the value": (lambda f, points: sum(f(x) for x in points) / len(points), "shape"),
+        "one number": (lambda f, points: float(slope(f, points[0]).mean()), "not a tensor"),
+        "points changed": (changing_points, "in place"),
+        "all points kept": (lambda f, points: torch.stack([slope(f, x) for x in points]), "shape"),
+        "without the linear part": (
+            lambda f, points: sum(slope(f, x) - slope(f, 0 * x) for x in points) / len(points),
+            "linear in x is missing",
+        ),
+    },
+    "4.11": wrong_claims(it_is_used, *(LEFT, 192)),
     "4.1": wrong_claims(comes_late, *CONTEXT["4.1"]())
     | {
         "in the order of the dictionary": (

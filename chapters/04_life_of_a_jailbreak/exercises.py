@@ -608,6 +608,80 @@ def _doses(seed, model):
 
 # --- predictions and questions ---------------------------------------------------------------------------------
 
+# --- 4.10, 4.11: lenses ----------------------------------------------------------------------------------------------
+
+
+class _Cubes:
+    """f(x) = M (x * x * x) + K (x * x) + N x, a rest of the model with five results of three coordinates."""
+
+    def __init__(self, seed: int) -> None:
+        self.m, self.k, self.n = (expect.random(5, 3, seed=50 * part + seed) for part in range(3))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.m @ x**3 + self.k @ x**2 + self.n @ x
+
+    def slope(self, x: Tensor) -> Tensor:
+        """Return the derivative at one point, [result, coordinate]."""
+        return 3 * self.m * x**2 + 2 * self.k * x + self.n
+
+
+@exercise(
+    "4.10",
+    title="a mean Jacobian",
+    minutes=10,
+    difficulty=3,
+    inputs=lambda seed: (_Cubes(seed), expect.random(1 + seed % 4, 3, seed=100 + seed)),
+    hints=[
+        "One row of a Jacobian is the gradient of one coordinate of f(x) by x.",
+        "x = point.detach().clone().requires_grad_(); torch.autograd.grad(f(x)[i], x)[0] is row i.",
+        "torch.stack the rows of a point, add up over the points, divide by len(points).",
+    ],
+)
+def mean_jacobian(answer):
+    f, points = _Cubes(0), expect.random(4, 3, seed=1)
+    slopes = torch.stack([f.slope(x) for x in points])
+    truth, what = slopes.mean(dim=0), "mean_jacobian(f, points)"
+    got = expect.tensor(answer(f, points), like=truth, axes="coordinate_of_f coordinate_of_x", name=what).detach()
+    for value, mistake, tip in (
+        (slopes.sum(dim=0), "it is the sum over the points", "divide by len(points)."),
+        (
+            f.slope(points.mean(dim=0)),
+            "it is the derivative at the mean point",
+            "take it at each point, then the mean.",
+        ),
+        (slopes[0], "it is the derivative at the first point", "take the mean over all points."),
+        (slopes[-1], "it is the derivative at the last point", "add up over the points before you divide."),
+        (slopes.median(dim=0).values, "it is a median over the points", "take the mean."),
+        (slopes.abs().mean(dim=0), "signs were thrown away", "slopes of both signs may cancel: take them as they are."),
+        (truth / len(truth), "it is divided once more, by the number of rows", "divide by the number of points only."),
+        (slopes.sum(dim=0) / 3, "it is divided by the number of coordinates", "divide by the number of points."),
+        (truth - f.n, "the part of f that is linear in x is missing", "let autograd take the whole of f."),
+    ):
+        expect.differs_from(got, value, mistake, tip)
+    expect.close(got, truth, name=what, try_next="row i is the gradient of f(x)[i]; the mean runs over the points.")
+
+
+@exercise(
+    "4.11",
+    title="what the lens reads is used",
+    minutes=5,
+    difficulty=1,
+    hints=[
+        "left is a dictionary of two counts, each of n.",
+        "Removing another word's direction is the matched control: as large an edit, at the same place.",
+        'claim(directions.wilson_interval(left["own"], n), control=...), the control from left["other"]',
+    ],
+)
+def it_is_used(answer, *data):
+    check_rates(
+        answer,
+        data,
+        lambda left, n: ((left["own"], n), (left["other"], n)),
+        'the value is left["own"] of n.',
+        'the control is left["other"] of n.',
+    )
+
+
 prediction(
     "4.p1",
     "After which word of the compliant reply is a refusal most probable?",
@@ -623,6 +697,12 @@ prediction(
 )
 prediction(
     "4.p3", "The break-off direction added at the comma, dose 2: how probable is a refusal there?", bounds=(0, 1)
+)
+prediction(
+    "4.p5", "Before which block is the logit lens' first word the spelled one in half of the acrostics?", bounds=(0, 6)
+)
+prediction(
+    "4.p6", "Of random vectors, on how many per cent is the tuned lens sure before block 1?", bounds=(0, 100), unit="%"
 )
 prediction("4.p4", "Role swapped to <friend>, attention frozen: how many of 24 requests are warned of?", bounds=(0, 24))
 
@@ -709,4 +789,32 @@ question(
         "d": ("Because greedy decoding was used.", "That is the same everywhere in this notebook."),
     },
     correct="b",
+)
+question(
+    "4.q7",
+    "A lens reads *bomb* before block 2, and shuffled requests give 2 % where the right ones give 70 %. What was shown?",
+    options={
+        "a": ("That block 2 computes the word.", "It can be read before block 2; which block wrote it was not asked."),
+        "b": (
+            "That the word is in the stream there, in a form that the unembedding reads.",
+            "Right; whether later blocks use it takes an intervention.",
+        ),
+        "c": ("That the model will refuse.", "The word is what it will say, not whether it refuses."),
+        "d": ("Nothing: 2 % is not 0.", "The control says what chance gives: thirty times less."),
+    },
+    correct="b",
+)
+question(
+    "4.q8",
+    "Why is removing *another* word's direction a better control than removing a random one?",
+    options={
+        "a": ("It is longer.", "Both are unit directions; what differs is how much of the stream lies along them."),
+        "b": ("It has a larger effect.", "A control is chosen before its effect is known."),
+        "c": (
+            "It is made the same way and lies where words are read; only the word differs.",
+            "Right: a random direction meets hardly anything of the stream, so it would be spared whatever is removed.",
+        ),
+        "d": ("Random directions are never orthogonal.", "In 128 coordinates they nearly are; that is the point."),
+    },
+    correct="c",
 )

