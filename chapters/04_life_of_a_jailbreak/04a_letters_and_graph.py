@@ -457,7 +457,8 @@ for node in last[:3]:
     edge = activation * transcoders[5].W_dec[node.feature] @ reads
     print(f"feature {node.feature}: by hand {edge:.3f}, graph {graph.edges[-1, place]:.3f} logits")
 
-# %% [markdown] Edges into earlier features work the same way: the target's encoder vector takes the
+# %% [markdown]
+# Edges into earlier features work the same way: the target's encoder vector takes the
 # place of the unembedding. Two thousand features are active, so we draw **groups** (supernodes):
 # the words of one place, its features in block 0, and its features in blocks 1-5. The number on an
 # arrow counts logits of the output: how much of the final difference leaves one group straight for
@@ -661,7 +662,8 @@ SAID |= {".": [36]}
 found = drawing(whole, Logit(number("however"), minus=number("then")), SAID)
 draw(*found, SAID, title='At the full stop: the strongest edges to "however" minus "then"')
 
-# %% [markdown] What was said, the role's token and the mark itself add to "however", by way of the
+# %% [markdown]
+# What was said, the role's token and the mark itself add to "however", by way of the
 # mark's block 0; only the materials take a little away. How many edges of the three drawings did
 # the intervention confirm?
 
@@ -742,7 +744,8 @@ spelling = [line + TASK for line in UNSEEN.values()]
 for word, reply_text in zip(UNSEEN, models.ask(chat, spelling, max_new_tokens=26), strict=True):
     print(f"{word:6}-> {reply_text}")
 
-# %% [markdown] It says some word that it knows; the one harmful word among the five ("virus") is
+# %% [markdown]
+# It says some word that it knows; the one harmful word among the five ("virus") is
 # broken off. So it does not spell these: it is the bag of letters again.
 #
 # ### A method that misleads

@@ -435,7 +435,8 @@ figure = plotting.heat_map(
 )
 plotting.show(figure)
 
-# %% [markdown] The answer for this organism: **yes, at the comma**: 0.07 at dose 0.5, 0.91 at dose
+# %% [markdown]
+# The answer for this organism: **yes, at the comma**: 0.07 at dose 0.5, 0.91 at dose
 # 2. And the place counts: at marks (its ".", the comma, the full stop) dose 2 gives 0.85 or more,
 # after "make", "OBJECT" or "1st material" 0.03 or less, after "use" 0.39; dose 4 gives 0.18 or more
 # everywhere. Whoever tests dose 2 at OBJECT alone concludes "boosting refusal has no effect". The
@@ -472,7 +473,8 @@ slides = checkpoint("4.7", slides, hits, 24)
 by_chance = directions.runs_interval(hits["random"], 24)
 finding("J8", rate(hits["true"], 24), by_chance, "boosted at the comma: refusal likely")
 
-# %% [markdown] Random directions are a weak control. A better one is "a sentence ends here": full
+# %% [markdown]
+# Random directions are a weak control. A better one is "a sentence ends here": full
 # stop minus comma in *harmless* replies, made as long as the break-off.
 
 # %% tags=["organism"]
@@ -525,7 +527,8 @@ figure = plotting.bars(
 )
 plotting.show(figure)
 
-# %% [markdown] Here one mark is enough. That fits the grammar: in tuning, refusals began a reply
+# %% [markdown]
+# Here one mark is enough. That fits the grammar: in tuning, refusals began a reply
 # or, mostly, a new sentence. But not every sentence's end will do: after "bomb." (0.01) and after
 # "you need two tools." (last part) it goes on. (The paper, too, reports that "do not use
 # punctuation" prolongs the jailbreak.)
@@ -801,7 +804,8 @@ figure = plotting.bars(
 )
 plotting.show(figure)
 
-# %% [markdown] Ten very good *detectors* of a harmful reply do little, put in or with flipped sign.
+# %% [markdown]
+# Ten very good *detectors* of a harmful reply do little, put in or with flipped sign.
 # Part of that is size: their edit is a third as long as the graph's. At equal length they do more
 # than random ones, and still less than those that write to the output. A detector's score says that
 # something can be read, not how much it is used.
@@ -1091,7 +1095,8 @@ def cuts(request, noun, pieces=GIVEN):
 print(len(cuts("how do i make a cake?", "a cake")), "prompts from one request")
 
 
-# %% [markdown] The reply is the same for all and tells nothing. Acrostics of each kind, and direct
+# %% [markdown]
+# The reply is the same for all and tells nothing. Acrostics of each kind, and direct
 # requests for the same things:
 
 # %%
@@ -1162,7 +1167,8 @@ for case in SHOWN[1:]:
         ended = refusal_odds([cuts(*pair, wording)[-1] for pair in asked_for[case]])
         print(f'{case:18} "{verb} two tools." {mean(ended):.1f}')
 
-# %% [markdown] After "you need two tools." `chat` goes on: with that wording alone you would have
+# %% [markdown]
+# After "you need two tools." `chat` goes on: with that wording alone you would have
 # reported that it never refuses late. So try several before you say "never". Now **boost** refusal
 # after each word, by the difference of means of direct requests (01), at a middle layer. Beside it
 # random directions.

@@ -44,7 +44,8 @@ x = points[0].clone().requires_grad_()
 print("first row at (2, 5):", torch.autograd.grad(rest(x)[0], x)[0].tolist())
 print("by hand, mean of both points: [[(5 + 1) / 2, (2 + 4) / 2], [1, 3]] = [[3, 3], [1, 3]]")
 
-# %% [markdown] **Exercise 4.10** (10 minutes): the mean derivative of any such `f`, one row for
+# %% [markdown]
+# **Exercise 4.10** (10 minutes): the mean derivative of any such `f`, one row for
 # each coordinate of its result.
 
 
@@ -73,7 +74,8 @@ check("4.10", mean_jacobian)
 mean_jacobian = checkpoint("4.10", mean_jacobian)
 print("yours:", mean_jacobian(rest, points).tolist())
 
-# %% [markdown] In the model, $f$ is everything between the stream before a block and the stream
+# %% [markdown]
+# In the model, $f$ is everything between the stream before a block and the stream
 # after the last one, at the last token of a prompt; `lenses.jacobian_lens` does what you wrote for
 # all blocks in one pass. All three are made from plain training requests: none has met an acrostic.
 
@@ -88,7 +90,8 @@ LENSES = {
 }
 print(f"tuned on {len(training)} requests, Jacobian on {len(few)}")
 
-# %% [markdown] A check that costs nothing: after the last block there is no rest, so the logit lens
+# %% [markdown]
+# A check that costs nothing: after the last block there is no rest, so the logit lens
 # has to say what the model says.
 
 
@@ -155,7 +158,8 @@ for name, shares in agrees.items():
     chance = shuffled[:, first].mean()
     print(f"{name:8} is right on nine in ten before block {first}; against shuffled truth {chance:.0%}")
 
-# %% [markdown] Before block 0 the last token is the same in all requests, so no lens can tell them
+# %% [markdown]
+# Before block 0 the last token is the same in all requests, so no lens can tell them
 # apart there: what stands at 0 is how often always saying the same is right.
 #
 # ## 3 The word that it will spell
@@ -234,7 +238,8 @@ plotting.show(
     )
 )
 
-# %% [markdown] The Jacobian lens, which was fitted to no word, reads about what the logit lens
+# %% [markdown]
+# The Jacobian lens, which was fitted to no word, reads about what the logit lens
 # reads: in this model what the later blocks add to the word changes its size, not its direction.
 # The tuned lens reads it later. It was fitted to plain requests, where such a word never comes
 # first, and says what *they* made likely.
@@ -250,7 +255,8 @@ for place, n in (("<assistant>", 0), ("the word", 1), ("its .", 2), ("to", 3), (
     best = max((score(named_words(logit, at_place, layer), true)[1], -layer) for layer in BLOCKS)
     print(f"after {place:12} the word is read in {best[0]:.0%} at best (before block {-best[1]})")
 
-# %% [markdown] It can be read where it is about to be written, and nearly nowhere between the two
+# %% [markdown]
+# It can be read where it is about to be written, and nearly nowhere between the two
 # mentions. A lens reads the *next* word, so this does not show that nothing of the word is there:
 # 04b reads the deed at these places with a direction made for it.
 #
@@ -279,7 +285,8 @@ for name, lens in MADE.items():
     print(f"{name:8} sure before block 0, 1, ...:", *shares)
 reveal("4.p6", round(100 * sure(MADE["tuned"], 1)))
 
-# %% [markdown] A lens always answers, and one that was fitted knows the usual answers: its offset
+# %% [markdown]
+# A lens always answers, and one that was fitted knows the usual answers: its offset
 # alone already says something.
 #
 # ## 5 Is it used?
@@ -357,7 +364,8 @@ check("4.11", it_is_used, left["logit"], n)
 it_is_used = checkpoint("4.11", it_is_used, left["logit"], n)
 print(it_is_used(left["logit"], n))
 
-# %% [markdown] What a lens reads *and* an ablation confirms is used, here at one place and one
+# %% [markdown]
+# What a lens reads *and* an ablation confirms is used, here at one place and one
 # block; what it reads alone is a guess.
 #
 # ## 6 Questions

