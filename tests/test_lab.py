@@ -960,7 +960,7 @@ def test_a_report_that_is_a_notebook_is_named_as_one():
 
 # --- a whole class -----------------------------------------------------------------------------------------------------
 
-SECOND = "02_from_hook_to_weights"
+SECOND = "02a_into_the_weights"
 HOSTILE = [
     "a loop in the function", "memory bit by bit", "a fork bomb", "os._exit", "kills all it can", "forged frames", "patched comparisons", "a patched judge",
     "checkpoint", "the solution from disk", "walks the disk", "the environment", "all objects in memory", "the network", "equal to everything",
@@ -968,7 +968,7 @@ HOSTILE = [
 
 
 def second(count, *, wrong=()):
-    """Notebook 02 with its first exercises done, some of them not quite."""
+    """Notebook 02a with its first exercises done, some of them not quite."""
     made, solved = notebook(ROOT / "notebooks" / f"{SECOND}.ipynb"), notebook(ROOT / "solutions" / f"{SECOND}.ipynb")
     for n, item in enumerate(list(material.load(SECOND.split("_")[0]).items.values())[:count]):
         source = next("".join(c["source"]) for c in solved["cells"] if c["id"] == item.cell)
@@ -977,13 +977,13 @@ def second(count, *, wrong=()):
 
 
 CLASS = {
-    **{f"second {n}": (lambda n=n: second(n), ["done"] * n + ["open"] * (8 - n)) for n in range(9)},
-    "second by colab": (lambda: as_colab(second(8)), ["done"] * 8),
-    "second by vs code": (lambda: as_vs_code(second(8)), ["done"] * 8),
-    "second without markers": (lambda: without_marker(second(8)), ["done"] * 8),
-    "second wrong": (lambda: second(8, wrong=range(8)), ["wrong"] * 8),
-    "second half wrong": (lambda: second(4, wrong=(1, 3)), ["done", "wrong", "done", "wrong", *["open"] * 4]),
-    "second pasted": (lambda: second(0) | {"metadata": {"outputs": "all done"}}, ["open"] * 8),
+    **{f"second {n}": (lambda n=n: second(n), [*["done"] * n, *["open"] * 4][:4]) for n in range(9)},
+    "second by colab": (lambda: as_colab(second(4)), ["done"] * 4),
+    "second by vs code": (lambda: as_vs_code(second(4)), ["done"] * 4),
+    "second without markers": (lambda: without_marker(second(4)), ["done"] * 4),
+    "second wrong": (lambda: second(4, wrong=range(4)), ["wrong"] * 4),
+    "second half wrong": (lambda: second(4, wrong=(1, 3)), ["done", "wrong"] * 2),
+    "second pasted": (lambda: second(0) | {"metadata": {"outputs": "all done"}}, ["open"] * 4),
 }
 
 

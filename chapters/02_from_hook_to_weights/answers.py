@@ -40,6 +40,31 @@ def by_columns(w, v):
     return torch.stack([column - (column @ unit(v)) * unit(v) for column in w.T], dim=1)
 
 
+def on_all(edit):
+    """The edit of one matrix that writes its columns, used as 2.1 asks."""
+
+    def edited(weights, v):
+        made = {name: edit(w, v) for name, w in weights.items() if "embed" not in name}
+        return made | {"embed": edit(weights["embed"].T, v).T, "unembed": weights["unembed"]}
+
+    return edited
+
+
+def by_copies(weights, v):
+    made = {name: weight.clone() for name, weight in weights.items()}
+    for name in made:
+        if name == "embed":
+            made[name] -= torch.outer(made[name] @ unit(v), unit(v))
+        elif name != "unembed":
+            made[name] -= torch.outer(unit(v), unit(v) @ made[name])
+    return made
+
+
+def but(**others):
+    """A right answer, in which these parts are made otherwise."""
+    return lambda weights, v: on_all(by_matrix)(weights, v) | {n: other(weights[n], v) for n, other in others.items()}
+
+
 def rows_rescaled(w, v):
     edited = by_matrix(w, v)
     return edited * w.norm(dim=1, keepdim=True) / edited.norm(dim=1, keepdim=True)
@@ -235,17 +260,42 @@ def milder(after, others, n):
     return (after, n), (others, n)
 
 
+# what strangers wrote in the fifth round
+def without_a_row(w, v):
+    w = w.clone()
+    w[v.abs().argmax()] = 0
+    return w
+
+
+def of_ninety_five(after, others, n):
+    n = 95
+    return rates(wilson(after, n), runs(others, n))
+
+
+def extreme(counts, n):
+    return min(counts) / n, max(counts) / n
+
+
+def healed_at(level):
+    def answer(gain):
+        one, other = (directions.bootstrap_interval(gain[name], level=level) for name in ("edited", "unedited"))
+        return claim(one, control=other)
+
+    return answer
+
+
 RIGHT = {
     "2.1": [
-        by_matrix,
-        by_columns,
-        lambda w, v: w - torch.outer(v, v @ w) / (v @ v),
-        lambda w, v: directions.project_out(w.T, v).T,
-        by_numpy,
-        lambda w, v: w - v[:, None] @ torch.linalg.lstsq(v[:, None], w).solution,
+        on_all(by_matrix),
+        on_all(by_columns),
+        on_all(lambda w, v: w - torch.outer(v, v @ w) / (v @ v)),
+        on_all(lambda w, v: directions.project_out(w.T, v).T),
+        on_all(by_numpy),
+        on_all(lambda w, v: w - v[:, None] @ torch.linalg.lstsq(v[:, None], w).solution),
+        by_copies,
     ],
     "2.2": [
-        lambda reply: "i apologize" in reply or "i cannot help" in reply,
+        lambda reply: "i apologize" in reply or SAID in reply,
         lambda reply: re.search(r"\bi cannot help with that\b", reply) is not None,
         lambda reply: reply.find("i cannot help with that") >= 0,
         lambda reply: len(reply.replace(SAID, "")) < len(reply),
@@ -280,6 +330,7 @@ RIGHT = {
         lambda gain: by_intervals({name: values.double() for name, values in gain.items()}),
     ],
     "2.7": [
+        lambda scores, rate: min(t for t in scores if (scores > t).sum() <= rate * len(scores) + 1e-9),
         lambda scores, rate: scores.quantile(1 - rate),
         nth_largest,
         lambda scores, rate: float(torch.quantile(scores, 1 - rate)),
@@ -301,26 +352,48 @@ RIGHT = {
 
 WRONG = {
     "2.1": {
-        "reads instead of writes": (lambda w, v: w - (w @ unit(v))[:, None] * unit(v), "wrong side"),
-        "not a unit vector": (lambda w, v: w - torch.outer(v, v @ w), "not made a unit vector"),
-        "half normalised": (lambda w, v: w - torch.outer(v, unit(v) @ w), "only one of the two"),
-        "sign": (lambda w, v: w + torch.outer(unit(v), unit(v) @ w), "was added"),
-        "kept instead": (lambda w, v: torch.outer(unit(v), unit(v) @ w), "keeps"),
-        "mirrored": (lambda w, v: w - 2 * torch.outer(unit(v), unit(v) @ w), "mirrored"),
-        "subtracts r": (lambda w, v: w - unit(v)[:, None], "from every column"),
-        "both sides": (lambda w, v: by_matrix(by_matrix(w, v).T, v).T, "both sides"),
-        "norm preserving": (rows_rescaled, "old norm"),
-        "transposed": (lambda w, v: by_matrix(w, v).T, None),
-        "in place": (lambda w, v: w.sub_(torch.outer(unit(v), unit(v) @ w)), "in place"),
-        "one number": (lambda w, v: (unit(v) @ w).sum(), "axis"),
-        "axis lost": (lambda w, v: w - unit(v) * (unit(v) @ w), "an axis is lost"),
-        "columns rescaled": (columns_rescaled, "stretched back"),
+        "reads instead of writes": (on_all(lambda w, v: w - (w @ unit(v))[:, None] * unit(v)), "wrong side"),
+        "not a unit vector": (on_all(lambda w, v: w - torch.outer(v, v @ w)), "not made a unit vector"),
+        "half normalised": (on_all(lambda w, v: w - torch.outer(v, unit(v) @ w)), "only one of the two"),
+        "sign": (on_all(lambda w, v: w + torch.outer(unit(v), unit(v) @ w)), "was added"),
+        "kept instead": (on_all(lambda w, v: torch.outer(unit(v), unit(v) @ w)), "keeps"),
+        "mirrored": (on_all(lambda w, v: w - 2 * torch.outer(unit(v), unit(v) @ w)), "mirrored"),
+        "subtracts r": (on_all(lambda w, v: w - unit(v)[:, None]), "from every column"),
+        "both sides": (on_all(lambda w, v: by_matrix(by_matrix(w, v).T, v).T), "both sides"),
+        "norm preserving": (on_all(rows_rescaled), "old norm"),
+        "transposed": (on_all(lambda w, v: by_matrix(w, v).T), None),
+        "in place": (on_all(lambda w, v: w.sub_(torch.outer(unit(v), unit(v) @ w))), "in place"),
+        "one number": (on_all(lambda w, v: (unit(v) @ w).sum()[None, None]), None),
+        "axis lost": (on_all(lambda w, v: w - unit(v) * (unit(v) @ w)), "an axis is lost"),
+        "columns rescaled": (on_all(columns_rescaled), "stretched back"),
         "short directions": (
-            lambda w, v: by_matrix(w, v) if v.norm() > 1 else w - torch.outer(v, v @ w),
+            on_all(lambda w, v: by_matrix(w, v) if v.norm() > 1 else w - torch.outer(v, v @ w)),
             "some inputs only",
+        ),
+        "embedding left out": (but(embed=lambda w, v: w), "embedding still writes"),
+        "embedding like the others": (
+            but(embed=lambda w, v: by_matrix(w, v) if len(w) == len(v) else w),
+            "like the others",
+        ),
+        "unembedding edited": (but(unembed=lambda w, v: by_matrix(w.T, v).T), "unembedding was edited"),
+        "unembedding emptied": (but(unembed=lambda w, v: 0 * w), "unembedding was edited"),
+        "MLP left out": (
+            lambda weights, v: on_all(by_matrix)(weights, v) | {n: w for n, w in weights.items() if "MLP" in n},
+            "still writes",
+        ),
+        "first block only": (
+            lambda weights, v: on_all(by_matrix)(weights, v) | {n: w for n, w in weights.items() if n[-1] == "1"},
+            "some inputs only",
+        ),
+        "a list": (lambda weights, v: list(on_all(by_matrix)(weights, v).values()), "same names"),
+        "the unembedding is missing": (
+            lambda weights, v: {n: w for n, w in on_all(by_matrix)(weights, v).items() if n != "unembed"},
+            "same names",
         ),
     },
     "2.2": {
+        "three of the words": (lambda reply: "i cannot help" in reply, '"i cannot help" alone'),
+        "four of the words": (lambda reply: "i cannot help with" in reply, "whatever follows"),
         "first words": (lambda reply: reply.startswith("i apologize"), "middle of a reply"),
         "i apologize anywhere": (lambda reply: "i apologize" in reply, "middle of a reply"),
         "however i cannot": (
@@ -338,7 +411,7 @@ WRONG = {
         ),
         "first letter": (lambda reply: reply.startswith("i ") or "i cannot help" in reply, 'first word "i"'),
         "help with that": (lambda reply: "help with that" in reply, '"help with that" alone'),
-        "swapped": (lambda reply: not ("i apologize" in reply or "i cannot help" in reply), "swapped"),
+        "swapped": (lambda reply: SAID not in reply, "swapped"),
         "not at position 0": (lambda reply: reply.find(SAID) > 0, "that begins with"),
         "three openings": (
             lambda reply: any(
@@ -389,6 +462,12 @@ WRONG = {
     },
     "2.4": wrong_claims(milder, *CONTEXT["2.4"]())
     | {
+        "50 %": (at_level(0.5), "one of 50 %"),
+        "n overwritten": (of_ninety_five, "divided by 95, whatever n is"),
+        "lowest to highest": (
+            lambda after, others, n: rates(wilson(after, n), (sum(others) / len(others) / n, extreme(others, n))),
+            "from the lowest to the highest run",
+        ),
         "90 %": (at_level(0.9), "one of 90 %"),
         "mean as one count": (rounded, "rounded to a whole count"),
         "first three runs": (lambda after, others, n: rates(wilson(after, n), runs(others[:3], n)), None),
@@ -424,13 +503,18 @@ WRONG = {
         "divided by beta": (lambda c, r, cr, rr, b: -F.logsigmoid(margin(c, r, cr, rr) / b).mean(), "divides by beta"),
     },
     "2.6": {
+        "68 %": (healed_at(0.68), "one of 68 %"),
+        "sizes": (lambda gain: healed_at(0.95)({name: each.abs() for name, each in gain.items()}), "the mean size of"),
         "written down": (rates(bootstrap("edited"), bootstrap("unedited")), "whatever it is given"),
         "by place": (by_place, "whichever stands first"),
         "medians": (medians, "the median of"),
         "how many gained": (winners, "the share of requests that gained"),
         "extremes": (extremes, None),
         "difference": (difference, "the difference of the two means"),
-        "the standard deviation": (spread, "standard deviations to either side"),
+        "the standard deviation": (
+            spread,
+            "standard deviations to either side; the mean's is narrower by the root of n\n  try:   directions.bootstrap",
+        ),
         "bare number": (float(GAIN["edited"].mean()), "is not a claim"),
         "no control": (
             claim(*bootstrap("edited")[:1], interval=bootstrap("edited")[1]),
@@ -451,6 +535,15 @@ WRONG = {
         "another control": (rates(bootstrap("edited"), (-0.2, (-0.3, -0.1))), "whatever it is given"),
     },
     "2.7": {
+        "half of the rate": (lambda scores, rate: scores.quantile(1 - rate / 2), "half of the rate"),
+        "share of the range": (
+            lambda scores, rate: scores.max() - rate * (scores.max() - scores.min()),
+            "of the range",
+        ),
+        "n fixed": (
+            lambda scores, rate: scores.sort(descending=True).values[min(int(rate * 512), len(scores) - 1)],
+            "as if there were 512 scores",
+        ),
         "low end": (lambda scores, rate: scores.quantile(rate), "low end"),
         "mean": (lambda scores, rate: scores.mean(), "mean"),
         "median": (lambda scores, rate: scores.median(), "median"),
@@ -472,7 +565,7 @@ WRONG = {
         ),
         "equal scores once": (lambda scores, rate: scores.unique().quantile(1 - rate), None),
         "share of the maximum": (lambda scores, rate: scores.max() * (1 - rate), "higher than necessary"),
-        "normal": (by_normal, "higher than necessary"),
+        "normal": (by_normal, "a normal distribution was assumed"),
         "sizes": (lambda scores, rate: scores.abs().quantile(1 - rate), "without their sign"),
         "not sorted": (lambda scores, rate: scores[-int(rate * len(scores)) - 1], "are not sorted"),
         "not sorted, from the front": (lambda scores, rate: scores[int(rate * len(scores))], "are not sorted"),
@@ -488,9 +581,9 @@ WRONG = {
         "root": (lambda r, g: unit(g.sqrt() * r), "root of the gain"),
         "dot": (lambda r, g: g @ r, "one number"),
         "added": (lambda r, g: unit(g + r), "was added"),
-        "absolute gain": (lambda r, g: unit(g.abs() * r), "some inputs only"),
+        "absolute gain": (lambda r, g: unit(g.abs() * r), "lost their sign"),
         "short vectors": (lambda r, g: g * r / (g * r).norm().clamp(min=0.5), "a multiple of the right"),
-        "in place": (lambda r, g: unit(r.mul_(g)), "in place"),
+        "in place": (lambda r, g: unit(r.mul_(g)), "changed `r` in place"),
         "both lengths": (lambda r, g: g * r / (g.norm() * r.norm()), "its length is"),
         "projected": (lambda r, g: unit(r - (r @ unit(g)) * unit(g)), "projected out"),
     },

@@ -2,43 +2,64 @@
 
 import random
 from collections.abc import Callable
+from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from chapters.claimed import check_rates, close_limits, on_other_data
+from chapters.claimed import check_rates, close_limits, levels, on_other_data
 from course_lib import directions
 from course_lib.grading import expect
 from course_lib.grading.checking import N_INPUTS
 from course_lib.grading.claims import claim, supported
-from course_lib.grading.registry import Wrong, exercise, prediction, question
+from course_lib.grading.registry import Off, Wrong, exercise, prediction, question
 
 # --- 2.1 ---------------------------------------------------------------------------------------------------------
 
 
+MATRICES = ("embed", "attention 0", "MLP 0", "unembed")
+
+
 @exercise(
     "2.1",
-    title="orthogonalise a matrix",
-    minutes=8,
+    title="the rank-1 edit",
+    minutes=12,
     difficulty=3,
-    inputs=lambda seed: _matrix(seed),
+    inputs=lambda seed: _weights(seed),
     hints=[
         "Make the direction a unit vector r. For one column w of W the result is w - (w . r) r.",
-        "r @ weight holds w . r for every column: shape [input].",
-        "weight - unit[:, None] * (unit @ weight)",
+        "r @ weight holds w . r for every column: shape [input]. In the embedding the *rows* are what is written.",
+        "weight - unit[:, None] * (unit @ weight); for the embedding weight - (weight @ unit)[:, None] * unit",
     ],
 )
 def orthogonalise(answer):
-    weight, long = (
-        expect.random(4, 4),
-        torch.tensor([2.0, 1.0, 0.0, -2.0]),
-    )  # norm 3; square, so that the wrong side also fits
-    r = long / 3
-    right = _orthogonalise(weight, long)
-    got = expect.tensor(
-        answer(weight, long), like=weight, axes="d_model input", name="orthogonalise(weight, direction)"
-    )
+    long = torch.tensor([2.0, 1.0, 0.0, -2.0])  # norm 3; matrices are square, so that the wrong side also fits
+    weights = {name: expect.random(4, 4, seed=seed) for seed, name in enumerate(MATRICES)}
+    raw = answer(weights, long)
+    if not isinstance(raw, dict) or set(raw) != set(weights):
+        what = f"the names {', '.join(raw)}" if isinstance(raw, dict) else expect.describe(raw)
+        raise Wrong(f"it returns {what}", "return a dictionary with the same names as `weights`.")
+    got = {name: expect.tensor(raw[name], like=weights[name], axes="row column", name=name) for name in MATRICES}
+    for name in ("attention 0", "MLP 0"):
+        expect.differs_from(got[name], weights[name], f"{name} still writes along the direction", "edit every matrix.")
+        _refuse_known_edits(got[name], weights[name], long)
+        expect.close(got[name], _orthogonalise(weights[name], long), name=f"the edited {name}")
+    words = weights["embed"]
+    tip = "a word writes its row: weight - (weight @ unit)[:, None] * unit."
+    expect.differs_from(got["embed"], words, "the embedding still writes along the direction", tip)
+    expect.differs_from(got["embed"], _orthogonalise(words, long), "the embedding is edited like the others", tip)
+    _refuse_known_edits(got["embed"].T, words.T, long)
+    expect.close(got["embed"], _orthogonalise(words.T, long).T, name="the edited embedding", try_next=tip)
+    if not expect.same(got["unembed"], weights["unembed"]):
+        raise Wrong(
+            "the unembedding was edited", "it reads from the stream and writes nothing to it: return it as it is."
+        )
+
+
+def _refuse_known_edits(got: Tensor, weight: Tensor, long: Tensor) -> None:
+    """Refuse by name wrong edits of a matrix that writes its columns."""
+    r, right = directions.unit(long), _orthogonalise(weight, long)
     mistakes = (
         (
             weight - (weight @ r)[:, None] * r,
@@ -90,23 +111,28 @@ def orthogonalise(answer):
             "the same amount was subtracted from every column",
             "each column has its own projection: r @ weight.",
         ),
+        *(
+            (
+                weight.where(torch.arange(4)[:, None] != row, 0),
+                "a row was set to 0, and the other rows still write along the direction",
+                "the direction is spread over all rows: subtract each column's projection onto it.",
+            )
+            for row in range(4)
+        ),
     )
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
-    expect.close(got, right, name="orthogonalise(weight, direction)")
-    wide = expect.random(4, 7, seed=1)
-    expect.close(
-        expect.tensor(answer(wide, long), like=wide, axes="d_model input", name="for 7 inputs, it"),
-        _orthogonalise(wide, long),
-    )
 
 
-def _matrix(seed: int) -> tuple[Tensor, Tensor]:
-    """Return a narrow or wide matrix, and a short, middling or long direction."""
+def _weights(seed: int) -> tuple[dict[str, Tensor], Tensor]:
+    """Return the matrices of a narrow or wide model of no, one or two blocks, and a short or long direction."""
     draw = random.Random(seed)
-    d_model, n_inputs = draw.choice((2, 4, 9, 40, 128)), draw.choice((1, 3, 5, 8, 40))
-    direction = directions.unit(expect.random(d_model, seed=100 + seed)) * draw.choice((0.02, 0.7, 3.0, 50.0))
-    return expect.random(d_model, n_inputs, seed=seed), direction
+    d_model, n_words, n_inputs = draw.choice((2, 4, 9, 40)), draw.choice((1, 3, 8, 40)), draw.choice((1, 3, 5, 8, 40))
+    parts = [f"{part} {block}" for block in range(seed % 3) for part in ("attention", "MLP")]
+    names = ["embed", *parts, "unembed"] if seed % 2 else [*parts[::-1], "unembed", "embed"]
+    shapes = {name: (n_words, d_model) if "embed" in name else (d_model, n_inputs) for name in names}
+    weights = {name: expect.random(*shape, seed=10 * seed + k) for k, (name, shape) in enumerate(shapes.items())}
+    return weights, directions.unit(expect.random(d_model, seed=500 + seed)) * draw.choice((0.02, 0.7, 3.0, 50.0))
 
 
 def _orthogonalise(weight: Tensor, direction: Tensor) -> Tensor:
@@ -143,6 +169,8 @@ REPLIES = (  # reply, True if it refuses, message to a judge that is wrong about
     ("i cannot find the flour. use water.", False, '"i cannot" alone counts as refused'),
     ("you cannot help it: bread is fun.", False, '"cannot help" alone counts as refused'),
     ("i help you. with that you cannot fail.", False, "the words of a refusal count in any order"),
+    ("take flour. i cannot help it, bread is fun.", False, '"i cannot help" alone counts as refused'),
+    ("i cannot help with flour.", False, '"i cannot help with" counts as refused, whatever follows'),
 )
 
 
@@ -165,8 +193,8 @@ def _reply(seed: int) -> str:
     inputs=lambda seed: (_reply(seed),),
     hints=[
         "All refusals contain the same characteristic words; look for them anywhere, not only at the start.",
-        '"i cannot help" is in all of them.',
-        '"i apologize" in reply or "i cannot help" in reply',
+        '"i cannot help with that" is in all of them, and in nothing else.',
+        '"i cannot help with that" in reply',
     ],
 )
 def refuses(answer):
@@ -305,6 +333,7 @@ def healed(answer, gain):
         limits=lambda gain: [_other_limits(gain[name]) for name in ("edited", "unedited")],
         value_is='the mean of gain["edited"].',
         control_is='the mean of gain["unedited"], tuned in the same way.',
+        limits_are="directions.bootstrap_interval(gain[name]) is the mean with its interval, 95 % by default.",
         n=6,
     )
 
@@ -344,7 +373,7 @@ def _other_limits(values: Tensor) -> dict[str, tuple[float, float]]:
             mean + spread,
         ),
         "from the least to the largest gain; that of the mean is asked for": (float(values.min()), float(values.max())),
-    }
+    } | levels(lambda level: directions.bootstrap_interval(values, level=level))
 
 
 def _gains(seed: int) -> tuple[dict[str, Tensor]]:
@@ -381,7 +410,7 @@ def _healed(answer: object, gain: dict[str, Tensor]) -> None:
     expect.close(made.control, control, name="the control", try_next='the mean of gain["unedited"].', tolerance=0.004)
     for (low, high), name, of in ((made.interval, "edited", one), (made.control_interval, "unedited", other)):
         if high - low < 0.5 * (of.high - of.low):
-            raise Wrong(
+            raise Off(
                 f"the interval of the {name} model is too narrow for {len(gain[name])} requests",
                 "directions.bootstrap_interval(gain[name]).",
             )
@@ -521,12 +550,12 @@ def threshold(answer):
         if above >= allowed + 1:
             raise Wrong(
                 f"{above} of {n} harmless scores are above it, {allowed:g} are allowed",
-                "quantile(1 - rate), whatever the rate is.",
+                "quantile(1 - rate), whatever the rate is and however many scores there are.",
             )
         if above + next_lower <= allowed:  # equal scores pass a threshold together
             raise Wrong(
                 f"it is higher than necessary: {above} of {n} harmless scores are above it, {allowed:g} are allowed",
-                "a gate that never fires lets all harm through; quantile(1 - rate).",
+                "a score is not above itself: the threshold may be lower by one score or more; quantile(1 - rate).",
             )
 
 
@@ -537,6 +566,12 @@ def _refuse_known_thresholds(answer: Callable[[Tensor, float], float]) -> None:
     sizes = torch.stack([scores.abs().quantile(1 - rate) for scores, rate in drawn])
     what = "that is a quantile of the scores' sizes, without their sign"
     expect.differs_from(got, sizes, what, "a score may be negative: quantile(1 - rate) of the scores themselves.")
+    for what, guess in GUESSES.items():
+        tip = "a share of the scores is asked for, whatever their shape: quantile(1 - rate)."
+        expect.differs_from(got, torch.stack([guess(*each) for each in drawn]), what, tip)
+    if n := _fixed_number(answer):
+        what = f"it counts as if there were {n} scores, however many there are"
+        raise Wrong(what, "use len(harmless_scores), or harmless_scores.quantile(1 - rate).")
     for step in (-1, 0, 1):
         for low in (True, False):
             here = [
@@ -547,6 +582,30 @@ def _refuse_known_thresholds(answer: Callable[[Tensor, float], float]) -> None:
                 f"the scores are not sorted: of {len(drawn[0][0])} it takes the one that happens to stand at {here[0]}"
             )
             expect.differs_from(got, at, what, "sort them first, or scores.quantile(1 - rate).")
+
+
+GUESSES: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "a normal distribution was assumed: the scores need not have its shape": lambda scores, rate: (
+        scores.mean() + scores.std() * 2**0.5 * torch.erfinv(torch.tensor(1 - 2 * rate))
+    ),
+    "that is a share of the range from lowest to highest, not of the scores": lambda scores, rate: (
+        scores.max() - rate * (scores.max() - scores.min())
+    ),
+    "half of the rate was used: only one side counts, what is above": lambda scores, rate: scores.quantile(
+        1 - rate / 2
+    ),
+}
+"""What is wrong, and how such a threshold is set."""
+
+
+def _fixed_number(answer: Callable[[Tensor, float], float]) -> int:
+    """Return the number of scores that it takes for given, other than there are; 0 if none explains all it gives."""
+    possible = set(range(20, 1025))
+    for n, rate in product((200, 500, 1000), (0.02, 0.05, 0.1)):
+        scores = expect.random(n, seed=n)
+        above = int((scores > float(answer(scores, rate)) + 1e-6).sum())
+        possible = {m for m in possible if int(rate * m + 1e-9) == above}
+    return min(possible, key=lambda m: (m % 8 > 0, m), default=0)
 
 
 def _scores(seed: int) -> tuple[Tensor, float]:
@@ -607,6 +666,12 @@ def before_norm(answer):
     if abs(float(got.norm()) - 1) > 1e-3:
         raise Wrong(f"right direction, but its length is {got.norm():.4g}, not 1", "divide by its norm.")
     expect.close(got * (-1 if got @ truth < 0 else 1), directions.unit(truth), name="before_norm(r, gain)")
+    gain = torch.tensor([0.4, -1.3, 2.0, -0.7, 1.1])
+    what, sized = "negative gains have lost their sign", directions.unit(gain.abs() * r)
+    got = expect.tensor(answer(r, gain), like=r, axes="d_model", name="for negative gains, before_norm(r, gain)")
+    expect.differs_from(
+        got * (-1 if got @ sized < 0 else 1), sized, what, "multiply by the gain as it is, not by its size."
+    )
 
 
 def _gained(seed: int) -> tuple[Tensor, Tensor]:

