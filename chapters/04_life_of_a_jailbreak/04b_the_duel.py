@@ -707,7 +707,7 @@ print("dose 2 at OBJECT:", tokens.text(chat.tokenizer, reply))
 # ### Features that tell, features that act
 # Now with *features* instead of a direction: three ways to choose ten of them at the first
 # sentence's end. What **tells** harmful from harmless replies (active in one, not in the other);
-# what has the largest edge to **"however"** in graphs; and ten at random.
+# what has the largest edge to **"however"** in the graph of one reply; and ten at random.
 
 
 # %% tags=["organism"]
