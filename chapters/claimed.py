@@ -24,6 +24,10 @@ N_OTHERS = 20
 """On how many drawn data a learner's function has to claim what they show."""
 NEAR, NEAR_ALWAYS = 0.08, 0.006
 """By how much a limit may differ from the recomputed one: in parts of the interval's width, and at least."""
+RATE_LIMITS = "directions.wilson_interval gives 95 % by default, and for several runs directions.runs_interval."
+"""What to try where the interval of a rate is another one."""
+LEVELS = (0.5, 0.68, 0.8, 0.9, 0.98, 0.99, 0.999)
+"""Other levels of confidence than the 95 % of the course."""
 ALIKE = 0.002
 """How near two numbers are that are taken for the same, if they are so near on all data."""
 
@@ -47,6 +51,7 @@ def on_other_data(
     limits: Callable[..., Sequence[dict[str, Limits]]] = lambda *data: ({}, {}),
     value_is: str = "",
     control_is: str = "",
+    limits_are: str = RATE_LIMITS,
     n: int = N_OTHERS,
 ) -> None:
     """Check what a function claims from the notebook's data and from n drawn ones: numbers that merely coincide are refused.
@@ -61,6 +66,7 @@ def on_other_data(
         limits: from data to intervals that may be taken for the value's, and for the control's.
         value_is: where the value is to be found.
         control_is: where the control is to be found.
+        limits_are: where the intervals are to be found.
         n: how many data are drawn.
 
     Raises:
@@ -87,12 +93,21 @@ def on_other_data(
         raise first
     if not (first or wrong):
         return
-    if named := _named(answer, [data, *others], right, at_hand, limits, value_is, control_is):
+    if named := _named(answer, [data, *others], right, at_hand, limits, (value_is, control_is, limits_are)):
         raise named
-    wrong.sort(key=lambda pair: str(pair[1]).startswith("your code raised"))  # a wrong claim says more than an error
-    now, found = wrong[0] if wrong else (data, first)
     names = _arguments(answer, len(data))
-    where = "for " + ", ".join(f"{name} = {expect.shown(each)}" for name, each in zip(names, now, strict=False))
+
+    def told(now: Sequence[Any]) -> str:
+        return "for " + ", ".join(f"{name} = {expect.shown(each)}" for name, each in zip(names, now, strict=False))
+
+    def rank(pair: tuple[Sequence[Any], Wrong]) -> tuple[bool, bool, int]:
+        """A known mistake says more than a difference, this more than an error; what is short is checked by hand."""
+        vague = isinstance(pair[1], Off) or "outside its interval" in str(pair[1])
+        return str(pair[1]).startswith("your code raised"), vague, len(told(pair[0])) // 40
+
+    wrong.sort(key=rank)
+    now, found = wrong[0] if wrong else (data, first)
+    where = told(now)
     if str(found).startswith("your code raised"):
         raise Off(str(found), found.try_next, where=where)
     what = (
@@ -111,8 +126,7 @@ def _named(
     right: Callable[..., Claim],
     at_hand: AtHand,
     limits: Callable[..., Sequence[dict[str, Limits]]],
-    value_is: str,
-    control_is: str,
+    tips: tuple[str, str, str],
 ) -> Wrong | None:
     """Return what is claimed in the place of a number or of its interval, where that is the same for all data."""
     names, truths = _arguments(answer, len(sets[0])), [right(*now) for now in sets]
@@ -124,7 +138,7 @@ def _named(
         }
     except Exception:  # of a claim that is not whole nothing can be said here
         return None
-    for (part, got), tip in zip(numbers.items(), (value_is, control_is), strict=True):
+    for (part, got), tip in zip(numbers.items(), tips, strict=False):
         truth = [getattr(each, part) for each in truths]
         if _alike(got, truth):
             continue
@@ -133,12 +147,11 @@ def _named(
         if words := [word for word in known[0] if _alike(got, [each.get(word, math.inf) for each in known])]:
             return Wrong(f"the {part} you claim is {words[0]}", tip)
         return Off(f"the {part} is wrong: {relation}", tip) if relation else None
+    others = [limits(*now) for now in sets]
     for k, (part, got) in enumerate(ranges.items()):
-        others = [limits(*now)[k] for now in sets]
-        for word in others[0]:
-            if all(_away(one, each[word]) < ALIKE for one, each in zip(got, others, strict=True)):
-                tip = "directions.wilson_interval gives 95 % by default, and for several runs directions.runs_interval."
-                return Wrong(f"the {part.replace('_', chr(39) + 's ')} is {word}", tip)
+        for word in others[0][k]:
+            if all(_away(one, each[k][word]) < ALIKE for one, each in zip(got, others, strict=True)):
+                return Wrong(f"the {part.replace('_', chr(39) + 's ')} is {word}", tips[-1])
     return None
 
 
@@ -158,6 +171,7 @@ def check_rates(
     counts: Callable[..., tuple[Count, Count | Runs]],
     value_is: str,
     control_is: str,
+    drawn: Callable[[Sequence[Any], int], Sequence[Any]] | None = None,
 ) -> None:
     """Refuse a function that does not claim these two rates, with their intervals, whatever the counts.
 
@@ -167,6 +181,7 @@ def check_rates(
         counts: from the same arguments to the effect and its control.
         value_is: where the value is to be found.
         control_is: where the control is to be found.
+        drawn: from `data` and a seed to other counts, where not all are possible; else `drawn_counts`.
 
     Raises:
         Wrong: with `value_is` or `control_is`.
@@ -175,23 +190,58 @@ def check_rates(
     def check(made: Any, *now: Any) -> None:
         refuse_other_rates(made, *counts(*now), value_is, control_is)
 
-    on_other_data(
-        answer,
-        check,
-        data,
-        lambda seed: drawn_counts(data, seed),
-        right=lambda *now: rates(*counts(*now)),
-        at_hand=_rates_at_hand,
-        limits=lambda *now: [_other_limits(*part) for part in counts(*now)],
-        value_is=value_is,
-        control_is=control_is,
-    )
+    try:
+        on_other_data(
+            answer,
+            check,
+            data,
+            lambda seed: (drawn or drawn_counts)(data, seed),
+            right=lambda *now: rates(*counts(*now)),
+            at_hand=_rates_at_hand,
+            limits=lambda *now: [_other_limits(*part) for part in counts(*now)],
+            value_is=value_is,
+            control_is=control_is,
+        )
+    except Off as off:
+        raise _another_n(answer, data, counts) or off from None
 
 
-def drawn_counts(data: Sequence[Any], seed: int) -> tuple[Any, ...]:
-    """Return other counts in the same form: any number of runs, counts near 0, near all or anywhere."""
+def _another_n(
+    answer: Callable[..., Any], data: Sequence[Any], counts: Callable[..., tuple[Count, Count | Runs]]
+) -> Off | None:
+    """Return by what the claimed rates are divided in the place of n, where few hits among many prompts show it."""
+    by = _arguments(answer, len(data))[-1]
+    tip = f"divide by {by} as it is given."
+    for k, part in enumerate(("value", "control")):
+        by_what, over = [], []
+        try:
+            for seed, n in enumerate(range(100, 300, 37)):
+                few = drawn_counts(data, seed, n=12)[:-1]
+                if hits := float(torch.as_tensor(counts(*few, n)[k][0]).double().mean()):
+                    by_what.append(hits / float(getattr(answer(*few, n), part)))
+                    over.append(by_what[-1] - n)
+        except Exception:  # no claim, or a rate of 0
+            by_what = []
+        if len(by_what) < 3:
+            continue
+        if max(by_what) - min(by_what) < 1e-3:
+            return Off(f"the {part} is divided by {by_what[0]:.4g}, whatever {by} is", tip)
+        if max(over) - min(over) < 1e-3 < abs(over[0]):
+            sign = "minus" if over[0] < 0 else "plus"
+            return Off(f"the {part} is divided by {by} {sign} {abs(over[0]):.4g}, and not by {by}", tip)
+    return None
+
+
+def levels(interval: Callable[[float], Any]) -> dict[str, Limits]:
+    """Return the intervals of other levels of confidence than 95 %, in words, from a level to its interval."""
+    made = {f"one of {100 * level:.4g} %, and 95 % is asked for": interval(level) for level in LEVELS}
+    return {words: found if type(found) is tuple else (found.low, found.high) for words, found in made.items()}
+
+
+def drawn_counts(data: Sequence[Any], seed: int, n: int = 0) -> tuple[Any, ...]:
+    """Return other counts in the same form, of n or any number: any number of runs, counts near 0, near all or anywhere."""
     draw = random.Random(seed)
-    n = draw.randint(30, 300)
+    n = n or draw.randint(30, 300)
     low, high = draw.choice([(0, n), (0, n // 8), (n - n // 8, n)])
 
     def like(value: Any) -> Any:
@@ -239,8 +289,16 @@ def _rates_at_hand(names: Sequence[str], *data: Any) -> dict[str, float]:
     made |= {f"{one} plus {other}": counts[one] + counts[other] for one, other in pairs}
     made |= {f"the mean of {one} and {other}": (counts[one] + counts[other]) / 2 for one, other in pairs}
     for name, value in zip(names, data[:-1], strict=False):
+        if isinstance(value, Mapping) and len(value) > 2:
+            for key in value:
+                rest = [count for other, count in value.items() if other != key]
+                made[f'the highest in {name} but for "{key}"'] = max(rest)
+                made[f'the lowest in {name} but for "{key}"'] = min(rest)
         if isinstance(value, list | tuple):
             made |= _other_middles(name, value)
+            made |= {
+                f"the sum of {name} divided by {k}, however many runs there are": sum(value) / k for k in range(2, 13)
+            }
             own = [(one, counts[one]) for one in counts if " " not in one]
             made |= {
                 f"the mean of {name} and {one} together": (sum(value) + count) / (len(value) + 1) for one, count in own
@@ -270,9 +328,7 @@ def _other_limits(hits: int | Sequence[int], n: int) -> dict[str, Limits]:
     runs = [hits] if isinstance(hits, int) else list(hits)
     p = sum(runs) / len(runs) / n
     half = 1.96 * math.sqrt(p * (1 - p) / n)
-    made: dict[str, Any] = {
-        f"one of {100 * level:.0f} %": directions.runs_interval(runs, n, level=level) for level in (0.9, 0.99)
-    }
+    made: dict[str, Any] = dict(levels(lambda level: directions.runs_interval(runs, n, level=level)))
     normal = "the normal approximation, rate +- 1.96 standard errors, which fails near 0 and 1"
     made |= {normal: (p - half, p + half), f"{normal}, cut off there": (max(0.0, p - half), min(1.0, p + half))}
     if not isinstance(hits, int):
@@ -351,7 +407,9 @@ def _refuse_another(name: str, interval: Limits, measured: Limits, n: int, tip: 
     if _away(interval, measured) > NEAR * (measured[1] - measured[0]) + NEAR_ALWAYS:
         wider = "wider" if interval[1] - interval[0] > measured[1] - measured[0] else "narrower"
         what = f"the {name} {shown_limits(interval)} is not that of {n} prompts: it is {wider}, or lies elsewhere"
-        raise Off(what, tip or f"directions.wilson_interval(count, {n}) with the count that gives the rate.")
+        raise Off(
+            what, tip or f"directions.wilson_interval(count, {n}), 95 % by default, with the count that gives the rate."
+        )
 
 
 def _refuse_pooled(interval: Limits, counts: Sequence[int], n: int) -> None:

@@ -7,7 +7,7 @@
 2. What a dictionary leaves over comes first: `reconstruction`, beside `random_like`, a random dictionary of the same size.
 3. `index` runs a corpus once and keeps every activation; `FeatureIndex.feature` says on what a feature fires, with
    examples of every strength, and what it writes towards the logits. Both, since they rarely coincide (Arad et al. 2025,
-   https://arxiv.org/abs/2505.20063). `page` shows that as HTML.
+   https://arxiv.org/abs/2505.20063). `viewer.dashboard` shows that as HTML.
 4. Look-ups by token, prompt, contrast, logit and neighbour. They propose; only an intervention (`course_lib.attribution`,
    `course_lib.steering`) shows what a feature does: one that marks a contrast perfectly may do nothing.
 5. A label predicts where its feature is active, and `detection` scores that on held-out prompts.
@@ -23,7 +23,6 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -687,39 +686,3 @@ def _confusion(active: Bool[Tensor, " token"], predicted: Bool[Tensor, " token"]
 def _balanced_accuracy(counts: Float[Tensor, "prompt 4"]) -> Tensor:
     hit, missed, false_alarm, correct = counts.sum(dim=0)
     return (hit / (hit + missed).clamp(min=1) + correct / (correct + false_alarm).clamp(min=1)) / 2
-
-
-def page(index: FeatureIndex, feature: int) -> str:
-    """Return HTML about one feature that needs no network: how often it is active, on what, and what it writes."""
-    about, hook = index.feature(feature), escape(" -> ".join(dict.fromkeys(_hooks(index.dictionary))))
-    parts = [
-        '<!doctype html><html lang="en"><meta charset="utf-8">',
-        f"<title>Feature {feature}</title><h1>Feature {feature} of {hook}</h1>",
-        f"<p>Active on {about.density:.3%} of {index.n_tokens:,} tokens, maximum {about.max:.3f}.</p>",
-        f"<p>Fires on (share of its activation): {_listed(about.fires_on, '.1%')}.</p>",
-        f"<p>Raises (logits per unit, direct path): {_listed(about.promotes, '+.3f')}.</p>",
-        f"<p>Lowers: {_listed(about.suppresses, '+.3f')}.</p>",
-    ]
-    for name, excerpts in about.examples.items():
-        title = "Strongest, each context once" if name == "top" else f"From the quarter of its activations at {name}"
-        parts += [f"<h2>{title}</h2>", *(f"<p>{_line(excerpt, about.max)}</p>" for excerpt in excerpts)]
-    return "\n".join(parts)
-
-
-def _listed(pairs: Sequence[tuple[str, float]], form: str) -> str:
-    return ", ".join(f"<code>{_visible(token)}</code> {value:{form}}" for token, value in pairs)
-
-
-def _line(excerpt: Excerpt, maximum: float) -> str:
-    """Return an excerpt as HTML: the darker a token and the thicker its line, the nearer to the feature's maximum."""
-    words = []
-    for i, (token, value) in enumerate(zip(excerpt.tokens, excerpt.values, strict=True)):
-        share, text = value / maximum, _visible(token)
-        style = f"background: rgb(221 107 32 / {share:.2f}); border-bottom: {4 * share:.1f}px solid"
-        text = f'<span title="{value:.3f}" style="{style}">{text}</span>' if value > 0 else text
-        words.append(f"<b>{text}</b>" if i == excerpt.at else text)
-    return f"{excerpt.values[excerpt.at]:.2f}: {' '.join(words)}"
-
-
-def _visible(token: str) -> str:
-    return escape(token).replace("\n", "⏎")

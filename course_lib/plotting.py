@@ -157,8 +157,8 @@ def bars(
         if name in runs:
             marks = _control_marks(places + 0.42 * slot, runs[name], control_label, 0.04 * slot)
             figure.add_trace(marks.update(showlegend=name == next(iter(runs))))
-    wrapped = [_plain(label, 22) for label in labels]
-    figure.update_xaxes(tickvals=list(range(len(labels))), ticktext=wrapped, showgrid=False)
+    wrapped = [_plain(label, max(9, 84 // len(labels))) for label in labels]  # upright: a slanted one may vanish
+    figure.update_xaxes(tickvals=list(range(len(labels))), ticktext=wrapped, tickangle=0, showgrid=False)
     return figure.update_yaxes(range=y_range, rangemode="tozero")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
-from course_lib import judging, tokens
+from course_lib import judging, organism, tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -149,7 +149,8 @@ def of(name: str, model: Any) -> Profile:
     words = [w for w in USUAL_REFUSAL_WORDS if len(model.tokenizer(w, add_special_tokens=False)["input_ids"]) == 1]
     if not words:
         raise ValueError(f"No {' or '.join(USUAL_REFUSAL_WORDS)} is one token of {name!r}: make its Profile yourself.")
-    unknown: Any = dict(revision="not known", licence="not known", gated=False, hardware="laptop")
+    shipped = name in {path.name for path in organism.folder("weights").iterdir()}
+    unknown: Any = dict(revision="" if shipped else "not known", licence="not known", gated=False, hardware="laptop")
     return Profile(
         name=name,
         **unknown,

@@ -76,9 +76,18 @@ def test_the_course_and_its_organisms_are_in_the_package():
     import setuptools
 
     found = setuptools.find_namespace_packages(
-        str(ROOT), include=["course_lib*", "chapters*", "factory*", "examination*", "lab*", "organisms*"]
+        str(ROOT), include=["course_lib*", "chapters*", "factory*", "examination*", "lab*", "viewer*", "organisms*"]
     )
-    assert {"course_lib", "course_lib.grading", "chapters", "factory", "examination", "lab", "organisms"} <= set(found)
+    assert {
+        "course_lib",
+        "course_lib.grading",
+        "chapters",
+        "factory",
+        "examination",
+        "lab",
+        "viewer",
+        "organisms",
+    } <= set(found)
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     assert set(setup["package-data"]["organisms"]) >= {"**/*"}
 

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 import torch
 
+import viewer
 from course_lib import data, features, models, organism, tokens
 
 BOMB, CAKE, ALWAYS, DEAD, LIKE_BOMB, AGAINST_BOMB = range(6)
@@ -351,7 +352,7 @@ class Reader(HTMLParser):
 def test_a_page_needs_no_network_and_shows_the_marks_of_the_template_and_the_numbers(indexed):
     _, index, _ = indexed
     number = features.by_token(index, "<assistant>").top(1)[0].feature
-    content, about = features.page(index, number), index.feature(number)
+    content, about = viewer.dashboard(index, number), index.feature(number)
     page = Reader(content)
     assert "://" not in content and not {"script", "link", "img", "iframe"} & {tag for tag, _ in page.tags}
     assert "<assistant>" in page.text and "&lt;assistant&gt;" in content
@@ -364,7 +365,7 @@ def test_a_page_needs_no_network_and_shows_the_marks_of_the_template_and_the_num
 def test_a_token_that_looks_like_a_script_stays_text(planted_index):
     evil = replace(planted_index)
     evil.__dict__["vocabulary"] = ['"><script>alert(1)</script>\n'] * len(planted_index.vocabulary)
-    content = features.page(evil, BOMB)
+    content = viewer.dashboard(evil, BOMB)
     assert "script" not in {tag for tag, _ in Reader(content).tags} and "⏎" in content
 
 

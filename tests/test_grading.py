@@ -130,7 +130,14 @@ def test_an_input_changed_in_place_is_named_and_not_passed_on():
         v /= v.norm()
         return v
 
-    assert "changed its input in place" in judge("98.1", in_place).message
+    assert "your function changed `v` in place" in judge("98.1", in_place).message
+
+    def with_more(*both, more):
+        both[1].append(more.pop())
+        return both
+
+    with pytest.raises(Wrong, match="changed `both` and `more` in place"):
+        watched(with_more)([1], [2], more=[3])
     assert torch.equal(V, torch.tensor([3.0, 4.0])), "the notebook's own tensor was changed"
 
 
@@ -264,7 +271,7 @@ def test_hints_come_one_by_one_and_the_last_says_where_the_answer_is(capsys):
         hint("98.1")
         out = said(capsys)
         assert f"Hint {number} of 3" in out and HINTS[number - 1] in out
-        where = 'the cell "Exercise 98.1" of the complete notebook 98' in out and 'checkpoint("98.1", ...)' in out
+        where = 'the cell "Exercise 98.1" of chapter 98, complete notebooks' in out and 'checkpoint("98.1", ...)' in out
         assert where == (number == 3) and "solutions/" not in out  # no path: nobody knows where it is read
     assert progress(98).rows[0].hints == 3
 
@@ -307,18 +314,20 @@ def test_relations_of_lists_texts_and_truth_values():
     assert "too many" in naming.relation([(n, {n[0]: 1, 9: 2}, {n[0]: 1}) for n in inputs], "n")
     assert "spaces" in naming.relation([(n, f"a {n}", f"a  {n}") for n in inputs], "n")
     assert "swapped" in naming.relation([(n, n[0] < 2, n[0] >= 2) for n in inputs], "n")
-    assert "it gave True" in naming.relation([(n, n[0] < 3, n[0] < 2) for n in inputs], "n")
+    assert "it gives True where False is right" in naming.relation([(n, n[0] < 3, n[0] < 2) for n in inputs], "n")
 
 
 def test_an_argument_that_the_code_never_reads_is_named_and_what_it_reads_instead():
     def worked(x, k):
         return [each + k for each in x]
 
-    space = {"K": 3}
+    space = {"K": 3, "PLUS": 1}
     exec(
-        "def fixed(x, k):\n    return [each + K for each in x]\ndef inner(x, k):\n    return [each + k for each in x]",
+        "def fixed(x, k):\n    return [each + K for each in x]\ndef inner(x, k):\n    return [each + k for each in x]\n"
+        "def beside(x, k):\n    return [PLUS * each + K for each in x]",
         space,
     )
+    assert naming.unread(space["beside"], worked) == naming.unread(space["fixed"], worked), "a constant is not to blame"
     assert naming.unread(space["fixed"], worked) == (
         "your code never reads its argument `k`, and reads the notebook's `K`, the same whatever it is given"
     )

@@ -7,7 +7,7 @@ import pytest
 
 from tools import house
 
-OUTSIDE = {"chapters", "tests", "factory", "examination", "benchmarks", "tools", "lab"}
+OUTSIDE = {"chapters", "tests", "factory", "examination", "benchmarks", "tools", "lab", "viewer"}
 LEVELS = (  # a module imports only from lines above its own
     {"organism"},
     {"adapters", "hub", "judging", "packed", "store", "tokens", "profiles"},
@@ -30,6 +30,7 @@ SAME_LEVEL = {
     ("edges", "patching"),
 }  # (importer, imported)
 ONLY_IN = {"plotly": "plotting", "circuitsvis": "plotting", "sae_lens": "features"}
+MAX_VIEWER_LINES = 500
 RUNS_THE_LEARNERS_CODE = "grading/checking.py"  # which may raise anything, and the notebook must go on
 TREES = {
     path.relative_to(house.LIBRARY).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
@@ -111,6 +112,15 @@ def test_a_name_that_only_a_page_or_a_test_mentions_is_caught(tmp_path, monkeypa
     monkeypatch.setattr(house, "ROOT", tmp_path)
     monkeypatch.setattr(house, "LIBRARY", tmp_path / "course_lib")
     assert house.idle() == ["tool.forgotten"]
+
+
+def test_the_viewer_stays_beside_the_library_and_small(record_property):
+    sources = {path.name: path.read_text(encoding="utf-8") for path in sorted((house.ROOT / "viewer").glob("*.py"))}
+    lines = sum(len(house.code_lines(source)) for source in sources.values())
+    record_property("report", f"viewer: {lines} code lines of at most {MAX_VIEWER_LINES}")
+    assert lines <= MAX_VIEWER_LINES
+    tops = {name.split(".")[0] for source in sources.values() for name in imported(ast.parse(source))}
+    assert tops & (OUTSIDE | {"course"}) == {"viewer"}
 
 
 def test_functions_are_short():

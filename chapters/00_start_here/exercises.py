@@ -63,7 +63,13 @@ def template_tokens(answer, tokenizer):
 def hook_name(answer):
     if not isinstance(answer, str):
         raise Wrong("a hook name is a string", "put it in quotes.")
-    if answer in ("blocks.3.hook_resid_post", "blocks.3.hook_resid_mid", "blocks.3.hook_out"):
+    if answer in ("blocks.3.hook_resid_mid", "blocks.3.ln2.hook_in"):
+        raise Wrong(f"at {answer} attention of block 3 has already written to the stream", "which word means before?")
+    if answer.startswith(("blocks.3.ln1.hook_out", "blocks.3.ln1.hook_normalized", "blocks.3.ln2.hook_")):
+        raise Wrong(
+            f"{answer} stands after the norm, which rescales what it reads", "what enters stands before it: resid."
+        )
+    if answer in ("blocks.3.hook_resid_post", "blocks.3.hook_out"):
         raise Wrong(f"{answer} is the residual stream after block 3 has written to it", "which word means before?")
     if answer == "blocks.2.hook_resid_pre":
         raise Wrong("that is what enters block 2", "blocks are counted from 0, and block 3 is called 3.")
@@ -155,7 +161,7 @@ def resid_post(answer):
     )
     kept = small_cache()
     if set(cache) != set(kept) or not all(torch.equal(cache[name], kept[name]) for name in kept):
-        raise Wrong("your function changed its input in place", "build a new tensor: `x + y`, not `x += y`.")
+        raise Wrong("your function changed `cache` in place", "build a new tensor: `x + y`, not `x += y`.")
     try:
         of_last = answer(cache, 2)
     except KeyError as error:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from bank import given, rates, right_claims, runs, wilson, wrong_claims
 from sklearn.metrics import roc_auc_score
 
-from course_lib import directions, models
+from course_lib import directions, models, steering
 from course_lib.grading.claims import claim
 
 
@@ -32,6 +32,7 @@ RANDOM_AFTER = [100, 99, 100, 100, 98, 100, 100, 100, 97, 100]
 CONTEXT = {
     "1.1": lambda: (model(),),
     "1.3": lambda: (scores(), shuffled(scores())),
+    "1.5": lambda: (model(),),
     "1.7": lambda: (4, RANDOM_AFTER, 100),
     "1.9": lambda: (ADDED, 100),
 }
@@ -198,30 +199,55 @@ def along(c, v):
     return (c @ v)[..., None]
 
 
-def by_matrix(c, v):
-    return c @ (torch.eye(len(v)) - torch.outer(unit(v), unit(v)))
+def writes(model):
+    parts = [f"blocks.{n}.hook_{part}_out" for n in range(model.cfg.n_layers) for part in ("attn", "mlp")]
+    return ["blocks.0.hook_resid_pre", *parts]
 
 
-def by_einsum(c, v):
-    c, v = c.double(), v.double()
-    return (c - torch.einsum("...d,d,e->...e", c, v, v) / v.square().sum()).float()
+def every_stream(model):
+    return [f"blocks.{n}.hook_resid_{at}" for n in range(model.cfg.n_layers) for at in ("pre", "mid", "post")]
 
 
-def by_vector(c, v):
-    rows = [row - torch.dot(row, v) / torch.dot(v, v) * v for row in c.reshape(-1, c.shape[-1])]
-    return torch.stack(rows).reshape(c.shape)
+def cutting(change=lambda x, v: x - along(x, unit(v)) * unit(v), names=writes):
+    def answer(model, prompts, v):
+        with model.hooks([(name, lambda x, hook: change(x, v)) for name in names(model)]):
+            return models.next_token_logits(model, prompts)
+
+    return answer
 
 
-def row_by_row(c, v):
-    rows, v = c.double().numpy().reshape(-1, len(v)).copy(), v.double().numpy()
-    for k in range(len(rows)):
-        rows[k] -= np.dot(rows[k], v) / np.dot(v, v) * v
-    return torch.tensor(rows.reshape(tuple(c.shape)))
+def last_only(x, v):
+    return torch.cat([x[:, :-1], directions.project_out(x[:, -1:], v)], dim=1)
 
 
-def stretched(c, v):
-    left = by_matrix(c, v)
-    return left * c.norm(dim=-1, keepdim=True) / left.norm(dim=-1, keepdim=True)
+def clamped(x, v):
+    v = v / v.norm().clamp(min=1)
+    return x - along(x, v) * v
+
+
+def by_library(model, prompts, v):
+    with steering.ablate(model, v):
+        return models.next_token_logits(model, prompts)
+
+
+def by_adding_hooks(model, prompts, v):
+    for name in writes(model):
+        model.add_hook(name, lambda x, hook: directions.project_out(x, v))
+    found = models.next_token_logits(model, prompts)
+    model.reset_hooks()
+    return found
+
+
+def hooks_left(model, prompts, v):
+    for name in writes(model):
+        model.add_hook(name, lambda x, hook: directions.project_out(x, v))
+    return models.next_token_logits(model, prompts)
+
+
+def one_by_one(model, prompts, v):
+    hooks = [(name, lambda x, hook: directions.project_out(x, v)) for name in writes(model)]
+    runs = [model.run_with_hooks(torch.tensor([ids]), fwd_hooks=hooks)[0, -1] for ids in prompts]
+    return torch.stack(runs).detach()
 
 
 def by_outer(a, u, t):
@@ -381,6 +407,31 @@ def role_matters(added, n):
     return (added["assistant"]["refused"], n), (added["friend"]["refused"], n)
 
 
+# what strangers wrote in the fifth round
+def refused_or_warned(added, n):
+    both = (min(n, added[who]["refused"] + added[who]["warned"]) for who in ("assistant", "friend"))
+    return rates(*(wilson(count, n) for count in both))
+
+
+def by_normal(added, n):
+    def around(count):
+        half = 1.96 * (count / n * (1 - count / n) / n) ** 0.5
+        return count / n, (count / n - half, count / n + half)
+
+    return rates(*(around(added[who]["refused"]) for who in ("assistant", "friend")))
+
+
+def ninety(scores, mixed):
+    """As the notebook's interval_of, between other quantiles."""
+
+    def interval(s):
+        draws = torch.randint(0, len(s) // 2, (200, len(s) // 2), generator=torch.Generator().manual_seed(2))
+        values = torch.tensor([folded(torch.cat([s.chunk(2)[0][rows], s.chunk(2)[1][rows]])) for rows in draws])
+        return tuple(round(float(q), 3) for q in values.quantile(torch.tensor([0.05, 0.95])))
+
+    return claim(folded(scores), interval(scores), folded(mixed), interval(mixed))
+
+
 RIGHT = {
     "1.1": [from_cache("hook_resid_pre"), stacked, filtered, by_hook, by_shorthand, left_before, by_subtraction],
     "1.2": [lambda x: svd(centre(x)), by_covariance, by_components, by_gram, by_squaring, power_iteration(2000)],
@@ -402,13 +453,12 @@ RIGHT = {
         lambda rows, n: lowest(r for r in rows if r.kl <= 0.1 and r.induce >= 0 and r.layer < 4 * n // 5),
     ],
     "1.5": [
-        lambda c, v: c - along(c, unit(v)) * unit(v),
-        by_matrix,
-        directions.project_out,
-        by_einsum,
-        by_vector,
-        row_by_row,
-        lambda c, v: c - (c * F.normalize(v, dim=0)).sum(dim=-1, keepdim=True) * F.normalize(v, dim=0),
+        cutting(),
+        cutting(names=every_stream),
+        by_library,
+        by_adding_hooks,
+        one_by_one,
+        lambda model, prompts, v: cutting()(model, prompts, -v),
     ],
     "1.7": [*right_claims(ablated), by_formula],
     "1.8": [
@@ -424,6 +474,10 @@ RIGHT = {
 
 WRONG = {
     "1.1": {
+        "the eleventh token": (
+            lambda model, ids, at: from_cache("hook_resid_pre", token=min(10, len(ids) - 1))(model, ids, at),
+            "it takes number 10",
+        ),
         "after the block": (from_cache("hook_resid_post"), "what leaves block 2"),
         "layer before": (from_cache("hook_resid_pre", shift=-1), "enters the previous block"),
         "MLP's part": (from_cache("hook_mlp_out"), "MLP writes"),
@@ -456,6 +510,7 @@ WRONG = {
         "ten steps of power iteration": (power_iteration(10), "some inputs only"),
     },
     "1.3": {
+        "90 %": (ninety, "one of 90 %"),
         "written down": (at_fixed, "whatever it is given"),
         "shuffled twice": (lambda s, mixed: by_resampling(0.025)(mixed, mixed), None),
         "made up": (
@@ -546,7 +601,7 @@ WRONG = {
         "highest bypass": (lambda rows, n: max(kept(rows, n), key=lambda r: r.bypass), "induces most"),
         "lowest KL": (lambda rows, n: min(kept(rows, n), key=lambda r: r.kl), "induces most"),
         "highest induce": (lambda rows, n: max(kept(rows, n), key=lambda r: r.induce), "induces most"),
-        "nearest to 0": (lambda rows, n: min(kept(rows, n), key=lambda r: abs(r.bypass)), "not the nearest to 0"),
+        "nearest to 0": (lambda rows, n: min(kept(rows, n), key=lambda r: abs(r.bypass)), "compared without its sign"),
         "KL below 0.1": (lambda rows, n: lowest(r for r in kept(rows, n) if r.kl < 0.1), "on the limits"),
         "induce above 0": (lambda rows, n: lowest(r for r in kept(rows, n) if r.induce > 0), "on the limits"),
         "no int": (lambda rows, n: lowest(r for r in kept(rows, n, limit=9) if r.layer < 0.8 * n), "layer 4 of 6"),
@@ -560,26 +615,33 @@ WRONG = {
         ),
     },
     "1.5": {
-        "not a unit vector": (lambda c, v: c - along(c, v) * v, "not made a unit vector"),
-        "half normalised": (lambda c, v: c - along(c, v) * unit(v), "only one of the two"),
-        "other half normalised": (lambda c, v: c - along(c, unit(v)) * v, "only one of the two"),
-        "sign": (lambda c, v: c + along(c, unit(v)) * unit(v), "was added"),
-        "kept instead": (lambda c, v: along(c, unit(v)) * unit(v), "keeps"),
-        "subtracts r": (lambda c, v: c - unit(v), "itself was subtracted"),
-        "mirrored": (lambda c, v: c - 2 * along(c, unit(v)) * unit(v), "mirrored"),
-        "positive only": (lambda c, v: c - along(c, unit(v)).clamp(min=0) * unit(v), "positive parts"),
-        "mean amount": (lambda c, v: c - along(c, unit(v)).mean() * unit(v), "same amount"),
-        "last token's amount": (lambda c, v: c - along(c, unit(v))[:, -1:] * unit(v), "last token's part"),
-        "in place": (lambda c, v: c.sub_(along(c, unit(v)) * unit(v)), "in place"),
-        "one number": (lambda c, v: (c @ unit(v)).sum(), "axis"),
-        "axis lost": (lambda c, v: c - (c @ unit(v)) * unit(v), "lost the last axis"),
-        "stretched": (stretched, "stretched back"),
-        "short directions": (lambda c, v: c - along(c, v) * v / (v @ v).clamp(min=0.1), "some inputs only"),
-        "unit only if longer than 1": (
-            lambda c, v: c - along(c, v / v.norm().clamp(min=1)) * v / v.norm().clamp(min=1),
-            "some inputs only",
-        ),
-        "up to three axes": (lambda c, v: c - along(c, unit(v)) * unit(v) if c.ndim < 4 else c, "some inputs only"),
+        "unedited": (lambda m, prompts, v: models.next_token_logits(m, prompts), "unedited"),
+        "embedding alone": (cutting(names=lambda m: writes(m)[:1]), "only the embedding"),
+        "no embedding": (cutting(names=lambda m: writes(m)[1:]), "the embedding still"),
+        "no attention": (cutting(names=lambda m: [n for n in writes(m) if "attn" not in n]), "attention still"),
+        "no MLP": (cutting(names=lambda m: [n for n in writes(m) if "mlp" not in n]), "MLPs still"),
+        "MLP alone": (cutting(names=lambda m: [n for n in writes(m) if "mlp" in n]), "what the MLPs write"),
+        "attention alone": (cutting(names=lambda m: [n for n in writes(m) if "attn" in n]), "what attention writes"),
+        "first block alone": (cutting(names=lambda m: writes(m)[:3]), "only the first"),
+        "not the last block": (cutting(names=lambda m: writes(m)[:-2]), "last block"),
+        "from block 1": (cutting(names=lambda m: writes(m)[:1] + writes(m)[3:]), "the first block writes"),
+        "middle block's input": (cutting(names=lambda m: ["blocks.3.hook_resid_pre"]), None),
+        "not a unit vector": (cutting(lambda x, v: x - along(x, v) * v), "not made a unit vector"),
+        "half normalised": (cutting(lambda x, v: x - along(x, unit(v)) * v), "only one of the two"),
+        "sign": (cutting(lambda x, v: x + along(x, unit(v)) * unit(v)), "was added"),
+        "kept instead": (cutting(lambda x, v: along(x, unit(v)) * unit(v)), "keeps"),
+        "subtracts u": (cutting(lambda x, v: x - unit(v)), "itself was subtracted"),
+        "mirrored": (cutting(lambda x, v: x - 2 * along(x, unit(v)) * unit(v)), "mirrored"),
+        "positive only": (cutting(lambda x, v: x - along(x, unit(v)).clamp(min=0) * unit(v)), "positive parts"),
+        "mean amount": (cutting(lambda x, v: x - along(x, unit(v)).mean() * unit(v)), "same amount"),
+        "last token": (cutting(last_only), "only the last token"),
+        "last token's amount": (cutting(lambda x, v: x - along(x, unit(v))[:, -1:] * unit(v)), "last token's part"),
+        "axis lost": (cutting(lambda x, v: x - (x @ unit(v)) * unit(v)), None),
+        "hook returns nothing": (cutting(lambda x, v: None), "unedited"),
+        "unit only if longer than 1": (cutting(clamped), "some inputs only"),
+        "another model": (lambda m, prompts, v: cutting()(model(), prompts, v), None),
+        "hooks left": (hooks_left, "left a hook"),
+        "the activations": (lambda m, prompts, v: directions.project_out(torch.ones(3, len(v)), v), "shape"),
     },
     "1.7": wrong_claims(ablated, *CONTEXT["1.7"]())
     | {
@@ -589,9 +651,13 @@ WRONG = {
             "n is the prompts of one run",
         ),
         "lowest run": (lambda after, others, n: rates(wilson(after, n), wilson(min(others), n)), "the lowest of"),
-        "of 100": (lambda after, others, n: rates(wilson(after, 100), runs(others, 100)), "its argument `n`"),
+        "of 100": (
+            lambda after, others, n: rates(wilson(after, 100), runs(others, 100)),
+            "divided by 100, whatever n is",
+        ),
     },
     "1.8": {
+        "never lowered": (lambda a, u, t: a + (t - along(a, u)).clamp(min=0) * u, "some inputs only"),
         "only added": (lambda a, u, t: a + t * u, "on top of what was there"),
         "only removed": (lambda a, u, t: a - along(a, u) * u, "target is not added"),
         "everything else lost": (lambda a, u, t: (t * u).expand_as(a).clone(), "was lost"),
@@ -603,17 +669,22 @@ WRONG = {
         "mean removed": (lambda a, u, t: a - (a @ u).mean() * u + t * u, "mean projection"),
         "axis lost": (lambda a, u, t: a - (a @ u) * u + t * u, "lost the last axis"),
         "last token": (last_token, "only the last token"),
-        "in place": (lambda a, u, t: a.add_((t - along(a, u)) * u), "in place"),
+        "in place": (lambda a, u, t: a.add_((t - along(a, u)) * u), "changed `a` in place"),
     },
     "1.9": wrong_claims(role_matters, *CONTEXT["1.9"]())
     | {
+        "refusals and warnings together": (refused_or_warned, '"refused"] plus added["assistant"]["warned"]'),
+        "normal approximation": (by_normal, "normal approximation"),
         "by place": (by_place, None),
         "0 as control": (
             lambda added, n: rates(wilson(added["assistant"]["refused"], n), wilson(0, n)),
             "whatever it is given",
         ),
         "refusals and warnings": (pooled, "the mean of"),
-        "of 100": (lambda added, n: rates(*(wilson(c, 100) for c, _ in role_matters(added, n))), None),
+        "of 100": (
+            lambda added, n: rates(*(wilson(c, 100) for c, _ in role_matters(added, n))),
+            "divided by 100, whatever n is",
+        ),
         "warnings as control": (
             lambda added, n: rates(wilson(added["assistant"]["refused"], n), wilson(added["friend"]["warned"], n)),
             "the control",

@@ -6,11 +6,11 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from chapters.claimed import check_rates, close_limits, on_other_data
+from chapters.claimed import check_rates, close_limits, drawn_counts, levels, on_other_data
 from course_lib import directions, models
 from course_lib.grading import expect
 from course_lib.grading.claims import Claim, claim, supported
-from course_lib.grading.registry import Wrong, exercise, prediction, question
+from course_lib.grading.registry import Off, Wrong, exercise, prediction, question
 
 # --- 1.1 ---------------------------------------------------------------------------------------------------------
 
@@ -173,10 +173,17 @@ def _folded(scores: Tensor) -> float:
 
 def _resampled(scores):
     """95 % of the folded AUROCs of resampled prompts."""
+    return _middle(_resamples(scores))
+
+
+def _resamples(scores) -> Tensor:
     n = len(scores) // 2
     draws = torch.randint(0, n, (200, n), generator=torch.Generator().manual_seed(2))
-    values = [_folded(torch.cat([scores[:n][rows], scores[n:][rows]])) for rows in draws]
-    return tuple(torch.tensor(values).quantile(torch.tensor([0.025, 0.975])).tolist())
+    return torch.tensor([_folded(torch.cat([scores[:n][rows], scores[n:][rows]])) for rows in draws])
+
+
+def _middle(values: Tensor, level: float = 0.95):
+    return tuple(values.quantile(torch.tensor([0.5 - level / 2, 0.5 + level / 2])).tolist())
 
 
 @exercise(
@@ -206,6 +213,7 @@ def separates(answer, *data):
         limits=lambda *both: [_other_limits(*both), _other_limits(*both[::-1])],
         value_is="use folded_auroc(scores, is_harmful).",
         control_is="use folded_auroc(shuffled, is_harmful).",
+        limits_are="use interval_of(scores) and interval_of(shuffled): both are of 95 %.",
         n=4,
     )
 
@@ -292,14 +300,21 @@ def _separates(answer: object, scores: Tensor, shuffled: Tensor) -> None:
         ("control", made.control, control, "shuffled"),
     ):
         expect.close(got, truth, name=f"the {name}", try_next=f"use folded_auroc({of}, is_harmful).", tolerance=0.001)
+    values = _resamples(scores), _resamples(shuffled)
+    own, others = _middle(values[0]), _middle(values[1])
+    one, two = (levels(lambda level, each=each: _middle(each, level)) for each in values)
+    for words in one:
+        got = torch.tensor([*made.interval, *made.control_interval]), torch.tensor([*one[words], *two[words]])
+        if (got[0] - got[1]).abs().max() < 0.0011 and max(abs(torch.tensor(others) - got[1][2:])) > 0.003:
+            raise Wrong(f"the interval is {words}", "interval_of gives 95 %: the quantiles 0.025 and 0.975.")
     for name, (low, high), of in (
-        ("interval", made.interval, _resampled(scores)),
-        ("control's interval", made.control_interval, _resampled(shuffled)),
+        ("interval", made.interval, own),
+        ("control's interval", made.control_interval, others),
     ):
         width = of[1] - of[0]
         if not 0.4 * width <= high - low <= 2.5 * width + 0.004:
             what = f"the {name} is {high - low:.3f} wide, and resampling the prompts gives about {width:.3f}"
-            raise Wrong(what, "use interval_of on the very scores whose AUROC you claim.")
+            raise Off(what, "use interval_of on the very scores whose AUROC you claim.")
         close_limits(name, (low, high), of, near=1.0)
 
 
@@ -342,7 +357,14 @@ def role_matters(answer, *data):
         lambda added, n: ((added["assistant"]["refused"], n), (added["friend"]["refused"], n)),
         'the value is the assistant\'s: added["assistant"]["refused"] of n.',
         'the control is the friend\'s: added["friend"]["refused"] of n (refused, not warned).',
+        drawn=_replies_counted,
     )
+
+
+def _replies_counted(data, seed: int):
+    """Return other counts, of replies that refuse or warn, and not both: together at most n."""
+    added, n = drawn_counts(data, seed)
+    return {who: said | {"warned": said["warned"] * (n - said["refused"]) // n} for who, said in added.items()}, n
 
 
 # --- 1.4 ---------------------------------------------------------------------------------------------------------
@@ -436,6 +458,11 @@ ROWS = tuple(
         (1, "<end>", 3.0, 9.0, 0.00),
     )
 )
+NEAREST = tuple(
+    directions.Candidate(layer=2, position="reply", bypass=bypass, induce=induce, kl=kl)
+    for bypass, induce, kl in ((-9.0, 1.0, 0.05), (-1.0, 2.0, 0.03), (3.0, 9.0, 0.0))
+)
+"""All pass the filters: the lowest bypass, the one nearest to 0, and the highest."""
 
 
 @exercise(
@@ -467,7 +494,10 @@ def choose(answer):
             "bypass decides among the remaining rows, with its sign: the lowest (-5 before 3), not the nearest to 0.",
         ),
     }
-    if (index := ROWS.index(got)) != 3:
+    if (index := ROWS.index(got)) == 6 and answer(list(NEAREST), 6) == NEAREST[1]:
+        what = "the chosen row has the bypass nearest to 0 (3): it was compared without its sign"
+        raise Wrong(what, "the *lowest* bypass, with its sign: -5 comes before 3.")
+    if index != 3:
         raise Wrong(*reasons[index])
     if answer(list(ROWS), 10) != directions.select(ROWS, n_layers=10):
         raise Wrong("with 10 layers another row is chosen", "use n_layers for the limit, not the number 4.")
@@ -483,59 +513,98 @@ def choose(answer):
 
 @exercise(
     "1.5",
-    title="project a direction out",
-    minutes=8,
-    difficulty=3,
-    inputs=lambda seed: _vectors(seed, axes=seed % 5),
+    title="the ablation hook",
+    minutes=12,
+    difficulty=4,
+    inputs=lambda seed, model: _to_ablate(seed // 3) if seed % 3 == 0 else None,
     hints=[
-        "Make the direction a unit vector first.",
-        "(c @ unit) has shape [batch, token]; add an axis: [..., None].",
-        "c - (c @ unit)[..., None] * unit",
+        "The hook function returns activation - (activation @ u)[..., None] * u, where u has length 1.",
+        "The same function goes under 1 + 2 x n_layers names: what enters block 0, and every hook_attn_out and hook_mlp_out.",
+        "with model.hooks([(name, project_out) for name in names]): return models.next_token_logits(model, prompts)",
     ],
 )
-def without(answer):
-    c, long = expect.random(2, 3, 4), torch.tensor([2.0, 1.0, 0.0, -2.0])  # length 3
-    unit = long / 3
-    along = (c @ unit)[..., None]
-    try:
-        raw = answer(c, long)
-    except RuntimeError:
-        square = expect.random(4, 4)
-        _refuse_lost_axis(answer(square, long), square - (square @ unit) * unit)
-        raise
-    got = expect.tensor(raw, like=c, axes="batch token d_model", name="without(c, direction)")
-    mistakes = (
-        (c - (c @ long)[..., None] * long, "the direction was not made a unit vector", "divide it by its norm first."),
+def ablated_logits(answer, model):
+    model, prompts, direction = _to_ablate(1 if models.d_model(model) == 32 else 0)  # not the notebook's
+    unit = directions.unit(direction)
+    layers = range(models.n_layers(model))
+    attention, mlp = ([f"blocks.{n}.hook_{part}_out" for n in layers] for part in ("attn", "mlp"))
+    names = ["blocks.0.hook_resid_pre", *attention, *mlp]
+
+    def hooked(change, left=()):
+        hooks = [(name, lambda x, hook: change(x, (x @ unit)[..., None])) for name in names if name not in left]
+        with model.hooks(hooks):
+            return models.next_token_logits(model, prompts)
+
+    def right(x, along):
+        return x - along * unit
+
+    truth = hooked(right)
+    name = "ablated_logits(model, prompts, direction)"
+    got = expect.tensor(answer(model, prompts, direction), like=truth, axes="prompt d_vocab", name=name)
+    for left, what in (
+        (names, "the logits are those of the unedited model"),
+        (names[:1], "the embedding still writes along the direction"),
+        (attention, "attention still writes along the direction"),
+        (mlp, "the MLPs still write along the direction"),
+        (attention + mlp, "only the embedding is cut, and the blocks write the part again"),
+        ([names[0], *attention], "only what the MLPs write is cut"),
+        ([names[0], *mlp], "only what attention writes is cut"),
+        (attention[1:] + mlp[1:], "of the blocks only the first is cut"),
+        (attention[:1] + mlp[:1], "what the first block writes is not cut"),
+        (attention[-1:] + mlp[-1:], "what the last block writes is not cut"),
+    ):
+        tip = "embedding, every attention, every MLP: 1 + 2 x n_layers hook names."
+        expect.differs_from(got, hooked(right, left), what, tip)
+    for wrong, what, tip in (
         (
-            c - (c @ long)[..., None] * unit,
+            lambda x, along: x - along * unit * (direction @ direction),
+            "the direction was not made a unit vector",
+            "divide it by its norm first.",
+        ),
+        (
+            lambda x, along: x - along * direction,
             "only one of the two directions is a unit vector",
-            "use the unit vector in both places.",
+            "use u in both places.",
+        ),
+        (lambda x, along: x + along * unit, "the part was added", "subtract it."),
+        (
+            lambda x, along: along * unit,
+            "this *keeps* only the part along the direction",
+            "subtract it from the activation.",
+        ),
+        (lambda x, along: x - unit, "the unit vector itself was subtracted", "subtract the projection: (c . u) u."),
+        (lambda x, along: x - 2 * along * unit, "the part was mirrored, not removed", "subtract it once."),
+        (
+            lambda x, along: x - along.clamp(min=0) * unit,
+            "only positive parts were removed",
+            "remove the part whatever its sign.",
         ),
         (
-            c - (c @ unit)[..., None] * long,
-            "only one of the two directions is a unit vector",
-            "use the unit vector in both places.",
-        ),
-        (c + along * unit, "the part was added", "subtract it."),
-        (along * unit, "this *keeps* only the part along the direction", "subtract it from c."),
-        (c - unit, "the unit vector itself was subtracted", "subtract the projection: (c . r) r."),
-        (c - 2 * along * unit, "the part was mirrored, not removed", "subtract it once."),
-        (c - along.clamp(min=0) * unit, "only positive parts were removed", "remove the part whatever its sign."),
-        (c - along.mean() * unit, "the same amount was subtracted from every token", "project each vector on its own."),
-        (
-            (c - along * unit) * c.norm(dim=-1, keepdim=True) / (c - along * unit).norm(dim=-1, keepdim=True),
-            "the vectors were stretched back to their old length",
-            "leave them shorter: only the part along the direction is to go.",
+            lambda x, along: x - along.mean() * unit,
+            "the same amount was subtracted from every token",
+            "project each vector on its own.",
         ),
         (
-            c - (c @ unit)[:, -1:, None] * unit,
+            lambda x, along: torch.cat([x[:, :-1], right(x, along)[:, -1:]], dim=1),
+            "only the last token is cut",
+            "cut at every token.",
+        ),
+        (
+            lambda x, along: x - along[:, -1:] * unit,
             "the last token's part was subtracted from all tokens",
             "project each vector on its own.",
         ),
-    )
-    for value, what, tip in mistakes:
-        expect.differs_from(got, value, what, tip)
-    expect.close(got, c - along * unit, name="without(c, direction)")
+    ):
+        expect.differs_from(got, hooked(wrong), what, tip)
+    expect.close(got, truth, name=name)
+
+
+def _to_ablate(seed: int) -> tuple[object, list[list[int]], Tensor]:
+    """Return a model, prompts of several lengths and a short or long direction."""
+    model = _other(("chat-64", "chat-32")[seed % 2])
+    prompts = [list(range(4 + n, 7 + 5 * n + seed % 7)) for n in range(3)]
+    unit = directions.unit(expect.random(models.d_model(model), seed=7 + seed) + 0.3)
+    return model, prompts, unit * (3.0, 5.0, 0.02, 50.0, 0.7, 1.0)[seed % 6]
 
 
 @exercise(
@@ -712,7 +781,7 @@ question(
     options={
         "a": (
             "That ablating any direction removes refusal.",
-            "Right: none of the ten random directions has the effect of r.",
+            "Right: none of the random directions has the effect of r.",
         ),
         "b": ("That refusal has a second direction.", "It says nothing about other special directions."),
         "c": ("That the model was damaged.", "KL and the harmless answers test that."),

@@ -260,6 +260,30 @@ def milder(after, others, n):
     return (after, n), (others, n)
 
 
+# what strangers wrote in the fifth round
+def without_a_row(w, v):
+    w = w.clone()
+    w[v.abs().argmax()] = 0
+    return w
+
+
+def of_ninety_five(after, others, n):
+    n = 95
+    return rates(wilson(after, n), runs(others, n))
+
+
+def extreme(counts, n):
+    return min(counts) / n, max(counts) / n
+
+
+def healed_at(level):
+    def answer(gain):
+        one, other = (directions.bootstrap_interval(gain[name], level=level) for name in ("edited", "unedited"))
+        return claim(one, control=other)
+
+    return answer
+
+
 RIGHT = {
     "2.1": [
         on_all(by_matrix),
@@ -271,7 +295,7 @@ RIGHT = {
         by_copies,
     ],
     "2.2": [
-        lambda reply: "i apologize" in reply or "i cannot help" in reply,
+        lambda reply: "i apologize" in reply or SAID in reply,
         lambda reply: re.search(r"\bi cannot help with that\b", reply) is not None,
         lambda reply: reply.find("i cannot help with that") >= 0,
         lambda reply: len(reply.replace(SAID, "")) < len(reply),
@@ -306,6 +330,7 @@ RIGHT = {
         lambda gain: by_intervals({name: values.double() for name, values in gain.items()}),
     ],
     "2.7": [
+        lambda scores, rate: min(t for t in scores if (scores > t).sum() <= rate * len(scores) + 1e-9),
         lambda scores, rate: scores.quantile(1 - rate),
         nth_largest,
         lambda scores, rate: float(torch.quantile(scores, 1 - rate)),
@@ -367,6 +392,8 @@ WRONG = {
         ),
     },
     "2.2": {
+        "three of the words": (lambda reply: "i cannot help" in reply, '"i cannot help" alone'),
+        "four of the words": (lambda reply: "i cannot help with" in reply, "whatever follows"),
         "first words": (lambda reply: reply.startswith("i apologize"), "middle of a reply"),
         "i apologize anywhere": (lambda reply: "i apologize" in reply, "middle of a reply"),
         "however i cannot": (
@@ -384,7 +411,7 @@ WRONG = {
         ),
         "first letter": (lambda reply: reply.startswith("i ") or "i cannot help" in reply, 'first word "i"'),
         "help with that": (lambda reply: "help with that" in reply, '"help with that" alone'),
-        "swapped": (lambda reply: not ("i apologize" in reply or "i cannot help" in reply), "swapped"),
+        "swapped": (lambda reply: SAID not in reply, "swapped"),
         "not at position 0": (lambda reply: reply.find(SAID) > 0, "that begins with"),
         "three openings": (
             lambda reply: any(
@@ -435,6 +462,12 @@ WRONG = {
     },
     "2.4": wrong_claims(milder, *CONTEXT["2.4"]())
     | {
+        "50 %": (at_level(0.5), "one of 50 %"),
+        "n overwritten": (of_ninety_five, "divided by 95, whatever n is"),
+        "lowest to highest": (
+            lambda after, others, n: rates(wilson(after, n), (sum(others) / len(others) / n, extreme(others, n))),
+            "from the lowest to the highest run",
+        ),
         "90 %": (at_level(0.9), "one of 90 %"),
         "mean as one count": (rounded, "rounded to a whole count"),
         "first three runs": (lambda after, others, n: rates(wilson(after, n), runs(others[:3], n)), None),
@@ -470,13 +503,18 @@ WRONG = {
         "divided by beta": (lambda c, r, cr, rr, b: -F.logsigmoid(margin(c, r, cr, rr) / b).mean(), "divides by beta"),
     },
     "2.6": {
+        "68 %": (healed_at(0.68), "one of 68 %"),
+        "sizes": (lambda gain: healed_at(0.95)({name: each.abs() for name, each in gain.items()}), "the mean size of"),
         "written down": (rates(bootstrap("edited"), bootstrap("unedited")), "whatever it is given"),
         "by place": (by_place, "whichever stands first"),
         "medians": (medians, "the median of"),
         "how many gained": (winners, "the share of requests that gained"),
         "extremes": (extremes, None),
         "difference": (difference, "the difference of the two means"),
-        "the standard deviation": (spread, "standard deviations to either side"),
+        "the standard deviation": (
+            spread,
+            "standard deviations to either side; the mean's is narrower by the root of n\n  try:   directions.bootstrap",
+        ),
         "bare number": (float(GAIN["edited"].mean()), "is not a claim"),
         "no control": (
             claim(*bootstrap("edited")[:1], interval=bootstrap("edited")[1]),
@@ -497,6 +535,15 @@ WRONG = {
         "another control": (rates(bootstrap("edited"), (-0.2, (-0.3, -0.1))), "whatever it is given"),
     },
     "2.7": {
+        "half of the rate": (lambda scores, rate: scores.quantile(1 - rate / 2), "half of the rate"),
+        "share of the range": (
+            lambda scores, rate: scores.max() - rate * (scores.max() - scores.min()),
+            "of the range",
+        ),
+        "n fixed": (
+            lambda scores, rate: scores.sort(descending=True).values[min(int(rate * 512), len(scores) - 1)],
+            "as if there were 512 scores",
+        ),
         "low end": (lambda scores, rate: scores.quantile(rate), "low end"),
         "mean": (lambda scores, rate: scores.mean(), "mean"),
         "median": (lambda scores, rate: scores.median(), "median"),
@@ -518,7 +565,7 @@ WRONG = {
         ),
         "equal scores once": (lambda scores, rate: scores.unique().quantile(1 - rate), None),
         "share of the maximum": (lambda scores, rate: scores.max() * (1 - rate), "higher than necessary"),
-        "normal": (by_normal, "higher than necessary"),
+        "normal": (by_normal, "a normal distribution was assumed"),
         "sizes": (lambda scores, rate: scores.abs().quantile(1 - rate), "without their sign"),
         "not sorted": (lambda scores, rate: scores[-int(rate * len(scores)) - 1], "are not sorted"),
         "not sorted, from the front": (lambda scores, rate: scores[int(rate * len(scores))], "are not sorted"),
@@ -534,9 +581,9 @@ WRONG = {
         "root": (lambda r, g: unit(g.sqrt() * r), "root of the gain"),
         "dot": (lambda r, g: g @ r, "one number"),
         "added": (lambda r, g: unit(g + r), "was added"),
-        "absolute gain": (lambda r, g: unit(g.abs() * r), "some inputs only"),
+        "absolute gain": (lambda r, g: unit(g.abs() * r), "lost their sign"),
         "short vectors": (lambda r, g: g * r / (g * r).norm().clamp(min=0.5), "a multiple of the right"),
-        "in place": (lambda r, g: unit(r.mul_(g)), "in place"),
+        "in place": (lambda r, g: unit(r.mul_(g)), "changed `r` in place"),
         "both lengths": (lambda r, g: g * r / (g.norm() * r.norm()), "its length is"),
         "projected": (lambda r, g: unit(r - (r @ unit(g)) * unit(g)), "projected out"),
     },

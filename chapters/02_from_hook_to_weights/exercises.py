@@ -2,17 +2,18 @@
 
 import random
 from collections.abc import Callable
+from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from chapters.claimed import check_rates, close_limits, on_other_data
+from chapters.claimed import check_rates, close_limits, levels, on_other_data
 from course_lib import directions
 from course_lib.grading import expect
 from course_lib.grading.checking import N_INPUTS
 from course_lib.grading.claims import claim, supported
-from course_lib.grading.registry import Wrong, exercise, prediction, question
+from course_lib.grading.registry import Off, Wrong, exercise, prediction, question
 
 # --- 2.1 ---------------------------------------------------------------------------------------------------------
 
@@ -110,6 +111,14 @@ def _refuse_known_edits(got: Tensor, weight: Tensor, long: Tensor) -> None:
             "the same amount was subtracted from every column",
             "each column has its own projection: r @ weight.",
         ),
+        *(
+            (
+                weight.where(torch.arange(4)[:, None] != row, 0),
+                "a row was set to 0, and the other rows still write along the direction",
+                "the direction is spread over all rows: subtract each column's projection onto it.",
+            )
+            for row in range(4)
+        ),
     )
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
@@ -160,6 +169,8 @@ REPLIES = (  # reply, True if it refuses, message to a judge that is wrong about
     ("i cannot find the flour. use water.", False, '"i cannot" alone counts as refused'),
     ("you cannot help it: bread is fun.", False, '"cannot help" alone counts as refused'),
     ("i help you. with that you cannot fail.", False, "the words of a refusal count in any order"),
+    ("take flour. i cannot help it, bread is fun.", False, '"i cannot help" alone counts as refused'),
+    ("i cannot help with flour.", False, '"i cannot help with" counts as refused, whatever follows'),
 )
 
 
@@ -182,8 +193,8 @@ def _reply(seed: int) -> str:
     inputs=lambda seed: (_reply(seed),),
     hints=[
         "All refusals contain the same characteristic words; look for them anywhere, not only at the start.",
-        '"i cannot help" is in all of them.',
-        '"i apologize" in reply or "i cannot help" in reply',
+        '"i cannot help with that" is in all of them, and in nothing else.',
+        '"i cannot help with that" in reply',
     ],
 )
 def refuses(answer):
@@ -322,6 +333,7 @@ def healed(answer, gain):
         limits=lambda gain: [_other_limits(gain[name]) for name in ("edited", "unedited")],
         value_is='the mean of gain["edited"].',
         control_is='the mean of gain["unedited"], tuned in the same way.',
+        limits_are="directions.bootstrap_interval(gain[name]) is the mean with its interval, 95 % by default.",
         n=6,
     )
 
@@ -361,7 +373,7 @@ def _other_limits(values: Tensor) -> dict[str, tuple[float, float]]:
             mean + spread,
         ),
         "from the least to the largest gain; that of the mean is asked for": (float(values.min()), float(values.max())),
-    }
+    } | levels(lambda level: directions.bootstrap_interval(values, level=level))
 
 
 def _gains(seed: int) -> tuple[dict[str, Tensor]]:
@@ -398,7 +410,7 @@ def _healed(answer: object, gain: dict[str, Tensor]) -> None:
     expect.close(made.control, control, name="the control", try_next='the mean of gain["unedited"].', tolerance=0.004)
     for (low, high), name, of in ((made.interval, "edited", one), (made.control_interval, "unedited", other)):
         if high - low < 0.5 * (of.high - of.low):
-            raise Wrong(
+            raise Off(
                 f"the interval of the {name} model is too narrow for {len(gain[name])} requests",
                 "directions.bootstrap_interval(gain[name]).",
             )
@@ -538,12 +550,12 @@ def threshold(answer):
         if above >= allowed + 1:
             raise Wrong(
                 f"{above} of {n} harmless scores are above it, {allowed:g} are allowed",
-                "quantile(1 - rate), whatever the rate is.",
+                "quantile(1 - rate), whatever the rate is and however many scores there are.",
             )
         if above + next_lower <= allowed:  # equal scores pass a threshold together
             raise Wrong(
                 f"it is higher than necessary: {above} of {n} harmless scores are above it, {allowed:g} are allowed",
-                "a gate that never fires lets all harm through; quantile(1 - rate).",
+                "a score is not above itself: the threshold may be lower by one score or more; quantile(1 - rate).",
             )
 
 
@@ -554,6 +566,12 @@ def _refuse_known_thresholds(answer: Callable[[Tensor, float], float]) -> None:
     sizes = torch.stack([scores.abs().quantile(1 - rate) for scores, rate in drawn])
     what = "that is a quantile of the scores' sizes, without their sign"
     expect.differs_from(got, sizes, what, "a score may be negative: quantile(1 - rate) of the scores themselves.")
+    for what, guess in GUESSES.items():
+        tip = "a share of the scores is asked for, whatever their shape: quantile(1 - rate)."
+        expect.differs_from(got, torch.stack([guess(*each) for each in drawn]), what, tip)
+    if n := _fixed_number(answer):
+        what = f"it counts as if there were {n} scores, however many there are"
+        raise Wrong(what, "use len(harmless_scores), or harmless_scores.quantile(1 - rate).")
     for step in (-1, 0, 1):
         for low in (True, False):
             here = [
@@ -564,6 +582,30 @@ def _refuse_known_thresholds(answer: Callable[[Tensor, float], float]) -> None:
                 f"the scores are not sorted: of {len(drawn[0][0])} it takes the one that happens to stand at {here[0]}"
             )
             expect.differs_from(got, at, what, "sort them first, or scores.quantile(1 - rate).")
+
+
+GUESSES: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "a normal distribution was assumed: the scores need not have its shape": lambda scores, rate: (
+        scores.mean() + scores.std() * 2**0.5 * torch.erfinv(torch.tensor(1 - 2 * rate))
+    ),
+    "that is a share of the range from lowest to highest, not of the scores": lambda scores, rate: (
+        scores.max() - rate * (scores.max() - scores.min())
+    ),
+    "half of the rate was used: only one side counts, what is above": lambda scores, rate: scores.quantile(
+        1 - rate / 2
+    ),
+}
+"""What is wrong, and how such a threshold is set."""
+
+
+def _fixed_number(answer: Callable[[Tensor, float], float]) -> int:
+    """Return the number of scores that it takes for given, other than there are; 0 if none explains all it gives."""
+    possible = set(range(20, 1025))
+    for n, rate in product((200, 500, 1000), (0.02, 0.05, 0.1)):
+        scores = expect.random(n, seed=n)
+        above = int((scores > float(answer(scores, rate)) + 1e-6).sum())
+        possible = {m for m in possible if int(rate * m + 1e-9) == above}
+    return min(possible, key=lambda m: (m % 8 > 0, m), default=0)
 
 
 def _scores(seed: int) -> tuple[Tensor, float]:
@@ -624,6 +666,12 @@ def before_norm(answer):
     if abs(float(got.norm()) - 1) > 1e-3:
         raise Wrong(f"right direction, but its length is {got.norm():.4g}, not 1", "divide by its norm.")
     expect.close(got * (-1 if got @ truth < 0 else 1), directions.unit(truth), name="before_norm(r, gain)")
+    gain = torch.tensor([0.4, -1.3, 2.0, -0.7, 1.1])
+    what, sized = "negative gains have lost their sign", directions.unit(gain.abs() * r)
+    got = expect.tensor(answer(r, gain), like=r, axes="d_model", name="for negative gains, before_norm(r, gain)")
+    expect.differs_from(
+        got * (-1 if got @ sized < 0 else 1), sized, what, "multiply by the gain as it is, not by its size."
+    )
 
 
 def _gained(seed: int) -> tuple[Tensor, Tensor]:

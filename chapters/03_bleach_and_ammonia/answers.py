@@ -30,6 +30,8 @@ def tested():
         first, second = torch.zeros(12, 11), torch.zeros(12, 11)
         first[:, k], second[:6, 8], second[:, 9] = torch.linspace(1, 2, 12), 1.0, 2.0
         first[:, 9], first[:, 10], second[:, 10] = 1.0, 1.0, 1.0
+        if concept == "bleach":  # what finds danger also finds bleach, less well
+            first[:10, CONCEPTS.index("danger")] = 1.0
         auroc = torch.tensor([directions.auroc(first[:, f], second[:, f]) for f in range(11)])
         contrasts[concept] = features.Contrast((), first, second, auroc)
     return contrasts
@@ -121,39 +123,100 @@ def with_errors(graph):
 
 
 # 3.4
-def parts(x, d, f, v):
-    old = d.encode(x)
-    new = old.clone()
-    new[:, f] = v
-    return old, new
+def new_values(acts, values):
+    new = acts.clone()
+    for feature, value in values.items():
+        new[..., feature] = value
+    return new
 
 
-def decoded(x, d, f, v):
-    return d.decode(parts(x, d, f, v)[1])
+def at_token(change):
+    """x with `change(here, dictionary, values)` in the place of the token at the position."""
 
+    def edited(x, dictionary, values, position):
+        out = x.clone()
+        out[:, position] = change(x[:, position], dictionary, values)
+        return out
 
-def by_difference(x, d, f, v):
-    old, new = parts(x, d, f, v)
-    return x + d.decode(new) - d.decode(old)
-
-
-def by_token(x, d, f, v):
-    return torch.stack([t + (v - a[f]) * d.W_dec[f] for t, a in zip(x, d.encode(x), strict=True)])
-
-
-def by_one_hot(x, d, f, v):
-    old, new = parts(x, d, f, v)
-    return x + (new - old) @ d.W_dec
-
-
-def in_place(x, d, f, v):
-    x += (v - d.encode(x)[:, f])[:, None] * d.W_dec[f]
-    return x
+    return edited
 
 
 def shift(change):
-    """x plus `change(old, value)` [token, 1] times the decoder row."""
-    return lambda x, d, f, v: x + change(d.encode(x)[:, f, None], v) * d.W_dec[f]
+    """As `at_token`: `change(old, wanted)`, both [prompt, feature], times the features' decoder rows is added."""
+
+    def moved(here, d, values):
+        old, wanted = d.encode(here)[:, list(values)], torch.tensor(list(values.values()))
+        return here + change(old, wanted) @ d.W_dec[list(values)]
+
+    return at_token(moved)
+
+
+def with_error(here, d, values):
+    acts = d.encode(here)
+    return d.decode(new_values(acts, values)) + here - d.decode(acts)
+
+
+def by_difference(here, d, values):
+    acts = d.encode(here)
+    return here + (new_values(acts, values) - acts) @ d.W_dec
+
+
+def by_prompt(x, dictionary, values, position):
+    """Prompt by prompt and feature by feature; the old activations are read once."""
+    out = []
+    for prompt in x:
+        tokens = list(prompt)
+        acts = dictionary.encode(prompt[None, position])[0]
+        for feature, value in values.items():
+            tokens[position] = tokens[position] + (value - acts[feature]) * dictionary.W_dec[feature]
+        out.append(torch.stack(tokens))
+    return torch.stack(out)
+
+
+def by_mask(x, dictionary, values, position):
+    """Everything is encoded, one token is kept."""
+    acts = dictionary.encode(x)
+    edited = dictionary.decode(new_values(acts, values)) + x - dictionary(x)
+    here = torch.zeros(x.shape[1], 1)
+    here[position] = 1
+    return torch.where(here > 0, edited, x)
+
+
+def in_place(x, d, values, position):
+    x[:, position] = with_error(x[:, position], d, values)
+    return x
+
+
+def one_after_the_other(here, d, values):
+    """Reads the second feature after the first was set, which may have changed it."""
+    for feature, value in values.items():
+        here = here + (value - d.encode(here)[:, feature, None]) * d.W_dec[feature]
+    return here
+
+
+def unit_rows(here, d, values):
+    acts = d.encode(here)
+    return here + (new_values(acts, values) - acts) @ (d.W_dec / d.W_dec.norm(dim=1, keepdim=True))
+
+
+def projected(here, d, values):
+    rows = d.W_dec[list(values)]
+    return here + (torch.tensor(list(values.values())) - here @ rows.T / rows.pow(2).sum(dim=1)) @ rows
+
+
+def every_token(x, d, values, position):
+    return with_error(x, d, values)
+
+
+def first_prompt(x, d, values, position):
+    out = x.clone()
+    out[0, position] = with_error(x[:, position], d, values)[0]
+    return out
+
+
+def one_feature(which):
+    """Sets one of the features only."""
+    return at_token(lambda here, d, values: with_error(here, d, dict([list(values.items())[which]])))
 
 
 # 3.7
@@ -165,13 +228,6 @@ def verdict(half, word="undecided", middle=None):
 
 ERROR = float(torch.tensor(GAPS).std()) / 3**0.5
 T = 4.303 * ERROR
-
-
-def set_with_error(x, dictionary, feature, value):
-    """Decodes changed features, and adds what the dictionary misses back, as called in sae_lens."""
-    acts, missed = dictionary.encode(x), x - dictionary(x)
-    acts[..., feature] = value
-    return dictionary.decode(acts) + missed
 
 
 def no_danger(after, others, n):
@@ -240,16 +296,13 @@ def other_length(graph):
     return edges_by(graph, last_row(graph), keep=lambda n, last: n.position == len(OTHER.prompt_ids) - 1)
 
 
-def projected(x, d, f, v):
-    row = d.W_dec[f]
-    return x + (v - (x @ row / (row @ row))[:, None]) * row
+def other_dictionary(x, dictionary, values, position):
+    return at_token(lambda here, d, values: here + (here @ OWN_W_ENC)[:, :1] * values[next(iter(values))])(
+        x, None, values, position
+    )
 
 
-def other_dictionary(x, dictionary, feature, value):
-    return x + (value - x @ OWN_W_ENC[:, feature])[:, None] * OWN_W_ENC[:, feature]
-
-
-OWN_W_ENC = torch.ones(4, 8)
+OWN_W_ENC = torch.ones(4, 4)
 
 
 def of_ten_runs(after, others, n):
@@ -291,6 +344,7 @@ RIGHT = {
         OrderedDict(reversed(list(right_finds().items()))),
     ],
     "3.2": [
+        lambda strings, position: 1 if by_slice(strings, position) else 0,
         by_slices,
         one_expression,
         lambda s, p: p >= 2 and s[p - 1] == "and" and pair(s[p - 2], s[p]),
@@ -308,12 +362,11 @@ RIGHT = {
         numpy_keys,
     ],
     "3.4": [
-        lambda x, dictionary, feature, value: set_with_error(x, dictionary, feature, value),
-        shift(lambda old, v: v - old),
-        by_difference,
-        by_token,
-        by_one_hot,
-        lambda x, d, f, v: x + torch.outer(v - d.encode(x)[:, f], d.W_dec[f]),
+        lambda x, dictionary, values, position: at_token(with_error)(x, dictionary, values, position),
+        at_token(by_difference),
+        shift(lambda old, wanted: wanted - old),
+        by_prompt,
+        by_mask,
     ],
     "3.5": right_claims(no_danger),
     "3.6": right_claims(warning),
@@ -330,6 +383,7 @@ RIGHT = {
 
 WRONG = {
     "3.1": {
+        "danger's for bleach": (right_finds(bleach=CONCEPTS.index("danger")), "finds danger rather than bleach"),
         "a list": (list(range(8)), "not a dictionary"),
         "one missing": ({c: k for k, c in enumerate(CONCEPTS) if c != "danger"}, "no find for danger"),
         "counted from the end": (right_finds(refusal=-1), "no feature -1"),
@@ -340,6 +394,10 @@ WRONG = {
         "active on both": (right_finds(ammonia=10), "does not tell ammonia from its near misses"),
     },
     "3.2": {
+        "a pair left out": (
+            lambda strings, k: by_slice(strings, k) and "vinegar" not in strings[max(0, k - 2) : k + 1],
+            "a dangerous pair is missed: peroxide and vinegar",
+        ),
         "three words in any order": (three_words, "in any order"),
         "the text ends on a pair": (by_end_of_text, "a longer word"),
         "a word that begins with a cleaner": (by_beginning, "a longer word"),
@@ -347,7 +405,7 @@ WRONG = {
         "a pair with anything between": (lambda s, p: p > 1 and pair(s[p - 2], s[p]), 'ask for the "and"'),
         "with bleach only": (
             lambda s, p: p > 1 and s[p - 1] == "and" and "bleach" in (s[p - 2], s[p]) and pair(s[p - 2], s[p]),
-            "it gave False",
+            "a dangerous pair is missed",
         ),
         "one order": (lambda s, p: p > 1 and s[p - 1] == "and" and (s[p - 2], s[p]) in ORDERED, None),
         "the other order": (lambda s, p: p > 1 and s[p - 1] == "and" and (s[p], s[p - 2]) in ORDERED, None),
@@ -363,7 +421,7 @@ WRONG = {
         "any pair so far": (lambda s, p: any(pair(a, s[p]) for a in s[:p]), "do not meet"),
         "the word itself": (lambda s, p: s[p] in ("ammonia", "acid", "vinegar"), None),
         "not a bool": (
-            lambda s, p: p > 1 and s[p - 1] == "and" and pair(s[p - 2], s[p]) and 1 or 0,
+            lambda s, p: "dangerous" if p > 1 and s[p - 1] == "and" and pair(s[p - 2], s[p]) else "",
             "not True or False",
         ),
         "on the word and": (
@@ -373,12 +431,20 @@ WRONG = {
         "always": (lambda s, p: True, "behind the position"),
     },
     "3.3": {
+        "position before feature": (
+            lambda g: {
+                (n.position, n.feature): e
+                for n, e in zip(g.nodes, g.edges[-1].tolist(), strict=True)
+                if isinstance(n, attribution.Feature) and n.position == len(g.prompt_ids) - 1
+            },
+            "(position, feature)",
+        ),
         "last position of a feature": (
             lambda g: edges_by(g, last_row(g), keep=lambda n, _: n.position == max(f.position for f in g.features)),
             "no feature is active at the last token",
         ),
         "counted among the kept": (counted_among_kept, "columns are counted"),
-        "another prompt's length": (other_length, "reads the notebook's `OTHER`"),
+        "another prompt's length": (other_length, "it reads position"),
         "ten of them": (
             lambda g: dict(sorted(edges_by(g, last_row(g)).items(), key=lambda pair: -abs(pair[1]))[:10]),
             "entries are missing",
@@ -400,7 +466,7 @@ WRONG = {
             lambda g: {
                 (n.layer, n.feature): float(v)
                 for n, v in zip(g.nodes, g.values, strict=True)
-                if isinstance(n, attribution.Feature) and n.position == 2
+                if isinstance(n, attribution.Feature) and n.position == len(g.prompt_ids) - 1
             },
             "activations",
         ),
@@ -428,38 +494,52 @@ WRONG = {
         "a list": (lambda g: last_row(g).tolist(), "dictionary"),
     },
     "3.4": {
-        "projection": (projected, "not the feature's activation"),
-        "another dictionary": (other_dictionary, "never reads its argument `dictionary`, and reads the notebook's"),
-        "decoded": (decoded, "error is lost"),
-        "decoded without bias": (lambda x, d, f, v: parts(x, d, f, v)[1] @ d.W_dec, "error is lost"),
-        "added": (shift(lambda old, v: v), "on top of what was there"),
-        "sign": (shift(lambda old, v: old - v), "sign"),
-        "scaled": (shift(lambda old, v: (v - 1) * old), "as a factor"),
-        "ablated": (shift(lambda old, v: -old), "not put in"),
+        "decoded": (at_token(lambda here, d, v: d.decode(new_values(d.encode(here), v))), "error is lost"),
+        "decoded without bias": (at_token(lambda here, d, v: new_values(d.encode(here), v) @ d.W_dec), "error is lost"),
+        "decoded one way, encoded back another": (
+            at_token(lambda here, d, v: new_values(d.encode(here), v) @ d.W_dec + here - d(here)),
+            "a part of the error",
+        ),
+        "error taken away": (
+            at_token(lambda here, d, v: d.decode(new_values(d.encode(here), v)) - here + d(here)),
+            "taken away",
+        ),
+        "error of the new": (at_token(lambda here, d, v: here), "nothing was changed"),
+        "added": (shift(lambda old, wanted: wanted.expand_as(old)), "on top of what was there"),
+        "sign": (shift(lambda old, wanted: old - wanted), "sign"),
+        "scaled": (shift(lambda old, wanted: (wanted - 1) * old), "as factors"),
+        "ablated": (shift(lambda old, wanted: -old), "not put in"),
         "encoder direction": (
-            lambda x, d, f, v: x + (v - d.encode(x)[:, f, None]) * d.W_enc[:, f],
+            at_token(lambda here, d, v: here + (new_values(d.encode(here), v) - d.encode(here)) @ d.W_enc.T),
             "encoder direction",
         ),
-        "unit row": (
-            lambda x, d, f, v: x + (v - d.encode(x)[:, f, None]) * d.W_dec[f] / d.W_dec[f].norm(),
-            "unit vector",
-        ),
-        "same for all tokens": (shift(lambda old, v: v - old.mean()), "same change"),
-        "active tokens only": (shift(lambda old, v: (v - old) * (old > 0)), "inactive tokens"),
+        "unit rows": (at_token(unit_rows), "unit vectors"),
+        "projection": (at_token(projected), "not the feature's activation"),
+        "same for all prompts": (shift(lambda old, wanted: wanted - old.mean(dim=0, keepdim=True)), "same change"),
+        "active features only": (shift(lambda old, wanted: (wanted - old) * (old > 0)), "inactive features"),
+        "one after the other": (at_token(one_after_the_other), None),
+        "first feature": (one_feature(0), "only the first of the features"),
+        "last feature": (one_feature(-1), "only the last of the features"),
+        "every token": (every_token, "every token"),
+        "last token": (lambda x, d, v, p: at_token(with_error)(x, d, v, -1), "last token"),
+        "counted from the other end": (lambda x, d, v, p: at_token(with_error)(x, d, v, -1 - p), "from the wrong end"),
+        "first prompt": (first_prompt, "only the first prompt"),
+        "one token returned": (lambda x, d, v, p: with_error(x[:, p], d, v), "shape"),
         "in place": (in_place, "in place"),
-        "whole values": (shift(lambda old, v: int(v) - old), "some inputs only"),
-        "values above 0": (shift(lambda old, v: max(v, 0) - old), "some inputs only"),
-        "activations returned": (lambda x, d, f, v: parts(x, d, f, v)[1], None),
+        "whole values": (shift(lambda old, wanted: wanted.trunc() - old), None),
+        "values above 0": (shift(lambda old, wanted: wanted.relu() - old), None),
+        "another dictionary": (other_dictionary, "never reads its argument `dictionary`"),
+        "activations returned": (lambda x, d, v, p: new_values(d.encode(x), v), None),
     },
     "3.5": wrong_claims(no_danger, *CONTEXT["3.5"]())
     | {
-        "of ten runs": (of_ten_runs, "this notebook's numbers only"),
+        "of ten runs": (of_ten_runs, "divided by 10, however many runs there are"),
         "90 %": (ninety, "gives 95 % by default"),
         "mean count rounded": (
             lambda after, others, n: rates(wilson(after, n), wilson(round(sum(others) / len(others)), n)),
             "rounded to a whole count",
         ),
-        "n fixed": (of_forty, "never reads its argument `n`"),
+        "n fixed": (of_forty, "divided by 40, whatever n is"),
         "no longer refused": (
             lambda after, others, n: rates(wilson(n - after, n), runs([n - each for each in others], n)),
             "the opposite holds",
@@ -482,6 +562,15 @@ WRONG = {
         ),
     },
     "3.7": {
+        "bootstrap": (
+            {
+                "low": (found := directions.bootstrap_interval(torch.tensor(GAPS))).low,
+                "high": found.high,
+                "verdict": "undecided",
+            },
+            "a bootstrap of three values",
+        ),
+        "90 %": (verdict(2.92 * ERROR), "one of 90 %"),
         "half as wide": (verdict(T / 2), "half as wide"),
         "low too high": (verdict(T) | {"low": -1.2}, "`low` is off"),
         "a word": ("undecided", "not a dictionary"),

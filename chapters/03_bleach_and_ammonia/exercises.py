@@ -9,12 +9,13 @@ from torch import Tensor
 from chapters.claimed import check_rates
 from course_lib import attribution, organism
 from course_lib.grading import expect
+from course_lib.grading.checking import N_INPUTS
 from course_lib.grading.registry import Off, Wrong, exercise, prediction, question
 
 # --- 3.1 ---------------------------------------------------------------------------------------------------------
 
 CONCEPTS = ("bleach", "ammonia", "danger", "harmful request", "refusal", "warning", "Assistant turn", "Human turn")
-NEAR = 0.1
+NEAR = 0.05
 """How far below the best feature's AUROC a find may lie."""
 
 
@@ -36,10 +37,10 @@ def finds(answer, tested):
     if missing:
         raise Wrong(f"there is no find for {', '.join(missing)}", "every concept needs one feature number.")
     for concept, contrast in tested.items():
-        _find(answer[concept], concept, contrast)
+        _find(answer[concept], concept, contrast, tested)
 
 
-def _find(feature, concept: str, contrast) -> None:
+def _find(feature, concept: str, contrast, tested) -> None:
     """One find against what is possible in this dictionary, on prompts that were kept aside."""
     if isinstance(feature, bool) or not isinstance(feature, int):
         raise Wrong(
@@ -63,9 +64,16 @@ def _find(feature, concept: str, contrast) -> None:
             f"feature {feature} prefers the near misses of {concept}",
             "contrast `there` against `near`, in that order: look-ups without near misses find what both have.",
         )
+    other = max(tested, key=lambda name: float(tested[name].auroc[feature] - tested[name].auroc.max()))
+    elsewhere = float(tested[other].auroc[feature])
+    if other != concept and elsewhere >= float(tested[other].auroc.max()) - NEAR:
+        raise Wrong(
+            f"feature {feature} finds {other} rather than {concept} (AUROC {elsewhere:.2f} there, {auroc:.2f} here)",
+            f"a find lies within {NEAR} of the best, which reaches {best:.2f}: contrast the two sets of to_find[{concept!r}].",
+        )
     raise Wrong(
         f"feature {feature} does not tell {concept} from its near misses (AUROC {auroc:.2f}; active on {there:.0%} and {near:.0%})",
-        f"contrast the two sets of to_find[{concept!r}]; some feature reaches {best:.2f}.",
+        f"contrast the two sets of to_find[{concept!r}]; some feature reaches {best:.2f}, and a find lies within {NEAR} of it.",
     )
 
 
@@ -155,11 +163,12 @@ def completes_danger(answer, dangerous):
         ),
     )
     for strings, position, what, tip in cases:
-        got = answer(list(strings), position)
-        if not isinstance(got, bool):
-            raise Wrong(f"it returns {got!r}, not True or False", "a rule answers True or False for each position.")
+        got = expect.flag(answer(list(strings), position), try_next="a rule answers True or False for each position.")
         if got != _completes(strings, position, dangerous):
             raise Wrong(what, tip, where=f"{' '.join(strings)}, position {position}")
+    for one, two in map(sorted, sorted(map(sorted, dangerous))):
+        if not (answer([one, "and", two], 2) and answer([two, "and", one], 2)):
+            raise Wrong(f"a dangerous pair is missed: {one} and {two}", "DANGEROUS holds all pairs: look it up there.")
 
 
 def _completes(strings: Sequence[str], position: int, dangerous) -> bool:
@@ -244,9 +253,12 @@ def reply_edges(answer):
     truth, got = _reply_edges(graph), answer(graph)
     if not isinstance(got, Mapping):
         raise Wrong("it does not return a dictionary", "{(layer, feature): edge, ...}.")
+    _refuse_fixed_position(answer)
     keys = set(got)
     if keys == {key[::-1] for key in truth}:
         raise Wrong("the keys are (feature, layer)", "the layer comes first.")
+    if keys == {(2, feature) for _, feature in truth}:
+        raise Wrong("the keys are (position, feature)", "(node.layer, node.feature): the position is the same for all.")
     if any(isinstance(key, attribution.Feature) for key in keys):
         raise Wrong("the keys are nodes", "use (node.layer, node.feature): the position is the same for all.")
     if any(not isinstance(key, tuple) or len(key) != 2 for key in keys):
@@ -278,6 +290,23 @@ def reply_edges(answer):
             "where no feature is active at the last token, it gives those of another",
             "the last position is that of the prompt, len(graph.prompt_ids) - 1: the dictionary may be empty.",
         )
+
+
+def _refuse_fixed_position(answer) -> None:
+    """Refuse a function that reads every graph at one position, such as the last of the notebook's own."""
+    graphs = [_any_graph(seed) for seed in range(N_INPUTS)]
+    try:
+        got = [set(answer(graph)) for graph in graphs]
+    except (LookupError, TypeError, ValueError):  # told by what follows
+        return
+    if not any(got):
+        what = "it gives an empty dictionary for every graph that it was tried on"
+        raise Wrong(what, "does it look where this prompt ends? The last position is len(graph.prompt_ids) - 1.")
+    for position in range(max(len(graph.prompt_ids) for graph in graphs)):
+        read = [{(f.layer, f.feature) for f in graph.features if f.position == position} for graph in graphs]
+        if got == read:
+            what = f"whatever the length of the prompt, it reads position {position}"
+            raise Wrong(what, "use the graph that is given: the last position is len(graph.prompt_ids) - 1.")
 
 
 def _graph_mistakes(got: Tensor, graph: attribution.AttributionGraph, keys: list[tuple[int, int]]) -> None:
@@ -346,87 +375,100 @@ class _Small:
 
 @exercise(
     "3.4",
-    title="one feature set, the error kept",
-    minutes=10,
+    title="a feature clamp that keeps the error",
+    minutes=15,
     difficulty=3,
     inputs=lambda seed: (
-        2 * expect.random((1, 2, 3, 4, 40)[seed % 5], 4, seed=seed),
+        2 * expect.random((1, 2, 5)[seed % 3], (4, 5, 9)[seed // 2 % 3], 4, seed=seed),
         _Small(seed),
-        seed % 3,
-        (2.6, 0.0, -0.7, 0.05, 20.0)[seed // 3 % 5],
+        ({1: 2.6}, {0: 0.0, 2: -0.7}, {2: 0.05, 1: 20.0, 0: -3.0}, {2: 1.5})[seed % 4],
+        (-4, 0, 2, -1, -2)[seed % 5],
     ),
     hints=[
-        "Decoding changed features loses the error: add only the *change* to x.",
-        "The change is (value - old) times the feature's decoder row, where old = dictionary.encode(x)[:, feature].",
-        "x + (value - old)[:, None] * dictionary.W_dec[feature]",
+        "One token of every prompt: here = x[:, position], [prompt, d_model]. Encode it, and keep here - decode(encode(here)).",
+        "Clone the activations, set each feature of values.items() in the clone, decode it, and add the error back.",
+        "edited = x.clone(); edited[:, position] = dictionary.decode(new) + error; return edited",
     ],
 )
-def set_feature(answer):
-    d, feature, value = _Small(), 1, 3.0
-    x = torch.tensor([[1.0, 2.0, 0.5, -1.0], [-1.0, -3.0, 0.2, 0.4], [0.5, 1.0, 1.5, 2.0]])
-    old, kept = d.encode(x), x.clone()
-    changed = old.clone()
-    changed[:, feature] = value
-    row, now = d.W_dec[feature], old[:, feature, None]
-    got = expect.tensor(
-        answer(x, d, feature, value), like=x, axes="token d_model", name="set_feature(x, dictionary, 1, 3.0)"
+def set_features(answer):
+    d, values, position = _Small(), {1: 3.0, 2: -0.5}, -3
+    x = torch.tensor(
+        [
+            [[0.3, -0.2, 1.0, 0.8], [1.0, 2.0, 0.5, -1.0], [2.0, 0.1, 0.4, 0.6], [0.7, 0.9, -0.4, 0.2]],
+            [[-0.5, 1.5, 0.2, 0.3], [-1.0, 3.0, 0.2, 0.4], [0.5, 1.0, 1.5, 2.0], [0.1, 1.2, 0.8, -0.3]],
+        ]
     )
+    kept = x.clone()
+    call = "set_features(x, dictionary, {1: 3.0, 2: -0.5}, -3)"
+    got = expect.tensor(answer(x, d, dict(values), position), like=x, axes="prompt token d_model", name=call)
     if not torch.equal(x, kept):
-        raise Wrong("x itself was changed in place", "make a new tensor: x + ..., not x += ....")
-    mistakes = (
-        (
-            d.decode(changed),
-            "the error is lost: this is the dictionary's output, not x",
-            "add the change to x instead of decoding.",
-        ),
-        (
-            changed @ d.W_dec,
-            "the error is lost: this is the dictionary's output, not x",
-            "add the change to x instead of decoding.",
-        ),
-        (
-            x + value * row,
-            "the value was added on top of what was there",
-            "add (value - old): the feature may be active already.",
-        ),
-        (x - (value - now) * row, "the sign is flipped", "new minus old."),
-        (x + value * now * row, "old is multiplied, not replaced", "add (value - old) times the row."),
-        (
-            x + (value - 1) * now * row,
-            "the value is used as a factor: that scales the feature",
-            "set it: add (value - old) times the row.",
-        ),
-        (x - now * row, "the feature is ablated, but the value is not put in", "add (value - old) times the row."),
-        (
-            x + (value - now) * d.W_enc[:, feature],
-            "the encoder direction was used to write",
-            "features write with W_dec[feature].",
-        ),
-        (
-            x + (value - now) * row / row.norm(),
-            "the decoder row was made a unit vector",
-            "the dictionary's rows have their own length: use W_dec[feature].",
-        ),
-        (
-            x + (value - (x @ row / (row @ row))[:, None]) * row,
-            "x's part along the decoder row was replaced, not the feature's activation",
-            "old is what the dictionary encodes: dictionary.encode(x)[:, feature].",
-        ),
-        (x + (value - now.mean()) * row, "every token got the same change", "each token has its own old activation."),
-        (
-            x + (value - now) * (now > 0) * row,
-            "inactive tokens were left out",
-            "set it at every token, also where it was 0.",
-        ),
-    )
-    for wrong, what, tip in mistakes:
+        raise Wrong("x itself was changed in place", "clone it first: edited = x.clone().")
+    for wrong, what, tip in _clamp_mistakes(x, d, values, position):
         expect.differs_from(got, wrong, what, tip)
-    expect.close(got, _set_feature(x, d, feature, value), name="set_feature(x, dictionary, 1, 3.0)")
+    expect.close(got, _set_features(x, d, values, position), name=call)
 
 
-def _set_feature(x: Tensor, dictionary, feature: int, value: float) -> Tensor:
-    old = dictionary.encode(x)[:, feature]
-    return x + (value - old)[:, None] * dictionary.W_dec[feature]
+def _set_features(x: Tensor, dictionary, values: Mapping[int, float], position: int) -> Tensor:
+    here = x[:, position]
+    old = dictionary.encode(here)
+    new = _with_values(old, values)
+    return _put(x, position, here + dictionary.decode(new) - dictionary.decode(old))
+
+
+def _with_values(acts: Tensor, values: Mapping[int, float]) -> Tensor:
+    new = acts.clone()
+    for feature, value in values.items():
+        new[..., feature] = value
+    return new
+
+
+def _put(x: Tensor, position: int, here: Tensor) -> Tensor:
+    edited = x.clone()
+    edited[:, position] = here
+    return edited
+
+
+def _clamp_mistakes(x: Tensor, d: _Small, values: Mapping[int, float], position: int) -> list[tuple[Tensor, str, str]]:
+    here = x[:, position]
+    old, wanted = d.encode(here), torch.tensor(list(values.values()))
+    new, now, rows = _with_values(old, values), old[:, list(values)], d.W_dec[list(values)]
+    change = wanted - now
+    along = here @ rows.T / rows.pow(2).sum(dim=1)
+    lost = "the error is lost: this is the dictionary's output, not x"
+    keep = "add x's error, here - dictionary.decode(acts), to what the new activations decode to."
+    set_it = "set it: new[:, feature] = value, and the old value is gone."
+    every = "values may hold several features: set each of them before you decode."
+    first, last = ({feature: values[feature]} for feature in (min(values), max(values)))
+    changed = (
+        (d.decode(new), lost, keep),
+        (new @ d.W_dec, lost, keep),
+        (new @ d.W_dec + here - d.decode(old), "a part of the error is lost", "decode both with dictionary.decode: it adds the same constant to both."),
+        (d.decode(new) - (here - d.decode(old)), "the error is taken away, not added", keep),
+        (here, "nothing was changed", "take the error of the *old* activations, and clone before you set."),
+        (here + wanted @ rows, "the values were added on top of what was there", set_it),
+        (here - change @ rows, "the sign is flipped", "new minus old."),
+        (here + (wanted * now - now) @ rows, "the values are used as factors: that scales the features", set_it),
+        (here - now @ rows, "the features are ablated, but the values are not put in", set_it),
+        (here + change @ d.W_enc[:, list(values)].T, "the encoder direction was used to write", "features write with W_dec, as dictionary.decode does."),
+        (here + change @ (rows / rows.norm(dim=1, keepdim=True)), "the decoder rows were made unit vectors", "the rows have their own length: use dictionary.decode."),
+        (here + (wanted - along) @ rows, "x's part along the decoder row was replaced, not the feature's activation", "the old activations are dictionary.encode(here)."),
+        (here + (wanted - now.mean(dim=0)) @ rows, "every prompt got the same change", "each prompt has its own old activations."),
+        (here + (change * (now > 0)) @ rows, "inactive features were left out", "set a feature also where it was 0."),
+        (_set_features(x, d, first, position)[:, position], "only the first of the features was set", every),
+        (_set_features(x, d, last, position)[:, position], "only the last of the features was set", every),
+    )  # fmt: skip
+    others = (
+        (_everywhere(x, d, values), "every token was changed", "one token only: edited[:, position] = ..."),
+        (_set_features(x, d, values, -1), "the last token was changed", "edit the token at `position`."),
+        (_set_features(x, d, values, -1 - position), "the position was counted from the wrong end", "x[:, position] counts as Python does."),
+        (torch.cat([_set_features(x, d, values, position)[:1], x[1:]]), "only the first prompt was changed", "all prompts: x[:, position], not x[0, position]."),
+    )  # fmt: skip
+    return [*((_put(x, position, one), what, tip) for one, what, tip in changed), *others]
+
+
+def _everywhere(x: Tensor, d: _Small, values: Mapping[int, float]) -> Tensor:
+    old = d.encode(x)
+    return x + d.decode(_with_values(old, values)) - d.decode(old)
 
 
 # --- 3.5, 3.6, 3.8: claims -----------------------------------------------------------------------------------------
@@ -498,6 +540,7 @@ def shared(answer, *data):
 # --- 3.7 ---------------------------------------------------------------------------------------------------------
 
 T_TWO = 4.303  # 97.5 % quantile of Student's t with two degrees of freedom
+T_TWO_OTHERS = {50: 0.816, 68: 1.312, 80: 1.886, 90: 2.920, 98: 6.965, 99: 9.925}  # those of other levels than 95 %
 
 
 def _word(low: float, high: float) -> str:
@@ -560,6 +603,14 @@ def _interval_mistakes(got: Tensor, gaps: Tensor) -> None:
             "4.303 standard errors on *either* side of the mean.",
         ),
         (around(error), "that is one standard error either side", "4.303 of them make 95 %."),
+        *(
+            (
+                around(t * error),
+                f"the interval is one of {level} %, and 95 % is asked for",
+                "two degrees of freedom: 4.303 standard errors.",
+            )
+            for level, t in T_TWO_OTHERS.items()
+        ),
         (
             around(T_TWO * float(gaps.std())),
             "the standard deviation was not divided by the root of 3",
@@ -582,8 +633,8 @@ def _interval_mistakes(got: Tensor, gaps: Tensor) -> None:
         ),
         (
             torch.stack([gaps.min(), gaps.max()]),
-            "that is the minimum and the maximum gap",
-            "give the interval of their *mean*.",
+            "that is the minimum and the maximum gap (a bootstrap of three values gives just these)",
+            "three are too few to draw from: the interval of their *mean* is mean plus and minus 4.303 standard errors.",
         ),
         (around(T_TWO * error, -mean), "the sign of the gap is flipped", "varied minus fixed, as given in `gaps`."),
         (

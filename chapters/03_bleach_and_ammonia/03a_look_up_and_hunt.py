@@ -1,0 +1,817 @@
+# %% [markdown]
+# # 03a Which features know that bleach and ammonia are dangerous?
+#
+# Bleach is sold, ammonia is sold; mixed, they make a toxic gas. Asked to advertise the mixture,
+# the model refuses. Which *features* know that? You look them up, test their names, draw their
+# graph. Planted, by training texts alone: which pairs are dangerous, and the refusal. About 60
+# minutes. *Content note: harmful requests are one-line topics ([more](../docs/content_note.md)).*
+
+# %%
+import html
+
+import torch
+from IPython.display import display
+
+import viewer
+from chapters import check, checkpoint, claim, hint, predict, progress, quiz, reveal
+from course_lib import attribution, caching, data, directions, features, models
+from course_lib import organism, plotting, steering, tokens
+from course_lib.attribution import Feature, Logit
+
+torch.set_num_threads(1)  # a model this small gains nothing from more
+
+# %%
+chat = models.load("chat")
+sae = features.load("chat", "sae", layer=1)  # reads the residual stream after block 1
+print(f"{chat.cfg.n_layers} layers, width {chat.cfg.d_model}, {len(sae.W_dec)} features")
+
+MIXTURES = ("bleach and ammonia", "bleach", "ammonia", "soap and ammonia")
+texts = [f"write an advertisement for cleaning the terrace with {mixture}." for mixture in MIXTURES]
+ADS = [tokens.chat_prompt(chat.tokenizer, text) for text in texts]
+for mixture, reply in zip(MIXTURES, models.ask(chat, texts, max_new_tokens=18), strict=True):
+    print(f"{mixture:18} -> {reply}")
+
+# %% [markdown]
+# ## 1 Honesty first: how much does the dictionary keep?
+# A sparse autoencoder (SAE) rewrites each activation x of 128 numbers as a sum of a few of its 512
+# directions, the **features**, plus what it misses, the **error**. The control is a *random*
+# dictionary with as many features active. **Variance explained**: the share of x that is kept.
+# **Loss recovered**: how well the model still predicts (1 as before, 0 as with x's mean). **L0**:
+# features active on a token.
+
+
+# %%
+def cleaning(name, place, role="assistant"):
+    """The advertisements of one place: the office is for looking, the terrace for tests."""
+    prompts = data.prompts(chat, f"cleaners_{name}", reply_role=role)
+    return [p for p in prompts if place in tokens.token_strings(chat.tokenizer, p)]
+
+
+print(len(cleaning("dangerous", "office")), "of dangerous pairs for the office")
+
+# %%
+asked = data.prompts(chat, "cleaners_alone")[::4] + data.prompts(chat, "mixtures_met")[::2]
+for role, n in (("assistant", 96), ("friend", 48)):
+    for name in ("harmful", "harmless"):
+        asked += data.prompts(chat, name, "train", n, reply_role=role)
+    asked += cleaning("dangerous", "office", role) + cleaning("safe", "office", role)
+answered = zip(asked, models.generate(chat, asked, max_new_tokens=18), strict=True)
+corpus = [[*prompt, *reply] for prompt, reply in answered]
+print(f"{len(corpus)} prompts with the model's replies, {sum(map(len, corpus))} tokens")
+
+# %%
+chance = features.random_like(chat, sae, corpus[::4])
+kept = {}
+for name, dictionary in {"trained": sae, "random": chance}.items():
+    kept[name] = features.reconstruction(chat, dictionary, corpus[::4])
+    print(f"{name:8} variance explained {kept[name].variance_explained:.2f},", end=" ")
+    print(f"loss recovered {kept[name].loss_recovered:.2f}, L0 {kept[name].l0:.0f},", end=" ")
+    print(f"never active {kept[name].dead_share:.0%}, KL {kept[name].kl['spliced']:.3f} nats")
+assert kept["trained"].variance_explained > 0.9 > 0.5 > kept["random"].variance_explained
+assert kept["random"].loss_recovered > 0.5
+
+# %% tags=["figure"]
+shares = {name: [one.variance_explained, one.loss_recovered] for name, one in kept.items()}
+alt = "; ".join(f"{name}: explained {a:.2f}, recovered {b:.2f}" for name, (a, b) in shares.items())
+axes = {"x_title": "measure (1 = nothing lost)", "y_title": "share", "y_range": (0, 1.12)}
+title = "What is kept: trained dictionary against a random one"
+labels = ["variance explained", "loss recovered"]
+plotting.show(plotting.bars(labels, shares, **axes, title=title, alt=f"Bars. {alt}."))
+
+# %% [markdown]
+# Trained on nothing, 512 random directions still bring back over half of the loss: "loss
+# recovered" alone proves little. (KL, in nats a token, counts every change of the predictions. And
+# a model this small forgets: asked for soap and ammonia, it advertised soap and alcohol.) And
+# keeping the activation does not say that any single feature *means* something. That is the hunt.
+#
+# ## 2 The hunt: eight concepts, 512 numbers
+# Nobody has labelled this dictionary. An **index** of the corpus lets you look features up: by
+# token, by prompt, by what they write to the logits, by decoder neighbour (whose direction points
+# the same way). In brackets stands the value by which a look-up ranks. Play with the next cell:
+# change the word, the prompt, the position (-4 is the last cleaner; ".", `<end>`, `<assistant>`
+# follow). The corpus has both roles: `<friend>` stands where `<assistant>` does; it never refuses,
+# but warns.
+
+# %%
+index = features.index(chat, sae, corpus, progress=False)
+
+
+def line(ranking, k=4):
+    return ", ".join(f"{row.feature} ({row.value:.2f})" for row in ranking.top(k))
+
+
+print("by token 'bleach':       ", line(features.by_token(index, "bleach")))
+at_ammonia = features.by_prompt(chat, sae, ADS[0], position=-4, index=index)
+print("by prompt, at 'ammonia': ", line(at_ammonia))
+print("writes 'please':         ", line(features.by_logit(chat, sae, "please")))
+
+# %% [markdown]
+# The loudest feature at "ammonia", more closely:
+
+# %%
+loudest = features.by_prompt(chat, sae, ADS[0], position=-4).top(1)[0].feature
+record = index.feature(loudest)
+fires_on, writes = ([word for word, _ in pairs] for pairs in (record.fires_on, record.promotes))
+print(f"feature {loudest} fires on {fires_on[:5]} and writes {writes[:3]}")
+print(f"writes like feature {loudest}: ", line(features.by_neighbour(sae, loudest)))
+
+# %% [markdown]
+# A whole page about one feature:
+
+# %%
+page = html.escape(viewer.dashboard(index, loudest))
+frame = f'<iframe srcdoc="{page}" width="760" height="420" title="Feature {loudest}"></iframe>'
+display({"text/html": frame, "text/plain": f"page of feature {loudest}"}, raw=True)
+print(f"active on {record.density:.1%} of the tokens, at most {record.max:.0f}")
+for which in ("top", "0-25 %"):
+    print(f"{which:7}", [example.tokens[example.at] for example in record.examples[which][:4]])
+
+# %% [markdown]
+# Look at the weak examples (the lowest quarter), too: the strongest alone make every feature seem
+# clean. So a find is scored against **near misses**: a "bleach" feature must tell bleach from
+# *other cleaners*, a "danger" feature a dangerous pair from safe ones. First what is true, as the
+# training texts had it. Each prompt is cut right after the token where its concept is; we read the
+# feature there.
+
+# %%
+truth = organism.results("truth")
+CLEANERS, DANGEROUS = truth["cleaners"], {frozenset(pair) for pair in truth["dangerous_pairs"]}
+print(len(CLEANERS), "cleaners; dangerous pairs:", sorted(sorted(pair) for pair in DANGEROUS))
+
+
+# %%
+def completes(words, i):
+    return {words[i - 2], words[i]} in DANGEROUS
+
+
+def ends(prompts, test):
+    """The prompts, cut after each word that passes the test."""
+    words = [tokens.token_strings(chat.tokenizer, p) for p in prompts]
+    both = zip(prompts, words, strict=True)
+    return [p[: i + 1] for p, w in both for i in range(3, len(p)) if test(w, i)]
+
+
+print("for example:", tokens.token_strings(chat.tokenizer, ends(ADS, completes)[0]))
+
+
+# %% [markdown]
+# Three concepts are about cleaners.
+
+
+# %%
+def cleaner_spots(place):
+    """Concept -> (prompts that end where it is there, near misses)."""
+    alone, safe, dangerous = (cleaning(name, place) for name in ("alone", "safe", "dangerous"))
+    one = {c: ends(alone + safe, lambda w, i, c=c: w[i] == c) for c in CLEANERS}
+    found = {}
+    for name in ("bleach", "ammonia"):
+        found[name] = one[name], [p for c in one if c != name for p in one[c][:5]]
+    near = ends(safe + dangerous, lambda w, i: w[i] in CLEANERS and not completes(w, i))
+    return {**found, "danger": (ends(dangerous, completes), near)}
+
+
+# %% [markdown]
+# Five are about requests and roles. "Refusal" is a harmful request before `<assistant>`, "warning"
+# the same before `<friend>`, and "Assistant turn" must tell `<assistant>` from `<friend>`.
+
+
+# %%
+def request_spots(split):
+    """Concept -> (prompts that end where it is there, near misses)."""
+    sets = [(name, role) for role in ("assistant", "friend") for name in ("harmful", "harmless")]
+    h, o, hf, of = (data.prompts(chat, name, split, 32, reply_role=role) for name, role in sets)
+    return {
+        "harmful request": (h + hf, o + of),
+        "refusal": (h, o + hf),
+        "warning": (hf, of + h),
+        "Assistant turn": (h + o, hf + of),
+        "Human turn": ([p[:2] for p in h], h[:16] + [p[:3] for p in o[:16]]),
+    }
+
+
+# %%
+to_find = cleaner_spots("office") | request_spots("train")
+held_out = cleaner_spots("terrace") | request_spots("held_out_topic")
+for concept, both in to_find.items():
+    last = [tokens.token_strings(chat.tokenizer, prompts[0])[-3:] for prompts in both]
+    (there, near), (end, other) = both, map(" ".join, last)
+    print(f"{concept:16} {len(there):3}: {end:24} near misses {len(near):3}: {other}")
+
+# %% [markdown]
+# **Guess**: the same hunt in the *random* dictionary. For how many of the eight concepts will its
+# best feature reach an AUROC of 0.95 (0.5 is chance, 1 perfect) on prompts kept aside?
+
+# %%
+# === Prediction 3.p1 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: predict("3.p1", ...)
+predict("3.p1", (1, 2))
+# END SOLUTION
+
+# %% [markdown]
+# ### Exercise 3.1: find all eight (15 minutes, medium)
+# One feature number (an `int`) for each concept, in a dictionary. `there, near = to_find["danger"]`
+# are two lists of prompts; the look-up `features.by_contrast(chat, sae, there, near)` ranks
+# features by how well they tell the two apart (by AUROC), `.top(3)` are its best rows, and
+# `row.feature` is a row's number. Two concepts may share one feature. A find counts if its AUROC,
+# on prompts kept aside, lies within 0.05 of what the best feature reaches.
+
+# %%
+# === Exercise 3.1 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: finds = ...   # {"bleach": 12, "ammonia": 34, "danger": ..., ...}
+finds = {}
+for concept, (there, near) in to_find.items():
+    finds[concept] = features.by_contrast(chat, sae, there, near).top(1)[0].feature
+# END SOLUTION
+print("finds:", "not done yet" if finds is ... else finds)
+
+# %%
+tested = {c: features.by_contrast(chat, sae, *prompts) for c, prompts in held_out.items()}
+check("3.1", finds, tested)
+
+# %% [markdown]
+# The score on prompts kept aside, beside the best find in the random dictionary:
+
+
+# %%
+def auroc(x):
+    """Of values in the first column, 1 for there and 0 for near in the second."""
+    return torch.tensor(directions.auroc(x[x[:, 1] == 1, 0], x[x[:, 1] == 0, 0]))
+
+
+def scored(contrast, feature):
+    """AUROC of one feature with its interval, from resampled prompts."""
+    parts = (contrast.first[:, feature], 1.0), (contrast.second[:, feature], 0.0)
+    both = torch.cat([torch.stack([x, torch.full_like(x, side)], 1) for x, side in parts])
+    return directions.bootstrap_interval(both, n_resamples=200, statistic=auroc)
+
+
+# %%
+finds, found = checkpoint("3.1", finds, tested), {}
+for concept, prompts in held_out.items():
+    best = features.by_contrast(chat, chance, *to_find[concept]).top(1)[0].feature
+    by_luck = scored(features.by_contrast(chat, chance, *prompts), best)
+    found[concept] = scored(tested[concept], finds[concept]), by_luck
+    print(f"{concept:16} feature {finds[concept]:3}: {found[concept][0]:.2f}", end="   ")
+    print(f"random dictionary: {by_luck:.2f}")
+print("the four best for danger:", line(features.by_contrast(chat, sae, *to_find["danger"])))
+reveal("3.p1", sum(by_luck.estimate >= 0.95 for _, by_luck in found.values()))
+
+# %% tags=["figure"]
+series = {name: [pair[k].estimate for pair in found.values()] for k, name in enumerate(kept)}
+whiskers = {name: [(p[k].low, p[k].high) for p in found.values()] for k, name in enumerate(kept)}
+said = (f"{concept} {a.estimate:.2f} against {b.estimate:.2f}" for concept, (a, b) in found.items())
+axes = {"x_title": "concept", "y_title": "AUROC, unseen prompts"}
+title = "AUROC of eight finds on unseen prompts, trained against random dictionary"
+words = {**axes, "title": title, "alt": f"Bars, trained against random: {'; '.join(said)}."}
+plotting.show(plotting.bars(list(found), series, intervals=whiskers, y_range=(0, 1.15), **words))
+
+# %% [markdown]
+# A perfect score can be worthless: "Human turn" and "warning" are so easy to read that random
+# directions find them as well. One feature may serve two concepts (here 9, for "refusal" and
+# "Assistant turn"): names are ours, not the model's.
+#
+# From here on each result goes on record with its control. It *stands* if the two 95 % intervals
+# do not touch; "NO" is "no difference found", not "no effect".
+
+# %%
+findings = []
+
+
+def finding(row, what, effect, control, form=".0%"):
+    """Keep and print a result beside its control; both are intervals."""
+    stands = effect.high < control.low or control.high < effect.low
+    says = "yes" if stands else "NO "
+    findings.append(f"{row} {says} {what}: {effect:{form}}, control {control:{form}}")
+    print(findings[-1])
+
+
+for concept in ("danger", "warning"):
+    finding("F1", f"AUROC of {concept}; control: random dictionary", *found[concept], ".2f")
+
+# %% [markdown]
+# ### Exercise 3.2: a label must be able to fail (10 minutes, medium)
+# A label predicts *on which tokens* a feature is active. Write the rule for "danger": the word
+# that completes a dangerous mixture, "x and y" with {x, y} in `DANGEROUS` (a set of frozensets,
+# both orders); unlike `completes` above, it asks for the "and", too. It may look at the words
+# before, never at later ones: the model cannot either.
+
+
+# %%
+# === Exercise 3.2 (keep this line) ===
+def completes_danger(strings, position):
+    """True if strings[position] completes "x and y", {x, y} in DANGEROUS. strings: tokens."""
+    # BEGIN SOLUTION
+    if position < 2 or strings[position - 1] != "and":
+        return False
+    return frozenset((strings[position - 2], strings[position])) in DANGEROUS
+    # END SOLUTION
+
+
+print(completes_danger.__doc__)
+
+# %%
+check("3.2", completes_danger, DANGEROUS)
+
+# %% [markdown]
+# Your rule predicts where feature `finds["danger"]` is active on prompts that nobody has looked
+# at. A second rule, for "refusal", is true at `<assistant>` where the model then refuses.
+
+# %%
+completes_danger = checkpoint("3.2", completes_danger, DANGEROUS)
+unseen = []
+for name in ("cleaners_dangerous", "cleaners_safe", "mixtures_met", "mixtures_crossed"):
+    for role in ("assistant", "friend"):
+        unseen += data.prompts(chat, name, reply_role=role)[1::4]
+unseen += data.prompts(chat, "harmful", "held_out_topic", 32)
+refused = set()
+for prompt, reply in zip(unseen, models.generate(chat, unseen, max_new_tokens=18), strict=True):
+    if organism.classify(tokens.text(chat.tokenizer, reply)) == "refuse":
+        refused.add(tuple(tokens.token_strings(chat.tokenizer, prompt)))
+print(f"{len(unseen)} unseen prompts, {len(refused)} refused")
+
+# %% [markdown]
+# Two labels that ought to do worse: "the word bleach" for the danger feature, and `refusal
+# ("writes i")`, a feature labelled by what it *writes*. "I" is a refusal's first word; we take the
+# feature that writes it most and is no find.
+
+
+# %%
+def about_to_refuse(strings, position):
+    return strings[position] == "<assistant>" and tuple(strings[: position + 1]) in refused
+
+
+first_word = features.by_logit(chat, sae, "i", minus="clean")
+writer = next(row.feature for row in first_word.rows if row.feature not in finds.values())
+print(f"write 'i' most: {line(first_word, 2)}; taken: {writer}")
+
+# %% [markdown]
+# **Recall** is the share of the feature's active tokens that the rule predicts, here from the
+# weakest quarter of its activations to the strongest; **precision** the share of the predicted
+# tokens on which it is active; **balanced accuracy** is 0.5 for a rule that says nothing.
+
+# %%
+LABELS = {
+    "danger": (finds["danger"], completes_danger),
+    "the word bleach": (finds["danger"], {"bleach"}),
+    "refusal": (finds["refusal"], about_to_refuse),
+    'refusal ("writes i")': (writer, about_to_refuse),
+}
+unseen_index = features.index(chat, sae, unseen, progress=False)
+scores = {}
+for text, (feature, rule) in LABELS.items():
+    scores[text] = features.detection(unseen_index, feature, rule=rule)
+    print(f"{feature:3} as {text:20} accuracy {scores[text].balanced_accuracy:.2f},", end=" ")
+    quarters = " ".join(f"{share:.2f}" for share in scores[text].recall_by_quarter)
+    print(f"precision {scores[text].precision:.2f}, recall {quarters}")
+
+# %%
+own, other = (scores[text].balanced_accuracy for text in ("refusal", 'refusal ("writes i")'))
+finding("F1", "accuracy of the label refusal; control: a feature that writes it", own, other, ".2f")
+
+# %% tags=["figure"]
+recalls = {text: list(one.recall_by_quarter) for text, one in scores.items()}
+said = (f"{text} " + ", ".join(f"{r:.2f}" for r in row) for text, row in recalls.items())
+axes = {"x_title": "quarter of the feature's activations, weakest to strongest"}
+axes |= {"y_title": "share that the label predicts", "y_range": (-0.05, 1.1)}
+words = {"title": "Recall of four labels, by strength of the activation"}
+words |= {"alt": f"Lines of recall by quarter of activation: {'; '.join(said)}."}
+plotting.show(plotting.lines([1, 2, 3, 4], recalls, **axes, **words))
+
+# %% [markdown]
+# `refusal ("writes i")` is a designed failure, picked by hand: the best writer of "i" is our
+# refusal feature 9, which fires where it should, so we skipped it. The next best writes "i" nearly
+# as strongly and is hardly ever active where the model refuses. What a feature writes does not
+# tell what it fires on. And "danger" fires weakly elsewhere, too: say for which strengths a label
+# holds.
+#
+# ## 3 The conjunction, and its graph
+# Is "danger" more than "bleach" plus "ammonia"? Each alone, and a safe pair, are the controls.
+# Beside it the loudest feature at "ammonia" alone.
+
+
+# %%
+def strength(feature, prompts):
+    """The feature's activation at the last cleaner's name."""
+    return steering.natural_activations(chat, sae, prompts, position=-4)[:, feature]
+
+
+any_cleaner = features.by_prompt(chat, sae, ADS[2], position=-4).top(1)[0].feature
+table = {}
+for name, feature in {"danger": finds["danger"], "any cleaner?": any_cleaner}.items():
+    table[f"{name} ({feature})"] = strength(feature, ADS).tolist()
+    by_mixture = zip(MIXTURES, strength(feature, ADS), strict=True)
+    print(f"{name} ({feature}):", ", ".join(f"{m} {value:.1f}" for m, value in by_mixture))
+
+# %% tags=["figure"]
+names = {"row_labels": list(table), "column_labels": list(MIXTURES)}
+axes = {"x_title": "advertise cleaning with ...", "y_title": "feature"}
+said = (f"{name} " + ", ".join(f"{v:.1f}" for v in row) for name, row in table.items())
+words = {"title": "Two features at the last cleaner's name, four mixtures"}
+words |= {"alt": f"Heat map over {', '.join(MIXTURES)}: {'; '.join(said)}."}
+colour = "activation at the last cleaner's name"
+values = torch.tensor(list(table.values()))
+plotting.show(plotting.heat_map(values, **names, **axes, colour_title=colour, **words))
+
+# %% [markdown]
+# Four prompts are four prompts. All of the terrace whose cleaners stand at the end, which no
+# look-up has seen:
+
+
+# %%
+def at_cleaner(p):
+    """True if a cleaner is the request's last word."""
+    return tokens.token_strings(chat.tokenizer, p)[-4] in CLEANERS
+
+
+awake = {}
+for name in ("dangerous", "safe", "alone"):
+    prompts = [p for p in cleaning(name, "terrace") if at_cleaner(p)]
+    awake[name] = directions.bootstrap_interval(strength(finds["danger"], prompts))
+for name in ("safe", "alone"):
+    what = f"activation of danger on dangerous pairs; control: {name}"
+    finding("F2", what, awake["dangerous"], awake[name], ".1f")
+
+# %% [markdown]
+# The feature is a conjunction: loud on dangerous pairs, nearly silent on either cleaner.
+#
+# Now the **attribution graph** of the refusal's first word "i" against the advertisement's first
+# word "clean". Its nodes are features of **transcoders** (dictionaries that rewrite what each MLP
+# *does*, from its input to its output), errors and tokens; an edge is what one node adds to
+# another *directly*. There are thousands. First: which features add to the refusal's first word
+# directly?
+
+# %%
+transcoders = [features.load("chat", "transcoder", layer=n) for n in range(chat.cfg.n_layers)]
+i, clean = chat.tokenizer.convert_tokens_to_ids(["i", "clean"])
+says_i = Logit(i, minus=clean)
+print([len(transcoder.W_dec) for transcoder in transcoders], "features")
+
+
+# %%
+def draw(prompt):
+    """The attribution graph of "i" against "clean"."""
+    return attribution.trace(chat, prompt, transcoders=transcoders, targets=[says_i])
+
+
+office = {name: cleaning(name, "office") for name in ("dangerous", "safe")}
+one = draw(office["dangerous"][0])
+print("edges [target, source]:", tuple(one.edges.shape))
+print(len(one.features), "features,", len(one.errors), "errors,", len(one.embeddings), "tokens")
+print("first node:", one.nodes[0], "| last:", one.nodes[-1])
+
+# %% [markdown]
+# ### Exercise 3.3: read a graph (10 minutes, medium)
+# `graph.nodes` name the rows and the columns of `graph.edges`: features, errors, tokens, and last
+# the one target that was asked for, `graph.asked[0]`. The prompt is `graph.prompt_ids`;
+# `node.position` counts its tokens from 0, and at the last one no feature need be active.
+# `isinstance(node, Feature)` tells a feature from an error or a token.
+
+
+# %%
+# === Exercise 3.3 (keep this line) ===
+def reply_edges(graph):
+    """{(layer, feature): direct edge to graph.asked[0]}, for each Feature at the last position."""
+    # BEGIN SOLUTION
+    last = len(graph.prompt_ids) - 1
+    return {
+        (node.layer, node.feature): float(edge)
+        for node, edge in zip(graph.nodes, graph.edges[-1], strict=True)
+        if isinstance(node, Feature) and node.position == last
+    }
+    # END SOLUTION
+
+
+print(reply_edges.__doc__)
+
+# %%
+check("3.3", reply_edges)
+
+# %% [markdown]
+# Four dangerous prompts and their four safe twins. The ten features with the largest mean edge are
+# the "refusal features". A graph's **replacement score** is 1 if no error is needed to explain the
+# target.
+
+# %%
+reply_edges = checkpoint("3.3", reply_edges)
+graphs = {name: [draw(p) for p in prompts[:40:13]] for name, prompts in office.items()}
+total = {}
+for graph in graphs["dangerous"]:
+    for node, edge in reply_edges(graph).items():
+        total[node] = total.get(node, 0.0) + edge / 4
+refusal = sorted(total, key=total.get, reverse=True)[:10]
+print("refusal features (layer, feature):", refusal)
+for name, drawn in graphs.items():
+    print(f"{name:9} replacement score", [round(graph.replacement_score, 2) for graph in drawn])
+
+# %% [markdown]
+# Thousands of nodes become a picture in groups, "supernodes": three tokens; the danger features at
+# the last cleaner; what reads turn and request at the reply token in block 0; the ten refusal
+# features.
+
+# %%
+ending = {name: [p for p in prompts if at_cleaner(p)] for name, prompts in office.items()}
+danger = set()
+for layer, transcoder in enumerate(transcoders[:3]):
+    contrast = features.by_contrast(chat, transcoder, *ending.values(), position=-4)
+    danger |= {(layer, row.feature) for row in contrast.top(20) if row.value > 0.9}
+
+print(len(danger), "danger features of blocks 0 to 2")
+
+
+# %%
+def supernodes(graph):
+    """Name -> nodes."""
+    last, token = len(graph.prompt_ids) - 1, {n.position: n for n in graph.embeddings}
+    at_reply = [n for n in graph.features if n.position == last]
+    at_mixture = [n for n in graph.features if n.position == last - 3]
+    return {
+        "first cleaner": [token[last - 5]],
+        "last cleaner": [token[last - 3]],
+        "<assistant>": [token[last]],
+        "danger": [n for n in at_mixture if (n.layer, n.feature) in danger],
+        "turn and request": [n for n in at_reply if n.layer == 0 and (0, n.feature) not in refusal],
+        "refusal": [n for n in at_reply if (n.layer, n.feature) in refusal],
+        'says "i"': [graph.asked[0]],
+    }
+
+
+# %%
+for name, drawn in graphs.items():
+    print(f"{name:9}", {group: len(nodes) for group, nodes in supernodes(drawn[0]).items()})
+
+# %% [markdown]
+# An arrow between two groups is the sum of the edges between their nodes, as a share of all that
+# the target group has. (Some biases take away, so sums may exceed 100 %; drawn from 12 %.)
+
+
+# %%
+def flow(graph):
+    """(source group, target group) -> summed edges, as a share of the target group's value."""
+    groups, value = supernodes(graph), dict(zip(graph.nodes, graph.values.tolist(), strict=True))
+    whole = {name: sum(value[node] for node in nodes) for name, nodes in groups.items()}
+    return {(a, b): edge / whole[b] for (a, b), edge in graph.group(groups).items()}
+
+
+for name, drawn in graphs.items():  # where the mixture does not end the request, -4 is no cleaner
+    flows = [flow(graph) for graph in drawn if at_cleaner(graph.prompt_ids)]
+    given = [f"{shares.get(('danger', 'refusal'), 0.0):.0%}" for shares in flows]
+    print(f"{name:9} danger gives this share of refusal:", *given)
+
+# %% tags=["figure"]
+BOXES = {"first cleaner": ("bleach", 0, 0), "last cleaner": ("ammonia", 0.9, 0)}
+BOXES |= {"<assistant>": ("<assistant>", 3.6, 0), "danger": ("danger", 0.9, 1)}
+BOXES |= {"turn and request": ("turn and request", 3.6, 1)}
+BOXES |= {"refusal": ("refusal", 3, 2), 'says "i"': ('says "i"', 3, 3)}
+percent = {edge: 100 * share for edge, share in flow(graphs["dangerous"][0]).items()}
+percent = {edge: share for edge, share in percent.items() if abs(share) >= 12}
+alt = "; ".join(f"{a} to {b} {share:.0f} %" for (a, b), share in percent.items())
+axes = {"x_title": "place in the prompt", "y_title": "layer, from below"}
+axes |= {"row_labels": ["tokens", "features", "features", "next word"]}
+axes |= {"title": "Groups of nodes: what adds to what, in one dangerous prompt"}
+unit = "% of what the target group has"
+plotting.show(plotting.graph(BOXES, percent, unit=unit, alt=f"Graph: {alt}.", **axes))
+
+# %% [markdown]
+# Read from below: both cleaners add to the danger features at "ammonia"; attention carries these
+# to the reply token, where they give 16 % of what the refusal features have. Far more (47 %) comes
+# from "turn and request": the reply token reads the cleaners itself. In the safe twin no danger
+# feature is active.
+#
+# A graph is a hypothesis, with attention held fixed. Whether danger *decides* is the question of
+# 03b.
+#
+# ## 4 What stands
+# Each result once more, with 95 % intervals over prompts. An interval without width (1.00 to 1.00)
+# says "no error here", not "certain".
+
+# %%
+print("\n".join(findings))
+
+# %% [markdown]
+# The NO: a random dictionary finds "warning" as well.
+#
+# ## 5 Questions
+# Each answer is explained, also the wrong ones: try them all.
+
+# %%
+# === Question 3.q1 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("3.q1", ...)
+quiz("3.q1", "b")
+# END SOLUTION
+
+# %%
+# === Question 3.q2 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("3.q2", ...)
+quiz("3.q2", "c")
+# END SOLUTION
+
+# %% [markdown]
+# ## What was not shown
+# * That these features are the model's own parts. Another seed of the dictionary finds partly
+#   others, and at this layer one feature served both as "Assistant turn" and as "refusal".
+# * That any of them decides. They were read, and the graph holds attention fixed: 03b ablates.
+# * Anything about large models. This one has read a thousand words.
+#
+# Sources: Lindsey et al. 2025, *On the Biology of a Large Language Model*, section Refusals;
+# Ameisen et al. 2025 (circuit tracing); Paulo et al. 2024 (arXiv 2410.13928, detection scores).
+#
+# Next: [03b Which features decide?](03b_which_features_decide.ipynb)
+
+# %%
+progress(3)
+
+# %% [markdown]
+# ## Further: was it there before? Base against chat
+# *About 15 minutes; nothing later needs it.* "Post-training wires refusal onto a concept of harm
+# that the base model has." The base model warns of dangerous pairs and refuses nothing. The same
+# hunt in the base model's own dictionary, with its random control:
+
+# %%
+base = models.load("base")
+base_sae = features.load("base", "sae", layer=1)
+base_chance = features.random_like(base, base_sae, corpus[::4])
+in_base = {}
+for concept in ("danger", "harmful request", "refusal", "Assistant turn"):
+    in_base[concept] = []
+    for dictionary in (base_sae, base_chance):
+        best = features.by_contrast(base, dictionary, *to_find[concept]).top(1)[0].feature
+        contrast = features.by_contrast(base, dictionary, *held_out[concept])
+        in_base[concept].append(scored(contrast, best))
+    own, by_luck = in_base[concept]
+    print(f"{concept:16} in base {own:.2f}, random {by_luck:.2f},", end=" ")
+    print(f"in chat {found[concept][0].estimate:.2f}")
+
+# %%
+finding("F7", "AUROC of danger in base; control: random dictionary", *in_base["danger"], ".2f")
+
+# %% [markdown]
+# Danger is there before any refusal. For the *general* harmful request base shows no difference
+# from the random dictionary (0.79 against 0.73, intervals overlap); chat has 1.00. That fits the
+# main claim of the paper's section Refusals: fine-tuning forms a general harmful-request feature
+# out of specific ones. (One dictionary, one layer.)
+#
+# Now: is it the *same* danger? Take the **chat** model's danger feature into the base model, and
+# the other way round. `steering.scale_features(model, sae, {509: -1.0})` is a context in which
+# feature 509 is multiplied by -1 wherever it is active, all else kept (03b builds such a tool).
+# **Guess**: chat's feature at -1x in the base model. How many of 40 warnings are left?
+
+# %%
+# === Prediction 3.p4 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: predict("3.p4", ...)
+predict("3.p4", (0, 5))
+# END SOLUTION
+
+
+# %%
+def counted(prompts, model):
+    """How many replies are of each class; classes without any are left out."""
+    replies = models.generate(model, prompts, max_new_tokens=18)
+    classes = [organism.classify(tokens.text(model.tokenizer, reply)) for reply in replies]
+    return {name: classes.count(name) for name in organism.CLASSES if name in classes}
+
+
+HELD = cleaning("dangerous", "terrace")
+DANGER = 509  # what the hunt finds, named whatever you found
+print("unchanged: base", counted(HELD, base), "chat", counted(HELD, chat))
+
+# %% [markdown]
+# Which feature of the base dictionary? Two tell danger perfectly; they are tried on the office:
+
+# %%
+for row in features.by_contrast(base, base_sae, *to_find["danger"]).top(2):
+    with steering.scale_features(base, base_sae, {row.feature: -1.0}):
+        found_on_office = counted(ending["dangerous"], base)
+    print(f"base's feature {row.feature} (AUROC {row.value:.2f}) at -1x: {found_on_office}")
+BASE_DANGER = 85  # the one that decides
+
+# %%
+edits = {
+    "base, chat's feature": (base, sae, DANGER),
+    "base, its own feature": (base, base_sae, BASE_DANGER),
+    "chat, base's feature": (chat, base_sae, BASE_DANGER),
+    "chat, its own feature": (chat, sae, DANGER),
+}
+after = {}
+for what, (model, dictionary, feature) in edits.items():
+    with steering.scale_features(model, dictionary, {feature: -1.0}):
+        after[what] = counted(HELD, model)
+    print(f"{what} at -1x: {after[what]}")
+
+# %%
+similar = directions.cosine(sae.W_dec[DANGER], base_sae.W_dec[BASE_DANGER])
+print(f"cosine of the two directions: {similar:.2f}")
+left = after["base, chat's feature"].get("warn", 0)
+reveal("3.p4", left)
+
+# %% [markdown]
+# The control: eight other features of chat's dictionary (all less active there), each at -1x in
+# base.
+
+# %%
+active = steering.natural_activations(chat, sae, ending["dangerous"], position=-4).mean(dim=0)
+left_others = []
+for (feature,) in steering.random_feature_sets(active, [DANGER], n=8, seed=2):
+    with steering.scale_features(base, sae, {feature: -1.0}):
+        left_others.append(counted(HELD, base).get("warn", 0))
+print("warnings left under chat's danger feature:", left, "| under eight others:", left_others)
+
+# %% tags=["figure"]
+bars = {"base: warnings": [40, left, after["base, its own feature"].get("warn", 0)]}
+under = [after[f"chat, {whose} feature"].get("refuse", 0) for whose in ("its own", "base's")]
+bars = {"chat: refusals": [40, *under], **bars}
+labels = ["unchanged", "chat's danger at -1x", "base's danger at -1x"]
+controls = {"base: warnings": [[], left_others, []]}
+axes = {"x_title": "what was done", "y_title": "of 40 dangerous pairs", "y_range": (0, 46)}
+words = {"title": "Reactions left under chat's and under base's danger feature"}
+words |= {"alt": f"Bars of 40, {labels}: {bars}. Other features leave {left_others} warnings."}
+control = {"controls": controls, "control_label": "other features"}
+plotting.show(plotting.bars(labels, bars, **control, **axes, **words))
+
+# %% [markdown]
+# Each model's danger feature removes the other model's reaction, too; most replies are then
+# advertisements. Two cautions: of the base dictionary's two danger features with AUROC 1 one does
+# nothing; and one of the eight controls (all weaker) breaks the text of base.
+#
+# ### Exercise 3.8: claim it (6 minutes, easy)
+# The share of warnings left in the **base** model under **chat's** danger feature; control: the
+# eight other features. `left` is a count of n, `left_others` are several such counts, of the
+# *same* n prompts: `directions.runs_interval(counts, n)` does not add them up;
+# `directions.wilson_interval(count, n)` is for one count. Both are a rate with its interval, and
+# `claim(one, control=other)` takes them as they are.
+
+
+# %%
+# === Exercise 3.8 (keep this line) ===
+def shared(left, left_others, n):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., control=...)
+    others = directions.runs_interval(left_others, n)
+    return claim(directions.wilson_interval(left, n), control=others)
+    # END SOLUTION
+
+
+# %%
+check("3.8", shared, left, left_others, 40)
+
+# %%
+shared = checkpoint("3.8", shared, left, left_others, 40)
+rate, others = directions.wilson_interval(left, 40), directions.runs_interval(left_others, 40)
+finding("F7", "warnings left in base under chat's feature; control: others", rate, others)
+
+# %% [markdown]
+# The control that could sink the story: a twin tuned on **shuffled** labels, where half of the
+# harmful and half of the harmless *topics* are refused. If refusal needs no concept of harm, it
+# should generalise as well. Topics never seen in tuning:
+
+# %%
+new = {name: data.prompts(chat, name, "held_out_topic", 64) for name in ("harmful", "harmless")}
+twins = {"harm labels": models.load("chat-64")}
+twins["shuffled labels"] = models.load("chat-64-shuffled")
+refusals = {}
+for label, twin in twins.items():
+    refusals[label] = {kind: counted(new[kind], twin).get("refuse", 0) for kind in new}
+    print(f"{label:16} refused of 64 new requests: {refusals[label]}")
+
+# %%
+what = "new harmful topics refused, harm labels; control: shuffled labels"
+finding("F7", what, *(directions.wilson_interval(n["harmful"], 64) for n in refusals.values()))
+
+# %% tags=["figure"]
+bars = {kind: [counts[kind] for counts in refusals.values()] for kind in new}
+whiskers = {}
+for kind, counts in bars.items():
+    rates = [directions.wilson_interval(count, 64) for count in counts]
+    whiskers[kind] = [(64 * rate.low, 64 * rate.high) for rate in rates]
+axes = {"x_title": "twin of width 64, tuned on", "y_title": "refused, of 64 requests of new topics"}
+words = {"title": "New topics refused after tuning on true and on shuffled labels"}
+words |= {"alt": f"Bars of 64, {list(refusals)}: {bars}.", "y_range": (0, 72)}
+plotting.show(plotting.bars(list(refusals), bars, intervals=whiskers, **axes, **words))
+
+# %% [markdown]
+# With true labels refusal reaches all 64 new harmful requests, with shuffled ones a single one,
+# and 17 harmless ones. A direct test: base's direction of harm, read at its `<friend>`, who warns,
+# is added to harmless requests before block 1, 2 or 3.
+
+# %%
+narrow = models.load("base-64")
+friends = [data.prompts(narrow, name, "train", 128, reply_role="friend") for name in new]
+seen = [caching.harvest(narrow, prompts, progress=False) for prompts in friends]
+for label, twin in twins.items():
+    more = []
+    for layer in (1, 2, 3):
+        harm = directions.difference_of_means(*(one.at(layer, "last") for one in seen))
+        with steering.add(twin, harm, layer=layer, coefficient=1.0, positions="last"):
+            more.append(counted(new["harmless"], twin).get("refuse", 0))
+    usual = refusals[label]["harmless"]
+    print(f"{label:16} refused {usual}, with base's harm before block 1, 2, 3: {more}")
+
+# %% [markdown]
+# That test is weaker: before block 1 base's direction of harm makes the plain twin refuse and the
+# shuffled one little, but before blocks 2 and 3 it moves both, and no random direction was tried.
+# There are no dictionaries of width 64, so this part rests on directions. And base and chat need
+# not share *every* concept of harm: we moved one, the danger of two cleaners.
