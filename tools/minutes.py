@@ -6,6 +6,7 @@ were fitted to readings with a watch of the eight notebooks that the course had 
 minutes); the rule then was off by 12 % in the mean, by 31 % at most.
 """
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import chapters  # noqa: F401  (registers what each notebook asks)
 from course_lib.grading import registry
 from tools import build
 
+FURTHER = re.compile("^## .*Further", re.MULTILINE)
 WORDS_A_MINUTE, LINE, FIGURE, ASKED = 220, 0.055, 0.5, 1.0
 
 
@@ -36,9 +38,10 @@ class Sitting:
 def of(source: Path) -> Sitting:
     """Return the minutes that the notebook of a source takes."""
     cells = build.read_source(source)
-    first = [n for n, cell in enumerate(cells) if cell.kind == "markdown" and "\n## Further" in "\n" + cell.text]
-    last = [n for n, cell in enumerate(cells) if first and n > first[0] and asks(cell)]
-    core = [cell for n, cell in enumerate(cells) if not first or n < first[0] or n >= min(last, default=len(cells))]
+    first = next(
+        (n for n, cell in enumerate(cells) if cell.kind == "markdown" and FURTHER.search(cell.text)), len(cells)
+    )
+    core = [cell for n, cell in enumerate(cells) if n < first or asks(cell)]
     whole = _spent(cells)
     return Sitting(*_spent(core), further=sum(whole) - sum(_spent(core)))
 
