@@ -10,6 +10,7 @@
 # %%
 import torch
 
+import viewer
 from chapters import check, checkpoint, claim, hint, predict, progress, quiz, reveal, supported
 from course_lib import attribution, data, directions, features, models
 from course_lib import organism, patching, plotting, tokens
@@ -420,7 +421,7 @@ plotting.show(figure)
 first_hidden = torch.tensor([pairs[0][0]])
 _, cache = chat.run_with_cache(first_hidden, names_filter=["blocks.0.attn.hook_pattern"])
 pattern = cache["blocks.0.attn.hook_pattern"][0]
-plotting.show_attention(
+viewer.show_attention(
     tokens.token_strings(chat.tokenizer, pairs[0][0]),
     {f"L0.H{head}": pattern[head] for head in (6, 3)},
     title="Heads 6 and 3 of block 0, from each token (row) to earlier ones (column)",
