@@ -206,7 +206,7 @@ def patch(answer, model):
                 "a number was added to the denominator, which falsifies every share",
                 "clean and corrupted differ in all pairs: divide by clean - corrupted as it is.",
             )
-            for small in (1.0, 0.1, 0.01)
+            for small in (1.0,)
             for sign in (1, -1)
         ),
         (
