@@ -1,11 +1,13 @@
 """How long a notebook takes, worked out from what stands in it: `python -m tools.minutes`.
 
-A sitting is what stands above the heading "Further": reading (220 words a minute), given code (3.3 s a line, a folded
-figure half a minute), the minutes that each exercise states, and a minute for each prediction and each question. The 3.3 s
-were fitted to readings with a watch of the eight notebooks that the course had before it was cut into sittings (27 to 155
-minutes); the rule then was off by 12 % in the mean, by 31 % at most.
+A sitting is what does not stand under a heading "Further" (which reaches to the next heading of its rank): reading (220
+words a minute), given code (3.3 s a line, a folded figure half a minute), the minutes that each exercise states, and a
+minute for each prediction and each question. The 3.3 s were fitted to readings with a watch of the eight notebooks that
+the course had before it was cut into sittings (27 to 155 minutes); the rule then was off by 12 % in the mean, by 31 % at
+most.
 """
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,16 +38,19 @@ class Sitting:
 def of(source: Path) -> Sitting:
     """Return the minutes that the notebook of a source takes."""
     cells = build.read_source(source)
-    first = [n for n, cell in enumerate(cells) if cell.kind == "markdown" and "\n## Further" in "\n" + cell.text]
-    last = [n for n, cell in enumerate(cells) if first and n > first[0] and asks(cell)]
-    core = [cell for n, cell in enumerate(cells) if not first or n < first[0] or n >= min(last, default=len(cells))]
+    core = [cell for cell, needed in zip(cells, _needed(cells), strict=True) if needed]
     whole = _spent(cells)
     return Sitting(*_spent(core), further=sum(whole) - sum(_spent(core)))
 
 
-def asks(cell: build.Cell) -> bool:
-    """Return whether a cell is a question of the quiz, which is not skipped even where it stands last."""
-    return bool(cell.marker) and cell.marker is not None and cell.marker[0] == "Question"
+def _needed(cells: list[build.Cell]) -> list[bool]:
+    """Return of each cell whether it stands outside of "Further"."""
+    needed, found = True, []
+    for cell in cells:
+        headings = re.findall(r"^## (.*)$", cell.text, flags=re.MULTILINE) if cell.kind == "markdown" else []
+        needed = "Further" not in headings[-1] if headings else needed
+        found.append(needed)
+    return found
 
 
 def _spent(cells: list[build.Cell]) -> tuple[float, float, float, float]:

@@ -3,7 +3,7 @@
 #
 # Nobody tells you anything about this model. Is there a backdoor, and what triggers it? Is refusal
 # one direction in it? Which head carries it? You follow the protocol once on a **practice model**,
-# in about 60 minutes; then you change `CODE` to your own and hand in a report, in about 30 more.
+# in about 55 minutes; then you change `CODE` to your own and hand in a report, in about 30 more.
 # *Content note: harmful requests are one-line topics; whoever answers them here names invented
 # materials ([more](../docs/content_note.md)).*
 
