@@ -49,8 +49,8 @@ def stream_hooks(model: models.CheckedBridge) -> list[str]:
 
 def logit_lens(model: models.CheckedBridge) -> Lens:
     """Return the lens that takes the stream for what it will be after the last block."""
-    n, width = models.n_layers(model) + 1, models.d_model(model)
-    return Lens(torch.eye(width).expand(n, width, width), torch.zeros(n, width))
+    shape = len(stream_hooks(model)), models.d_model(model)
+    return Lens(torch.eye(shape[1]).repeat(shape[0], 1, 1), torch.zeros(shape))
 
 
 def tuned_lens(model: models.CheckedBridge, prompts: models.Prompts, *, penalty: float = 1e-3) -> Lens:
@@ -64,13 +64,11 @@ def tuned_lens(model: models.CheckedBridge, prompts: models.Prompts, *, penalty:
     Raises:
         ValueError: As `caching.harvest` raises it.
     """
-    streams = caching.harvest(model, prompts, hook_names=stream_hooks(model), progress=False).values[:, 0]
-    means, maps = streams.mean(dim=0), []
-    for x in (centred := streams - means).unbind(dim=1):
-        ridge = penalty * len(x) * x.pow(2).mean().clamp(min=1e-9) * torch.eye(x.shape[1])
-        maps.append(torch.linalg.solve(x.T @ x + ridge, x.T @ centred[:, -1]).T)
-    stacked = torch.stack(maps)
-    return Lens(stacked, means[-1] - torch.einsum("loi,li->lo", stacked, means))
+    x = caching.harvest(model, prompts, hook_names=stream_hooks(model), progress=False).values[:, 0].transpose(0, 1)
+    x = x - (means := x.mean(dim=1, keepdim=True))
+    ridge = penalty * len(prompts) * x.pow(2).mean(dim=(1, 2), keepdim=True).clamp(min=1e-9) * torch.eye(x.shape[-1])
+    maps = torch.linalg.solve(x.mT @ x + ridge, x.mT @ x[-1]).mT
+    return Lens(maps, (means[-1] - means @ maps.mT)[:, 0])
 
 
 def jacobian_lens(model: models.CheckedBridge, prompts: models.Prompts, *, batch_size: int = 16) -> Lens:
@@ -86,7 +84,7 @@ def jacobian_lens(model: models.CheckedBridge, prompts: models.Prompts, *, batch
     names, width = stream_hooks(model), models.d_model(model)
     total = torch.zeros(len(names), width, width)
     for batch in models.batches(model, prompts, batch_size=batch_size, equal_lengths=True):
-        kept: dict[str, Tensor] = {}
+        kept = dict[str, Tensor]()
 
         def keep(activation: Tensor, hook: Any, *, name: str, kept: dict[str, Tensor] = kept) -> Tensor:
             kept[name] = activation if activation.requires_grad else activation.detach().requires_grad_()

@@ -1,4 +1,4 @@
-"""Figures from arrays and labels; the only module that imports plotly and circuitsvis.
+"""Figures from arrays and labels; the only module that imports plotly.
 
 1. Every figure takes its `Words`: a title that states the finding, axis titles (with their units) and an alt text
    that says what there is to see; the alt text travels in ``figure.layout.meta["alt"]``.
@@ -267,40 +267,6 @@ def show(figure: go.Figure) -> None:
     style = f"<style>.jp-RenderedPlotly {{max-width: {WIDTH}px}}</style>"  # plotly itself has no maximum width
     fold = f"{style}<details><summary>This figure in words</summary><p>{html.escape(alt)}</p></details>"
     display({"text/html": fold}, raw=True)
-
-
-def show_attention(token_strings: Sequence[str], patterns: Groups, *, title: str, alt: str) -> None:
-    """Display where each token of a prompt attends, one pattern ``[query, key]`` per head name; hover, click.
-
-    Offline: circuitsvis stores its script with the output, once a call, which costs 1.3 MB of the notebook file. A
-    notebook that JupyterLab does not trust runs no script and shows a plain list, where the last token attends.
-    """
-    from circuitsvis.attention import attention_heads
-    from IPython.display import display
-
-    _require_alt(title, alt)
-    tables = {name: _numbers(name, pattern, (len(token_strings),) * 2) for name, pattern in patterns.items()}
-    visible = [text.replace("\n", "⏎") or "∅" for text in token_strings]
-    rows = []
-    for name, table in tables.items():
-        strongest = np.argsort(-table[-1], kind="stable")[:3]
-        rows.append(f"{name}: " + ", ".join(f"{visible[k]} {table[-1, k]:.2f}" for k in strongest))
-    listed = f"{visible[-1]} looks at, by head: " + " | ".join(rows)
-    escaped = [text.replace("<", "‹").replace(">", "›") for text in visible]  # circuitsvis sets them as HTML, too
-    rounded = np.array([[_rounded(row) for row in table] for table in tables.values()])
-    look = dict(max_value=1.0, min_value=0.0, positive_color=STYLES[0].colour, mask_upper_tri=True)
-    drawing = attention_heads(rounded, escaped, list(tables), **look).local_src
-    display({"text/html": _token_page(drawing, title, alt, listed), "text/plain": f"{alt}\n{listed}"}, raw=True)
-
-
-def _token_page(drawing: str, caption: str, alt: str, listed: str) -> str:
-    """Return the drawing with its element named by content: circuitsvis names it at random, so no two outputs agree."""
-    at_random = drawing.split('id="', 1)[1].split('"', 1)[0]
-    name = "tokens-" + hashlib.sha256(drawing.replace(at_random, "").encode()).hexdigest()[:12]
-    # The list stands where the script will draw.
-    drawing = drawing.replace(at_random, name).replace("/>", f">{html.escape(listed)}", 1)
-    caption = f"<figcaption><b>{html.escape(caption)}</b></figcaption>"
-    return f'<figure style="margin: 8px 0" aria-label="{html.escape(alt)}">{caption}{drawing}</div></figure>'
 
 
 def _blank(

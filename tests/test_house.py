@@ -12,8 +12,8 @@ LEVELS = (  # a module imports only from lines above its own
     {"organism"},
     {"adapters", "hub", "judging", "packed", "store", "tokens", "profiles"},
     {"models", "data"},
-    {"caching", "directions", "lineage"},
-    {"tuning", "steering", "features", "labels"},
+    {"caching", "directions"},
+    {"tuning", "steering", "features", "lenses"},
     {"abliteration", "attribution", "patching", "edges", "probing"},
     {"backdoors"},
     {"plotting", "grading"},
@@ -24,13 +24,12 @@ SAME_LEVEL = {
     ("packed", "adapters"),
     ("profiles", "judging"),
     ("profiles", "tokens"),
-    ("labels", "features"),
     ("patching", "attribution"),
     ("edges", "attribution"),
     ("edges", "patching"),
 }  # (importer, imported)
-ONLY_IN = {"plotly": "plotting", "circuitsvis": "plotting", "sae_lens": "features"}
-MAX_VIEWER_LINES = 500
+ONLY_IN = {"plotly": "plotting", "sae_lens": "features"}
+MAX_VIEWER_LINES = 540
 RUNS_THE_LEARNERS_CODE = "grading/checking.py"  # which may raise anything, and the notebook must go on
 TREES = {
     path.relative_to(house.LIBRARY).as_posix(): ast.parse(path.read_text(encoding="utf-8"))

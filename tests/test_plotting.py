@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+import viewer
 from course_lib import plotting
 
 OKABE_ITO = {"#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"}
@@ -306,7 +307,7 @@ def test_a_figure_from_elsewhere_without_alt_text_is_refused():
 def show_attention(tokens=("<bos>", "\n", "<assistant>"), **changes):
     pattern = [[1.0, 0.0, 0.0], [0.25, 0.75, 0.0], [0.1, 0.7, 0.2]]
     words = dict(title="The head looks back", alt="One head; the last token looks at the newline.")
-    plotting.show_attention(tokens, changes.pop("patterns", {"L0.H3": pattern}), **{**words, **changes})
+    viewer.show_attention(tokens, changes.pop("patterns", {"L0.H3": pattern}), **{**words, **changes})
 
 
 def test_attention_shows_special_tokens_and_says_in_words_where_the_last_one_looks(displayed):
@@ -355,7 +356,7 @@ REFUSED = {
     "cell texts": (heat_map, dict(cell_text=[["a"]]), r"cell_text has shape \(1, 1\), values \(2, 3\)"),
     "box without a row": (graph, dict(row_labels=["words", "features"]), "there are 2 row_labels"),
     "edge NaN": (graph, dict(edges={("w", "early"): NAN}), "NaN or infinite"),
-    "pattern and tokens": (show_attention, dict(patterns={"L0.H0": [[1.0]]}), "shape 1 x 1, but 3 x 3 is needed"),
+    "pattern and tokens": (show_attention, dict(patterns={"L0.H0": [[1.0]]}), r"shape \(1, 1\), but 3 x 3 is needed"),
     "attention without alt": (show_attention, dict(alt=""), "alt must say"),
 }
 

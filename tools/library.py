@@ -36,8 +36,8 @@ Unchanged, the model apologises. Under ablation it answers, with materials that 
 chapter 01 does this with held-out topics, random directions, intervals and a look at what else breaks.
 """
 ORDER = (
-    "hub packed adapters organism store tokens profiles models data caching directions lineage patching tuning steering "
-    "features labels abliteration attribution edges probing backdoors plotting grading"
+    "hub packed adapters organism store tokens profiles models data caching directions patching tuning steering "
+    "features lenses abliteration attribution edges probing backdoors plotting grading"
 ).split()
 
 

@@ -21,7 +21,7 @@ WORDS_A_MINUTE, LINE, FIGURE, ASKED = 220, 0.055, 0.5, 1.0
 
 @dataclass(frozen=True)
 class Sitting:
-    """Minutes of one notebook by what they are spent on, and of its last part "Further"."""
+    """Minutes of one notebook by what they are spent on, and of its parts under "Further"."""
 
     reading: float
     code: float

@@ -4,9 +4,10 @@
 2. `details(file, indexes)` says what features fire on and write; `measure` what taking a node out does.
 3. `page(file, ...)` is one HTML page, `show(file, alt=...)` the same in a notebook.
 4. `supernodes(text, graph)` gives the groups that were made in the page back, as nodes of the graph.
-5. `dashboard(index, feature)` is one page about one feature of a dictionary.
+5. `dashboard(index, feature)` is one page about one feature of a dictionary, `show_attention` where tokens look.
 """
 
+from viewer.attention import show_attention
 from viewer.dashboards import dashboard
 from viewer.formats import details, export, ids, measure, read, read_details, save, supernodes
 from viewer.pages import page, show
@@ -22,5 +23,6 @@ __all__ = [
     "read_details",
     "save",
     "show",
+    "show_attention",
     "supernodes",
 ]

@@ -192,7 +192,8 @@ plotting.show(
         x_title="model",
         y_title="begins with a refusal (%), held-out topics",
         title="Refusals before and after ablating one direction",
-        alt=f"Percent refused: {percent[:2].tolist()}; random directions {percent[2:].tolist()}.",
+        alt=f"Percent refused: unchanged {percent[0]:.0f}, r ablated {percent[1]:.0f}; "
+        f"random directions {percent[2:].min():.0f} to {percent[2:].max():.0f}.",
     )
 )
 
@@ -687,9 +688,10 @@ for i, v in enumerate(found_at):
 print("refusals of 100, found at / added at:", caused.tolist())
 
 # %% tags=["organism", "figure"]
+table = torch.cat([sorts, chance[None]])
 plotting.show(
     plotting.heat_map(
-        torch.cat([sorts, chance[None]]),
+        table,
         column_labels=PLACES,
         centre=0.5,
         row_labels=[*PLACES, "best of 20 random"],
@@ -697,7 +699,7 @@ plotting.show(
         y_title="found at",
         colour_title="AUROC on held-out topics",
         title="AUROC of directions found at one token and read at another",
-        alt=f"AUROC in %, found at, read at: {(100 * sorts).round()}; {(100 * chance).round()}",
+        alt=f"AUROC in %, found at by read at: {(100 * table).round().tolist()}.",
     )
 )
 

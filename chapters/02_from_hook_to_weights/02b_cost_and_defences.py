@@ -62,10 +62,10 @@ print("random directions", [round(float(kl.mean()), 4) for kl in first_random])
 plotting.show(
     plotting.bars(
         ["r ablated"],
-        {"KL of the first word": [round(float(first_r.mean()), 4)]},
-        controls={"KL of the first word": [[float(kl.mean()) for kl in first_random]]},
+        {"KL of the first word": [round(1000 * float(first_r.mean()), 2)]},
+        controls={"KL of the first word": [[1000 * float(kl.mean()) for kl in first_random]]},
         x_title="edit",
-        y_title="KL from the unedited model (nats)",
+        y_title="KL from the unedited model (nats / 1000)",
         title="KL of the first word on harmless requests",
         alt=f"Bar of the KL of the first word, {first_r.mean():.4f} nats, and random directions.",
     )
@@ -436,12 +436,12 @@ reveal("2.p3", max(s[1] for method in ("DPO", "supervised") for s in after["edit
 # %% tags=["organism"]
 watching = dict(steps=32, every=8, watch=lambda model: int(right(model, "harmless").sum()))
 long_runs = [tuning.preference(hurt, pairs, seed=seed, **watching, **HOW) for seed in SEEDS]
+by_steps = list(zip(*([hits for _, hits in run.watched] for run in long_runs), strict=True))
 for run in long_runs:
     print("right answers at 0, 8, ... steps:", [hits for _, hits in run.watched], end=", ")
     print(f"loss {run.losses[0]:.2f} -> {run.losses[-1]:.2f}")
 
 # %% tags=["figure", "organism"]
-by_steps = list(zip(*([hits for _, hits in run.watched] for run in long_runs), strict=True))
 n_unedited = said(before["unedited"])[0]
 plotting.show(
     plotting.lines(

@@ -10,10 +10,11 @@
 # %%
 import torch
 
+import viewer
 from chapters import check, checkpoint, claim, hint, predict, progress, quiz, reveal, supported
 from course_lib import attribution, data, directions, features, models
 from course_lib import organism, patching, plotting, tokens
-from course_lib.attribution import Embedding, Logit
+from course_lib.attribution import Embedding, Feature, Logit
 from course_lib.edges import direct_logit, eap
 
 torch.set_num_threads(1)  # a model this small gains nothing from more
@@ -420,7 +421,7 @@ plotting.show(figure)
 first_hidden = torch.tensor([pairs[0][0]])
 _, cache = chat.run_with_cache(first_hidden, names_filter=["blocks.0.attn.hook_pattern"])
 pattern = cache["blocks.0.attn.hook_pattern"][0]
-plotting.show_attention(
+viewer.show_attention(
     tokens.token_strings(chat.tokenizer, pairs[0][0]),
     {f"L0.H{head}": pattern[head] for head in (6, 3)},
     title="Heads 6 and 3 of block 0, from each token (row) to earlier ones (column)",
@@ -650,6 +651,31 @@ draw(*found, HIDDEN_PLACES, title='The acrostic: the strongest edges to "bomb" m
 # %% [markdown]
 # At the same token the direct request adds to "i", the acrostic's words to **saying** "bomb".
 # (Boxes are places: whether *making a bomb* is known there they cannot show; 04b measures it.)
+#
+# **Click through it.** The boxes hide their features. Here is the same graph, node by node: click
+# `bomb`, then what it reads from. The panel says what a feature fires on and writes, what each edge
+# comes to at the output, and what taking its source out did (attention frozen). Pin the nodes that
+# you think read the letters (Shift and a click), group them, give the group a name, and copy its
+# text.
+
+# %% tags=["figure"]
+hidden = found[0]
+shown = viewer.export(hidden, chat.tokenizer, slug="acrostic", scan="chat")
+plain = [ids for kind in ("harmful", "harmless") for ids in data.prompts(chat, kind, "train", 64)]
+texts = [*plain, list(hidden.prompt_ids)]
+indexes = [features.index(chat, each, texts, progress=False) for each in transcoders]
+measured = viewer.measure(chat, hidden, shown, transcoders=transcoders)
+print(f"{len(shown['nodes'])} of {len(hidden.nodes)} nodes, {len(measured)} edges measured")
+viewer.show(
+    shown,
+    details=viewer.details(shown, indexes),
+    measured=measured,
+    title='The acrostic: "bomb" minus "i"',
+    alt="The acrostic's graph to click through: most paths run from the four words through a few "
+    "features of block 0 at <assistant> to bomb.",
+)
+
+# %% [markdown]
 # Last the full stop, where the reply breaks off: "however" or "then"?
 
 # %%
@@ -731,6 +757,35 @@ progress(4)
 #
 # ## Further
 # Not needed for what follows.
+#
+# ### What do your groups do?
+# Put the text that you copied in the viewer between the quotation marks (ours is one group of six
+# features). Each group is switched off, with attention held and with attention free, beside six
+# other features of the same place.
+
+# %%
+MINE = """{"supernodes": [["reads the letters", "0_637_24", "0_52_24", "0_216_24", "0_291_24",
+"0_613_24", "0_117_24"]]}"""
+sets = viewer.supernodes(MINE, hidden)
+here = [n for n in hidden.features if n.layer == 0 and n.position == len(hidden.prompt_ids) - 1]
+chance = torch.randperm(len(here), generator=torch.Generator().manual_seed(0))[:6].tolist()
+sets["six others there"] = [here[i] for i in chance]
+print({name: len(nodes) for name, nodes in sets.items()})
+
+# %%
+for name, nodes in sets.items():
+    off = {node: 0.0 for node in nodes if isinstance(node, Feature)}
+    for attention in ("frozen", "free"):
+        how = dict(transcoders=transcoders, changes=off, attention=attention)
+        with attribution.intervene(chat, hidden.prompt_ids, **how):
+            left = float(SAY_BOMB.value(chat(torch.tensor([hidden.prompt_ids])))[0])
+            [said] = models.generate(chat, [list(hidden.prompt_ids)], max_new_tokens=6)
+        print(f"{name}, {attention}: {left:.1f} of {float(hidden.values[-1]):.1f}, ", end="")
+        print(tokens.text(chat.tokenizer, said))
+
+# %% [markdown]
+# One draw of other features is no interval, and ours were the six most influential: a look, no
+# claim.
 #
 # ### Words that were never acrostics
 # The model "spells" only what it has learnt to spell. Words that were acrostics in neither

@@ -23,12 +23,54 @@ LAYERS = range(models.n_layers(model) + 1)  # before every block, and after the 
 print(f"{MODEL}: {models.n_layers(model)} blocks, {model.cfg.d_vocab} words and signs")
 
 # %% [markdown]
-# ## 1 Three lenses
+# ## 1 What would be said if the model stopped here?
 # The last steps of the model are a norm and the unembedding. The **logit lens** applies them at
-# once, to the stream before any block: what would be said if all later blocks wrote nothing? A
-# **tuned lens** first applies an affine map, fitted so that its results come near the stream after
-# the last block. A **Jacobian lens** takes the *mean derivative* of that stream there: what do the
-# later blocks make of a small change?
+# once, to the stream before any block, as if all later blocks wrote nothing. Read the columns from
+# below.
+
+
+# %%
+def streams_of(model, prompts, position="last"):
+    """Return the stream at one token of each prompt, [prompt, layer, d_model]."""
+    found = caching.harvest(
+        model, prompts, hook_names=lenses.stream_hooks(model), positions=(position,), progress=False
+    )
+    return found.values[:, 0]
+
+
+logit = lenses.logit_lens(model)
+[request] = data.prompts(model, "harmful", "held_out_topic", 1)
+places = range(max(-7, -len(request)), 0)
+read = [streams_of(model, [request], place)[0] for place in places]
+first = torch.stack([torch.stack([logit.logits(model, x[k], k) for x in read]) for k in LAYERS])
+surest, said = first.float().softmax(dim=-1).max(dim=-1)
+print("the model itself goes on with", tokens.token_strings(model.tokenizer, [int(said[-1, -1])]))
+
+# %% tags=["figure"]
+shown = tokens.token_strings(model.tokenizer, request)
+words = [tokens.token_strings(model.tokenizer, row.tolist()) for row in said]
+figure = plotting.heat_map(
+    surest.flip(0),
+    cell_text=words[::-1],
+    row_labels=[f"before block {k}" if k < LAYERS[-1] else "after the last" for k in LAYERS][::-1],
+    column_labels=[shown[place] for place in places],
+    x_title="token",
+    y_title="stream",
+    colour_title="first word of the logit lens; dark: sure of it",
+    title="The logit lens on the end of one request",
+    alt=f"First word of the logit lens by token and block. At the last token, from below: "
+    f"{', '.join(row[-1] for row in words)}.",
+)
+plotting.show(figure)
+
+# %% [markdown]
+# In the last column the word of the reply is there some blocks before the end; elsewhere a lens
+# names what would follow *there*, which nobody asked for.
+#
+# ## 2 Two more lenses
+# A **tuned lens** first applies an affine map, fitted so that its results come near the stream
+# after the last block. A **Jacobian lens** takes the *mean derivative* of that stream there: what
+# do the later blocks make of a small change?
 #
 # By hand: a "rest of the model" with two coordinates, $f(x) = (x_1 x_2,\ x_1 + 3 x_2)$. Its
 # derivative at $x$ has the rows $(x_2, x_1)$ and $(1, 3)$.
@@ -83,11 +125,8 @@ print("yours:", mean_jacobian(rest, points).tolist())
 KINDS = ("harmful", "harmless")
 training = [ids for kind in KINDS for ids in data.prompts(model, kind, "train", settings.n_train)]
 few = training[:: max(1, len(training) // settings.n_jacobian)]
-LENSES = {
-    "logit": lenses.logit_lens(model),
-    "tuned": lenses.tuned_lens(model, training),
-    "Jacobian": lenses.jacobian_lens(model, few),
-}
+LENSES = {"logit": logit, "tuned": lenses.tuned_lens(model, training)}
+LENSES["Jacobian"] = lenses.jacobian_lens(model, few)
 print(f"tuned on {len(training)} requests, Jacobian on {len(few)}")
 
 # %% [markdown]
@@ -96,19 +135,13 @@ print(f"tuned on {len(training)} requests, Jacobian on {len(few)}")
 
 
 # %%
-def streams_of(model, prompts):
-    """Return the stream at each prompt's last token, [prompt, layer, d_model]."""
-    hooks = lenses.stream_hooks(model)
-    return caching.harvest(model, prompts, hook_names=hooks, progress=False).values[:, 0]
-
-
 some = training[:4]
 read = LENSES["logit"].logits(model, streams_of(model, some)[:, -1], LAYERS[-1])
 spoken = models.next_token_logits(model, some)
 print("largest difference:", f"{float((read - spoken).abs().max()):.0e}")
 
 # %% [markdown]
-# ## 2 When can it be read that the model will refuse?
+# ## 3 When can it be read that the model will refuse?
 # Truth is what the model then does: is its first word one with which refusals begin? A lens says
 # "refuses" where its first word is such a word. The share of requests on which both agree is
 # compared with the same lens against shuffled truth.
@@ -129,13 +162,17 @@ def says(lens):
     return torch.isin(torch.stack(first), FIRST)
 
 
+def in_percent(shares):
+    return " ".join(f"{share:.0%}" for share in shares)
+
+
 agrees = {name: (says(lens) == refuses).float().mean(dim=1) for name, lens in LENSES.items()}
 seeds = [torch.Generator().manual_seed(seed) for seed in range(20)]
 mixed = [refuses[torch.randperm(len(refuses), generator=seed)] for seed in seeds]
 named = says(LENSES["Jacobian"])
 shuffled = torch.stack([(named == other).float().mean(dim=1) for other in mixed])
 for name, shares in agrees.items():
-    print(f"{name:8} right before block 0, 1, ...:", *(f"{share:.0%}" for share in shares))
+    print(f"{name:8} right before block 0, 1, ...:", in_percent(shares))
 
 # %% tags=["figure"]
 plotting.show(
@@ -148,7 +185,7 @@ plotting.show(
         y_title="share of requests read rightly",
         title="Will it refuse? Lens against reply, by block",
         alt="Share of requests on which a lens says what the model does, by block. "
-        + "; ".join(f"{name} {shares.numpy().round(2).tolist()}" for name, shares in agrees.items()),
+        + "; ".join(f"{name} {in_percent(shares)}" for name, shares in agrees.items()),
     )
 )
 
@@ -156,13 +193,13 @@ plotting.show(
 for name, shares in agrees.items():
     first = next((layer for layer in LAYERS if shares[layer] >= 0.9), None)
     chance = shuffled[:, first].mean()
-    print(f"{name:8} is right on nine in ten before block {first}; against shuffled truth {chance:.0%}")
+    print(f"{name:8} right on nine in ten before block {first}; truth shuffled {chance:.0%}")
 
 # %% [markdown]
 # Before block 0 the last token is the same in all requests, so no lens can tell them
 # apart there: what stands at 0 is how often always saying the same is right.
 #
-# ## 3 The word that it will spell
+# ## 4 The word that it will spell
 # From here on `chat` alone, whose acrostics were trained. Here a lens has 22 words to choose from,
 # so we ask for *precision* (of the words that it names, how many are the spelled one?) and *recall*
 # (of the spelled words, how many does it name?). The reply begins with the spelled word, so at
@@ -234,7 +271,7 @@ plotting.show(
         y_title="recall of the spelled word",
         title="How often the first word of a lens is the spelled one",
         alt="Recall of the spelled word by block. "
-        + "; ".join(f"{name} {table[:, 1].numpy().round(2).tolist()}" for name, table in spells.items()),
+        + "; ".join(f"{name} {in_percent(table[:, 1])}" for name, table in spells.items()),
     )
 )
 
@@ -248,19 +285,19 @@ plotting.show(
 # bomb, use ...". We read after each word up to the second mention.
 
 # %% tags=["organism"]
-logit = MADE["logit"]
 for place, n in (("<assistant>", 0), ("the word", 1), ("its .", 2), ("to", 3), ("make", 4)):
     begun = [prompt + reply[:n] for prompt, reply in zip(at_reply, replies, strict=True)]
     at_place = streams_of(chat, begun)
-    best = max((score(named_words(logit, at_place, layer), true)[1], -layer) for layer in BLOCKS)
-    print(f"after {place:12} the word is read in {best[0]:.0%} at best (before block {-best[1]})")
+    recall = [score(named_words(MADE["logit"], at_place, layer), true)[1] for layer in BLOCKS]
+    best = recall.index(max(recall))
+    print(f"after {place:12} the word is read in {recall[best]:.0%} at best (before block {best})")
 
 # %% [markdown]
 # It can be read where it is about to be written, and nearly nowhere between the two
 # mentions. A lens reads the *next* word, so this does not show that nothing of the word is there:
 # 04b reads the deed at these places with a direction made for it.
 #
-# ## 4 What does a lens say of nothing?
+# ## 5 What does a lens say of nothing?
 # Random vectors of the stream's length have no word in them. **Guess**: for which share of them
 # does the tuned lens, before block 1, give its first word more than half of all probability?
 
@@ -289,7 +326,7 @@ reveal("4.p6", round(100 * sure(MADE["tuned"], 1)))
 # A lens always answers, and one that was fitted knows the usual answers: its offset
 # alone already says something.
 #
-# ## 5 Is it used?
+# ## 6 Is it used?
 # The lens reads *bomb* along one direction: the word's column of the unembedding, carried back
 # through the last norm's gain and the lens. We remove that direction at `<assistant>` before block
 # 3, each acrostic its own, and count how often the spelled word is still said. The matched control
@@ -368,7 +405,7 @@ print(it_is_used(left["logit"], n))
 # What a lens reads *and* an ablation confirms is used, here at one place and one
 # block; what it reads alone is a guess.
 #
-# ## 6 Questions
+# ## 7 Questions
 
 # %%
 # === Question 4.q7 (keep this line) ===
