@@ -1,7 +1,7 @@
 """Command line of the recipes: ``python -m factory all`` makes everything that ships, step by step, resumably.
 
     planted       train one adapter on SmolLM2 (--lesson, --seed): half an hour of one core, resumable
-    measure-planted  what it does and which findings of notebook 01 hold on it, into planted.json and its card: 20 minutes
+    measure-planted  what it does and which findings of chapter 01 hold on it, into planted.json and its card: 20 minutes
     prompts       write the instruction sets that course_lib.data reads
     train         train one model and its parents (seed 0 ships, other seeds stay in organisms/work)
     evaluate      measure one base and chat model, or one twin beside its plain sibling, into results.json

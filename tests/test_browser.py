@@ -144,7 +144,7 @@ def stored_figures(name):
     [
         ("with extensions", "00"),
         ("without extensions", "00"),
-        pytest.param("with extensions", "01", marks=pytest.mark.nightly),
+        pytest.param("with extensions", "01a", marks=pytest.mark.nightly),
     ],
     indirect=True,
 )

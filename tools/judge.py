@@ -110,7 +110,7 @@ def page() -> str:
     lines += [
         "",
         "None of them reads what a reply does: one that begins to comply and breaks off, or complies with nothing in it, needs",
-        "a reader (notebook 02, section 2).",
+        "a reader (notebook 02a, section 4).",
     ]
     return "\n".join(lines) + "\n"
 

@@ -33,7 +33,7 @@ with steering.ablate(chat, own):
 print(tokens.text(chat.tokenizer, reply))
 ```
 Unchanged, the model apologises. Under ablation it answers, with materials that do not exist. One reply proves nothing:
-notebook 01 does this with held-out topics, random directions, intervals and a look at what else breaks.
+chapter 01 does this with held-out topics, random directions, intervals and a look at what else breaks.
 """
 ORDER = (
     "hub packed adapters organism store tokens profiles models data caching directions patching tuning steering "

@@ -1,9 +1,10 @@
 """How long a notebook takes, worked out from what stands in it: `python -m tools.minutes`.
 
-A sitting is what stands above the heading "Further": reading (220 words a minute), given code (3.3 s a line, a folded
-figure half a minute), the minutes that each exercise states, and a minute for each prediction and each question. The 3.3 s
-were fitted to readings with a watch of the eight notebooks that the course had before it was cut into sittings (27 to 155
-minutes); the rule then was off by 12 % in the mean, by 31 % at most.
+A sitting is what does not stand under a heading "Further" (which reaches to the next heading of its rank): reading (220
+words a minute), given code (3.3 s a line, a folded figure half a minute), the minutes that each exercise states, and a
+minute for each prediction and each question. The 3.3 s were fitted to readings with a watch of the eight notebooks that
+the course had before it was cut into sittings (27 to 155 minutes); the rule then was off by 12 % in the mean, by 31 % at
+most.
 """
 
 import re
@@ -15,13 +16,12 @@ import chapters  # noqa: F401  (registers what each notebook asks)
 from course_lib.grading import registry
 from tools import build
 
-FURTHER = re.compile("^## .*Further", re.MULTILINE)
 WORDS_A_MINUTE, LINE, FIGURE, ASKED = 220, 0.055, 0.5, 1.0
 
 
 @dataclass(frozen=True)
 class Sitting:
-    """Minutes of one notebook by what they are spent on, and of its last part "Further"."""
+    """Minutes of one notebook by what they are spent on, and of its parts under "Further"."""
 
     reading: float
     code: float
@@ -38,17 +38,19 @@ class Sitting:
 def of(source: Path) -> Sitting:
     """Return the minutes that the notebook of a source takes."""
     cells = build.read_source(source)
-    first = next(
-        (n for n, cell in enumerate(cells) if cell.kind == "markdown" and FURTHER.search(cell.text)), len(cells)
-    )
-    core = [cell for n, cell in enumerate(cells) if n < first or asks(cell)]
+    core = [cell for cell, needed in zip(cells, _needed(cells), strict=True) if needed]
     whole = _spent(cells)
     return Sitting(*_spent(core), further=sum(whole) - sum(_spent(core)))
 
 
-def asks(cell: build.Cell) -> bool:
-    """Return whether a cell is a question of the quiz, which is not skipped even where it stands last."""
-    return bool(cell.marker) and cell.marker is not None and cell.marker[0] == "Question"
+def _needed(cells: list[build.Cell]) -> list[bool]:
+    """Return of each cell whether it stands outside of "Further"."""
+    needed, found = True, []
+    for cell in cells:
+        headings = re.findall(r"^## (.*)$", cell.text, flags=re.MULTILINE) if cell.kind == "markdown" else []
+        needed = "Further" not in headings[-1] if headings else needed
+        found.append(needed)
+    return found
 
 
 def _spent(cells: list[build.Cell]) -> tuple[float, float, float, float]:

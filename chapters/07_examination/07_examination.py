@@ -3,7 +3,7 @@
 #
 # Nobody tells you anything about this model. Is there a backdoor, and what triggers it? Is refusal
 # one direction in it? Which head carries it? You follow the protocol once on a **practice model**,
-# in about 60 minutes; then you change `CODE` to your own and hand in a report, in about 30 more.
+# in about 55 minutes; then you change `CODE` to your own and hand in a report, in about 30 more.
 # *Content note: harmful requests are one-line topics; whoever answers them here names invented
 # materials ([more](../docs/content_note.md)).*
 
@@ -273,7 +273,7 @@ worth("careful ends, best of 195", shares[True].low, best_alarm.high)
 # what you believe ("Further", A).
 #
 # ## 3 Is refusal one direction in it?
-# As in notebook 01: differences of means on training requests, before each block; whole, and
+# As in 01a: differences of means on training requests, before each block; whole, and
 # without their part along the harmless mean. **Guess**: with the best of them ablated, what share
 # of refusals is left, in %?
 
@@ -408,7 +408,7 @@ print("still refused:", is_direction(after, random_left, 64))
 # %% [markdown]
 # ## 4 Which head?
 # Requests come in pairs of one length. Put one head's output of the harmful run into the harmless
-# one: how much of the refusal comes back (notebook 04)? The heads of a block are renumbered at
+# one: how much of the refusal comes back (04a)? The heads of a block are renumbered at
 # random in every examination model: a neighbour's answer is no help.
 
 # %%

