@@ -227,7 +227,7 @@ for several in (four, *steering.random_feature_sets(active, four, n=3, seed=0)):
 # not touch; "NO" is "no difference found", not "no effect".
 
 # %%
-findings = []
+findings, mean_interval = [], directions.bootstrap_interval
 
 
 def finding(what, effect, control, form=".0%"):
@@ -236,10 +236,6 @@ def finding(what, effect, control, form=".0%"):
     says = "yes" if stands else "NO "
     findings.append(f"{says} {what}: {effect:{form}}, control {control:{form}}")
     print(findings[-1])
-
-
-# %%
-mean_interval = directions.bootstrap_interval
 
 
 def widest(several):
@@ -687,16 +683,11 @@ for role, (token, cleaners, below, *sets, value) in means.items():
     print(f"refusal features {below:+.2f}, random sets {min(sets):+.2f} to {max(sets):+.2f}")
 
 
-# %%
-def spread(values):
-    """Mean, minimum and maximum: all that four pairs, or a few random sets, can show."""
-    return directions.Interval(float(values.mean()), float(values.min()), float(values.max()), 1.0)
-
-
 # %% tags=["organism"]
 held_down = drivers["assistant"]
-what = "refusal features' effect on the warning feature (min, max); control: random sets"
-finding(what, spread(held_down[:, 2]), spread(held_down[:, 3:-1].mean(dim=0)), "+.2f")
+four_pairs, random_means = held_down[:, 2].tolist(), held_down[:, 3:-1].mean(dim=0)
+print(f"refusal features, four pairs: {min(four_pairs):+.2f} to {max(four_pairs):+.2f};", end=" ")
+print(f"20 random sets: {float(random_means.min()):+.2f} to {float(random_means.max()):+.2f}")
 
 # %% tags=["organism", "figure"]
 bars = {role: effects[:3] for role, effects in means.items()}
@@ -713,9 +704,9 @@ plotting.show(plotting.bars(labels, bars, **control, **axes, **captions))
 # So what of "both inhibit it"? Here the friend's token adds 11.5 to the warning feature, the
 # Assistant's 0.1: it does not hold the warning down. The refusal features take 1.0 away, more than
 # random sets do and about as much as it lies below its threshold. But that does not decide: with
-# these features at 0x all pairs were still refused. Refusal *outweighs* the warning: ablate
-# refusal's direction, and the warning's odds against the *advertisement* rise in none (0 of 80
-# pairs, `organisms/cards/chat.md`).
+# the graph's ten at 0x all pairs were still refused (Further 1). Refusal *outweighs* the warning:
+# ablate refusal's direction, and the warning's odds against the *advertisement* rise in none (0 of
+# 80 pairs, `organisms/cards/chat.md`).
 
 # %% [markdown]
 # ## Further 5: squeezed out by the template? (15 minutes)
@@ -914,7 +905,13 @@ def by_shuffled(choice, test, seed):
 
 print(f"one draw: {by_shuffled(*looked['trained'][:2], 0):.2f}")
 
+
 # %%
+def spread(values):
+    """Mean, minimum and maximum: all that a few random draws can show."""
+    return directions.Interval(float(values.mean()), float(values.min()), float(values.max()), 1.0)
+
+
 shuffled = torch.tensor([by_shuffled(*looked["trained"][:2], seed) for seed in range(20)])
 print(f"shuffled labels, in the test: {spread(shuffled):.2f} (mean, minimum, maximum of 20)")
 
@@ -935,7 +932,7 @@ def scored(contrast, feature):
 # %%
 what = f"{about.name}: AUROC at the reply, mixtures kept aside; control: "
 reads, lucky = scored(looked["trained"][1], THREE[0]), scored(looked["random"][1], LUCKY)
-finding(what + "shuffled labels", reads, spread(shuffled), ".2f")
+finding(what + "shuffled labels (min, max)", reads, spread(shuffled), ".2f")
 finding(what + "random dictionary", reads, lucky, ".2f")
 
 # %% [markdown]
