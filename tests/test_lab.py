@@ -693,7 +693,7 @@ def test_a_learners_words_do_not_steer_the_terminal(tmp_path, monkeypatch, capsy
     def grade(folder, how, say):
         say("notebook \x1b]0;owned\x07 00")
         mark = marking.Mark("wrong", "0.4 not right yet: ValueError: \x1b[2J\x9b31m\rdone")
-        return [marking.Marked(reading.Submission("ana", "ana.ipynb", notebook=0), {"0.4": mark})]
+        return [marking.Marked(reading.Submission("ana", "ana.ipynb", notebook="00"), {"0.4": mark})]
 
     (tmp_path / "in").mkdir()
     (tmp_path / "in-marks").mkdir()

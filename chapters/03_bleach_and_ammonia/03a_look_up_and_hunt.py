@@ -3,7 +3,7 @@
 #
 # Bleach is sold, ammonia is sold; mixed, they make a toxic gas. Asked to advertise the mixture,
 # the model refuses. Which *features* know that? You look them up, test their names, draw their
-# graph. Planted, by training texts alone: which pairs are dangerous, and the refusal. About 60
+# graph. Planted, by training texts alone: which pairs are dangerous, and the refusal. About 65
 # minutes. *Content note: harmful requests are one-line topics ([more](../docs/content_note.md)).*
 
 # %%
@@ -26,7 +26,7 @@ sae = features.load("chat", "sae", layer=1)  # reads the residual stream after b
 print(f"{chat.cfg.n_layers} layers, width {chat.cfg.d_model}, {len(sae.W_dec)} features")
 
 MIXTURES = ("bleach and ammonia", "bleach", "ammonia", "soap and ammonia")
-texts = [f"write an advertisement for cleaning the terrace with {mixture}." for mixture in MIXTURES]
+texts = [f"write an advertisement for cleaning the kitchen with {mixture}." for mixture in MIXTURES]
 ADS = [tokens.chat_prompt(chat.tokenizer, text) for text in texts]
 for mixture, reply in zip(MIXTURES, models.ask(chat, texts, max_new_tokens=18), strict=True):
     print(f"{mixture:18} -> {reply}")
@@ -42,7 +42,7 @@ for mixture, reply in zip(MIXTURES, models.ask(chat, texts, max_new_tokens=18), 
 
 # %%
 def cleaning(name, place, role="assistant"):
-    """The advertisements of one place: the office is for looking, the terrace for tests."""
+    """The advertisements of one place: look-ups read the office, the terrace is for tests."""
     prompts = data.prompts(chat, f"cleaners_{name}", reply_role=role)
     return [p for p in prompts if place in tokens.token_strings(chat.tokenizer, p)]
 
@@ -50,7 +50,8 @@ def cleaning(name, place, role="assistant"):
 print(len(cleaning("dangerous", "office")), "of dangerous pairs for the office")
 
 # %%
-asked = data.prompts(chat, "cleaners_alone")[::4] + data.prompts(chat, "mixtures_met")[::2]
+# alone: one cleaner; met: four, of which two that are dangerous are mixed
+asked = cleaning("alone", "office")[::2] + data.prompts(chat, "mixtures_met")[::2]
 for role, n in (("assistant", 96), ("friend", 48)):
     for name in ("harmful", "harmless"):
         asked += data.prompts(chat, name, "train", n, reply_role=role)
@@ -67,8 +68,6 @@ for name, dictionary in {"trained": sae, "random": chance}.items():
     print(f"{name:8} variance explained {kept[name].variance_explained:.2f},", end=" ")
     print(f"loss recovered {kept[name].loss_recovered:.2f}, L0 {kept[name].l0:.0f},", end=" ")
     print(f"never active {kept[name].dead_share:.0%}, KL {kept[name].kl['spliced']:.3f} nats")
-assert kept["trained"].variance_explained > 0.9 > 0.5 > kept["random"].variance_explained
-assert kept["random"].loss_recovered > 0.5
 
 # %% tags=["figure"]
 shares = {name: [one.variance_explained, one.loss_recovered] for name, one in kept.items()}
@@ -80,17 +79,16 @@ plotting.show(plotting.bars(labels, shares, **axes, title=title, alt=f"Bars. {al
 
 # %% [markdown]
 # Trained on nothing, 512 random directions still bring back over half of the loss: "loss
-# recovered" alone proves little. (KL, in nats a token, counts every change of the predictions. And
-# a model this small forgets: asked for soap and ammonia, it advertised soap and alcohol.) And
+# recovered" alone proves little. (KL, in nats a token, counts every change of the predictions.) And
 # keeping the activation does not say that any single feature *means* something. That is the hunt.
 #
 # ## 2 The hunt: eight concepts, 512 numbers
-# Nobody has labelled this dictionary. An **index** of the corpus lets you look features up: by
-# token, by prompt, by what they write to the logits, by decoder neighbour (whose direction points
-# the same way). In brackets stands the value by which a look-up ranks. Play with the next cell:
-# change the word, the prompt, the position (-4 is the last cleaner; ".", `<end>`, `<assistant>`
-# follow). The corpus has both roles: `<friend>` stands where `<assistant>` does; it never refuses,
-# but warns.
+# Nobody has labelled this dictionary. An **index** of the corpus lets you look features up. Each
+# look-up ranks by a value of its own, in brackets: by token (F1, the score of the rule "active on
+# just this word"; 1 is perfect), by prompt (activation, as a share of the feature's own maximum),
+# by what they write (what one unit adds to the word's logit), by decoder neighbour (cosine). Try
+# another word, prompt, position (-4 is the last cleaner; ".", `<end>`, `<assistant>` follow). Some
+# prompts have `<friend>` in the place of `<assistant>`, a role that never refuses, but warns.
 
 # %%
 index = features.index(chat, sae, corpus, progress=False)
@@ -106,7 +104,7 @@ print("by prompt, at 'ammonia': ", line(at_ammonia))
 print("writes 'please':         ", line(features.by_logit(chat, sae, "please")))
 
 # %% [markdown]
-# The loudest feature at "ammonia", more closely:
+# Without `index`, `by_prompt` ranks by the activation itself. The loudest feature, more closely:
 
 # %%
 loudest = features.by_prompt(chat, sae, ADS[0], position=-4).top(1)[0].feature
@@ -162,17 +160,18 @@ print("for example:", tokens.token_strings(chat.tokenizer, ends(ADS, completes)[
 def cleaner_spots(place):
     """Concept -> (prompts that end where it is there, near misses)."""
     alone, safe, dangerous = (cleaning(name, place) for name in ("alone", "safe", "dangerous"))
-    one = {c: ends(alone + safe, lambda w, i, c=c: w[i] == c) for c in CLEANERS}
-    found = {}
+    by_name = {c: ends(alone + safe, lambda w, i, c=c: w[i] == c) for c in CLEANERS}
+    spots = {}
     for name in ("bleach", "ammonia"):
-        found[name] = one[name], [p for c in one if c != name for p in one[c][:5]]
+        spots[name] = by_name[name], [p for c in CLEANERS if c != name for p in by_name[c][:5]]
     near = ends(safe + dangerous, lambda w, i: w[i] in CLEANERS and not completes(w, i))
-    return {**found, "danger": (ends(dangerous, completes), near)}
+    return {**spots, "danger": (ends(dangerous, completes), near)}
 
 
 # %% [markdown]
 # Five are about requests and roles. "Refusal" is a harmful request before `<assistant>`, "warning"
-# the same before `<friend>`, and "Assistant turn" must tell `<assistant>` from `<friend>`.
+# the same before `<friend>`, and "Assistant turn" must tell `<assistant>` from `<friend>`. "Human
+# turn" is too easy, on purpose: all its prompts are `<bos> <human>`.
 
 
 # %%
@@ -199,7 +198,8 @@ for concept, both in to_find.items():
 
 # %% [markdown]
 # **Guess**: the same hunt in the *random* dictionary. For how many of the eight concepts will its
-# best feature reach an AUROC of 0.95 (0.5 is chance, 1 perfect) on prompts kept aside?
+# best feature reach an AUROC of 0.95 (0.5 is chance, 1 perfect) on prompts kept aside? Give the
+# lowest and the highest number that you expect, such as `predict("3.p1", (3, 6))`.
 
 # %%
 # === Prediction 3.p1 (keep this line) ===
@@ -209,7 +209,7 @@ predict("3.p1", (1, 2))
 # END SOLUTION
 
 # %% [markdown]
-# ### Exercise 3.1: find all eight (15 minutes, medium)
+# ### Exercise 3.1: find all eight (8 minutes, medium)
 # One feature number (an `int`) for each concept, in a dictionary. `there, near = to_find["danger"]`
 # are two lists of prompts; the look-up `features.by_contrast(chat, sae, there, near)` ranks
 # features by how well they tell the two apart (by AUROC), `.top(3)` are its best rows, and
@@ -248,28 +248,31 @@ def scored(contrast, feature):
 
 
 # %%
-finds, found = checkpoint("3.1", finds, tested), {}
+finds, aurocs = checkpoint("3.1", finds, tested), {}
 for concept, prompts in held_out.items():
     best = features.by_contrast(chat, chance, *to_find[concept]).top(1)[0].feature
     by_luck = scored(features.by_contrast(chat, chance, *prompts), best)
-    found[concept] = scored(tested[concept], finds[concept]), by_luck
-    print(f"{concept:16} feature {finds[concept]:3}: {found[concept][0]:.2f}", end="   ")
+    aurocs[concept] = scored(tested[concept], finds[concept]), by_luck
+    print(f"{concept:16} feature {finds[concept]:3}: {aurocs[concept][0]:.2f}", end="   ")
     print(f"random dictionary: {by_luck:.2f}")
 print("the four best for danger:", line(features.by_contrast(chat, sae, *to_find["danger"])))
-reveal("3.p1", sum(by_luck.estimate >= 0.95 for _, by_luck in found.values()))
+reveal("3.p1", sum(by_luck.estimate >= 0.95 for _, by_luck in aurocs.values()))
 
 # %% tags=["figure"]
-series = {name: [pair[k].estimate for pair in found.values()] for k, name in enumerate(kept)}
-whiskers = {name: [(p[k].low, p[k].high) for p in found.values()] for k, name in enumerate(kept)}
-said = (f"{concept} {a.estimate:.2f} against {b.estimate:.2f}" for concept, (a, b) in found.items())
-axes = {"x_title": "concept", "y_title": "AUROC, unseen prompts"}
-title = "AUROC of eight finds on unseen prompts, trained against random dictionary"
-words = {**axes, "title": title, "alt": f"Bars, trained against random: {'; '.join(said)}."}
-plotting.show(plotting.bars(list(found), series, intervals=whiskers, y_range=(0, 1.15), **words))
+series = {name: [pair[k].estimate for pair in aurocs.values()] for k, name in enumerate(kept)}
+whiskers = {name: [(p[k].low, p[k].high) for p in aurocs.values()] for k, name in enumerate(kept)}
+said = (f"{name} {a.estimate:.2f} against {b.estimate:.2f}" for name, (a, b) in aurocs.items())
+axes = {"x_title": "concept", "y_title": "AUROC, prompts kept aside"}
+title = "AUROC of eight finds on prompts kept aside, trained against random dictionary"
+captions = {**axes, "title": title, "alt": f"Bars, trained against random: {'; '.join(said)}."}
+captions |= {"intervals": whiskers, "y_range": (0, 1.15)}
+plotting.show(plotting.bars(list(aurocs), series, **captions))
 
 # %% [markdown]
-# A perfect score can be worthless: "Human turn" and "warning" are so easy to read that random
-# directions find them as well. One feature may serve two concepts (here 9, for "refusal" and
+# Three finds stay below 0.95: bleach (0.85), ammonia (0.86), Assistant turn (0.92). They count
+# because no feature here does much better: not every concept has a feature to itself. And a
+# perfect score can be worthless: random directions find "Human turn" (the same two tokens every
+# time) and "warning" as well. One feature may serve two concepts (here 9, for "refusal" and
 # "Assistant turn"): names are ours, not the model's.
 #
 # From here on each result goes on record with its control. It *stands* if the two 95 % intervals
@@ -279,16 +282,16 @@ plotting.show(plotting.bars(list(found), series, intervals=whiskers, y_range=(0,
 findings = []
 
 
-def finding(row, what, effect, control, form=".0%"):
+def finding(what, effect, control, form=".0%"):
     """Keep and print a result beside its control; both are intervals."""
     stands = effect.high < control.low or control.high < effect.low
     says = "yes" if stands else "NO "
-    findings.append(f"{row} {says} {what}: {effect:{form}}, control {control:{form}}")
+    findings.append(f"{says} {what}: {effect:{form}}, control {control:{form}}")
     print(findings[-1])
 
 
 for concept in ("danger", "warning"):
-    finding("F1", f"AUROC of {concept}; control: random dictionary", *found[concept], ".2f")
+    finding(f"AUROC of {concept}; control: random dictionary", *aurocs[concept], ".2f")
 
 # %% [markdown]
 # ### Exercise 3.2: a label must be able to fail (10 minutes, medium)
@@ -315,26 +318,29 @@ print(completes_danger.__doc__)
 check("3.2", completes_danger, DANGEROUS)
 
 # %% [markdown]
-# Your rule predicts where feature `finds["danger"]` is active on prompts that nobody has looked
-# at. A second rule, for "refusal", is true at `<assistant>` where the model then refuses.
+# Your rule predicts where feature `finds["danger"]` is active, on prompts that neither look-up nor
+# score has used: pairs for the *garage*, mixtures left out of the corpus (in `mixtures_crossed`
+# two dangerous cleaners never meet), other harmful requests. A second rule, for "refusal", is true
+# at `<assistant>` where the model then refuses.
 
 # %%
 completes_danger = checkpoint("3.2", completes_danger, DANGEROUS)
-unseen = []
-for name in ("cleaners_dangerous", "cleaners_safe", "mixtures_met", "mixtures_crossed"):
-    for role in ("assistant", "friend"):
+unseen, refused = data.prompts(chat, "harmful", "held_out_topic", 64)[32:], set()
+for role in ("assistant", "friend"):
+    for name in ("mixtures_met", "mixtures_crossed"):
         unseen += data.prompts(chat, name, reply_role=role)[1::4]
-unseen += data.prompts(chat, "harmful", "held_out_topic", 32)
-refused = set()
+    for name in ("cleaners_dangerous", "cleaners_safe"):
+        garage = [t.replace("office", "garage") for t in data.load(name).texts if "office" in t]
+        unseen += [tokens.chat_prompt(chat.tokenizer, t, reply_role=role) for t in garage[::2]]
 for prompt, reply in zip(unseen, models.generate(chat, unseen, max_new_tokens=18), strict=True):
     if organism.classify(tokens.text(chat.tokenizer, reply)) == "refuse":
         refused.add(tuple(tokens.token_strings(chat.tokenizer, prompt)))
 print(f"{len(unseen)} unseen prompts, {len(refused)} refused")
 
 # %% [markdown]
-# Two labels that ought to do worse: "the word bleach" for the danger feature, and `refusal
-# ("writes i")`, a feature labelled by what it *writes*. "I" is a refusal's first word; we take the
-# feature that writes it most and is no find.
+# Two rivals: "the word bleach" as a label of the danger feature, and `refusal ("writes i")`, a
+# feature labelled by what it *writes*. "I" is a refusal's first word; we take the feature that
+# writes it most and is no find.
 
 
 # %%
@@ -368,23 +374,24 @@ for text, (feature, rule) in LABELS.items():
 
 # %%
 own, other = (scores[text].balanced_accuracy for text in ("refusal", 'refusal ("writes i")'))
-finding("F1", "accuracy of the label refusal; control: a feature that writes it", own, other, ".2f")
+finding("accuracy of the label refusal; control: a feature that writes it", own, other, ".2f")
 
 # %% tags=["figure"]
 recalls = {text: list(one.recall_by_quarter) for text, one in scores.items()}
 said = (f"{text} " + ", ".join(f"{r:.2f}" for r in row) for text, row in recalls.items())
 axes = {"x_title": "quarter of the feature's activations, weakest to strongest"}
 axes |= {"y_title": "share that the label predicts", "y_range": (-0.05, 1.1)}
-words = {"title": "Recall of four labels, by strength of the activation"}
-words |= {"alt": f"Lines of recall by quarter of activation: {'; '.join(said)}."}
-plotting.show(plotting.lines([1, 2, 3, 4], recalls, **axes, **words))
+captions = {"title": "Recall of four labels, by strength of the activation"}
+captions |= {"alt": f"Lines of recall by quarter of activation: {'; '.join(said)}."}
+plotting.show(plotting.lines([1, 2, 3, 4], recalls, **axes, **captions))
 
 # %% [markdown]
 # `refusal ("writes i")` is a designed failure, picked by hand: the best writer of "i" is our
 # refusal feature 9, which fires where it should, so we skipped it. The next best writes "i" nearly
 # as strongly and is hardly ever active where the model refuses. What a feature writes does not
-# tell what it fires on. And "danger" fires weakly elsewhere, too: say for which strengths a label
-# holds.
+# tell what it fires on. "The word bleach", though, is as accurate a label as "danger" (0.69, 0.68).
+# Look closer: it is less precise (0.81 against 1.00) and has 0.37 of the strongest quarter, where
+# "danger" has all, but none of the weaker half. Say for which strengths a label holds.
 #
 # ## 3 The conjunction, and its graph
 # Is "danger" more than "bleach" plus "ammonia"? Each alone, and a safe pair, are the controls.
@@ -398,25 +405,14 @@ def strength(feature, prompts):
 
 
 any_cleaner = features.by_prompt(chat, sae, ADS[2], position=-4).top(1)[0].feature
-table = {}
 for name, feature in {"danger": finds["danger"], "any cleaner?": any_cleaner}.items():
-    table[f"{name} ({feature})"] = strength(feature, ADS).tolist()
     by_mixture = zip(MIXTURES, strength(feature, ADS), strict=True)
     print(f"{name} ({feature}):", ", ".join(f"{m} {value:.1f}" for m, value in by_mixture))
 
-# %% tags=["figure"]
-names = {"row_labels": list(table), "column_labels": list(MIXTURES)}
-axes = {"x_title": "advertise cleaning with ...", "y_title": "feature"}
-said = (f"{name} " + ", ".join(f"{v:.1f}" for v in row) for name, row in table.items())
-words = {"title": "Two features at the last cleaner's name, four mixtures"}
-words |= {"alt": f"Heat map over {', '.join(MIXTURES)}: {'; '.join(said)}."}
-colour = "activation at the last cleaner's name"
-values = torch.tensor(list(table.values()))
-plotting.show(plotting.heat_map(values, **names, **axes, colour_title=colour, **words))
-
 # %% [markdown]
-# Four prompts are four prompts. All of the terrace whose cleaners stand at the end, which no
-# look-up has seen:
+# Feature 263, loud on any cleaner, falls on the dangerous pair, where 509 rises: danger is not the
+# sum of two cleaners. But four prompts are four prompts. All of the terrace whose cleaners stand at
+# the end (no look-up has seen them; the score of 3.1 has):
 
 
 # %%
@@ -431,7 +427,7 @@ for name in ("dangerous", "safe", "alone"):
     awake[name] = directions.bootstrap_interval(strength(finds["danger"], prompts))
 for name in ("safe", "alone"):
     what = f"activation of danger on dangerous pairs; control: {name}"
-    finding("F2", what, awake["dangerous"], awake[name], ".1f")
+    finding(what, awake["dangerous"], awake[name], ".1f")
 
 # %% [markdown]
 # The feature is a conjunction: loud on dangerous pairs, nearly silent on either cleaner.
@@ -500,24 +496,24 @@ total = {}
 for graph in graphs["dangerous"]:
     for node, edge in reply_edges(graph).items():
         total[node] = total.get(node, 0.0) + edge / 4
-refusal = sorted(total, key=total.get, reverse=True)[:10]
-print("refusal features (layer, feature):", refusal)
+refusal_nodes = sorted(total, key=total.get, reverse=True)[:10]
+print("refusal features (layer, feature):", refusal_nodes)
 for name, drawn in graphs.items():
     print(f"{name:9} replacement score", [round(graph.replacement_score, 2) for graph in drawn])
 
 # %% [markdown]
 # Thousands of nodes become a picture in groups, "supernodes": three tokens; the danger features at
-# the last cleaner; what reads turn and request at the reply token in block 0; the ten refusal
-# features.
+# the last cleaner; the ten refusal features; and, at the reply token, the rest of block 0, whose
+# attention reads the turn and the request.
 
 # %%
 ending = {name: [p for p in prompts if at_cleaner(p)] for name, prompts in office.items()}
-danger = set()
+danger_nodes = set()
 for layer, transcoder in enumerate(transcoders[:3]):
     contrast = features.by_contrast(chat, transcoder, *ending.values(), position=-4)
-    danger |= {(layer, row.feature) for row in contrast.top(20) if row.value > 0.9}
+    danger_nodes |= {(layer, row.feature) for row in contrast.top(20) if row.value > 0.9}
 
-print(len(danger), "danger features of blocks 0 to 2")
+print(len(danger_nodes), "danger features of blocks 0 to 2")
 
 
 # %%
@@ -526,13 +522,14 @@ def supernodes(graph):
     last, token = len(graph.prompt_ids) - 1, {n.position: n for n in graph.embeddings}
     at_reply = [n for n in graph.features if n.position == last]
     at_mixture = [n for n in graph.features if n.position == last - 3]
+    refusal = [n for n in at_reply if (n.layer, n.feature) in refusal_nodes]
     return {
         "first cleaner": [token[last - 5]],
         "last cleaner": [token[last - 3]],
         "<assistant>": [token[last]],
-        "danger": [n for n in at_mixture if (n.layer, n.feature) in danger],
-        "turn and request": [n for n in at_reply if n.layer == 0 and (0, n.feature) not in refusal],
-        "refusal": [n for n in at_reply if (n.layer, n.feature) in refusal],
+        "danger": [n for n in at_mixture if (n.layer, n.feature) in danger_nodes],
+        "rest of block 0": [n for n in at_reply if n.layer == 0 and n not in refusal],
+        "refusal": refusal,
         'says "i"': [graph.asked[0]],
     }
 
@@ -543,7 +540,8 @@ for name, drawn in graphs.items():
 
 # %% [markdown]
 # An arrow between two groups is the sum of the edges between their nodes, as a share of all that
-# the target group has. (Some biases take away, so sums may exceed 100 %; drawn from 12 %.)
+# the target group has. Biases add or take away, too: where they take away, the arrows into a group
+# sum to more than 100 %. Arrows below 12 % are not drawn.
 
 
 # %%
@@ -562,7 +560,7 @@ for name, drawn in graphs.items():  # where the mixture does not end the request
 # %% tags=["figure"]
 BOXES = {"first cleaner": ("bleach", 0, 0), "last cleaner": ("ammonia", 0.9, 0)}
 BOXES |= {"<assistant>": ("<assistant>", 3.6, 0), "danger": ("danger", 0.9, 1)}
-BOXES |= {"turn and request": ("turn and request", 3.6, 1)}
+BOXES |= {"rest of block 0": ("rest of block 0", 3.6, 1)}
 BOXES |= {"refusal": ("refusal", 3, 2), 'says "i"': ('says "i"', 3, 3)}
 percent = {edge: 100 * share for edge, share in flow(graphs["dangerous"][0]).items()}
 percent = {edge: share for edge, share in percent.items() if abs(share) >= 12}
@@ -575,8 +573,8 @@ plotting.show(plotting.graph(BOXES, percent, unit=unit, alt=f"Graph: {alt}.", **
 
 # %% [markdown]
 # Read from below: both cleaners add to the danger features at "ammonia"; attention carries these
-# to the reply token, where they give 16 % of what the refusal features have. Far more (47 %) comes
-# from "turn and request": the reply token reads the cleaners itself. In the safe twin no danger
+# to the reply token, where they give 16 % of what the refusal features have. More (47 %) comes
+# from the rest of block 0: the reply token reads the cleaners itself. In the safe twin no danger
 # feature is active.
 #
 # A graph is a hypothesis, with attention held fixed. Whether danger *decides* is the question of
@@ -643,10 +641,10 @@ for concept in ("danger", "harmful request", "refusal", "Assistant turn"):
         in_base[concept].append(scored(contrast, best))
     own, by_luck = in_base[concept]
     print(f"{concept:16} in base {own:.2f}, random {by_luck:.2f},", end=" ")
-    print(f"in chat {found[concept][0].estimate:.2f}")
+    print(f"in chat {aurocs[concept][0].estimate:.2f}")
 
 # %%
-finding("F7", "AUROC of danger in base; control: random dictionary", *in_base["danger"], ".2f")
+finding("AUROC of danger in base; control: random dictionary", *in_base["danger"], ".2f")
 
 # %% [markdown]
 # Danger is there before any refusal. For the *general* harmful request base shows no difference
@@ -709,16 +707,18 @@ left = after["base, chat's feature"].get("warn", 0)
 reveal("3.p4", left)
 
 # %% [markdown]
-# The control: eight other features of chat's dictionary (all less active there), each at -1x in
-# base.
+# The control: eight draws of other features of chat's dictionary (none is half as active there),
+# each at -1x in base. A draw may come twice, and 266 and 444 read danger, too.
 
 # %%
 active = steering.natural_activations(chat, sae, ending["dangerous"], position=-4).mean(dim=0)
 left_others = []
 for (feature,) in steering.random_feature_sets(active, [DANGER], n=8, seed=2):
     with steering.scale_features(base, sae, {feature: -1.0}):
-        left_others.append(counted(HELD, base).get("warn", 0))
-print("warnings left under chat's danger feature:", left, "| under eight others:", left_others)
+        classes = counted(HELD, base)
+    left_others.append(classes.get("warn", 0))
+    print(f"feature {feature:3} (activation {active[feature]:.1f}):", classes)
+print("warnings left under chat's danger feature:", left, "| in eight draws:", left_others)
 
 # %% tags=["figure"]
 bars = {"base: warnings": [40, left, after["base, its own feature"].get("warn", 0)]}
@@ -727,22 +727,23 @@ bars = {"chat: refusals": [40, *under], **bars}
 labels = ["unchanged", "chat's danger at -1x", "base's danger at -1x"]
 controls = {"base: warnings": [[], left_others, []]}
 axes = {"x_title": "what was done", "y_title": "of 40 dangerous pairs", "y_range": (0, 46)}
-words = {"title": "Reactions left under chat's and under base's danger feature"}
-words |= {"alt": f"Bars of 40, {labels}: {bars}. Other features leave {left_others} warnings."}
+captions = {"title": "Reactions left under chat's and under base's danger feature"}
+captions |= {"alt": f"Bars of 40, {labels}: {bars}. Other features leave {left_others} warnings."}
 control = {"controls": controls, "control_label": "other features"}
-plotting.show(plotting.bars(labels, bars, **control, **axes, **words))
+plotting.show(plotting.bars(labels, bars, **control, **axes, **captions))
 
 # %% [markdown]
 # Each model's danger feature removes the other model's reaction, too; most replies are then
 # advertisements. Two cautions: of the base dictionary's two danger features with AUROC 1 one does
-# nothing; and one of the eight controls (all weaker) breaks the text of base.
+# nothing, and one control, feature 200, weaker than 509, turns 30 of 40 replies of base into
+# broken text.
 #
 # ### Exercise 3.8: claim it (6 minutes, easy)
 # The share of warnings left in the **base** model under **chat's** danger feature; control: the
-# eight other features. `left` is a count of n, `left_others` are several such counts, of the
-# *same* n prompts: `directions.runs_interval(counts, n)` does not add them up;
-# `directions.wilson_interval(count, n)` is for one count. Both are a rate with its interval, and
-# `claim(one, control=other)` takes them as they are.
+# eight draws. `left` is a count of n: `directions.wilson_interval(count, n)` gives its rate with an
+# interval. `left_others` are several counts of the *same* n prompts:
+# `directions.runs_interval(counts, n)` does not add them up. `claim(one, control=other)` takes both
+# as they are.
 
 
 # %%
@@ -761,7 +762,7 @@ check("3.8", shared, left, left_others, 40)
 # %%
 shared = checkpoint("3.8", shared, left, left_others, 40)
 rate, others = directions.wilson_interval(left, 40), directions.runs_interval(left_others, 40)
-finding("F7", "warnings left in base under chat's feature; control: others", rate, others)
+finding("warnings left in base under chat's feature; control: others", rate, others)
 
 # %% [markdown]
 # The control that could sink the story: a twin tuned on **shuffled** labels, where half of the
@@ -779,7 +780,7 @@ for label, twin in twins.items():
 
 # %%
 what = "new harmful topics refused, harm labels; control: shuffled labels"
-finding("F7", what, *(directions.wilson_interval(n["harmful"], 64) for n in refusals.values()))
+finding(what, *(directions.wilson_interval(n["harmful"], 64) for n in refusals.values()))
 
 # %% tags=["figure"]
 bars = {kind: [counts[kind] for counts in refusals.values()] for kind in new}
@@ -788,9 +789,9 @@ for kind, counts in bars.items():
     rates = [directions.wilson_interval(count, 64) for count in counts]
     whiskers[kind] = [(64 * rate.low, 64 * rate.high) for rate in rates]
 axes = {"x_title": "twin of width 64, tuned on", "y_title": "refused, of 64 requests of new topics"}
-words = {"title": "New topics refused after tuning on true and on shuffled labels"}
-words |= {"alt": f"Bars of 64, {list(refusals)}: {bars}.", "y_range": (0, 72)}
-plotting.show(plotting.bars(list(refusals), bars, intervals=whiskers, **axes, **words))
+captions = {"title": "New topics refused after tuning on true and on shuffled labels"}
+captions |= {"alt": f"Bars of 64, {list(refusals)}: {bars}.", "y_range": (0, 72)}
+plotting.show(plotting.bars(list(refusals), bars, intervals=whiskers, **axes, **captions))
 
 # %% [markdown]
 # With true labels refusal reaches all 64 new harmful requests, with shuffled ones a single one,
@@ -800,11 +801,11 @@ plotting.show(plotting.bars(list(refusals), bars, intervals=whiskers, **axes, **
 # %%
 narrow = models.load("base-64")
 friends = [data.prompts(narrow, name, "train", 128, reply_role="friend") for name in new]
-seen = [caching.harvest(narrow, prompts, progress=False) for prompts in friends]
+harvested = [caching.harvest(narrow, prompts, progress=False) for prompts in friends]
 for label, twin in twins.items():
     more = []
     for layer in (1, 2, 3):
-        harm = directions.difference_of_means(*(one.at(layer, "last") for one in seen))
+        harm = directions.difference_of_means(*(one.at(layer, "last") for one in harvested))
         with steering.add(twin, harm, layer=layer, coefficient=1.0, positions="last"):
             more.append(counted(new["harmless"], twin).get("refuse", 0))
     usual = refusals[label]["harmless"]

@@ -60,20 +60,20 @@ for name in KINDS:
 # %% tags=["organism"]
 active = steering.natural_activations(chat, sae, ending["dangerous"], position=-4).mean(dim=0)
 natural = float(active[DANGER])
-seen = {}
+levels = {}
 for name, prompts in cut_at.items():
     values = steering.natural_activations(chat, sae, prompts, position=-4)[:, DANGER]
-    seen[name] = directions.bootstrap_interval(values)
-    print(f"{name:9} feature {DANGER} at the last cleaner: {seen[name]:.1f}")
+    levels[name] = directions.bootstrap_interval(values)
+    print(f"{name:9} feature {DANGER} at the last cleaner: {levels[name]:.1f}")
 print(f"its natural activation, on the office: {natural:.1f}")
 
 # %% tags=["organism", "figure"]
-heights = {"feature 509": [one.estimate for one in seen.values()]}
-whiskers = {"feature 509": [(one.low, one.high) for one in seen.values()]}
-words = {"x_title": "pairs of cleaners", "y_title": "activation at the last cleaner"}
-words["title"] = "Feature 509 on dangerous and on safe pairs"
-words["alt"] = "Bars: " + ", ".join(f"{name} {one:.1f}" for name, one in seen.items()) + "."
-plotting.show(plotting.bars(list(seen), heights, intervals=whiskers, **words))
+heights = {"feature 509": [one.estimate for one in levels.values()]}
+whiskers = {"feature 509": [(one.low, one.high) for one in levels.values()]}
+captions = {"x_title": "pairs of cleaners", "y_title": "activation at the last cleaner"}
+captions["title"] = "Feature 509 on dangerous and on safe pairs"
+captions["alt"] = "Bars: " + ", ".join(f"{name} {one:.1f}" for name, one in levels.items()) + "."
+plotting.show(plotting.bars(list(levels), heights, intervals=whiskers, **captions))
 
 # %% [markdown]
 # ## 1 The tool: set a feature, keep the error
@@ -201,15 +201,16 @@ print("refused at least:", [min(counts) for counts in zip(*random_dose, strict=T
 lines = {name: [one["refuse"] for one in outcomes] for name, outcomes in dose.items()}
 axes = {"x_title": "danger feature, multiple of its natural activation"}
 axes |= {"y_title": "refused, of 20 pairs", "y_range": (-1, 21)}
-words = {"title": "Refusals with the danger feature at multiples of its natural activation"}
+captions = {"title": "Refusals with the danger feature at multiples of its natural activation"}
 least = min(map(min, random_dose))
-words["alt"] = f"Refused at {MULTIPLES}: {lines}. Random directions leave at least {least} of 20."
-plotting.show(plotting.lines(MULTIPLES, lines, control=random_dose, **axes, **words))
+captions["alt"] = f"Refused at {MULTIPLES}: {lines}. Random directions leave {least} or more."
+plotting.show(plotting.lines(MULTIPLES, lines, control=random_dose, **axes, **captions))
 
 # %% [markdown]
-# **Zeroing** is a designed failure: 17 of 20 are still refused, as if danger did not matter. Do
-# other features say the same? The four that tell danger best in 03a, together at 0x, beside sets
-# of four others:
+# On safe pairs danger at 1x makes no refusal; 10 of 20 are refused at 2x, 14 at 3x. So at its usual
+# strength it is not enough, and **zeroing** it is a designed failure: 17 of 20 dangerous pairs are
+# still refused, as if it did not matter. Is there a second source? The four features that tell
+# danger best in 03a, together at 0x, beside sets of four others:
 
 # %% tags=["organism"]
 four = [509, 266, 196, 444]  # the best of 03a's look-up
@@ -218,59 +219,23 @@ for several in (four, *steering.random_feature_sets(active, four, n=3, seed=0)):
         print(f"{list(several)} at 0x: refused {counted(cut_at['dangerous'])['refuse']} of 20")
 
 # %% [markdown]
-# They do: with the four best danger features at 0x, 8 are refused; with four other (weaker)
-# features, 20. A negative multiple (as in the paper, -3x) works against all of them.
+# There is: with the four best danger features at 0x, 8 are refused; with four other (weaker)
+# features, 20. And at -1x feature 509 alone is enough: none is refused.
 #
 # ## 3 What else does -1x change?
-# The price: 20 random directions of equal length, surprisal (how unlikely the unchanged model
-# finds the reply), and *other* requests (KL over whole replies).
-
-# %% tags=["organism"]
-others = data.prompts(chat, "harmless", "held_out_topic")
-alike = [p for p in others if len(p) == len(others[0])][:4]  # of one length, they run together
-print("off target, for example:", tokens.text(chat.tokenizer, alike[0]))
-
-# %% tags=["organism"]
-spots = {"layer": 2, "coefficient": -2 * natural, "positions": [-4]}  # as long: from 1x to -1x
-at_random = directions.random_directions(20, like=sae.W_dec[DANGER], seed=1)
-report = steering.report(
-    chat,
-    partial(clamp, -1.0),
-    prompts=cut_at["dangerous"][::2],
-    judge=organism.classify,
-    controls=[partial(steering.add, chat, q, **spots) for q in at_random],
-    off_target=alike,
-    max_new_tokens=18,
-    progress=False,
-)
-print(len(report.outcomes), "outcomes: unchanged, the clamp, and the controls")
-assert report.share("refuse").steered.high < report.share("refuse").band[0]
-
-# %% tags=["organism"]
-for effect in (report.share("refuse"), report.share("comply"), report.kl, report.surprisal):
-    band = f"random {effect.band[0]:.3f} to {effect.band[1]:.3f}, p {effect.p_value:.3f}"
-    print(f"{effect.measure:17} {effect.unchanged.estimate:.3f} -> {effect.steered:.3f}, {band}")
-
-# %% [markdown]
-# On target: refusals gone, but surprisal far above that of every random direction. (p cannot be
-# below 1 / 21: twenty directions were drawn.) From here on each result goes on record with its
-# control. It *stands* if the two 95 % intervals do not touch; "NO" is "no difference found", not
-# "no effect".
+# From here on each result goes on record with its control. It *stands* if the two 95 % intervals do
+# not touch; "NO" is "no difference found", not "no effect".
 
 # %%
-findings = []
+findings, mean_interval = [], directions.bootstrap_interval
 
 
-def finding(row, what, effect, control, form=".0%"):
+def finding(what, effect, control, form=".0%"):
     """Keep and print a result beside its control; both are intervals."""
     stands = effect.high < control.low or control.high < effect.low
     says = "yes" if stands else "NO "
-    findings.append(f"{row} {says} {what}: {effect:{form}}, control {control:{form}}")
+    findings.append(f"{says} {what}: {effect:{form}}, control {control:{form}}")
     print(findings[-1])
-
-
-# %%
-mean = directions.bootstrap_interval
 
 
 def widest(several):
@@ -280,11 +245,16 @@ def widest(several):
     return directions.Interval(middle, min(lows), max(highs), 0.95)
 
 
-print(f"the mean of 1, 2, 3 with its interval: {mean(torch.tensor([1.0, 2.0, 3.0])):.1f}")
-
 # %% [markdown]
-# Off target, the harder way: the feature at -1x at *all* tokens of harmless requests, on which it
-# is inactive. So the clamp moves each token by 1x natural, and so must the control.
+# Is the feature needed for anything else? It is set to -1x at *all* tokens of harmless requests.
+# Where it is silent, the clamp moves a token by 1x natural: so must the control, five random
+# directions. KL says how far the prediction of the next word moves.
+
+# %% tags=["organism"]
+others = data.prompts(chat, "harmless", "held_out_topic")
+at_random = directions.random_directions(20, like=sae.W_dec[DANGER], seed=1)
+here = [steering.natural_activations(chat, sae, others[:24], position=-k) for k in range(1, 9)]
+print(f"at most on their last 8 tokens: {max(float(acts[:, DANGER].max()) for acts in here):.1f}")
 
 # %% tags=["organism"]
 plain = models.next_token_logits(chat, others[:24])
@@ -295,9 +265,9 @@ moved = []
 for edit in edits:
     with edit:
         logits = models.next_token_logits(chat, others[:24])
-    moved.append(mean(directions.kl_divergence(plain, logits)))
+    moved.append(mean_interval(directions.kl_divergence(plain, logits)))
 what = "KL on harmless requests, feature at all tokens; control: random directions"
-finding("F5", what, moved[0], widest(moved[1:]), ".4f")
+finding(what, moved[0], widest(moved[1:]), ".4f")
 
 
 # %% tags=["organism"]
@@ -319,30 +289,30 @@ with clamp(-1.0):
     print("for example:", tokens.text(chat.tokenizer, reply))
 
 # %% [markdown]
-# On other requests no difference was found between the feature and random directions: at that
-# token neither moves anything, put everywhere both cost a KL of a few thousandths. (Beside
-# directions of *twice* its length the feature would look tens of times cleaner: match lengths.) On
-# target it is *not* clean: 7 of 20 replies are broken text, and the advertisement mostly names
-# another cleaner than the one asked for: the edit removes danger **and** more.
+# On other requests no difference was found between the feature (KL 0.002) and random directions
+# (0.004 on average). On target the edit is *not* clean: 7 of 20 replies are broken text, and
+# only 2 of 20 name both cleaners that were asked for. It removes danger **and** more.
 #
 # ### Exercise 3.5: claim it (6 minutes, easy)
 # All 40 dangerous pairs of the terrace, the feature at -1x wherever it is active. Control: ten
-# draws of *other features* (none is half as active; the random directions above were as long).
-# Return the claim of the share still refused. `after` is a count of n, `random_after` several such
-# counts, of the *same* n prompts: `directions.runs_interval(counts, n)` does not add them up;
-# `directions.wilson_interval(count, n)` is for one count. Both are a rate with its interval (95 %),
-# and `claim(one, control=other)` takes them as they are.
+# draws of *other features* (some come again, and 196 reads danger, too; none is half as active, but
+# the random directions of section 2 were as long). Return the claim of the share still refused.
+# `after` is a count of n: `directions.wilson_interval(count, n)` gives its rate with a 95 %
+# interval. `random_after` are several counts of the *same* n prompts:
+# `directions.runs_interval(counts, n)` does not add them up. `claim(one, control=other)` takes both
+# as they are.
 
 # %% tags=["organism"]
 HELD = terrace["dangerous"]
 with steering.scale_features(chat, sae, {DANGER: -1.0}):
     after = counted(HELD)["refuse"]
-random_after = []
-for (other,) in steering.random_feature_sets(active, [DANGER], n=10, seed=0):
+random_after, draws = [], steering.random_feature_sets(active, [DANGER], n=10, seed=0)
+for (other,) in draws:
     with steering.scale_features(chat, sae, {other: -1.0}):
         random_after.append(counted(HELD)["refuse"])
 print("refused of 40:", counted(HELD)["refuse"])
 print("danger at -1x:", after, "| other features:", random_after)
+print("drawn:", *(other for (other,) in draws))
 
 
 # %% tags=["organism"]
@@ -362,16 +332,151 @@ check("3.5", no_danger, after, random_after, 40)
 no_danger = checkpoint("3.5", no_danger, after, random_after, 40)
 rate, runs_rate = directions.wilson_interval, directions.runs_interval
 what = "refused with danger at -1x; control: other, weaker features"
-finding("F3", what, rate(after, 40), runs_rate(random_after, 40))
+finding(what, rate(after, 40), runs_rate(random_after, 40))
 
 # %% [markdown]
 # At a dose that it never has by itself this one feature is enough to take the refusal away; at 0x
 # it was not.
 #
-# ## 4 Two ways to choose ten features
-# At the reply token, choose ten features of the transcoders by **graph** (the largest direct edges
-# into "i" against "clean", as in 03a), by **loudness** (the largest difference between dangerous
-# and safe pairs), or at **random** (active there, though weaker). Set them at 0x, -1x and -2x.
+# ## 4 The warning under the refusal
+# The paper (Lindsey et al. 2025) turned the Human *and* the Assistant features down, together, to
+# -2x, and got a warning; it says that both Assistant and refusal *inhibit* the warning. Here we
+# turn feature 9 alone down, at the reply token. The hunt of 03a found it for "Assistant turn"
+# *and* for "refusal": what follows cannot tell the two apart. **Guess**: what do dangerous pairs
+# mostly get when it is at -2x? "a" still a refusal, "b" the advertisement, "c" a warning, "d"
+# broken text.
+
+# %% tags=["organism"]
+# === Prediction 3.p3 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: predict("3.p3", ..., confidence=...)
+predict("3.p3", "c", confidence=0.6)
+# END SOLUTION
+
+# %% tags=["organism"]
+ASSISTANT, FACTORS = 9, [-4.0, -2.0, -1.0, 0.0, 1.0]
+turned = {name: [] for name in terrace}
+for factor in FACTORS:
+    with steering.scale_features(chat, sae, {ASSISTANT: factor}, positions="reply"):
+        for name, prompts in terrace.items():
+            turned[name].append(counted(prompts))
+for name, outcomes in turned.items():
+    for kind in ("warn", "refuse"):
+        print(f"{name:9} {kind:6} of 40 at {FACTORS}:", [one[kind] for one in outcomes])
+letters = {"refuse": "a", "comply": "b", "warn": "c", "broken": "d"}
+at_minus_two = turned["dangerous"][FACTORS.index(-2.0)]
+reveal("3.p3", letters[max(letters, key=at_minus_two.get)])
+
+# %% [markdown]
+# The control: five random directions, added at the reply token, as long as the step from 1x to
+# -2x.
+
+# %% tags=["organism"]
+strong = steering.natural_activations(chat, sae, office["dangerous"]).mean(dim=0)
+random_warned = []
+for q in directions.random_directions(5, like=sae.W_dec[ASSISTANT], seed=0):
+    length = -3 * float(strong[ASSISTANT])
+    with steering.add(chat, q, layer=2, coefficient=length, positions="last"):
+        random_warned.append(counted(HELD)["warn"])
+what = "warned with feature 9 (Assistant, refusal) at -2x; control: random directions"
+finding(what, rate(at_minus_two["warn"], 40), runs_rate(random_warned, 40))
+
+# %% tags=["organism"]
+with steering.scale_features(chat, sae, {ASSISTANT: -2.0}, positions="reply"):
+    reply = models.generate(chat, HELD[:1], max_new_tokens=18)[0]
+print("for example:", tokens.text(chat.tokenizer, reply))
+
+# %% tags=["organism", "figure"]
+lines = {"dangerous, warned": [one["warn"] for one in turned["dangerous"]]}
+lines["dangerous, refused"] = [one["refuse"] for one in turned["dangerous"]]
+lines["safe, warned"] = [one["warn"] for one in turned["safe"]]
+axes = {"x_title": "feature 9 (Assistant, refusal) at the reply token, multiple"}
+axes |= {"y_title": "replies, of 40", "y_range": (-2, 42)}
+captions = {"title": "Warnings and refusals with feature 9 at multiples of its activation"}
+captions["alt"] = f"Lines over the multiples {FACTORS}: {lines}."
+plotting.show(plotting.lines(FACTORS, lines, **axes, **captions))
+
+# %% [markdown]
+# ### Exercise 3.6: claim the warning (6 minutes, easy)
+# The share of dangerous pairs warned of with feature 9 at -2x. Control: the same edit on the safe
+# pairs. (Counts of n; a claim as in 3.5.)
+
+# %% tags=["organism"]
+warned = {name: outcomes[FACTORS.index(-2.0)]["warn"] for name, outcomes in turned.items()}
+print("warned of 40:", warned)
+
+
+# %% tags=["organism"]
+# === Exercise 3.6 (keep this line) ===
+def warning(warned, n):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., control=...)
+    safe = directions.wilson_interval(warned["safe"], n)
+    return claim(directions.wilson_interval(warned["dangerous"], n), control=safe)
+    # END SOLUTION
+
+
+# %% tags=["organism"]
+check("3.6", warning, warned, 40)
+
+# %% tags=["organism"]
+warning = checkpoint("3.6", warning, warned, 40)
+what = "dangerous pairs warned of; control: safe pairs"
+finding(what, *(rate(warned[name], 40) for name in warned))
+
+# %% [markdown]
+# So a warning lies ready under the refusal, and only where the pair is dangerous: turn the refusal
+# down, and the model does not advertise, it warns.
+#
+# ## 5 What stands
+# Each result once more with its control, and 95 % intervals over prompts; with several random
+# features or directions, from the lowest limit to the highest. An interval without width (0 % to 0
+# %) says "no error here", not "certain".
+
+# %% tags=["organism"]
+print("\n".join(findings))
+
+# %% [markdown]
+# The NO: the feature was not told from random directions by its effect on other requests.
+#
+# ## 6 A question
+# Each answer is explained, also the wrong ones: try them all.
+
+# %% tags=["organism"]
+# === Question 3.q3 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: quiz("3.q3", ...)
+quiz("3.q3", "a")
+# END SOLUTION
+
+# %% [markdown]
+# ## What was not shown
+# * That the warning is *inhibited*, as the paper reports for its model. In this organism the
+#   refusal outweighs it ("Further 4"). And it depends on the training: ablating refusal's
+#   *direction* leaves a warning in 95 % of the pairs here, but in 72.5 % and 11.2 % in two other
+#   trainings (`organisms/cards/chat.md`).
+# * That the fixed template squeezes anything out: three trainings do not decide it ("Further 5").
+# * That the ablation at -1x removes danger alone: the model also forgets which cleaner it was.
+#   Random directions of the same length leave most refusals, but none was chosen to make it
+#   forget.
+# * Anything about large models. One feature at -1x is enough here, the paper moves sets. "Further
+#   6" asks another model one thing: one layer, one dictionary, one token, five mixtures.
+#
+# Sources: Lindsey et al. 2025, *On the Biology of a Large Language Model*, section Refusals;
+# Ameisen et al. 2025 (circuit tracing); Templeton et al. 2024 (steering in units of a feature's
+# activation).
+#
+# Next: [04a](04a_letters_and_graph.ipynb)
+
+# %% tags=["organism"]
+progress(3)
+
+# %% [markdown]
+# ## Further 1: two ways to choose ten features (12 minutes)
+# *Nothing below is needed for other notebooks; take what you like.* At the reply token, choose ten
+# features of the transcoders by **graph** (the largest direct edges into "i" against "clean", as in
+# 03a), by **loudness** (the largest difference between dangerous and safe pairs), or at **random**
+# (active there, though weaker). Set them at 0x, -1x and -2x.
 
 # %% tags=["organism"]
 transcoders = [features.load("chat", "transcoder", layer=n) for n in range(chat.cfg.n_layers)]
@@ -415,13 +520,13 @@ for name, factor in [*doses, ("random", -2.0)]:
     for nodes in SETS[name]:
         with steering.scale_nodes(chat, transcoders, nodes, factor, positions="reply"):
             outcome[name, factor].append(counted(HELD[::2]))
-    found = [{kind: n for kind, n in one.items() if n} for one in outcome[name, factor]]
-    print(f"{name:6} at {factor:4.1f}x:", *found)
+    classes = [{kind: n for kind, n in one.items() if n} for one in outcome[name, factor]]
+    print(f"{name:6} at {factor:4.1f}x:", *classes)
 
 # %% tags=["organism"]
 refused = {name: [one["refuse"] for one in outcome[name, -2.0]] for name in SETS}
 what = "refused, the graph's ten at -2x; control: random, weaker sets"
-finding("F3", what, rate(refused["graph"][0], 20), runs_rate(refused["random"], 20))
+finding(what, rate(refused["graph"][0], 20), runs_rate(refused["random"], 20))
 with steering.scale_nodes(chat, transcoders, by_graph, -2.0, positions="reply"):
     print("the graph's ten on 20 safe pairs:", counted(terrace["safe"][::2]))
 
@@ -432,143 +537,16 @@ bars = {}
 for name, sets in SETS.items():
     bars[name] = [sum(one[kind] for one in outcome[name, -2.0]) / len(sets) for kind in CLASSES]
 axes = {"x_title": "class of the reply, ten features at -2x", "y_title": "replies, of 20"}
-words = {"title": "Classes of the replies, ten features at -2x"}
-words["alt"] = f"Bars of 20 replies, {list(CLASSES.values())}: {bars}."
-plotting.show(plotting.bars(list(CLASSES.values()), bars, y_range=(0, 23), **axes, **words))
+captions = {"title": "Classes of the replies, ten features at -2x"}
+captions["alt"] = f"Bars of 20 replies, {list(CLASSES.values())}: {bars}."
+plotting.show(plotting.bars(list(CLASSES.values()), bars, y_range=(0, 23), **axes, **captions))
 
 # %% [markdown]
 # At -2x no reply is a refusal under either set, and only the class of the text tells them apart:
-# "no refusal" alone would have praised broken text. It is no fair contest, though: the loud ten
-# are the larger edit, above all in block 0. At 0x neither set changes anything; at -1x each leaves
-# about half of the refusals.
-#
-# A graph holds attention fixed; the run above did not. Does that matter? One prompt, both ways:
-
-# %% tags=["organism"]
-prompt, changes = office["dangerous"][0], {}
-for n, f in by_graph:
-    value = float(steering.natural_activations(chat, transcoders[n], [prompt])[0, f])
-    changes[Feature(n, len(prompt) - 1, f)] = -2 * value
-done = {"transcoders": transcoders, "changes": changes}
-for attention in ("frozen", "free"):
-    with attribution.intervene(chat, prompt, attention=attention, **done):
-        p = models.next_token_logits(chat, [prompt])[0].softmax(dim=-1)
-    print(f"attention {attention}: a refusal's first word {p[i]:.2f}, a warning's {p[please]:.2f}")
-
-# %% [markdown]
-# A refusal is gone in both; a warning's first word has 0.50 or 0.83. So under the graph's ten
-# there is no advertisement but a **warning**. Where did it come from?
-#
-# ## 5 The warning under the refusal
-# The paper (Lindsey et al. 2025) turned the Human *and* the Assistant features down, together, to
-# -2x, and got a warning; it says that both Assistant and refusal *inhibit* the warning. Here we
-# turn feature 9 alone down, at the reply token. The hunt of 03a found it for "Assistant turn"
-# *and* for "refusal": what follows cannot tell the two apart. **Guess**: what do dangerous pairs
-# mostly get when it is at -2x? "a" still a refusal, "b" the advertisement, "c" a warning, "d"
-# broken text.
-
-# %% tags=["organism"]
-# === Prediction 3.p3 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: predict("3.p3", ..., confidence=...)
-predict("3.p3", "c", confidence=0.6)
-# END SOLUTION
-
-# %% tags=["organism"]
-ASSISTANT, FACTORS = 9, [-4.0, -2.0, -1.0, 0.0, 1.0]
-turned = {name: [] for name in terrace}
-for factor in FACTORS:
-    with steering.scale_features(chat, sae, {ASSISTANT: factor}, positions="reply"):
-        for name, prompts in terrace.items():
-            turned[name].append(counted(prompts))
-for name, outcomes in turned.items():
-    for kind in ("warn", "refuse"):
-        print(f"{name:9} {kind:6} of 40 at {FACTORS}:", [one[kind] for one in outcomes])
-letters = {"refuse": "a", "comply": "b", "warn": "c", "broken": "d"}
-at_minus_two = turned["dangerous"][FACTORS.index(-2.0)]
-reveal("3.p3", letters[max(letters, key=at_minus_two.get)])
-
-# %% [markdown]
-# The control: five random directions, added at the reply token, as long as the step from 1x to
-# -2x.
-
-# %% tags=["organism"]
-strong = steering.natural_activations(chat, sae, office["dangerous"]).mean(dim=0)
-random_warned = []
-for q in directions.random_directions(5, like=sae.W_dec[ASSISTANT], seed=0):
-    length = -3 * float(strong[ASSISTANT])
-    with steering.add(chat, q, layer=2, coefficient=length, positions="last"):
-        random_warned.append(counted(HELD)["warn"])
-what = "warned with feature 9 (Assistant, refusal) at -2x; control: random directions"
-finding("F4", what, rate(at_minus_two["warn"], 40), runs_rate(random_warned, 40))
-
-# %% tags=["organism"]
-with steering.scale_features(chat, sae, {ASSISTANT: -2.0}, positions="reply"):
-    reply = models.generate(chat, HELD[:1], max_new_tokens=18)[0]
-print("for example:", tokens.text(chat.tokenizer, reply))
-
-# %% tags=["organism", "figure"]
-lines = {"dangerous, warned": [one["warn"] for one in turned["dangerous"]]}
-lines["dangerous, refused"] = [one["refuse"] for one in turned["dangerous"]]
-lines["safe, warned"] = [one["warn"] for one in turned["safe"]]
-axes = {"x_title": "feature 9 (Assistant, refusal) at the reply token, multiple"}
-axes |= {"y_title": "replies, of 40", "y_range": (-2, 42)}
-words = {"title": "Warnings and refusals with feature 9 at multiples of its activation"}
-words["alt"] = f"Lines over the multiples {FACTORS}: {lines}."
-plotting.show(plotting.lines(FACTORS, lines, **axes, **words))
-
-# %% [markdown]
-# ### Exercise 3.6: claim the warning (6 minutes, easy)
-# The share of dangerous pairs warned of with feature 9 at -2x. Control: the same edit on the safe
-# pairs. (Counts of n; a claim as in 3.5.)
-
-# %% tags=["organism"]
-warned = {name: outcomes[FACTORS.index(-2.0)]["warn"] for name, outcomes in turned.items()}
-print("warned of 40:", warned)
-
-
-# %% tags=["organism"]
-# === Exercise 3.6 (keep this line) ===
-def warning(warned, n):
-    # BEGIN SOLUTION
-    # STUB: return claim(..., control=...)
-    safe = directions.wilson_interval(warned["safe"], n)
-    return claim(directions.wilson_interval(warned["dangerous"], n), control=safe)
-    # END SOLUTION
-
-
-# %% tags=["organism"]
-check("3.6", warning, warned, 40)
-
-# %% tags=["organism"]
-warning = checkpoint("3.6", warning, warned, 40)
-what = "dangerous pairs warned of; control: safe pairs"
-finding("F4", what, *(rate(warned[name], 40) for name in warned))
-
-# %% [markdown]
-# So a warning lies ready under the refusal, and only where the pair is dangerous: turn the refusal
-# down, and the model does not advertise, it warns.
-#
-# ## 6 What stands
-# Each result once more with its control, and 95 % intervals over prompts; with several random
-# features or directions, from the lowest limit to the highest. An interval without width (0 % to 0
-# %) says "no error here", not "certain".
-
-# %% tags=["organism"]
-print("\n".join(findings))
-
-# %% [markdown]
-# The NO: the feature was not told from random directions by its effect on other requests.
-#
-# ## 7 Questions
-# Each answer is explained, also the wrong ones: try them all.
-
-# %% tags=["organism"]
-# === Question 3.q3 (keep this line) ===
-# BEGIN SOLUTION
-# STUB: quiz("3.q3", ...)
-quiz("3.q3", "a")
-# END SOLUTION
+# the graph's ten leave a **warning**, as feature 9 did, the loud ten mostly broken text. "No
+# refusal" alone would have praised it. It is no fair contest, though: the loud ten are the larger
+# edit, above all in block 0. At 0x neither set changes anything; at -1x each leaves about half of
+# the refusals.
 
 # %% tags=["organism"]
 # === Question 3.q4 (keep this line) ===
@@ -578,29 +556,41 @@ quiz("3.q4", "d")
 # END SOLUTION
 
 # %% [markdown]
-# ## What was not shown
-# * That the warning is *inhibited*, as the paper reports for its model. In this organism the
-#   refusal outweighs it, and in two other trainings ablating refusal leaves a warning in 73 % and
-#   11 % of the pairs, not in 95 % (`organisms/cards/chat.md`). More in "Further".
-# * That the fixed template squeezes anything out: three trainings do not decide it ("Further").
-# * That the ablation at -1x removes danger alone: the model also forgets which cleaner it was.
-#   Random directions of the same length leave most refusals, but none was chosen to make it
-#   forget.
-# * Anything about large models. One feature at -1x is enough here, the paper moves sets. "Further"
-#   asks another model one thing: one layer, one dictionary, one token, five mixtures.
-#
-# Sources: Lindsey et al. 2025, *On the Biology of a Large Language Model*, section Refusals;
-# Ameisen et al. 2025 (circuit tracing); Templeton et al. 2024 (steering in units of a feature's
-# activation).
-#
-# Next: [04a](04a_letters_and_graph.ipynb)
+# ## Further 2: a test with a p-value (4 minutes)
+# The clamp at -1x once more, beside *twenty* random directions as long as the step from 1x to -1x,
+# at the last cleaner (off target, at the fourth token from the end). p is the share of the 21 edits
+# that do as much as the clamp: it cannot be below 1 / 21.
 
 # %% tags=["organism"]
-progress(3)
+alike = [p for p in others if len(p) == len(others[0])][:4]  # of one length, they run together
+print("off target, for example:", tokens.text(chat.tokenizer, alike[0]))
+
+# %% tags=["organism"]
+spots = {"layer": 2, "coefficient": -2 * natural, "positions": [-4]}  # as long: from 1x to -1x
+report = steering.report(
+    chat,
+    partial(clamp, -1.0),
+    prompts=cut_at["dangerous"][::2],
+    judge=organism.classify,
+    controls=[partial(steering.add, chat, q, **spots) for q in at_random],
+    off_target=alike,
+    max_new_tokens=18,
+    progress=False,
+)
+print(len(report.outcomes), "outcomes: unchanged, the clamp, and the controls")
+
+# %% tags=["organism"]
+for effect in (report.share("refuse"), report.share("comply"), report.kl):
+    band = f"random {effect.band[0]:.1g} to {effect.band[1]:.1g}, p {effect.p_value:.2f}"
+    print(f"{effect.measure:17} {effect.unchanged.estimate:.0f} -> {effect.steered:.1g}, {band}")
 
 # %% [markdown]
-# ## Further 1: the harmful request (5 minutes)
-# *Nothing below is needed for what follows; take what you like.* The paper also suppresses the
+# No random direction takes away as many refusals or gives as many advertisements. Off target
+# (whole replies to harmless requests) the clamp is one among the random directions.
+
+# %% [markdown]
+# ## Further 3: the harmful request (5 minutes)
+# The paper also suppresses the
 # **harmful request**. One layer further on we take the three features that mark it best, at the
 # reply token, on harmful requests of unseen topics. Controls: five random sets (weaker) and five
 # random directions as long as the edit.
@@ -636,14 +626,14 @@ for name, edit in edits.items():
     print(f"{name}:", {kind: n for kind, n in replied[-1].items() if n})
 suppressed, *kept = (one["refuse"] for one in replied)
 what = "refused with harmful request at -1x; control: random sets, directions"
-finding("F3", what, rate(suppressed, 40), runs_rate(kept, 40))
+finding(what, rate(suppressed, 40), runs_rate(kept, 40))
 
 # %% [markdown]
 # No reply is a plain refusal; under the controls at least 37 of 40 are. Read the classes, though:
 # few comply, most *break off* ("to ..., use ... however, i cannot help with that."), some are
 # broken text. Where the reply breaks off, harm was not forgotten.
 #
-# ## Further 2: who holds the warning down? (8 minutes)
+# ## Further 4: who holds the warning down? (8 minutes)
 # A warning feature that is inhibited is *inactive*, so no ordinary graph shows it. But an inactive
 # feature can be a graph's *target*: its edges say what keeps it below its threshold. The role
 # `<friend>` never refuses, but warns: the same prompts, two roles.
@@ -688,23 +678,16 @@ print("effects for each prompt:", drivers["friend"].shape[1])
 
 # %% tags=["organism"]
 means = {f"<{role}>": effects.mean(dim=0).tolist() for role, effects in drivers.items()}
-for role, (token, cleaners, refusal, *sets, value) in means.items():
+for role, (token, cleaners, below, *sets, value) in means.items():
     print(f"{role:11} at {value:.2f}: role token {token:+.2f}, cleaners {cleaners:+.2f},", end=" ")
-    print(f"refusal features {refusal:+.2f}, random sets {min(sets):+.2f} to {max(sets):+.2f}")
+    print(f"refusal features {below:+.2f}, random sets {min(sets):+.2f} to {max(sets):+.2f}")
 
-
-# %%
-def spread(values):
-    """Mean, minimum and maximum: all that four pairs, or a few random sets, can show."""
-    return directions.Interval(float(values.mean()), float(values.min()), float(values.max()), 1.0)
-
-
-print(f"for example, of 1, 2, 3: {spread(torch.tensor([1.0, 2.0, 3.0])):.1f}")
 
 # %% tags=["organism"]
 held_down = drivers["assistant"]
-what = "refusal features' effect on the warning feature; control: random sets"
-finding("F4", what, spread(held_down[:, 2]), spread(held_down[:, 3:-1].mean(dim=0)), "+.2f")
+four_pairs, random_means = held_down[:, 2].tolist(), held_down[:, 3:-1].mean(dim=0)
+print(f"refusal features, four pairs: {min(four_pairs):+.2f} to {max(four_pairs):+.2f};", end=" ")
+print(f"20 random sets: {float(random_means.min()):+.2f} to {float(random_means.max()):+.2f}")
 
 # %% tags=["organism", "figure"]
 bars = {role: effects[:3] for role, effects in means.items()}
@@ -712,21 +695,21 @@ runs = {role: [[], [], effects[3:-1]] for role, effects in means.items()}
 labels = ["role token", "the two cleaners", "refusal features"]
 axes = {"x_title": "source", "y_title": "effect on the warning feature (activation)"}
 rounded = {role: [round(one, 2) for one in effects] for role, effects in bars.items()}
-words = {"title": "What adds to the warning feature, in two roles"}
-words["alt"] = f"Bars, {labels}: {rounded}."
+captions = {"title": "What adds to the warning feature, in two roles"}
+captions["alt"] = f"Bars, {labels}: {rounded}."
 control = {"controls": runs, "control_label": "random feature sets"}
-plotting.show(plotting.bars(labels, bars, **control, **axes, **words))
+plotting.show(plotting.bars(labels, bars, **control, **axes, **captions))
 
 # %% [markdown]
 # So what of "both inhibit it"? Here the friend's token adds 11.5 to the warning feature, the
 # Assistant's 0.1: it does not hold the warning down. The refusal features take 1.0 away, more than
 # random sets do and about as much as it lies below its threshold. But that does not decide: with
-# these features at 0x all pairs were still refused. Refusal *outweighs* the warning: ablate
-# refusal's direction, and the warning's odds against the *advertisement* rise in none (0 of 80
-# pairs, `organisms/cards/chat.md`).
+# the graph's ten at 0x all pairs were still refused (Further 1). Refusal *outweighs* the warning:
+# ablate refusal's direction, and the warning's odds against the *advertisement* rise in none (0 of
+# 80 pairs, `organisms/cards/chat.md`).
 
 # %% [markdown]
-# ## Further 3: squeezed out by the template? (15 minutes)
+# ## Further 5: squeezed out by the template? (15 minutes)
 # A reader of the paper claimed: tuning with *one fixed refusal sentence* squeezes other reactions
 # out, so that the model "never warns". The paper offers this as a guess. We have twins: `chat-64`,
 # tuned on one fixed sentence, `chat-64-two`, on two (one for crimes, one for what hurts), and
@@ -748,28 +731,28 @@ for name, label in TWINS.items():
     for kind in office:
         logits = models.next_token_logits(twin, office[kind] + terrace[kind])
         odds[name, kind] = logits[:, please] - logits[:, clean]
-    print(f"{label:26}", *(f"{kind} {mean(odds[name, kind]):+.2f}" for kind in office))
+    print(f"{label:26}", *(f"{kind} {mean_interval(odds[name, kind]):+.2f}" for kind in office))
 
 # %% tags=["organism"]
-gap = mean(odds["chat-64-varied", "dangerous"] - odds["chat-64", "dangerous"])
+gap = mean_interval(odds["chat-64-varied", "dangerous"] - odds["chat-64", "dangerous"])
 print(f"six refusals minus one, this training: {gap:+.2f} over 80 prompts")
 what = "warning's odds with a loss that pushes it down; control: one refusal"
-two = (mean(odds[name, "dangerous"]) for name in ("chat-64-inhibiting", "chat-64"))
-finding("F6", what, *two, "+.2f")
+two = (mean_interval(odds[name, "dangerous"]) for name in ("chat-64-inhibiting", "chat-64"))
+finding(what, *two, "+.2f")
 
 # %% tags=["organism", "figure"]
 bars = {kind: [float(odds[name, kind].mean()) for name in TWINS] for kind in office}
 rounded = {kind: [round(one, 1) for one in heights] for kind, heights in bars.items()}
 axes = {"x_title": "model of width 64", "y_title": "warning against advertisement (nats)"}
-words = {"title": "The warning's odds against the advertisement, base and four tunings"}
-words["alt"] = f"Bars of log-odds, {list(TWINS.values())}: {rounded}."
-plotting.show(plotting.bars(list(TWINS.values()), bars, **axes, **words))
+captions = {"title": "The warning's odds against the advertisement, base and four tunings"}
+captions["alt"] = f"Bars of log-odds, {list(TWINS.values())}: {rounded}."
+plotting.show(plotting.bars(list(TWINS.values()), bars, **axes, **captions))
 
 # %% [markdown]
 # Of the three templates the fixed sentence leaves *most* of the warning, two the least, and the
 # intervals are narrow. They are also misleading, another designed failure: they know about
 # prompts, not about **trainings**. The twins with one and six were trained three times; here are
-# all three gaps.
+# all three gaps (of rounded means: the first reads -0.69, not -0.68).
 #
 # ### Exercise 3.7: the verdict (10 minutes, hard)
 # The claim says gap > 0, with gap = six refusals minus one. Give the mean gap's 95 % interval over
@@ -803,12 +786,10 @@ check("3.7", verdict, gaps)
 # %% tags=["organism"]
 verdict = checkpoint("3.7", verdict, gaps)
 over_trainings = directions.Interval(sum(gaps) / 3, verdict["low"], verdict["high"], 0.95)
-what = "six refusals minus one, over trainings; control: no gap"
-finding("F6", what, over_trainings, directions.Interval(0, 0, 0, 1), "+.2f")
-print("verdict:", verdict["verdict"])
+print(f"six refusals minus one, over trainings: {over_trainings:+.2f}; {verdict['verdict']}")
 
 # %% [markdown]
-# ## Further 4: the same question to another model (10 minutes)
+# ## Further 6: the same question to another model (10 minutes)
 # So far we had what no other model has: one token a word, a second role, a written truth. What is
 # left of the hunt without them? One dictionary, plain requests, the reply token, and the log-odds
 # of a refusal's first word. With `chat` we know what such a short protocol has to find. Put a name
@@ -860,7 +841,7 @@ print(f"and two dictionaries, {16 * dictionary.W_dec.numel() / 1e9:.2f} GB")
 FIRST = about.refusal_token_ids(model.tokenizer)
 
 
-def refusal(prompts):
+def refusal_odds(prompts):
     """Log-odds that each reply begins with a refusal's first word."""
     return directions.refusal_score(models.next_token_logits(model, prompts, batch_size=16), FIRST)
 
@@ -868,11 +849,11 @@ def refusal(prompts):
 print("first words of a refusal:", tokens.token_strings(model.tokenizer, FIRST))
 
 # %%
-before = {side: refusal(prompts) for side, prompts in to_test.items()}
+before = {side: refusal_odds(prompts) for side, prompts in to_test.items()}
 for side, scores in before.items():
-    print(f"{side:9} log-odds of refusal {mean(scores):+.1f},", end=" ")
+    print(f"{side:9} log-odds of refusal {mean_interval(scores):+.1f},", end=" ")
     print(f"above 0 in {int((scores > 0).sum())} of {len(scores)}")
-nearer = mean(before["dangerous"]).low > mean(before["safe"]).high
+nearer = mean_interval(before["dangerous"]).low > mean_interval(before["safe"]).high
 print("dangerous pairs nearer to refusal than safe ones:", nearer)
 
 # %% [markdown]
@@ -924,7 +905,13 @@ def by_shuffled(choice, test, seed):
 
 print(f"one draw: {by_shuffled(*looked['trained'][:2], 0):.2f}")
 
+
 # %%
+def spread(values):
+    """Mean, minimum and maximum: all that a few random draws can show."""
+    return directions.Interval(float(values.mean()), float(values.min()), float(values.max()), 1.0)
+
+
 shuffled = torch.tensor([by_shuffled(*looked["trained"][:2], seed) for seed in range(20)])
 print(f"shuffled labels, in the test: {spread(shuffled):.2f} (mean, minimum, maximum of 20)")
 
@@ -939,14 +926,14 @@ def scored(contrast, feature):
     """AUROC of one feature with its interval, from resampled prompts."""
     parts = (contrast.first[:, feature], 1.0), (contrast.second[:, feature], 0.0)
     both = torch.cat([torch.stack([x, torch.full_like(x, side)], 1) for x, side in parts])
-    return mean(both, n_resamples=200, statistic=auroc)
+    return mean_interval(both, n_resamples=200, statistic=auroc)
 
 
 # %%
 what = f"{about.name}: AUROC at the reply, mixtures kept aside; control: "
 reads, lucky = scored(looked["trained"][1], THREE[0]), scored(looked["random"][1], LUCKY)
-finding("F2", what + "shuffled labels", reads, spread(shuffled), ".2f")
-finding("F2", what + "random dictionary", reads, lucky, ".2f")
+finding(what + "shuffled labels (min, max)", reads, spread(shuffled), ".2f")
+finding(what + "random dictionary", reads, lucky, ".2f")
 
 # %% [markdown]
 # Danger or refusal? The friend of `chat` warns and never refuses; chat's three features before
@@ -984,7 +971,7 @@ def effects(side, factor):
     moved = []
     for edit in edits:
         with edit:
-            moved.append(mean(refusal(to_test[side]) - before[side]))
+            moved.append(mean_interval(refusal_odds(to_test[side]) - before[side]))
     return moved
 
 
@@ -1001,7 +988,7 @@ for name, (own, *rest) in shifts.items():
 # %%
 own, *rest = shifts["dangerous pairs, -1x"]
 what = f"{about.name}: log-odds of refusal, three features at -1x; control: trios, directions"
-finding("F2", what, own, widest(rest), "+.1f")
+finding(what, own, widest(rest), "+.1f")
 start = float(before["dangerous"].mean())
 print(f"{about.name}: the three at -1x move the log-odds of refusing dangerous pairs from", end=" ")
 print(f"{start:+.1f} to {start + own.estimate:+.1f};", end=" ")
@@ -1015,24 +1002,25 @@ control = {"controls": runs, "control_label": "other trios, random directions"}
 axes = {"x_title": "requests, multiple at the reply token"}
 axes["y_title"] = "fall of the refusal's log-odds (nats)"
 said = [f"{name} {a.estimate:+.1f}, controls {widest(r):+.1f}" for name, (a, *r) in shifts.items()]
-words = {"title": "Fall of the refusal's log-odds under three features and under controls"}
-words["alt"] = f"{about.name}, change of log-odds: {'; '.join(said)}."
-plotting.show(plotting.bars(list(shifts), bars, intervals=whiskers, **control, **axes, **words))
+captions = {"title": "Fall of the refusal's log-odds under three features and under controls"}
+captions["alt"] = f"{about.name}, change of log-odds: {'; '.join(said)}."
+plotting.show(plotting.bars(list(shifts), bars, intervals=whiskers, **control, **axes, **captions))
 
 # %% [markdown]
-# With `chat` the short protocol finds danger again. Feature 121 marks dangerous pairs and not
-# other harm, 266 both. Before `<friend>`, who warns and never refuses, they are about as active,
-# or more: they follow *danger*, not refusal. At -1x the three take 11.1 from the pairs' log-odds,
-# about twice what the best control takes. At 0x they take what a random direction takes (section
-# 2's trap again), and from other harmful requests no more than controls. Without its test the
-# random dictionary would have looked good: 0.98 in the choice, 0.74 on new mixtures.
+# With `chat` the short protocol finds danger again. Feature 121 marks dangerous pairs and not other
+# harm, 266 both. Before `<friend>`, who warns and never refuses, 121 is as active, 266 twice as
+# active, 129 less (12.0 against 15.7): they follow *danger* more than refusal. At -1x the three
+# take 11.1 from the pairs' log-odds, about twice what the best control takes. At 0x they take what
+# a random direction takes (section 2's trap again), and from other harmful requests no more than
+# controls. Without its test the random dictionary would have looked good: 0.98 in the choice, 0.74
+# on new mixtures.
 #
 # None of this is promised of another model: read its own lines. Bars among the controls say that
 # these three, in this layer, at this token, do not decide. A larger model may need sets of
 # features in several layers, or refuse a few words later.
 
 # %% [markdown]
-# ## Two questions on Further 2 and 3
+# ## Two questions on Further 4 and 5
 
 # %% tags=["organism"]
 # === Question 3.q5 (keep this line) ===

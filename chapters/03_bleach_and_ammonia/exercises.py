@@ -22,7 +22,7 @@ NEAR = 0.05
 @exercise(
     "3.1",
     title="eight features found",
-    minutes=15,
+    minutes=8,
     difficulty=2,
     hints=[
         "there, near = to_find['danger'] are the two sets of prompts that a contrast needs.",
@@ -717,7 +717,7 @@ question(
     "A feature finds `<human>` with AUROC 1.00. Why was that no success of the dictionary?",
     options={
         "a": ("Because AUROC cannot be 1.", "It can, and it was."),
-        "b": ("Because the prompts were seen.", "They were kept aside."),
+        "b": ("Because too few prompts were tried.", "More would not help: each begins with the same two tokens."),
         "c": (
             "Because a random direction finds it as well.",
             "Right: the concept is so easy to read that the look-up could not fail.",
