@@ -70,6 +70,17 @@ def test_the_complete_notebook_was_run_from_top_to_bottom_in_one_go(name):
     assert counts == list(range(1, len(counts) + 1))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_check_of_the_complete_notebook_finds_the_worked_answer_right(name):
+    checked = [
+        (item, cell)
+        for cell in cells("solutions", name)
+        for item in re.findall(r'^check\("([\d.]+)"', cell.source, re.M)
+    ]
+    said = {item: "".join(output.get("text", "") for output in cell.outputs) for item, cell in checked}
+    assert said and [item for item, text in said.items() if f"{item} done: " not in text] == []
+
+
 def is_compared(cell):
     """Whether nbval compares a text output of this cell."""
     ignored = "nbval-ignore-output" in cell.metadata.get("tags", ()) or "NBVAL_IGNORE_OUTPUT" in cell.source
