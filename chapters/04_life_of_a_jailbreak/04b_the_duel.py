@@ -673,7 +673,7 @@ progress(4)
 # * That boosting is natural: a vector twice as long as the mean difference in the data is outside of
 #   what the model knows.
 #
-# Next: [05, install and hide](05_install_and_hide.ipynb).
+# Next: [04c, does it think *bomb* before it spells it?](04c_before_it_spells.ipynb)
 #
 # Sources: Lindsey et al. 2025, "On the Biology of a Large Language Model", sections on refusals and
 # on the life of a jailbreak (transformer-circuits.pub/2025/attribution-graphs/biology.html).
