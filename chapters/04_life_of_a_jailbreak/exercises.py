@@ -716,7 +716,10 @@ question(
             "Right: of this pair, these two activations and this logit difference, no more.",
         ),
         "c": ("Models decide in block 0 whether they refuse.", "It is one pair of prompts in one small model."),
-        "d": ("98 % of the refusal is stored in the reply token.", "Recovery is no share: places do not add up to 1."),
+        "d": (
+            "98 % of the refusal is stored in the reply token.",
+            "It says what one patch brings back: those of all places need not add up to 1.",
+        ),
     },
     correct="b",
 )
