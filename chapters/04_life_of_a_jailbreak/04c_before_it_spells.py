@@ -5,7 +5,7 @@
 # the blocks that remain, then come the model's own last norm and unembedding. You will build one,
 # score three of them against what the model then says, ask them about random vectors, and take out
 # what they read. Planted: that the model spells a word from first letters (an *acrostic*). When it
-# can be read, and in what, was found. About 45 minutes; 01 is enough before it. *Content note:
+# can be read, and in what, was found. About 40 minutes; 01 is enough before it. *Content note:
 # one-line topics and invented materials only; nothing here helps anyone do harm
 # ([more](../docs/content_note.md)).*
 
