@@ -534,7 +534,8 @@ print("refusal rate of harmless requests, d added, c = 1:", role_matters(added, 
 # %% [markdown]
 # That is one dose, and it was set by the assistant: d leads from *its* harmless mean to its harmful
 # one. Before you say "the friend does not use it", raise the dose. The control is five random
-# directions of d's length, counted if the friend refuses *or* warns.
+# directions of d's length, counted if the friend refuses *or* warns; `random` is the highest of the
+# five. All numbers are percent of 50 replies.
 
 # %% tags=["organism"]
 STEPS, EITHER = (0.5, 1.0, 1.25, 1.5, 2.0), tuple(OPENING.values())
