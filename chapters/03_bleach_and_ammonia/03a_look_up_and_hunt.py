@@ -3,7 +3,7 @@
 #
 # Bleach is sold, ammonia is sold; mixed, they make a toxic gas. Asked to advertise the mixture,
 # the model refuses. Which *features* know that? You look them up, test their names, draw their
-# graph. Planted, by training texts alone: which pairs are dangerous, and the refusal. About 65
+# graph. Planted, by training texts alone: which pairs are dangerous, and the refusal. About 60
 # minutes. *Content note: harmful requests are one-line topics ([more](../docs/content_note.md)).*
 
 # %%

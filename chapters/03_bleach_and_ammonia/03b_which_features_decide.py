@@ -4,7 +4,7 @@
 # 03a found feature 509, loud on dangerous pairs of cleaners and nearly silent on each alone; its
 # graph let danger add to the refusal. Reading is not deciding: now you build the tool that sets a
 # feature, and ablate. Planted: which pairs are dangerous, the refusal, and a warning by another
-# role. About 55 minutes. *Content note: harmful requests are one-line topics
+# role. About 50 minutes. *Content note: harmful requests are one-line topics
 # ([more](../docs/content_note.md)).*
 
 # %%
