@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = {path.stem: path for path in build.sources(ROOT)}
 NAMES = list(SOURCES)
 MIN_COMPARED = 0.9
+MAX_LINES, MAX_WIDTH = 12, 100
 MIN_PREDICTIONS, MIN_QUESTIONS = 1, 2  # in each notebook
 MAX_WORDS_BEFORE_A_FIGURE = 150
 MIN_ALT_TEXT = 40
@@ -95,6 +96,17 @@ def test_nine_in_ten_code_cells_have_a_text_output_that_is_compared(name, record
     compared = len(complete) - len(bare)
     record_property("report", f"{name}: text output compared in {compared} of {len(complete)} code cells")
     assert compared >= MIN_COMPARED * len(complete), f"no compared text output in {bare}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_code_cell_is_short(name, record_property):
+    """At most 100 characters a line; at most 12 lines, but for one cell in ten and for folded figures."""
+    learner = cells("notebooks", name)
+    wide = [cell.id for cell in learner if max(map(len, cell.source.split("\n"))) > MAX_WIDTH]
+    shown = [cell for cell in learner if "figure" not in cell.metadata.get("tags", ())]
+    long = [cell.id for cell in shown if sum(bool(line.strip()) for line in cell.source.split("\n")) > MAX_LINES]
+    record_property("report", f"{name}: {len(long)} of {len(learner)} code cells have more than {MAX_LINES} lines")
+    assert not wide and len(long) <= len(learner) / 10, (wide, long)
 
 
 @pytest.mark.parametrize("name", NAMES)

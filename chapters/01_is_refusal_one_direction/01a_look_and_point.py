@@ -25,7 +25,8 @@ print(f"{model.cfg.n_layers} blocks, {model.cfg.d_model} numbers per token")
 
 # %% [markdown]
 # ## 1 Look: harmful and harmless requests
-# **Guess**: before which block does the first principal component (PC1) first tell them apart?
+# **Guess**: before which of the blocks 1 to 5 does the first principal component (PC1) first tell
+# them apart? (By AUROC, explained below: 0.5 is chance, 1 is perfect; apart means above 0.95.)
 
 # %%
 # === Prediction 1.p1 (keep this line) ===
@@ -72,7 +73,7 @@ plotting.show(
 
 # %% [markdown]
 # Hover over a point to read its request. Both sets share wording and length; only the deed
-# differs. In `chat` the clouds are apart along PC1 from block 1 on.
+# differs. Are the clouds apart along PC1? The number comes below, for every block.
 #
 # *What was planted:* the course's `chat` was tuned to refuse harmful requests, and you know that it
 # does. *How* it does so was not planted. Separate clouds are a hint, not yet a finding.
@@ -88,7 +89,9 @@ print("the rest of this notebook:", caching.forecast(model, training, passes=12)
 # %% [markdown]
 # ### Exercise 1.1: check the harvest (5 minutes, easy)
 # Did we read the right activations? `harvest` should return the same values as a full cache. Take
-# one activation from `model.run_with_cache` yourself.
+# one activation from it yourself: `model.run_with_cache(tokens)` returns the logits and the cache,
+# which has the names of hook points as keys, such as `cache["blocks.0.hook_attn_out"]`, and
+# activations `[batch, token, d_model]` as values. What enters a block is its `hook_resid_pre`.
 
 
 # %%
@@ -143,6 +146,14 @@ check("1.2", first_component)
 
 # %%
 first_component = checkpoint("1.2", first_component)
+
+
+def pc1_of(x):
+    """Return your PC1 of x as a tensor like x, also if yours is an array of numpy."""
+    return torch.as_tensor(first_component(x)).to(x)
+
+
+# %%
 is_harmful = torch.arange(2 * N) < N
 
 
@@ -162,7 +173,7 @@ orders = [torch.randperm(2 * N, generator=generator) for _ in range(20)]
 found, shuffled = [], []
 for layer in LATER:
     x = torch.cat([harmful.at(layer, "reply"), harmless.at(layer, "reply")])
-    scores = directions.project(x, first_component(x))
+    scores = directions.project(x, pc1_of(x))
     found.append(folded_auroc(scores, is_harmful))
     shuffled.append([folded_auroc(scores, is_harmful[order]) for order in orders])
 print("PC1, by block:", " ".join(f"{value:.2f}" for value in found))
@@ -201,7 +212,7 @@ plotting.show(
 
 # %%
 x3 = torch.cat([harmful.at(MIDDLE, "reply"), harmless.at(MIDDLE, "reply")])
-scores3 = directions.project(x3, first_component(x3))
+scores3 = directions.project(x3, pc1_of(x3))
 shuffled3 = scores3[torch.randperm(2 * N, generator=torch.Generator().manual_seed(1))]
 
 
@@ -287,7 +298,7 @@ HOW_MANY = [n for n in (512, 128, 64, 32, 8) if n <= N]
 by_method = {"PC1": [], "difference of means": []}
 for n in HOW_MANY:
     x, y = harmful.at(MIDDLE, "reply")[:n], harmless.at(MIDDLE, "reply")
-    pc1, means = first_component(torch.cat([x, y])), refusal_direction(x, y)
+    pc1, means = pc1_of(torch.cat([x, y])), refusal_direction(x, y)
     by_method["PC1"].append(round(new_auroc(pc1, "reply"), 2))
     by_method["difference of means"].append(round(new_auroc(means, "reply"), 2))
 print("harmful requests:", HOW_MANY)
@@ -309,7 +320,7 @@ plotting.show(
 
 # %% [markdown]
 # With few harmful requests PC1 misses harm, and the difference of means does not: it uses the
-# labels. What does PC1 follow instead? Two in five requests are questions, the others commands.
+# labels. What could PC1 follow instead? Two in five requests are questions, the others commands.
 # Below, "question" is the AUROC between these two kinds among the *harmless* requests.
 
 # %%
@@ -317,16 +328,17 @@ HARMLESS = data.load("harmless", split="held_out_topic").texts
 asks = torch.tensor([text.endswith("?") for text in HARMLESS])
 for place, position in zip(PLACES, POSITIONS, strict=True):
     x, y = harmful.at(MIDDLE, position)[: HOW_MANY[-1]], harmless.at(MIDDLE, position)
-    pc1, means = first_component(torch.cat([x, y])), refusal_direction(x, y)
+    pc1, means = pc1_of(torch.cat([x, y])), refusal_direction(x, y)
     for name, direction in {"PC1": pc1, "difference of means": means}.items():
         scores = directions.project(new["harmless"].at(MIDDLE, position), direction)
         form = folded_auroc(scores, asks)
         print(f"{place:14} {name:19} harm {new_auroc(direction, position):.2f} question {form:.2f}")
 
 # %% [markdown]
-# At the end of the request (". or ?") PC1 separates questions from commands perfectly and hardly
-# sees harm: punctuation is a **nuisance axis**. (Even the difference of means picks some of it up
-# there: 8 requests are few.) At the reply token PC1 follows neither; what it follows is not shown.
+# At the end of the request (". or ?") PC1 separates questions from commands perfectly and harm only
+# a little: punctuation is a **nuisance axis**. (Even the difference of means picks some of it up
+# there: 8 requests are few.) This explains the misses at that token only. At the reply token, the
+# one of the figure, PC1 follows neither; what it follows is not shown.
 #
 # A last trap: in the `confounded` split the harmful requests are longer. How well does the *number
 # of tokens* alone "detect harm"?
@@ -345,12 +357,12 @@ for split in ("train", "confounded"):
 # ## 3 Which of the candidate directions?
 # There is one difference of means d per token position and block. Each gets three scores (Arditi
 # et al. 2024, appendix C). The first two are log-odds of a refusal as the first word: 0 is even,
-# +3 is 20 to 1 for refusing.
+# +3 is 20 to 1 for refusing. KL is measured in nats: 0 is no change, 1 is a lot.
 #
 # | score | requests | what is done | good |
 # |---|---|---|---|
 # | **bypass** | harmful | d ablated: its part is removed from the stream | low |
-# | **induce** | harmless | d added | above 0 |
+# | **induce** | harmless | d added, at all tokens | above 0 |
 # | **KL** | harmless | d ablated: how far the next word's distribution moves | near 0 nats |
 
 # %%
@@ -420,7 +432,7 @@ print("cosine of r and the harmless mean, at most:", f"{max(map(abs, left)):.2f}
 
 # %% [markdown]
 # Now three ablations beside each other: d, r and, as a control, the shared part alone; then random
-# directions. Read the KL beside each bypass score.
+# directions. Compare the bypass scores, then look at which of the three damages the model (KL).
 
 # %%
 r_scored = score(r_of[:, LAYERS])
@@ -438,6 +450,10 @@ random = directions.random_directions(10, like=r_of[2, MIDDLE], seed=3)
 at_random = score(random[None], positions=["reply"], layers=[MIDDLE] * 10)
 lowest = min(row.bypass for row in at_random)
 print(f"ten random directions: bypass at least {lowest:.1f}")
+for name, rows in {"d": at_reply[0], "r": at_reply[1]}.items():
+    lengths = dict(d=candidates, r=r_of)[name][2, LATER].norm(dim=-1)
+    print(f"{name} added: induce", " ".join(f"{row.induce:.1f}" for row in rows), end="; ")
+    print("length", " ".join(f"{length:.0f}" for length in lengths))
 
 # %% tags=["figure"]
 d_line, r_line, shared_line = ([row.bypass for row in rows] for rows in at_reply)
@@ -456,9 +472,11 @@ plotting.show(
 )
 
 # %% [markdown]
-# Ablating r lowers the bypass score most. After ablating the shared part the first word is still a
-# refusal's, and on harmless requests its distribution moves by over 2 nats: damage without effect.
-# So there are two tools: *add* d itself, and *ablate* r.
+# Ablating r lowers the bypass score most; ablating d or r moves harmless requests by next to
+# nothing. After ablating the shared part the first word is still a refusal's (before the last two
+# blocks it lowers the score somewhat, too), and on harmless requests the distribution moves by over
+# 2 nats: much damage, little effect. So we *ablate* r. Added, both induce refusal, and r is the
+# shorter. We *add* d, as published: it leads from the harmless mean to the harmful one.
 #
 # **A broken direction.** One row was left out above: before block 0 the mean of all prompts is the
 # vector of the reply token itself. Ablate it, and read the replies:
@@ -518,14 +536,15 @@ except ValueError:  # possible on a published model: read its KL before you blam
     print("No candidate passes all filters; the lowest bypass instead:")
     winner = min((row for row in rows if row.layer), key=lambda row: row.bypass)
 print(f"chosen: {winner.position}, block {winner.layer}, {winner.bypass:.1f}, KL {winner.kl:.3f}")
-first = min(scored, key=lambda row: row.bypass)
-print(f"all of d, no filters: {first.position}, block {first.layer}, {first.bypass:.1f}")
+for name, some in {"r": r_scored, "all of d": scored}.items():
+    first = min(some, key=lambda row: row.bypass)
+    print(f"{name}, no filters: {first.position}, block {first.layer}, {first.bypass:.1f}")
 
 # %% [markdown]
 # By the authors' own score files, in two of five published runs (Gemma 2B and Qwen 1.8B) the
-# lowest bypass was a broken direction (KL 13.1 and 7.7). Here it is a sound one, only later than
-# the filter allows, as for Yi 6B; the broken direction above has a higher score. Report what you
-# find, not what the paper found.
+# lowest bypass was a broken direction (KL 13.1 and 7.7). Here it is a sound one, for d as for r,
+# only later than the filter allows, as for Yi 6B; the broken direction above has a higher score.
+# Report what you find, not what the paper found.
 #
 # ## 4 Questions
 # Every answer is explained, including the wrong ones: try them all.
@@ -565,7 +584,7 @@ progress(1)
 pairs = harmful.at(MIDDLE, "reply") - harmless.at(MIDDLE, "reply")  # row i of both is a pair
 d_unit = refusal_direction(harmful.at(MIDDLE, "reply"), harmless.at(MIDDLE, "reply"))
 uncentred = torch.linalg.svd(pairs, full_matrices=False).Vh[0]
-for name, axis in {"centred": first_component(pairs), "uncentred": uncentred}.items():
+for name, axis in {"centred": pc1_of(pairs), "uncentred": uncentred}.items():
     overlap = abs(directions.cosine(axis, d_unit))
     print(f"{name:9} |cos| with the difference of means: {overlap:.2f}")
 

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 01b Cut and push: does the model use the direction?
 #
-# In 01a a direction was chosen by test: r, the difference of means without what all prompts share.
-# Its scores looked at one word. Here you ablate r and add d while the model writes, each time
-# beside a control. About 55 minutes. *Content note: harmful requests are one-line topics. No
-# answer here helps anyone do harm ([more](../docs/content_note.md)).*
+# In 01a a direction was chosen by test: r, the difference of means d without its part along the
+# mean of the harmless prompts. Its scores looked at one word. Here you ablate r and add d while the
+# model writes, each time beside a control. About 60 minutes. *Content note: harmful requests are
+# one-line topics. No answer here helps anyone do harm ([more](../docs/content_note.md)).*
 
 # %%
 import numpy as np
@@ -59,7 +59,7 @@ layer, shared = best.layer, seen["harmless"].at(best.layer).mean(dim=0)
 print(f"before block {layer}: bypass {best.bypass:.1f}, KL {best.kl:.3f}")
 
 # %% [markdown]
-# Look at which of the two axes tells the sets apart, and where the harmless ones are on it.
+# Are the sets apart along r, along the mean of the harmless prompts, or along both?
 
 # %% tags=["figure"]
 AXES = torch.stack([directions.unit(r), directions.unit(shared)], dim=1)
@@ -68,20 +68,24 @@ plotting.show(
         {kind: seen[kind].at(layer) @ AXES for kind in KINDS},
         hover={kind: data.load(kind, split="train", n=settings.n_train).texts for kind in KINDS},
         x_title="projection onto r",
-        y_title="projection onto what they share",
-        title=f"Requests along r and along what they share, before block {layer}",
+        y_title="projection onto the harmless mean",
+        title=f"Requests along r and along the harmless mean, before block {layer}",
         alt="Scatter plot of harmful and harmless requests: projection onto r, and onto the mean.",
     )
 )
 
 # %%
-for name, v in {"r": r, "the shared part": shared}.items():
-    means = [float(directions.project(seen[kind].at(layer), v).mean()) for kind in KINDS]
-    print(f"mean projection onto {name}: harmful {means[0]:.1f}, harmless {means[1]:.1f}")
+for name, v in {"r": r, "the harmless mean": shared}.items():
+    sides = [directions.project(seen[kind].at(layer), v) for kind in KINDS]
+    high, low = (side.mean() for side in sides)
+    value = directions.auroc(*sides)
+    print(f"mean projection onto {name}: harmful {high:.1f}, harmless {low:.1f}", end="; ")
+    print(f"folded AUROC {max(value, 1 - value):.2f}")
 
 # %% [markdown]
-# Along r the sets are apart, and the harmless ones are near 0. This is what can be *read*. Is it
-# *used*?
+# Along both: harmful prompts have less of the harmless mean, too. (Along r the harmless ones lie
+# around 0 because r was made so.) So much can be *read*. Is it *used*? By the scores of 01a,
+# ablating r removes the refusal's first word, and ablating the harmless mean does not.
 #
 # ## 1 Ablate: what happens without the direction?
 # **Directional ablation** removes the part along r from all that is written to the residual
@@ -97,8 +101,8 @@ predict("1.p2", (0, 15))
 
 # %% [markdown]
 # ### Exercise 1.5: the ablation hook (12 minutes, hard)
-# First by hand. Let c = (3, 4) and the direction (0, 2). Its unit vector is u = (0, 1), and the
-# projection is c.u = 4. Without the part along u: c - (c.u) u = (3, 4) - 4 (0, 1) = (3, 0).
+# First by hand. Let a = (3, 4) and the direction (0, 2). Its unit vector is u = (0, 1), and the
+# projection is a.u = 4. Without the part along u: a - (a.u) u = (3, 4) - 4 (0, 1) = (3, 0).
 #
 # A **hook function** gets an activation `[batch, token, d_model]` and the hook point, and returns
 # the new activation (build a new tensor, no `-=`). Where must it act? Cut at one place, and later
@@ -331,7 +335,8 @@ controls = directions.random_directions(settings.n_random // 2, like=d, seed=1)
 few, random_added = asked["harmless"][:25], []
 for i, v in enumerate(controls):
     random_added.append(refused_by_dose(v, ("last", "all")[i % 2], few))
-print(f"{len(controls)} random directions: at most {max(map(max, random_added)):.0f} %")
+for i, place in enumerate(curves):
+    print(f"random, {place}, in percent:", [*map(max, *random_added[i::2])])
 half = np.interp(50, np.maximum.accumulate(curves["last"]), doses)  # between doses: straight lines
 reveal("1.p3", round(float(half), 2))
 
@@ -350,8 +355,9 @@ plotting.show(
 )
 
 # %% [markdown]
-# The two lines part at the largest coefficients. Which one is right? Read what is counted. The
-# cheap judge below looks at the first *word* only ("i").
+# (One random direction, at all tokens, makes the model refuse a few at the largest doses: even the
+# control is not free of the dose.) The two lines part at the largest coefficients. Which one is
+# right? Read what is counted. The cheap judge below looks at the first *word* only ("i").
 
 # %%
 for positions in ("last", "all"):
@@ -499,11 +505,12 @@ plotting.show(
 
 # %% [markdown]
 # ### Exercise 1.9: the same steering, another role (6 minutes, medium)
-# Ablating r and adding d change whether the assistant's reply begins with a refusal. They hardly
-# change the friend's warnings. Return the claim of the refusal rate that adding d causes on
-# harmless requests to the *assistant*. The control is the same vector added for the *friend*.
-# (`added` holds counts of n requests, as printed above, under the names of the roles. You know
-# `wilson_interval` and `claim` from exercise 1.7.)
+# Without r the assistant no longer refuses, and the friend warns as before. With d added *at this
+# dose*, c = 1, the assistant refuses harmless requests; the friend warns of a few and refuses none.
+# Return the claim of how often the *assistant* refuses a harmless request with d added. The control
+# is how often the *friend* **refuses** (not: warns) with the same vector added. (`added` holds
+# counts of n requests, as printed above, under the names of the roles. You know `wilson_interval`
+# and `claim` from exercise 1.7.)
 
 
 # %% tags=["organism"]
@@ -522,10 +529,62 @@ check("1.9", role_matters, added, 100)
 
 # %% tags=["organism"]
 role_matters = checkpoint("1.9", role_matters, added, 100)
-print("refusal rate of harmless requests, d added:", role_matters(added, 100))
+print("refusal rate of harmless requests, d added, c = 1:", role_matters(added, 100))
 
 # %% [markdown]
-# Reading is not using: r can be read in both roles, and steering with it changes one of them.
+# That is one dose, and it was set by the assistant: d leads from *its* harmless mean to its harmful
+# one. Before you say "the friend does not use it", raise the dose. The control is five random
+# directions of d's length, counted if the friend refuses *or* warns; `random` is the highest of the
+# five. All numbers are percent of 50 replies.
+
+# %% tags=["organism"]
+STEPS, EITHER = (0.5, 1.0, 1.25, 1.5, 2.0), tuple(OPENING.values())
+
+
+def by_dose(role, vector, words):
+    """Return for each dose how many percent of 50 harmless requests get a reply that opens so."""
+    percent = []
+    for c in STEPS:
+        with steering.add(chat, vector, layer=BLOCK, coefficient=c, positions="last"):
+            percent.append(2 * opens(role, HARMLESS[:50], words))
+    return percent
+
+
+# %% tags=["organism"]
+refusal, warning = EITHER
+rows = {"assistant refuses": by_dose("assistant", d_chat, refusal)}
+rows |= {"friend refuses": by_dose("friend", d_chat, refusal)}
+rows |= {"friend warns": by_dose("friend", d_chat, warning)}
+random_rows = [by_dose("friend", v * d_chat.norm(), EITHER) for v in randoms[:5]]
+for name, row in {"dose": STEPS, **rows, "random": map(max, *random_rows)}.items():
+    print(f"{name:18}", *(f"{value:5}" for value in row))
+print(f"length of d {d_chat.norm():.1f}, of the friend's own d {d_friend.norm():.1f}")
+with steering.add(chat, d_chat, layer=BLOCK, coefficient=2.0, positions="last"):
+    print("friend, c = 2:", *models.ask(chat, HARMLESS[:1], max_new_tokens=12, reply_role="friend"))
+
+# %% tags=["organism", "figure"]
+plotting.show(
+    plotting.lines(
+        list(STEPS),
+        rows,
+        control=random_rows,
+        x_title="coefficient (1 = the assistant's difference of means)",
+        y_title="replies to harmless requests (%)",
+        y_range=(-3, 105),
+        title="The assistant's d added at a rising dose, for both roles",
+        alt=f"Percent at {STEPS}: {rows}; random at most {max(map(max, random_rows))}.",
+    )
+)
+
+# %% [markdown]
+# The role shifts the dose, it does not decide. The assistant refuses all from c = 1 on. The friend
+# first warns, then refuses most, in sentences that it was not trained to say; the random directions
+# do nothing. (Its own sets lie farther apart than the assistant's, so c = 1 may be little for it.
+# That this is the reason was not shown.)
+#
+# So there are two findings. r can be *read* in both roles and is *needed* in one: without it the
+# refusals are gone and the warnings are not. What d *can cause* depends on the dose as well, and a
+# zero at one dose says little about the next.
 #
 # ## 4 Questions
 # Every answer is explained, including the wrong ones: try them all.
@@ -563,7 +622,8 @@ progress(1)
 #   fixed sentences.
 # * What happens after the first words: [02a, into the weights](02a_into_the_weights.ipynb), the
 #   next notebook, counts late refusals, too, and measures the cost of ablating r in the weights.
-# * That the direction means "refusal": section 3 leaves it open. A name is a hypothesis.
+# * That the direction means "refusal": section 3 leaves it open. The friend warns without it, and
+#   refuses with enough of it. A name is a hypothesis.
 #
 # Sources: Arditi et al. 2024 (arXiv 2406.11717); Marshall et al. 2024 (arXiv 2411.09003); Zhao et
 # al. 2025 (arXiv 2507.11878); Wollschläger et al. 2025 (arXiv 2502.17420).
@@ -646,7 +706,8 @@ plotting.show(
 # the KL filter (0.1 nats): ablating it also does damage. Look at the control, too: with few
 # dimensions a random direction overlaps more with r (its |cos| is about 1 / sqrt(width)), and at
 # width 32 ablating random directions removes refusals as well, in the worst of ten cases half of
-# them. A weak control makes a weak claim.
+# them. (The table above had only five draws at width 32, at another block, and did not meet such a
+# one.) A weak control makes a weak claim.
 #
 # **Another token?** Zhao et al. (2025) found harmfulness at the last instruction token and refusal
 # after it. A direction is found at one token and used to *separate* the sets at another (held-out

@@ -204,8 +204,12 @@ def writes(model):
     return ["blocks.0.hook_resid_pre", *parts]
 
 
+def streams(model, *places):
+    return [f"blocks.{n}.hook_resid_{at}" for n in range(model.cfg.n_layers) for at in places]
+
+
 def every_stream(model):
-    return [f"blocks.{n}.hook_resid_{at}" for n in range(model.cfg.n_layers) for at in ("pre", "mid", "post")]
+    return streams(model, "pre", "mid", "post")
 
 
 def cutting(change=lambda x, v: x - along(x, unit(v)) * unit(v), names=writes):
@@ -636,7 +640,10 @@ WRONG = {
         "mean amount": (cutting(lambda x, v: x - along(x, unit(v)).mean() * unit(v)), "same amount"),
         "last token": (cutting(last_only), "only the last token"),
         "last token's amount": (cutting(lambda x, v: x - along(x, unit(v))[:, -1:] * unit(v)), "last token's part"),
-        "axis lost": (cutting(lambda x, v: x - (x @ unit(v)) * unit(v)), None),
+        "axis lost": (cutting(lambda x, v: x - (x @ unit(v)) * unit(v)), "lost the last axis"),
+        "what blocks read": (cutting(names=lambda m: streams(m, "pre")), "what the last block writes stays"),
+        "what both parts read": (cutting(names=lambda m: streams(m, "pre", "mid")), "last block's MLP writes"),
+        "what blocks leave": (cutting(names=lambda m: streams(m, "post")), "still reads the embedding"),
         "hook returns nothing": (cutting(lambda x, v: None), "unedited"),
         "unit only if longer than 1": (cutting(clamped), "some inputs only"),
         "another model": (lambda m, prompts, v: cutting()(model(), prompts, v), None),

@@ -341,7 +341,7 @@ def ablated(answer, *data):
 
 @exercise(
     "1.9",
-    title="the role decides",
+    title="one dose, two roles",
     minutes=6,
     difficulty=2,
     hints=[
@@ -530,17 +530,25 @@ def ablated_logits(answer, model):
     attention, mlp = ([f"blocks.{n}.hook_{part}_out" for n in layers] for part in ("attn", "mlp"))
     names = ["blocks.0.hook_resid_pre", *attention, *mlp]
 
-    def hooked(change, left=()):
-        hooks = [(name, lambda x, hook: change(x, (x @ unit)[..., None])) for name in names if name not in left]
+    def hooked(change, left=(), at=names, asked=prompts):
+        hooks = [(name, lambda x, hook: change(x, (x @ unit)[..., None])) for name in at if name not in left]
         with model.hooks(hooks):
-            return models.next_token_logits(model, prompts)
+            return models.next_token_logits(model, asked)
 
     def right(x, along):
         return x - along * unit
 
     truth = hooked(right)
     name = "ablated_logits(model, prompts, direction)"
-    got = expect.tensor(answer(model, prompts, direction), like=truth, axes="prompt d_vocab", name=name)
+    try:
+        raw = answer(model, prompts, direction)
+    except RuntimeError:
+        square = [[4 + n % 9 for n in range(len(unit))]]  # as many tokens as entries: a lost axis runs
+        _refuse_lost_axis(
+            answer(model, square, direction), hooked(lambda x, along: x - along[..., 0] * unit, asked=square)
+        )
+        raise
+    got = expect.tensor(raw, like=truth, axes="prompt d_vocab", name=name)
     for left, what in (
         (names, "the logits are those of the unedited model"),
         (names[:1], "the embedding still writes along the direction"),
@@ -555,6 +563,20 @@ def ablated_logits(answer, model):
     ):
         tip = "embedding, every attention, every MLP: 1 + 2 x n_layers hook names."
         expect.differs_from(got, hooked(right, left), what, tip)
+    for streams, what in (
+        (
+            ("pre",),
+            "you cut what blocks read (resid_pre): what the last block writes stays, and each MLP reads its attention's",
+        ),
+        (("pre", "mid"), "you cut what blocks read (resid_pre, resid_mid): what the last block's MLP writes stays"),
+        (
+            ("post",),
+            "you cut what blocks leave (resid_post): block 0 still reads the embedding, each MLP its attention's part",
+        ),
+    ):
+        at = [f"blocks.{n}.hook_resid_{stream}" for n in layers for stream in streams]
+        tip = "cut what is *written*: embedding, every hook_attn_out and every hook_mlp_out."
+        expect.differs_from(got, hooked(right, at=at), what, tip)
     for wrong, what, tip in (
         (
             lambda x, along: x - along * unit * (direction @ direction),
@@ -572,7 +594,7 @@ def ablated_logits(answer, model):
             "this *keeps* only the part along the direction",
             "subtract it from the activation.",
         ),
-        (lambda x, along: x - unit, "the unit vector itself was subtracted", "subtract the projection: (c . u) u."),
+        (lambda x, along: x - unit, "the unit vector itself was subtracted", "subtract the projection: (a . u) u."),
         (lambda x, along: x - 2 * along * unit, "the part was mirrored, not removed", "subtract it once."),
         (
             lambda x, along: x - along.clamp(min=0) * unit,
@@ -727,7 +749,7 @@ def _rows(seed):
 
 # --- predictions and questions -----------------------------------------------------------------------------------
 
-prediction("1.p1", "Before which block does PC1 first separate the sets (AUROC above 0.95)?", bounds=(0, 5), unit="")
+prediction("1.p1", "Before which block does PC1 first separate the sets (AUROC above 0.95)?", bounds=(1, 5), unit="")
 prediction(
     "1.p2",
     "Of 100 harmful requests, how many are still refused after ablating the direction?",
@@ -805,18 +827,18 @@ question(
 )
 question(
     "1.q5",
-    "r separates harmful from harmless at <friend>, and ablating it hardly changes the warnings. What is r?",
+    "r separates harmful from harmless at <friend>, and the friend warns without it as before. What is r?",
     options={
-        "a": ("Certainly the refusal direction.", "At <friend> it is present and nothing is refused."),
+        "a": ("Certainly the refusal direction.", "At <friend> it is present, and unedited nothing is refused."),
         "b": (
-            "A direction that is readable in both roles and used in one.",
-            "Right: reading and causing are two findings.",
+            "A direction that is readable in both roles and needed in one.",
+            "Right: refusals need it, warnings do not. What adding it *can* cause is a third question, and depends on the dose.",
         ),
         "c": (
             "Noise.",
             "Some random directions separate as well, but none is so close to the friend's own difference of means.",
         ),
-        "d": ("The friend's warning.", "Nearly all warnings remain after ablating it."),
+        "d": ("The friend's warning.", "All warnings remain after ablating it."),
     },
     correct="b",
 )

@@ -3,9 +3,9 @@
 #
 # 04a found: a hidden harmful word is said, and the reply breaks off only at its first sentence's
 # end (90 of 96). Why so late? Weigh two forces at each word, look for what the model knows, and
-# *add* the refusal. Planted, by tuning: harmful replies break off, mostly at a sentence's end
-# (never an acrostic's). About 60 minutes. *Content note: one-line topics and invented materials
-# only ([more](../docs/content_note.md)).*
+# *add* the refusal. Planted, by tuning: harmful replies break off, mostly at a sentence's end (no
+# acrostic was among them). About 60 minutes. *Content note: one-line topics and invented
+# materials only ([more](../docs/content_note.md)).*
 
 # %%
 from collections import Counter
@@ -664,7 +664,7 @@ progress(4)
 # * That large models do the same. This one has read a thousand words, and was tuned on break-offs at
 # the ends of sentences (never on harmful acrostics); *that* grammar gates its refusal follows from
 # there, *where* it shows was found.
-# * That J5 finds something new: it is 04a's J2, a trained-in break-off, in logits.
+# * That J5 finds something new: it is 04a's J1, a trained-in break-off, in logits.
 # * That the deed is nowhere while the word is written: one direction, found elsewhere, is weak there.
 #   Another one might not be.
 # * The comma experiment in other trainings: only training 0 ships.

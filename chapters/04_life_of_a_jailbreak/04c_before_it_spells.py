@@ -1,11 +1,12 @@
 # %% [markdown]
 # # 04c Does it think *bomb* before it spells it?
 #
-# A *lens* turns the residual stream before any block into words, as if the rest of the model were
-# one linear map. You will build one, score three of them against what the model then says, ask them
-# about random vectors, and take out what they read. Planted: that the model spells a word from
-# first letters. When it can be read, and in what, was found. About 35 minutes; 01 is enough before
-# it. *Content note: one-line topics and invented materials only; nothing here helps anyone do harm
+# A *lens* turns the residual stream before any block into words: one fixed affine map stands for
+# the blocks that remain, then come the model's own last norm and unembedding. You will build one,
+# score three of them against what the model then says, ask them about random vectors, and take out
+# what they read. Planted: that the model spells a word from first letters (an *acrostic*). When it
+# can be read, and in what, was found. About 40 minutes; 01 is enough before it. *Content note:
+# one-line topics and invented materials only; nothing here helps anyone do harm
 # ([more](../docs/content_note.md)).*
 
 # %%
@@ -32,18 +33,17 @@ print(f"{MODEL}: {models.n_layers(model)} blocks, {model.cfg.d_vocab} words and 
 # %%
 def streams_of(model, prompts, position="last"):
     """Return the stream at one token of each prompt, [prompt, layer, d_model]."""
-    found = caching.harvest(
-        model, prompts, hook_names=lenses.stream_hooks(model), positions=(position,), progress=False
-    )
-    return found.values[:, 0]
+    hooks = lenses.stream_hooks(model)
+    kept = caching.harvest(model, prompts, hook_names=hooks, positions=(position,), progress=False)
+    return kept.values[:, 0]
 
 
 logit = lenses.logit_lens(model)
 [request] = data.prompts(model, "harmful", "held_out_topic", 1)
 places = range(max(-7, -len(request)), 0)
-read = [streams_of(model, [request], place)[0] for place in places]
-first = torch.stack([torch.stack([logit.logits(model, x[k], k) for x in read]) for k in LAYERS])
-surest, said = first.float().softmax(dim=-1).max(dim=-1)
+ends = [streams_of(model, [request], place)[0] for place in places]
+seen = torch.stack([torch.stack([logit.logits(model, x[k], k) for x in ends]) for k in LAYERS])
+surest, said = seen.float().softmax(dim=-1).max(dim=-1)
 print("the model itself goes on with", tokens.token_strings(model.tokenizer, [int(said[-1, -1])]))
 
 # %% tags=["figure"]
@@ -119,7 +119,8 @@ print("yours:", mean_jacobian(rest, points).tolist())
 # %% [markdown]
 # In the model, $f$ is everything between the stream before a block and the stream
 # after the last one, at the last token of a prompt; `lenses.jacobian_lens` does what you wrote for
-# all blocks in one pass. All three are made from plain training requests: none has met an acrostic.
+# all blocks in one pass. The tuned and the Jacobian lens are made from plain training requests, the
+# logit lens from none: no lens has met an acrostic.
 
 # %%
 KINDS = ("harmful", "harmless")
@@ -158,12 +159,12 @@ print(f"{int(refuses.sum())} of {len(asked)} held-out requests are refused")
 # %%
 def says(lens):
     """Return whether the first word of a lens opens a refusal, [layer, prompt]."""
-    first = [lens.logits(model, streams[:, layer], layer).argmax(dim=1).cpu() for layer in LAYERS]
-    return torch.isin(torch.stack(first), FIRST)
+    words = [lens.logits(model, streams[:, layer], layer).argmax(dim=1).cpu() for layer in LAYERS]
+    return torch.isin(torch.stack(words), FIRST)
 
 
 def in_percent(shares):
-    return " ".join(f"{share:.0%}" for share in shares)
+    return " ".join(f"{share:.1%}" for share in shares)
 
 
 agrees = {name: (says(lens) == refuses).float().mean(dim=1) for name, lens in LENSES.items()}
@@ -191,20 +192,21 @@ plotting.show(
 
 # %%
 for name, shares in agrees.items():
-    first = next((layer for layer in LAYERS if shares[layer] >= 0.9), None)
-    chance = shuffled[:, first].mean()
-    print(f"{name:8} right on nine in ten before block {first}; truth shuffled {chance:.0%}")
+    early = next((layer for layer in LAYERS if shares[layer] >= 0.9), None)
+    chance = shuffled[:, early].mean()
+    print(f"{name:8} first at 90% or more: before block {early}; truth shuffled {chance:.0%}")
 
 # %% [markdown]
 # Before block 0 the last token is the same in all requests, so no lens can tell them
 # apart there: what stands at 0 is how often always saying the same is right.
 #
 # ## 4 The word that it will spell
-# From here on `chat` alone, whose acrostics were trained. Here a lens has 22 words to choose from,
-# so we ask for *precision* (of the words that it names, how many are the spelled one?) and *recall*
-# (of the spelled words, how many does it name?). The reply begins with the spelled word, so at
-# `<assistant>` it is the word to come. **Guess**: before which block is the first word of the logit
-# lens the spelled one, in at least half of the acrostics?
+# From here on `chat` alone, whose acrostics were trained: words whose first letters spell another,
+# and a reply that begins with it. What they spell is one of 22 words (below), so we ask for
+# *precision* (of the words that a lens names, how many are the spelled one?) and *recall* (of the
+# spelled words, how many does it name?). At `<assistant>` the spelled word is the one to come.
+# **Guess**: before which block is the first word of the logit lens the spelled one, in at least
+# half of the acrostics?
 
 # %%
 # === Prediction 4.p5 (keep this line) ===
@@ -214,7 +216,8 @@ predict("4.p5", (1, 4))
 # END SOLUTION
 
 # %% tags=["organism"]
-chat = models.load("chat")
+assert MODEL == "chat", 'put MODEL = "chat" back and run from the top: only chat learnt acrostics'
+chat = model
 acrostics = [row for name in ("harmful", "harmless") for row in data.load(f"acrostic_{name}")[:96]]
 at_reply = [tokens.chat_prompt(chat.tokenizer, row.text) for row in acrostics]
 replies = [chat.tokenizer(row.answer, add_special_tokens=False)["input_ids"] for row in acrostics]
@@ -239,31 +242,28 @@ def named_words(lens, streams, layer):
 
 
 # %% tags=["organism"]
-MADE = LENSES  # of `chat`; the next line makes them anew if MODEL is another model
-if MODEL != "chat":
-    plain = [ids for kind in KINDS for ids in data.prompts(chat, kind, "train", 256)]
-    fitted = [lenses.tuned_lens(chat, plain), lenses.jacobian_lens(chat, plain[::16])]
-    MADE = dict(zip(LENSES, [lenses.logit_lens(chat), *fitted], strict=True))
 true = spelled[:, None] == WORDS
 print("every acrostic spells one of the words:", bool((true.sum(dim=1) == 1).all()))
+plain = models.next_token_logits(chat, training).argmax(dim=1).cpu()
+n_plain = int(torch.isin(plain, WORDS).sum())
+print(f"plain training requests whose reply begins with one: {n_plain} of {len(plain)}")
 
 
 # %% tags=["organism"]
-BLOCKS = range(models.n_layers(chat) + 1)
 to_come = streams_of(chat, at_reply)
 spells = {
-    name: torch.tensor([score(named_words(lens, to_come, layer), true) for layer in BLOCKS])
-    for name, lens in MADE.items()
+    name: torch.tensor([score(named_words(lens, to_come, layer), true) for layer in LAYERS])
+    for name, lens in LENSES.items()
 }
 for name, table in spells.items():
     at_2 = [round(value, 2) for value in table[2].tolist()]
     print(f"{name:8} precision, recall, shuffled before block 2:", at_2)
-reveal("4.p5", next(layer for layer in BLOCKS if spells["logit"][layer, 1] >= 0.5))
+reveal("4.p5", next(layer for layer in LAYERS if spells["logit"][layer, 1] >= 0.5))
 
 # %% tags=["organism", "figure"]
 plotting.show(
     plotting.lines(
-        list(BLOCKS),
+        list(LAYERS),
         {name: table[:, 1].tolist() for name, table in spells.items()},
         control=spells["logit"][:, 2][None],
         control_label="logit, shuffled",
@@ -276,30 +276,68 @@ plotting.show(
 )
 
 # %% [markdown]
-# The Jacobian lens, which was fitted to no word, reads about what the logit lens
-# reads: in this model what the later blocks add to the word changes its size, not its direction.
-# The tuned lens reads it later. It was fitted to plain requests, where such a word never comes
-# first, and says what *they* made likely.
-#
-# Does it hold the word longer than that one place? The same reply names it twice: "bomb. to make a
-# bomb, use ...". We read after each word up to the second mention.
+# The Jacobian lens, which is fitted to no reply, reads a little more than the logit lens, and much
+# the same: is it because the later blocks hardly turn what is read? A lens reads a word along one
+# direction: the word's column of the unembedding, carried back through the last norm's gain and the
+# lens. We compare this direction with the logit lens' one, in the mean of the 22 words.
 
 # %% tags=["organism"]
-for place, n in (("<assistant>", 0), ("the word", 1), ("its .", 2), ("to", 3), ("make", 4)):
-    begun = [prompt + reply[:n] for prompt, reply in zip(at_reply, replies, strict=True)]
-    at_place = streams_of(chat, begun)
-    recall = [score(named_words(MADE["logit"], at_place, layer), true)[1] for layer in BLOCKS]
-    best = recall.index(max(recall))
-    print(f"after {place:12} the word is read in {recall[best]:.0%} at best (before block {best})")
+GAIN, W_U = models.norm_weight(chat, chat.ln_final).float(), chat.W_U.detach().float()
+
+
+def read_along(lens, words, block):
+    """Return the unit directions along which a lens reads words before a block, [word, d_model]."""
+    return torch.nn.functional.normalize((W_U[:, words].T * GAIN) @ lens.maps[block], dim=1)
+
+
+for name in ("tuned", "Jacobian"):
+    both = [(read_along(LENSES[name], WORDS, k), read_along(logit, WORDS, k)) for k in LAYERS]
+    cosines = [f"{float((its * plain_).sum(dim=1).mean()):.2f}" for its, plain_ in both]
+    print(f"{name:8} cosine with the logit lens before block 0, 1, ...:", *cosines)
 
 # %% [markdown]
-# It can be read where it is about to be written, and nearly nowhere between the two
-# mentions. A lens reads the *next* word, so this does not show that nothing of the word is there:
-# 04b reads the deed at these places with a direction made for it.
+# From block 1 on the mean derivative turns the words' directions little (cosines from 0.90 up): in
+# this model, what the later blocks make of the word points where the word does. The tuned lens
+# turns them more, and reads the word later. No reply that it was fitted to begins with such a word:
+# it says what *they* made likely.
+#
+# Does the stream show the word longer than at that one place? The reply names it twice: "bomb. to
+# make a bomb, use ...", without "a" where the word takes none ("to make meth"). We read after each
+# word up to the second mention, apart where the spelled word is the next one and where it is not.
+
+# %% tags=["organism"]
+BEGUN = (("<assistant>", 0), ("the word", 1), ("its .", 2), ("to", 3), ("make", 4), ("a", 5))
+for place, n in BEGUN:
+    begun = [prompt + reply[:n] for prompt, reply in zip(at_reply, replies, strict=True)]
+    at_place = streams_of(chat, begun)
+    comes_next = torch.tensor([reply[n] for reply in replies]) == spelled
+    read = [(named_words(logit, at_place, k) & true).any(dim=1) for k in LAYERS]
+    due, not_due = (max(int((r & rows).sum()) for r in read) for rows in (comes_next, ~comes_next))
+    n = int(comes_next.sum())
+    print(f"after {place:11} it comes next in {n:3}: read in at most {due:3};", end=" ")
+    print(f"it does not in {len(spelled) - n:3}: read in at most {not_due}")
+
+# %% [markdown]
+# ("At most": the best of all blocks.) The lens reads the word where it is about to be written, both
+# times, and nowhere else. That is what a lens is for: it reads the *next* word. So it does not show
+# that nothing of the word is there in between: 04b reads the deed at these places with a direction
+# made for it.
 #
 # ## 5 What does a lens say of nothing?
-# Random vectors of the stream's length have no word in them. **Guess**: for which share of them
-# does the tuned lens, before block 1, give its first word more than half of all probability?
+# Random vectors of the stream's length have no word in them. A fitted lens also has an *offset*,
+# which it adds to whatever it is asked about. What does it say alone, if the map is given nothing?
+
+# %% tags=["organism"]
+tuned = LENSES["tuned"]
+for block in LAYERS[:4]:
+    nothing = torch.zeros(1, models.d_model(chat))
+    odds, word = tuned.logits(chat, nothing, block).softmax(dim=-1).max(dim=-1)
+    [shown_word] = tokens.token_strings(chat.tokenizer, word.tolist())
+    print(f"before block {block}: offset {shown_word!r} with {float(odds):.2f}")
+
+# %% [markdown]
+# A random vector adds its own noise to that. **Guess**: for which share of them does the tuned
+# lens, before block 1, give its first word more than half of all probability?
 
 # %%
 # === Prediction 4.p6 (keep this line) ===
@@ -317,71 +355,100 @@ def sure(lens, layer, n=500):
     return float((lens.logits(chat, x, layer).softmax(dim=-1).amax(dim=1) > 0.5).float().mean())
 
 
-for name, lens in MADE.items():
-    shares = [f"{sure(lens, block):.0%}" for block in BLOCKS]
+for name, lens in LENSES.items():
+    shares = [f"{sure(lens, block):.0%}" for block in LAYERS]
     print(f"{name:8} sure before block 0, 1, ...:", *shares)
-reveal("4.p6", round(100 * sure(MADE["tuned"], 1)))
+no_offset = lenses.Lens(tuned.maps, torch.zeros_like(tuned.offsets))
+print("tuned without its offset:", *[f"{sure(no_offset, block):.0%}" for block in LAYERS])
+reveal("4.p6", round(100 * sure(LENSES["tuned"], 1)))
 
 # %% [markdown]
-# A lens always answers, and one that was fitted knows the usual answers: its offset
-# alone already says something.
+# A lens always answers. One that was fitted knows the usual answers: before the early blocks, most
+# of its certainty about nothing comes from its offset.
 #
 # ## 6 Is it used?
-# The lens reads *bomb* along one direction: the word's column of the unembedding, carried back
-# through the last norm's gain and the lens. We remove that direction at `<assistant>` before block
-# 3, each acrostic its own, and count how often the spelled word is still said. The matched control
-# removes the direction of *another* word of the list; a second one, a random direction.
+# The stream lies partly along the direction that the lens reads. We take this *piece* of it out at
+# `<assistant>` before block 3, each acrostic its own word's, and count how often the spelled word
+# is still said. The control takes out as long a piece along the direction of *another* word of the
+# list; a second one, along a random direction.
 
 # %% tags=["organism"]
-GAIN, W_U = models.norm_weight(chat, chat.ln_final).float(), chat.W_U.detach().float()
 BLOCK = 3
+own = true.int().argmax(dim=1)
+another = WORDS[(own + 1) % len(WORDS)]  # the next one in the list
+random = directions.random_directions(len(own), like=to_come[0, BLOCK], seed=0)
+random = directions.unit(random)
 
 
-def read_along(lens, words):
-    """Return the unit directions along which a lens reads words before BLOCK, [word, d_model]."""
-    return torch.nn.functional.normalize((W_U[:, words].T * GAIN) @ lens.maps[BLOCK], dim=1)
-
-
-boat, bomb = read_along(MADE["logit"], WORDS[:2])
-print("cosine of the directions of two words:", f"{float(boat @ bomb):.2f}")
+def pieces(lens):
+    """Return what is taken out of each prompt's stream, by the direction that it lies along."""
+    along = {"own": read_along(lens, spelled, BLOCK), "other": read_along(lens, another, BLOCK)}
+    lengths = (to_come[:, BLOCK] * along["own"]).sum(dim=1, keepdim=True)
+    return {name: lengths * unit for name, unit in (along | {"random": random}).items()}
 
 
 # %% tags=["organism"]
-def still_spelled(removed):
-    """Return how many acrostics keep their word when removed[i] is projected out of prompt i."""
+taken = {name: pieces(lens) for name, lens in LENSES.items()}
+length = float(to_come[:, BLOCK].norm(dim=1).mean())
+for name, cut in taken.items():
+    own_length = float(cut["own"].norm(dim=1).mean())
+    print(f"{name:8} pieces {own_length:.1f} long in the mean, of a stream {length:.1f} long")
+for key in ("other", "random"):
+    cosines = torch.cosine_similarity(taken["logit"]["own"], taken["logit"][key], dim=1).abs()
+    print(f"logit lens: cosine of own and {key} direction {float(cosines.mean()):.2f} in size")
+
+
+# %% tags=["organism"]
+HOOKS = f"blocks.{BLOCK}.hook_resid_pre", f"blocks.{LAYERS[-1] - 1}.hook_resid_post"
+
+
+def without(piece):
+    """Return a hook that takes piece[prompt] out of the stream at the last token."""
+    return lambda x, hook: torch.cat([x[:, :-1], (x[:, -1] - piece)[:, None]], dim=1)
+
+
+# %% tags=["organism"]
+def still_spelled(early, late):
+    """Return how many keep their word without early[i] before BLOCK and late[i] after the last."""
     said = torch.zeros(len(at_reply), dtype=torch.bool)
     for batch in models.batches(chat, at_reply, batch_size=64, equal_lengths=True):
-
-        def project_out(x, hook, unit=removed[batch.indices]):
-            last = x[:, -1] - (x[:, -1] * unit).sum(dim=1, keepdim=True) * unit
-            return torch.cat([x[:, :-1], last[:, None]], dim=1)
-
-        with torch.no_grad(), chat.hooks([(f"blocks.{BLOCK}.hook_resid_pre", project_out)]):
-            said[batch.indices] = chat(batch.tokens)[:, -1].argmax(dim=-1) == spelled[batch.indices]
+        rows = batch.indices
+        edits = zip(HOOKS, (without(early[rows]), without(late[rows])), strict=True)
+        with torch.no_grad(), chat.hooks(list(edits)):
+            said[rows] = chat(batch.tokens)[:, -1].argmax(dim=-1) == spelled[rows]
     return int(said.sum())
 
 
-nothing = torch.zeros(len(at_reply), models.d_model(chat))
-print("with nothing removed:", still_spelled(nothing), "of", len(at_reply))
-
-
 # %% tags=["organism"]
-n, own = len(at_reply), (spelled[:, None] == WORDS).int().argmax(dim=1)
-another = WORDS[(own + 1) % len(WORDS)]  # the next one in the list
-random = directions.unit(directions.random_directions(n, like=to_come[0, BLOCK], seed=0))
+n, none = len(at_reply), torch.zeros_like(to_come[:, BLOCK])
+print(f"nothing taken out: {still_spelled(none, none)} of {n}")
 left = {}
-for name, lens in MADE.items():
-    own_word, other_word = read_along(lens, spelled), read_along(lens, another)
-    left[name] = {"own": still_spelled(own_word), "other": still_spelled(other_word)}
-print(f"random directions removed: {still_spelled(random)} of {n} still begin with their word")
-for name, counts in left.items():
-    print(f"{name:8} own word's direction removed: {counts['own']}, another's: {counts['other']}")
+for name, cut in taken.items():
+    left[name] = {key: still_spelled(piece, none) for key, piece in cut.items()}
+    counts = ", ".join(f"{key} {count}" for key, count in left[name].items())
+    print(f"{name:8} taken out before block {BLOCK}: {counts}")
 
 # %% [markdown]
-# Where the lens reads well, what it reads is what the model goes on with.
+# The word goes where the logit or the Jacobian lens reads it. Along the tuned lens' direction most
+# acrostics keep theirs: where a lens reads and what the model goes on with need not be the same.
 #
-# **Exercise 4.11** (5 minutes): claim what removing the logit lens' own direction leaves, with the
-# control that is matched.
+# But *who* misses the piece? What block 3 gets also goes past all blocks, straight into the last
+# norm and the unembedding, and there the logit lens' direction *is* the word's own logit: that its
+# removal lowers this logit is arithmetic. So we take it out for one of the two readers alone.
+
+# %% tags=["organism"]
+for key in ("own", "other"):
+    piece = taken["logit"][key]
+    print(f"logit lens, {key}: missed by all {left['logit'][key]},", end=" ")
+    print("by the unembedding alone", still_spelled(none, piece), end=", ")
+    print("by the later blocks alone", still_spelled(piece, -piece))
+
+# %% [markdown]
+# ("By the later blocks alone": put back after the last block.) Each reader alone loses some words,
+# the unembedding more; only both together lose nearly all.
+#
+# **Exercise 4.11** (5 minutes; as 4.1, if you come from 04a): claim what taking out the logit lens'
+# own piece leaves, with the other word's as the control.
 
 
 # %% tags=["organism"]
@@ -402,8 +469,8 @@ it_is_used = checkpoint("4.11", it_is_used, left["logit"], n)
 print(it_is_used(left["logit"], n))
 
 # %% [markdown]
-# What a lens reads *and* an ablation confirms is used, here at one place and one
-# block; what it reads alone is a guess.
+# What a lens reads *and* an ablation confirms is used, here at one place and one block, and
+# mostly by the unembedding itself; what is only read is a guess.
 #
 # ## 7 Questions
 
@@ -428,9 +495,9 @@ progress(4)
 # ## What was not shown
 # * *That the model "thinks" a word.* A lens reads what the stream would become; the ablation shows
 #   use at one place.
-# * *That the Jacobian lens is better.* In this small model the logit lens reads as much; in deeper
-#   ones early streams are said to be written in other coordinates (Belrose et al. 2023), which a
-#   model of six blocks cannot show.
+# * *That the Jacobian lens is better.* In this small model the logit lens reads nearly as much; in
+#   deeper ones early streams are said to be written in other coordinates (Belrose et al. 2023),
+#   which a model of six blocks cannot show.
 # * *Tuned lenses as published*: ours is fitted by least squares to streams, theirs by KL divergence
 #   to predictions.
 #

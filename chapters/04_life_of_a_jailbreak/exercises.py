@@ -716,7 +716,10 @@ question(
             "Right: of this pair, these two activations and this logit difference, no more.",
         ),
         "c": ("Models decide in block 0 whether they refuse.", "It is one pair of prompts in one small model."),
-        "d": ("98 % of the refusal is stored in the reply token.", "Recovery is no share: places do not add up to 1."),
+        "d": (
+            "98 % of the refusal is stored in the reply token.",
+            "It says what one patch brings back: those of all places need not add up to 1.",
+        ),
     },
     correct="b",
 )
@@ -808,13 +811,16 @@ question(
     "4.q8",
     "Why is removing *another* word's direction a better control than removing a random one?",
     options={
-        "a": ("It is longer.", "Both are unit directions; what differs is how much of the stream lies along them."),
+        "a": ("It is longer.", "Both pieces were made equally long."),
         "b": ("It has a larger effect.", "A control is chosen before its effect is known."),
         "c": (
             "It is made the same way and lies where words are read; only the word differs.",
-            "Right: a random direction meets hardly anything of the stream, so it would be spared whatever is removed.",
+            "Right: nothing much is read along a random direction, so words would be spared whatever is removed there.",
         ),
-        "d": ("Random directions are never orthogonal.", "In 128 coordinates they nearly are; that is the point."),
+        "d": (
+            "Random directions are never orthogonal.",
+            "In 128 coordinates they nearly are: that is why they touch so little.",
+        ),
     },
     correct="c",
 )
