@@ -2,12 +2,11 @@
 # # 04c Does it think *bomb* before it spells it?
 #
 # A *lens* turns the residual stream before any block into words: one fixed affine map stands for
-# the blocks that remain, then come the model's own last norm and unembedding. You will build one,
-# score three of them against what the model then says, ask them about random vectors, and take out
-# what they read. Planted: that the model spells a word from first letters (an *acrostic*). When it
-# can be read, and in what, was found. About 40 minutes; 01 is enough before it. *Content note:
-# one-line topics and invented materials only; nothing here helps anyone do harm
-# ([more](../docs/content_note.md)).*
+# the blocks that remain. You will build one, score three of them against what the model then says,
+# ask them about random vectors, and take out what they read. Planted: that the model spells a word
+# from first letters (an *acrostic*); when it can be read was found. About 40 minutes; 01 is enough
+# before it. *Content note: one-line topics and invented materials only; nothing here helps anyone
+# do harm ([more](../docs/content_note.md)).*
 
 # %%
 import torch
@@ -236,12 +235,17 @@ def score(named, true):
     return [float(share) for share in shares]
 
 
+spelled_by_three = torch.eye(3).bool()  # prompt 0 spells word 0, ...
+names_two = torch.tensor([[True, False, False], [True, False, False], [False, False, False]])
+print(f"by hand 1/2 and 1/3: {score(names_two, spelled_by_three)[:2]}")
+
+
+# %% tags=["organism"]
 def named_words(lens, streams, layer):
     """Return for each prompt which of WORDS is the first word of a lens, if any, [prompt, word]."""
     return lens.logits(chat, streams[:, layer], layer).argmax(dim=1)[:, None] == WORDS
 
 
-# %% tags=["organism"]
 true = spelled[:, None] == WORDS
 print("every acrostic spells one of the words:", bool((true.sum(dim=1) == 1).all()))
 plain = models.next_token_logits(chat, training).argmax(dim=1).cpu()
@@ -292,7 +296,7 @@ def read_along(lens, words, block):
 
 for name in ("tuned", "Jacobian"):
     both = [(read_along(LENSES[name], WORDS, k), read_along(logit, WORDS, k)) for k in LAYERS]
-    cosines = [f"{float((its * plain_).sum(dim=1).mean()):.2f}" for its, plain_ in both]
+    cosines = [f"{float((its * logits).sum(dim=1).mean()):.2f}" for its, logits in both]
     print(f"{name:8} cosine with the logit lens before block 0, 1, ...:", *cosines)
 
 # %% [markdown]
@@ -318,10 +322,10 @@ for place, n in BEGUN:
     print(f"it does not in {len(spelled) - n:3}: read in at most {not_due}")
 
 # %% [markdown]
-# ("At most": the best of all blocks.) The lens reads the word where it is about to be written, both
-# times, and nowhere else. That is what a lens is for: it reads the *next* word. So it does not show
-# that nothing of the word is there in between: 04b reads the deed at these places with a direction
-# made for it.
+# ("At most": the best of all blocks. The 28 words without "a" are past their second mention in
+# the last line.) The lens reads the word where it is about to be written, both times, and nowhere
+# else. That is what a lens is for: it reads the *next* word. So it does not show that nothing of
+# the word is there in between: 04b reads the deed at these places with a direction made for it.
 #
 # ## 5 What does a lens say of nothing?
 # Random vectors of the stream's length have no word in them. A fitted lens also has an *offset*,
@@ -376,8 +380,7 @@ reveal("4.p6", round(100 * sure(LENSES["tuned"], 1)))
 BLOCK = 3
 own = true.int().argmax(dim=1)
 another = WORDS[(own + 1) % len(WORDS)]  # the next one in the list
-random = directions.random_directions(len(own), like=to_come[0, BLOCK], seed=0)
-random = directions.unit(random)
+random = directions.unit(directions.random_directions(len(own), like=to_come[0, BLOCK], seed=0))
 
 
 def pieces(lens):
@@ -385,6 +388,10 @@ def pieces(lens):
     along = {"own": read_along(lens, spelled, BLOCK), "other": read_along(lens, another, BLOCK)}
     lengths = (to_come[:, BLOCK] * along["own"]).sum(dim=1, keepdim=True)
     return {name: lengths * unit for name, unit in (along | {"random": random}).items()}
+
+
+words = tokens.token_strings(chat.tokenizer, [int(spelled[0]), int(another[0])])
+print("{} is compared with {}".format(*words))
 
 
 # %% tags=["organism"]
@@ -407,6 +414,9 @@ def without(piece):
     return lambda x, hook: torch.cat([x[:, :-1], (x[:, -1] - piece)[:, None]], dim=1)
 
 
+print("a piece can be taken out at", " and ".join(HOOKS))
+
+
 # %% tags=["organism"]
 def still_spelled(early, late):
     """Return how many keep their word without early[i] before BLOCK and late[i] after the last."""
@@ -419,9 +429,10 @@ def still_spelled(early, late):
     return int(said.sum())
 
 
-# %% tags=["organism"]
 n, none = len(at_reply), torch.zeros_like(to_come[:, BLOCK])
 print(f"nothing taken out: {still_spelled(none, none)} of {n}")
+
+# %% tags=["organism"]
 left = {}
 for name, cut in taken.items():
     left[name] = {key: still_spelled(piece, none) for key, piece in cut.items()}
