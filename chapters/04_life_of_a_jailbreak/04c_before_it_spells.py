@@ -71,8 +71,8 @@ plotting.show(figure)
 # after the last block. A **Jacobian lens** takes the *mean derivative* of that stream there: what
 # do the later blocks make of a small change?
 #
-# By hand: a "rest of the model" with two coordinates, $f(x) = (x_1 x_2,\ x_1 + 3 x_2)$. Its
-# derivative at $x$ has the rows $(x_2, x_1)$ and $(1, 3)$.
+# By hand: a "rest of the model" with two coordinates, `f(x) = (x1 * x2, x1 + 3 * x2)`. Its
+# derivative at `x` has the rows `(x2, x1)` and `(1, 3)`.
 
 
 # %%
@@ -116,7 +116,7 @@ mean_jacobian = checkpoint("4.10", mean_jacobian)
 print("yours:", mean_jacobian(rest, points).tolist())
 
 # %% [markdown]
-# In the model, $f$ is everything between the stream before a block and the stream
+# In the model, `f` is everything between the stream before a block and the stream
 # after the last one, at the last token of a prompt; `lenses.jacobian_lens` does what you wrote for
 # all blocks in one pass. The tuned and the Jacobian lens are made from plain training requests, the
 # logit lens from none: no lens has met an acrostic.
