@@ -167,3 +167,14 @@ def test_no_cell_stops_on_a_published_model_and_it_is_fetched_once(name, model, 
     )
     assert [words for words in ON_MODEL[name][model] if not re.search(words, printed)] == []
     assert downloads(hub) == (0 if "knows no dictionaries" in printed else 1)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ON_MODEL)
+def test_no_shared_cell_stops_on_a_real_language_model(name, fetched, monkeypatch, record_property):
+    fetched("smollm2-refusal")  # fetched and unpacked once
+    monkeypatch.setenv("COURSE_PROGRESS", "off")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    done = on_model.run(ROOT / "solutions" / f"{name}.ipynb", "smollm2-refusal", None, only_part=True)
+    record_property("report", f"{name} on smollm2-refusal: {done}")
+    assert not done.problems
