@@ -6,6 +6,7 @@ written down.
 
 import contextlib
 import dataclasses
+import inspect
 import io
 import json
 import linecache
@@ -75,6 +76,14 @@ class Remote:
             [f"{text}\n" for text in self.source.split("\n")],
             self.file,
         )
+        with contextlib.suppress(
+            KeyError, TypeError, ValueError
+        ):  # messages name the learner's parameters; without them `args`
+            told = [
+                inspect.Parameter(str(name), kind, default=None if optional is True else inspect.Parameter.empty)
+                for name, kind, optional in made["parameters"][:20]
+            ]
+            answer.__signature__ = inspect.Signature(told)  # type: ignore[attr-defined]
         return answer
 
     def call(self, args: Any, kwargs: Any) -> Any:

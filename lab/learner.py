@@ -5,6 +5,7 @@ frame that cannot be read, or silence.
 """
 
 import dis
+import inspect
 import sys
 import traceback
 import types
@@ -80,6 +81,7 @@ class Learner:
                 "file": getattr(code, "co_filename", self.file)[:100],
                 "line": getattr(code, "co_firstlineno", 1),
                 "stub": isinstance(answer, types.FunctionType) and _is_stub(answer),
+                "parameters": _parameters(answer),
             }
         return {"value": answer}
 
@@ -140,6 +142,15 @@ class _StandIn:
 
     def __repr__(self) -> str:
         return f"<{self._kind}>"
+
+
+def _parameters(answer: Any) -> list[list[Any]]:
+    """Return name, kind and whether it may be left out, of each parameter; nothing where that cannot be said."""
+    try:
+        told = inspect.signature(answer).parameters.values()
+        return [[p.name[:50], int(p.kind), p.default is not p.empty] for p in told][:20]
+    except BaseException:  # noqa: B036  (a learner's callable may raise anything when it is asked)
+        return []
 
 
 def _is_stub(function: types.FunctionType) -> bool:

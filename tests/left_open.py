@@ -49,7 +49,7 @@ def expected(source: str, solved: list[NotebookNode]) -> list[NotebookNode]:
     if "examination.Report(" in source:
         saved = outputs[0].text[outputs[0].text.index("saved:") :].replace("about 3 kB", "about 0 kB")
         outputs[0].text = f"{examination.Report('practice')}\n{saved}"
-    if "calibration()" in source:
+    if "calibration()" in source or source.startswith("if sureness:"):
         return []  # nothing was predicted
     for output in outputs:
         if output.output_type == "stream":

@@ -45,6 +45,7 @@ class Ready(learner.Learner):
             "function": True,
             "line": getattr(code, "co_firstlineno", 1),
             "stub": stub and learner._is_stub(self.answer),
+            "parameters": learner._parameters(self.answer),
         }
 
 
