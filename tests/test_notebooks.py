@@ -32,7 +32,7 @@ MIN_PREDICTIONS, MIN_QUESTIONS = 1, 2  # in each notebook
 MAX_WORDS_BEFORE_A_FIGURE = 150
 MIN_ALT_TEXT = 40
 SPEAKS_OF_THE_LEARNER = re.compile(
-    rf"\A{build.MARKER.pattern}|\b(check|checkpoint|reveal|progress)\(|sure\[|mark_all\(|calibration\("
+    rf"\A{build.MARKER.pattern}|\b(check|checkpoint|reveal|progress)\(|\bsureness\b|sure\[|mark_all\(|calibration\("
 )
 LOADS = re.compile(r"""(src|href|import|fetch)\s*[=(]?\s*["'](https?:)?//""")
 
