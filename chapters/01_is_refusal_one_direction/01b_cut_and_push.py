@@ -336,7 +336,7 @@ few, random_added = asked["harmless"][:25], []
 for i, v in enumerate(controls):
     random_added.append(refused_by_dose(v, ("last", "all")[i % 2], few))
 for i, place in enumerate(curves):
-    print(f"random, {place}, in percent:", [*map(max, zip(*random_added[i::2]))])
+    print(f"random, {place}, in percent:", [*map(max, zip(*random_added[i::2], strict=True))])
 half = np.interp(50, np.maximum.accumulate(curves["last"]), doses)  # between doses: straight lines
 reveal("1.p3", round(float(half), 2))
 
