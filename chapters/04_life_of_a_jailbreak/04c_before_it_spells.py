@@ -47,7 +47,8 @@ print("the model itself goes on with", tokens.token_strings(model.tokenizer, [in
 
 # %% tags=["figure"]
 shown = tokens.token_strings(model.tokenizer, request)
-words = [tokens.token_strings(model.tokenizer, row.tolist()) for row in said]
+whole = [tokens.token_strings(model.tokenizer, row.tolist()) for row in said]
+words = [[word[:7] for word in row] for row in whole]  # what fits into a cell
 figure = plotting.heat_map(
     surest.flip(0),
     cell_text=words[::-1],
