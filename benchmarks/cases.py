@@ -39,10 +39,6 @@ class Case:
         return sum(map(len, self.prompts))
 
 
-def encoded(model: models.CheckedBridge, name: str, split: str, n: int) -> list[list[int]]:
-    return [tokens.chat_prompt(model.tokenizer, text) for text in data.load(name, split=split, n=n).texts]
-
-
 def organism(setting: Setting) -> Case:
     """`chat` with 512 + 512 training requests, each after none to three earlier ones: prompts of mixed length."""
     name, n = ("chat-32", 8) if setting.quick else ("chat", 512)

@@ -18,7 +18,7 @@ def tables(setting: cases.Setting) -> list[Table]:
 
 def _pair(model: models.CheckedBridge) -> tuple[list[int], list[int]]:
     """The first matched pair of a harmful and a harmless request of one length."""
-    pairs = zip(*(cases.encoded(model, name, "validation", 40) for name in ("harmful", "harmless")), strict=True)
+    pairs = zip(*(data.prompts(model, name, "validation", 40) for name in ("harmful", "harmless")), strict=True)
     return next((harmful, harmless) for harmful, harmless in pairs if len(harmful) == len(harmless))
 
 

@@ -74,16 +74,21 @@ class Learner:
         if answer is before and (error or answer is self):
             return {"missing": True} | (self._explained(error, self.file) if error else {})
         self.answer = answer
-        if callable(answer) and not isinstance(answer, torch.Tensor):
-            code = getattr(answer, "__code__", None)
-            return {
-                "function": True,
-                "file": getattr(code, "co_filename", self.file)[:100],
-                "line": getattr(code, "co_firstlineno", 1),
-                "stub": isinstance(answer, types.FunctionType) and _is_stub(answer),
-                "parameters": _parameters(answer),
-            }
-        return {"value": answer}
+        return self._told()
+
+    def _told(self) -> dict[str, Any]:
+        """Return the answer, or what the judge has to know of it if it is a function."""
+        answer = self.answer
+        if not callable(answer) or isinstance(answer, torch.Tensor):
+            return {"value": answer}
+        code = getattr(answer, "__code__", None)
+        return {
+            "function": True,
+            "file": getattr(code, "co_filename", self.file)[:100],
+            "line": getattr(code, "co_firstlineno", 1),
+            "stub": isinstance(answer, types.FunctionType) and _is_stub(answer),
+            "parameters": _parameters(answer),
+        }
 
     def _call(self, message: dict[str, Any]) -> dict[str, Any]:
         """Call the answer; return its result, what it did to its inputs, and the gradient of the sum of its result."""

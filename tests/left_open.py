@@ -25,6 +25,8 @@ from tools import build
 DONE = re.compile(r"^(\d+\.\d+) done: .*$", re.MULTILINE)
 SCORED = re.compile(r"(turns out: .*) You predicted .*\n  (?:Right|Not so): .*$", re.MULTILINE)
 OPEN_VALUE = re.compile(r'\("(\w[\w ]*):", .*"not done yet"')
+OF_PREDICTIONS = re.compile(r"calibration\(\)|\Aif sureness:")
+"""A cell that shows how sure a learner was: nothing, as long as nothing is predicted."""
 CARD = re.compile(r"Progress in chapter (\d+)")
 
 
@@ -49,7 +51,7 @@ def expected(source: str, solved: list[NotebookNode]) -> list[NotebookNode]:
     if "examination.Report(" in source:
         saved = outputs[0].text[outputs[0].text.index("saved:") :].replace("about 3 kB", "about 0 kB")
         outputs[0].text = f"{examination.Report('practice')}\n{saved}"
-    if "calibration()" in source or source.startswith("if sureness:"):
+    if OF_PREDICTIONS.search(source):
         return []  # nothing was predicted
     for output in outputs:
         if output.output_type == "stream":

@@ -37,16 +37,8 @@ class Ready(learner.Learner):
     """A child that has its answer already."""
 
     def _run(self, message):
-        code = getattr(self.answer, "__code__", None)
-        if not callable(self.answer):
-            return {"value": self.answer}
-        self.file, stub = getattr(code, "co_filename", "x"), isinstance(self.answer, types.FunctionType)
-        return {
-            "function": True,
-            "line": getattr(code, "co_firstlineno", 1),
-            "stub": stub and learner._is_stub(self.answer),
-            "parameters": learner._parameters(self.answer),
-        }
+        self.file = getattr(getattr(self.answer, "__code__", None), "co_filename", "x")
+        return self._told()
 
 
 def through_the_pipe(item, answer, context, names):

@@ -362,19 +362,16 @@ def build(source: Path, *, execute: bool = False, check: bool = False) -> list[s
     root, name, cells = source.parents[2], source.stem, read_source(source)
     learner, complete = built(name, cells, complete=False), built(name, cells, complete=True)
     learners_path, complete_path = (root / folder / f"{name}.ipynb" for folder in ("notebooks", "solutions"))
+    references_path = source.with_name("references.json")
+    worked = (json.dumps(chapter_references(source.parent), indent=1) + "\n").encode()
     old = nbformat.read(complete_path, as_version=4) if complete_path.exists() else nbformat.v4.new_notebook()
     if [cell.source for cell in code_of(old)] == [cell.source for cell in code_of(complete)] and not execute:
         complete = with_outputs_of(complete, old)
     elif not check:
-        worked = json.dumps(chapter_references(source.parent), indent=1) + "\n"
-        source.with_name("references.json").write_bytes(worked.encode())  # a new exercise's check asks for it
+        references_path.write_bytes(worked)  # a new exercise's check asks for it
         complete_path.parent.mkdir(exist_ok=True)
         complete = executed(complete, complete_path.parent)
-    made = {
-        learners_path: as_bytes(learner),
-        complete_path: as_bytes(complete),
-        source.with_name("references.json"): (json.dumps(chapter_references(source.parent), indent=1) + "\n").encode(),
-    }
+    made = {learners_path: as_bytes(learner), complete_path: as_bytes(complete), references_path: worked}
     changed = [path for path, content in made.items() if not path.exists() or path.read_bytes() != content]
     for path in () if check else changed:
         path.parent.mkdir(exist_ok=True)

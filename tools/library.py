@@ -20,10 +20,7 @@ The direction of refusal, ablated, on a request whose topic was never refused in
 from course_lib import caching, data, directions, models, steering, tokens
 
 chat = models.load("chat")
-asked = {
-    name: [tokens.chat_prompt(chat.tokenizer, text) for text in data.load(name, split="train", n=128).texts]
-    for name in ("harmful", "harmless")
-}
+asked = {name: data.prompts(chat, name, "train", 128) for name in ("harmful", "harmless")}
 found = {name: caching.harvest(chat, prompts).at(3, "last") for name, prompts in asked.items()}
 whole = directions.difference_of_means(found["harmful"], found["harmless"])
 own = directions.project_out(whole, found["harmless"].mean(dim=0))

@@ -38,9 +38,8 @@ class Sitting:
 def of(source: Path) -> Sitting:
     """Return the minutes that the notebook of a source takes."""
     cells = build.read_source(source)
-    core = [cell for cell, needed in zip(cells, _needed(cells), strict=True) if needed]
-    whole = _spent(cells)
-    return Sitting(*_spent(core), further=sum(whole) - sum(_spent(core)))
+    core = _spent([cell for cell, needed in zip(cells, _needed(cells), strict=True) if needed])
+    return Sitting(*core, further=sum(_spent(cells)) - sum(core))
 
 
 def _needed(cells: list[build.Cell]) -> list[bool]:

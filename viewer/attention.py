@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from course_lib import plotting
+from viewer.formats import rounded
 
 
 def show_attention(token_strings: Sequence[str], patterns: Mapping[str, ArrayLike], *, title: str, alt: str) -> None:
@@ -34,9 +35,9 @@ def show_attention(token_strings: Sequence[str], patterns: Mapping[str, ArrayLik
         rows.append(f"{name}: " + ", ".join(f"{visible[k]} {table[-1, k]:.2f}" for k in strongest))
     listed = f"{visible[-1]} looks at, by head: " + " | ".join(rows)
     escaped = [text.replace("<", "‹").replace(">", "›") for text in visible]  # circuitsvis sets them as HTML, too
-    rounded = np.array([[[float(f"{value:.4g}") for value in row] for row in table] for table in tables.values()])
+    weights = np.array([[[rounded(value, 4) for value in row] for row in table] for table in tables.values()])
     look = dict(max_value=1.0, min_value=0.0, positive_color=plotting.STYLES[0].colour, mask_upper_tri=True)
-    drawing = attention_heads(rounded, escaped, list(tables), **look).local_src
+    drawing = attention_heads(weights, escaped, list(tables), **look).local_src
     display({"text/html": _page(drawing, title, alt, listed), "text/plain": f"{alt}\n{listed}"}, raw=True)
 
 

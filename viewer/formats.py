@@ -127,14 +127,12 @@ def export(
     kept, edges, cumulative = _pruned(graph, node_threshold, edge_threshold)
     names, nodes, worth = ids(graph), graph.nodes, graph.worth
     written: dict[str, File] = {}
-    for number in (
-        kept.nonzero().flatten().tolist()
-    ):  # a feature that is traced as a target may be a source of another target, too
+    for number in kept.nonzero().flatten().tolist():
         about = _node(graph, nodes[number], names, tokenizer, labels or {})
         influence = None if isinstance(nodes[number], Logit) else round(float(cumulative[number]), 6)
-        activation = _rounded(float(graph.values[number])) if isinstance(nodes[number], Feature) else None
-        about |= {"influence": influence, "activation": activation, "worth": _rounded(float(worth[number]))}
-        written.setdefault(about["node_id"], about)
+        activation = rounded(float(graph.values[number])) if isinstance(nodes[number], Feature) else None
+        about |= {"influence": influence, "activation": activation, "worth": rounded(float(worth[number]))}
+        written.setdefault(about["node_id"], about)  # a feature traced as a target may be another's source, too
     groups = [[name, *(names[n] for n in group if names[n] in written)] for name, group in (supernodes or {}).items()]
     return {
         "metadata": {
@@ -148,7 +146,7 @@ def export(
         "qParams": {"supernodes": groups, "pinnedIds": [], "linkType": "both", "clickedId": "", "sg_pos": ""},
         "nodes": list(written.values()),
         "links": [
-            {"source": names[nodes[s]], "target": names[nodes[t]], "weight": _rounded(float(graph.edges[t, s]))}
+            {"source": names[nodes[s]], "target": names[nodes[t]], "weight": rounded(float(graph.edges[t, s]))}
             for t, s in edges.nonzero().tolist()
         ],
     }
@@ -159,8 +157,9 @@ def _layers(graph: AttributionGraph) -> int:
     return 1 + max((error.layer for error in graph.errors), default=-1)
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.6g}")
+def rounded(value: float, digits: int = 6) -> float:
+    """Return a number with so many significant digits: what a file or a page stores of it."""
+    return float(f"{value:.{digits}g}")
 
 
 def _node(graph: AttributionGraph, node: Node, names: Mapping, tokenizer: "Tokenizer", labels: Mapping) -> File:
@@ -237,18 +236,18 @@ def details(file: File, indexes: Sequence[features.FeatureIndex]) -> Details:
             "examples_quantiles": [_quantile(*quantile) for quantile in about.examples.items()],
             "top_logits": [token for token, _ in about.promotes],
             "bottom_logits": [token for token, _ in about.suppresses],
-            **{"act_min": 0.0, "act_max": _rounded(about.max), "activation_frequency": _rounded(about.density)},
-            **{
-                "transcoder_id": f"{file['metadata']['scan']}-transcoder-{layer}",
-                "quantile_values": [],
-                "histogram": [],
-            },
+            "act_min": 0.0,
+            "act_max": rounded(about.max),
+            "activation_frequency": rounded(about.density),
+            "transcoder_id": f"{file['metadata']['scan']}-transcoder-{layer}",
+            "quantile_values": [],
+            "histogram": [],
         }
     return found
 
 
 def _quantile(name: str, excerpts: Sequence[features.Excerpt]) -> File:
-    rows = [(e.tokens, [_rounded(value) for value in e.values], e.at) for e in excerpts]
+    rows = [(e.tokens, [rounded(value) for value in e.values], e.at) for e in excerpts]
     fields = ("tokens", "tokens_acts_list", "train_token_ind")
     examples = [dict(zip(fields, row, strict=True)) | {"is_repeated_datapoint": False} for row in rows]
     return {"quantile_name": "Top activations" if name == "top" else name, "examples": examples}

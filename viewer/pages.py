@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from viewer.formats import OUTPUT, TOKEN, Details, File, check, is_feature, place
+from viewer.formats import OUTPUT, TOKEN, Details, File, check, is_feature, place, rounded
 
 TEMPLATE = Path(__file__).with_name("template.html")
 MAX_BYTES, MAX_NODES, MAX_LINKS = 2_000_000, 1000, 60_000
@@ -53,7 +53,7 @@ def page(
     worth = _worth(file)
     joined = [a for a in file["links"] if a["source"] in number and a["target"] in number]
     joined.sort(key=lambda a: -abs(a["weight"] * worth.get(a["target"], 1.0)))
-    links = [[number[a["source"]], number[a["target"]], float(f"{a['weight']:.3g}")] for a in joined]
+    links = [[number[a["source"]], number[a["target"]], rounded(a["weight"], 3)] for a in joined]
     groups = _groups(file, supernodes, number)
     pairs, between, agrees = _measured(file, measured or {}, groups, number, worth)
     about = file["metadata"]
@@ -128,7 +128,7 @@ def _worth(file: File) -> dict[str, float]:
         return {}
     unit = np.array([node.get("activation") or 1.0 for node in nodes])
     own, beyond = _along_paths(file, np.array([link["weight"] for link in file["links"]], float), unit)
-    return {node["node_id"]: float(f"{value:.6g}") for node, value in zip(nodes, own + beyond, strict=True)}
+    return {node["node_id"]: rounded(value) for node, value in zip(nodes, own + beyond, strict=True)}
 
 
 def _ends(file: File) -> tuple[np.ndarray, np.ndarray]:
@@ -168,8 +168,8 @@ def _compact(node: File, worth: float | None, details: Details) -> list[Any]:
         name,
         label,
         None if influence is None else round(influence, 4),
-        None if activation is None else float(f"{activation:.3g}"),
-        None if worth is None else float(f"{worth:.4g}"),
+        None if activation is None else rounded(activation, 3),
+        None if worth is None else rounded(worth, 4),
         node.get("feature"),
         {key: rows[:8] for key, rows in (node.get("qk_tracing_results") or {}).items() if isinstance(rows, list)},
     ]
@@ -187,7 +187,7 @@ def _trimmed(detail: Mapping[str, Any], n_examples: int) -> list[Any]:
     quantiles = []
     for place_of, quantile in enumerate(detail["examples_quantiles"]):
         examples = quantile["examples"][: n_examples * (3 if place_of == 0 else 1)]
-        rows = [[e["tokens"], [float(f"{value:.2g}") for value in e["tokens_acts_list"]]] for e in examples]
+        rows = [[e["tokens"], [rounded(value, 2) for value in e["tokens_acts_list"]]] for e in examples]
         quantiles.append([quantile["quantile_name"], rows])
     return [quantiles, detail.get("top_logits", [])[:10], detail.get("bottom_logits", [])[:10]]
 
@@ -211,9 +211,9 @@ def _measured(
         if (source, target) in weight:
             attributed.append((weight[source, target], value))
             if source in number and target in number:
-                pairs.append([number[source], number[target], float(f"{value:.3g}")])
+                pairs.append([number[source], number[target], rounded(value, 3)])
         elif source in members and target in members:
-            between.append([source, target, float(f"{value:.3g}")])
+            between.append([source, target, rounded(value, 3)])
             ends = members[source], members[target]
             inside = [(w, t) for (s, t), w in weight.items() if number.get(s) in ends[0] and number.get(t) in ends[1]]
             attributed.append((sum(w * worth.get(t, 1.0) for w, t in inside), value))

@@ -132,10 +132,6 @@ class Found:
     whole_kl: float
 
 
-def _encoded(model: models.CheckedBridge, name: str, split: str, n: int) -> list[list[int]]:
-    return [tokens.chat_prompt(model.tokenizer, text) for text in data.load(name, split=split, n=n).texts]
-
-
 def find_direction(model: models.CheckedBridge, refusal_words: Sequence[str] = ("i",)) -> Found:
     """The refusal direction: found on training requests, chosen on validation requests.
 
@@ -144,7 +140,8 @@ def find_direction(model: models.CheckedBridge, refusal_words: Sequence[str] = (
     """
     layers = range(1, models.n_layers(model))  # before the first block all prompts have the same last token
     harmful, harmless = (
-        caching.harvest(model, _encoded(model, name, "train", 512), progress=False) for name in ("harmful", "harmless")
+        caching.harvest(model, data.prompts(model, name, "train", 512), progress=False)
+        for name in ("harmful", "harmless")
     )
     whole = torch.stack([directions.difference_of_means(harmful.at(n), harmless.at(n)) for n in layers])
     own = torch.stack(
@@ -156,8 +153,8 @@ def find_direction(model: models.CheckedBridge, refusal_words: Sequence[str] = (
             model,
             candidates[None],
             layers=layers,
-            harmful=_encoded(model, "harmful", "validation", 64),
-            harmless=_encoded(model, "harmless", "validation", 64),
+            harmful=data.prompts(model, "harmful", "validation", 64),
+            harmless=data.prompts(model, "harmless", "validation", 64),
             refusal_token_ids=first_words,
             progress=False,
         )
@@ -178,7 +175,7 @@ def one_direction(model: models.CheckedBridge, found: Found, *, n: int = 100, n_
     Unchanged, after the cut, after cutting the whole difference, after random cuts, and on harmless requests with the
     difference added at the last token.
     """
-    asked, safe = (_encoded(model, name, "held_out_topic", n) for name in ("harmful", "harmless"))
+    asked, safe = (data.prompts(model, name, "held_out_topic", n) for name in ("harmful", "harmless"))
     with steering.add(model, found.whole, layer=found.best.layer, coefficient=1.0, positions="last"):
         pushed = _refusals(model, safe)
     return {
