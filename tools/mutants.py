@@ -111,7 +111,7 @@ def _spoilt(value: Any, result: Any) -> Any:
 
 def _beginning(value: Any) -> Any:
     """Return what a loop over a fixed number of places would see, a number that is enough for the notebook's own data."""
-    if isinstance(value, dict) and len(value) > 4:  # a table; with fewer entries a record, of which a list may be one
+    if isinstance(value, dict) and all(isinstance(each, torch.Tensor) for each in value.values()):
         return dict(list(value.items())[:LONGEST])
     if isinstance(value, dict) and any(isinstance(each, list) for each in value.values()):
         return {key: each[:LONGEST] if isinstance(each, list) else each for key, each in value.items()}
