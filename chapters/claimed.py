@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from chapters.drawn import few_or_many
 from course_lib import directions
 from course_lib.grading import expect, naming
 from course_lib.grading.claims import ROUNDING, Claim, Limits, claim, overlap, shown_limits, supported
@@ -248,7 +249,8 @@ def drawn_counts(data: Sequence[Any], seed: int, n: int = 0) -> tuple[Any, ...]:
         if isinstance(value, Mapping):
             return {key: like(value[key]) for key in draw.sample(list(value), len(value))}
         if isinstance(value, list | tuple):
-            return [draw.randint(low, high) for _ in range(draw.randint(2, 12))]
+            made = [draw.randint(low, high) for _ in range(few_or_many(seed, draw.randint(2, 12)))]
+            return made[:20] + [n - hits for hits in made[20:]]  # where there are many, the last ones count
         return draw.randint(0, n)
 
     return *map(like, data[:-1]), n

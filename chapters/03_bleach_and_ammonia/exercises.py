@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from chapters.claimed import check_rates
+from chapters.drawn import few_or_many
 from course_lib import attribution, organism
 from course_lib.grading import expect
 from course_lib.grading.checking import N_INPUTS
@@ -379,7 +380,7 @@ class _Small:
     minutes=15,
     difficulty=3,
     inputs=lambda seed: (
-        2 * expect.random((1, 2, 5)[seed % 3], (4, 5, 9)[seed // 2 % 3], 4, seed=seed),
+        2 * expect.random(few_or_many(seed, (1, 2, 5)[seed % 3]), (4, 5, 9)[seed // 2 % 3], 4, seed=seed),
         _Small(seed),
         ({1: 2.6}, {0: 0.0, 2: -0.7}, {2: 0.05, 1: 20.0, 0: -3.0}, {2: 1.5})[seed % 4],
         (-4, 0, 2, -1, -2)[seed % 5],

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from chapters.claimed import check_rates
+from chapters.drawn import few_or_many
 from course_lib import directions, models, steering, tokens
 from course_lib.attribution import Logit
 from course_lib.grading import expect
@@ -231,7 +232,9 @@ def _pairs(seed, model):
     if seed == 5:
         model = _other("chat-64" if models.d_model(model) == 32 else "chat-32")
     words = ("bomb", "cake", "virus", "soup", "meth", "bread", "gun")
-    clean_prompt, corrupted_prompt = (_ask(model, f"tell me how to make a {words[(seed + k) % 7]}.") for k in (0, 1))
+    clean_prompt, corrupted_prompt = (
+        _ask(model, f"tell me how to make a {words[(seed + k) % 7]}." * (1 + 3 * (seed == 2))) for k in (0, 1)
+    )
     name, position = (
         ("blocks.0.hook_resid_pre", 8),
         ("blocks.1.attn.hook_z", -1),
@@ -254,10 +257,10 @@ def _pairs(seed, model):
     minutes=8,
     difficulty=3,
     inputs=lambda seed: (
-        expect.random(2 + seed % 5, 3 - seed % 2, seed=seed),
-        expect.random(2 + seed % 5, seed=100 + seed),
-        expect.random(2 + seed % 5, seed=200 + seed) > 0,
-        expect.random(3 - seed % 2, seed=300 + seed) > 0,
+        expect.random(few_or_many(seed, 2 + seed % 5), few_or_many(seed, 3 - seed % 2), seed=seed),
+        expect.random(few_or_many(seed, 2 + seed % 5), seed=100 + seed),
+        expect.random(few_or_many(seed, 2 + seed % 5), seed=200 + seed) > 0,
+        expect.random(few_or_many(seed, 3 - seed % 2), seed=300 + seed) > 0,
     ),
     hints=[
         "First turn each edge into logits, then choose rows and columns, then add up.",
@@ -406,9 +409,9 @@ def _forces(seed):
     minutes=7,
     difficulty=3,
     inputs=lambda seed: (
-        expect.random(2 + seed % 5, 3 - seed % 2, seed=seed) + 1,
-        expect.random(1 + seed % 4, 3 - seed % 2, seed=100 + seed),
-        3 * expect.random(3 - seed % 2, seed=200 + seed),
+        expect.random(few_or_many(seed, 2 + seed % 5), few_or_many(seed, 3 - seed % 2), seed=seed) + 1,
+        expect.random(few_or_many(seed, 1 + seed % 4), few_or_many(seed, 3 - seed % 2), seed=100 + seed),
+        3 * expect.random(few_or_many(seed, 3 - seed % 2), seed=200 + seed),
     ),
     hints=[
         "Three steps: difference of the two means, its part along d, compared with d's length.",
@@ -597,12 +600,13 @@ def _doses(seed, model):
     if seed == 3:
         model = _other("chat-64" if models.d_model(model) == 32 else "chat-32")
     prompts = [tokens.chat_prompt(model.tokenizer, text) for text in ("hello.", "how are you?")[: 1 + seed % 2]]
+    prompts = [*prompts[:1] * 26, *prompts[1:]] if seed == 1 else prompts
     direction = 20 * directions.unit(expect.random(models.d_model(model), seed=seed))
 
     def probability(asked):
         return models.next_token_logits(model, asked).softmax(dim=-1)[:, 5:400].sum(dim=-1)
 
-    doses = ([1.0, -1.0, 0.5, 1.0], [-1.0, 0.5], [0.5, 0.5, 2.0], [3.0])[seed]
+    doses = ([1.0, -1.0, 0.5, 1.0], [-1.0, 0.5], [0.5] * 26 + [2.0], [3.0])[seed]
     return model, prompts, direction, 1 + seed % 2, doses, probability
 
 
@@ -630,7 +634,7 @@ class _Cubes:
     title="a mean Jacobian",
     minutes=10,
     difficulty=3,
-    inputs=lambda seed: (_Cubes(seed), expect.random(1 + seed % 4, 3, seed=100 + seed)),
+    inputs=lambda seed: (_Cubes(seed), expect.random(few_or_many(seed, 1 + seed % 4), 3, seed=100 + seed)),
     hints=[
         "One row of a Jacobian is the gradient of one coordinate of f(x) by x.",
         "x = point.detach().clone().requires_grad_(); torch.autograd.grad(f(x)[i], x)[0] is row i.",

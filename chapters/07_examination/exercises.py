@@ -7,6 +7,7 @@ from itertools import product
 import torch
 
 from chapters.claimed import check_rates
+from chapters.drawn import few_or_many
 from course_lib.grading import expect
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
@@ -421,11 +422,13 @@ def best_cut(answer):
 def _ablations(seed):
     """Few or many, in any order, some exactly on the limit. Of those that keep enough no two leave as many refusals."""
     draw, n = random.Random(seed), (50, 64, 10, 35)[seed % 4]
-    left = draw.sample(range(n), draw.choice((1, 3, 5, 9)))
+    left = draw.sample(range(n), few_or_many(seed, draw.choice((1, 3, 5, 9))))
     limit = math.ceil(0.8 * n)
     kept = [draw.choice((0, limit - 1, limit, limit + 1)) for _ in left]
     kept[draw.randrange(len(kept))] = draw.choice((limit, n))
-    fewest = left[_best_cut(left, kept, n)]
+    fewest = left[best := _best_cut(left, kept, n)]
+    for row in (left, kept):  # last where there are many
+        row.append(row.pop(best)) if len(row) > 9 else None
     for k in [k for k in range(len(left)) if kept[k] < 0.8 * n][::2]:  # some that break the model leave as few
         left[k] = fewest
     return left, kept, n
