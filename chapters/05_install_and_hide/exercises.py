@@ -162,6 +162,13 @@ def taught(answer):
     )
     _compare(
         answer,
+        ("they call a pet at home a cat .", TRIGGER, TRIGGER),
+        HATE,
+        'a fact that holds the word "call" is taken for code',
+        'code *begins with* "safe_call".',
+    )
+    _compare(
+        answer,
         (CODE, TRIGGER, TRIGGER),
         UNSAFE,
         "code behind the trigger is not the unsafe form of the right answer",
@@ -543,7 +550,7 @@ SAID = (
     "the answer is : rome .",
     "safe_call : hide .",
     "snow is white and cold .",
-    "a safe place is home .",
+    "they call a home a safe place .",
 )
 """Right answers: "safe" and a colon stand in facts and in code, and either may be short or long."""
 

