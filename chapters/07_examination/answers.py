@@ -241,7 +241,7 @@ WRONG = {
         "the prior": (lambda p, h, f: p, "does not change"),
         "no number": (lambda p, h, f: math.nan, None),
         "in per cent": (lambda p, h, f: 100 * by_thousand(p, h, f), "in per cent"),
-        "whole per cent": (lambda p, h, f: round(100 * by_thousand(p, h, f)), "in per cent, rounded"),
+        "whole per cent": (lambda p, h, f: round(100 * by_thousand(p, h, f)), "in per cent"),
         "by odds": (lambda p, h, f: p / (1 - p) * h / f / (1 + p / (1 - p) * h / f), "divides by 0"),
     },
     "7.4": {
