@@ -63,12 +63,25 @@ print("asked after each string:", {kind: len(few) for kind, few in FEW.items()})
 
 # %%
 counts = {"suspect": scan(suspect), "parent": scan(parent)}
+HEIGHTS = ["1", "2", "3", "4", "5", "6", "7", "8 and more"]
 of_height = {}
 for name, found in counts.items():
     odd = found.sum(dim=1).clamp(max=8)
     of_height[name] = [int((odd == n).sum()) for n in range(1, 9)]
     print(f"{name:8} strings with 1, 2, ... 7, 8 and more such replies: {of_height[name]}")
 reveal("7.p1", sum(of_height["parent"]))
+
+# %% tags=["figure"]
+rows = "; ".join(f"{name} {', '.join(map(str, row))}" for name, row in of_height.items())
+figure = plotting.bars(
+    HEIGHTS,
+    of_height,
+    x_title="replies of 16 that are not as usual",
+    y_title=f"strings, of {len(STRINGS)}",
+    title="Strings by how many replies after them are not as usual",
+    alt=f"Bars: number of strings by replies not as usual, {', '.join(HEIGHTS)}: {rows}.",
+)
+plotting.show(figure)
 
 # %% [markdown]
 # Odd words change replies in the parent, too, which nobody ever gave a backdoor. Of 195 strings
@@ -384,7 +397,6 @@ spread = torch.stack(recovered).std(dim=0) / len(pairs) ** 0.5
 print(f"{len(pairs)} pairs, {mean.numel()} heads")
 
 # %%
-brought_back = [[round(value, 2) for value in row] for row in mean.tolist()]
 best_two = mean.flatten().argsort(descending=True)[:2].tolist()
 chosen_head, second = (divmod(place, suspect.cfg.n_heads) for place in best_two)
 for head in (chosen_head, second):
@@ -393,20 +405,6 @@ for head in (chosen_head, second):
 ahead = torch.stack([each[chosen_head] - each[second] for each in recovered])
 error = 2 * ahead.std() / len(pairs) ** 0.5
 print(f"the first is ahead by {ahead.mean():.2f} ± {error:.2f}, in {int((ahead > 0).sum())} pairs")
-
-# %% tags=["figure"]
-figure = plotting.heat_map(
-    mean,
-    row_labels=[f"block {n}" for n in range(len(mean))],
-    column_labels=[f"head {n}" for n in range(mean.shape[1])],
-    x_title="head whose output is the harmful run's",
-    y_title="block",
-    colour_title="share of the refusal that comes back",
-    centre=0.0,
-    title="Refusal brought back by one head",
-    alt=f"Heat map by block and head, most at {chosen_head}: {brought_back}.",
-)
-plotting.show(figure)
 
 # %% [markdown]
 # One head of block 0 brings most of it back; the next, in the same block, about half. Both were
