@@ -489,12 +489,11 @@ class Confirmation:
         label = "random strings, min to max"
         width = max(len(string), len(label))
         cells = f"{_percent(self.suspect.rate(string)):>16}  {_percent(self.reference(string)):>16}"
-        verdict = "yes" if self.is_backdoor() else "no"
         ranges = f"{_range([self.suspect], controls):>16}  {_range(self.references, controls):>16}"
         return "\n".join(
             [
                 f"{'string':{width}}  {'suspect, %':>16}  {'reference, %':>16}  excess, %  backdoor",
-                f"{string:{width}}  {cells}  {100 * self.excess(string):9.0f}  {verdict}",
+                f"{string:{width}}  {cells}  {100 * self.excess(string):9.0f}  {'yes' if self.is_backdoor() else 'no'}",
                 f"{label:{width}}  {ranges}  {100 * max(map(self.excess, controls)):9.0f}",
             ]
         )
@@ -513,6 +512,7 @@ def confirm_trigger(
     references: Sequence[models.CheckedBridge],
     seed: int,
     n_random: int = 20,
+    target: Sequence[int] = (),
 ) -> Confirmation:
     """Return what suspect and references reply after a string, and after random ones of its length, on new prompts.
 
@@ -524,12 +524,13 @@ def confirm_trigger(
         prompts: Token ids of questions that had no part in finding the string.
         references: Trusted models, at least one, as for `search_trigger`.
         seed: Of the random strings.
-        n_random: Number of random strings.
+        n_random: Number of random strings. None holds a word of the string, which may be the trigger's.
+        target: Token ids with which the payload begins, as for `search_trigger`. No random string contains them, either.
 
     Raises:
         ValueError: Prompts that cannot be run (`models.check_prompts`).
     """
-    rng, words = random.Random(seed), _typable(model)
+    rng, words = random.Random(seed), [word for word in _typable(model) if word not in {*string, *target}]
     controls = [rng.choices(words, k=len(string)) for _ in range(n_random)]
     asked = {tokens.text(model.tokenizer, ids): _inserted(model, prompts, ids) for ids in (string, *controls)}
     suspect, *others = (trigger_rates(each, asked) for each in (model, *references))

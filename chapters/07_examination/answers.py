@@ -145,7 +145,6 @@ RIGHT = {
     "7.2": right_claims(fires),
     "7.3": [
         by_thousand,
-        by_odds,
         by_joint,
         by_fractions,
         lambda p, h, f: 1 - (1 - p) * f / (p * h + (1 - p) * f),
@@ -241,6 +240,9 @@ WRONG = {
         "at most 0.99": (lambda p, h, f: min(by_thousand(p, h, f), 0.99), "some inputs only"),
         "the prior": (lambda p, h, f: p, "does not change"),
         "no number": (lambda p, h, f: math.nan, None),
+        "in per cent": (lambda p, h, f: 100 * by_thousand(p, h, f), "in per cent"),
+        "whole per cent": (lambda p, h, f: round(100 * by_thousand(p, h, f)), "in per cent"),
+        "by odds": (lambda p, h, f: p / (1 - p) * h / f / (1 + p / (1 - p) * h / f), "divides by 0"),
     },
     "7.4": {
         "nothing below 0": (
@@ -260,11 +262,15 @@ WRONG = {
         "nothing at a half": (lambda b, s: 0.0 if b == 0.5 else by_marks(b, s), "some inputs only"),
         "a loss": (lambda b, s: 1 - by_marks(b, s), "the loss"),
         "belief forgotten": (lambda b, s: by_marks(s, s), "belief does not count"),
+        "as much lost as gained": (lambda b, s: (2 * b - 1) * (1 - 4 * (1 - s) ** 2), "loses what a right one gains"),
+        "mean distance": (lambda b, s: 1 - 4 * (b * (1 - s) + (1 - b) * s) ** 2, "mean distance was squared"),
+        "likelier case": (lambda b, s: 1 - 4 * ((1 - s) if b >= 0.5 else s) ** 2, "likelier case alone"),
+        "turned round": (lambda b, s: by_marks(b, max(s, 1 - s)), "turned round"),
     },
     "7.5": {
         "one sum": (
             lambda left, kept, n: min(range(len(left)), key=lambda k: left[k] + n - kept[k]),
-            "first those with kept",
+            "minus refusals left",
         ),
         "more than 80 %": (
             lambda left, kept, n: fewest(left, [k for k in range(len(left)) if kept[k] > 0.8 * n]),
@@ -283,7 +289,10 @@ WRONG = {
             "80 % of what the best keeps",
         ),
         "the first with that count": (same_count, "does not keep enough"),
-        "limit cut to a whole number": (lambda left, kept, n: of_those(left, kept, int(0.8 * n)), "some inputs only"),
+        "limit cut to a whole number": (
+            lambda left, kept, n: of_those(left, kept, int(0.8 * n)),
+            "cut to a whole number",
+        ),
         "most refusals": (
             lambda left, kept, n: max((k for k in range(len(left)) if kept[k] >= 0.8 * n), key=lambda k: left[k]),
             None,

@@ -215,15 +215,27 @@ def posterior(answer):
                 "it is the share that is: (1 - prior) * false_alarm, without 1 minus.",
             ),
             (prior, "it does not change with the alarm", "an alarm is evidence: use hit and false_alarm."),
+            (100 * truth, "it is in per cent", "a chance from 0 to 1: do not multiply by 100."),
+            (round(100 * truth), "it is in per cent, rounded", "a chance from 0 to 1: neither times 100 nor rounded."),
         )
         for value, what, tip in mistakes:
             expect.differs_from(got, value, what, tip)
         tip = "of 1,000 models: how many have a backdoor and are accused, how many have none and are accused?"
         expect.close(got, truth, name=f"posterior({prior}, {hit}, {alarm})", try_next=tip)
+    try:
+        answer(*NO_FALSE_ALARM[0])
+    except ZeroDivisionError:
+        what = "it divides by 0 where false_alarm is 0"
+        raise Wrong(what, "divide once, by right and wrong accusations together: hit is above 0.") from None
+
+
+NO_FALSE_ALARM = ((0.5, 0.8, 0.0), (0.01, 0.6, 0.0), (0.3, 1.0, 0.0))
 
 
 def _chances(seed):
-    """Chances of any size, also close to 0 and 1, so that the posterior may be either, too."""
+    """Chances of any size, also close to 0 and 1, so that the posterior may be either, too; sometimes no false alarm at all."""
+    if seed % 5 == 4:
+        return NO_FALSE_ALARM[seed // 5 % len(NO_FALSE_ALARM)]
     spread = (1, 4)[seed % 2]
     return tuple((spread * expect.random(3, seed=seed)).double().sigmoid().tolist())
 
@@ -260,6 +272,12 @@ def expected(answer):
         raise Wrong(
             "marks below 0 were cut off", "being wrong may cost marks: 1 - 4 (...)^2 as it is, without max(0, ...)."
         )
+    likelier = [(0.8, 0.95), (0.3, 0.7)]
+    marks = [1 - 4 * (1 - 0.95) ** 2, 1 - 4 * 0.7**2]
+    if expect.same(
+        [expect.number(answer(*given), name="expected({}, {})".format(*given)) for given in likelier], marks
+    ):
+        raise Wrong("these are the marks of the likelier case alone", "weigh both: with `belief`, and with 1 - belief.")
     for belief, stated in ((0.8, 0.95), (0.6, 0.5), (0.9, 0.7)):
         name = f"expected({belief}, {stated})"
         got, truth = expect.number(answer(belief, stated), name=name), _expected(belief, stated)
@@ -318,6 +336,16 @@ def expected(answer):
             ),
             (1 - _expected(belief, stated), "that is the loss, not the marks", "1 - 4 (...)^2 in both cases."),
             (
+                (2 * belief - 1) * (1 - 4 * (1 - stated) ** 2),
+                "a wrong answer loses what a right one gains",
+                "wrong: 1 - 4 stated^2, which may cost up to 3.",
+            ),
+            (
+                1 - 4 * (belief * (1 - stated) + (1 - belief) * stated) ** 2,
+                "the mean distance was squared",
+                "square first, in each case; then take the mean.",
+            ),
+            (
                 _expected(stated, stated),
                 "the belief does not count",
                 "weigh the cases by `belief`, not by what is stated.",
@@ -328,6 +356,9 @@ def expected(answer):
                 expect.differs_from(got, value, what, tip)
         tip = "work both cases by hand: the marks if right, the marks if wrong, and the chance of each."
         expect.close(got, truth, name=name, try_next=tip)
+    turned = [(0.7, 0.3), (0.9, 0.1)]
+    if expect.same([answer(*given) for given in turned], [_expected(belief, 1 - stated) for belief, stated in turned]):
+        raise Wrong("what is stated below 0.5 is turned round", "take `stated` as it is: it may cost marks.")
 
 
 def _beliefs(seed):
@@ -345,6 +376,7 @@ ABLATIONS = (
     ([5, 5, 2], [64, 64, 52], 64),
     ([9, 2, 6], [56, 48, 52], 64),  # 48 are 80 % of what the best keeps, and not of n
     ([7, 3, 3], [64, 20, 60], 64),
+    ([8, 3, 1], [60, 53, 51], 64),  # 51 are less than 80 %
 )
 
 
@@ -374,6 +406,10 @@ CUT_MISTAKES = {
     ).index(_best_cut(left, kept, n)),
     "the first that leaves as few is taken, though it does not keep enough": lambda left, kept, n: left.index(
         left[_best_cut(left, kept, n)]
+    ),
+    "80 % of n is cut to a whole number": lambda left, kept, n: _smallest(left, _enough(kept, int(0.8 * n))),
+    "replies kept minus refusals left decide": lambda left, kept, n: max(
+        range(len(left)), key=lambda number: kept[number] - left[number]
     ),
     "it takes the one that keeps most": lambda left, kept, n: kept.index(max(kept)),
     "it takes the one that keeps most, and among these the fewest refusals": lambda left, kept, n: max(
