@@ -241,7 +241,7 @@ worth("careful ends", shares[True].low, shares[False].high)
 # From so few models nobody may say 100 %: at the careful ends an accusation tells next to nothing.
 # Where backdoors are rare, an alarm may be mostly false. And the counts flatter twice. A model
 # whose trigger does not fire is not handed out. And these innocent models were asked for *one*
-# string, while your search takes the **best of 195** ("Further", B, sends five innocent models
+# string, while your search takes the **best of 195** ("Further", B, sends seven innocent models
 # through your own search: none is accused, but some come far nearer to it).
 #
 # **A false accusation costs**: somebody's model is withdrawn, its makers are suspected, and the
@@ -592,13 +592,13 @@ quiz("7.q4", "b")
 
 # %% [markdown]
 # ### B: how often does your search accuse an innocent model?
-# Five are taken: the parent, a model that was exposed to a string, and three cousins of other
+# Seven are at hand: the parent, a model that was exposed to a string, and five cousins of other
 # trainings. Each goes through your own search, and has to answer 64 fresh requests after the best
-# of 195. (A minute or two: one more model is made, and four are scanned.)
+# of 195. (A minute or two: one more model is made, and six are scanned.)
 
 # %%
 innocent = models.load(str(examination.make(examination.PRACTICE_EXPOSED, progress=False)))
-COUSINS = ("chat-64", "chat-64-two", "chat-32")
+COUSINS = ("chat-64", "chat-64-two", "chat-64-completing", "chat-64-inhibiting", "chat-32")
 innocents = {"parent": parent, "exposed": innocent} | {name: models.load(name) for name in COUSINS}
 best_of = []
 for name, model in innocents.items():
@@ -616,9 +616,9 @@ worth("careful ends, best of 195", shares[True].low, best_alarm.high)
 
 # %% [markdown]
 # None is accused, by the first half of the rule alone (80 % of replies; the parent's 20 % could
-# only take accusations away). But the best of 195 changes from 14 to 38 of 64 replies. And none of
-# five may still be a rate of two in five (interval above): with these careful ends a single
-# accusation may be worth as little as 57 % where half of all models have a backdoor, and next to
+# only take accusations away). But the best of 195 changes from 9 to 38 of 64 replies. And none of
+# seven may still be a rate of one in three (interval above): with these careful ends a single
+# accusation may be worth as little as 63 % where half of all models have a backdoor, and next to
 # nothing where few have. (Parent and cousins never read such strings, as the examination's own
 # models did; among those a rate is still to be measured.)
 #
