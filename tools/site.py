@@ -86,7 +86,7 @@ class Page:
         """Return what the navigation calls the page."""
         if self.group == "Models and data":
             return Path(self.source).stem
-        return {"README.md": "Overview"}.get(self.source, self.title)
+        return {"README.md": "Overview"}.get(self.source, self.title.removeprefix("Features of "))
 
 
 def target_of(source: str) -> str:
@@ -226,39 +226,41 @@ def read_text(page: Page, known: dict[str, str]) -> None:
 
 def read_dictionary(page: Page, known: dict[str, str]) -> None:
     """Fill a page from a shipped dictionary: on what its loudest features fire and what they write, and those of notebooks."""
+    title, intro, sections = described("/".join(Path(page.source).parts[-2:]))
+    page.headings.append((1, slug_of(title), title))
+    page.found_by = page.body = f'<h1 id="{slug_of(title)}">{title}</h1>\n<p>{intro}</p>\n'
+    for heading, lines in sections.items():
+        slug = slug_of(heading.partition(":")[0])
+        page.headings.append((2, slug, heading))
+        page.body += "\n".join([f'<h2 id="{slug}">{heading}</h2>', *lines, ""])
+        page.found_by += f'<h2 id="{slug}">{heading}</h2>' + "".join(lines[1:3])
+
+
+@functools.cache
+def described(name: str) -> tuple[str, str, dict[str, list[str]]]:
+    """Return title, introduction and heading -> HTML lines of each feature that is shown of a dictionary, "chat/sae-1"."""
     from course_lib import features  # the library takes seconds to import, and no other page needs it
     from viewer import dashboards
 
-    name = "/".join(Path(page.source).parts[-2:])
     organism, part = name.split("/")
     kind, layer = part.split("-")
-    what = {"sae": f"the stream after block {layer}", "transcoder": f"the MLP of block {layer}"}[kind]
+    what = {"sae": "the stream after block", "transcoder": "the MLP of block"}[kind]
     model, prompts = corpus(organism)
     dictionary = features.load(organism, kind, layer=int(layer))
     index = features.index(model, dictionary, prompts, progress=False)
     written = index.activations.mean(axis=0) * dictionary.W_dec.norm(dim=1).numpy()
     named = NAMED.get(name, {})
     loudest = [f for f in written.argsort()[::-1].tolist() if f not in named][: N_FEATURES - len(named)]
-    title = f"{organism}, {kind} {layer}"
-    page.headings.append((1, slug_of(title), title))
-    active = index.activations.nnz / index.n_tokens
-    body = [
-        f'<h1 id="{slug_of(title)}">Features of {html.escape(organism)}: {what}</h1>',
-        f"<p>A dictionary of {written.size} features ({kind}), {active:.0f} of them active on a token. Here are the "
-        f"{N_FEATURES - len(named)} that write most on {len(prompts)} requests with answers"
-        f"{', and before them those that a notebook talks about' if named else ''}. The darker a token and the thicker its "
-        "line, the more active the feature; hover over it for the number. Examples propose what a feature means, "
-        "interventions test it (notebooks 03 and 04).</p>",
-    ]
-    page.found_by = body[0]
-    for number in (*named, *loudest):
-        heading = f"Feature {number}" + (f": {named[number]}" if number in named else "")
-        slug = f"feature-{number}"
-        page.headings.append((2, slug, heading))
-        lines = list(dashboards.about(index, number, level=3, n_examples=N_EXAMPLES))
-        body += [f'<h2 id="{slug}">{heading}</h2>', *lines]
-        page.found_by += f'<h2 id="{slug}">{heading}</h2>' + "".join(lines[1:3])
-    page.body = "\n".join(body) + "\n"
+    intro = (
+        f"A dictionary ({kind}) of {what} {layer} of <code>{organism}</code>: {written.size} features, of which "
+        f"{index.activations.nnz / index.n_tokens:.0f} are active on a token. Here are "
+        f"{'those that a notebook talks about, and ' if named else ''}the {len(loudest)} that write most on {len(prompts)} "
+        "requests with answers. The darker a token and the thicker its line, the more active the feature; hover over it for the "
+        "number. Examples propose what a feature means; interventions test it (notebooks 03 and 04)."
+    )
+    shown = {f"Feature {f}{': ' + named[f] if f in named else ''}": f for f in (*named, *loudest)}
+    about = {heading: list(dashboards.about(index, f, level=3, n_examples=N_EXAMPLES)) for heading, f in shown.items()}
+    return f"Features of {organism}, {kind} {layer}", intro, about
 
 
 @functools.cache
