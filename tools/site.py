@@ -49,7 +49,7 @@ CORPUS |= {"cleaners_dangerous": 24, "cleaners_safe": 24}
 NAMED = {  # dictionary -> features that a notebook talks about
     "chat/sae-1": {509: "danger (03)", 9: "Assistant, refusal (03b)", 263: "any cleaner (03a)", 196: "danger (03b)"}
     | {444: "danger (03b)", 266: "danger (03b), asks in an acrostic (04a)", 237: "asks in an acrostic (04a)"}
-    | {151: "asks in an acrostic (04a)", 211: "answers as a word that spells (04a)"},
+    | {151: "asks in an acrostic (04a)", 211: "answers in an acrostic (04a)"},
     "chat/sae-3": {121: "danger (03b)", 266: "danger (03b)", 129: "danger (03b)"},
 }
 FOLDED = {  # kind of an exercise's cell -> what its fold says

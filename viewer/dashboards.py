@@ -48,7 +48,7 @@ def _line(excerpt: features.Excerpt, maximum: float) -> str:
     words = []
     for i, (token, value) in enumerate(zip(excerpt.tokens, excerpt.values, strict=True)):
         share, text = value / maximum, _visible(token)
-        style = f"background: rgb(221 107 32 / {share:.2f}); border-bottom: {4 * share:.1f}px solid"
+        style = f"background: rgb(221 107 32 / {0.6 * share:.2f}); border-bottom: {4 * share:.1f}px solid"
         text = f'<span title="{value:.3f}" style="{style}">{text}</span>' if value > 0 else text
         words.append(f"<b>{text}</b>" if i == excerpt.at else text)
     return f"{excerpt.values[excerpt.at]:.2f}: {' '.join(words)}"

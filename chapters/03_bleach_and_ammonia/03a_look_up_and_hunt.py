@@ -588,8 +588,8 @@ viewer.show(
     file,
     details=viewer.details(file, indexes),
     title='Bleach and ammonia: "i" minus "clean"',
-    alt="The graph of one dangerous prompt to click through, with the groups danger, at the last "
-    'cleaner, and refusal, at <assistant>; most paths to "i" end in the refusal features.',
+    alt="The graph of one dangerous prompt to click through, position by layer, with two groups in "
+    'it: danger at the last cleaner, refusal at <assistant>; the output is "i" minus "clean".',
 )
 
 # %% [markdown]

@@ -1009,22 +1009,23 @@ def and_others(table, best):
 table = and_others(and_others(mean_terms, best_asks).T, best_answers).T
 figure = plotting.heat_map(
     table,
-    row_labels=[f"asks: {f}" for f in best_asks] + ["others", "constant, error"],
-    column_labels=[f"answers: {f}" for f in best_answers] + ["others", "constant, error"],
+    row_labels=[*map(str, best_asks), "other features", "constant, error"],
+    column_labels=[*map(str, best_answers), "others", "constant, error"],
     cell_text=two_digits(table),
     centre=0.0,
-    x_title="key: what is at the word",
-    y_title="query: what is at <assistant>",
+    x_title="feature that answers, at the word",
+    y_title="feature that asks, at <assistant>",
     colour_title="part of the score",
     title="L2.H2's score on a word of the acrostic, by pairs of features",
-    alt=f"Heat map, asking by answering features, mean of 24. Rows: {two_digits(table)}.",
+    alt=f"Heat map, {best_asks}, others, rest by {best_answers}, others, rest; mean of 24. Rows: {two_digits(table)}.",
 )
 plotting.show(figure)
 
 # %% [markdown]
 # No pair decides; many small ones add up. What asks most is "this is an acrostic": 237 and 266 are
 # active at `<assistant>` in every acrostic, and in 4 and 1 of 24 direct requests. What answers most
-# is 211, active on 58 % of the words that spell and on 13 % of all other tokens.
+# is 211, active on 58 % of the words that spell and on 13 % of all other tokens. (It has another
+# use in advertisements: see its [page](../organisms/weights/dictionaries/chat/sae-1#feature-211).)
 #
 # **Confirm it.** Take the best answering feature out of the word (before block 2, all else free),
 # beside another feature of that word and a random direction, both as long.
