@@ -848,15 +848,15 @@ for name, nodes in sets.items():
             others.append(lost_without(drawn, attention, longer))
             only_off.append(lost_without(drawn, attention))
         as_much = sum(other >= own for other in others)
-        print(f"{name}, {attention}: {own:.1f} of {float(hidden.values[-1]):.1f} logits lost;", end=" ")
+        print(f"{name}, {attention}: {own:.1f} of {hidden.values[-1]:.1f} logits lost;", end=" ")
         print(f"random {min(others):.1f} to {max(others):.1f}, as much in {as_much} of 10")
         print(f"  random groups only switched off: {min(only_off):.1f} to {max(only_off):.1f}")
 
 # %% [markdown]
 # "Reads the letters" costs most of the word, and with attention held no random group does as much.
 # With attention free one of ten does, and so does one beside "says bomb". So from their effect
-# alone neither label is proved: an edit of that length hurts, whatever it is. (Random groups that are
-# only switched off, and not made as long, lose less: a control that would have flattered us.)
+# alone neither label is proved: an edit of that length hurts, whatever it is. (Random groups that
+# are only switched off, and not made as long, lose less: a control that would have flattered us.)
 #
 # ### Words that were never acrostics
 # The model "spells" only what it has learnt to spell. Words that were acrostics in none of its
@@ -986,7 +986,7 @@ for prompt in straight[::2]:
     if len(cases) == 1:
         on_words = float(pattern[spelling_places(prompt)].sum())
         print(f"{tokens.text(chat.tokenizer, prompt)[:28]}: {on_words:.0%} on its words,", end=" ")
-        print(f"score of one {float(scores[at]):.3f}, sum of {terms.numel()} terms {terms.sum():.3f}")
+        print(f"score of one {scores[at]:.3f}, sum of {terms.numel()} terms {terms.sum():.3f}")
 
 # %%
 best_asks = mean_terms[:-1].sum(dim=1).topk(4).indices.tolist()
