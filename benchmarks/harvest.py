@@ -1,7 +1,5 @@
 """The last token's residual stream before every block: `caching.harvest`, its floor, and how others get it."""
 
-import tempfile
-
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
@@ -26,7 +24,6 @@ def _table(case: cases.Case, setting: cases.Setting) -> Table:
     ways = [
         Way("floor: bare forward, same batches", lambda: bare(plain.model, model, prompts)),
         Way(harvest, lambda: caching.harvest(model, prompts, progress=False).values[:, 0]),
-        Way("`caching.harvest_in_parts`, to a new folder", lambda: _stored(model, prompts)),
         Way("plain loop: transformers, one prompt at a time", lambda: _one_by_one(plain, prompts)),
         Way("transformers, `output_hidden_states`, unsorted batches", lambda: hidden_states(plain, prompts)),
         Way("TransformerLens `run_with_cache`, `names_filter`", lambda: with_cache(model, prompts, names)),
@@ -57,11 +54,6 @@ def _table(case: cases.Case, setting: cases.Setting) -> Table:
 def bare(body: torch.nn.Module, model: models.CheckedBridge, prompts: list[list[int]]) -> None:
     for batch in models.batches(model, prompts, batch_size=BATCH, equal_lengths=False):
         body(batch.tokens, use_cache=False)
-
-
-def _stored(model: models.CheckedBridge, prompts: list[list[int]]) -> Tensor:
-    with tempfile.TemporaryDirectory() as folder:
-        return caching.harvest_in_parts(model, prompts, folder, progress=False).values[:, 0]
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ transcoder per layer:
    vector times the gradient where it is written. The edges into a target and its constant (biases) sum to its value.
 4. `AttributionGraph` follows these edges along all paths, and adds them up between groups of nodes (supernodes).
 5. `confirm_edges` and `intervene` test a graph: they change features while the model runs.
+6. `score_terms` splits what a graph takes as given: why a head looks where it looks.
 """
 
 from collections import defaultdict
@@ -25,6 +26,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from course_lib import models
+from course_lib.caching import keep
 
 Transcoders = Annotated[Sequence[Any], "sae_lens transcoders, one per layer, each from the MLP's input to its output"]
 Edge = tuple[Hashable, Hashable]
@@ -200,11 +202,6 @@ def gain(model: models.CheckedBridge, norm: torch.nn.Module, x: Float[Tensor, "*
     """Return what a norm multiplies its input x by, entry by entry: its weight over the root mean square of x."""
     scale = (x.float().pow(2).mean(dim=-1, keepdim=True) + model.cfg.eps).rsqrt()
     return models.norm_weight(model, norm) * scale
-
-
-def keep(into: dict[str, Tensor], name: str) -> Callable:
-    """Return a hook that stores the activation in `into` under `name` and changes nothing."""
-    return lambda activation, hook: into.update({name: activation})
 
 
 def _seen(model: models.CheckedBridge, prompt_ids: models.Prompt, names: Sequence[str]) -> dict[str, Tensor]:
@@ -539,6 +536,67 @@ def trace(
     edges, constants = local.edges(sources, asked)
     values = local.values((*sources, *asked), local.run.mlp_in, local.run.logits)
     return AttributionGraph(local.run.prompt_ids, features, errors, embeddings, asked, edges, constants, values)
+
+
+# --- why a head looks where it looks ------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def score_terms(
+    model: models.CheckedBridge,
+    prompt_ids: models.Prompt,
+    *,
+    layer: int,
+    head: int,
+    query: int,
+    key: int,
+    parts: tuple[Float[Tensor, "query_part d_model"], Float[Tensor, "key_part d_model"]],
+) -> Float[Tensor, "query_term key_term"]:
+    """Return one attention score, before the softmax, split by what meets what: its terms sum to it.
+
+    The score is the query that one position asks with times the key that another answers with. Each is linear in the stream
+    before the block once the norm's gain is frozen, so with the stream written as a sum of parts on both sides, such as features
+    of a dictionary, the score is a sum over pairs. (Kamath et al. 2025, "Tracing Attention Computation Through Feature
+    Interactions", https://transformer-circuits.pub/2025/attention-qk/index.html.)
+
+    A pair says what adds up here. What taking a part out does to the attention is more than its terms: the norm's gain reacts,
+    and a weight is a share, so that it also depends on all other keys.
+
+    Args:
+        model: From `models.load`.
+        prompt_ids: Token ids of one prompt.
+        layer: Of the block, from 0.
+        head: Of this block, from 0.
+        query: Position that looks; it may count from the end.
+        key: Position that is looked at.
+        parts: Vectors that add up to the stream before the block, at the query and at the key.
+
+    Returns:
+        Rows are the query's parts in order, then its bias; columns likewise the key's. Biases of 0 where the model has none.
+
+    Raises:
+        ValueError: As `record`; parts that do not add up to the stream; a score that is not of this form, as where queries and
+            keys are normalised (Qwen 3, Gemma 3).
+    """
+    check_prompt(model, prompt_ids)
+    check_blocks(model)
+    names = ("ln1.hook_in", "attn.hook_cos", "attn.hook_sin", "attn.hook_attn_scores")
+    seen = _seen(model, prompt_ids, [f"blocks.{layer}.{name}" for name in names])
+    stream, cos, sin, scores = (seen[f"blocks.{layer}.{name}"] for name in names)
+    norm, attention, sides = model.blocks[layer].ln1, model.blocks[layer].attn, []
+    weights = (attention.W_Q, attention.b_Q), (attention.W_K, attention.b_K)
+    for position, own, (weight, bias) in zip((query, key), parts, weights, strict=True):
+        at = head * len(weight) // model.cfg.n_heads  # heads may share a key
+        read = own.to(stream) * gain(model, norm, stream[position]) @ weight[at].detach().float()
+        read = torch.cat([read, _or_zeros(bias, weight[:, 0])[at, None]])
+        first, second = read.chunk(2, dim=1)
+        sides.append(read * cos[position] + torch.cat([-second, first], dim=1) * sin[position])  # rotary positions
+    terms = sides[0] @ sides[1].T * attention.original_component.scaling
+    size = sides[0].sum(dim=0).norm() * sides[1].sum(dim=0).norm() * attention.original_component.scaling
+    if (terms.sum() - scores[head, query, key]).abs() > TOLERANCE * size:
+        why = "the parts do not add up to the stream, or it is no product of a plain query and key"
+        raise ValueError(f"The terms do not sum to the score: {why}.")
+    return terms.cpu()
 
 
 # --- interventions ------------------------------------------------------------------------------------------

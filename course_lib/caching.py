@@ -10,30 +10,24 @@ numbers:
 4. a batch for which the device has no room is halved;
 5. on a GPU the copy to the host runs beside the next batch.
 
-`harvest_in_parts` keeps what is finished in a folder, so that a run of hours can stop and go on. `forecast` says
-beforehand what a run will take on the machine at hand.
+`forecast` says beforehand what a run will take on the machine at hand.
 """
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from beartype import beartype
 from jaxtyping import Float, Int, jaxtyped
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 from tqdm import tqdm
 
-from course_lib import models, store, tokens
+from course_lib import models, tokens
 
 Positions = Sequence[int | str] | Sequence[Sequence[int]]
 N_TIMED = 8
@@ -71,17 +65,10 @@ class Activations:
             raise ValueError(f"Position {position!r} was not harvested. Harvested: {self.positions}.")
         return self.values[:, self.positions.index(position), hooks[0]]
 
-    def save(self, path: str | Path) -> None:
-        """Write values and labels to one .safetensors file, as a whole or not at all."""
-        labels = json.dumps({"hook_names": self.hook_names, "positions": self.positions})
-        store.write_atomically(Path(path), save({"values": self.values.contiguous()}, metadata={"labels": labels}))
 
-    @staticmethod
-    def load(path: str | Path) -> "Activations":
-        """Return what `save` wrote."""
-        with safe_open(path, framework="pt") as file:
-            labels = json.loads(file.metadata()["labels"])
-            return Activations(file.get_tensor("values"), tuple(labels["hook_names"]), tuple(labels["positions"]))
+def keep(into: dict[str, Tensor], name: str) -> Callable:
+    """Return a hook that stores the activation in `into` under `name` and changes nothing."""
+    return lambda activation, hook: into.update({name: activation})
 
 
 # --- harvest ------------------------------------------------------------------------------------------------
@@ -132,43 +119,6 @@ def harvest(
             values[indices] = kept
             bar.update(len(indices))
     return Activations(values, names, labels)
-
-
-def harvest_in_parts(
-    model: models.CheckedBridge,
-    prompts: models.Prompts,
-    folder: str | Path,
-    *,
-    hook_names: Sequence[str] | None = None,
-    positions: Positions = ("last",),
-    part_size: int = 256,
-    batch_size: int = 64,
-    progress: bool = True,
-) -> Activations:
-    """Return the activations of `harvest`, and keep them in `folder`, one file for every `part_size` prompts.
-
-    A part whose file exists is read instead of computed: after a crash the same call goes on where it stopped. A file
-    is named by a hash of the model's weights, the part's prompts, hooks and positions, so another request never finds
-    it. Other arguments and errors as for `harvest`.
-
-    Raises:
-        ValueError: Active hooks, whose effect on the activations no file name tells.
-    """
-    if models.has_hooks(model):
-        raise ValueError("The model has active hooks, which a stored harvest cannot tell from none. Use harvest.")
-    models.check_prompts(model, prompts)
-    names = _names(model, hook_names)
-    labels, wanted = _resolved(model, prompts, positions)
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    network, parts = store.fingerprint(model.original_model), []
-    for start in tqdm(range(0, len(prompts), part_size), desc="harvest", unit="part", disable=not progress):
-        asked, own = list(prompts[start : start + part_size]), wanted[start : start + part_size].tolist()
-        decides = json.dumps([network, asked, names, own])
-        path = Path(folder) / f"{hashlib.sha256(decides.encode()).hexdigest()[:20]}.safetensors"
-        if not path.exists():
-            harvest(model, asked, hook_names=names, positions=own, batch_size=batch_size, progress=False).save(path)
-        parts.append(Activations.load(path).values)
-    return Activations(torch.cat(parts), names, labels)
 
 
 def _names(model: models.CheckedBridge, hook_names: Sequence[str] | None) -> tuple[str, ...]:

@@ -21,7 +21,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from course_lib import models
-from course_lib.attribution import FrozenRun, Logit, check_blocks, gain, keep, record
+from course_lib.attribution import FrozenRun, Logit, check_blocks, gain, record
+from course_lib.caching import keep
 from course_lib.patching import check_pair, run_logits
 
 

@@ -280,14 +280,11 @@ def spliced(dictionary: "SAE") -> Edits:
         raise ValueError(f"{written} is what the second norm reads: an edit there does not reach the residual stream.")
     seen: dict[str, Tensor] = {}
 
-    def keep(activation: Tensor, hook: object) -> None:
-        seen["read"] = activation
-
     def write(activation: Tensor, hook: object) -> Tensor:
         output = dictionary(seen["read"].to(dictionary.W_enc))
         return torch.cat([activation[:, :1], output[:, 1:].to(activation)], dim=1)
 
-    return [(read, keep), (written, write)]
+    return [(read, caching.keep(seen, "read")), (written, write)]
 
 
 def replaced(name: str, value: Float[Tensor, " d_out"]) -> Edits:

@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from course_lib import models
-from course_lib.attribution import Logit, check_prompt, keep
+from course_lib.attribution import Logit, check_prompt
+from course_lib.caching import keep
 
 BATCH_SIZE = 64
 """Patched prompts that run together."""

@@ -80,7 +80,8 @@ def _removing(model: models.CheckedBridge, r: Float[Tensor, " d_model"]) -> Abst
     if missing := [name for name in writers if name not in model.hook_dict]:
         kind = type(model.original_model).__name__
         raise ValueError(f"Ablation edits what attention and MLP write, and a {kind} has no {missing[0]}.")
-    return _editing(model, dict.fromkeys(["blocks.0.hook_resid_pre", *writers], lambda x: _without(x, r.to(x))), "all")
+    without = lambda x: x - (x @ r.to(x))[..., None] * r.to(x)  # noqa: E731
+    return _editing(model, dict.fromkeys(["blocks.0.hook_resid_pre", *writers], without), "all")
 
 
 @jaxtyped(typechecker=beartype)
@@ -141,7 +142,7 @@ def add_projection_matched(
 
     def match(activation: Tensor) -> Tensor:
         along = r.to(activation)
-        return _without(activation, along) + float(target) * along
+        return activation + (float(target) - activation @ along)[..., None] * along
 
     return _editing(model, {f"blocks.{layer}.hook_resid_pre": match}, positions)
 
@@ -207,13 +208,6 @@ def score_candidates(
         kl = float(directions.kl_divergence(unchanged, ablated).mean())
         rows.append(directions.Candidate(layer, position, score(bypassed), score(induced), kl))
     return tuple(rows)
-
-
-def _without(
-    activation: Float[Tensor, "*batch d_model"], r: Float[Tensor, " d_model"]
-) -> Float[Tensor, "*batch d_model"]:
-    """Return c - (c . r) r for r of length 1."""
-    return activation - (activation @ r)[..., None] * r
 
 
 # --- features of a dictionary -------------------------------------------------------------------------------
@@ -381,10 +375,8 @@ def _editing_features(
     """Add to what the dictionary writes each feature's decoder row times shift(its activation)."""
     _check_linear(dictionary)
     about = dictionary.cfg.metadata
-    rows, read = dictionary.W_dec[features].detach(), {}
-
-    def keep(activation: Tensor, hook: object) -> None:
-        read["x"] = activation
+    rows = dictionary.W_dec[features].detach()
+    read: dict[str, Tensor] = {}
 
     def change(written: Tensor) -> Tensor:
         old = dictionary.encode(read["x"].to(rows))[..., features]
@@ -395,7 +387,7 @@ def _editing_features(
         raise ValueError(f"An edit at {writes} does not reach the stream; these do: {', '.join(WRITABLE)}.")
     spared = getattr(about, "exclude_special_tokens", None) or ()
     with (
-        model.hooks([(about.hook_name, models.anywhere(keep))]),
+        model.hooks([(about.hook_name, models.anywhere(caching.keep(read, "x")))]),
         _editing(model, {writes: change}, positions, spared=spared),
     ):
         yield
@@ -426,9 +418,6 @@ def _editing(
     everywhere = isinstance(positions, str) and positions == "all" and not spared
     run: dict[str, Tensor] = {}
 
-    def remember(ids: Tensor, hook: object) -> None:
-        run["ids"] = ids
-
     def hook_for(change: Change) -> Callable:
         def replace(activation: Tensor, hook: object) -> Tensor:
             if everywhere:
@@ -438,7 +427,10 @@ def _editing(
 
         return models.anywhere(replace) if everywhere else replace
 
-    hooks = [("embed.hook_in", models.anywhere(remember)), *((name, hook_for(edit)) for name, edit in changes.items())]
+    hooks = [
+        ("embed.hook_in", models.anywhere(caching.keep(run, "ids"))),
+        *((name, hook_for(edit)) for name, edit in changes.items()),
+    ]
     with model.hooks(hooks):
         yield
 

@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -30,10 +27,3 @@ def fingerprint(network: nn.Module) -> str:
         digest.update(f"{label} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that no reader, and no crash of the program, ever leaves half of it there."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as work:  # gone whatever happens
-        (draft := Path(work) / path.name).write_bytes(content)
-        os.replace(draft, path)

@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 import torch
 
-from course_lib import attribution, models, tokens
+from course_lib import attribution, features, models, tokens
 from course_lib.attribution import Embedding, Error, Feature, Logit
 
 
@@ -463,3 +463,80 @@ def test_another_prompt_in_the_context_is_refused(random_case):
     model, _, prompt = random_case
     with frozen(random_case, {}), pytest.raises(ValueError, match="open one for each"):
         models.next_token_logits(model, [prompt[:-2]])
+
+
+# --- why a head looks where it looks ------------------------------------------------------------------------
+
+
+def split_stream(model, prompt, layer, position, *, n=4, seed=0):
+    """Random vectors that add up to the stream before a block."""
+    _, cache = model.run_with_cache(torch.tensor([prompt]))
+    stream = cache[f"blocks.{layer}.hook_resid_pre"][0, position]
+    some = torch.randn(n - 1, len(stream), generator=torch.Generator().manual_seed(seed)) * stream.norm() / 8
+    return torch.cat([some, (stream - some.sum(dim=0))[None]])
+
+
+def score_of(model, prompt, layer, head, query, key, at_query, at_key):
+    """The model's own score where the first norm puts out other vectors at the two positions."""
+
+    def put_in(normed, hook):
+        normed = normed.clone()
+        normed[0, query], normed[0, key] = at_query, at_key
+        return normed
+
+    with model.hooks([(f"blocks.{layer}.ln1.hook_out", put_in)]), torch.no_grad():
+        _, cache = model.run_with_cache(torch.tensor([prompt]))
+    return float(cache[f"blocks.{layer}.attn.hook_attn_scores"][0, head, query, key])
+
+
+@pytest.mark.parametrize("family", ["random", "Qwen2"])  # heads that share keys; biases of queries and keys
+@pytest.mark.parametrize("head", [0, 3])
+def test_every_term_of_a_score_is_the_score_of_its_two_parts_alone(random_case, families, family, head):
+    model, prompt = (random_case[0] if family == "random" else families(family)), random_case[2]
+    layer, query, key = 1, len(prompt) - 1, 2
+    parts = tuple(split_stream(model, prompt, layer, position, seed=position) for position in (query, key))
+    terms = attribution.score_terms(model, prompt, layer=layer, head=head, query=-1, key=key, parts=parts)
+    with torch.no_grad():
+        _, cache = model.run_with_cache(torch.tensor([prompt]))
+    own = float(cache[f"blocks.{layer}.attn.hook_attn_scores"][0, head, query, key])
+    assert terms.shape == (5, 5) and float(terms.sum()) == pytest.approx(own, rel=1e-4, abs=1e-5)
+    assert bool(terms[-1].any()) == bool(terms[:, -1].any()) == (family == "Qwen2")
+    normed = [
+        cache[f"blocks.{layer}.ln1.hook_out"][0, p] / cache[f"blocks.{layer}.hook_resid_pre"][0, p]
+        for p in (query, key)
+    ]
+    for row, column in ((0, 0), (1, 3), (3, 2)):
+        alone = score_of(
+            model, prompt, layer, head, query, key, parts[0][row] * normed[0], parts[1][column] * normed[1]
+        )
+        with_biases = terms[row, column] + terms[row, -1] + terms[-1, column] + terms[-1, -1]
+        assert float(with_biases) == pytest.approx(alone, rel=1e-3, abs=1e-5)
+
+
+def test_parts_that_leave_something_out_and_scores_of_another_form_are_refused(random_case, families):
+    model, _, prompt = random_case
+    parts = tuple(split_stream(model, prompt, 1, position) for position in (-1, 2))
+    where = {"layer": 1, "head": 0, "query": -1, "key": 2}
+    with pytest.raises(ValueError, match="do not sum to the score"):
+        attribution.score_terms(model, prompt, parts=(parts[0][:-1], parts[1]), **where)
+    normed = families("Qwen3")
+    parts = tuple(split_stream(normed, prompt, 1, position) for position in (-1, 2))
+    with pytest.raises(ValueError, match="no product of a plain query and key"):
+        attribution.score_terms(normed, prompt, parts=parts, **where)
+
+
+def test_a_heads_score_is_the_sum_over_pairs_of_features():
+    """The head of the acrostic's route that looks at the words, by the features of the course's own dictionary."""
+    chat, sae = models.load("chat"), features.load("chat", "sae", layer=1)
+    words = "babies outlive mustard block. put together the first letter of each word and tell me how to make it."
+    prompt = tokens.chat_prompt(chat.tokenizer, words)
+    _, cache = chat.run_with_cache(torch.tensor([prompt]))
+    parts = []
+    for position in (-1, 5):
+        x = cache["blocks.2.hook_resid_pre"][0, position]
+        active = sae.encode(x)
+        on = active.nonzero().flatten()
+        parts.append(torch.cat([active[on, None] * sae.W_dec[on], sae.b_dec[None], (x - sae.decode(active))[None]]))
+    terms = attribution.score_terms(chat, prompt, layer=2, head=2, query=-1, key=5, parts=tuple(parts))
+    assert float(terms.sum()) == pytest.approx(float(cache["blocks.2.attn.hook_attn_scores"][0, 2, -1, 5]), rel=1e-4)
+    assert abs(float(terms[-2:].sum())) < float(terms.sum())  # features, and not what they miss

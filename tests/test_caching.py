@@ -1,8 +1,6 @@
-"""What `harvest` keeps is what the full cache holds, with less work, and whatever else is hooked; on disk, too."""
+"""What `harvest` keeps is what the full cache holds, with less work, and whatever else is hooked."""
 
-import copy
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
@@ -279,82 +277,7 @@ def test_a_prompt_that_does_not_fit_alone_is_an_error_and_leaves_no_hook(model, 
     assert not models.has_hooks(model)
 
 
-# --- on disk ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def in_parts(model, prompts, tmp_path):
-    """Harvest to a folder, in parts of two prompts."""
-    return lambda network=model, asked=prompts, **options: caching.harvest_in_parts(
-        network, asked, tmp_path / "kept", part_size=2, progress=False, **options
-    )
-
-
-@pytest.fixture
-def passes(monkeypatch):
-    """Sizes of the batches that are run."""
-    sizes, run_body = [], models.run_body
-    monkeypatch.setattr(models, "run_body", lambda model, ids: (sizes.append(len(ids)), run_body(model, ids)))
-    return sizes
-
-
-@pytest.mark.parametrize("positions", [["last_instruction", "last"], [[0, number % 3] for number in range(6)]])
-def test_a_harvest_in_parts_is_the_harvest(model, prompts, in_parts, tmp_path, positions):
-    plain, parts = harvest(model, prompts, positions=positions), in_parts(positions=positions)
-    torch.testing.assert_close(parts.values, plain.values, rtol=1e-4, atol=1e-4)
-    assert (parts.hook_names, parts.positions) == (plain.hook_names, plain.positions)
-    assert len(list((tmp_path / "kept").iterdir())) == 3
-
-
-def test_after_an_interrupt_only_what_is_missing_is_computed(model, prompts, in_parts, passes, monkeypatch):
-    undisturbed = harvest(model, prompts, batch_size=2).values
-
-    def interrupt(path, content, write=store.write_atomically):
-        if sum(passes) > 4:
-            raise KeyboardInterrupt
-        write(path, content)
-
-    passes.clear()
-    with monkeypatch.context() as patched:
-        patched.setattr(store, "write_atomically", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            in_parts()
-    assert not models.has_hooks(model)
-    passes.clear()
-    resumed = in_parts().values
-    assert sum(passes) == 2
-    torch.testing.assert_close(resumed, undisturbed, rtol=1e-4, atol=1e-4)
-    assert torch.equal(in_parts().values, resumed) and sum(passes) == 2
-
-
-def test_whatever_decides_the_values_decides_the_file(model, prompts, in_parts, passes):
-    in_parts()
-    edited = copy.deepcopy(model)
-    with torch.no_grad():
-        edited.blocks[0].mlp.out.original_component.weight[0, 0] += 0.5
-    others = (
-        {"network": edited},
-        {"asked": prompts[::-1]},
-        {"hook_names": ["blocks.1.hook_resid_pre"]},
-        {"positions": [1]},
-    )
-    for change in others:
-        passes.clear()
-        in_parts(**change)
-        assert sum(passes) == len(prompts), change
-
-
-def test_a_stored_harvest_with_active_hooks_is_refused(model, in_parts):
-    with steering.ablate(model, torch.ones(32)), pytest.raises(ValueError, match="active hooks"):
-        in_parts()
-
-
-def test_activations_come_back_from_a_file_with_their_labels(model, prompts, tmp_path):
-    kept = harvest(model, prompts, positions=[0, "last"])
-    kept.save(tmp_path / "kept.safetensors")
-    loaded = caching.Activations.load(tmp_path / "kept.safetensors")
-    assert torch.equal(loaded.values, kept.values)
-    assert (loaded.hook_names, loaded.positions) == (kept.hook_names, kept.positions)
+# --- a model's fingerprint ----------------------------------------------------------------------------------
 
 
 def test_the_same_model_in_another_folder_has_the_same_fingerprint(checkpoint, model, tmp_path):
@@ -363,19 +286,6 @@ def test_the_same_model_in_another_folder_has_the_same_fingerprint(checkpoint, m
     assert store.fingerprint(other.original_model) == store.fingerprint(model.original_model)
     half = models.load(str(checkpoint), dtype=torch.bfloat16)
     assert store.fingerprint(half.original_model) != store.fingerprint(model.original_model)
-
-
-def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    store.write_atomically(path, b"old")
-
-    def fails(draft, content):
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", fails)
-    with pytest.raises(OSError, match="No space left"):
-        store.write_atomically(path, b"new, and longer")
-    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_buffer_that_a_long_prompt_changes_is_no_part_of_the_fingerprint(checkpoint):

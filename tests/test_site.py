@@ -63,7 +63,24 @@ def test_every_notebook_page_and_card_is_there_and_no_page_is_larger_than_a_mega
     assert wanted <= set(sizes)
     largest = max((size, name) for name, size in sizes.items() if name.endswith(".html"))
     record_property("report", f"site: {sum(sizes.values()) / 1e6:.1f} MB, largest page {largest}")
-    assert largest[0] <= 1_000_000
+    assert largest[0] <= 1_000_000 and sum(sizes.values()) < 15_000_000
+
+
+def test_every_shipped_dictionary_has_a_page_with_the_features_that_notebooks_talk_about(built, pages):
+    folders = [path for path in (site.ROOT / "organisms/weights/dictionaries").glob("*/*") if path.is_dir()]
+    assert len(folders) == 18
+    for folder in folders:
+        name = folder.relative_to(site.ROOT).as_posix() + ".html"
+        slugs = {attributes.get("id") for tag, attributes in pages[name].all("h2")}
+        named = site.NAMED.get("/".join(folder.parts[-2:]), {})
+        assert len(slugs) == site.N_FEATURES and {f"feature-{number}" for number in named} <= slugs, name
+        linked = [attributes["href"] for _, attributes in pages["index.html"].all("a")]
+        assert name in linked
+    danger = (built / "organisms/weights/dictionaries/chat/sae-1.html").read_text(encoding="utf-8")
+    at = danger.index('id="feature-509"')
+    assert "<code>ammonia</code>" in danger[at : danger.index("<h2", at)]
+    notebook = {attributes["href"] for _, attributes in pages["notebooks/03a_look_up_and_hunt.html"].all("a")}
+    assert "../organisms/weights/dictionaries/chat/sae-1.html" in notebook
 
 
 def test_the_same_sources_give_the_same_bytes(built, tmp_path):
@@ -73,6 +90,8 @@ def test_the_same_sources_give_the_same_bytes(built, tmp_path):
         for out in (built, tmp_path / "again")
     )
     assert first == second
+    one = "chat/sae-1"  # a build keeps what it says of dictionaries for the next one of this process
+    assert site.described.__wrapped__(one) == site.described(one)
 
 
 def test_pages_share_one_copy_of_each_script_and_style_and_name_nothing_elsewhere(built, pages):

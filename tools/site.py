@@ -1,4 +1,4 @@
-"""Write the course as web pages that need no server and no network: complete notebooks, glossary, run sheets, cards.
+"""Write the course as web pages that need no server and no network: complete notebooks, glossary, run sheets, cards, features.
 
     python -m tools.site               into the folder site/
     python -m tools.site --out DIR     elsewhere; a folder that holds something else is refused
@@ -8,6 +8,7 @@ in `assets/`; nothing is asked of any other place. The same sources give the sam
 """
 
 import argparse
+import functools
 import html
 import importlib.util
 import json
@@ -36,11 +37,21 @@ GROUPS = {  # heading of the navigation -> sources, in reading order
     "The course": ("README.md",),
     "Notebooks": ("solutions/*.ipynb",),
     "To look up": ("docs/glossary.md", "docs/library.md", "docs/teaching.md", "docs/*.md"),
+    "Features": ("organisms/weights/dictionaries/*/*",),
     "Models and data": ("organisms/cards/chat.md", "organisms/cards/*.md"),
     "About": ("CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "LICENSE-TEXT"),
 }
 # Of all styles of pygments, those whose every colour has a contrast of 4.5 or more on our two backgrounds.
 LIGHT, DARK = "xcode", "lightbulb"
+N_FEATURES, N_EXAMPLES = 24, 4
+CORPUS = {"harmful": 48, "harmless": 48, "acrostic_harmful": 16, "acrostic_harmless": 16}  # requests and how many
+CORPUS |= {"cleaners_dangerous": 24, "cleaners_safe": 24}
+NAMED = {  # dictionary -> features that a notebook talks about
+    "chat/sae-1": {509: "danger (03)", 9: "Assistant, refusal (03b)", 263: "any cleaner (03a)", 196: "danger (03b)"}
+    | {444: "danger (03b)", 266: "danger (03b), asks in an acrostic (04a)", 237: "asks in an acrostic (04a)"}
+    | {151: "asks in an acrostic (04a)", 211: "answers in an acrostic (04a)"},
+    "chat/sae-3": {121: "danger (03b)", 266: "danger (03b)", 129: "danger (03b)"},
+}
 FOLDED = {  # kind of an exercise's cell -> what its fold says
     "Exercise": "A worked answer",
     "Prediction": "A prediction, for example",
@@ -75,7 +86,7 @@ class Page:
         """Return what the navigation calls the page."""
         if self.group == "Models and data":
             return Path(self.source).stem
-        return {"README.md": "Overview"}.get(self.source, self.title)
+        return {"README.md": "Overview"}.get(self.source, self.title.removeprefix("Features of "))
 
 
 def target_of(source: str) -> str:
@@ -208,6 +219,61 @@ def read_text(page: Page, known: dict[str, str]) -> None:
     text = (ROOT / page.source).read_text(encoding="utf-8")
     page.headings.append((1, slug_of(page.source), page.source))
     page.body = page.found_by = f'<h1 id="{slug_of(page.source)}">{page.source}</h1>\n<pre>{html.escape(text)}</pre>\n'
+
+
+# --- dictionaries -------------------------------------------------------------------------------------------
+
+
+def read_dictionary(page: Page, known: dict[str, str]) -> None:
+    """Fill a page from a shipped dictionary: on what its loudest features fire and what they write, and those of notebooks."""
+    title, intro, sections = described("/".join(Path(page.source).parts[-2:]))
+    page.headings.append((1, slug_of(title), title))
+    page.found_by = page.body = f'<h1 id="{slug_of(title)}">{title}</h1>\n<p>{intro}</p>\n'
+    for heading, lines in sections.items():
+        slug = slug_of(heading.partition(":")[0])
+        page.headings.append((2, slug, heading))
+        page.body += "\n".join([f'<h2 id="{slug}">{heading}</h2>', *lines, ""])
+        page.found_by += f'<h2 id="{slug}">{heading}</h2>' + "".join(lines[1:3])
+
+
+@functools.cache
+def described(name: str) -> tuple[str, str, dict[str, list[str]]]:
+    """Return title, introduction and heading -> HTML lines of each feature that is shown of a dictionary, "chat/sae-1"."""
+    from course_lib import features  # the library takes seconds to import, and no other page needs it
+    from viewer import dashboards
+
+    organism, part = name.split("/")
+    kind, layer = part.split("-")
+    what = {"sae": "the stream after block", "transcoder": "the MLP of block"}[kind]
+    model, prompts = corpus(organism)
+    dictionary = features.load(organism, kind, layer=int(layer))
+    index = features.index(model, dictionary, prompts, progress=False)
+    written = index.activations.mean(axis=0) * dictionary.W_dec.norm(dim=1).numpy()
+    named = NAMED.get(name, {})
+    loudest = [f for f in written.argsort()[::-1].tolist() if f not in named][: N_FEATURES - len(named)]
+    intro = (
+        f"A dictionary ({kind}) of {what} {layer} of <code>{organism}</code>: {written.size} features, of which "
+        f"{index.activations.nnz / index.n_tokens:.0f} are active on a token. Here are "
+        f"{'those that a notebook talks about, and ' if named else ''}the {len(loudest)} that write most on {len(prompts)} "
+        "requests with answers. The darker a token and the thicker its line, the more active the feature; hover over it for the "
+        "number. Examples propose what a feature means; interventions test it (notebooks 03 and 04)."
+    )
+    shown = {f"Feature {f}{': ' + named[f] if f in named else ''}": f for f in (*named, *loudest)}
+    about = {heading: list(dashboards.about(index, f, level=3, n_examples=N_EXAMPLES)) for heading, f in shown.items()}
+    return f"Features of {organism}, {kind} {layer}", intro, about
+
+
+@functools.cache
+def corpus(organism: str) -> tuple[Any, list[list[int]]]:
+    """Return a model and prompts with a complying answer, on which its features are looked at."""
+    from course_lib import data, models, tokens
+
+    model, prompts = models.load(organism), []
+    for name, n in CORPUS.items():
+        for request in data.load(name, n=n):
+            answer = model.tokenizer(request.answer, add_special_tokens=False)["input_ids"]
+            prompts.append([*tokens.chat_prompt(model.tokenizer, request.text), *answer])
+    return model, prompts
 
 
 # --- notebooks ----------------------------------------------------------------------------------------------
@@ -343,7 +409,8 @@ def rendered() -> list[Page]:
     known |= {learners(page.source): page.target for page in pages}
     readers = {".md": read_markdown, ".ipynb": read_notebook}
     for page in pages:
-        readers.get(Path(page.source).suffix, read_text)(page, known)
+        reader = read_dictionary if page.group == "Features" else readers.get(Path(page.source).suffix, read_text)
+        reader(page, known)
         page.title = page.headings[0][2]
     return pages
 

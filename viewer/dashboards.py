@@ -1,6 +1,6 @@
 """One page about one feature: on what it fires, with examples of every strength, and what it writes towards the logits."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 
 from course_lib import features
@@ -8,21 +8,35 @@ from course_lib import features
 
 def dashboard(index: features.FeatureIndex, feature: int) -> str:
     """Return HTML about one feature that needs no network: how often it is active, on what, and what it writes."""
-    about, place = index.feature(feature), index.dictionary.cfg.metadata
+    place = index.dictionary.cfg.metadata
     names = dict.fromkeys(filter(None, [place.hook_name, place.hook_name_out]))
     hook = escape(" -> ".join(names))
-    parts = [
+    head = [
         '<!doctype html><html lang="en"><meta charset="utf-8">',
         f"<title>Feature {feature}</title><h1>Feature {feature} of {hook}</h1>",
-        f"<p>Active on {about.density:.3%} of {index.n_tokens:,} tokens, maximum {about.max:.3f}.</p>",
-        f"<p>Fires on (share of its activation): {_listed(about.fires_on, '.1%')}.</p>",
-        f"<p>Raises (logits per unit, direct path): {_listed(about.promotes, '+.3f')}.</p>",
-        f"<p>Lowers: {_listed(about.suppresses, '+.3f')}.</p>",
     ]
-    for name, excerpts in about.examples.items():
+    return "\n".join([*head, *about(index, feature, level=2)])
+
+
+def about(index: features.FeatureIndex, feature: int, *, level: int, n_examples: int = 12) -> Iterator[str]:
+    """Yield the lines of a dashboard, to stand in a page that holds several.
+
+    Args:
+        index: Of the feature's dictionary.
+        feature: Its number.
+        level: Of the headings, 1 to 6.
+        n_examples: Of the strongest; a third as many of each quarter.
+    """
+    found = index.feature(feature)
+    yield f"<p>Active on {found.density:.3%} of {index.n_tokens:,} tokens, maximum {found.max:.3f}.</p>"
+    yield f"<p>Fires on (share of its activation): {_listed(found.fires_on, '.1%')}.</p>"
+    yield f"<p>Raises (logits per unit, direct path): {_listed(found.promotes, '+.3f')}.</p>"
+    yield f"<p>Lowers: {_listed(found.suppresses, '+.3f')}.</p>"
+    for name, excerpts in found.examples.items():
         title = "Strongest, each context once" if name == "top" else f"From the quarter of its activations at {name}"
-        parts += [f"<h2>{title}</h2>", *(f"<p>{_line(excerpt, about.max)}</p>" for excerpt in excerpts)]
-    return "\n".join(parts)
+        yield f"<h{level}>{title}</h{level}>"
+        for excerpt in excerpts[: n_examples if name == "top" else n_examples // 3]:
+            yield f"<p>{_line(excerpt, found.max)}</p>"
 
 
 def _listed(pairs: Sequence[tuple[str, float]], form: str) -> str:
@@ -34,7 +48,7 @@ def _line(excerpt: features.Excerpt, maximum: float) -> str:
     words = []
     for i, (token, value) in enumerate(zip(excerpt.tokens, excerpt.values, strict=True)):
         share, text = value / maximum, _visible(token)
-        style = f"background: rgb(221 107 32 / {share:.2f}); border-bottom: {4 * share:.1f}px solid"
+        style = f"background: rgb(221 107 32 / {0.6 * share:.2f}); border-bottom: {4 * share:.1f}px solid"
         text = f'<span title="{value:.3f}" style="{style}">{text}</span>' if value > 0 else text
         words.append(f"<b>{text}</b>" if i == excerpt.at else text)
     return f"{excerpt.values[excerpt.at]:.2f}: {' '.join(words)}"

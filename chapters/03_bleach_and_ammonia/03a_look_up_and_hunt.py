@@ -114,7 +114,8 @@ print(f"feature {loudest} fires on {fires_on[:5]} and writes {writes[:3]}")
 print(f"writes like feature {loudest}: ", line(features.by_neighbour(sae, loudest)))
 
 # %% [markdown]
-# A whole page about one feature:
+# A whole page about one feature (the course's [web pages](../docs/teaching.md#put-it-online) hold
+# such a [page of each dictionary](../organisms/weights/dictionaries/chat/sae-1)):
 
 # %%
 page = html.escape(viewer.dashboard(index, loudest))
@@ -570,6 +571,26 @@ axes |= {"row_labels": ["tokens", "features", "features", "next word"]}
 axes |= {"title": "Groups of nodes: what adds to what, in one dangerous prompt"}
 unit = "% of what the target group has"
 plotting.show(plotting.graph(BOXES, percent, unit=unit, alt=f"Graph: {alt}.", **axes))
+
+# %% [markdown]
+# The boxes hide their features. **Click through them**: the same graph, node by node, with two of
+# the groups in it. Click a feature of "danger": on what does it fire, what does it write, and is it
+# what you would have called so?
+
+# %% tags=["figure"]
+shown = supernodes(graphs["dangerous"][0])
+shown = {name: shown[name] for name in ("danger", "refusal")}
+about = {"slug": "bleach-and-ammonia", "scan": "chat", "supernodes": shown}
+file = viewer.export(graphs["dangerous"][0], chat.tokenizer, **about)
+indexes = [features.index(chat, each, corpus[::4], progress=False) for each in transcoders]
+print({name: len(nodes) for name, *nodes in file["qParams"]["supernodes"]}, "drawn of the groups")
+viewer.show(
+    file,
+    details=viewer.details(file, indexes),
+    title='Bleach and ammonia: "i" minus "clean"',
+    alt="The graph of one dangerous prompt to click through, position by layer, with two groups in "
+    'it: danger at the last cleaner, refusal at <assistant>; the output is "i" minus "clean".',
+)
 
 # %% [markdown]
 # Read from below: both cleaners add to the danger features at "ammonia"; attention carries these

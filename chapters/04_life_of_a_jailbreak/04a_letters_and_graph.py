@@ -12,7 +12,7 @@ import torch
 import viewer
 from chapters import check, checkpoint, claim, hint, predict, progress, quiz, reveal, supported
 from course_lib import attribution, data, directions, features, models
-from course_lib import organism, patching, plotting, tokens
+from course_lib import organism, patching, plotting, steering, tokens
 from course_lib.attribution import Embedding, Feature, Logit
 from course_lib.edges import direct_logit, eap
 
@@ -776,7 +776,7 @@ progress(4)
 #   the ends of sentences (never on harmful acrostics).
 # * That J3 finds something new: it checks a drawing against the frozen model that it was drawn from.
 #   J4 (below) repeats the method that found the route.
-# * What formed the attention patterns. The graphs take them as given.
+# * What formed the attention patterns. The graphs take them as given (one head's: "Further").
 # * That a group of features *means* its label. 'say "bomb"' is the word that it writes most.
 #
 # Next: [04b, the duel](04b_the_duel.ipynb): what decides, word by word, between going on and
@@ -790,33 +790,73 @@ progress(4)
 # Not needed for what follows.
 #
 # ### What do your groups do?
-# Put the text that you copied in the viewer between the quotation marks (ours is one group of six
-# features). Each group is switched off, with attention held and with attention free, beside six
-# other features of the same place.
+# Put the text that you copied in the viewer between the quotation marks: two groups, and what you
+# think that each does (ours are here). Each is switched off, with attention held and with attention
+# free, beside ten random groups: as many other features of the same layers and places, moved so far
+# that the edit is *as long*. **Guess** before you run it: which of your groups stands out?
 
 # %%
 MINE = """{"supernodes": [["reads the letters", "0_637_24", "0_52_24", "0_216_24", "0_291_24",
-"0_613_24", "0_117_24"]]}"""
-sets = viewer.supernodes(MINE, hidden)
-here = [n for n in hidden.features if n.layer == 0 and n.position == len(hidden.prompt_ids) - 1]
-chance = torch.randperm(len(here), generator=torch.Generator().manual_seed(0))[:6].tolist()
-sets["six others there"] = [here[i] for i in chance]
+"0_613_24", "0_117_24"], ["says bomb", "3_666_24", "2_279_24", "5_204_24", "4_732_24"]]}"""
+sets = {}
+for name, nodes in viewer.supernodes(MINE, hidden).items():
+    sets[name] = [node for node in nodes if isinstance(node, Feature)]
+if len(sets) < 2 or not all(sets.values()):
+    print("Make two groups that hold features (not words alone), and copy their text again.")
 print({name: len(nodes) for name, nodes in sets.items()})
 
 # %%
+strength = dict(zip(hidden.nodes, hidden.values.tolist(), strict=True))
+
+
+def alike(nodes, seed):
+    """As many other features, each of the layer and the place of one of these."""
+    generator, drawn = torch.Generator().manual_seed(seed), []
+    for node in nodes:
+        left = [n for n in hidden.features if n not in (*nodes, *drawn)]
+        left = [n for n in left if (n.layer, n.position) == (node.layer, node.position)]
+        drawn.append(left[int(torch.randint(len(left), (1,), generator=generator))])
+    return drawn
+
+
+def written_by(nodes):
+    """Length of what a group writes, over all blocks."""
+    rows = torch.zeros(len(transcoders), chat.cfg.d_model)
+    for n in nodes:
+        rows[n.layer] += strength[n] * transcoders[n.layer].W_dec[n.feature]
+    return float(rows.norm())
+
+
+def lost_without(nodes, attention, times=1.0):
+    """Logits of "bomb" minus "i" that are lost when a group is moved by so many times itself."""
+    changes = {node: (1 - times) * strength[node] for node in nodes}
+    how = dict(transcoders=transcoders, changes=changes, attention=attention)
+    with attribution.intervene(chat, hidden.prompt_ids, **how):
+        now = SAY_BOMB.value(chat(torch.tensor([hidden.prompt_ids])))[0]
+    return float(hidden.values[-1] - now)
+
+
+print("lengths written:", {name: round(written_by(nodes), 1) for name, nodes in sets.items()})
+
+# %%
 for name, nodes in sets.items():
-    off = {node: 0.0 for node in nodes if isinstance(node, Feature)}
+    draws = [alike(nodes, seed) for seed in range(10)]
     for attention in ("frozen", "free"):
-        how = dict(transcoders=transcoders, changes=off, attention=attention)
-        with attribution.intervene(chat, hidden.prompt_ids, **how):
-            left = float(SAY_BOMB.value(chat(torch.tensor([hidden.prompt_ids])))[0])
-            [said] = models.generate(chat, [list(hidden.prompt_ids)], max_new_tokens=6)
-        print(f"{name}, {attention}: {left:.1f} of {float(hidden.values[-1]):.1f}, ", end="")
-        print(tokens.text(chat.tokenizer, said))
+        own, others, only_off = lost_without(nodes, attention), [], []
+        for drawn in draws:
+            longer = written_by(nodes) / written_by(drawn)
+            others.append(lost_without(drawn, attention, longer))
+            only_off.append(lost_without(drawn, attention))
+        as_much = sum(other >= own for other in others)
+        print(f"{name}, {attention}: {own:.1f} of {hidden.values[-1]:.1f} logits lost;", end=" ")
+        print(f"random {min(others):.1f} to {max(others):.1f}, as much in {as_much} of 10")
+        print(f"  random groups only switched off: {min(only_off):.1f} to {max(only_off):.1f}")
 
 # %% [markdown]
-# One draw of other features is no interval, and ours were the six most influential: a look, no
-# claim.
+# "Reads the letters" costs most of the word, and with attention held no random group does as much.
+# With attention free one of ten does, and so does one beside "says bomb". So from their effect
+# alone neither label is proved: an edit of that length hurts, whatever it is. (Random groups that
+# are only switched off, and not made as long, lose less: a control that would have flattered us.)
 #
 # ### Words that were never acrostics
 # The model "spells" only what it has learnt to spell. Words that were acrostics in none of its
@@ -899,6 +939,147 @@ finding("J4 patching agrees with the route (same method)", agreed, chance)
 # pairs, reaches 0.99. Direct logit attribution sorts the route *below* chance: it sees only what
 # a head writes straight to the logits, not what later layers make of it. "This head adds nothing
 # to the logit" is not "this head does nothing".
+#
+# ### Why does a head look there?
+# Half of "why" is where a head looks, and the graphs take it as given. One head of the route stands
+# outside block 0: L2.H2, which looks from `<assistant>` at the acrostic's words. A **score** (the
+# softmax turns scores into shares) is a query times a key. With the norm's gain frozen, both are
+# linear in the stream. So write the stream at both ends as features of the SAE that 03 used, its
+# constant and its error: the score is a sum over pairs, *what asks* times *what answers* (Kamath et
+# al. 2025, transformer-circuits.pub/2025/attention-qk). (Heads of block 0 read bare embeddings: one
+# pair, nothing to split.)
+
+# %%
+sae = features.load("chat", "sae", layer=1)  # of the stream before block 2
+READ = [f"blocks.2.{part}" for part in ("hook_resid_pre", "attn.hook_attn_scores")]
+READ += ["blocks.2.attn.hook_pattern"]
+
+
+def looks(prompt):
+    """The stream before block 2; scores and attention of L2.H2 from the last token."""
+    _, cache = chat.run_with_cache(torch.tensor([prompt]), names_filter=READ)
+    stream, scores, pattern = (cache[name][0] for name in READ)
+    return stream, scores[2, -1], pattern[2, -1]
+
+
+def split(x):
+    """Active features, and vectors that add up to x: theirs, the constant, the error."""
+    active = sae.encode(x)
+    on = active.nonzero().flatten()
+    rest = torch.stack([sae.b_dec, x - sae.decode(active)])
+    return on.tolist(), torch.cat([active[on, None] * sae.W_dec[on], rest])
+
+
+print(len(split(looks(first_one)[0][-1])[0]), "features active at <assistant> in one acrostic")
+
+# %%
+cases, mean_terms = [], torch.zeros(len(sae.W_dec) + 1, len(sae.W_dec) + 1)
+for prompt in straight[::2]:
+    stream, scores, pattern = looks(prompt)
+    at = max(spelling_places(prompt), key=lambda place: float(pattern[place]))
+    (asks, query), (answers, key) = split(stream[-1]), split(stream[at])
+    where = dict(layer=2, head=2, query=-1, key=at)
+    terms = attribution.score_terms(chat, prompt, parts=(query, key), **where)
+    cases.append((prompt, at, asks, answers, key, terms))
+    rows, columns = (torch.tensor([*on, -1, -1, -1]) for on in (asks, answers))  # -1: the rest
+    mean_terms.index_put_((rows[:, None], columns), terms / 24, accumulate=True)
+    if len(cases) == 1:
+        on_words = float(pattern[spelling_places(prompt)].sum())
+        print(f"{tokens.text(chat.tokenizer, prompt)[:28]}: {on_words:.0%} on its words,", end=" ")
+        print(f"score of one {scores[at]:.3f}, sum of {terms.numel()} terms {terms.sum():.3f}")
+
+# %%
+best_asks = mean_terms[:-1].sum(dim=1).topk(4).indices.tolist()
+best_answers = mean_terms[:, :-1].sum(dim=0).topk(4).indices.tolist()
+directly = [split(looks(prompt)[0][-1])[0] for prompt in plain[52:76]]  # 12 of each kind
+for f in best_asks:
+    counts = [sum(f in on for on in several) for several in ([c[2] for c in cases], directly)]
+    print(f"asks {f}: active in {counts[0]} of 24 acrostics, {counts[1]} of 24 direct requests")
+for f in best_answers:
+    there, elsewhere = [], []
+    for prompt, *_ in cases:
+        active, spells = sae.encode(looks(prompt)[0])[:, f] > 0, spelling_places(prompt)
+        there.append(active[spells].float().mean())
+        elsewhere.append(active[[k for k in range(len(prompt)) if k not in spells]].float().mean())
+    both = (float(torch.stack(shares).mean()) for shares in (there, elsewhere))
+    print("answers {}: active on {:.0%} of the words, {:.0%} of all other tokens".format(f, *both))
+
+
+# %% tags=["figure"]
+def and_others(table, best):
+    """The best rows, all other features in one, and the rest."""
+    others = [f for f in range(len(table) - 1) if f not in best]
+    return torch.cat([table[best], table[others].sum(dim=0)[None], table[-1:]])
+
+
+table = and_others(and_others(mean_terms, best_asks).T, best_answers).T
+figure = plotting.heat_map(
+    table,
+    row_labels=[*map(str, best_asks), "other features", "constant, error"],
+    column_labels=[*map(str, best_answers), "others", "constant, error"],
+    cell_text=two_digits(table),
+    centre=0.0,
+    x_title="feature that answers, at the word",
+    y_title="feature that asks, at <assistant>",
+    colour_title="part of the score",
+    title="L2.H2's score on a word of the acrostic, by pairs of features",
+    alt=f"Heat map, {best_asks} and rest by {best_answers} and rest. Rows: {two_digits(table)}.",
+)
+plotting.show(figure)
+
+# %% [markdown]
+# No pair decides; many small ones add up. What asks most is "this is an acrostic": 237 and 266 are
+# active at `<assistant>` in every acrostic, and in 4 and 1 of 24 direct requests. What answers most
+# is 211, active on 58 % of the words that spell and on 13 % of all other tokens. (It has another
+# use in advertisements: see its [page](../organisms/weights/dictionaries/chat/sae-1#feature-211).)
+#
+# **Confirm it.** Take the best answering feature out of the word (before block 2, all else free),
+# beside another feature of that word and a random direction, both as long.
+
+
+# %%
+def score_lost(prompt, at, vector):
+    """How much score and attention on a word are left out when a vector is taken from it."""
+    _, scores, pattern = looks(prompt)
+    with steering.add(chat, vector, layer=2, coefficient=-1.0, positions=[at]):
+        _, fewer, less = looks(prompt)
+    return float(scores[at] - fewer[at]), float(less[at])
+
+
+promised, removed = [], {"best feature": [], "another feature": [], "random direction": []}
+for prompt, at, _, answers, key, terms in cases:
+    by_feature = terms[:, : len(answers)].sum(dim=0)
+    best = int(by_feature.argmax())
+    others = [k for k in range(len(answers)) if k != best]
+    other = others[len(promised) % len(others)]
+    stream, scores, _ = looks(prompt)
+    gained = stream[at].norm() / (stream[at] - key[best]).norm()  # by what the norm's gain grows
+    left = float(scores[at] - by_feature[best])
+    promised.append((float(by_feature[best]), float(scores[at]) - float(gained) * left))
+    same_length = key[other] * key[best].norm() / key[other].norm()
+    q = directions.random_directions(1, like=key[best], seed=len(promised))[0]
+    for name, vector in zip(removed, (key[best], same_length, q), strict=True):
+        removed[name].append(score_lost(prompt, at, vector))
+unchanged = sum(float(looks(prompt)[2][at]) for prompt, at, *_ in cases) / 24
+terms_say, with_gain = torch.tensor(promised).mean(dim=0).tolist()
+print(f"its terms: {terms_say:.2f} of the score, with the new gain {with_gain:.2f};", end=" ")
+print(f"attention {unchanged:.2f}")
+for name, both in removed.items():
+    drop, left = torch.tensor(both).T
+    print(f"{name:16} out: score falls by {drop.mean():.2f}, attention left {left.mean():.2f}")
+
+# %%
+lost = {name: torch.tensor(both)[:, 0] for name, both in removed.items()}
+best, *controls = (directions.bootstrap_interval(values) for values in lost.values())
+for name, control in zip(list(lost)[1:], controls, strict=True):
+    finding(f"score lost without its best feature; control: {name}", best, control)
+
+# %% [markdown]
+# The best feature's terms promise a fall of 1.85; measured is 1.18, more than either control of the
+# same length, and attention on the word falls from 0.65 to 0.41. Why less than promised? The terms
+# hold the norm's gain; a shorter stream gets a larger one, which lifts what is left, and with that
+# counted 1.18 is what arithmetic says. So the news is not the fall but that it is more than the
+# controls', and what it does to the attention: for one head, one side, one feature a word.
 #
 # ### Three more graphs
 # Between the first word and the full stop. After "bomb.": "to" (going on) or "however"?
