@@ -202,7 +202,7 @@ def compared(got: Any, truth: Any) -> str:
 
 def shown(value: Any) -> str:
     """Return a value in few words: short ones as they are, numbers rounded, others by their kind."""
-    if callable(value) and not isinstance(value, Tensor | type):
+    if callable(value) and not isinstance(value, Tensor | type) and not dataclasses.is_dataclass(value):
         return describe(value)
     if isinstance(value, Tensor) and value.numel() > 12:
         return describe(value)
