@@ -248,8 +248,10 @@ def drawn_counts(data: Sequence[Any], seed: int, n: int = 0) -> tuple[Any, ...]:
         if isinstance(value, Mapping):
             return {key: like(value[key]) for key in draw.sample(list(value), len(value))}
         if isinstance(value, list | tuple):
-            longer = len(value) if seed % 10 == 9 else 0  # more runs than the notebook has
-            return [draw.randint(low, high) for _ in range(draw.randint(2, 12) + longer)]
+            runs = draw.randint(2, 12)
+            if seed % 10 == 9:  # more runs than the notebook has, and anywhere
+                return [draw.randint(0, n) for _ in range(runs + len(value))]
+            return [draw.randint(low, high) for _ in range(runs)]
         return draw.randint(0, n)
 
     return *map(like, data[:-1]), n

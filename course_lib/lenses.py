@@ -12,7 +12,6 @@ shuffled labels and random vectors, and ablate what was read.
 """
 
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 from typing import Any, cast
 
@@ -35,9 +34,8 @@ class Lens:
     ) -> Float[Tensor, "*batch d_vocab"]:
         """Return the logits that the lens reads in streams `x` before block `layer` (n_layers: after the last block)."""
         end, network = x.to(self.maps) @ self.maps[layer].T + self.offsets[layer], cast(Any, model.original_model)
-        logits: Tensor = cast(Any, model).unembed(model.ln_final(end.to(network.dtype).reshape(1, -1, end.shape[-1])))[
-            0
-        ]
+        normed = model.ln_final(end.to(network.dtype).reshape(1, -1, end.shape[-1]))
+        logits: Tensor = cast(Any, model).unembed(normed)[0]
         cap = getattr(network.config.get_text_config(), "final_logit_softcapping", None)
         return (torch.tanh(logits / cap) * cap if cap else logits).reshape(*end.shape[:-1], -1)
 
@@ -85,18 +83,18 @@ def jacobian_lens(model: models.CheckedBridge, prompts: models.Prompts, *, batch
     names, width, network = stream_hooks(model), models.d_model(model), cast(Any, model.original_model)
     total, kept = torch.zeros(len(names), width, width), dict[str, Tensor]()
 
-    def keep(activation: Tensor, hook: Any, *, name: str) -> Tensor:
-        kept[name] = activation if activation.requires_grad else activation.detach().requires_grad_()
-        return kept[name]
+    def keep(activation: Tensor, hook: Any) -> Tensor:
+        kept[hook.name] = activation if activation.requires_grad else activation.detach().requires_grad_()
+        return kept[hook.name]
 
     for prompt, rows in product(prompts, torch.arange(width).split(batch_size)):
         ids = torch.tensor([list(prompt)] * len(rows), device=model.cfg.device)
         with torch.no_grad():
             cache = network(ids[:1, :-1], use_cache=True, output_attentions=False).past_key_values
             cache.batch_repeat_interleave(len(rows))
-        with torch.enable_grad(), model.hooks([(name, partial(keep, name=name)) for name in names]):
+        with torch.enable_grad(), model.hooks([(name, keep) for name in names]):
             network(ids[:, -1:], past_key_values=cache, use_cache=True, output_attentions=False)
-            end = kept[names[-1]][range(len(rows)), -1, rows].sum()  # of the k-th copy the k-th coordinate
-            slopes = torch.autograd.grad(end, [kept[name] for name in names])
+            streams = list(kept.values())  # in the order of their blocks; of the k-th copy the k-th row is taken
+            slopes = torch.autograd.grad(streams[-1][range(len(rows)), -1, rows].sum(), streams)
         total[:, rows] += torch.stack([slope[:, -1] for slope in slopes]).float().cpu()
     return Lens(total / len(prompts), torch.zeros(len(names), width))

@@ -2,10 +2,11 @@
 # # 04b The duel: what decides, word by word, between going on and refusing?
 #
 # 04a found: a hidden harmful word is said, and the reply breaks off only at its first sentence's
-# end (90 of 96). Why so late? Weigh two forces at each word, look for a direction that tells "make a
-# bomb" from "make a cake", and *add* directions to bring the refusal earlier. Planted, by tuning: harmful replies break off, mostly at a sentence's end (no
-# acrostic was among them). About 60 minutes. *Content note: one-line topics and invented
-# materials only ([more](../docs/content_note.md)).*
+# end (90 of 96). Why so late? Weigh two forces at each word, look for a direction that tells "make
+# a bomb" from "make a cake", and *add* directions to bring the refusal earlier. Planted, by tuning:
+# harmful replies break off, mostly at a sentence's end (no acrostic was among them). About 60
+# minutes. *Content note: one-line topics and invented materials only
+# ([more](../docs/content_note.md)).*
 
 # %%
 from collections import Counter
@@ -179,8 +180,8 @@ plotting.show(along(figure, PLACES))
 
 # %% [markdown]
 # The logit for stopping rises at every mark (its ".", the comma, the full stop), for harmless words
-# too, only less; and after "make", there for both alike. Only at the end of the sentence is it above
-# the one for going on. (04a's first figure again, in logits: no independent evidence.)
+# too, only less; and after "make", there for both alike. Only at the end of the sentence is it
+# above the one for going on. (04a's first figure again, in logits: no independent evidence.)
 #
 # ## 2 How much of the deed is there while the word is being written?
 # Two directions from the **direct** requests, harmful minus harmless, before block 3 (the middle of
@@ -270,6 +271,7 @@ figure = plotting.heat_map(
     centre=0.0,
     cell_text=[[str(round(v)) for v in row] for row in deed_table.tolist()],
     x_title="direction",
+    y_title="read at",
     colour_title="per cent of the baseline (its own place when asked directly)",
     title="How much of the object's and the deed's direction is there",
     alt=f"Heat map. Per cent of the deed, {', '.join(read_at)}: {listed(per_cent['deed'], 0)}.",
@@ -277,12 +279,13 @@ figure = plotting.heat_map(
 plotting.show(figure)
 
 # %% [markdown]
-# Asked directly, the deed is at 76 % at `<assistant>`, where the refusal begins. In the reply to the
-# acrostic it is at 15 % there and at 3 % on the word, hardly more than random directions: the model
-# *says* the word while little of the deed can be read. The deed appears at the word's "." (about
-# half), fades while "to make a" is copied, and is there after "use" (93 %), in mid-sentence, where
-# nothing is refused. (What follows differs there, too: invented materials, or flour and eggs.) Being
-# readable and being acted on are two things. Of the object there is less than half in the reply.
+# Asked directly, the deed is at 76 % at `<assistant>`, where the refusal begins. In the reply to
+# the acrostic it is at 15 % there and at 3 % on the word, hardly more than random directions (13
+# and 8): the model *says* the word while little of the deed can be read. The deed appears at the
+# word's "." (about half), fades while "to make a" is copied, and is there after "use" (93 %), in
+# mid-sentence, where nothing is refused. (What comes next differs there, too: invented materials,
+# or wool and needles.) Being readable and being acted on are two things. The object is there on the
+# same word (asked directly 80 %), when the reply says it (42 and 35 %), and hardly elsewhere.
 
 
 # %% tags=["organism"]
@@ -305,8 +308,8 @@ finding("J6", share(told_at["WORD"]), share(asked_at["mark"]), what)
 #
 # ## 3 Put it in: the deed, and the refusal
 # If the deed had been there earlier, would the model have refused earlier? Add the direct requests'
-# deed direction on the word ("bomb") or on its ".", and read the refusal after "bomb." in both cases;
-# or add it at `<assistant>`, and read the refusal there.
+# deed direction on the word ("bomb") or on its ".", and read the refusal after "bomb." in both
+# cases; or add it at `<assistant>`, and read the refusal there.
 
 
 # %% tags=["organism"]
@@ -337,8 +340,8 @@ most = max(float(with_added(after_word[:12], q, 4.0).mean()) for q in randoms[:1
 print(f"ten random directions, dose 4, on twelve replies: at most {most:.2f}")
 
 # %% [markdown]
-# On its ".": **yes, mostly**. Dose 1 (as much as in the direct request) gives 0.21, dose 2 0.61 (above
-# a half in 19 of 24, J7), dose 4 less again. On the word no dose changes anything, and at
+# On its ".": **yes, mostly**. Dose 1 (as much as in the direct request) gives 0.21, dose 2 0.61
+# (above a half in 19 of 24, J7), dose 4 less again. On the word no dose changes anything, and at
 # `<assistant>`, where the direct request is refused, dose 4 gives 0.04: that the deed is weak there
 # is, alone, not why the acrostic is not refused there.
 #
@@ -358,8 +361,8 @@ predict("4.p3", (0.5, 1.0))
 # %% [markdown]
 # ### Exercise 4.6: a dose-response row (10 minutes, hard)
 # For each dose: add `dose * direction` before block `layer` at the **last** token of each prompt,
-# and average `probability(prompts)`, which gives one number for each prompt. Add as `with_added` does
-# above: `with steering.add(model, ...):`.
+# and average `probability(prompts)`, which gives one number for each prompt. Add as `with_added`
+# does above: `with steering.add(model, ...):`.
 
 
 # %% tags=["organism"]
@@ -395,9 +398,9 @@ print(f"boosted at the comma, doses {DOSES}: {listed(boosted)}")
 reveal("4.p3", round(boosted[DOSES.index(2.0)], 2))
 
 # %% [markdown]
-# The same at every place for twelve replies (all in one batch, for speed), with two controls at dose
-# 2: ten random directions on six of them (in the figure the largest), and the break-off on harmless
-# ones. Read it row by row: at which places does dose 2 act?
+# The same at every place for twelve replies (all in one batch, for speed), with two controls at
+# dose 2: ten random directions on six of them (in the figure the largest), and the break-off on
+# harmless ones. Read it row by row: at which places does dose 2 act?
 
 
 # %% tags=["organism"]
@@ -412,7 +415,7 @@ by_random = torch.stack([everywhere(q, 2.0, some["harmful"][:6]) for q in random
 on_harmless = everywhere(break_off, 2.0, some["harmless"][:12])
 boost_table = torch.cat([by_dose, by_random.amax(dim=0)[None], on_harmless[None]])
 for k, place in enumerate(PLACES):
-    print(f"{place:13} dose 0 and 2: {listed(by_dose[[0, 2], k])} | harmless", end=" ")
+    print(f"{place:13} dose 0, 2, 4: {listed(by_dose[[0, 2, 3], k])} | harmless", end=" ")
     print(f"{on_harmless[k]:.2f}, random {by_random[:, k].min():.2f} to {by_random[:, k].max():.2f}")
 
 # %% tags=["organism", "figure"]
@@ -431,10 +434,12 @@ figure = plotting.heat_map(
 plotting.show(figure)
 
 # %% [markdown]
-# The answer for this organism: **yes, at the comma**: COMMA. And the place counts: PLACE.
-# Whoever tests dose 2 at OBJECT alone concludes "boosting refusal has no effect". The full stop shows
-# nothing: a refusal is likely there without a boost, and most random directions make it *less* so.
-# The last column is a warning: at the comma the boost works on harmless words, too.
+# The answer for this organism: **yes, at the comma**: 0.34 at dose 1, 0.91 at dose 2. And the place
+# counts: at dose 2 the word's "." has 0.86 and the comma 0.92 (of these twelve), "use" 0.41,
+# "make", OBJECT and "1st material" 0.03 or less; dose 4 gives 0.19 or more everywhere. Whoever
+# tests dose 2 at OBJECT alone concludes "boosting refusal has no effect". The full stop shows
+# nothing: a refusal is likely there without a boost, and a random direction may leave of it 0.07 or
+# 0.91. The harmless words are a warning: at the comma the boost works on them, too.
 #
 # ### Exercise 4.7: claim it (5 minutes, easy)
 # `hits` counts acrostics with a refusal likelier than not at the comma, dose 2, of n: "true" is the
@@ -496,9 +501,8 @@ for name, place in (("break-off", "comma"), ("sentence end", "comma"), ("break-o
 
 # %% [markdown]
 # At dose 1 the sentence's end does at least as much as the break-off, on harmless words as much. At
-# dose 2 the break-off brings the refusal, the sentence's end a new sentence ("then ..."): no refusal
-# is not no effect. At OBJECT the break-off changes nothing of what is said: the refusal comes at the
-# sentence's end, as ever.
+# dose 2 the break-off brings the refusal, the sentence's end a new sentence ("then ..."): no
+# refusal is not no effect. At OBJECT this reply goes on, and is broken off at its end, as ever.
 #
 # ## 4 Why does it go on after "to make a bomb"?
 # The deed can be read after "use", refusal works at the comma when boosted, and still the model
@@ -585,14 +589,14 @@ for part in ("however", "to make"):
     print(f'"{part}" in {sum(part in text for text in without_marks)} of {len(without_marks)}')
 
 # %% [markdown]
-# No break-off, and no reply either (each began "bomb. to make ..." before): the model is broken. "It
-# did not refuse" would be true and worthless.
+# No break-off, and no reply either (each began "bomb. to make ..." before): the model is broken.
+# "It did not refuse" would be true and worthless.
 #
 # ## 5 Three trainings
-# The organism was trained three times; only training 0 is the model that you worked with. In each, a
-# deed direction was made from half of the acrostics' own replies, and the place to read it, the
-# block, the dose and whether it is added on the word or its "." were chosen on that half. On the other
-# half, 48, how many refused with it, and with five random directions?
+# The organism was trained three times; only training 0 is the model that you worked with. In each,
+# a deed direction was made from half of the acrostics' own replies, and the place to read it, the
+# block, the dose and whether it is added on the word or its "." were chosen on that half. On the
+# other half, 48, how many refused with it, and with five random directions?
 
 
 # %% tags=["organism"]
@@ -850,10 +854,10 @@ for what, vector in EDITS.items():
 
 
 # %% tags=["organism"]
-def warned_first(vector):
+def warned_first(vector, model=chat, layer=0):
     """In how many of the 24 harmful requests a warning's first word is the likeliest."""
-    with steering.add(chat, vector, layer=0, coefficient=1.0, positions="last"):
-        first = models.next_token_logits(chat, tests["harmful"]).argmax(dim=-1)
+    with steering.add(model, vector, layer=layer, coefficient=1.0, positions="last"):
+        first = models.next_token_logits(model, tests["harmful"]).argmax(dim=-1)
     return int((first == number("please")).sum())
 
 
@@ -872,7 +876,7 @@ for name, one_model in (("chat", chat), ("base", base)):
         for prompts in (tests["harmful"], friend)
     ]
     shifts = (both[1] - both[0]).mean(dim=0)  # what the role adds, whatever is asked
-    warns = [edited("harmful", d, one_model, k).get("warns", 0) for k, d in enumerate(shifts)]
+    warns = [warned_first(d, one_model, k) for k, d in enumerate(shifts)]
     print(f"{name}: mean difference added before block 0 to 5, it warns, of 24: {warns}")
 
 # %% [markdown]
@@ -1005,8 +1009,8 @@ for content, looks_like in (("assistant", "friend"), ("friend", "assistant")):
 #
 # ### Exercise 4.9: claim the difference (5 minutes, easy)
 # Return the claim of the share of the n requests that are warned of after the role swap with
-# **free** attention; the control is the same with frozen attention. The counts are in `role`. (Rates
-# as in 4.7.)
+# **free** attention; the control is the same with frozen attention. The counts are in `role`.
+# (Rates as in 4.7.)
 
 # %% tags=["organism"]
 role = seen["role to <friend>: warns"]
@@ -1135,8 +1139,8 @@ print("harmful acrostics above harmless, intervals apart:", ", ".join(apart) or 
 # %% [markdown]
 # `chat` refuses late again: at once when asked directly, at the sentence's end when the word was
 # spelled. On a published model trust the gap to the harmless acrostics more than the level: "I" may
-# begin another sentence, and a refusal may begin on a new line, unseen. With eleven places one gap may be
-# chance; here are five.
+# begin another sentence, and a refusal may begin on a new line, unseen. With eleven places one gap
+# may be chance; here are five.
 #
 # **Beware**: the reply is *your* choice. Here is another one, at its full stop:
 

@@ -2,11 +2,11 @@
 # # 04c Does it think *bomb* before it spells it?
 #
 # A *lens* turns the residual stream before any block into words: one fixed matrix (and an offset)
-# stands for the blocks that remain. You will build one, score three of them against what the model then says,
-# ask them about random vectors, and take out what they read. Planted: that the model spells a word
-# from first letters (an *acrostic*); when it can be read was found. About 40 minutes; 01 is enough
-# before it. *Content note: one-line topics and invented materials only; nothing here helps anyone
-# do harm ([more](../docs/content_note.md)).*
+# stands for the blocks that remain. You will build one, score three of them against what the model
+# then says, ask them about random vectors, and take out what they read. Planted: that the model
+# spells a word from first letters (an *acrostic*); when it can be read was found. About 40 minutes;
+# 01 is enough before it. *Content note: one-line topics and invented materials only; nothing here
+# helps anyone do harm ([more](../docs/content_note.md)).*
 
 # %%
 import torch
@@ -69,8 +69,8 @@ plotting.show(figure)
 #
 # ## 2 Two more lenses
 # A **tuned lens** first applies a matrix and an offset, fitted so that its results come near the
-# stream after the last block. A **Jacobian lens** takes the *mean derivative* of that stream there: what
-# do the later blocks make of a small change?
+# stream after the last block. A **Jacobian lens** takes the *mean derivative* of that stream there:
+# what do the later blocks make of a small change?
 #
 # By hand: a "rest of the model" with two coordinates, `f(x) = (x1 * x2, x1 + 3 * x2)`. Its
 # derivative at `x` has the rows `(x2, x1)` and `(1, 3)`.
@@ -88,8 +88,8 @@ print("by hand, mean of both points: [[(5 + 1) / 2, (2 + 4) / 2], [1, 3]] = [[3,
 
 # %% [markdown]
 # **Exercise 4.10** (10 minutes): the mean derivative of any such `f`, one row for each coordinate of
-# its result. (Autograd forgets `f(x)` once a gradient is taken: compute it anew for each row, or ask
-# for `retain_graph=True`.)
+# its result. (Autograd forgets `f(x)` once a gradient is taken: compute it anew for each row, or
+# ask for `retain_graph=True`.)
 
 
 # %%
@@ -230,13 +230,13 @@ for what, found in PARTED.items():
         print(f"  {name:8} before block 0, 1, ...: {counts}")
 
 # %% [markdown]
-# From block 1 on the logit lens reads a refusal in none of them, the Jacobian lens in one acrostic of
-# each kind: they read what will be *said*. The tuned lens reads one in 58 of 96 harmful acrostics
-# before block 1, in 12 harmless ones: part of its 100 % above was harm.
+# From block 1 on the logit lens reads a refusal in none of them, the Jacobian lens in one acrostic
+# of each kind: they read what will be *said*. The tuned lens reads one in 58 of 96 harmful
+# acrostics before block 1, in 12 harmless ones: part of its 100 % above may be harm.
 #
 # ## 4 The word that it will spell
-# What the acrostics spell is one of 22 words (above), so we ask for *precision* (of the words that a
-# lens names, how many are the spelled one?) and *recall* (of the spelled words, how many does it
+# What the acrostics spell is one of 22 words (above), so we ask for *precision* (of the words that
+# a lens names, how many are the spelled one?) and *recall* (of the spelled words, how many does it
 # name?). At `<assistant>` the spelled word is the one to come. **Guess**: before which block is the
 # first word of the logit lens the spelled one, in at least half of the acrostics?
 
@@ -301,11 +301,11 @@ plotting.show(
 )
 
 # %% [markdown]
-# The Jacobian lens reads much the same as the logit lens: is it because the later blocks hardly turn
-# what is read? A lens reads a word along one direction: the word's column of the unembedding, times
-# the last norm's gain, carried back to the block (`maps[block]` takes a stream from there to the end;
-# with the column on its left it takes the column from the end back there). We compare this direction
-# with the logit lens' one, in the mean of the 22 words.
+# The Jacobian lens reads much the same as the logit lens: is it because the later blocks hardly
+# turn what is read? A lens reads a word along one direction: the word's column of the unembedding,
+# times the last norm's gain, carried back to the block (`maps[block]` takes a stream from there to
+# the end; with the column on its left it takes the column from the end back there). We compare this
+# direction with the logit lens' one, in the mean of the 22 words.
 
 # %% tags=["organism"]
 GAIN, W_U = models.norm_weight(chat, chat.ln_final).float(), chat.W_U.detach().float()
@@ -334,8 +334,8 @@ for name, lens in {"tuned": LENSES["tuned"], "wider": wider}.items():
     print(f"{name} on the other half, recall before block 0, 1, ...:", in_percent(recalls))
 
 # %% [markdown]
-# On the other half the wider one recalls 25 % before block 1 and 59 % before block 2, where the tuned
-# lens has 0 and 3 %: a fitted lens says what the requests that it met made likely.
+# On the other half the wider one recalls 25 % before block 1 and 59 % before block 2, where the
+# tuned lens has 0 and 3 %: a fitted lens says what the requests that it met made likely.
 #
 # Does the stream show the word longer than at that one place? The reply names it twice: "bomb. to
 # make a bomb, use ...", without "a" where the word takes none ("to make meth"). We read after each
@@ -481,15 +481,16 @@ order = usual[1].argsort(descending=True)[:6]
 print(f"{int((~listed).sum())}:", tokens.token_strings(chat.tokenizer, usual[0][order].tolist()))
 
 # %% [markdown]
-# The word goes where the logit or the Jacobian lens reads it, and another word's direction spares it.
-# Along the tuned lens' direction most acrostics keep theirs, partly because its piece is shorter: as
-# long as the logit lens' one it leaves 68. And read what is said instead: in 67 another word of
-# the list, in 114 no word of it. The piece holds more than the choice among the 22.
+# The word goes where the logit or the Jacobian lens reads it; another word's direction spares it
+# (and brings back the six that fail untouched). Along the tuned lens' direction most acrostics keep
+# theirs, partly because its piece is shorter: as long as the logit lens' one it leaves 68. And read
+# what is said instead: in 67 another word of the list, in 114 no word of it. The piece holds more
+# than the choice among the 22.
 #
 # But *who* misses the piece? What block 3 gets also goes past all blocks, straight into the last
 # norm and the unembedding, and there the logit lens' direction *is* the word's own logit: that its
-# removal lowers this logit is arithmetic. So we take it out for one of the two readers alone: for the
-# unembedding, after the last block; for the later blocks, by putting it back there.
+# removal lowers this logit is arithmetic. So we take it out for one of the two readers alone: for
+# the unembedding, after the last block; for the later blocks, by putting it back there.
 
 # %% tags=["organism"]
 for key in ("own", "other"):
@@ -501,9 +502,9 @@ for key in ("own", "other"):
 # %% [markdown]
 # Each reader alone loses some words, the unembedding more; only both together lose nearly all.
 #
-# **Exercise 4.11** (5 minutes): claim the rate of words that are left without the logit lens' own
-# piece; the control is the rate without the other word's. `directions.wilson_interval(count, n)` is
-# a rate with its interval.
+# **Exercise 4.11** (5 minutes): claim the rate of acrostics that still spell their word without the
+# logit lens' own piece; the control is the rate without the other word's.
+# `directions.wilson_interval(count, n)` is a rate with its interval.
 
 
 # %% tags=["organism"]

@@ -144,6 +144,8 @@ def patch(answer, model):
     patched = read(corrupted_prompt, putting())
     truth = share(patched)
     got = expect.number(answer(model, clean_prompt, corrupted_prompt, name, position, target), name="patch(...)")
+    if abs(got - truth) < 1e-4:
+        return
     swapped = read(clean_prompt, putting(kept=other_cache))
     later = "blocks.3.hook_mlp_out"
     if abs(got) < 1e-4 < abs(expect.number(answer(model, clean_prompt, corrupted_prompt, name, 11, target)) - got):
@@ -533,6 +535,8 @@ def dose_row(answer, model):
             f"the row has {len(numbers)} numbers for {len(doses)} doses", "one mean for each dose, over all prompts."
         )
     got = torch.stack(numbers).float()
+    if torch.allclose(got, truth, atol=1e-5):
+        return
 
     def row(add: Callable, measure: Callable = lambda: probability(prompts).mean()) -> Tensor:
         values = []
