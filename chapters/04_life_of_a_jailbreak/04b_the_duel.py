@@ -280,12 +280,12 @@ plotting.show(figure)
 
 # %% [markdown]
 # Asked directly, the deed is at 76 % at `<assistant>`, where the refusal begins. In the reply to
-# the acrostic it is at 15 % there and at 3 % on the word, hardly more than random directions (13
-# and 8): the model *says* the word while little of the deed can be read. The deed appears at the
-# word's "." (about half), fades while "to make a" is copied, and is there after "use" (93 %), in
+# the acrostic it is at 15 % there and at 3 % on the word, about what a random direction may have (up
+# to 13 and 8): the model *says* the word while little of the deed can be read. The deed appears at
+# the word's "." (about half), fades while "to make a" is copied, and is there after "use" (93 %), in
 # mid-sentence, where nothing is refused. (What comes next differs there, too: invented materials,
-# or wool and needles.) Being readable and being acted on are two things. The object is there on the
-# same word (asked directly 80 %), when the reply says it (42 and 35 %), and hardly elsewhere.
+# or wool and needles.) Being readable and being acted on are two things. The object can be read on
+# its own word: 80 % when asked directly, 42 and 35 % in the reply.
 
 
 # %% tags=["organism"]

@@ -148,9 +148,13 @@ def patch(answer, model):
         return
     swapped = read(clean_prompt, putting(kept=other_cache))
     later = "blocks.3.hook_mlp_out"
-    if abs(got) < 1e-4 < abs(expect.number(answer(model, clean_prompt, corrupted_prompt, name, 11, target)) - got):
+    if (
+        abs(got)
+        < 1e-4
+        < abs(expect.number(answer(model, clean_prompt, corrupted_prompt, name, len(clean_prompt) - 1, target)) - got)
+    ):
         raise Wrong(
-            "at position -1 nothing was put in, at 11, the same place, something was",
+            "at position -1 nothing was put in, at the same place counted from the start something was",
             "position may count from the end, and the slice -1:0 is empty: copy[:, position].",
         )
     mistakes = (
