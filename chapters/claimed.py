@@ -249,8 +249,8 @@ def drawn_counts(data: Sequence[Any], seed: int, n: int = 0) -> tuple[Any, ...]:
             return {key: like(value[key]) for key in draw.sample(list(value), len(value))}
         if isinstance(value, list | tuple):
             runs = draw.randint(2, 12)
-            if seed % 10 == 9:  # more runs than the notebook has, and anywhere
-                return [draw.randint(0, n) for _ in range(runs + len(value))]
+            if seed % 10 == 9:  # more runs than the notebook has, those behind them higher
+                return [draw.randint(0, n // 2) for _ in value] + [draw.randint(n // 2, n) for _ in range(runs)]
             return [draw.randint(low, high) for _ in range(runs)]
         return draw.randint(0, n)
 
