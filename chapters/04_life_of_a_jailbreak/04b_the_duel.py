@@ -2,11 +2,10 @@
 # # 04b The duel: what decides, word by word, between going on and refusing?
 #
 # 04a found: a hidden harmful word is said, and the reply breaks off only at its first sentence's
-# end (90 of 96). Why so late? Weigh two forces at each word, look for a direction that tells "make
-# a bomb" from "make a cake", and *add* directions to bring the refusal earlier. Planted, by tuning:
-# harmful replies break off, mostly at a sentence's end (no acrostic was among them). About 60
-# minutes. *Content note: one-line topics and invented materials only
-# ([more](../docs/content_note.md)).*
+# end (90 of 96). Why so late? Weigh two forces at each word, look for "make a bomb" in the stream,
+# and *add* directions. Planted, by tuning: harmful replies break off, mostly at a sentence's end (no
+# acrostic was among them). About 60 minutes. *Content note: one-line topics and invented materials
+# only ([more](../docs/content_note.md)).*
 
 # %%
 from collections import Counter
@@ -254,8 +253,16 @@ asked_at = {}
 for place, k in ASKED.items():
     asked_at[place] = [stream(direct(name, WAYS[2:]), k) for name in KINDS]
 sets = [*asked_at.values(), *told_at.values()]  # harmful and harmless, at each place
-per_cent = {name: [float(percent_of_baseline(*two, d)) for two in sets] for name, d in concept.items()}
-drawn = [[abs(float(percent_of_baseline(*two, q))) for two in sets] for q in randoms]
+print(len(asked_at), "places of a request,", len(told_at), "of a reply")
+
+
+# %% tags=["organism"]
+def at_each_place(d):
+    return [float(percent_of_baseline(*two, d)) for two in sets]
+
+
+per_cent = {name: at_each_place(d) for name, d in concept.items()}
+drawn = [[abs(value) for value in at_each_place(q)] for q in randoms]
 per_cent["random, at most"] = [max(column) for column in zip(*drawn, strict=True)]  # in size
 for name, row in per_cent.items():
     row = [round(value) for value in row]
@@ -411,12 +418,16 @@ def everywhere(direction, dose, found=some["harmful"][:12]):
 
 
 by_dose = torch.stack([everywhere(break_off, dose) for dose in DOSES])
+print("without a boost:", listed(by_dose[0]))
+
+# %% tags=["organism"]
 by_random = torch.stack([everywhere(q, 2.0, some["harmful"][:6]) for q in random_twenty[:10]])
 on_harmless = everywhere(break_off, 2.0, some["harmless"][:12])
 boost_table = torch.cat([by_dose, by_random.amax(dim=0)[None], on_harmless[None]])
 for k, place in enumerate(PLACES):
     print(f"{place:13} dose 0, 2, 4: {listed(by_dose[[0, 2, 3], k])} | harmless", end=" ")
-    print(f"{on_harmless[k]:.2f}, random {by_random[:, k].min():.2f} to {by_random[:, k].max():.2f}")
+    least, most = by_random[:, k].aminmax()
+    print(f"{on_harmless[k]:.2f}, random {least:.2f} to {most:.2f}")
 
 # %% tags=["organism", "figure"]
 figure = plotting.heat_map(

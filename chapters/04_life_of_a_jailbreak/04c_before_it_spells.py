@@ -414,25 +414,28 @@ BLOCK = 3
 own = true.int().argmax(dim=1)
 another = WORDS[(own + 1) % len(WORDS)]  # the next one in the list
 random = directions.unit(directions.random_directions(len(own), like=to_come[0, BLOCK], seed=0))
+words = tokens.token_strings(chat.tokenizer, [int(spelled[0]), int(another[0])])
+print("{} is compared with {}".format(*words))
 
 
+# %% tags=["organism"]
 def units_of(lens):
-    """Return unit directions, [prompt, d_model]: the own word's, another's apart from it, random."""
+    """Return unit directions, [prompt, d_model]: own word's, another's apart from it, random."""
     mine, other = (read_along(lens, words, BLOCK) for words in (spelled, another))
     overlap = (other * mine).sum(dim=1, keepdim=True)
     print(f"cosine of the own word's and another's direction: {float(overlap.mean()):.2f}")
     return {"own": mine, "other": directions.unit(other - overlap * mine), "random": random}
 
 
+units = {name: units_of(lens) for name, lens in LENSES.items()}
+
 # %% tags=["organism"]
 length, taken = float(to_come[:, BLOCK].norm(dim=1).mean()), {}
-for name, lens in LENSES.items():
-    units = units_of(lens)
-    lengths = (to_come[:, BLOCK] * units["own"]).sum(dim=1, keepdim=True)
-    taken[name] = {key: lengths * unit for key, unit in units.items()}
-    print(f"  {name}: pieces {float(lengths.mean()):.1f} long, of a stream {length:.1f} long")
-as_long = taken["logit"]["own"].norm(dim=1, keepdim=True)
-tuned_as_long = as_long * directions.unit(taken["tuned"]["own"])
+for name, along in units.items():
+    lengths = (to_come[:, BLOCK] * along["own"]).sum(dim=1, keepdim=True)
+    taken[name] = {key: lengths * unit for key, unit in along.items()}
+    print(f"{name:8} pieces {float(lengths.mean()):.1f} long, of a stream {length:.1f} long")
+as_long = taken["logit"]["own"].norm(dim=1, keepdim=True) * units["tuned"]["own"]
 
 
 # %% tags=["organism"]
@@ -459,18 +462,22 @@ def said_without(early, late):
     return first
 
 
+n, none = len(at_reply), torch.zeros_like(to_come[:, BLOCK])
+untouched = int((said_without(none, none) == spelled).sum())
+print(f"nothing taken out: {untouched} of {n} spell their word")
+
+
+# %% tags=["organism"]
 def still_spelled(early, late):
     return int((said_without(early, late) == spelled).sum())
 
 
-# %% tags=["organism"]
-n, none, left = len(at_reply), torch.zeros_like(to_come[:, BLOCK]), {}
-print(f"nothing taken out: {still_spelled(none, none)} of {n} spell their word")
+left = {}
 for name, cut in taken.items():
     left[name] = {key: still_spelled(piece, none) for key, piece in cut.items()}
     kept = ", ".join(f"{key} {count}" for key, count in left[name].items())
     print(f"{name:8} taken out before block {BLOCK}: {kept}")
-print("tuned, own, as long as the logit lens' piece:", still_spelled(tuned_as_long, none))
+print("tuned, own, as long as the logit lens' piece:", still_spelled(as_long, none))
 
 # %% tags=["organism"]
 first = said_without(taken["logit"]["own"], none)
