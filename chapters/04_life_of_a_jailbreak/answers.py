@@ -649,7 +649,7 @@ WRONG = {
         "the first ten": (lambda hits, n: rates(wilson(hits["true"], n), runs(hits["random"][:10], n)), "the first 10"),
         "n of all runs": (
             lambda hits, n: rates(wilson(hits["true"], n), runs(hits["random"], n * len(hits["random"]))),
-            "divided once more by how many runs",
+            "n is the prompts of one run",
         ),
         "highest": (lambda hits, n: rates(wilson(hits["true"], n), wilson(max(hits["random"]), n)), "the highest of"),
         "mean count cut": (
