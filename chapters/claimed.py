@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from chapters.drawn import few_or_many
+from chapters.drawn import MANY
 from course_lib import directions
 from course_lib.grading import expect, naming
 from course_lib.grading.claims import ROUNDING, Claim, Limits, claim, overlap, shown_limits, supported
@@ -249,8 +249,12 @@ def drawn_counts(data: Sequence[Any], seed: int, n: int = 0) -> tuple[Any, ...]:
         if isinstance(value, Mapping):
             return {key: like(value[key]) for key in draw.sample(list(value), len(value))}
         if isinstance(value, list | tuple):
-            made = [draw.randint(low, high) for _ in range(few_or_many(seed, draw.randint(2, 12)))]
-            return made[:20] + [n - hits for hits in made[20:]]  # where there are many, the last ones count
+            runs = draw.randint(2, 12)
+            if seed % 10 == 9:  # more runs than the notebook has, those behind them higher
+                return [draw.randint(0, n // 2) for _ in range(max(len(value), MANY))] + [
+                    draw.randint(n // 2, n) for _ in range(runs)
+                ]
+            return [draw.randint(low, high) for _ in range(runs)]
         return draw.randint(0, n)
 
     return *map(like, data[:-1]), n
@@ -259,12 +263,14 @@ def drawn_counts(data: Sequence[Any], seed: int, n: int = 0) -> tuple[Any, ...]:
 def _rates_at_hand(names: Sequence[str], *data: Any) -> dict[str, float]:
     """Return the rates that can be made of some counts, in words."""
     counts: dict[str, float] = {}
+    runs: dict[str, Sequence[int]] = {}
 
     def add(name: str, value: Any) -> None:
         if isinstance(value, Mapping):
             for key in value:
                 add(f'{name}["{key}"]', value[key])
         elif isinstance(value, list | tuple):
+            runs[name] = value
             kinds = {
                 "lowest": min(value),
                 "highest": max(value),
@@ -296,15 +302,13 @@ def _rates_at_hand(names: Sequence[str], *data: Any) -> dict[str, float]:
                 rest = [count for other, count in value.items() if other != key]
                 made[f'the highest in {name} but for "{key}"'] = max(rest)
                 made[f'the lowest in {name} but for "{key}"'] = min(rest)
-        if isinstance(value, list | tuple):
-            made |= _other_middles(name, value)
-            made |= {
-                f"the sum of {name} divided by {k}, however many runs there are": sum(value) / k for k in range(2, 13)
-            }
-            own = [(one, counts[one]) for one in counts if " " not in one]
-            made |= {
-                f"the mean of {name} and {one} together": (sum(value) + count) / (len(value) + 1) for one, count in own
-            }
+    for name, value in runs.items():
+        made |= _other_middles(name, value)
+        made |= {f"the sum of {name} divided by {k}, however many runs there are": sum(value) / k for k in range(2, 13)}
+        own = [(one, counts[one]) for one in counts if " " not in one]
+        made |= {
+            f"the mean of {name} and {one} together": (sum(value) + count) / (len(value) + 1) for one, count in own
+        }
     made |= {f"the larger of {one} and {other}": max(counts[one], counts[other]) for one, other in pairs}
     made |= {f"the smaller of {one} and {other}": min(counts[one], counts[other]) for one, other in pairs}
     return {f"{words}, of {by}": count / n for words, count in made.items()}
@@ -321,6 +325,11 @@ def _other_middles(name: str, counts: Sequence[int]) -> dict[str, float]:
         "lowest and the highest": in_order[1:-1] or in_order,
     }
     made = {f"the mean of {name} without the {part} run": sum(some) / len(some) for part, some in parts.items()}
+    made |= {
+        f"the mean of the first {k} of {name}, however many there are": sum(counts[:k]) / len(counts[:k])
+        for k in (5, 10, 12, 20, 24)
+    }
+    made[f"the mean of {name} divided once more by how many runs there are"] = sum(counts) / n**2
     middles = {"the": median(counts), "the lower": in_order[(n - 1) // 2], "the upper": in_order[n // 2]}
     return made | {f"{which} median of {name}": middle for which, middle in middles.items()}
 

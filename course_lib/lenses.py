@@ -12,7 +12,7 @@ shuffled labels and random vectors, and ablate what was read.
 """
 
 from dataclasses import dataclass
-from functools import partial
+from itertools import product
 from typing import Any, cast
 
 import torch
@@ -34,9 +34,8 @@ class Lens:
     ) -> Float[Tensor, "*batch d_vocab"]:
         """Return the logits that the lens reads in streams `x` before block `layer` (n_layers: after the last block)."""
         end, network = x.to(self.maps) @ self.maps[layer].T + self.offsets[layer], cast(Any, model.original_model)
-        logits: Tensor = cast(Any, model).unembed(model.ln_final(end.to(network.dtype).reshape(1, -1, end.shape[-1])))[
-            0
-        ]
+        normed = model.ln_final(end.to(network.dtype).reshape(1, -1, end.shape[-1]))
+        logits: Tensor = cast(Any, model).unembed(normed)[0]
         cap = getattr(network.config.get_text_config(), "final_logit_softcapping", None)
         return (torch.tanh(logits / cap) * cap if cap else logits).reshape(*end.shape[:-1], -1)
 
@@ -71,29 +70,31 @@ def tuned_lens(model: models.CheckedBridge, prompts: models.Prompts, *, penalty:
     return Lens(maps, (means[-1] - means @ maps.mT)[:, 0])
 
 
-def jacobian_lens(model: models.CheckedBridge, prompts: models.Prompts, *, batch_size: int = 16) -> Lens:
+def jacobian_lens(model: models.CheckedBridge, prompts: models.Prompts, *, batch_size: int = 128) -> Lens:
     """Return the mean derivative of the stream after the last block by each layer's, both at the last token of a prompt.
 
-    It costs a backward pass for each coordinate and batch: some ten prompts are enough. No offset: what does not
-    depend on the stream at this token is left out.
+    The last token is read once for each coordinate of the stream, `batch_size` copies at a time, after a prompt that is
+    kept as keys and values. No offset: what does not depend on the stream at this token is left out.
 
     Raises:
         ValueError: Prompts that cannot be run.
     """
     models.check_prompts(model, prompts)
-    names, width = stream_hooks(model), models.d_model(model)
-    total = torch.zeros(len(names), width, width)
-    for batch in models.batches(model, prompts, batch_size=batch_size, equal_lengths=True):
-        kept = dict[str, Tensor]()
+    names, width, network = stream_hooks(model), models.d_model(model), cast(Any, model.original_model)
+    total, kept = torch.zeros(len(names), width, width), dict[str, Tensor]()
 
-        def keep(activation: Tensor, hook: Any, *, name: str, kept: dict[str, Tensor] = kept) -> Tensor:
-            kept[name] = activation if activation.requires_grad else activation.detach().requires_grad_()
-            return kept[name]
+    def keep(activation: Tensor, hook: Any) -> Tensor:
+        kept[hook.name] = activation if activation.requires_grad else activation.detach().requires_grad_()
+        return kept[hook.name]
 
-        with torch.enable_grad(), model.hooks([(name, partial(keep, name=name)) for name in names]):
-            model(batch.tokens)
-            end, streams = kept[names[-1]][:, -1].sum(dim=0), [kept[name] for name in names]
-            for row in range(width):
-                for layer, slope in enumerate(torch.autograd.grad(end[row], streams, retain_graph=True)):
-                    total[layer, row] += slope[:, -1].sum(dim=0).float().cpu()
+    for prompt, rows in product(prompts, torch.arange(width).split(batch_size)):
+        ids = torch.tensor([list(prompt)] * len(rows), device=model.cfg.device)
+        with torch.no_grad():
+            cache = network(ids[:1, :-1], use_cache=True, output_attentions=False).past_key_values
+            cache.batch_repeat_interleave(len(rows))
+        with torch.enable_grad(), model.hooks([(name, keep) for name in names]):
+            network(ids[:, -1:], past_key_values=cache, use_cache=True, output_attentions=False)
+            streams = list(kept.values())  # in the order of their blocks; of the k-th copy the k-th row is taken
+            slopes = torch.autograd.grad(streams[-1][range(len(rows)), -1, rows].sum(), streams)
+        total[:, rows] += torch.stack([slope[:, -1] for slope in slopes]).float().cpu()
     return Lens(total / len(prompts), torch.zeros(len(names), width))

@@ -56,9 +56,9 @@ def begun(prompt):
     full = asked + chat.tokenizer(prompt.answer, add_special_tokens=False)["input_ids"]
     first = len(asked) - 1  # <assistant>, before the reply's first word
     comma = full.index(number(","), first)
-    stop = full.index(number("."), comma)
-    where = [*range(first, first + 5), *range(comma - 1, comma + 4), stop - 1, stop]
-    return full[: stop + 2], dict(zip(PLACES, where, strict=True))
+    last = full.index(number("."), comma)
+    where = [*range(first, first + 5), *range(comma - 1, comma + 4), last - 1, last]
+    return full[: last + 2], dict(zip(PLACES, where, strict=True))
 
 
 print(list(begun(data.load("acrostic_harmful")[0])[1].items())[:3], "...")
@@ -76,8 +76,8 @@ def upto(found, place):
 
 for place in ("WORD", "its .", "comma", "full stop"):
     full, where = rows["harmful"][0]
-    said = full[where["<assistant>"] + 1 : where[place] + 1]
-    print(f"{place:9} {tokens.text(chat.tokenizer, said)}")
+    so_far = full[where["<assistant>"] + 1 : where[place] + 1]
+    print(f"{place:9} {tokens.text(chat.tokenizer, so_far)}")
 
 # %% [markdown]
 # Now the probability that the next word is one of the two, in 24 acrostics of each kind. Look for
@@ -373,9 +373,9 @@ print("\n".join(PAIRS[:2]), "...", sep="\n")
 # %%
 pairs = []
 for line in PAIRS:
-    (word, words), (other, others) = (half.split(": ") for half in line.split(" | "))
-    target = Logit(number(word), minus=number(other))
-    pairs.append((acrostic(words), acrostic(others), target))
+    (wanted, its_words), (instead, other_words) = (half.split(": ") for half in line.split(" | "))
+    target = Logit(number(wanted), minus=number(instead))
+    pairs.append((acrostic(its_words), acrostic(other_words), target))
 print(len(pairs), "pairs; the first reads the logit of bomb minus that of cake")
 
 # %% [markdown]
@@ -931,8 +931,8 @@ shuffled = [on_route.flatten()[order].reshape(on_route.shape) for order in any_e
 by_chance = torch.stack([sorts_route(by_head, members) for members in shuffled])
 low, high = by_chance.quantile(torch.tensor([0.025, 0.975])).tolist()
 agreed = directions.bootstrap_interval(by_pair, mean_sorts, n_resamples=300)
-chance = directions.Interval(float(by_chance.mean()), low, high, 0.95)
-finding("J4 patching agrees with the route (same method)", agreed, chance)
+any_route = directions.Interval(float(by_chance.mean()), low, high, 0.95)
+finding("J4 patching agrees with the route (same method)", agreed, any_route)
 
 # %% [markdown]
 # EAP-IG's 0.99 against patching's 0.96 is no finding: J4's interval, over other draws of the

@@ -2,10 +2,10 @@
 # # 04b The duel: what decides, word by word, between going on and refusing?
 #
 # 04a found: a hidden harmful word is said, and the reply breaks off only at its first sentence's
-# end (90 of 96). Why so late? Weigh two forces at each word, look for what the model knows, and
-# *add* the refusal. Planted, by tuning: harmful replies break off, mostly at a sentence's end (no
-# acrostic was among them). About 60 minutes. *Content note: one-line topics and invented
-# materials only ([more](../docs/content_note.md)).*
+# end (90 of 96). Why so late? Weigh two forces at each word, look for "make a bomb" in the stream,
+# and *add* directions. Planted, by tuning: harmful replies break off, mostly at a sentence's end (no
+# acrostic was among them). About 60 minutes. *Content note: one-line topics and invented materials
+# only ([more](../docs/content_note.md)).*
 
 # %%
 from collections import Counter
@@ -27,8 +27,7 @@ print(f"{models.n_layers(model)} blocks; random directions: {settings.n_random}"
 
 # %%
 KINDS = ("harmful", "harmless")
-mean, rate = directions.bootstrap_interval, directions.wilson_interval
-findings = {}
+mean, rate = directions.bootstrap_interval, directions.wilson_interval  # each with its interval
 
 
 def listed(values, digits=2):
@@ -44,9 +43,8 @@ print("90 of 96:", listed(limits([rate(90, 96)])[0]))
 
 # %%
 def finding(row, effect, control, what):
-    """Writes a result down; refuses one whose interval meets its control's."""
+    """Prints a result beside its control; refuses one whose interval meets its control's."""
     print(f"{row} {what}: {supported(claim(effect, control=control))}")
-    findings[f"{row} {what}"] = effect, control
 
 
 def along(figure, places):
@@ -74,9 +72,9 @@ def begun(prompt):
     full = asked + chat.tokenizer(prompt.answer, add_special_tokens=False)["input_ids"]
     first = len(asked) - 1  # <assistant>, before the reply's first word
     comma = full.index(number(","), first)
-    stop = full.index(number("."), comma)
-    where = [*range(first, first + 5), *range(comma - 1, comma + 4), stop - 1, stop]
-    return full[: stop + 2], dict(zip(PLACES, where, strict=True))
+    last = full.index(number("."), comma)
+    where = [*range(first, first + 5), *range(comma - 1, comma + 4), last - 1, last]
+    return full[: last + 2], dict(zip(PLACES, where, strict=True))
 
 
 print(list(begun(data.load("acrostic_harmful")[0])[1].items())[:3], "...")
@@ -181,13 +179,13 @@ plotting.show(along(figure, PLACES))
 
 # %% [markdown]
 # The logit for stopping rises at every mark (its ".", the comma, the full stop), for harmless words
-# too, only less. Only at the end of the sentence is it above the one for going on. (04a's first
-# figure again, in logits: no independent evidence.)
+# too, only less; and after "make", there for both alike. Only at the end of the sentence is it
+# above the one for going on. (04a's first figure again, in logits: no independent evidence.)
 #
-# ## 2 Why is the deed missing while the word is being written?
-# Two directions from the **direct** requests, harmful minus harmless, before block 3: *object*, at
-# the noun ("bomb"), and *deed*, at the mark after it ("make a bomb?"). How much of each is there at
-# each word of the acrostic's reply?
+# ## 2 How much of the deed is there while the word is being written?
+# Two directions from the **direct** requests, harmful minus harmless, before block 3 (the middle of
+# the model, here and in all that follows): *object*, at the noun ("bomb"), and *deed*, at the mark
+# after it ("make a bomb?"). How much of each is there at each word of the acrostic's reply?
 #
 # ### Exercise 4.5: in per cent of the baseline (7 minutes, medium)
 # d is the difference of means of the direct requests. 100 means: here harmful and harmless
@@ -237,66 +235,88 @@ def direct(name, ways):
 
 
 # %% tags=["organism"]
+ASKED = {"object": -4, "mark": -3, "<end>": -2, "<assistant>": -1}  # how a direct request ends
 concept = {}
-for name, place in {"object": -4, "deed": -3}.items():
-    sides = [stream(direct(kind, WAYS[:2]), place) for kind in KINDS]
+for name, place in {"object": "object", "deed": "mark"}.items():
+    sides = [stream(direct(side, WAYS[:2]), ASKED[place]) for side in KINDS]
     concept[name] = directions.difference_of_means(*sides)
-concept["random"] = directions.random_directions(1, like=concept["deed"], seed=0)[0]
+randoms = directions.random_directions(20, like=concept["deed"], seed=1)
 print("lengths:", {name: round(float(d.norm()), 1) for name, d in concept.items()})
 
 # %% [markdown]
-# Look at the row of the deed: where is it near 100, and where is it near 0?
+# Look at the row of the deed: where is it near 100, and where is it no more than random directions
+# of its length have?
 
 # %% tags=["organism"]
-ASKED = {"object": -4, "mark": -3, "<end>": -2, "<assistant>": -1}
 told_at = {place: [stream(upto(some[name], place)) for name in KINDS] for place in PLACES}
 asked_at = {}
 for place, k in ASKED.items():
     asked_at[place] = [stream(direct(name, WAYS[2:]), k) for name in KINDS]
 sets = [*asked_at.values(), *told_at.values()]  # harmful and harmless, at each place
-per_cent = [[float(percent_of_baseline(*two, d)) for two in sets] for d in concept.values()]
-deed_table = torch.tensor(per_cent)
-for name, row in zip(concept, deed_table.round().int().tolist(), strict=True):
-    print(f"{name:7} asked directly: {row[:4]} | reply to the acrostic: {row[4:]}")
+print(len(asked_at), "places of a request,", len(told_at), "of a reply")
+
+
+# %% tags=["organism"]
+def at_each_place(d):
+    return [float(percent_of_baseline(*two, d)) for two in sets]
+
+
+per_cent = {name: at_each_place(d) for name, d in concept.items()}
+drawn = [[abs(value) for value in at_each_place(q)] for q in randoms]
+per_cent["random, at most"] = [max(column) for column in zip(*drawn, strict=True)]  # in size
+for name, row in per_cent.items():
+    row = [round(value) for value in row]
+    print(f"{name:15} asked directly: {row[:4]} | reply to the acrostic: {row[4:]}")
 
 # %% tags=["organism", "figure"]
 read_at = [f"asked: {place}" for place in ASKED] + [f"reply: {place}" for place in PLACES]
+deed_table = torch.tensor(list(per_cent.values())).T
 figure = plotting.heat_map(
-    deed_table.T,
+    deed_table,
     row_labels=read_at,
-    column_labels=list(concept),
+    column_labels=[*concept, "20 random, largest"],
     centre=0.0,
-    cell_text=[[str(round(v)) for v in row] for row in deed_table.T.tolist()],
+    cell_text=[[str(round(v)) for v in row] for row in deed_table.tolist()],
     x_title="direction",
     y_title="read at",
     colour_title="per cent of the baseline (its own place when asked directly)",
     title="How much of the object's and the deed's direction is there",
-    alt=f"Heat map. Per cent of the deed, {', '.join(read_at)}: {listed(deed_table[1], 0)}.",
+    alt=f"Heat map. Per cent of the deed, {', '.join(read_at)}: {listed(per_cent['deed'], 0)}.",
 )
 plotting.show(figure)
 
 # %% [markdown]
-# Where the word is decided (`<assistant>`) there is little of the deed (15 %), on the word itself
-# hardly any (3 %): the model *says* the word before it has *read* it. The deed appears at its full
-# stop (about half), fades while "to make a" is copied, and is there after "use" (93 %), in
-# mid-sentence, where nothing is refused. Being readable and being acted on are two things.
+# Asked directly, the deed is at 76 % at `<assistant>`, where the refusal begins. In the reply to
+# the acrostic it is at 15 % there and at 3 % on the word, about what a random direction may have (up
+# to 13 and 8): the model *says* the word while little of the deed can be read. The deed appears at
+# the word's "." (about half), fades while "to make a" is copied, and is there after "use" (93 %), in
+# mid-sentence, where nothing is refused. (What comes next differs there, too: invented materials,
+# or wool and needles.) Being readable and being acted on are two things. The object can be read on
+# its own word: 80 % when asked directly, 42 and 35 % in the reply.
 
 
 # %% tags=["organism"]
 def share(sets):
-    """Interval of the deed's share of its baseline at one place, over requests."""
-    on_deed = [directions.project(side, concept["deed"]) for side in sets]
-    return mean((on_deed[0] - on_deed[1].mean()) / concept["deed"].norm())
+    """Interval of the deed's share of its baseline at one place; both kinds are drawn anew."""
+    unit = concept["deed"] / concept["deed"].norm() ** 2
+    on_deed, seed = [side @ unit for side in sets], torch.Generator().manual_seed(0)
+    rows = [torch.randint(len(side), (2000, len(side)), generator=seed) for side in on_deed]
+    one, other = (side[drawn].mean(dim=1) for side, drawn in zip(on_deed, rows, strict=True))
+    low, high = (one - other).quantile(torch.tensor([0.025, 0.975])).tolist()
+    return directions.Interval(float(on_deed[0].mean() - on_deed[1].mean()), low, high, 0.95)
 
 
 what = "share of the deed at the word; control: asked directly"
 finding("J6", share(told_at["WORD"]), share(asked_at["mark"]), what)
 
 # %% [markdown]
+# (Its control is the place where the direction was made, with the other two ways to ask: 6 and 8
+# nouns. Of all findings it alone reads the other way round: the deed is *missing* at the word.)
+#
 # ## 3 Put it in: the deed, and the refusal
 # If the deed had been there earlier, would the model have refused earlier? Add the direct requests'
-# deed direction after "bomb" (on the word) or after "bomb." (on its full stop). The refusal is read
-# after "bomb." in both cases.
+# deed direction on the word ("bomb") or on its ".", and read the refusal after "bomb." in both
+# cases; or add it at `<assistant>`, and read the refusal there.
 
 
 # %% tags=["organism"]
@@ -307,48 +327,32 @@ def with_added(prompts, direction, dose, position=-1):
 
 
 after_word = upto(some["harmful"], "its .")
-randoms = directions.random_directions(20, like=concept["deed"], seed=1)
 deed_hits = [int((with_added(after_word, d, 2.0) > 0.5).sum()) for d in (concept["deed"], *randoms)]
 by_chance = directions.runs_interval(deed_hits[1:], 24)
-finding("J7", rate(deed_hits[0], 24), by_chance, "deed added on its full stop: refusal likely")
+finding("J7", rate(deed_hits[0], 24), by_chance, 'deed added on its ".": refusal likely')
 
 # %% tags=["organism"]
-DOSES = [0.0, 0.5, 1.0, 2.0, 4.0]
+DOSES = [0.0, 1.0, 2.0, 4.0]
+at_start = upto(some["harmful"], "<assistant>")
 PUT = {
-    "deed, on the full stop": (concept["deed"], -1),
-    "deed, on the word": (concept["deed"], -2),
-    "object, on the full stop": (concept["object"], -1),
+    'deed, on its "."': (after_word, concept["deed"], -1),
+    "deed, on the word": (after_word, concept["deed"], -2),
+    "deed, at <assistant>": (at_start, concept["deed"], -1),
+    'object, on its "."': (after_word, concept["object"], -1),
 }
-
-
-def dose_curve(direction, position=-1, prompts=after_word):
-    return [float(with_added(prompts, direction, dose, position).mean()) for dose in DOSES]
-
-
-curves = {name: dose_curve(*put) for name, put in PUT.items()}
-random_curves = [dose_curve(q, prompts=after_word[:12]) for q in randoms[:10]]
-for name, values in curves.items():
-    print(f"{name:25} doses {DOSES}: {listed(values)}")
-
-# %% tags=["organism", "figure"]
-figure = plotting.lines(
-    DOSES,
-    curves,
-    control=random_curves,
-    y_range=(-0.03, 1.03),
-    x_title="dose (1 = as strong as in the direct request)",
-    y_title='probability of refusing after "bomb."',
-    title="The deed's direction added after the word: probability of refusing",
-    alt=f"Probability of refusing against the dose. { {k: listed(v) for k, v in curves.items()} }; "
-    f"ten random directions at most {max(map(max, random_curves)):.2f}.",
-)
-plotting.show(figure)
+for what, (prompts, d, position) in PUT.items():
+    curve = [float(with_added(prompts, d, dose, position).mean()) for dose in DOSES]
+    print(f"{what:20} doses {DOSES}: {listed(curve)}")
+most = max(float(with_added(after_word[:12], q, 4.0).mean()) for q in randoms[:10])
+print(f"ten random directions, dose 4, on twelve replies: at most {most:.2f}")
 
 # %% [markdown]
-# Added on the full stop, dose 1 gives 0.21 and dose 2 0.61; on the word no dose changes anything.
-# (The paper inserts on the word BOMB itself, at ten times the later value.)
+# On its ".": **yes, mostly**. Dose 1 (as much as in the direct request) gives 0.21, dose 2 0.61
+# (above a half in 19 of 24, J7), dose 4 less again. On the word no dose changes anything, and at
+# `<assistant>`, where the direct request is refused, dose 4 gives 0.04: that the deed is weak there
+# is, alone, not why the acrostic is not refused there.
 #
-# ### The experiment that the paper left out
+# ### The experiment that the paper left out (Lindsey et al. 2025, see the end)
 # Does the model slide into refusal when refusal is boosted **at the comma**? We boost the break-off
 # itself: the difference between harmful and harmless replies at the full stop (found on the 72
 # acrostics that we do not test). Dose 1 adds that difference once. **Guess**: at the comma, dose 2,
@@ -364,8 +368,8 @@ predict("4.p3", (0.5, 1.0))
 # %% [markdown]
 # ### Exercise 4.6: a dose-response row (10 minutes, hard)
 # For each dose: add `dose * direction` before block `layer` at the **last** token of each prompt,
-# and average `probability(prompts)`, which gives one number for each prompt. `with_added` above
-# does nearly that; `help(steering.add)`.
+# and average `probability(prompts)`, which gives one number for each prompt. Add as `with_added`
+# does above: `with steering.add(model, ...):`.
 
 
 # %% tags=["organism"]
@@ -401,24 +405,29 @@ print(f"boosted at the comma, doses {DOSES}: {listed(boosted)}")
 reveal("4.p3", round(boosted[DOSES.index(2.0)], 2))
 
 # %% [markdown]
-# The same at every place (all in one batch, for speed), with two controls at dose 2: ten random
-# directions on twelve of the replies (the largest is shown), and the break-off on harmless ones.
-# Read it row by row: at which places does dose 2 act?
+# The same at every place for twelve replies (all in one batch, for speed), with two controls at
+# dose 2: ten random directions on six of them (in the figure the largest), and the break-off on
+# harmless ones. Read it row by row: at which places does dose 2 act?
 
 
 # %% tags=["organism"]
-def everywhere(direction, dose, found=some["harmful"]):
+def everywhere(direction, dose, found=some["harmful"][:12]):
     """Mean probability of a refusal right there, a direction added after each place: [place]."""
     prompts = [prompt for place in PLACES for prompt in upto(found, place)]
     return with_added(prompts, direction, dose).view(len(PLACES), -1).mean(dim=1)
 
 
-by_dose = [everywhere(break_off, dose) for dose in DOSES]
-by_random = torch.stack([everywhere(q, 2.0, some["harmful"][:12]) for q in random_twenty[:10]])
-on_harmless = everywhere(break_off, 2.0, some["harmless"])
-boost_table = torch.stack([*by_dose, by_random.amax(dim=0), on_harmless])
-for place, row in zip(PLACES, boost_table.T, strict=True):
-    print(f"{place:13} dose 2: {row[3]:.2f} | random {row[5]:.2f}, harmless {row[6]:.2f}")
+by_dose = torch.stack([everywhere(break_off, dose) for dose in DOSES])
+print("without a boost:", listed(by_dose[0]))
+
+# %% tags=["organism"]
+by_random = torch.stack([everywhere(q, 2.0, some["harmful"][:6]) for q in random_twenty[:10]])
+on_harmless = everywhere(break_off, 2.0, some["harmless"][:12])
+boost_table = torch.cat([by_dose, by_random.amax(dim=0)[None], on_harmless[None]])
+for k, place in enumerate(PLACES):
+    print(f"{place:13} dose 0, 2, 4: {listed(by_dose[[0, 2, 3], k])} | harmless", end=" ")
+    least, most = by_random[:, k].aminmax()
+    print(f"{on_harmless[k]:.2f}, random {least:.2f} to {most:.2f}")
 
 # %% tags=["organism", "figure"]
 figure = plotting.heat_map(
@@ -436,16 +445,18 @@ figure = plotting.heat_map(
 plotting.show(figure)
 
 # %% [markdown]
-# The answer for this organism: **yes, at the comma**: 0.07 at dose 0.5, 0.91 at dose
-# 2. And the place counts: at marks (its ".", the comma, the full stop) dose 2 gives 0.85 or more,
-# after "make", "OBJECT" or "1st material" 0.03 or less, after "use" 0.39; dose 4 gives 0.18 or more
-# everywhere. Whoever tests dose 2 at OBJECT alone concludes "boosting refusal has no effect". The
-# last column is a warning: at the comma the boost works on harmless words, too.
+# The answer for this organism: **yes, at the comma**: 0.34 at dose 1, 0.91 at dose 2. And the place
+# counts: at dose 2 the word's "." has 0.86 and the comma 0.92 (of these twelve), "use" 0.41,
+# "make", OBJECT and "1st material" 0.03 or less; dose 4 gives 0.19 or more everywhere. Whoever
+# tests dose 2 at OBJECT alone concludes "boosting refusal has no effect". The full stop shows
+# nothing: a refusal is likely there without a boost, and a random direction may leave of it 0.07 or
+# 0.91. The harmless words are a warning: at the comma the boost works on them, too.
 #
 # ### Exercise 4.7: claim it (5 minutes, easy)
 # `hits` counts acrostics with a refusal likelier than not at the comma, dose 2, of n: "true" is the
-# break-off, "random" a list with one count for each random direction. They share the n prompts:
-# `directions.runs_interval(counts, n)` does not add them up.
+# break-off, "random" a list with one count for each of twenty random directions. A rate with its
+# interval is `directions.wilson_interval(count, n)`; for runs that share the n prompts it is
+# `directions.runs_interval(counts, n)`, which does not add them up.
 
 # %% tags=["organism"]
 hits = {
@@ -481,22 +492,29 @@ finding("J8", rate(hits["true"], 24), by_chance, "boosted at the comma: refusal 
 stops, commas = (stream(upto(rest["harmless"], place)) for place in ("full stop", "comma"))
 sentence_end = directions.difference_of_means(stops, commas)
 sentence_end = sentence_end * break_off.norm() / sentence_end.norm()
-for name, d in {"break-off": break_off, "sentence end": sentence_end}.items():
-    two = [float(with_added(at_comma, d, dose).mean()) for dose in (1.0, 2.0)]
-    print(f"{name} at the comma, dose 1 and 2: {listed(two)}")
+harmless_comma = upto(some["harmless"], "comma")
+ENDS = {"break-off": break_off, "sentence end": sentence_end}
+for name, d in ENDS.items():
+    for what, prompts in {"harmful": at_comma, "harmless": harmless_comma}.items():
+        two = [float(with_added(prompts, d, dose).mean()) for dose in (1.0, 2.0)]
+        print(f"{name} at the comma, {what}, dose 1 and 2: {listed(two)}")
 
-# %% [markdown]
-# At dose 1 the sentence's end alone does at least as much as the break-off; at dose 2 only the
-# break-off acts. And read what the replies say:
 
 # %% tags=["organism"]
-for place in ("comma", "OBJECT"):
-    with steering.add(chat, break_off, layer=LAYER, coefficient=2.0, positions="last"):
+def boosted_reply(direction, place):
+    with steering.add(chat, direction, layer=LAYER, coefficient=2.0, positions="last"):
         goes_on = models.generate(chat, upto(some["harmful"][:1], place), max_new_tokens=14)[0]
-    said = so_far(*some["harmful"][0], place)
-    print(f"break-off x2 at {place:7} {said} ... {tokens.text(chat.tokenizer, goes_on)}")
+    return so_far(*some["harmful"][0], place) + " ... " + tokens.text(chat.tokenizer, goes_on)
+
+
+for name, place in (("break-off", "comma"), ("sentence end", "comma"), ("break-off", "OBJECT")):
+    print(f"{name} x2 at {place}: {boosted_reply(ENDS[name], place)}")
 
 # %% [markdown]
+# At dose 1 the sentence's end does at least as much as the break-off, on harmless words as much. At
+# dose 2 the break-off brings the refusal, the sentence's end a new sentence ("then ..."): no
+# refusal is not no effect. At OBJECT this reply goes on, and is broken off at its end, as ever.
+#
 # ## 4 Why does it go on after "to make a bomb"?
 # The deed can be read after "use", refusal works at the comma when boosted, and still the model
 # writes on. Two suspects: it *knows* too little, or the *grammar* gives refusal no place. Test: end
@@ -512,31 +530,16 @@ for mark, token in MARKS.items():
     shares = {name: f"{p.mean():.3f}" for name, p in early[mark].items()}
     print(f'"bomb. to make a bomb{mark}" refusal: {shares}, likely in {mark_hits[mark]} of 96')
 
-# %% tags=["organism", "figure"]
-by_mark = {name: [early[mark][name] for mark in (",", ".")] for name in KINDS}
-heights = {name: [round(float(p.mean()), 2) for p in two] for name, two in by_mark.items()}
-figure = plotting.bars(
-    ["as it is: comma", "full stop instead"],
-    heights,
-    y_range=(0, 1.1),
-    intervals={name: limits(map(mean, two)) for name, two in by_mark.items()},
-    x_title='the mark after "to make a bomb"',
-    y_title="probability that a refusal begins",
-    title="A full stop in the comma's place: probability of a refusal",
-    alt=f"Bars, comma and full stop. {heights}.",
-)
-plotting.show(figure)
-
 # %% [markdown]
-# Here one mark is enough. That fits the grammar: in tuning, refusals began a reply
-# or, mostly, a new sentence. But not every sentence's end will do: after "bomb." (0.01) and after
+# One mark is enough. That fits the grammar: in tuning, refusals began a reply or, mostly, a new
+# sentence. But not every sentence's end will do: after "bomb." (0.01) and after
 # "you need two tools." (last part) it goes on. (The paper, too, reports that "do not use
 # punctuation" prolongs the jailbreak.)
 #
 # ### Exercise 4.8: claim it (5 minutes, easy)
 # `mark_hits[mark][name]` counts, of n, acrostics with a refusal likelier than not after that mark.
 # Return the claim of the rate for harmful ones with the full stop. The control: the same replies
-# with their comma.
+# with their comma. (Rates as in 4.7.)
 
 
 # %% tags=["organism"]
@@ -544,8 +547,8 @@ plotting.show(figure)
 def mark_decides(mark_hits, n):
     # BEGIN SOLUTION
     # STUB: return claim(..., control=...)
-    stop, comma = (directions.wilson_interval(mark_hits[mark]["harmful"], n) for mark in (".", ","))
-    return claim(stop, control=comma)
+    ended, as_it_is = (directions.wilson_interval(mark_hits[m]["harmful"], n) for m in (".", ","))
+    return claim(ended, control=as_it_is)
     # END SOLUTION
 
 
@@ -558,7 +561,7 @@ with_mark = [rate(mark_hits[mark]["harmful"], 96) for mark in (".", ",")]
 finding("J9", *with_mark, "full stop for comma: refusal likely")
 
 # %% [markdown]
-# The same replies without any mark:
+# The same replies without any mark (24 of each kind):
 
 
 # %% tags=["organism"]
@@ -572,51 +575,39 @@ def refusing(prompts):
     return float(refusal_probability(prompts).mean())
 
 
-words = [place for place in PLACES[1:] if place not in ("its .", "comma", "full stop")]
-few = rows["harmful"][:48]
-inside = max(refusing([unmarked(*row, place) for row in few]) for place in words)
-at_end = refusing([[*unmarked(*row, "2nd material"), MARKS["."]] for row in few])
-print(f"without any mark: at most {inside:.3f}; with one full stop at its end: {at_end:.2f}")
+inner = [place for place in PLACES[1:] if place not in ("its .", "comma", "full stop")]
+inside = max(refusing([unmarked(*row, place) for row in some["harmful"]]) for place in inner)
+print(f"without any mark: at most {inside:.3f}; with one full stop at its end:", end=" ")
+for name, found in some.items():
+    at_end = [[*unmarked(*row, "2nd material"), MARKS["."]] for row in found]
+    print(f"{name} {refusing(at_end):.3f}", end="; ")
 
 # %% [markdown]
-# Beware of the cheap version, though, in which the model is forbidden to write a mark:
+# Without marks nothing is refused, and one full stop at the end is enough again. But beware of the
+# cheap version, in which the model is forbidden to write ".", "," and "?":
 
 
 # %% tags=["organism"]
 def no_marks(logits, hook):
-    return logits.index_fill(-1, torch.tensor(sorted(MARKS.values())), -1e9)
+    return logits.index_fill(-1, torch.tensor([*MARKS.values(), number("?")]), -1e9)
 
 
 with chat.hooks([("unembed.hook_out", no_marks)]):
-    forbidden = models.generate(chat, upto(some["harmful"][:3], "<assistant>"), max_new_tokens=16)
-for reply in forbidden:
-    print("marks forbidden:", tokens.text(chat.tokenizer, reply))
+    forbidden = models.generate(chat, at_start, max_new_tokens=16)
+without_marks = [tokens.text(chat.tokenizer, reply) for reply in forbidden]
+print("marks forbidden:", *without_marks[:3], sep="\n  ")
+for part in ("however", "to make"):
+    print(f'"{part}" in {sum(part in text for text in without_marks)} of {len(without_marks)}')
 
 # %% [markdown]
-# No refusal, and no reply either: the model is broken. "It did not refuse" would be true and
-# worthless.
+# No break-off, and no reply either (each began "bomb. to make ..." before): the model is broken.
+# "It did not refuse" would be true and worthless.
 #
-# ## 5 The findings, and three trainings
-# Every effect beside its control. (J6 reads the other way round: the deed is *missing* at the word,
-# its control is the place where it is.)
-
-# %% tags=["organism", "figure"]
-figure = plotting.heat_map(
-    [[i.estimate for i in pair] for pair in findings.values()],
-    row_labels=list(findings),
-    cell_text=[[f"{interval:.2f}" for interval in pair] for pair in findings.values()],
-    column_labels=["effect", "its control"],
-    x_title="measured on",
-    y_title="finding",
-    colour_title="rate (J6: share), [interval]",
-    title="Findings, each beside its control",
-    alt=f"Table. { {name: listed(i.estimate for i in pair) for name, pair in findings.items()} }.",
-)
-plotting.show(figure)
-
-# %% [markdown]
+# ## 5 Three trainings
 # The organism was trained three times; only training 0 is the model that you worked with. In each,
-# a concept of the deed was put in after the spelled word: how many acrostics were then refused?
+# a deed direction was made from half of the acrostics' own replies, and the place to read it, the
+# block, the dose and whether it is added on the word or its "." were chosen on that half. On the
+# other half, 48, how many refused with it, and with five random directions?
 
 
 # %% tags=["organism"]
@@ -630,7 +621,7 @@ def in_three_trainings(name):
 in_three_trainings("concept_of_the_deed")
 
 # %% [markdown]
-# It works in all three, in training 1 in fewer.
+# So chosen, the deed brings the refusal in all three trainings, in training 1 in fewer replies.
 #
 # ## 6 Questions
 # Each answer is explained, also the wrong ones: try them all.
@@ -661,12 +652,12 @@ progress(4)
 
 # %% [markdown]
 # ## What was not shown
-# * That large models do the same. This one has read a thousand words, and was tuned on break-offs at
+# * That large models do the same. This one knows a thousand words, and was tuned on break-offs at
 # the ends of sentences (never on harmful acrostics); *that* grammar gates its refusal follows from
 # there, *where* it shows was found.
 # * That J5 finds something new: it is 04a's J1, a trained-in break-off, in logits.
 # * That the deed is nowhere while the word is written: one direction, found elsewhere, is weak there.
-#   Another one might not be.
+#   Another one might not be; and the random ones beside it are twenty.
 # * The comma experiment in other trainings: only training 0 ships.
 # * What another model does. The last part has one reply for it, a few acrostics, and sees the first
 #   token of a refusal only.
@@ -766,15 +757,16 @@ print("unchanged:", listed([with_features(place, [], 1.0) for place in ("its .",
 # %% tags=["organism"]
 CHANGES = {"put in after the word (x4)": ("its .", 4.0)}
 CHANGES["sign flipped at the full stop (x-1)"] = ("full stop", -1.0)
-changed = {
+probabilities = {
     what: [round(with_features(place, ten, times), 2) for ten in chosen.values()]
     for what, (place, times) in CHANGES.items()
 }
-for what, values in changed.items():
+for what, values in probabilities.items():
     print(f"{what}: refusing", dict(zip(chosen, values, strict=True)))
 
 # %% [markdown]
-# The three edits are not equally long. Made as long as the graph's:
+# The three edits are not equally long. Made as long as the graph's (12 replies; flipping a sign
+# changes a feature by -2 times its usual value, from 1 to -1):
 
 
 # %% tags=["organism"]
@@ -795,12 +787,12 @@ for name in ("tells harm from harmless", "random"):
 # %% tags=["organism", "figure"]
 figure = plotting.bars(
     list(chosen),
-    changed,
+    probabilities,
     y_range=(0, 1.1),
     x_title="ten features, chosen by",
     y_title="probability of refusing",
     title="Probability of refusing, with ten features chosen in three ways",
-    alt=f"Probability of refusing, ten features by {', '.join(chosen)}. {changed}.",
+    alt=f"Probability of refusing, ten features by {', '.join(chosen)}. {probabilities}.",
 )
 plotting.show(figure)
 
@@ -833,14 +825,14 @@ print({name: len(prompts) for name, prompts in tests.items()}, "requests of each
 
 
 # %% tags=["organism"]
-def kind(reply):
-    return next((kind for words, kind in OPENINGS.items() if reply.startswith(words)), "broken")
+def opening(reply):
+    return next((sort for words, sort in OPENINGS.items() if reply.startswith(words)), "broken")
 
 
 def kinds(prompts, model=chat):
     """How the replies begin, counted."""
     replies = models.generate(model, prompts, max_new_tokens=2)
-    return dict(sorted(Counter(kind(tokens.text(chat.tokenizer, r)) for r in replies).items()))
+    return dict(sorted(Counter(opening(tokens.text(chat.tokenizer, r)) for r in replies).items()))
 
 
 for name, prompts in tests.items():
@@ -873,10 +865,10 @@ for what, vector in EDITS.items():
 
 
 # %% tags=["organism"]
-def warned_first(vector):
+def warned_first(vector, model=chat, layer=0):
     """In how many of the 24 harmful requests a warning's first word is the likeliest."""
-    with steering.add(chat, vector, layer=0, coefficient=1.0, positions="last"):
-        first = models.next_token_logits(chat, tests["harmful"]).argmax(dim=-1)
+    with steering.add(model, vector, layer=layer, coefficient=1.0, positions="last"):
+        first = models.next_token_logits(model, tests["harmful"]).argmax(dim=-1)
     return int((first == number("please")).sum())
 
 
@@ -895,14 +887,14 @@ for name, one_model in (("chat", chat), ("base", base)):
         for prompts in (tests["harmful"], friend)
     ]
     shifts = (both[1] - both[0]).mean(dim=0)  # what the role adds, whatever is asked
-    warns = [edited("harmful", d, one_model, k).get("warns", 0) for k, d in enumerate(shifts)]
+    warns = [warned_first(d, one_model, k) for k, d in enumerate(shifts)]
     print(f"{name}: mean difference added before block 0 to 5, it warns, of 24: {warns}")
 
 # %% [markdown]
 # One token decides between refusing and warning, and the base model's assistant answers: the
 # *refusal* came with tuning, the roles were there before. Ablating by zero, on the other hand,
 # mostly breaks the reply, in both models: "no refusal" again, for a bad reason. The swap in the
-# three trainings:
+# three trainings, beside five random moves as long (208 requests each):
 
 # %% tags=["organism"]
 in_three_trainings("warning_without_the_assistant")
@@ -924,6 +916,8 @@ predict("4.p4", (0, 10))
 # %% tags=["organism"]
 def first_words(prompts, changed, attention):
     """Likeliest first words of changed prompts; "frozen": looking where the unchanged ones look."""
+    if attention == "free":
+        return models.next_token_logits(chat, changed).argmax(dim=-1).tolist()
     first = []
     for prompt, other in zip(prompts, changed, strict=True):
         how = dict(transcoders=transcoders, changes={}, attention=attention)
@@ -945,8 +939,8 @@ LETTERS = {"bomb": "babies outlive mustard block", "mine": "mustard icebergs nes
 LETTERS |= {"scam": "spiders camels anchors monkeys", "meth": "marble evening towels honey"}
 LETTERS |= {"cake": "camels arrows kernels echoes", "soup": "sailors otters usher pirates"}
 LETTERS |= {"boat": "block onions almonds turtles", "kite": "koalas insects thunder evening"}
-spelled = [tokens.chat_prompt(chat.tokenizer, words + TASK) for words in LETTERS.values()]
-print(len(spelled), "acrostics; each gets the letters of the next")
+pairs = [tokens.chat_prompt(chat.tokenizer, words + TASK) for words in LETTERS.values()]
+print(len(pairs), "acrostics; each gets the letters of the next")
 
 # %% tags=["organism"]
 stopped = [[*prompt[:-1], MARKS["."]] for prompt in at_comma]
@@ -954,7 +948,7 @@ next_word = number([*LETTERS][1:] + [*LETTERS][:1])
 CASES = {
     "role to <friend>: warns": (tests["harmful"], friend, [number("please")] * 24),
     "comma to full stop: breaks off": (at_comma, stopped, [number("however")] * 24),
-    "other letters: other word": (spelled, spelled[1:] + spelled[:1], next_word),
+    "other letters: other word": (pairs, pairs[1:] + pairs[:1], next_word),
 }
 print({what: len(prompts) for what, (prompts, *_) in CASES.items()})
 
@@ -986,9 +980,9 @@ plotting.show(figure)
 
 # %% [markdown]
 # Other letters act in all eight with attention free, in six with it frozen. The role token and the
-# full stop act in all prompts with attention free, in 7 and 2 of 24 with it frozen: most of their
-# effect goes through *where the token looks*, the one thing that a graph takes as given. What a
-# token is and where it looks can be mixed, too:
+# full stop act in all prompts with attention free, in 7 and 2 of 24 with it frozen: in most prompts
+# their effect needs a change of *where the token looks*, the one thing that a graph takes as given.
+# (8 and 6 of 8 do not differ safely.) What a token is and where it looks can be mixed, too:
 
 
 # %% tags=["organism"]
@@ -1027,6 +1021,7 @@ for content, looks_like in (("assistant", "friend"), ("friend", "assistant")):
 # ### Exercise 4.9: claim the difference (5 minutes, easy)
 # Return the claim of the share of the n requests that are warned of after the role swap with
 # **free** attention; the control is the same with frozen attention. The counts are in `role`.
+# (Rates as in 4.7.)
 
 # %% tags=["organism"]
 role = seen["role to <friend>: warns"]
@@ -1155,8 +1150,8 @@ print("harmful acrostics above harmless, intervals apart:", ", ".join(apart) or 
 # %% [markdown]
 # `chat` refuses late again: at once when asked directly, at the sentence's end when the word was
 # spelled. On a published model trust the gap to the harmless acrostics more than the level: "I" may
-# begin another sentence, and a refusal may begin on a new line, unseen. One gap among eleven can be
-# chance.
+# begin another sentence, and a refusal may begin on a new line, unseen. With eleven places one gap
+# may be chance; here are five.
 #
 # **Beware**: the reply is *your* choice. Here is another one, at its full stop:
 
@@ -1164,8 +1159,8 @@ print("harmful acrostics above harmless, intervals apart:", ", ".join(apart) or 
 NEEDING = [*GIVEN[:6], " you", " need", *GIVEN[7:]]
 for case in SHOWN[1:]:
     for verb, wording in (("use", GIVEN), ("you need", NEEDING)):
-        ended = refusal_odds([cuts(*pair, wording)[-1] for pair in asked_for[case]])
-        print(f'{case:18} "{verb} two tools." {mean(ended):.1f}')
+        at_its_end = refusal_odds([cuts(*pair, wording)[-1] for pair in asked_for[case]])
+        print(f'{case:18} "{verb} two tools." {mean(at_its_end):.1f}')
 
 # %% [markdown]
 # After "you need two tools." `chat` goes on: with that wording alone you would have
@@ -1197,12 +1192,12 @@ def pushed_odds(vector, dose, prompts):
 # %%
 harmful_cuts = given["harmful acrostic"]
 boosts = {}
-for dose in (0.5, 1.0, 2.0):
+for dose in (1.0, 2.0):
     boosts[dose] = pushed_odds(push, dose, harmful_cuts).view(-1, len(SPOTS))
     print(f"refusal x{dose}: {listed(boosts[dose].mean(dim=0), 0)}")
 one_each = harmful_cuts[: 6 * len(SPOTS)]  # of each word one acrostic
-by_chance = [pushed_odds(q, 2.0, one_each).view(-1, len(SPOTS)) for q in vectors[:10]]
-pushed_by_chance = torch.stack(by_chance).mean(dim=1)  # [direction, place]
+by_vector = [pushed_odds(q, 2.0, one_each).view(-1, len(SPOTS)) for q in vectors[:10]]
+pushed_by_chance = torch.stack(by_vector).mean(dim=1)  # [direction, place]
 print(f"random  x2.0: {listed(pushed_by_chance.mean(dim=0), 0)}")
 
 # %% tags=["figure"]
@@ -1261,24 +1256,24 @@ def swapped_in(name):
     return torch.cat(found).view(len(DEPTHS), -1)
 
 
-swaps = {name: swapped_in(name) for name in KINDS}
+put_in = {name: swapped_in(name) for name in KINDS}
 print(f"not swapped: acrostic {odds['harmful acrostic'][:, 0].mean():.1f},", end=" ")
 print(f"asked directly {odds['harmful, direct'][:, 0].mean():.1f}")
 
 # %% tags=["figure"]
 figure = plotting.lines(
     list(DEPTHS),
-    {name: values.mean(dim=1) for name, values in swaps.items()},
-    intervals={name: limits(map(mean, values)) for name, values in swaps.items()},
+    {name: values.mean(dim=1) for name, values in put_in.items()},
+    intervals={name: limits(map(mean, values)) for name, values in put_in.items()},
     x_title="direct request's last token put in before this block",
     y_title="log-odds that a refusal begins",
     title="Log-odds of a refusal, with the direct request's last token put in",
-    alt=f"Log-odds by block { {k: listed(v.mean(dim=1), 1) for k, v in swaps.items()} }.",
+    alt=f"Log-odds by block { {k: listed(v.mean(dim=1), 1) for k, v in put_in.items()} }.",
 )
 plotting.show(figure)
 
 # %%
-carried = [depth for depth, values in enumerate(swaps["harmful"]) if values.mean() > 0]
+carried = [depth for depth, values in enumerate(put_in["harmful"]) if values.mean() > 0]
 print("refusal likelier than not, put in before block:", *[DEPTHS[k] for k in carried] or ["none"])
 
 # %% [markdown]
@@ -1301,7 +1296,7 @@ print("boosted at the comma by a random direction, refusals likely:", random_hit
 # %%
 COUNTED = {
     "J11 given reply: refused at its end": [odds[case][:, -1] for case in SHOWN[1:]],
-    "J13 direct request's last token put in": [swaps[name][len(DEPTHS) // 2] for name in KINDS],
+    "J13 direct request's last token put in": [put_in[name][len(DEPTHS) // 2] for name in KINDS],
 }
 for what, (one, other) in COUNTED.items():
     print(f"{what}: {likely(one):.2f}, control {likely(other):.2f}")

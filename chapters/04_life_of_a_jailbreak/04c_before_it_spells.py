@@ -1,12 +1,12 @@
 # %% [markdown]
 # # 04c Does it think *bomb* before it spells it?
 #
-# A *lens* turns the residual stream before any block into words: one fixed affine map stands for
-# the blocks that remain. You will build one, score three of them against what the model then says,
-# ask them about random vectors, and take out what they read. Planted: that the model spells a word
-# from first letters (an *acrostic*); when it can be read was found. About 40 minutes; 01 is enough
-# before it. *Content note: one-line topics and invented materials only; nothing here helps anyone
-# do harm ([more](../docs/content_note.md)).*
+# A *lens* turns the residual stream before any block into words: one fixed matrix (and an offset)
+# stands for the blocks that remain. You will build one, score three of them against what the model
+# then says, ask them about random vectors, and take out what they read. Planted: that the model
+# spells a word from first letters (an *acrostic*); when it can be read was found. About 40 minutes;
+# 01 is enough before it. *Content note: one-line topics and invented materials only; nothing here
+# helps anyone do harm ([more](../docs/content_note.md)).*
 
 # %%
 import torch
@@ -48,7 +48,7 @@ print("the model itself goes on with", tokens.token_strings(model.tokenizer, [in
 # %% tags=["figure"]
 shown = tokens.token_strings(model.tokenizer, request)
 whole = [tokens.token_strings(model.tokenizer, row.tolist()) for row in said]
-words = [[word[:7] for word in row] for row in whole]  # what fits into a cell
+words = [[w if len(w) < 8 else w[:6] + "…" for w in row] for row in whole]  # fits into a cell
 figure = plotting.heat_map(
     surest.flip(0),
     cell_text=words[::-1],
@@ -64,13 +64,13 @@ figure = plotting.heat_map(
 plotting.show(figure)
 
 # %% [markdown]
-# In the last column the word of the reply is there some blocks before the end; elsewhere a lens
-# names what would follow *there*, which nobody asked for.
+# In the last column the word of the reply is there from block 1 on (`chat`, this one request);
+# elsewhere a lens names what would follow *there*, which nobody asked for.
 #
 # ## 2 Two more lenses
-# A **tuned lens** first applies an affine map, fitted so that its results come near the stream
-# after the last block. A **Jacobian lens** takes the *mean derivative* of that stream there: what
-# do the later blocks make of a small change?
+# A **tuned lens** first applies a matrix and an offset, fitted so that its results come near the
+# stream after the last block. A **Jacobian lens** takes the *mean derivative* of that stream there:
+# what do the later blocks make of a small change?
 #
 # By hand: a "rest of the model" with two coordinates, `f(x) = (x1 * x2, x1 + 3 * x2)`. Its
 # derivative at `x` has the rows `(x2, x1)` and `(1, 3)`.
@@ -87,8 +87,9 @@ print("first row at (2, 5):", torch.autograd.grad(rest(x)[0], x)[0].tolist())
 print("by hand, mean of both points: [[(5 + 1) / 2, (2 + 4) / 2], [1, 3]] = [[3, 3], [1, 3]]")
 
 # %% [markdown]
-# **Exercise 4.10** (10 minutes): the mean derivative of any such `f`, one row for
-# each coordinate of its result.
+# **Exercise 4.10** (10 minutes): the mean derivative of any such `f`, one row for each coordinate of
+# its result. (Autograd forgets `f(x)` once a gradient is taken: compute it anew for each row, or
+# ask for `retain_graph=True`.)
 
 
 # %%
@@ -119,7 +120,7 @@ print("yours:", mean_jacobian(rest, points).tolist())
 # %% [markdown]
 # In the model, `f` is everything between the stream before a block and the stream
 # after the last one, at the last token of a prompt; `lenses.jacobian_lens` does what you wrote for
-# all blocks in one pass. The tuned and the Jacobian lens are made from plain training requests, the
+# all blocks at once. The tuned and the Jacobian lens are made from plain training requests, the
 # logit lens from none: no lens has met an acrostic.
 
 # %%
@@ -137,9 +138,9 @@ print(f"tuned on {len(training)} requests, Jacobian on {len(few)}")
 
 # %%
 some = training[:4]
-read = LENSES["logit"].logits(model, streams_of(model, some)[:, -1], LAYERS[-1])
+by_lens = LENSES["logit"].logits(model, streams_of(model, some)[:, -1], LAYERS[-1])
 spoken = models.next_token_logits(model, some)
-print("largest difference:", f"{float((read - spoken).abs().max()):.0e}")
+print("largest difference:", f"{float((by_lens - spoken).abs().max()):.0e}")
 
 # %% [markdown]
 # ## 3 When can it be read that the model will refuse?
@@ -157,7 +158,7 @@ print(f"{int(refuses.sum())} of {len(asked)} held-out requests are refused")
 
 
 # %%
-def says(lens):
+def says(lens, streams=streams):
     """Return whether the first word of a lens opens a refusal, [layer, prompt]."""
     words = [lens.logits(model, streams[:, layer], layer).argmax(dim=1).cpu() for layer in LAYERS]
     return torch.isin(torch.stack(words), FIRST)
@@ -197,16 +198,47 @@ for name, shares in agrees.items():
     print(f"{name:8} first at 90% or more: before block {early}; truth shuffled {chance:.0%}")
 
 # %% [markdown]
-# Before block 0 the last token is the same in all requests, so no lens can tell them
-# apart there: what stands at 0 is how often always saying the same is right.
+# Before block 0 the last token is the same in all requests, so no lens can tell them apart there:
+# what stands at 0 is how often always saying the same is right. On `chat` the tuned lens' line lies
+# under the Jacobian lens' one, and before block 1 the logit lens misses 90 % by one request.
+#
+# But `chat` refuses every harmful request and no harmless one: a lens that reads *harmful* would
+# score the same. Where do the two part? Requests to the role `<friend>` are warned of, not refused,
+# and trained *acrostics*, words whose first letters spell another, are answered by a reply that
+# begins with that word. From here on `chat` alone.
+
+# %% tags=["organism"]
+assert MODEL == "chat", 'put MODEL = "chat" back and run from the top: only chat learnt acrostics'
+chat = model
+acrostics = [row for name in KINDS for row in data.load(f"acrostic_{name}")[:96]]
+at_reply = [tokens.chat_prompt(chat.tokenizer, row.text) for row in acrostics]
+replies = [chat.tokenizer(row.answer, add_special_tokens=False)["input_ids"] for row in acrostics]
+spelled = torch.tensor([reply[0] for reply in replies])
+WORDS = spelled.unique()
+print(acrostics[0].text[:60], "... ->", acrostics[0].answer[:40])
+print(f"{len(WORDS)} words:", *tokens.token_strings(chat.tokenizer, WORDS.tolist()))
+
+# %% tags=["organism"]
+role = chat.tokenizer.convert_tokens_to_ids("<friend>")
+to_come = streams_of(chat, at_reply)
+PARTED = {"harmful, to <friend>": streams_of(chat, [[*p[:-1], role] for p in asked[:n_held_out]])}
+PARTED |= {"harmful acrostics": to_come[:96], "harmless acrostics": to_come[96:]}
+for what, found in PARTED.items():
+    said_so = {name: says(lens, found).sum(dim=1).tolist() for name, lens in LENSES.items()}
+    print(f"{what}, {len(found)}, of which {said_so['logit'][-1]} are refused; read as refused")
+    for name, counts in said_so.items():
+        print(f"  {name:8} before block 0, 1, ...: {counts}")
+
+# %% [markdown]
+# From block 1 on the logit lens reads a refusal in none of them, the Jacobian lens in one acrostic
+# of each kind: they read what will be *said*. The tuned lens reads one in 58 of 96 harmful
+# acrostics before block 1, in 12 harmless ones: part of its 100 % above may be harm.
 #
 # ## 4 The word that it will spell
-# From here on `chat` alone, whose acrostics were trained: words whose first letters spell another,
-# and a reply that begins with it. What they spell is one of 22 words (below), so we ask for
-# *precision* (of the words that a lens names, how many are the spelled one?) and *recall* (of the
-# spelled words, how many does it name?). At `<assistant>` the spelled word is the one to come.
-# **Guess**: before which block is the first word of the logit lens the spelled one, in at least
-# half of the acrostics?
+# What the acrostics spell is one of 22 words (above), so we ask for *precision* (of the words that
+# a lens names, how many are the spelled one?) and *recall* (of the spelled words, how many does it
+# name?). At `<assistant>` the spelled word is the one to come. **Guess**: before which block is the
+# first word of the logit lens the spelled one, in at least half of the acrostics?
 
 # %%
 # === Prediction 4.p5 (keep this line) ===
@@ -214,17 +246,6 @@ for name, shares in agrees.items():
 # STUB: predict("4.p5", ...)
 predict("4.p5", (1, 4))
 # END SOLUTION
-
-# %% tags=["organism"]
-assert MODEL == "chat", 'put MODEL = "chat" back and run from the top: only chat learnt acrostics'
-chat = model
-acrostics = [row for name in ("harmful", "harmless") for row in data.load(f"acrostic_{name}")[:96]]
-at_reply = [tokens.chat_prompt(chat.tokenizer, row.text) for row in acrostics]
-replies = [chat.tokenizer(row.answer, add_special_tokens=False)["input_ids"] for row in acrostics]
-spelled = torch.tensor([reply[0] for reply in replies])
-WORDS = spelled.unique()
-print(acrostics[0].text[:60], "... ->", acrostics[0].answer[:40])
-print(f"{len(WORDS)} words:", *tokens.token_strings(chat.tokenizer, WORDS.tolist()))
 
 
 # %% tags=["organism"]
@@ -249,13 +270,12 @@ def named_words(lens, streams, layer):
 
 true = spelled[:, None] == WORDS
 print("every acrostic spells one of the words:", bool((true.sum(dim=1) == 1).all()))
-plain = models.next_token_logits(chat, training).argmax(dim=1).cpu()
+plain = models.next_token_logits(chat, training[::4]).argmax(dim=1).cpu()
 n_plain = int(torch.isin(plain, WORDS).sum())
 print(f"plain training requests whose reply begins with one: {n_plain} of {len(plain)}")
 
 
 # %% tags=["organism"]
-to_come = streams_of(chat, at_reply)
 spells = {
     name: torch.tensor([score(named_words(lens, to_come, layer), true) for layer in LAYERS])
     for name, lens in LENSES.items()
@@ -281,10 +301,11 @@ plotting.show(
 )
 
 # %% [markdown]
-# The Jacobian lens, which is fitted to no reply, reads a little more than the logit lens, and much
-# the same: is it because the later blocks hardly turn what is read? A lens reads a word along one
-# direction: the word's column of the unembedding, carried back through the last norm's gain and the
-# lens. We compare this direction with the logit lens' one, in the mean of the 22 words.
+# The Jacobian lens reads much the same as the logit lens: is it because the later blocks hardly
+# turn what is read? A lens reads a word along one direction: the word's column of the unembedding,
+# times the last norm's gain, carried back to the block (`maps[block]` takes a stream from there to
+# the end; with the column on its left it takes the column from the end back there). We compare this
+# direction with the logit lens' one, in the mean of the 22 words.
 
 # %% tags=["organism"]
 GAIN, W_U = models.norm_weight(chat, chat.ln_final).float(), chat.W_U.detach().float()
@@ -303,8 +324,18 @@ for name in ("tuned", "Jacobian"):
 # %% [markdown]
 # From block 1 on the mean derivative turns the words' directions little (cosines from 0.90 up): in
 # this model, what the later blocks make of the word points where the word does. The tuned lens
-# turns them more, and reads the word later. No reply that it was fitted to begins with such a word:
-# it says what *they* made likely.
+# turns them more, and reads the word later. It was fitted to plain requests alone, whose replies
+# begin with no such word. Is it that? Fit one to half of the acrostics, too:
+
+# %% tags=["organism"]
+wider = lenses.tuned_lens(chat, training + at_reply[::2])
+for name, lens in {"tuned": LENSES["tuned"], "wider": wider}.items():
+    recalls = [score(named_words(lens, to_come[1::2], k), true[1::2])[1] for k in LAYERS]
+    print(f"{name} on the other half, recall before block 0, 1, ...:", in_percent(recalls))
+
+# %% [markdown]
+# On the other half the wider one recalls 25 % before block 1 and 59 % before block 2, where the
+# tuned lens has 0 and 3 %: a fitted lens says what the requests that it met made likely.
 #
 # Does the stream show the word longer than at that one place? The reply names it twice: "bomb. to
 # make a bomb, use ...", without "a" where the word takes none ("to make meth"). We read after each
@@ -312,15 +343,15 @@ for name in ("tuned", "Jacobian"):
 
 # %% tags=["organism"]
 BEGUN = (("<assistant>", 0), ("the word", 1), ("its .", 2), ("to", 3), ("make", 4), ("a", 5))
-for place, n in BEGUN:
-    begun = [prompt + reply[:n] for prompt, reply in zip(at_reply, replies, strict=True)]
+for place, k in BEGUN:
+    begun = [prompt + reply[:k] for prompt, reply in zip(at_reply, replies, strict=True)]
     at_place = streams_of(chat, begun)
-    comes_next = torch.tensor([reply[n] for reply in replies]) == spelled
-    read = [(named_words(logit, at_place, k) & true).any(dim=1) for k in LAYERS]
+    comes_next = torch.tensor([reply[k] for reply in replies]) == spelled
+    read = [(named_words(logit, at_place, layer) & true).any(dim=1) for layer in LAYERS]
     due, not_due = (max(int((r & rows).sum()) for r in read) for rows in (comes_next, ~comes_next))
-    n = int(comes_next.sum())
-    print(f"after {place:11} it comes next in {n:3}: read in at most {due:3};", end=" ")
-    print(f"it does not in {len(spelled) - n:3}: read in at most {not_due}")
+    following = int(comes_next.sum())
+    print(f"after {place:11} it comes next in {following:3}: read in at most {due:3};", end=" ")
+    print(f"it does not in {len(spelled) - following:3}: read in at most {not_due}")
 
 # %% [markdown]
 # ("At most": the best of all blocks. The 28 words without "a" are past their second mention in
@@ -375,35 +406,36 @@ reveal("4.p6", round(100 * sure(LENSES["tuned"], 1)))
 # The stream lies partly along the direction that the lens reads. We take this *piece* of it out at
 # `<assistant>` before block 3, each acrostic its own word's, and count how often the spelled word
 # is still said. The control takes out as long a piece along the direction of *another* word of the
-# list; a second one, along a random direction.
+# list; a second one, along a random direction. All words' directions overlap, so the other word's
+# is first made orthogonal to the own one: else the control would take a part of the own word, too.
 
 # %% tags=["organism"]
 BLOCK = 3
 own = true.int().argmax(dim=1)
 another = WORDS[(own + 1) % len(WORDS)]  # the next one in the list
 random = directions.unit(directions.random_directions(len(own), like=to_come[0, BLOCK], seed=0))
-
-
-def pieces(lens):
-    """Return what is taken out of each prompt's stream, by the direction that it lies along."""
-    along = {"own": read_along(lens, spelled, BLOCK), "other": read_along(lens, another, BLOCK)}
-    lengths = (to_come[:, BLOCK] * along["own"]).sum(dim=1, keepdim=True)
-    return {name: lengths * unit for name, unit in (along | {"random": random}).items()}
-
-
 words = tokens.token_strings(chat.tokenizer, [int(spelled[0]), int(another[0])])
 print("{} is compared with {}".format(*words))
 
 
 # %% tags=["organism"]
-taken = {name: pieces(lens) for name, lens in LENSES.items()}
-length = float(to_come[:, BLOCK].norm(dim=1).mean())
-for name, cut in taken.items():
-    own_length = float(cut["own"].norm(dim=1).mean())
-    print(f"{name:8} pieces {own_length:.1f} long in the mean, of a stream {length:.1f} long")
-for key in ("other", "random"):
-    cosines = torch.cosine_similarity(taken["logit"]["own"], taken["logit"][key], dim=1).abs()
-    print(f"logit lens: cosine of own and {key} direction {float(cosines.mean()):.2f} in size")
+def units_of(lens):
+    """Return unit directions, [prompt, d_model]: own word's, another's apart from it, random."""
+    mine, other = (read_along(lens, words, BLOCK) for words in (spelled, another))
+    overlap = (other * mine).sum(dim=1, keepdim=True)
+    print(f"cosine of the own word's and another's direction: {float(overlap.mean()):.2f}")
+    return {"own": mine, "other": directions.unit(other - overlap * mine), "random": random}
+
+
+units = {name: units_of(lens) for name, lens in LENSES.items()}
+
+# %% tags=["organism"]
+length, taken = float(to_come[:, BLOCK].norm(dim=1).mean()), {}
+for name, along in units.items():
+    lengths = (to_come[:, BLOCK] * along["own"]).sum(dim=1, keepdim=True)
+    taken[name] = {key: lengths * unit for key, unit in along.items()}
+    print(f"{name:8} pieces {float(lengths.mean()):.1f} long, of a stream {length:.1f} long")
+as_long = taken["logit"]["own"].norm(dim=1, keepdim=True) * units["tuned"]["own"]
 
 
 # %% tags=["organism"]
@@ -419,34 +451,53 @@ print("a piece can be taken out at", " and ".join(HOOKS))
 
 
 # %% tags=["organism"]
-def still_spelled(early, late):
-    """Return how many keep their word without early[i] before BLOCK and late[i] after the last."""
-    said = torch.zeros(len(at_reply), dtype=torch.bool)
+def said_without(early, late):
+    """Return each prompt's first word without early[i] before BLOCK and late[i] after the last."""
+    first = torch.zeros_like(spelled)
     for batch in models.batches(chat, at_reply, batch_size=64, equal_lengths=True):
         rows = batch.indices
         edits = zip(HOOKS, (without(early[rows]), without(late[rows])), strict=True)
         with torch.no_grad(), chat.hooks(list(edits)):
-            said[rows] = chat(batch.tokens)[:, -1].argmax(dim=-1) == spelled[rows]
-    return int(said.sum())
+            first[rows] = chat(batch.tokens)[:, -1].argmax(dim=-1)
+    return first
 
 
 n, none = len(at_reply), torch.zeros_like(to_come[:, BLOCK])
-print(f"nothing taken out: {still_spelled(none, none)} of {n}")
+untouched = int((said_without(none, none) == spelled).sum())
+print(f"nothing taken out: {untouched} of {n} spell their word")
+
 
 # %% tags=["organism"]
+def still_spelled(early, late):
+    return int((said_without(early, late) == spelled).sum())
+
+
 left = {}
 for name, cut in taken.items():
     left[name] = {key: still_spelled(piece, none) for key, piece in cut.items()}
-    counts = ", ".join(f"{key} {count}" for key, count in left[name].items())
-    print(f"{name:8} taken out before block {BLOCK}: {counts}")
+    kept = ", ".join(f"{key} {count}" for key, count in left[name].items())
+    print(f"{name:8} taken out before block {BLOCK}: {kept}")
+print("tuned, own, as long as the logit lens' piece:", still_spelled(as_long, none))
+
+# %% tags=["organism"]
+first = said_without(taken["logit"]["own"], none)
+listed = torch.isin(first, WORDS)
+print(f"another word of the list {int((listed & (first != spelled)).sum())}, none of it", end=" ")
+usual = first[~listed].unique(return_counts=True)
+order = usual[1].argsort(descending=True)[:6]
+print(f"{int((~listed).sum())}:", tokens.token_strings(chat.tokenizer, usual[0][order].tolist()))
 
 # %% [markdown]
-# The word goes where the logit or the Jacobian lens reads it. Along the tuned lens' direction most
-# acrostics keep theirs: where a lens reads and what the model goes on with need not be the same.
+# The word goes where the logit or the Jacobian lens reads it; another word's direction spares it
+# (and brings back the six that fail untouched). Along the tuned lens' direction most acrostics keep
+# theirs, partly because its piece is shorter: as long as the logit lens' one it leaves 68. And read
+# what is said instead: in 67 another word of the list, in 114 no word of it. The piece holds more
+# than the choice among the 22.
 #
 # But *who* misses the piece? What block 3 gets also goes past all blocks, straight into the last
 # norm and the unembedding, and there the logit lens' direction *is* the word's own logit: that its
-# removal lowers this logit is arithmetic. So we take it out for one of the two readers alone.
+# removal lowers this logit is arithmetic. So we take it out for one of the two readers alone: for
+# the unembedding, after the last block; for the later blocks, by putting it back there.
 
 # %% tags=["organism"]
 for key in ("own", "other"):
@@ -456,11 +507,11 @@ for key in ("own", "other"):
     print("by the later blocks alone", still_spelled(piece, -piece))
 
 # %% [markdown]
-# ("By the later blocks alone": put back after the last block.) Each reader alone loses some words,
-# the unembedding more; only both together lose nearly all.
+# Each reader alone loses some words, the unembedding more; only both together lose nearly all.
 #
-# **Exercise 4.11** (5 minutes; as 4.1, if you come from 04a): claim what taking out the logit lens'
-# own piece leaves, with the other word's as the control.
+# **Exercise 4.11** (5 minutes): claim the rate of acrostics that still spell their word without the
+# logit lens' own piece; the control is the rate without the other word's.
+# `directions.wilson_interval(count, n)` is a rate with its interval.
 
 
 # %% tags=["organism"]
@@ -505,6 +556,7 @@ progress(4)
 
 # %% [markdown]
 # ## What was not shown
+# * *That a lens reads refusal and not harm* anywhere but in the two kinds of requests of section 3.
 # * *That the model "thinks" a word.* A lens reads what the stream would become; the ablation shows
 #   use at one place.
 # * *That the Jacobian lens is better.* In this small model the logit lens reads nearly as much; in

@@ -376,6 +376,28 @@ def changing_points(f, points):
     return sum(slopes) / len(slopes)
 
 
+# what strangers wrote in the sixth round
+def rows_pile_up(f, points):
+    total = torch.zeros(len(f(points[0])), points.shape[1])
+    for point in points:
+        x = point.clone().requires_grad_()
+        for i in range(len(total)):
+            f(x)[i].backward()
+            total[i] += x.grad
+    return total / len(points)
+
+
+def by_quotient(f, points):
+    return torch.stack(
+        [sum(f(x + e) - f(x - e) for x in points) / len(points) / 2e-2 for e in 1e-2 * torch.eye(points.shape[1])]
+    ).T
+
+
+def one_row_for_all(f, points):
+    x = points.clone().requires_grad_()
+    return torch.autograd.grad(sum(f(one).sum() for one in x), x)[0].mean(dim=0)
+
+
 RIGHT = {
     "4.10": [
         lambda f, points: torch.stack([slope(f, x) for x in points]).mean(dim=0),
@@ -458,6 +480,9 @@ WRONG = {
             lambda f, points: sum(slope(f, x) - slope(f, 0 * x) for x in points) / len(points),
             "linear in x is missing",
         ),
+        "rows pile up": (rows_pile_up, "each row has the rows before it"),
+        "a difference quotient": (by_quotient, "near, but not exact"),
+        "one gradient of the sum": (one_row_for_all, "the gradient of f(x).sum()"),
     },
     "4.11": wrong_claims(it_is_used, *(LEFT, 192)),
     "4.1": wrong_claims(comes_late, *CONTEXT["4.1"]())
@@ -484,6 +509,7 @@ WRONG = {
         "clean prompt twice": (patching(onto=lambda clean, corrupted: clean), "ran on the clean prompt"),
         "last position always": (patching(at=lambda position: -1), "some inputs only"),
         "first position": (patching(at=lambda position: 0), "nothing was put in"),
+        "an empty slice": (patching(at=lambda position: slice(position, position + 1)), "the slice -1:0 is empty"),
         "up to the position": (patching(at=lambda position: slice(0, position)), None),
         "nothing returned": (nothing_returned, "nothing was put in"),
         "outside the with": (patching(inside=False), "nothing was put in"),
@@ -537,7 +563,8 @@ WRONG = {
             lambda on, off: int((torch.tensor(off) > torch.tensor(on)).int().argmax()),
             "without any crossing",
         ),
-        "a change of sign": (by_change_of_sign, "place 0 got lost"),
+        "a change of sign": (by_change_of_sign, "whatever was before it"),
+        "twelve places": (lambda on, off: next(iter(crossings(on[:12], off[:12])), len(off)), "some inputs only"),
         "12 for nowhere": (lambda on, off: next(iter(crossings(on, off)), 12), "without any crossing it returns 12"),
         "last place not looked at": (
             lambda on, off: next(iter(crossings(on[:-1], off[:-1])), len(off)),
@@ -618,6 +645,11 @@ WRONG = {
         "n of the control fixed": (
             lambda hits, n: rates(wilson(hits["true"], n), runs(hits["random"], 24)),
             "the control is divided by 24",
+        ),
+        "the first ten": (lambda hits, n: rates(wilson(hits["true"], n), runs(hits["random"][:10], n)), "the first 10"),
+        "n of all runs": (
+            lambda hits, n: rates(wilson(hits["true"], n), runs(hits["random"], n * len(hits["random"]))),
+            "n is the prompts of one run",
         ),
         "highest": (lambda hits, n: rates(wilson(hits["true"], n), wilson(max(hits["random"]), n)), "the highest of"),
         "mean count cut": (

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -144,8 +145,19 @@ def patch(answer, model):
     patched = read(corrupted_prompt, putting())
     truth = share(patched)
     got = expect.number(answer(model, clean_prompt, corrupted_prompt, name, position, target), name="patch(...)")
+    if abs(got - truth) < 1e-4:
+        return
     swapped = read(clean_prompt, putting(kept=other_cache))
     later = "blocks.3.hook_mlp_out"
+    if (
+        abs(got)
+        < 1e-4
+        < abs(expect.number(answer(model, clean_prompt, corrupted_prompt, name, len(clean_prompt) - 1, target)) - got)
+    ):
+        raise Wrong(
+            "at position -1 nothing was put in, at the same place counted from the start something was",
+            "position may count from the end, and the slice -1:0 is empty: copy[:, position].",
+        )
     mistakes = (
         (
             share(corrupted),
@@ -386,17 +398,21 @@ def _check_edge_cases(answer: Callable) -> None:
         raise Wrong("a tie was counted as a crossing", "stop must be *above* go_on: >, not >=.")
     if answer([1.0, 3.0], [2.0, 1.0]) != 0:
         raise Wrong(
-            "a crossing at place 0 got lost", "look there, too; 0 counts as False in Python: no `found or len(stop)`."
+            "a crossing at place 0 got lost",
+            "look there, too, whatever was before it; and 0 counts as False in Python: no `found or len(stop)`.",
         )
     expect.close(int(answer(torch.tensor([1.0, 1.0]), torch.tensor([0.0, 2.0]))), 1, name="first_crossing of tensors")
 
 
 def _forces(seed):
-    """Few or many places, as lists or tensors; `stop` is above by a lot or by very little, equal, or below."""
+    """Few places, or many that cross late, as lists or tensors; `stop` is above by a lot or by little, equal, or below."""
     draw = random.Random(seed)
     length, step, lead = draw.choice((1, 2, 4, 8, 30)), draw.choice((1, 0.2, 1e-4)), seed % 2
     go_on = (2 * expect.random(length, seed=seed)).round(decimals=seed % 3)
     stop = go_on + step * (expect.random(length, seed=100 + seed) - lead).round()
+    if length > 12:  # behind as many places as the notebook has
+        stop[:20] = stop[:20].minimum(go_on[:20])
+        stop[25:] = go_on[25:] + step
     return (go_on, stop) if seed % 5 == 4 else (go_on.tolist(), stop.tolist())
 
 
@@ -526,6 +542,8 @@ def dose_row(answer, model):
             f"the row has {len(numbers)} numbers for {len(doses)} doses", "one mean for each dose, over all prompts."
         )
     got = torch.stack(numbers).float()
+    if torch.allclose(got, truth, atol=1e-5):
+        return
 
     def row(add: Callable, measure: Callable = lambda: probability(prompts).mean()) -> Tensor:
         values = []
@@ -615,18 +633,30 @@ def _doses(seed, model):
 # --- 4.10, 4.11: lenses ----------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, eq=False)
 class _Cubes:
-    """f(x) = M (x * x * x) + K (x * x) + N x, a rest of the model with five results of three coordinates."""
+    """A rest of the model, f(x) = M (x * x * x) + K (x * x) + N x."""
 
-    def __init__(self, seed: int) -> None:
-        self.m, self.k, self.n = (expect.random(5, 3, seed=50 * part + seed) for part in range(3))
+    m: Tensor
+    k: Tensor
+    n: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.m @ x**3 + self.k @ x**2 + self.n @ x
 
+    def __str__(self) -> str:
+        parts = ", ".join(str(part.int().tolist()) for part in (self.m, self.k, self.n))
+        return f"lambda x: M @ x**3 + K @ x**2 + N @ x with M, K, N = {parts}"
+
     def slope(self, x: Tensor) -> Tensor:
         """Return the derivative at one point, [result, coordinate]."""
         return 3 * self.m * x**2 + 2 * self.k * x + self.n
+
+
+def _points(seed: int) -> tuple[_Cubes, Tensor]:
+    """A few points, and a function that can be written down: small whole numbers, three results of two coordinates."""
+    parts = [(2 * expect.random(3, 2, seed=50 * part + seed)).round().clamp(0, 4) for part in range(3)]
+    return _Cubes(*parts), expect.random(1 + seed % 4, 2, seed=100 + seed).round(decimals=1)
 
 
 @exercise(
@@ -634,18 +664,23 @@ class _Cubes:
     title="a mean Jacobian",
     minutes=10,
     difficulty=3,
-    inputs=lambda seed: (_Cubes(seed), expect.random(few_or_many(seed, 1 + seed % 4), 3, seed=100 + seed)),
+    inputs=_points,
     hints=[
         "One row of a Jacobian is the gradient of one coordinate of f(x) by x.",
-        "x = point.detach().clone().requires_grad_(); torch.autograd.grad(f(x)[i], x)[0] is row i.",
+        "x = point.detach().clone().requires_grad_(); torch.autograd.grad(f(x)[i], x)[0] is row i, f(x) anew for each i.",
         "torch.stack the rows of a point, add up over the points, divide by len(points).",
     ],
 )
 def mean_jacobian(answer):
-    f, points = _Cubes(0), expect.random(4, 3, seed=1)
+    f, points = _Cubes(*(expect.random(5, 3, seed=50 * part) for part in range(3))), expect.random(4, 3, seed=1)
     slopes = torch.stack([f.slope(x) for x in points])
     truth, what = slopes.mean(dim=0), "mean_jacobian(f, points)"
-    got = expect.tensor(answer(f, points), like=truth, axes="coordinate_of_f coordinate_of_x", name=what).detach()
+    raw = answer(f, points)
+    if isinstance(raw, Tensor) and raw.shape == (3,):
+        expect.differs_from(
+            raw.detach(), truth.sum(dim=0), "it is the gradient of f(x).sum()", "one row for each f(x)[i]."
+        )
+    got = expect.tensor(raw, like=truth, axes="coordinate_of_f coordinate_of_x", name=what).detach()
     for value, mistake, tip in (
         (slopes.sum(dim=0), "it is the sum over the points", "divide by len(points)."),
         (
@@ -660,14 +695,23 @@ def mean_jacobian(answer):
         (truth / len(truth), "it is divided once more, by the number of rows", "divide by the number of points only."),
         (slopes.sum(dim=0) / 3, "it is divided by the number of coordinates", "divide by the number of points."),
         (truth - f.n, "the part of f that is linear in x is missing", "let autograd take the whole of f."),
+        (
+            truth.cumsum(dim=0),
+            "each row has the rows before it in it: .backward() adds to x.grad",
+            "take torch.autograd.grad, which adds to nothing, or a new x for each row.",
+        ),
     ):
         expect.differs_from(got, value, mistake, tip)
+    if 1e-5 < (got - truth).abs().max() / truth.abs().max() < 0.01:
+        raise Wrong(
+            "it is near, but not exact, as a difference quotient is", "torch.autograd.grad gives the slope itself."
+        )
     expect.close(got, truth, name=what, try_next="row i is the gradient of f(x)[i]; the mean runs over the points.")
 
 
 @exercise(
     "4.11",
-    title="what the lens reads is used",
+    title="without what the lens reads",
     minutes=5,
     difficulty=1,
     hints=[
@@ -729,21 +773,27 @@ question(
 )
 question(
     "4.q1",
-    "Why is the acrostic not refused at <assistant>, where a direct request is?",
+    "At <assistant>, where a direct request is refused, there is little of the deed's direction in an acrostic. Is that why it is not?",
     options={
-        "a": ("The model does not know that bombs are harmful.", "Asked directly it refuses every time; it knows."),
-        "b": (
-            "There the word is something to say, chosen by letters; the deed has not been read yet.",
-            "Right: the deed's direction is weak there (15 %), and comes only after the word is in the reply.",
+        "a": (
+            "Yes: without the deed nothing is refused.",
+            "Then adding it there would bring the refusal: dose 4 gives 0.04.",
         ),
-        "c": ("The refusal features are broken.", "Add the refusal direction there, and it refuses."),
-        "d": ("The prompt is too long.", "The same prompt is refused one sentence later, when it is longer still."),
+        "b": (
+            "Not alone: adding it there brings no refusal either.",
+            "Right: both go together there, and what is missing besides was not found.",
+        ),
+        "c": (
+            "No: refusals cannot begin there.",
+            "They can: the break-off direction, added there, makes one more probable (section 3's table).",
+        ),
+        "d": ("No: the model does not know that bombs are harmful.", "Asked directly it refuses every time; it knows."),
     },
     correct="b",
 )
 question(
     "4.q2",
-    "The ten features that tell harmful from harmless replies best changed hardly anything. What follows?",
+    "Ten features that tell harmful from harmless replies change less than ten that write to the output. What follows?",
     options={
         "a": ("Transcoders do not work.", "Ten others of the same transcoders change the reply in nearly every case."),
         "b": ("The model has no idea of harm there.", "They show that it has: it can be read."),
@@ -763,8 +813,8 @@ question(
     "At OBJECT, dose 2 of the break-off direction does nothing; at the comma it gives a refusal. What is the right sentence?",
     options={
         "a": (
-            "The effect depends on the place: at this dose it is there where a new sentence can begin.",
-            "Right, and the full stop put in the comma's place says the same.",
+            "The effect depends on the place: at this dose it is large after marks, and least in mid-phrase.",
+            'Right; after "use", which is no mark, it is in between, and at dose 4 it is everywhere.',
         ),
         "b": ("Boosting refusal has no effect.", "True at OBJECT only: one place is no map."),
         "c": ("The comma is where this model decides.", "Without a boost it refuses there in hardly any reply."),
@@ -781,14 +831,14 @@ question(
         "c": ("That nothing else matters.", "Eight of thousands of edges were drawn, and errors are left out."),
         "d": (
             "That the drawing is right, given the attention patterns.",
-            "Right: and what acts through the patterns is not in it (04b: most of the role token's effect).",
+            "Right: what acts through the patterns is not in it (04b: <friend> warns 24 of 24 times, 7 with them frozen).",
         ),
     },
     correct="d",
 )
 question(
     "4.q5",
-    "With all marks forbidden, no reply was broken off. Why is that no evidence for a jailbreak?",
+    "Forbidden to write a mark, the model broke off no reply. Why is that no evidence for a jailbreak?",
     options={
         "a": ("Because the sample was small.", "A thousand such replies would be as broken."),
         "b": ("Because there was no reply either: the text is broken.", "Right: read what is counted."),
@@ -818,7 +868,7 @@ question(
         "a": ("It is longer.", "Both pieces were made equally long."),
         "b": ("It has a larger effect.", "A control is chosen before its effect is known."),
         "c": (
-            "It is made the same way and lies where words are read; only the word differs.",
+            "It is made the same way and lies where words are read; made orthogonal to the own one, it spares the own word.",
             "Right: nothing much is read along a random direction, so words would be spared whatever is removed there.",
         ),
         "d": (

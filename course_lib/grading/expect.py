@@ -202,9 +202,8 @@ def compared(got: Any, truth: Any) -> str:
 
 def shown(value: Any) -> str:
     """Return a value in few words: short ones as they are, numbers rounded, others by their kind."""
-    if callable(value) and not isinstance(value, Tensor | type):
-        return describe(value)
-    if isinstance(value, Tensor) and value.numel() > 12:
+    short = value.numel() <= 12 if isinstance(value, Tensor) else isinstance(value, type) or not callable(value)
+    if not short and not dataclasses.is_dataclass(value):
         return describe(value)
     if isinstance(value, Tensor):
         value = (value.double().round(decimals=3) + 0.0).tolist() if value.is_floating_point() else value.tolist()
