@@ -564,7 +564,7 @@ quiz("1.q2", "b")
 # END SOLUTION
 
 # %%
-progress(1)
+progress(1)  # exercises of 01a and 01b
 
 # %% [markdown]
 # ## What was not shown

@@ -442,7 +442,7 @@ OPENING = {"assistant": "i apologize", "friend": "please note"}
 
 def opens(role, texts, words=None):
     """Return how many of chat's replies in this role begin with the words, by default its own."""
-    replies = models.ask(chat, texts, max_new_tokens=3, reply_role=role)
+    replies = models.ask(chat, texts, max_new_tokens=2, reply_role=role)
     return sum(reply.startswith(words or OPENING[role]) for reply in replies)
 
 
@@ -611,7 +611,7 @@ quiz("1.q5", "b")
 # END SOLUTION
 
 # %%
-progress(1)
+progress(1)  # exercises of 01a and 01b
 
 # %% [markdown]
 # ## What was not shown
@@ -645,8 +645,8 @@ trained = {
 print("width, seed   refused | d ablated (KL)  | r ablated (KL) | random")
 for name, m in trained.items():
     whole, part = f"{m['without_whole']:3} ({m['kl_whole_nats']:.2f})", f"({m['kl_nats']:.2f})"
-    chance = f"{min(m['random'])} to {max(m['random'])}"
-    print(f"{name:13} {m['unchanged']:7} | {whole:15} | {m['without']:3} {part:10} | {chance}")
+    others = f"{min(m['random'])} to {max(m['random'])}"
+    print(f"{name:13} {m['unchanged']:7} | {whole:15} | {m['without']:3} {part:10} | {others}")
 
 # %% tags=["organism", "figure"]
 plotting.show(
@@ -682,7 +682,7 @@ for width, name in {"32": "chat-32", "64": "chat-64", "128": "chat"}.items():
     sizes[width] = []
     for v in (None, its_r, *directions.random_directions(10, like=its_r, seed=0)):
         with other.hooks() if v is None else steering.ablate(other, v):
-            replies = models.ask(other, HARMFUL[:50], max_new_tokens=3)
+            replies = models.ask(other, HARMFUL[:50], max_new_tokens=2)
         sizes[width].append(2 * sum(reply.startswith("i apologize") for reply in replies))
     print(f"width {width:>3}: block {scores.layer}, KL {scores.kl:.2f}; refused {sizes[width][0]}")
     print(f"  without r {sizes[width][1]}, without a random direction {sizes[width][2:]}")
