@@ -3,8 +3,9 @@
 #
 # In 01a a direction was chosen by test: r, the difference of means d without its part along the
 # mean of the harmless prompts. Its scores looked at one word. Here you ablate r and add d while the
-# model writes, each time beside a control. About 60 minutes. *Content note: harmful requests are
-# one-line topics. No answer here helps anyone do harm ([more](../docs/content_note.md)).*
+# model writes, each time beside a control. About 60 minutes. (Exercises 1.1 to 1.4 and 1.6 are in
+# 01a.) *Content note: harmful requests are one-line topics. No answer here helps anyone do harm
+# ([more](../docs/content_note.md)).*
 
 # %%
 import numpy as np

@@ -108,7 +108,7 @@ plotting.show(figure.update_xaxes(tickvals=list(places), ticktext=short, tickang
 # Is r special for these matrices at all? A matrix *stands out* along a direction if it writes more
 # along it than along each of the other directions. As a control, each random direction takes the
 # place of r. Each result is recorded with its control from here on; it is marked "yes" if the two
-# 95 % intervals do not touch.
+# 95 % intervals do not touch. (A strict test: they may touch although there is a difference.)
 
 # %%
 findings = []

@@ -164,7 +164,8 @@ def paired(what, one, other):
     """Record and print two results on the same requests (one number each) and their difference."""
     change = mean_with_interval(one - other)
     stands = "yes" if change.low > 0 or change.high < 0 else "NO "
-    findings.append(f"{stands} {what}: {one.mean():.0%} and {other.mean():.0%}, {change:+.1%}")
+    both = f"{one.mean():.0%} and {other.mean():.0%}"
+    findings.append(f"{stands} {what}: {both}, difference {change:+.1%}")
     print(findings[-1])
 
 
@@ -190,13 +191,25 @@ print(n_more, "of", len(means_random), "random directions move whole answers at 
 # %% tags=["organism"]
 chat, small = models.load("chat"), models.load("chat-32")
 LONG = profiles.get("chat").settings.reply_tokens  # all of a reply
+
+
+def ids_of(answer):
+    """Return the ids of an answer, with the end token."""
+    ids = chat.tokenizer(answer, add_special_tokens=False)["input_ids"]
+    return [*ids, chat.tokenizer.eos_token_id]
+
+
+print(ids_of.__doc__)
+
+# %% tags=["organism"]
 harmless = data.load("harmless", split="held_out_topic", n=100)
 tasks = {"harmless": harmless, "facts": data.load("facts")}
 
 
 def right(model, task):
     """Return one number per request: 1 if the reply equals the right answer, else 0."""
-    replies = models.ask(model, tasks[task].texts, max_new_tokens=LONG)
+    longest = max(len(ids_of(answer)) for answer in tasks[task].answers)
+    replies = models.ask(model, tasks[task].texts, max_new_tokens=longest)
     return torch.tensor([float(a == b) for a, b in zip(replies, tasks[task].answers, strict=True)])
 
 
@@ -220,12 +233,6 @@ predict("2.p2", (50, 60))
 
 
 # %% tags=["organism"]
-def ids_of(answer):
-    """Return the ids of an answer, with the end token."""
-    ids = chat.tokenizer(answer, add_special_tokens=False)["input_ids"]
-    return [*ids, chat.tokenizer.eos_token_id]
-
-
 def along_task(model, task):
     """Return the logits before each token of the first 32 right answers to a task."""
     split = "held_out_topic" if task == "harmless" else None
@@ -568,18 +575,18 @@ for start, run in recorded["64-extended"].items():
     print(f"extended refusals, seed {start}: only r ablated, still refused {kept} of {n}")
 
 # %% [markdown]
-# So in this organism the defence helps against ablating d and not against ablating r (first words
-# of three trainings, see its [card](../organisms/cards/chat-64-extended.md); whole replies of one).
-# This does not refute the paper: its models are large, its refusals are long explanations, and it
-# uses another ablation.
+# So in this organism the defence does not hold against ablating r (first words of three trainings,
+# see its [card](../organisms/cards/chat-64-extended.md); whole replies of one). Against ablating d it
+# helped in the one pair of twins that we compared. This does not refute the paper: its models are
+# large, its refusals are long explanations, and it uses another ablation.
 #
 # ## Further (50 minutes, not needed for what follows)
 # Four more questions: the loss of DPO, an edit that keeps norms, other ways to lose refusal, and a
 # defence that acts while the model runs. You may go on with section 4.
 #
 # ### Further 1: what does DPO ask for?
-# The loss of DPO looks at how much the model in training (the *policy*) has moved away from the frozen
-# model before tuning (the *reference*). One pair by hand, with beta = 0.1:
+# The loss of DPO looks at how much the model in training (the *policy*) has moved away from the
+# frozen model before tuning (the *reference*). One pair by hand, with beta = 0.1:
 #
 # | log-probability of the reply | chosen | rejected |
 # |---|---|---|
@@ -772,7 +779,7 @@ def profile(model):
 
 
 table = {"unchanged": profile(chat)}
-print(dict(zip(COLUMNS, table["unchanged"].sum(dim=1).tolist(), strict=True)))
+print(dict(zip(COLUMNS, table["unchanged"].sum(dim=1).int().tolist(), strict=True)))
 
 # %% tags=["organism"]
 random_in_chat = directions.random_directions(1, like=r_chat, seed=0)[0]
@@ -996,6 +1003,7 @@ print("\n".join(findings))
 # of the wide model nor in facts of the small one. The defended twin refuses more than the
 # undefended one after ablating d, not after ablating r. In Further, subtracting d was not shown to
 # break more answers than a random vector does. (On 20 requests only a large difference would show.)
+# The other NOs are gains or gaps whose interval holds 0.
 #
 # ## 5 Questions
 # Every answer is explained, including the wrong ones: try them all. (2.q4 is about Further 1.)
