@@ -3,8 +3,8 @@
 #
 # Notebook 01b ablated r with hooks, while the model ran. Here r is ablated in a *copy of the
 # weights* ("abliteration"). Is this the same ablation, and what does it leave? About 45 minutes.
-# (Exercises 2.1, 2.2, 2.4 and 2.8 are here, the others of chapter 2 in 02b.) *Content note: harmful requests are one-line topics; no answer here helps anyone do harm, nothing
-# edited is saved ([more](../docs/content_note.md)).*
+# (2.3 and 2.5 to 2.7 are in 02b.) *Content note: harmful requests are one-line topics; no answer
+# here helps anyone do harm, nothing edited is saved ([more](../docs/content_note.md)).*
 
 # %%
 import tempfile
@@ -26,9 +26,8 @@ KINDS = ("harmful", "harmless")
 print(f"{model.cfg.n_layers} blocks, {model.cfg.d_model} numbers per token. {about.note}")
 
 # %% [markdown]
-# The direction r again, in few lines (01a, at the reply token). Each block gives a candidate; the one
-# with the lowest *bypass* is taken (log-odds of refusing that are left when it is ablated), among
-# those whose KL on harmless requests is at most 0.1.
+# The direction r again (01a, reply token): of one candidate per block, that with the lowest *bypass*
+# (log-odds of refusing without it), if its KL is at most 0.1.
 
 
 # %%
