@@ -294,7 +294,7 @@ print({name: len(requests) for name, requests in to_ask.items()}, "requests")
 # %%
 def opens_with_refusal(model):
     """Return how many replies to the harmful requests open with a refusal."""
-    texts = data.load("harmful", split="held_out_topic", n=settings.n_asked).texts
+    texts = data.load("harmful", split="held_out_topic", n=len(to_ask["harmful"])).texts
     return sum(map(about.refuses, models.ask(model, texts, max_new_tokens=settings.opening_tokens)))
 
 
@@ -308,7 +308,7 @@ for number, q in enumerate(random_directions):
         measured[f"random {number}"] = first_word(model)
         opened[f"random {number}"] = opens_with_refusal(model)
 counts = opened["unchanged"], opened["r ablated"]
-print(f"open with a refusal: {counts[0]} -> {counts[1]} of {len(asked['harmful'])}")
+print(f"open with a refusal: {counts[0]} -> {counts[1]} of {len(to_ask['harmful'])}")
 print("random directions ablated:", sorted(n for name, n in opened.items() if "random" in name))
 
 # %% [markdown]
@@ -345,7 +345,7 @@ n_more = sum(bool(values.mean() >= kl["harmless"].mean()) for values in kl_rando
 print(n_more, "of", len(kl_random), "random directions move harmless first words at least as far")
 
 # %%
-n, counts = len(asked["harmful"]), [count for name, count in opened.items() if "random" in name]
+n, counts = len(to_ask["harmful"]), [count for name, count in opened.items() if "random" in name]
 what = "harmful, opens with a refusal after ablating r; control: random directions"
 finding(what, rate(opened["r ablated"], n), runs_rate(counts, n))
 
