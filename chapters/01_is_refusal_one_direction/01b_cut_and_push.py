@@ -536,27 +536,31 @@ print("refusal rate of harmless requests, d added, c = 1:", role_matters(added, 
 # That is one dose, and it was set by the assistant: d leads from *its* harmless mean to its harmful
 # one. Before you say "the friend does not use it", raise the dose. The control is five random
 # directions of d's length, counted if the friend refuses *or* warns; `random` is the highest of the
-# five. All numbers are percent of 50 replies.
+# five. All numbers are percent of 25 replies.
 
 # %% tags=["organism"]
 STEPS, EITHER = (0.5, 1.0, 1.25, 1.5, 2.0), tuple(OPENING.values())
 
 
-def by_dose(role, vector, words):
-    """Return for each dose how many percent of 50 harmless requests get a reply that opens so."""
+def by_dose(role, vector, *openings):
+    """Return for each opening, at each dose: how many percent of 25 harmless requests get it."""
     percent = []
     for c in STEPS:
         with steering.add(chat, vector, layer=BLOCK, coefficient=c, positions="last"):
-            percent.append(2 * opens(role, HARMLESS[:50], words))
-    return percent
+            said = models.ask(chat, HARMLESS[:25], max_new_tokens=2, reply_role=role)
+        percent.append([4 * sum(reply.startswith(words) for reply in said) for words in openings])
+    return [list(row) for row in zip(*percent, strict=True)]
+
+
+print(by_dose.__doc__)
 
 
 # %% tags=["organism"]
 refusal, warning = EITHER
-rows = {"assistant refuses": by_dose("assistant", d_chat, refusal)}
-rows |= {"friend refuses": by_dose("friend", d_chat, refusal)}
-rows |= {"friend warns": by_dose("friend", d_chat, warning)}
-random_rows = [by_dose("friend", v * d_chat.norm(), EITHER) for v in randoms[:5]]
+rows = {"assistant refuses": by_dose("assistant", d_chat, refusal)[0]}
+both_rows = by_dose("friend", d_chat, refusal, warning)
+rows |= dict(zip(("friend refuses", "friend warns"), both_rows, strict=True))
+random_rows = [by_dose("friend", v * d_chat.norm(), EITHER)[0] for v in randoms[:5]]
 for name, row in {"dose": STEPS, **rows, "random": map(max, *random_rows)}.items():
     print(f"{name:18}", *(f"{value:5}" for value in row))
 print(f"length of d {d_chat.norm():.1f}, of the friend's own d {d_friend.norm():.1f}")
