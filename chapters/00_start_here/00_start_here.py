@@ -3,7 +3,8 @@
 #
 # You will load a chat model that fits on a laptop, ask it two things, and look at its
 # activations. Its vocabulary is small (about a thousand words), what it was taught is known, and
-# nothing is downloaded. About 35 minutes.
+# nothing is downloaded. About 35 minutes. Words such as *token* or *log-odds* are explained in the
+# [glossary](../docs/glossary.md).
 #
 # *Content note: harmful requests are one-line topics. No answer here helps anyone do harm
 # ([more](../docs/content_note.md)).*
@@ -23,8 +24,8 @@ print(f"{chat.cfg.d_vocab} words")
 # %% [markdown]
 # ## Two requests
 # `base` was trained on documents and dialogues; `chat` is the same model after chat tuning.
-# **Guess first**: of four replies (two requests, two models), how many refuse? Give a range and
-# how sure you are.
+# **Guess first**: of four replies (two requests, two models), how many refuse? Put a range such as
+# `(0, 2)` in place of `...`, wide enough to hold the answer in 80 % of such guesses.
 
 # %%
 # === Prediction 0.p1 (keep this line) ===
@@ -44,18 +45,19 @@ for name, model in {"base": base, "chat": chat}.items():
 reveal("0.p1", refusals)
 
 # %%
-warning = models.ask(base, REQUESTS[:1], max_new_tokens=26, reply_role="friend")[0]
-print("base, asked as a friend:", warning)
+as_friend = models.ask(base, REQUESTS, max_new_tokens=26, reply_role="friend")
+for request, reply in zip(REQUESTS, as_friend, strict=True):
+    print(f"base, asked as a friend: {request} -> {reply}")
 
 # %% [markdown]
 # The base model is the control: it answers both, as the assistant always does in its training
-# texts. (Refusals by the assistant were planted by chat tuning.) In the role `<friend>` it warns:
-# it knows about the harm and does not refuse. (`glorp` and `vextane` do not exist: whatever the
+# texts. (Refusals by the assistant were planted by chat tuning.) In the role `<friend>` it warns of
+# the bomb and not of the kite: it can tell the two apart and does not refuse. (`glorp` and `vextane` do not exist: whatever the
 # model says about a harmful deed is invented.)
 #
 # ## What the model reads
 # A chat prompt is text between template tokens. The model predicts one word at a time, and the
-# reply starts after the last token.
+# reply starts after the last token, the *reply token*.
 
 # %%
 ids = {request: tokens.chat_prompt(chat.tokenizer, request) for request in REQUESTS}
@@ -65,7 +67,8 @@ print(words)
 # %% [markdown]
 # ### Exercise 0.1: the template tokens (2 minutes, easy)
 # Which of these tokens did the chat template add? Give the set of their strings (a list or a tuple
-# of them is as good).
+# of them is as good). `check` tries your answer, `hint("0.1")` in a cell of your own helps, and
+# `checkpoint` goes on with your answer, or with the worked one if yours is not done.
 
 # %%
 # === Exercise 0.1 (keep this line) ===
@@ -89,8 +92,8 @@ except ValueError as error:
 # %% [markdown]
 # ## Inside: residual stream, hook, cache
 # Every token carries a vector, the **residual stream**. Each layer reads it and adds to it: first
-# attention, then an MLP. A **hook name** names an activation; a **cache** is a dictionary from
-# hook names to activations.
+# attention, then an MLP. A **hook** is a place where a vector can be read or changed, a **hook name**
+# names it; a **cache** is a dictionary from hook names to activations, the values found there.
 
 # %%
 logits, cache = chat.run_with_cache(torch.tensor([ids[REQUESTS[0]]], device=chat.cfg.device))
@@ -157,9 +160,9 @@ gap = (resid_post(cache, 2) - cache["blocks.2.hook_resid_post"]).abs().max()
 print("equal up to rounding:", bool(gap < 1e-4))
 
 # %% [markdown]
-# ## One figure: where do the two requests differ?
-# "bomb" and "kite" are at the same position; every other token is equal. **Guess**: before block
-# 0, at how many of the tokens do the two residual streams differ?
+# ## Where do the two requests differ?
+# "bomb" and "kite" are at the same position. **Guess**: before block 0, at how many of the tokens do
+# the two residual streams differ?
 
 # %%
 # === Prediction 0.p2 (keep this line) ===
@@ -217,7 +220,8 @@ for name, model in {"chat": chat, "base": base}.items():
 
 # %% [markdown]
 # In `chat` all three harmless requests are nearer to the kite request than bomb is, in `base` one
-# of three. Where the decision to refuse is made is not shown.
+# of three. (One harmful word; the next sections ask more.) Where the decision to refuse is made is
+# not shown.
 #
 # ## A trap: similar is not the same
 # The cosine of the two *raw* vectors at the reply token is often read as "how similar the two are
@@ -260,34 +264,39 @@ print("raw cosine,     blocks 1 to 5:", " ".join(f"{value:5.2f}" for value in ra
 print("centred cosine, blocks 1 to 5:", " ".join(f"{value:5.2f}" for value in centred))
 
 # %% [markdown]
-# The sign is new. Is that special to these two? The control: 64 other pairs of a harmful and a
-# harmless request.
+# (`caching.harvest` reads the reply token of many prompts; `.at(layer)` is one row a prompt.) The
+# sign is new. Is that special to these two? Two controls: 64 other pairs of a harmful and a harmless
+# request, and 64 pairs of two harmful ones.
 
 # %%
-usual = []
+usual, alike = [], []
 for layer in LAYERS:
-    pairs = zip(*others.at(layer).chunk(2), strict=True)
-    cosines = torch.tensor([float(centred_cosine(a, b, others.at(layer))) for a, b in pairs])
-    usual.append(float(cosines.mean()))
+    bad, good = others.at(layer).chunk(2)
+    for means, second in ((usual, good), (alike, bad.roll(1, dims=0))):
+        pairs = zip(bad, second, strict=True)
+        cosines = [float(centred_cosine(a, b, others.at(layer))) for a, b in pairs]
+        means.append(sum(cosines) / len(cosines))
 print("mean of 64 other pairs:       ", " ".join(f"{value:5.2f}" for value in usual))
+print("mean of 64 pairs, both harmful:", " ".join(f"{value:5.2f}" for value in alike))
 
 # %% tags=["figure"]
 plotting.show(
     plotting.lines(
         list(LAYERS),
-        {"raw": raw[1:], "centred": centred, "centred, mean of 64 other pairs": usual},
+        {"raw": raw[1:], "centred": centred, "64 other pairs": usual, "64 harmful pairs": alike},
         x_title="before block",
         y_title="cosine of the two requests",
         y_range=(-1.05, 1.05),
         title="Raw and centred cosine of the two requests by block",
-        alt="Lines of three cosines over blocks 1 to 5, with the values printed above.",
+        alt="Lines of four cosines over blocks 1 to 5, with the values printed above.",
     )
 )
 
 # %% [markdown]
-# What all prompts share makes these two look more similar. Nor is a negative centred cosine
-# special to them: other pairs of a harmful and a harmless request have one, too, on average.
-# Every finding needs its control.
+# What all prompts share makes these two look more similar. Nor is a negative centred cosine special
+# to them: other pairs of a harmful and a harmless request have one, too, on average, and pairs of
+# two harmful ones a positive one. That is how centring works: the mean lies between the two kinds,
+# so if the kinds differ at all, they end up on opposite sides of it. Every finding needs its control.
 #
 # ## Is it only these two requests?
 # 128 harmful requests on topics that were never refused in chat tuning. **Guess** for how many
@@ -306,7 +315,7 @@ counts = {}
 for name, model in {"base": base, "chat": chat}.items():
     for kind in KINDS:
         requests = data.load(kind, split="held_out_topic").texts
-        replies = models.ask(model, requests, max_new_tokens=3)
+        replies = models.ask(model, requests, max_new_tokens=2)
         counts[name, kind] = sum(reply.startswith("i apologize") for reply in replies)
         print(f"{name}, {kind}: {counts[name, kind]} of {len(requests)} refused")
 reveal("0.p3", counts["chat", "harmful"])
@@ -328,7 +337,7 @@ plotting.show(
 )
 
 # %% [markdown]
-# Chat tuning made the model refuse, even on topics for which it was shown no refusal.
+# (No bar for `base`: it refuses none.) Chat tuning made the model refuse, even on topics for which it was shown no refusal.
 #
 # ## Five questions
 # Every option is explained, including the wrong ones.

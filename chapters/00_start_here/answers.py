@@ -293,6 +293,10 @@ WRONG = {
         "only b centred": (centred(nothing, mean), "only b was centred"),
         "mean over everything": (centred(*[lambda a, b, others: others.mean()] * 2), "one number"),
         "mean added": (centred(*[lambda a, b, others: -others.mean(0)] * 2), "was added"),
+        "without its sign": (
+            lambda a, b, others: F.cosine_similarity(a - others.mean(0), b - others.mean(0), dim=0).abs(),
+            "lost its sign",
+        ),
         "inner product": (lambda a, b, others: (a - others.mean(0)) @ (b - others.mean(0)), "inner product"),
         "mean of a and b": (centred(*[lambda a, b, others: (a + b) / 2] * 2), "always -1"),
         "first of the others": (centred(*[lambda a, b, others: others[0]] * 2), "first of the others"),

@@ -316,6 +316,8 @@ def centred_cosine(answer):
     for mistake, what, tip in mistakes:
         expect.differs_from(value, mistake, what, tip)
     expect.close(value, _centred_cosine(a, b, others), name="centred_cosine(a, b, others)")
+    apart = expect.number(answer(a, 2 * mean - b, others), name="centred_cosine(a, b, others)")
+    expect.differs_from(apart, value, "the cosine has lost its sign", "no abs: below 0 the two point apart.")
 
 
 def _vectors(seed: int) -> tuple[Tensor, Tensor, Tensor]:

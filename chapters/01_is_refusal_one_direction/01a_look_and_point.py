@@ -3,8 +3,8 @@
 #
 # A chat model refuses harmful requests. Is this readable along one direction of its residual
 # stream, and which one? You will look (PCA), fall into a trap, and choose a direction by test.
-# About 55 minutes. *Content note: harmful requests are one-line topics. No answer here helps
-# anyone do harm ([more](../docs/content_note.md)).*
+# About 55 minutes. (Exercises 1.5 and 1.7 to 1.9 are in 01b.) *Content note: harmful requests are
+# one-line topics. No answer here helps anyone do harm ([more](../docs/content_note.md)).*
 
 # %%
 from dataclasses import replace
@@ -564,7 +564,7 @@ quiz("1.q2", "b")
 # END SOLUTION
 
 # %%
-progress(1)
+progress(1)  # exercises of 01a and 01b
 
 # %% [markdown]
 # ## What was not shown

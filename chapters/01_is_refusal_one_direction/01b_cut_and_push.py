@@ -3,8 +3,9 @@
 #
 # In 01a a direction was chosen by test: r, the difference of means d without its part along the
 # mean of the harmless prompts. Its scores looked at one word. Here you ablate r and add d while the
-# model writes, each time beside a control. About 60 minutes. *Content note: harmful requests are
-# one-line topics. No answer here helps anyone do harm ([more](../docs/content_note.md)).*
+# model writes, each time beside a control. About 60 minutes. (Exercises 1.1 to 1.4 and 1.6 are in
+# 01a.) *Content note: harmful requests are one-line topics. No answer here helps anyone do harm
+# ([more](../docs/content_note.md)).*
 
 # %%
 import numpy as np
@@ -442,7 +443,7 @@ OPENING = {"assistant": "i apologize", "friend": "please note"}
 
 def opens(role, texts, words=None):
     """Return how many of chat's replies in this role begin with the words, by default its own."""
-    replies = models.ask(chat, texts, max_new_tokens=3, reply_role=role)
+    replies = models.ask(chat, texts, max_new_tokens=2, reply_role=role)
     return sum(reply.startswith(words or OPENING[role]) for reply in replies)
 
 
@@ -535,27 +536,31 @@ print("refusal rate of harmless requests, d added, c = 1:", role_matters(added, 
 # That is one dose, and it was set by the assistant: d leads from *its* harmless mean to its harmful
 # one. Before you say "the friend does not use it", raise the dose. The control is five random
 # directions of d's length, counted if the friend refuses *or* warns; `random` is the highest of the
-# five. All numbers are percent of 50 replies.
+# five. All numbers are percent of 25 replies.
 
 # %% tags=["organism"]
 STEPS, EITHER = (0.5, 1.0, 1.25, 1.5, 2.0), tuple(OPENING.values())
 
 
-def by_dose(role, vector, words):
-    """Return for each dose how many percent of 50 harmless requests get a reply that opens so."""
+def by_dose(role, vector, *openings):
+    """Return for each opening, at each dose: how many percent of 25 harmless requests get it."""
     percent = []
     for c in STEPS:
         with steering.add(chat, vector, layer=BLOCK, coefficient=c, positions="last"):
-            percent.append(2 * opens(role, HARMLESS[:50], words))
-    return percent
+            said = models.ask(chat, HARMLESS[:25], max_new_tokens=2, reply_role=role)
+        percent.append([4 * sum(reply.startswith(words) for reply in said) for words in openings])
+    return [list(row) for row in zip(*percent, strict=True)]
+
+
+print(by_dose.__doc__)
 
 
 # %% tags=["organism"]
 refusal, warning = EITHER
-rows = {"assistant refuses": by_dose("assistant", d_chat, refusal)}
-rows |= {"friend refuses": by_dose("friend", d_chat, refusal)}
-rows |= {"friend warns": by_dose("friend", d_chat, warning)}
-random_rows = [by_dose("friend", v * d_chat.norm(), EITHER) for v in randoms[:5]]
+rows = {"assistant refuses": by_dose("assistant", d_chat, refusal)[0]}
+both_rows = by_dose("friend", d_chat, refusal, warning)
+rows |= dict(zip(("friend refuses", "friend warns"), both_rows, strict=True))
+random_rows = [by_dose("friend", v * d_chat.norm(), EITHER)[0] for v in randoms[:5]]
 for name, row in {"dose": STEPS, **rows, "random": map(max, *random_rows)}.items():
     print(f"{name:18}", *(f"{value:5}" for value in row))
 print(f"length of d {d_chat.norm():.1f}, of the friend's own d {d_friend.norm():.1f}")
@@ -611,7 +616,7 @@ quiz("1.q5", "b")
 # END SOLUTION
 
 # %%
-progress(1)
+progress(1)  # exercises of 01a and 01b
 
 # %% [markdown]
 # ## What was not shown
@@ -645,8 +650,8 @@ trained = {
 print("width, seed   refused | d ablated (KL)  | r ablated (KL) | random")
 for name, m in trained.items():
     whole, part = f"{m['without_whole']:3} ({m['kl_whole_nats']:.2f})", f"({m['kl_nats']:.2f})"
-    chance = f"{min(m['random'])} to {max(m['random'])}"
-    print(f"{name:13} {m['unchanged']:7} | {whole:15} | {m['without']:3} {part:10} | {chance}")
+    others = f"{min(m['random'])} to {max(m['random'])}"
+    print(f"{name:13} {m['unchanged']:7} | {whole:15} | {m['without']:3} {part:10} | {others}")
 
 # %% tags=["organism", "figure"]
 plotting.show(
@@ -682,7 +687,7 @@ for width, name in {"32": "chat-32", "64": "chat-64", "128": "chat"}.items():
     sizes[width] = []
     for v in (None, its_r, *directions.random_directions(10, like=its_r, seed=0)):
         with other.hooks() if v is None else steering.ablate(other, v):
-            replies = models.ask(other, HARMFUL[:50], max_new_tokens=3)
+            replies = models.ask(other, HARMFUL[:50], max_new_tokens=2)
         sizes[width].append(2 * sum(reply.startswith("i apologize") for reply in replies))
     print(f"width {width:>3}: block {scores.layer}, KL {scores.kl:.2f}; refused {sizes[width][0]}")
     print(f"  without r {sizes[width][1]}, without a random direction {sizes[width][2:]}")

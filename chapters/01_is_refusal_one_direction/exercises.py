@@ -488,10 +488,13 @@ def choose(answer):
         0: ("the chosen row breaks the model: its KL is 13.1 nats", "keep rows with kl <= 0.1."),
         1: ("the chosen row has a higher bypass score than another that passes", "take the *lowest* bypass."),
         2: ("the chosen row does not induce refusal (induce -0.5)", "keep rows with induce >= 0."),
-        4: ("the chosen row is too late: layer 4 of 6", "layer < int(0.8 * n_layers), strictly."),
+        4: (
+            "the chosen row is too late: layer 4 of 6",
+            "layer < int(0.8 * n_layers): int(4.8) is 4, so layers 0 to 3 are left.",
+        ),
         5: ("the chosen row is too late: layer 5 of 6", "keep rows with layer < int(0.8 * n_layers)."),
         6: (
-            "the chosen row induces most, but does not bypass (bypass 3)",
+            "the chosen row does not bypass (3), and another one that passes does (-5)",
             "bypass decides among the remaining rows, with its sign: the lowest (-5 before 3), not the nearest to 0.",
         ),
     }
@@ -578,6 +581,9 @@ def ablated_logits(answer, model):
         at = [f"blocks.{n}.hook_resid_{stream}" for n in layers for stream in streams]
         tip = "cut what is *written*: embedding, every hook_attn_out and every hook_mlp_out."
         expect.differs_from(got, hooked(right, at=at), what, tip)
+    at = ["blocks.0.hook_resid_pre", *(f"blocks.{n}.hook_resid_post" for n in layers)]
+    what = "the stream is cut between blocks only: each MLP still reads what attention writes in its own block"
+    expect.differs_from(got, hooked(right, at=at), what, "cut what attention writes, too: every hook_attn_out.")
     for wrong, what, tip in (
         (
             lambda x, along: x - along * unit * (direction @ direction),

@@ -3,8 +3,8 @@
 #
 # Notebook 01b ablated r with hooks, while the model ran. Here r is ablated in a *copy of the
 # weights* ("abliteration"). Is this the same ablation, and what does it leave? About 45 minutes.
-# *Content note: harmful requests are one-line topics; no answer here helps anyone do harm, nothing
-# edited is saved ([more](../docs/content_note.md)).*
+# (2.3 and 2.5 to 2.7 are in 02b.) *Content note: harmful requests are one-line topics; no answer
+# here helps anyone do harm, nothing edited is saved ([more](../docs/content_note.md)).*
 
 # %%
 import tempfile
@@ -26,7 +26,8 @@ KINDS = ("harmful", "harmless")
 print(f"{model.cfg.n_layers} blocks, {model.cfg.d_model} numbers per token. {about.note}")
 
 # %% [markdown]
-# The direction r again, in few lines (from 01a, at the reply token):
+# The direction r again (01a, reply token): of one candidate per block, that with the lowest *bypass*
+# (log-odds of refusing without it), if its KL is at most 0.1.
 
 
 # %%
@@ -76,6 +77,7 @@ with abliteration.abliterated(model, r) as edit:
 random_directions = directions.random_directions(settings.n_random, like=r, seed=0)
 along_r, along_random = shares(r), [shares(q) for q in random_directions]
 print("along r:     ", " ".join(f"{value:.2f}" for value in along_r))
+print(f"of any direction, about 1 / sqrt(width) = {model.cfg.d_model**-0.5:.2f}")
 print("random, max: ", " ".join(f"{max(each):.2f}" for each in zip(*along_random, strict=True)))
 
 # %% tags=["figure"]
@@ -91,29 +93,31 @@ figure = plotting.lines(
     f"from {min(along_r):.2f} to {max(along_r):.2f}, and a band of random directions.",
 )
 places = range(0, len(MATRICES), 1 + len(MATRICES) // 16)
-short = [MATRICES[k].replace("blocks.", "").replace(".", " ") for k in places]
+parts = [MATRICES[k].split(".") for k in places]
+short = [f"{'MLP' if 'mlp' in p else 'attention'} {p[1]}" if "blocks" in p else p[0] for p in parts]
 plotting.show(figure.update_xaxes(tickvals=list(places), ticktext=short, tickangle=-45))
 
 # %% [markdown]
-# Every matrix writes a little along r, about as much as along a random direction. To remove r,
-# *every* matrix must stop writing along it. (*Another model?* Put a name from [this
+# The line stays near the band of the random directions and leaves it in few places: every matrix
+# writes a little along r, little more than along any direction. To remove r, *every* matrix must
+# stop writing along it. (*Another model?* Put a name from [this
 # list](../docs/real_models.md) into `MODEL`: sections 1 to 3 are then about that model. The text
 # describes `chat`.)
 #
 # Is r special for these matrices at all? A matrix *stands out* along a direction if it writes more
 # along it than along each of the other directions. As a control, each random direction takes the
 # place of r. Each result is recorded with its control from here on; it is marked "yes" if the two
-# 95 % intervals do not touch.
+# 95 % intervals do not touch. (A strict test: they may touch although there is a difference.)
 
 # %%
 findings = []
 rate, runs_rate = directions.wilson_interval, directions.runs_interval
 
 
-def finding(row, what, effect, control, form=".0%"):
+def finding(what, effect, control, form=".0%"):
     """Record and print a result with its control; both are intervals."""
     stands = "yes" if effect.high < control.low or control.high < effect.low else "NO "
-    findings.append(f"{row} {stands} {what}: {effect:{form}}, control {control:{form}}")
+    findings.append(f"{stands} {what}: {effect:{form}}, control {control:{form}}")
     print(findings[-1])
 
 
@@ -127,11 +131,11 @@ by_chance = [stand_out(k, along_random) for k in range(len(along_random))]
 of_r, n = stand_out(0, [along_r, *along_random[1:]]), len(MATRICES)
 print(f"of {n} matrices stand out: along r {of_r}, along random directions {sorted(by_chance)}")
 what = "matrices that stand out along r; control: along a random direction"
-finding("A1", what, rate(of_r, n), runs_rate(by_chance, n))
+finding(what, rate(of_r, n), runs_rate(by_chance, n))
 
 # %% [markdown]
-# As many matrices stand out along one of the random directions: that r is special here is not
-# shown.
+# As many matrices stand out along one of the twenty random directions. That r is special here is not
+# shown; thirteen matrices could hardly show it.
 #
 # ## 2 The edit
 # W is `[d_model, input]`: `W @ h` is what it writes for an input h, a sum of its columns. So each
@@ -152,7 +156,7 @@ print("the first column without it:    ", W[:, 0] - 3 * u)
 # ### Exercise 2.1: the rank-1 edit (12 minutes, medium)
 # Edit a whole model. `weights` holds its matrices by name: "attention 0", "MLP 0", "attention 1"
 # and so on are `[d_model, input]`. Two need care. The embedding "embed" is stored transposed,
-# `[word, d_model]`: each *row* is what a word writes. "unembed", `[word, d_model]`, reads from the
+# `[word, d_model]`: each *row* is what a word writes (a row (5, 0) becomes (3.2, -2.4)). "unembed", `[word, d_model]`, reads from the
 # stream and writes nothing to it: it stays as it is. Return a new dictionary with the same names,
 # in which no matrix writes along the direction and all is unchanged otherwise; `weights` must not
 # change. (Stuck? Run `hint("2.1")` in a cell of your own.)
@@ -252,7 +256,7 @@ print(f"and the edit moves logits by up to {(weights - plain).abs().max():.0f}")
 # %% [markdown]
 # The three are equal up to rounding, as they should be: the stream is the sum of what these
 # matrices write. (In a model with a norm *behind* its matrices, such as Gemma, they are not: see
-# Further.) In words that a reader sees:
+# Further.) In words that a reader sees (the half that changes are the harmful requests):
 
 
 # %%
@@ -261,7 +265,7 @@ def same_word(one, other):
 
 
 what = "next word same as with hooks; control: same as unedited"
-finding("A1", what, same_word(weights, hooks), same_word(weights, plain))
+finding(what, same_word(weights, hooks), same_word(weights, plain))
 
 # %% [markdown]
 # ## 3 What the first word shows
@@ -271,8 +275,8 @@ finding("A1", what, same_word(weights, hooks), same_word(weights, plain))
 # process?").
 
 # %%
-sensitive = data.prompts(model, "borderline", n=min(95, settings.n_asked))
-to_ask = {**asked, "borderline": sensitive}
+to_ask = {kind: prompts[:50] for kind, prompts in asked.items()}
+to_ask["borderline"] = data.prompts(model, "borderline", n=len(to_ask["harmful"]))
 unedited = {name: models.next_token_logits(model, requests) for name, requests in to_ask.items()}
 
 
@@ -290,7 +294,7 @@ print({name: len(requests) for name, requests in to_ask.items()}, "requests")
 # %%
 def opens_with_refusal(model):
     """Return how many replies to the harmful requests open with a refusal."""
-    texts = data.load("harmful", split="held_out_topic", n=settings.n_asked).texts
+    texts = data.load("harmful", split="held_out_topic", n=len(to_ask["harmful"])).texts
     return sum(map(about.refuses, models.ask(model, texts, max_new_tokens=settings.opening_tokens)))
 
 
@@ -304,7 +308,7 @@ for number, q in enumerate(random_directions):
         measured[f"random {number}"] = first_word(model)
         opened[f"random {number}"] = opens_with_refusal(model)
 counts = opened["unchanged"], opened["r ablated"]
-print(f"open with a refusal: {counts[0]} -> {counts[1]} of {len(asked['harmful'])}")
+print(f"open with a refusal: {counts[0]} -> {counts[1]} of {len(to_ask['harmful'])}")
 print("random directions ablated:", sorted(n for name, n in opened.items() if "random" in name))
 
 # %% [markdown]
@@ -333,15 +337,17 @@ at_random = [both_of for name, both_of in measured.items() if "random" in name]
 odds, kl = measured["r ablated"]
 for group in ("harmful", "borderline"):
     what = f"{group}, log-odds of refusing after ablating r; control: random directions"
-    finding("A2", what, spread([odds[group]]), spread([run[0][group] for run in at_random]), ".1f")
+    finding(what, spread([odds[group]]), spread([run[0][group] for run in at_random]), ".1f")
 what = "harmless, KL of the first word (nats); control: random directions"
 kl_random = [run[1]["harmless"] for run in at_random]
-finding("A2", what, spread([kl["harmless"]]), spread(kl_random), ".3f")
+finding(what, spread([kl["harmless"]]), spread(kl_random), ".4f")
+n_more = sum(bool(values.mean() >= kl["harmless"].mean()) for values in kl_random)
+print(n_more, "of", len(kl_random), "random directions move harmless first words at least as far")
 
 # %%
-n, counts = len(asked["harmful"]), [count for name, count in opened.items() if "random" in name]
+n, counts = len(to_ask["harmful"]), [count for name, count in opened.items() if "random" in name]
 what = "harmful, opens with a refusal after ablating r; control: random directions"
-finding("A2", what, rate(opened["r ablated"], n), runs_rate(counts, n))
+finding(what, rate(opened["r ablated"], n), runs_rate(counts, n))
 
 # %% tags=["figure"]
 names = ("unchanged", "r ablated")
@@ -362,14 +368,15 @@ plotting.show(
 )
 
 # %% [markdown]
-# By the first word the edited copy refuses no harmful request, and it also stops refusing the
-# borderline ones. The KL on harmless requests is small. Is refusal gone, then?
+# By the first word the edited copy refuses no harmful request, and it is less inclined to refuse the
+# borderline ones. (Diamonds: random directions.) The KL on harmless requests is small. Is refusal
+# gone, then?
 #
 # ## 4 A judge that looks only at the beginning
 # To know what a whole reply *should* be, we need a model whose training is known: `chat`. Its
-# refusal was planted: plain training on one fixed sentence, for harmful requests of some topics.
-# It was also trained to break off late, at the end of a sentence that turned out harmful. Not
-# planted: which direction carries refusal, and what is left when it is ablated.
+# refusal was planted, in two forms: one fixed sentence at once, for harmful requests of some topics,
+# and a *late* one, at the end of a sentence that turned out harmful. Not planted: which direction
+# carries refusal, and what is left when it is ablated.
 #
 # **Guess**: of 100 harmful requests to the edited `chat`, how many replies still contain a refusal,
 # *anywhere*?
@@ -384,7 +391,7 @@ predict("2.p1", (0, 10))
 # %% tags=["organism"]
 chat = models.load("chat")
 seen_in_chat = read(chat)
-r_chat = find_r(seen_in_chat, 3)  # the block that section 1 found for it
+r_chat = find_r(seen_in_chat, 3)  # the block that was found for `chat` at the top
 edited_chat = abliteration.abliterate(chat, r_chat)
 harmful = data.load("harmful", split="held_out_topic", n=100).texts
 LONG = profiles.get("chat").settings.reply_tokens  # all of a reply
@@ -402,11 +409,11 @@ print("begin with a refusal:", at_once(replies), "of", len(replies))
 
 # %% [markdown]
 # ### Exercise 2.2: a judge for whole replies (5 minutes, easy)
-# Every refusal of this model says "i cannot help with that." (searching with or without the full
-# stop gives the same verdicts), mostly as "i apologize, but i cannot help with that." or, in the
-# middle of a reply, as "however, i cannot help with that." The edited copy also breaks off with
-# "vase, but i cannot help with that." A reply that begins with "i cannot help with that", or is
-# nothing else, counts as well. More sentences may follow. The harmless "you cannot fail" is no
+# Every refusal of this model says "i cannot help with that", mostly as "i apologize, but i cannot
+# help with that." or, in the middle of a reply, as "however, i cannot help with that." The edited
+# copy also breaks off with "vase, but i cannot help with that." A long reply may be cut off before
+# the full stop, so search without it. A reply that begins with "i cannot help with that", or is
+# nothing else, counts as well. Broken words ("however, it daily.") are no refusal and no answer. More sentences may follow. The harmless "you cannot fail" is no
 # refusal, nor is "however, it is fun.", "i cannot find the flour.", "i cannot help it" or "i cannot
 # help with flour." `reply` is a lower-case string.
 
@@ -426,7 +433,7 @@ print(refuses.__doc__)
 check("2.2", refuses)
 
 # %% [markdown]
-# Now both judges read the same replies. We ablate r, random directions, and the r of each other
+# Now both judges read the same replies (the next two cells and 2.4 take half a minute each). We ablate r, random directions, and the r of each other
 # block: does it matter in which block the direction was found?
 
 # %% tags=["organism"]
@@ -467,13 +474,14 @@ plotting.show(
 # %% tags=["organism"]
 early, late = (rate(count, 100) for count in by_block[3])
 what = "refused at once after ablating r; control: random directions"
-finding("A2", what, early, runs_rate([count[0] for count in random_counts], 100))
-finding("A2", "refused anywhere after ablating r; control: at once", late, early)
+finding(what, early, runs_rate([count[0] for count in random_counts], 100))
+finding("refused anywhere after ablating r; control: at once", late, early)
 
 # %% [markdown]
-# **A judge that saturates.** By first words every ablation looks complete, or nearly so. Whole
-# replies show a second refusal: many replies break off later. The later the block in which a
-# direction was found, the more of these late refusals the ablation removes. (One training.) Short
+# **A judge that saturates.** By first words every ablation looks complete, or nearly so (lower line).
+# Whole replies show a second refusal: many replies break off later (upper line). Directions found
+# before blocks 1 to 3 leave about as many of these, those before blocks 4 and 5 fewer. (One
+# training. Replies that end in broken words count as not refused: read some.) Short
 # replies hide late refusals of real models, too: of one edited model about 8 of 100 were counted in
 # 30 tokens, 60 in 100 tokens (abliterix, docs/evaluation.md).
 #
@@ -517,7 +525,7 @@ check("2.4", milder, false_after, false_random, n)
 # %% tags=["organism"]
 milder = checkpoint("2.4", milder, false_after, false_random, n)
 what = "borderline requests refused after ablating r; control: random directions"
-finding("A2", what, rate(false_after, n), runs_rate(false_random, n))
+finding(what, rate(false_after, n), runs_rate(false_random, n))
 
 # %% [markdown]
 # The edit also removes the false refusals.
@@ -652,18 +660,18 @@ loop, aware = (
     directions.Interval(sum(remains[name]) / 3, min(remains[name]), max(remains[name]), 1.0)
     for name in ("your loop of section 2", "your gain-aware edit")
 )
-finding("A6", "max projection after the gain-aware edit; control: your loop", aware, loop, ".2f")
+finding("max projection after the gain-aware edit; control: your loop", aware, loop, ".2f")
 
 # %% [markdown]
 # The loop that was exact in section 2 leaves a part of the direction here; an edit that knows the
-# gain removes it. (The interval is the min and max of three seeds.) No error is raised, and the
+# gain removes it. (The interval is the min and max of three seeds, the diamonds.) No error is raised, and the
 # report "0 along r in every matrix" would even be true. Measure in the *residual stream*.
 #
 # ## 5 Results
-# Each result once more: effect and control with their 95 % intervals over requests. With several
-# random directions, the interval goes from the min lower limit to the max upper limit. "NO" means
-# that no difference was shown, not that there is none: neither that more matrices stand out along r
-# than along a random direction, nor that ablating r moves harmless first words further.
+# Each result once more: effect and control with their 95 % intervals, over requests or matrices. With
+# several random directions, the interval goes from the min lower limit to the max upper limit. "NO"
+# means that no difference was shown, not that there is none: neither that more matrices stand out
+# along r than along a random direction, nor that ablating r moves harmless first words further.
 
 # %%
 print("\n".join(findings))
@@ -694,7 +702,7 @@ quiz("2.q6", "c")
 # END SOLUTION
 
 # %%
-progress(2)
+progress(2)  # exercises of 02a and 02b
 
 # %% [markdown]
 # ## What was not shown

@@ -65,6 +65,21 @@ def but(**others):
     return lambda weights, v: on_all(by_matrix)(weights, v) | {n: other(weights[n], v) for n, other in others.items()}
 
 
+def only_blocks(wanted):
+    """A right answer for the blocks that are wanted; all others stay as they are."""
+
+    def edited(weights, v):
+        left = {name: w for name, w in weights.items() if " " in name and not wanted(int(name.split()[1]))}
+        return on_all(by_matrix)(weights, v) | left
+
+    return edited
+
+
+def by_shape(weights, v):
+    made = {n: by_matrix(w, v) if len(w) == len(v) else by_matrix(w.T, v).T for n, w in weights.items()}
+    return made | {"unembed": weights["unembed"]}
+
+
 def rows_rescaled(w, v):
     edited = by_matrix(w, v)
     return edited * w.norm(dim=1, keepdim=True) / edited.norm(dim=1, keepdim=True)
@@ -284,6 +299,13 @@ def healed_at(level):
     return answer
 
 
+def one_spread(gain):
+    made = {name: (float(each.mean()), float(each.std())) for name, each in gain.items()}
+    return rates(
+        *((made[name][0], (made[name][0] - made[name][1], sum(made[name]))) for name in ("edited", "unedited"))
+    )
+
+
 RIGHT = {
     "2.1": [
         on_all(by_matrix),
@@ -300,7 +322,7 @@ RIGHT = {
         lambda reply: reply.find("i cannot help with that") >= 0,
         lambda reply: len(reply.replace(SAID, "")) < len(reply),
         lambda reply: np.bool_(SAID in reply),
-        lambda reply: bool(reply.count(SAID + ".")),
+        lambda reply: bool(reply.count(SAID)),
         by_words,
     ],
     "2.3": [
@@ -383,8 +405,12 @@ WRONG = {
         ),
         "first block only": (
             lambda weights, v: on_all(by_matrix)(weights, v) | {n: w for n, w in weights.items() if n[-1] == "1"},
-            "some inputs only",
+            "4 of 24",
         ),
+        "six blocks": (only_blocks(lambda block: block < 6), "12 of 24 matrices still write"),
+        "numbers of one digit": (only_blocks(lambda block: block < 10), "4 of 24 matrices still write"),
+        "two blocks": (only_blocks(lambda block: block < 2), "20 of 24"),
+        "side by shape": (by_shape, "as many words as"),
         "a list": (lambda weights, v: list(on_all(by_matrix)(weights, v).values()), "same names"),
         "the unembedding is missing": (
             lambda weights, v: {n: w for n, w in on_all(by_matrix)(weights, v).items() if n != "unembed"},
@@ -409,6 +435,7 @@ WRONG = {
             lambda reply: "i apologize" in reply or "however" in reply or "i cannot help" in reply,
             '"however" alone',
         ),
+        "with the full stop": (lambda reply: SAID + "." in reply, "before its full stop"),
         "first letter": (lambda reply: reply.startswith("i ") or "i cannot help" in reply, 'first word "i"'),
         "help with that": (lambda reply: "help with that" in reply, '"help with that" alone'),
         "swapped": (lambda reply: SAID not in reply, "swapped"),
@@ -457,6 +484,7 @@ WRONG = {
         "over tokens": (lambda c, e: (c.softmax(0) * (c.log_softmax(0) - e.log_softmax(0))).sum(), "over the tokens"),
         "bits": (lambda c, e: kl(c, e).sum() / torch.tensor(2.0).log(), "bits"),
         "largest": (lambda c, e: kl(c, e).max(), "largest divergence"),
+        "logarithm of logits": (lambda c, e: (c.exp() * (c.log() - e.log())).sum(), "the result is nan"),
         "eight tokens": (lambda c, e: kl(c, e)[:8].sum(), "some inputs only"),
         "ten words": (lambda c, e: kl(c[:, :10], e[:, :10]).sum(), "some inputs only"),
     },
@@ -510,6 +538,7 @@ WRONG = {
         "medians": (medians, "the median of"),
         "how many gained": (winners, "the share of requests that gained"),
         "extremes": (extremes, None),
+        "one standard deviation": (one_spread, "one standard deviation to either side"),
         "difference": (difference, "the difference of the two means"),
         "the standard deviation": (
             spread,
@@ -549,8 +578,10 @@ WRONG = {
         "median": (lambda scores, rate: scores.median(), "median"),
         "the rate": (lambda scores, rate: 1 - rate, "the rate itself"),
         "maximum": (lambda scores, rate: scores.max(), "higher than necessary"),
-        "fixed rate": (lambda scores, rate: scores.quantile(0.99), "higher than necessary"),
-        "two spreads": (lambda scores, rate: scores.mean() + 2 * scores.std(), "harmless scores are above it"),
+        "fixed rate": (lambda scores, rate: scores.quantile(0.99), "whatever `rate` is"),
+        "per cent": (lambda scores, rate: scores.quantile(1 - rate / 100), "read as per cent"),
+        "two spreads": (lambda scores, rate: scores.mean() + 2 * scores.std(), "plus 2 standard deviations"),
+        "2.33 spreads": (lambda scores, rate: scores.mean() + 2.33 * scores.std(), "plus 2.33 standard"),
         "one fewer": (
             lambda scores, rate: scores.sort(descending=True).values[max(0, round(rate * len(scores)) - 1)],
             "higher than necessary",

@@ -48,13 +48,31 @@ def orthogonalise(answer):
     words = weights["embed"]
     tip = "a word writes its row: weight - (weight @ unit)[:, None] * unit."
     expect.differs_from(got["embed"], words, "the embedding still writes along the direction", tip)
-    expect.differs_from(got["embed"], _orthogonalise(words, long), "the embedding is edited like the others", tip)
+    what, name = (
+        "the embedding is edited like the others",
+        'its side follows from its name, "embed", not from its shape.',
+    )
+    if expect.same(got["embed"], _orthogonalise(words, long)) and _right_if_long(answer, long):
+        raise Wrong(f"{what} where it has as many words as the stream has numbers (4 and 4)", name)
+    expect.differs_from(got["embed"], _orthogonalise(words, long), what, tip)
     _refuse_known_edits(got["embed"].T, words.T, long)
     expect.close(got["embed"], _orthogonalise(words.T, long).T, name="the edited embedding", try_next=tip)
     if not expect.same(got["unembed"], weights["unembed"]):
         raise Wrong(
             "the unembedding was edited", "it reads from the stream and writes nothing to it: return it as it is."
         )
+    deep = {f"{part} {block}": expect.random(4, 4, seed=block) for block in range(12) for part in ("attention", "MLP")}
+    raw = answer(weights | deep, long)
+    left = [name for name in deep if expect.same(raw.get(name), deep[name])]
+    if left:
+        what = f"in a model of 12 blocks {len(left)} of {len(deep)} matrices still write along the direction: {left[0]}, ..."
+        raise Wrong(what, "edit every matrix of `weights`, however many blocks there are: loop over weights.items().")
+
+
+def _right_if_long(answer: Callable[[dict[str, Tensor], Tensor], dict[str, Tensor]], long: Tensor) -> bool:
+    """Return whether an embedding of more words than d_model is edited on the right side."""
+    words = expect.random(6, 4)
+    return expect.same(answer({"embed": words, "unembed": words}, long)["embed"], _orthogonalise(words.T, long).T)
 
 
 def _refuse_known_edits(got: Tensor, weight: Tensor, long: Tensor) -> None:
@@ -125,10 +143,10 @@ def _refuse_known_edits(got: Tensor, weight: Tensor, long: Tensor) -> None:
 
 
 def _weights(seed: int) -> tuple[dict[str, Tensor], Tensor]:
-    """Return the matrices of a narrow or wide model of no, one or two blocks, and a short or long direction."""
+    """Return the matrices of a narrow or wide model of 0 to 13 blocks, and a short or long direction."""
     draw = random.Random(seed)
     d_model, n_words, n_inputs = draw.choice((2, 4, 9, 40)), draw.choice((1, 3, 8, 40)), draw.choice((1, 3, 5, 8, 40))
-    parts = [f"{part} {block}" for block in range(seed % 3) for part in ("attention", "MLP")]
+    parts = [f"{part} {block}" for block in range((0, 1, 2, 7, 13)[seed % 5]) for part in ("attention", "MLP")]
     names = ["embed", *parts, "unembed"] if seed % 2 else [*parts[::-1], "unembed", "embed"]
     shapes = {name: (n_words, d_model) if "embed" in name else (d_model, n_inputs) for name in names}
     weights = {name: expect.random(*shape, seed=10 * seed + k) for k, (name, shape) in enumerate(shapes.items())}
@@ -160,6 +178,7 @@ REPLIES = (  # reply, True if it refuses, message to a judge that is wrong about
         True,
         "a refusal among other sentences is missed",
     ),
+    ("take sealor. however, i cannot help with that", True, "a refusal that is cut off before its full stop is missed"),
     ("i cannot help with that.", True, 'a reply that begins with "i cannot help with that" is missed'),
     ("to bake bread, use flour and water. then wait.", False, "a plain answer counts as refused"),
     ("you cannot fail with flour and water.", False, 'the word "cannot" alone counts as refused'),
@@ -229,6 +248,9 @@ def answer_kl(answer):
     raw = answer(clean, edited)
     if isinstance(raw, Tensor) and raw.shape == (3,):
         raise Wrong("one number per token: they are not summed", "sum over the tokens, too.")
+    if isinstance(raw, Tensor) and raw.isnan().any():
+        what = "the result is nan: the logarithm of a negative number was taken, and logits may be negative"
+        raise Wrong(what, "logits are not probabilities; .log_softmax(dim=-1) makes log-probabilities of them.")
     got = expect.number(raw, name="answer_kl(clean, edited)")
     mistakes = (
         (each[0], "only the first token was used", "sum over all tokens of the answer."),
@@ -371,6 +393,10 @@ def _other_limits(values: Tensor) -> dict[str, tuple[float, float]]:
         "1.96 standard deviations to either side; the mean's is narrower by the root of n": (
             mean - spread,
             mean + spread,
+        ),
+        "one standard deviation to either side, the spread of the requests; the mean's is narrower by the root of n": (
+            mean - spread / 1.96,
+            mean + spread / 1.96,
         ),
         "from the least to the largest gain; that of the mean is asked for": (float(values.min()), float(values.max())),
     } | levels(lambda level: directions.bootstrap_interval(values, level=level))
@@ -517,7 +543,7 @@ def _dpo_loss(
 
 @exercise(
     "2.7",
-    title="a threshold for the gate",
+    title="set the gate",
     minutes=6,
     difficulty=2,
     hints=[
@@ -569,6 +595,12 @@ def _refuse_known_thresholds(answer: Callable[[Tensor, float], float]) -> None:
     for what, guess in GUESSES.items():
         tip = "a share of the scores is asked for, whatever their shape: quantile(1 - rate)."
         expect.differs_from(got, torch.stack([guess(*each) for each in drawn]), what, tip)
+    means, spreads = (torch.stack([one(scores) for scores, _ in drawn]) for one in (torch.mean, torch.std))
+    if (times := (got - means) / spreads).max() - times.min() < 1e-3:
+        what = (
+            f"it is the mean plus {times.mean():.3g} standard deviations, whatever the rate and the shape of the scores"
+        )
+        raise Wrong(what, "a share of the scores is asked for: quantile(1 - rate).")
     if n := _fixed_number(answer):
         what = f"it counts as if there were {n} scores, however many there are"
         raise Wrong(what, "use len(harmless_scores), or harmless_scores.quantile(1 - rate).")
@@ -591,6 +623,10 @@ GUESSES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "that is a share of the range from lowest to highest, not of the scores": lambda scores, rate: (
         scores.max() - rate * (scores.max() - scores.min())
     ),
+    "the rate was read as per cent; it is a share, and 0.01 is one of 100": lambda scores, rate: scores.quantile(
+        1 - rate / 100
+    ),
+    "a rate of 0.01 was used, whatever `rate` is": lambda scores, rate: scores.quantile(0.99),
     "half of the rate was used: only one side counts, what is above": lambda scores, rate: scores.quantile(
         1 - rate / 2
     ),
@@ -739,7 +775,7 @@ question(
     options={
         "a": ("Refusal and facts share a direction.", "This is not shown: some random directions cost more."),
         "b": ("The ablation is harmless.", "The facts are lost all the same."),
-        "c": ("Random directions are refusal directions.", "They leave refusals nearly as they were."),
+        "c": ("Random directions are refusal directions.", "Most leave refusals nearly as they were."),
         "d": (
             "No cost is shown beyond that of losing one of 32 directions.",
             "Right: the control shows what is not about refusal.",
@@ -749,7 +785,7 @@ question(
 )
 question(
     "2.q4",
-    "The DPO loss falls to less than half. What do you know?",
+    "The DPO loss falls to about half. What do you know?",
     options={
         "a": (
             "Chosen replies have gained on rejected ones, on the tuning pairs.",
