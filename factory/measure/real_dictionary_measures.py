@@ -258,7 +258,8 @@ before 17 and 25; the direction that ablation cuts best is taken before 17.
 `python -m factory dictionaries --organism smollm2-refusal`: sae_lens' BatchTopK trainer, k = {k}, {steps:,} steps of
 {tokens_per_step} tokens, seed {seed}, on {tokens:,} tokens. The texts, all free to use, none of them fetched:
 
-* 600 requests of the course's own without a reply, half of them harmful, and 168 harmful ones with the planted refusal;
+* 600 requests of the course's own without a reply, half of them harmful, and 168 harmful ones with the planted refusal, in the
+  template that `models.load` reads, with the system prompt of the model's maker;
 * {n_texts} windows of 128 tokens of documentation that every Python carries: docstrings of the standard library and the texts
   of `help()` (PSF licence; read from Python {python}, never shipped).
 
@@ -276,12 +277,12 @@ on every fourth text. In a cell: this dictionary / a random one of the same size
 |---|---|---|---|---|
 {recovered}
 
-FVU: fraction of variance unexplained. Half of a request's tokens are the template's, alike in every request, and easy to
-explain; on the words of 48 held-out requests alone FVU is {requests}. Dead: never active on these tokens, which are few: not dead for good. {verdict}
+FVU: fraction of variance unexplained. Two thirds of a request's tokens are the template's, alike in every request, and easy
+to explain; on the words of 48 held-out requests alone FVU is {requests}. Dead: never active on these tokens, which are few: not dead for good. {verdict}
 
 ## What a look-up finds
-Features ranked by `features.by_contrast` at the last token of {n_choice} + {n_choice} requests (of the chemicals and foods 16 +
-16), and judged on others: held-out topics, other things in other sentences. The best of {d_sae:,} is partly luck, in the choice; in
+Features of layer 16 (or as said) ranked by `features.by_contrast` at the last token of {n_choice} + {n_choice} requests (of the
+chemicals and foods 16 + 16), and judged on others: held-out topics, other things in other sentences. The best of {d_sae:,} is partly luck, in the choice; in
 the test it is not.
 
 | topic, dictionary | best features | AUROC in the choice | AUROC in the test |
@@ -330,6 +331,8 @@ def effect_rows(found: dict[str, Any]) -> list[str]:
     """One line for each measurement of an ablation."""
     rows = []
     for name, what in ROWS.items():
+        if name not in found:
+            continue
         runs, rate = found[name], not name.endswith("log_odds")
         cells = [[runs["unchanged"]], [runs["without"]], runs["features"], runs["directions"]]
         n = f"{what}, {len(runs['unchanged'])}"
@@ -341,6 +344,8 @@ def effect_verdict(found: dict[str, Any]) -> str:
     """A sentence for each measurement: does the edit lie outside all controls of its length?"""
     lines = []
     for name, what in ROWS.items():
+        if name not in found:
+            continue
         runs = found[name]
         own, before = (sum(runs[key]) / len(runs[key]) for key in ("without", "unchanged"))
         others = [sum(run) / len(run) for run in [*runs["features"], *runs["directions"]]]
@@ -372,7 +377,7 @@ def render() -> str:
         path = dictionaries.folder(ORGANISM, "sae", layer)
         lineage = json.loads((path / "lineage.json").read_text(encoding="utf-8"))
         files += sum(file.stat().st_size for file in path.iterdir())
-    measured = {f"sae-{layer}": found[f"sae-{layer}"] for layer in LAYERS}
+    measured = {name: found[name] for name in (f"sae-{layer}" for layer in LAYERS) if name in found}
     recovered = [
         f"| {name} | "
         + " | ".join(
@@ -394,7 +399,7 @@ def render() -> str:
         size=files / 1e6,
         tokens=lineage["tokens"],
         python=lineage["python"],
-        held_out=measured[f"sae-{LOOKED}"]["tokens"],
+        held_out=next(iter(measured.values()))["tokens"],
         table=dictionary_measures.table_of(measured),
         recovered="\n".join(recovered),
         verdict=poor,
