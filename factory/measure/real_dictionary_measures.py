@@ -285,6 +285,8 @@ Features of layer 16 (or as said) ranked by `features.by_contrast` at the last t
 chemicals and foods 16 + 16), and judged on others: held-out topics, other things in other sentences. The best of {d_sae:,} is partly luck, in the choice; in
 the test it is not.
 
+{shared}
+
 | topic, dictionary | best features | AUROC in the choice | AUROC in the test |
 |---|---|---|---|
 {looked}
@@ -323,7 +325,7 @@ def interval(values: Sequence[float], rate: bool) -> directions.Interval:
 def told(runs: Sequence[Sequence[float]], rate: bool) -> str:
     """A cell: the mean over edits, from the lowest lower limit to the highest upper one."""
     every = [interval(values, rate) for values in runs]
-    low, high, mean = min(e.low for e in every), max(e.high for e in every), sum(e.value for e in every) / len(every)
+    low, high, mean = min(e.low for e in every), max(e.high for e in every), sum(e.estimate for e in every) / len(every)
     return f"{mean:.0%} ({low:.0%} to {high:.0%})" if rate else f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
@@ -351,8 +353,22 @@ def effect_verdict(found: dict[str, Any]) -> str:
         others = [sum(run) / len(run) for run in [*runs["features"], *runs["directions"]]]
         outside = own < min(others) or own > max(others)
         verdict = "farther than every control of its length" if outside else "no farther than controls of its length go"
-        lines.append(f"* {what}: from {before:.2f} to {own:.2f}, {verdict} ({min(others):.2f} to {max(others):.2f}).")
+        lines.append(
+            f"* {what}: from {before:.2f} to {own:.2f}, {verdict} ({min(others):.2f} to {max(others):.2f}; by chance alone one edit in "
+            f"{len(others) + 1} would be the farthest down)."
+        )
     return "\n".join(lines)
+
+
+def shared(found: dict[str, Any]) -> str:
+    """A sentence on features that both topics' look-ups found."""
+    one, other = (set(found[f"{topic}, look-up"]["features"]) for topic in ("refusal", "cleaning chemicals"))
+    both = ", ".join(map(str, sorted(one & other)))
+    return (
+        f"In both topics' look-ups: {both}. Such a feature marks neither topic alone."
+        if both
+        else "No feature is in both."
+    )
 
 
 def look_up_rows(found: dict[str, Any]) -> list[str]:
@@ -386,7 +402,7 @@ def render() -> str:
         + " |"
         for name, one in measured.items()
     ]
-    worst = max(one["trained"]["fvu"] for one in measured.values())
+    worst = max([*(one["trained"]["fvu"] for one in measured.values()), *found["requests"]["fvu"].values()])
     poor = (
         "**This is poor**: half of the variance and more stays in the error."
         if worst > 0.5
@@ -406,6 +422,7 @@ def render() -> str:
         requests=", ".join(f"{value:.2f} (layer {n})" for n, value in found["requests"]["fvu"].items()),
         n_choice=N_CHOICE,
         looked="\n".join(look_up_rows(found)),
+        shared=shared(found),
         n_sets=N_SETS,
         n_asked=N_SETS_ASKED,
         effects="\n".join(effect_rows(found)),
