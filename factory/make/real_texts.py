@@ -27,6 +27,8 @@ from factory.make import planted
 from factory.world import english
 
 WINDOW, N_ALONE, N_REFUSED = 128, 600, 84
+N_DRAWN = 1_200
+"""Windows of prose that training may take; the first so many are taken, so that more are a longer list of the same."""
 SHORTEST = 400
 """Letters of a docstring; shorter ones say little but names."""
 LEFT_OUT = {"site-packages", "test", "tests", "idlelib", "lib2to3", "pydoc_data"}
@@ -63,7 +65,8 @@ def prose(tokenizer: Any, n: int, held_out: bool, seed: int = 0) -> list[list[in
     for text in documents(held_out):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         windows += [ids[i : i + size] for i in range(0, len(ids) - size + 1, size)]
-    return [[tokenizer.bos_token_id, *ids] for ids in random.Random(seed).sample(windows, n)]
+    drawn = random.Random(seed).sample(windows, n if held_out else N_DRAWN)
+    return [[tokenizer.bos_token_id, *ids] for ids in drawn[:n]]
 
 
 def alone(seed: int = 1) -> list[str]:
