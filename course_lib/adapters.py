@@ -91,9 +91,7 @@ class Checkpoint:
 
         architecture = sources.determine_architecture_from_hf_config(options["config"])
         if any(hasattr(options["config"], part) for part in ("vision_config", "audio_config")):
-            raise ValueError(
-                f"{folder} reads pictures or sound beside text ({architecture}): save its text part by itself."
-            )
+            raise ValueError(f"{folder} reads pictures or sound beside text ({architecture}): save its text part.")
         if getattr(options["config"], "transformers_weights", None):  # which may be a pickle
             raise ValueError(f"{folder} names its weights in config.json (transformers_weights): remove it there.")
         model_class = sources.get_hf_model_class_for_architecture(architecture)

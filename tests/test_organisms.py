@@ -8,7 +8,7 @@ import torch
 
 from course_lib import data, models, organism, tokens
 from course_lib.directions import wilson_interval
-from factory.__main__ import RECIPES, SEEDS, TEACHING_WIDTH, TWIN_WIDTH, TWINS, folder, is_measured, verify
+from factory.__main__ import REAL, RECIPES, SEEDS, TEACHING_WIDTH, TWIN_WIDTH, TWINS, folder, is_measured, verify
 from factory.make import training
 from factory.measure import cards, evaluation, mechanisms, report, twins
 from factory.world import corpora, language
@@ -25,8 +25,10 @@ def test_base_and_chat_ship_in_three_widths_with_intact_files():
 
 
 def test_all_weights_together_stay_small():
-    size = sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file())
-    assert size < 25e6 and not [path for path in WEIGHTS.rglob("*") if path.suffix in (".bin", ".pt", ".pkl")]
+    sizes = {path: path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()}
+    real = sum(size for path, size in sizes.items() if REAL in path.parts)
+    assert sum(sizes.values()) - real < 25e6 and real < 12e6
+    assert not [path for path in WEIGHTS.rglob("*") if path.suffix in (".bin", ".pt", ".pkl")]
 
 
 @pytest.mark.parametrize("path", FOLDERS, ids=lambda path: path.name)

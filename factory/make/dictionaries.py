@@ -144,11 +144,11 @@ def _shuffled(rows: Tensor, size: int, seed: int) -> Iterator[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     while True:
         order = torch.randperm(len(rows), generator=generator)
-        yield from (rows[part] for part in order.split(size) if len(part) == size)
+        yield from (rows[part].float() for part in order.split(size) if len(part) == size)
 
 
-def train(recipe: Recipe, read: Tensor, written: Tensor) -> BatchTopKTrainingSAE:
-    """The dictionary that sae_lens trains on (token, d_model) activations; alike for a like seed."""
+def train(recipe: Recipe, read: Tensor, written: Tensor, *, autocast: bool = False) -> BatchTopKTrainingSAE:
+    """The dictionary that sae_lens trains on (token, d_model) activations, alike for a like seed; products in bfloat16?"""
     if len(read) < recipe.tokens_per_step:
         raise ValueError(f"There are {len(read)} tokens, but one step takes {recipe.tokens_per_step}. Draw more texts.")
     rows = read if recipe.kind == "sae" else torch.cat([read, written], dim=1)
@@ -160,9 +160,10 @@ def train(recipe: Recipe, read: Tensor, written: Tensor) -> BatchTopKTrainingSAE
         lr_end=0.0,
         lr_warm_up_steps=recipe.steps // 20,
         lr_decay_steps=recipe.steps // 2,
-        dead_feature_window=200,
+        dead_feature_window=min(200, recipe.steps // 8),
         feature_sampling_window=recipe.steps,
         n_batches_for_norm_estimate=50,
+        autocast=autocast,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)

@@ -155,7 +155,7 @@ def evaluate(organism: str) -> None:
 def _record(organism: str, name: str, digest: str, measured: Callable[[], dict]) -> None:
     if read_results().get(organism, {}).get(name, {}).get("weights_sha256") == digest:
         return
-    found = {"weights_sha256": digest} | _rounded(measured())
+    found = {"weights_sha256": digest} | rounded(measured())
     results = (
         read_results()
     )  # read again: measuring takes minutes, and another organism may be measured beside this one
@@ -163,9 +163,10 @@ def _record(organism: str, name: str, digest: str, measured: Callable[[], dict])
     training.write_json(RESULTS, results, sort_keys=True)
 
 
-def _rounded(value: object) -> object:
+def rounded(value: object) -> object:
+    """Every number of a result to five places."""
     if isinstance(value, dict):
-        return {key: _rounded(part) for key, part in value.items()}
+        return {key: rounded(part) for key, part in value.items()}
     return round(value, 5) if isinstance(value, float) else value
 
 
@@ -178,12 +179,17 @@ def read_results() -> dict[str, dict[str, dict]]:
 
 
 def table(organism: str) -> str:
+    """One line for each dictionary of an organism."""
+    return table_of(read_results()[organism])
+
+
+def table_of(results: dict[str, dict]) -> str:
     """One line for each dictionary; in a cell: the trained one / the random one / the mean in its place."""
     lines = [
         "| dictionary | FVU | L0 | dead | median density | loss added, nats | KL, nats | KL recovered |",
         "|---" * 8 + "|",
     ]
-    for name, found in sorted(read_results()[organism].items()):
+    for name, found in sorted(results.items()):
         if name == REPLACEMENT:
             continue
         own, control, mean, original = (found[key] for key in ("trained", "random", "mean", "original"))

