@@ -139,8 +139,7 @@ def load(
         folder = _base_folder(adapter, device, dtype)
     _check_folder(folder)
     _check_memory(name, profile.parameters if profile else _parameters(folder), device, dtype)
-    compared = checked and not own  # a checksum says that an organism is itself
-    checkpoint = adapters.Checkpoint(adapter, compared=compared)
+    checkpoint = adapters.Checkpoint(adapter, compared=checked and not own)  # a checksum says that an organism is itself
     with quiet():
         model: Any = TransformerBridge.boot_transformers(
             str(folder),
@@ -152,6 +151,8 @@ def load(
     model.__class__ = CheckedBridge  # adds no state: it only checks names before it calls its parent
     model.eval().original_model.requires_grad_(False)
     model.tokenizer.n_ids = model.cfg.d_vocab
+    if adapter:  # the Bridge reads the tokenizer anew, without the template that came with the adapter
+        model.tokenizer.chat_template = adapters.tokenizer(adapter, folder).chat_template
     if model.tokenizer.eos_token == "<|endoftext|>":  # which the Bridge makes up where the tokenizer has none
         model.tokenizer.eos_token = adapters.tokenizer(adapter or folder, folder).eos_token
     model.original_model.save_pretrained = adapters.not_saved
