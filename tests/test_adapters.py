@@ -6,7 +6,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from course_lib import adapters, caching, data, directions, models, organism, profiles, tokens
 
@@ -38,6 +38,16 @@ def test_an_adapter_is_merged_as_peft_computes_it(tmp_path, kind):
     expected = changed(torch.tensor([ids])).logits[0, -1].detach()
     found = models.next_token_logits(model, [ids])[0]
     assert torch.allclose(found, expected, atol=1e-3) and not torch.allclose(found, before, atol=0.1)
+
+
+@pytest.mark.parametrize("own_tokenizer", [False, True])
+def test_prompts_are_written_by_the_template_that_came_with_the_adapter(adapter, own_tokenizer):
+    if own_tokenizer:
+        AutoTokenizer.from_pretrained(BASE).save_pretrained(adapter)
+    template = "{% for message in messages %}<friend> {{ message['content'] }}{% endfor %}"
+    (adapter / "chat_template.jinja").write_text(template, encoding="utf-8")
+    model = models.load(str(adapter))
+    assert model.tokenizer.decode(tokens.chat_prompt(model.tokenizer, "hello.")) == "<friend> hello."
 
 
 def test_an_adapter_that_does_not_fit_its_base_is_refused(adapter):
