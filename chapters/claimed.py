@@ -83,8 +83,8 @@ def on_other_data(
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             tip = "the check has other data than this notebook: use what the function is given."
             if now is data:
-                tip = "it fails on this notebook's own data: print what each name in it holds"
-                tip += ", and a dictionary unpacks to its keys." if any(isinstance(one, Mapping) for one in now) else "."
+                keys = " (a dictionary unpacks to its keys)" * any(isinstance(one, Mapping) for one in now)
+                tip = f"it fails on this notebook's own data: print what each name in it holds{keys}."
             return Off(f"your code raised {type(error).__name__}: {error}", tip)
         return None
 

@@ -450,12 +450,9 @@ WRONG = {
             lambda s, p: p > 1 and s[p - 1] == "and" and (s[p - 2], s[p]) in DANGEROUS,
             "it is never True",
         ),
-        "once mixed, always mixed": (
-            lambda s, p: any(by_slice(s, k) for k in range(p + 1)),
-            "fires after the mixture",
-        ),
+        "once mixed, always mixed": (lambda s, p: any(by_slice(s, k) for k in range(p + 1)), "fires after the mixture"),
         "guard off by one": (lambda s, p: p > 2 and by_slice(s, p), "at the very beginning"),
-        "nothing after the loop": (nothing_after_the_loop, "where a loop or an `if` finds nothing"),
+        "nothing after the loop": (nothing_after_the_loop, "the one past a loop"),
     },
     "3.3": {
         "position before feature": (

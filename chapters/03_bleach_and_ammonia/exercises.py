@@ -165,7 +165,10 @@ def completes_danger(answer, dangerous):
     )
     try_next = "a rule answers True or False for each position."
     if not any(expect.flag(answer(list(words), k), try_next=try_next) for words, k, *_ in cases):
-        what, tip = "it is never True, not even at the word that completes", "DANGEROUS holds frozensets, and no tuple or"
+        what, tip = (
+            "it is never True, not even at the word that completes",
+            "DANGEROUS holds frozensets, and no tuple or",
+        )
         tip += " list equals one: ask for frozenset((one, two)) in DANGEROUS."
         raise Wrong(what, tip, where=f"{' '.join(text)}, position 6")
     for strings, position, what, tip in cases:
