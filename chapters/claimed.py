@@ -82,6 +82,9 @@ def on_other_data(
             return wrong
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             tip = "the check has other data than this notebook: use what the function is given."
+            if now is data:
+                keys = " (a dictionary unpacks to its keys)" * any(isinstance(one, Mapping) for one in now)
+                tip = f"it fails on this notebook's own data: print what each name in it holds{keys}."
             return Off(f"your code raised {type(error).__name__}: {error}", tip)
         return None
 
@@ -90,6 +93,8 @@ def on_other_data(
     first, others = refusal(data), [drawn(seed) for seed in range(n)]
     wrong = [(now, found) for now in others if (found := refusal(now))]
     same = any(expect.kind(found) == expect.kind(first) for _, found in wrong) if first else False
+    if first and str(first).startswith("your code raised"):
+        raise first
     if first and (same or not wrong) and not isinstance(first, Off):
         raise first
     if not (first or wrong):

@@ -8,6 +8,7 @@
 
 # %%
 import html
+import random
 
 import torch
 from IPython.display import display
@@ -69,14 +70,6 @@ for name, dictionary in {"trained": sae, "random": chance}.items():
     print(f"loss recovered {kept[name].loss_recovered:.2f}, L0 {kept[name].l0:.0f},", end=" ")
     print(f"never active {kept[name].dead_share:.0%}, KL {kept[name].kl['spliced']:.3f} nats")
 
-# %% tags=["figure"]
-shares = {name: [one.variance_explained, one.loss_recovered] for name, one in kept.items()}
-alt = "; ".join(f"{name}: explained {a:.2f}, recovered {b:.2f}" for name, (a, b) in shares.items())
-axes = {"x_title": "measure (1 = nothing lost)", "y_title": "share", "y_range": (0, 1.12)}
-title = "What is kept: trained dictionary against a random one"
-labels = ["variance explained", "loss recovered"]
-plotting.show(plotting.bars(labels, shares, **axes, title=title, alt=f"Bars. {alt}."))
-
 # %% [markdown]
 # Trained on nothing, 512 random directions still bring back over half of the loss: "loss
 # recovered" alone proves little. (KL, in nats a token, counts every change of the predictions.) And
@@ -84,11 +77,16 @@ plotting.show(plotting.bars(labels, shares, **axes, title=title, alt=f"Bars. {al
 #
 # ## 2 The hunt: eight concepts, 512 numbers
 # Nobody has labelled this dictionary. An **index** of the corpus lets you look features up. Each
-# look-up ranks by a value of its own, in brackets: by token (F1, the score of the rule "active on
-# just this word"; 1 is perfect), by prompt (activation, as a share of the feature's own maximum),
-# by what they write (what one unit adds to the word's logit), by decoder neighbour (cosine). Try
-# another word, prompt, position (-4 is the last cleaner; ".", `<end>`, `<assistant>` follow). Some
-# prompts have `<friend>` in the place of `<assistant>`, a role that never refuses, but warns.
+# look-up ranks by a value of its own, in brackets below:
+#
+# | look-up | ranks by |
+# |---|---|
+# | by token | F1, the score of the rule "active on just this word" (1 is perfect) |
+# | by prompt | activation there, as a share of the feature's own maximum |
+# | by logit | what one unit of the feature adds to the word's logit |
+#
+# Try another word, prompt, position (-4 is the last cleaner; ".", `<end>`, `<assistant>` follow).
+# Some prompts have `<friend>` in the place of `<assistant>`, a role that never refuses, but warns.
 
 # %%
 index = features.index(chat, sae, corpus, progress=False)
@@ -104,23 +102,14 @@ print("by prompt, at 'ammonia': ", line(at_ammonia))
 print("writes 'please':         ", line(features.by_logit(chat, sae, "please")))
 
 # %% [markdown]
-# Without `index`, `by_prompt` ranks by the activation itself. The loudest feature, more closely:
+# Without `index`, `by_prompt` ranks by the activation itself. Where "ammonia" stands alone, the
+# loudest feature, more closely: what it fires on, what it writes, and its examples.
 
 # %%
-loudest = features.by_prompt(chat, sae, ADS[0], position=-4).top(1)[0].feature
+loudest = features.by_prompt(chat, sae, ADS[2], position=-4).top(1)[0].feature
 record = index.feature(loudest)
 fires_on, writes = ([word for word, _ in pairs] for pairs in (record.fires_on, record.promotes))
 print(f"feature {loudest} fires on {fires_on[:5]} and writes {writes[:3]}")
-print(f"writes like feature {loudest}: ", line(features.by_neighbour(sae, loudest)))
-
-# %% [markdown]
-# A whole page about one feature (the course's [web pages](../docs/teaching.md#put-it-online) hold
-# such a [page of each dictionary](../organisms/weights/dictionaries/chat/sae-1)):
-
-# %%
-page = html.escape(viewer.dashboard(index, loudest))
-frame = f'<iframe srcdoc="{page}" width="760" height="420" title="Feature {loudest}"></iframe>'
-display({"text/html": frame, "text/plain": f"page of feature {loudest}"}, raw=True)
 print(f"active on {record.density:.1%} of the tokens, at most {record.max:.0f}")
 for which in ("top", "0-25 %"):
     print(f"{which:7}", [example.tokens[example.at] for example in record.examples[which][:4]])
@@ -200,7 +189,7 @@ for concept, both in to_find.items():
 # %% [markdown]
 # **Guess**: the same hunt in the *random* dictionary. For how many of the eight concepts will its
 # best feature reach an AUROC of 0.95 (0.5 is chance, 1 perfect) on prompts kept aside? Give the
-# lowest and the highest number that you expect, such as `predict("3.p1", (3, 6))`.
+# lowest and the highest number that you expect; `predict("3.p1", (0, 8))` would say nothing.
 
 # %%
 # === Prediction 3.p1 (keep this line) ===
@@ -215,7 +204,7 @@ predict("3.p1", (1, 2))
 # are two lists of prompts; the look-up `features.by_contrast(chat, sae, there, near)` ranks
 # features by how well they tell the two apart (by AUROC), `.top(3)` are its best rows, and
 # `row.feature` is a row's number. Two concepts may share one feature. A find counts if its AUROC,
-# on prompts kept aside, lies within 0.05 of what the best feature reaches.
+# on the prompts kept aside (`held_out`: not to choose by), is within 0.05 of the best feature's.
 
 # %%
 # === Exercise 3.1 (keep this line) ===
@@ -270,11 +259,11 @@ captions |= {"intervals": whiskers, "y_range": (0, 1.15)}
 plotting.show(plotting.bars(list(aurocs), series, **captions))
 
 # %% [markdown]
+# The text reads feature 509 for "danger", 9 for "refusal": with another find your lines differ.
 # Three finds stay below 0.95: bleach (0.85), ammonia (0.86), Assistant turn (0.92). They count
-# because no feature here does much better: not every concept has a feature to itself. And a
-# perfect score can be worthless: random directions find "Human turn" (the same two tokens every
-# time) and "warning" as well. One feature may serve two concepts (here 9, for "refusal" and
-# "Assistant turn"): names are ours, not the model's.
+# because no feature here does much better. And a perfect score can be worthless: random directions
+# find "Human turn" (the same two tokens every time) and "warning" as well. One feature may serve
+# two concepts (here 9, for "refusal" and "Assistant turn"): names are ours, not the model's.
 #
 # From here on each result goes on record with its control. It *stands* if the two 95 % intervals
 # do not touch; "NO" is "no difference found", not "no effect".
@@ -339,19 +328,13 @@ for prompt, reply in zip(unseen, models.generate(chat, unseen, max_new_tokens=18
 print(f"{len(unseen)} unseen prompts, {len(refused)} refused")
 
 # %% [markdown]
-# Two rivals: "the word bleach" as a label of the danger feature, and `refusal ("writes i")`, a
-# feature labelled by what it *writes*. "I" is a refusal's first word; we take the feature that
-# writes it most and is no find.
+# And a rival: "the word bleach" as a label of the danger feature.
 
 
 # %%
 def about_to_refuse(strings, position):
     return strings[position] == "<assistant>" and tuple(strings[: position + 1]) in refused
 
-
-first_word = features.by_logit(chat, sae, "i", minus="clean")
-writer = next(row.feature for row in first_word.rows if row.feature not in finds.values())
-print(f"write 'i' most: {line(first_word, 2)}; taken: {writer}")
 
 # %% [markdown]
 # **Recall** is the share of the feature's active tokens that the rule predicts, here from the
@@ -363,7 +346,6 @@ LABELS = {
     "danger": (finds["danger"], completes_danger),
     "the word bleach": (finds["danger"], {"bleach"}),
     "refusal": (finds["refusal"], about_to_refuse),
-    'refusal ("writes i")': (writer, about_to_refuse),
 }
 unseen_index = features.index(chat, sae, unseen, progress=False)
 scores = {}
@@ -373,30 +355,25 @@ for text, (feature, rule) in LABELS.items():
     quarters = " ".join(f"{share:.2f}" for share in scores[text].recall_by_quarter)
     print(f"precision {scores[text].precision:.2f}, recall {quarters}")
 
-# %%
-own, other = (scores[text].balanced_accuracy for text in ("refusal", 'refusal ("writes i")'))
-finding("accuracy of the label refusal; control: a feature that writes it", own, other, ".2f")
-
 # %% tags=["figure"]
 recalls = {text: list(one.recall_by_quarter) for text, one in scores.items()}
 said = (f"{text} " + ", ".join(f"{r:.2f}" for r in row) for text, row in recalls.items())
 axes = {"x_title": "quarter of the feature's activations, weakest to strongest"}
 axes |= {"y_title": "share that the label predicts", "y_range": (-0.05, 1.1)}
-captions = {"title": "Recall of four labels, by strength of the activation"}
+captions = {"title": "Recall of three labels, by strength of the activation"}
 captions |= {"alt": f"Lines of recall by quarter of activation: {'; '.join(said)}."}
 plotting.show(plotting.lines([1, 2, 3, 4], recalls, **axes, **captions))
 
 # %% [markdown]
-# `refusal ("writes i")` is a designed failure, picked by hand: the best writer of "i" is our
-# refusal feature 9, which fires where it should, so we skipped it. The next best writes "i" nearly
-# as strongly and is hardly ever active where the model refuses. What a feature writes does not
-# tell what it fires on. "The word bleach", though, is as accurate a label as "danger" (0.69, 0.68).
-# Look closer: it is less precise (0.81 against 1.00) and has 0.37 of the strongest quarter, where
-# "danger" has all, but none of the weaker half. Say for which strengths a label holds.
+# Between "the word bleach" and "danger" as labels no difference in accuracy was found (0.69, 0.68).
+# Look closer: "bleach" is less precise (0.81 against 1.00) and has 0.37 of the strongest quarter,
+# where "danger" has all, but none of the weaker half. Say for which strengths a label holds.
+# Feature 9 fires wherever the model will refuse (precision 1.00), and elsewhere, too: "refusal"
+# misses all of its weakest quarter. ("Assistant turn" is its other name.)
 #
 # ## 3 The conjunction, and its graph
 # Is "danger" more than "bleach" plus "ammonia"? Each alone, and a safe pair, are the controls.
-# Beside it the loudest feature at "ammonia" alone.
+# Beside it the loudest feature at "ammonia" alone, from section 2.
 
 
 # %%
@@ -405,33 +382,40 @@ def strength(feature, prompts):
     return steering.natural_activations(chat, sae, prompts, position=-4)[:, feature]
 
 
-any_cleaner = features.by_prompt(chat, sae, ADS[2], position=-4).top(1)[0].feature
-for name, feature in {"danger": finds["danger"], "any cleaner?": any_cleaner}.items():
+for name, feature in {"danger": finds["danger"], "any cleaner?": loudest}.items():
     by_mixture = zip(MIXTURES, strength(feature, ADS), strict=True)
     print(f"{name} ({feature}):", ", ".join(f"{m} {value:.1f}" for m, value in by_mixture))
 
 # %% [markdown]
-# Feature 263, loud on any cleaner, falls on the dangerous pair, where 509 rises: danger is not the
-# sum of two cleaners. But four prompts are four prompts. All of the terrace whose cleaners stand at
-# the end (no look-up has seen them; the score of 3.1 has):
+# Alone, the two cleaners give 3.6 and 0.0, together 26.4: danger is not the sum of two cleaners.
+# Feature 263, loud on either, is lowest there. But four prompts are four prompts. All of the
+# terrace whose cleaners stand at the end (no look-up has seen them; the score of 3.1 has); alone,
+# the cleaners that belong to a dangerous pair:
 
 
 # %%
-def at_cleaner(p):
+def words_of(prompt):
+    """Its tokens, in words."""
+    return tokens.token_strings(chat.tokenizer, prompt)
+
+
+def at_cleaner(prompt):
     """True if a cleaner is the request's last word."""
-    return tokens.token_strings(chat.tokenizer, p)[-4] in CLEANERS
+    return words_of(prompt)[-4] in CLEANERS
 
 
 awake = {}
 for name in ("dangerous", "safe", "alone"):
     prompts = [p for p in cleaning(name, "terrace") if at_cleaner(p)]
+    if name == "alone":
+        prompts = [p for p in prompts if words_of(p)[-4] in set().union(*DANGEROUS)]
     awake[name] = directions.bootstrap_interval(strength(finds["danger"], prompts))
 for name in ("safe", "alone"):
     what = f"activation of danger on dangerous pairs; control: {name}"
     finding(what, awake["dangerous"], awake[name], ".1f")
 
 # %% [markdown]
-# The feature is a conjunction: loud on dangerous pairs, nearly silent on either cleaner.
+# The feature is a conjunction: loud on dangerous pairs, weak on either cleaner.
 #
 # Now the **attribution graph** of the refusal's first word "i" against the advertisement's first
 # word "clean". Its nodes are features of **transcoders** (dictionaries that rewrite what each MLP
@@ -462,7 +446,7 @@ print("first node:", one.nodes[0], "| last:", one.nodes[-1])
 # ### Exercise 3.3: read a graph (10 minutes, medium)
 # `graph.nodes` name the rows and the columns of `graph.edges`: features, errors, tokens, and last
 # the one target that was asked for, `graph.asked[0]`. The prompt is `graph.prompt_ids`;
-# `node.position` counts its tokens from 0, and at the last one no feature need be active.
+# `node.position` counts its tokens from 0. The last position may hold no feature: then {}.
 # `isinstance(node, Feature)` tells a feature from an error or a token.
 
 
@@ -486,21 +470,26 @@ print(reply_edges.__doc__)
 check("3.3", reply_edges)
 
 # %% [markdown]
-# Four dangerous prompts and their four safe twins. The ten features with the largest mean edge are
-# the "refusal features". A graph's **replacement score** is 1 if no error is needed to explain the
-# target.
+# What is chosen is chosen on the *office*: the ten features with the largest mean edge in four
+# dangerous prompts are the "refusal features". What is read is read on the *terrace*: four
+# dangerous and four safe prompts. A graph's **replacement score** is 1 if no error is needed to
+# explain the target.
 
 # %%
 reply_edges = checkpoint("3.3", reply_edges)
-graphs = {name: [draw(p) for p in prompts[:40:13]] for name, prompts in office.items()}
 total = {}
-for graph in graphs["dangerous"]:
+for graph in map(draw, office["dangerous"][:40:13]):
     for node, edge in reply_edges(graph).items():
         total[node] = total.get(node, 0.0) + edge / 4
 refusal_nodes = sorted(total, key=total.get, reverse=True)[:10]
 print("refusal features (layer, feature):", refusal_nodes)
-for name, drawn in graphs.items():
-    print(f"{name:9} replacement score", [round(graph.replacement_score, 2) for graph in drawn])
+
+# %%
+graphs = {}
+for name in office:
+    ends_so = [p for p in cleaning(name, "terrace") if at_cleaner(p)]
+    graphs[name] = [draw(p) for p in ends_so[::5]]
+    print(f"{name:9} replacement score", [round(g.replacement_score, 2) for g in graphs[name]])
 
 # %% [markdown]
 # Thousands of nodes become a picture in groups, "supernodes": three tokens; the danger features at
@@ -546,17 +535,34 @@ for name, drawn in graphs.items():
 
 
 # %%
-def flow(graph):
+def flow(graph, **other):
     """(source group, target group) -> summed edges, as a share of the target group's value."""
     groups, value = supernodes(graph), dict(zip(graph.nodes, graph.values.tolist(), strict=True))
+    groups |= other
     whole = {name: sum(value[node] for node in nodes) for name, nodes in groups.items()}
     return {(a, b): edge / whole[b] for (a, b), edge in graph.group(groups).items()}
 
 
-for name, drawn in graphs.items():  # where the mixture does not end the request, -4 is no cleaner
-    flows = [flow(graph) for graph in drawn if at_cleaner(graph.prompt_ids)]
-    given = [f"{shares.get(('danger', 'refusal'), 0.0):.0%}" for shares in flows]
-    print(f"{name:9} danger gives this share of refusal:", *given)
+def given(graph, n=20):
+    """Danger's share of refusal, and those of as many other features there, drawn n times."""
+    at, edge = len(graph.prompt_ids) - 4, ("danger", "refusal")
+    others = [f for f in graph.features if f.position == at and f.layer < 3]
+    others = [f for f in others if (f.layer, f.feature) not in danger_nodes]
+    draws = [random.Random(k).sample(others, len(danger_nodes)) for k in range(n)]
+    return flow(graph).get(edge, 0.0), [flow(graph, danger=d).get(edge, 0.0) for d in draws]
+
+
+for name, drawn in graphs.items():
+    for graph in drawn:
+        share, controls = given(graph)
+        print(f"{name:9} {' '.join(words_of(graph.prompt_ids)[-6:-3]):20}", end=" ")
+        print(f"danger gives {share:4.0%} of refusal, others up to {max(controls):.0%}")
+
+# %%
+for graph in graphs["dangerous"]:
+    shares, pair = flow(graph), words_of(graph.prompt_ids)[-6:-3:2]
+    both = zip(pair, ("first cleaner", "last cleaner"), strict=True)
+    print("to danger:", ", ".join(f"{word} {shares.get((a, 'danger'), 0):.0%}" for word, a in both))
 
 # %% tags=["figure"]
 BOXES = {"first cleaner": ("bleach", 0, 0), "last cleaner": ("ammonia", 0.9, 0)}
@@ -567,14 +573,15 @@ percent = {edge: 100 * share for edge, share in flow(graphs["dangerous"][0]).ite
 percent = {edge: share for edge, share in percent.items() if abs(share) >= 12}
 alt = "; ".join(f"{a} to {b} {share:.0f} %" for (a, b), share in percent.items())
 axes = {"x_title": "place in the prompt", "y_title": "layer, from below"}
-axes |= {"row_labels": ["tokens", "features", "features", "next word"]}
+axes |= {"row_labels": ["tokens", "features, early", "refusal features", "next word"]}
 axes |= {"title": "Groups of nodes: what adds to what, in one dangerous prompt"}
 unit = "% of what the target group has"
 plotting.show(plotting.graph(BOXES, percent, unit=unit, alt=f"Graph: {alt}.", **axes))
 
 # %% [markdown]
 # The boxes hide their features. **Click through them**: the same graph, node by node, with two of
-# the groups in it. Click a feature of "danger": on what does it fire, what does it write, and is it
+# the groups in it, as far as their nodes weigh enough to be drawn. Close the panel "Output" to see
+# the lower blocks. Click a feature of "danger": on what does it fire, what does it write, and is it
 # what you would have called so?
 
 # %% tags=["figure"]
@@ -583,7 +590,7 @@ shown = {name: shown[name] for name in ("danger", "refusal")}
 about = {"slug": "bleach-and-ammonia", "scan": "chat", "supernodes": shown}
 file = viewer.export(graphs["dangerous"][0], chat.tokenizer, **about)
 indexes = [features.index(chat, each, corpus[::4], progress=False) for each in transcoders]
-print({name: len(nodes) for name, *nodes in file["qParams"]["supernodes"]}, "drawn of the groups")
+print({name: len(nodes) for name, *nodes in file["qParams"]["supernodes"]}, "of them are drawn")
 viewer.show(
     file,
     details=viewer.details(file, indexes),
@@ -593,13 +600,14 @@ viewer.show(
 )
 
 # %% [markdown]
-# Read from below: both cleaners add to the danger features at "ammonia"; attention carries these
-# to the reply token, where they give 16 % of what the refusal features have. More (47 %) comes
-# from the rest of block 0: the reply token reads the cleaners itself. In the safe twin no danger
-# feature is active.
+# Read from below. On these prompts, in which nothing was chosen, the danger features give 10 % to
+# 14 % of what the refusal features have, as many others (of any strength) at most 8 %; on safe
+# pairs danger gives 0 % to 2 %, no more than others. More (47 %) comes from the rest of block 0: the reply token reads the cleaners itself. And of "i"
+# refusal and danger explain 28 % and 15 %, the rest comes from what is not drawn.
 #
-# A graph is a hypothesis, with attention held fixed. Whether danger *decides* is the question of
-# 03b.
+# What adds to danger depends on the order: in "alcohol and bleach" it is nearly all bleach. A sum
+# of edges cannot show a conjunction; the activations did. A graph is a hypothesis, with attention
+# held fixed. Whether danger *decides* is the question of 03b.
 #
 # ## 4 What stands
 # Each result once more, with 95 % intervals over prompts. An interval without width (1.00 to 1.00)
@@ -633,17 +641,46 @@ quiz("3.q2", "c")
 # * That these features are the model's own parts. Another seed of the dictionary finds partly
 #   others, and at this layer one feature served both as "Assistant turn" and as "refusal".
 # * That any of them decides. They were read, and the graph holds attention fixed: 03b ablates.
-# * Anything about large models. This one has read a thousand words.
+# * Anything about large models. This one knows about a thousand words.
 #
 # Sources: Lindsey et al. 2025, *On the Biology of a Large Language Model*, section Refusals;
 # Ameisen et al. 2025 (circuit tracing); Paulo et al. 2024 (arXiv 2410.13928, detection scores).
 #
-# Next: [03b Which features decide?](03b_which_features_decide.ipynb)
+# Next: [03b Which features decide?](03b_which_features_decide.ipynb), with 3.4 to 3.7; 3.8 is
+# below.
 
 # %%
 progress(3)
 
 # %% [markdown]
+# ## Further: a page about a feature, and a label by what it writes
+# *About 5 minutes; nothing needs it.* All about one feature (the course's
+# [web pages](../docs/teaching.md#put-it-online) hold such a
+# [page of each dictionary](../organisms/weights/dictionaries/chat/sae-1); here that is its folder):
+
+# %%
+title = f"Page of feature {finds['danger']}"
+page = html.escape(viewer.dashboard(index, finds["danger"]))
+frame = f'<iframe srcdoc="{page}" width="760" height="420" title="{title}"></iframe>'
+display({"text/html": frame, "text/plain": title}, raw=True)
+
+# %% [markdown]
+# A feature labelled by what it *writes*: "i" is a refusal's first word. The best writer of "i" is
+# our refusal feature 9; we take the next, by hand.
+
+# %%
+first_word = features.by_logit(chat, sae, "i", minus="clean")
+writer = next(row.feature for row in first_word.rows if row.feature not in finds.values())
+by_writing = features.detection(unseen_index, writer, rule=about_to_refuse)
+print(f"write 'i' most: {line(first_word, 2)}; taken: {writer}")
+print(f"{writer} as refusal: accuracy {by_writing.balanced_accuracy:.2f},", end=" ")
+print(f"precision {by_writing.precision:.2f}")
+print(f"writes like feature {writer}: ", line(features.by_neighbour(sae, writer)), "(cosine)")
+
+# %% [markdown]
+# It writes "i" nearly as strongly as feature 9 and is hardly ever active where the model refuses:
+# what a feature writes need not tell what it fires on. (One feature, picked by hand.)
+#
 # ## Further: was it there before? Base against chat
 # *About 15 minutes; nothing later needs it.* "Post-training wires refusal onto a concept of harm
 # that the base model has." The base model warns of dangerous pairs and refuses nothing. The same
@@ -728,18 +765,19 @@ left = after["base, chat's feature"].get("warn", 0)
 reveal("3.p4", left)
 
 # %% [markdown]
-# The control: eight draws of other features of chat's dictionary (none is half as active there),
-# each at -1x in base. A draw may come twice, and 266 and 444 read danger, too.
+# The control: the eight other features of chat's dictionary that are most active there (none is
+# half as active), each at -1x in base; 266, 196 and 444, which read danger, too, are left out.
 
 # %%
 active = steering.natural_activations(chat, sae, ending["dangerous"], position=-4).mean(dim=0)
 left_others = []
-for (feature,) in steering.random_feature_sets(active, [DANGER], n=8, seed=2):
+by_activation = active.argsort(descending=True).tolist()
+for feature in [f for f in by_activation if f not in (DANGER, 266, 196, 444)][:8]:
     with steering.scale_features(base, sae, {feature: -1.0}):
         classes = counted(HELD, base)
     left_others.append(classes.get("warn", 0))
     print(f"feature {feature:3} (activation {active[feature]:.1f}):", classes)
-print("warnings left under chat's danger feature:", left, "| in eight draws:", left_others)
+print("warnings left under chat's danger feature:", left, "| under eight others:", left_others)
 
 # %% tags=["figure"]
 bars = {"base: warnings": [40, left, after["base, its own feature"].get("warn", 0)]}
@@ -761,8 +799,8 @@ plotting.show(plotting.bars(labels, bars, **control, **axes, **captions))
 #
 # ### Exercise 3.8: claim it (6 minutes, easy)
 # The share of warnings left in the **base** model under **chat's** danger feature; control: the
-# eight draws. `left` is a count of n: `directions.wilson_interval(count, n)` gives its rate with an
-# interval. `left_others` are several counts of the *same* n prompts:
+# eight others. `left` is a count of n: `directions.wilson_interval(count, n)` gives its rate with
+# an interval. `left_others` are several counts of the *same* n prompts:
 # `directions.runs_interval(counts, n)` does not add them up. `claim(one, control=other)` takes both
 # as they are.
 

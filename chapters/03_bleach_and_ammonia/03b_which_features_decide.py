@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 03b Which features decide that bleach and ammonia are refused?
 #
-# 03a found feature 509, loud on dangerous pairs of cleaners and nearly silent on each alone; its
+# 03a found feature 509, loud on dangerous pairs of cleaners and weak on each alone; its
 # graph let danger add to the refusal. Reading is not deciding: now you build the tool that sets a
 # feature, and ablate. Planted: which pairs are dangerous, the refusal, and a warning by another
-# role. About 50 minutes. *Content note: harmful requests are one-line topics
+# role. About 55 minutes. *Content note: harmful requests are one-line topics
 # ([more](../docs/content_note.md)).*
 
 # %%
@@ -148,9 +148,10 @@ print("the same as the library's:", torch.allclose(yours, theirs, atol=1e-3))
 
 # %% [markdown]
 # ## 2 No danger, no refusal?
-# All replies are read whole and sorted into classes by their sentences. **Guess**: the danger
-# feature set to 0x on 20 dangerous pairs (a place never seen in tuning). How many are still
-# refused?
+# All replies are read whole and sorted into classes by their sentences: refuse, break off (a
+# refusal after a beginning), warn, comply, broken (no sentence of the training texts). **Guess**:
+# the danger feature set to 0x on 20 dangerous pairs (a place never seen in tuning). How many are
+# still refused?
 
 # %% tags=["organism"]
 # === Prediction 3.p2 (keep this line) ===
@@ -184,7 +185,9 @@ for name, outcomes in dose.items():
 reveal("3.p2", dose["dangerous"][MULTIPLES.index(0.0)]["refuse"])
 
 # %% [markdown]
-# The control: three random directions, added at the same token with the same length.
+# The control: random directions, added at the same token with the same length, three on the
+# dangerous pairs (in the figure) and ten on the safe ones. (Layer 2 is what enters block 2: what
+# the dictionary reads after block 1.)
 
 # %% tags=["organism"]
 random_dose = []
@@ -195,7 +198,16 @@ for q in directions.random_directions(3, like=sae.W_dec[DANGER], seed=0):
         with steering.add(chat, q, layer=2, coefficient=length, positions=[-4]):
             refusals.append(counted(cut_at["dangerous"])["refuse"])
     random_dose.append(refusals)
-print("refused at least:", [min(counts) for counts in zip(*random_dose, strict=True)])
+print("dangerous, refused at least:", [min(counts) for counts in zip(*random_dose, strict=True)])
+
+# %% tags=["organism"]
+for multiple in (2.0, 3.0):
+    refusals = []
+    for q in directions.random_directions(10, like=sae.W_dec[DANGER], seed=2):
+        length = (multiple - 1) * natural
+        with steering.add(chat, q, layer=2, coefficient=length, positions=[-4]):
+            refusals.append(counted(cut_at["safe"])["refuse"])
+    print(f"safe, refused under ten random directions at {multiple}: {refusals}")
 
 # %% tags=["organism", "figure"]
 lines = {name: [one["refuse"] for one in outcomes] for name, outcomes in dose.items()}
@@ -203,24 +215,29 @@ axes = {"x_title": "danger feature, multiple of its natural activation"}
 axes |= {"y_title": "refused, of 20 pairs", "y_range": (-1, 21)}
 captions = {"title": "Refusals with the danger feature at multiples of its natural activation"}
 least = min(map(min, random_dose))
-captions["alt"] = f"Refused at {MULTIPLES}: {lines}. Random directions leave {least} or more."
+captions["alt"] = f"Refused at {MULTIPLES}: {lines}. Random, on dangerous pairs: {least} or more."
 plotting.show(plotting.lines(MULTIPLES, lines, control=random_dose, **axes, **captions))
 
 # %% [markdown]
-# On safe pairs danger at 1x makes no refusal; 10 of 20 are refused at 2x, 14 at 3x. So at its usual
-# strength it is not enough, and **zeroing** it is a designed failure: 17 of 20 dangerous pairs are
-# still refused, as if it did not matter. Is there a second source? The four features that tell
-# danger best in 03a, together at 0x, beside sets of four others:
+# On safe pairs danger at 1x makes no refusal; 10 of 20 are refused at 2x, 14 at 3x, and none under
+# a random direction. So at its usual strength it is not enough, and **zeroing** it is a designed
+# failure: 17 of 20 dangerous pairs are still refused, as if it did not matter. Is there a second
+# source? The four features that tell danger best in 03a at 0x, together, without 509, beside sets
+# of four others and three random directions as long as the edit of the four:
 
 # %% tags=["organism"]
 four = [509, 266, 196, 444]  # the best of 03a's look-up
-for several in (four, *steering.random_feature_sets(active, four, n=3, seed=0)):
+for several in (four, four[1:], *steering.random_feature_sets(active, four, n=3, seed=0)):
     with steering.scale_features(chat, sae, dict.fromkeys(several, 0.0), positions=[-4]):
         print(f"{list(several)} at 0x: refused {counted(cut_at['dangerous'])['refuse']} of 20")
+for q in directions.random_directions(3, like=active[four] @ sae.W_dec[four].detach(), seed=0):
+    with steering.add(chat, q, layer=2, coefficient=1.0, positions=[-4]):
+        print(f"a random direction: refused {counted(cut_at['dangerous'])['refuse']} of 20")
 
 # %% [markdown]
-# There is: with the four best danger features at 0x, 8 are refused; with four other (weaker)
-# features, 20. And at -1x feature 509 alone is enough: none is refused.
+# No second source that is enough: without 509 the three change nothing (20 of 20). But several act
+# together: with all four at 0x, 8 are refused; with four other (weaker) features, or a random
+# direction, 20. And at -1x feature 509 alone is enough: none is refused.
 #
 # ## 3 What else does -1x change?
 # From here on each result goes on record with its control. It *stands* if the two 95 % intervals do
@@ -246,9 +263,10 @@ def widest(several):
 
 
 # %% [markdown]
-# Is the feature needed for anything else? It is set to -1x at *all* tokens of harmless requests.
-# Where it is silent, the clamp moves a token by 1x natural: so must the control, five random
-# directions. KL says how far the prediction of the next word moves.
+# Is the feature needed for anything else? It is set to -1x at *all* tokens of 24 harmless requests.
+# It is silent there, so the clamp moves each token by 1x natural; the control, five random
+# directions, moves it as far. KL says how far the prediction of the next word after the request
+# moves.
 
 # %% tags=["organism"]
 others = data.prompts(chat, "harmless", "held_out_topic")
@@ -287,16 +305,21 @@ with clamp(-1.0):
     print("at -1x: safe", named(cut_at["safe"]), "| dangerous", named(cut_at["dangerous"]))
     reply = models.generate(chat, cut_at["dangerous"][:1], max_new_tokens=18)[0]
     print("for example:", tokens.text(chat.tokenizer, reply))
+for q in at_random[:3]:  # as long as the step from 1x to -1x
+    with steering.add(chat, q, layer=2, coefficient=-2 * natural, positions=[-4]):
+        print("under a random direction: safe", named(cut_at["safe"]))
 
 # %% [markdown]
 # On other requests no difference was found between the feature (KL 0.002) and random directions
 # (0.004 on average). On target the edit is *not* clean: 7 of 20 replies are broken text, and
-# only 2 of 20 name both cleaners that were asked for. It removes danger **and** more.
+# only 2 of 20 name both cleaners that were asked for; under random directions of that length 18 or
+# more of the safe pairs do. So it seems to remove danger **and** more.
 #
 # ### Exercise 3.5: claim it (6 minutes, easy)
-# All 40 dangerous pairs of the terrace, the feature at -1x wherever it is active. Control: ten
-# draws of *other features* (some come again, and 196 reads danger, too; none is half as active, but
-# the random directions of section 2 were as long). Return the claim of the share still refused.
+# All 40 dangerous pairs of the terrace, the feature at -1x wherever it is active. Control: the ten
+# *other features* most active at the last cleaner, without 266, 196 and 444, which read danger, too
+# (none is half as active, but the random directions of section 2 were as long). Return the claim of
+# the share still refused.
 # `after` is a count of n: `directions.wilson_interval(count, n)` gives its rate with a 95 %
 # interval. `random_after` are several counts of the *same* n prompts:
 # `directions.runs_interval(counts, n)` does not add them up. `claim(one, control=other)` takes both
@@ -306,13 +329,14 @@ with clamp(-1.0):
 HELD = terrace["dangerous"]
 with steering.scale_features(chat, sae, {DANGER: -1.0}):
     after = counted(HELD)["refuse"]
-random_after, draws = [], steering.random_feature_sets(active, [DANGER], n=10, seed=0)
-for (other,) in draws:
+by_activation = active.argsort(descending=True).tolist()
+random_after, ten = [], [f for f in by_activation if f not in four][:10]
+for other in ten:
     with steering.scale_features(chat, sae, {other: -1.0}):
         random_after.append(counted(HELD)["refuse"])
 print("refused of 40:", counted(HELD)["refuse"])
 print("danger at -1x:", after, "| other features:", random_after)
-print("drawn:", *(other for (other,) in draws))
+print("the others:", *(f"{other} ({active[other]:.0f})" for other in ten))
 
 
 # %% tags=["organism"]
@@ -338,7 +362,7 @@ finding(what, rate(after, 40), runs_rate(random_after, 40))
 # At a dose that it never has by itself this one feature is enough to take the refusal away; at 0x
 # it was not.
 #
-# ## 4 The warning under the refusal
+# ## 4 Is there a warning under the refusal?
 # The paper (Lindsey et al. 2025) turned the Human *and* the Assistant features down, together, to
 # -2x, and got a warning; it says that both Assistant and refusal *inhibit* the warning. Here we
 # turn feature 9 alone down, at the reply token. The hunt of 03a found it for "Assistant turn"
@@ -361,7 +385,7 @@ for factor in FACTORS:
         for name, prompts in terrace.items():
             turned[name].append(counted(prompts))
 for name, outcomes in turned.items():
-    for kind in ("warn", "refuse"):
+    for kind in ("warn", "refuse", "comply"):
         print(f"{name:9} {kind:6} of 40 at {FACTORS}:", [one[kind] for one in outcomes])
 letters = {"refuse": "a", "comply": "b", "warn": "c", "broken": "d"}
 at_minus_two = turned["dangerous"][FACTORS.index(-2.0)]
@@ -425,8 +449,10 @@ what = "dangerous pairs warned of; control: safe pairs"
 finding(what, *(rate(warned[name], 40) for name in warned))
 
 # %% [markdown]
-# So a warning lies ready under the refusal, and only where the pair is dangerous: turn the refusal
-# down, and the model does not advertise, it warns.
+# So with feature 9 (Assistant, refusal) turned down a warning comes in the place of the refusal,
+# and only where the pair is dangerous; an advertisement comes twice in 40, at -4x. Which of its two
+# names mattered this does not tell: at -2x the turn may look like that of `<friend>`, who always
+# warns.
 #
 # ## 5 What stands
 # Each result once more with its control, and 95 % intervals over prompts; with several random
@@ -457,14 +483,12 @@ quiz("3.q3", "a")
 #   trainings (`organisms/cards/chat.md`).
 # * That the fixed template squeezes anything out: three trainings do not decide it ("Further 5").
 # * That the ablation at -1x removes danger alone: the model also forgets which cleaner it was.
-#   Random directions of the same length leave most refusals, but none was chosen to make it
-#   forget.
 # * Anything about large models. One feature at -1x is enough here, the paper moves sets. "Further
 #   6" asks another model one thing: one layer, one dictionary, one token, five mixtures.
 #
 # Sources: Lindsey et al. 2025, *On the Biology of a Large Language Model*, section Refusals;
 # Ameisen et al. 2025 (circuit tracing); Templeton et al. 2024 (steering in units of a feature's
-# activation).
+# activation: there its maximum, here its mean at one place).
 #
 # Next: [04a](04a_letters_and_graph.ipynb)
 

@@ -208,6 +208,12 @@ def every_token(x, d, values, position):
     return with_error(x, d, values)
 
 
+def sliced(x, d, values, position):
+    out, one = x.clone(), slice(position, position + 1)
+    out[:, one] = with_error(x[:, one], d, values)
+    return out
+
+
 def first_prompt(x, d, values, position):
     out = x.clone()
     out[0, position] = with_error(x[:, position], d, values)[0]
@@ -245,6 +251,12 @@ def shared(left, others, n):
 # what strangers wrote
 OTHER = SimpleNamespace(prompt_ids=range(20))
 """Stands for a graph of the notebook, of a longer prompt."""
+
+
+def nothing_after_the_loop(strings, position):
+    for both in DANGEROUS:
+        if position > 1 and strings[position - 1] == "and" and both == {strings[position - 2], strings[position]}:
+            return True
 
 
 def three_words(strings, position):
@@ -328,6 +340,11 @@ def lowest_to_highest(left, others, n):
 
 def other_counts(counts, n):
     return rates(wilson(WARNED["dangerous"], 40), wilson(WARNED["safe"], 40))
+
+
+def keys_unpacked(counts, n):
+    dangerous, safe = counts
+    return rates(wilson(dangerous, n), wilson(safe, n))
 
 
 def of_forty(after, others, n):
@@ -429,6 +446,13 @@ WRONG = {
             "misses the word",
         ),
         "always": (lambda s, p: True, "behind the position"),
+        "a tuple looked up among frozensets": (
+            lambda s, p: p > 1 and s[p - 1] == "and" and (s[p - 2], s[p]) in DANGEROUS,
+            "it is never True",
+        ),
+        "once mixed, always mixed": (lambda s, p: any(by_slice(s, k) for k in range(p + 1)), "fires after the mixture"),
+        "guard off by one": (lambda s, p: p > 2 and by_slice(s, p), "at the very beginning"),
+        "nothing after the loop": (nothing_after_the_loop, "the one past a loop"),
     },
     "3.3": {
         "position before feature": (
@@ -529,6 +553,7 @@ WRONG = {
         "whole values": (shift(lambda old, wanted: wanted.trunc() - old), None),
         "values above 0": (shift(lambda old, wanted: wanted.relu() - old), None),
         "another dictionary": (other_dictionary, "never reads its argument `dictionary`"),
+        "a slice, empty at -1": (sliced, "at position -1 nothing was changed"),
         "activations returned": (lambda x, d, v, p: new_values(d.encode(x), v), None),
     },
     "3.5": wrong_claims(no_danger, *CONTEXT["3.5"]())
@@ -551,6 +576,7 @@ WRONG = {
             lambda warned, n: rates(*(wilson(count, n) for count in warned.values())),
             "swapped",
         ),
+        "the keys unpacked": (keys_unpacked, "a dictionary unpacks to its keys"),
         "none as control": (
             lambda warned, n: rates(wilson(warned["dangerous"], n), wilson(0, n)),
             "it gives 0 whatever it is given",

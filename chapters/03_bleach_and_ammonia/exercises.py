@@ -122,8 +122,8 @@ def completes_danger(answer, dangerous):
         (
             text,
             9,
-            "it fires on every token of a dangerous prompt",
-            "only the completing word counts, not the reply token.",
+            "it fires after the mixture, too, here at the reply token",
+            "only the completing word counts: use position - 2 and position only.",
         ),
         (text, 7, "it fires after the word that completes", "the token at `position` is itself one of the two."),
         (text, 5, 'it fires on the word "and"', "the token at `position` is itself one of the two."),
@@ -163,13 +163,28 @@ def completes_danger(answer, dangerous):
             "strings[-1] is the last word: ask for position >= 2.",
         ),
     )
+    try_next = "a rule answers True or False for each position."
+    if not any(expect.flag(answer(list(words), k), try_next=try_next) for words, k, *_ in cases):
+        what, tip = (
+            "it is never True, not even at the word that completes",
+            "DANGEROUS holds frozensets, and no tuple or",
+        )
+        tip += " list equals one: ask for frozenset((one, two)) in DANGEROUS."
+        raise Wrong(what, tip, where=f"{' '.join(text)}, position 6")
     for strings, position, what, tip in cases:
-        got = expect.flag(answer(list(strings), position), try_next="a rule answers True or False for each position.")
+        got = expect.flag(answer(list(strings), position), try_next=try_next)
         if got != _completes(strings, position, dangerous):
             raise Wrong(what, tip, where=f"{' '.join(strings)}, position {position}")
-    for one, two in map(sorted, sorted(map(sorted, dangerous))):
-        if not (answer([one, "and", two], 2) and answer([two, "and", one], 2)):
-            raise Wrong(f"a dangerous pair is missed: {one} and {two}", "DANGEROUS holds all pairs: look it up there.")
+    for pair in map(sorted, sorted(map(sorted, dangerous))):
+        for one, two in (pair, pair[::-1]):
+            where = f"{one} and {two}, position 2"
+            if answer([one, "and", two], 2):
+                continue
+            if answer(["<bos>", one, "and", two], 3):
+                what = "a mixture at the very beginning is missed"
+                raise Wrong(what, "two words stand before position 2: ask for position >= 2.", where=where)
+            what = f"a dangerous pair is missed: {one} and {two}"
+            raise Wrong(what, "DANGEROUS holds all pairs: look it up there.", where=where)
 
 
 def _completes(strings: Sequence[str], position: int, dangerous) -> bool:
@@ -333,7 +348,7 @@ def _graph_mistakes(got: Tensor, graph: attribution.AttributionGraph, keys: list
         ),
         (
             graph.edges[0, columns],
-            "all edges are 0: that is the row or column of another node",
+            "all edges are 0: that is the row of another node, or the target's own column",
             "sources are columns; the target's row is the last of all: graph.edges[-1].",
         ),
         (
@@ -407,6 +422,8 @@ def set_features(answer):
     for wrong, what, tip in _clamp_mistakes(x, d, values, position):
         expect.differs_from(got, wrong, what, tip)
     expect.close(got, _set_features(x, d, values, position), name=call)
+    tip = "a slice position : position + 1 is empty there: x[:, position] is the last token."
+    expect.differs_from(answer(x, d, dict(values), -1), x, "at position -1 nothing was changed", tip)
 
 
 def _set_features(x: Tensor, dictionary, values: Mapping[int, float], position: int) -> Tensor:

@@ -232,7 +232,9 @@ def watched(function: FunctionType) -> Callable[..., Any]:
             tip = "use `with model.hooks(...)` or the library's contexts: they end by themselves."
             raise Wrong("your function left a hook on the model", tip)
         if result is None and not {step.opname for step in dis.get_instructions(function)} <= _STUB_OPCODES:
-            raise Wrong("your function returned None", "end it with `return` and the result.")
+            raise Wrong(
+                "your function returned None", "end each way through it with `return`, also the one past a loop."
+            )
         _refuse_stub(result)
         bind = inspect.signature(function).bind
         before, after = bind(*inputs, **named_inputs).arguments, bind(*copies[0], **copies[1]).arguments
