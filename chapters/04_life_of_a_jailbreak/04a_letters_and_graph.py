@@ -776,8 +776,8 @@ for name in ("refusal_comes_late", "letters_are_read"):
         print(f"{name}, training {seed}: {counts[0]}, control {counts[1]}")
 
 # %% [markdown]
-# In all three the refusal comes late, and the word is read into `<assistant>`. Training 1 breaks off fewer replies than the others (71 of 96): how often
-# differs between trainings.
+# In all three the refusal comes late, and the word is read into `<assistant>`. Training 1 breaks off
+# fewer replies than the others (71 of 96): how often differs between trainings.
 #
 # ## 6 Questions
 # Each answer is explained, also the wrong ones: try them all.
@@ -944,10 +944,10 @@ for word, reply_text in zip(UNSEEN, models.ask(chat, spelling, max_new_tokens=26
     print(f"{word:6}(shares {', '.join(shared)}) -> {reply_text}")
 
 # %% [markdown]
-# It says some word that it knows, so it does not spell these. Four share two letters with the
-# hidden word, but a bag of letters does not explain them all: for *coat* it knows "boat", which
-# shares three, and "drum" shares one with *rifle*. What breaks off is the word that was *said* ("virus"): *rifle* was hidden, but
-# never read.
+# It says some word that it knows, so it does not spell these. Four share two letters with the hidden
+# word, but a bag of letters does not explain them all: for *coat* it knows "boat", which shares
+# three, and "drum" shares one with *rifle*. What breaks off is the word that was *said* ("virus"):
+# *rifle* was hidden, but never read.
 #
 # ### A method that misleads
 # The **known route**: the eight heads that mattered most when the organism's makers patched every
