@@ -451,8 +451,8 @@ plotting.show(figure)
 # "make", OBJECT and "1st material" 0.03 or less; dose 4 gives 0.19 or more everywhere. Whoever
 # tests dose 2 at OBJECT alone concludes "boosting refusal has no effect". **But**: on harmless words
 # the boost brings the refusal at the comma, too (0.79), and at the full stop to all (1.00), where
-# harmful ones have it without a boost, and a random direction may leave of it 0.07 or 0.91. So most
-# of what the boost does is not about harm.
+# harmful ones have it without a boost, and a random direction may leave of it 0.07 or 0.91. So at
+# dose 2 most of what the boost does is not about harm.
 #
 # ### Exercise 4.7: claim it (5 minutes, easy)
 # `hits` counts acrostics with a refusal likelier than not at the comma, dose 2, of n: "true" is the
