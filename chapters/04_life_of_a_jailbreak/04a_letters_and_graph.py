@@ -906,13 +906,13 @@ for name, nodes in sets.items():
         print(f"  random groups only switched off: {min(only_off):.1f} to {max(only_off):.1f}")
 
 # %% [markdown]
-# What stands out is not the letters. "In every acrostic" is one feature, and the strongest: none of
-# ten random ones costs as much, and it is active in all 48 acrostics, whatever they spell ("an
-# acrostic is asked"? "say a noun"?). The four that read the words cost 3.8 of 11.3 logits, held; but
-# of ten random groups some do as much, and so beside the later ones, none of which has "bomb"
-# among the words that it writes most. So neither label is proved by its effect: an edit of that
-# length hurts, whatever it is. (In ours, random groups that are only switched off, and not made as
-# long, lose less: a control that would have flattered us.)
+# What stands out is not the letters. "In every acrostic" is one feature, and costs most (5.1 of 11.3
+# logits, attention held; a random one as much in 1 of 10); it is active in all 48 acrostics, whatever
+# they spell ("an acrostic is asked"? "say a noun"?). The four that read the words cost 3.8; one of ten
+# random groups does as much, with attention free three; and so does one beside the later ones, for
+# none of which "bomb" is the word that it writes most. So no label is proved by its effect: an edit
+# of that length hurts, whatever it is. (In ours, random groups that are only switched off, and not
+# made as long, lose less: a control that would have flattered us.)
 #
 # ### More flows into a box than out of it
 # How much is left after the biases, which say what a feature needs to become active? The direct
