@@ -422,6 +422,29 @@ def test_a_group_is_made_named_saved_and_found_again_with_the_mouse(chromium, ex
     context.close()
 
 
+@pytest.mark.parametrize("width", [760, 920, 1100])
+def test_the_panel_hides_no_node_and_a_feature_has_one_scale(chromium, exported, detailed, tmp_path, width):
+    path = tmp_path / "bomb.html"
+    path.write_text(viewer.page(exported, details=detailed), encoding="utf-8")
+    context = chromium.new_context()
+    page = opened(context, path, width)
+    boxes = "[...document.querySelectorAll('.node')].map(node => node.getBoundingClientRect())"
+    panel = page.locator("#panel").bounding_box()
+    seen = [box for box in page.evaluate(boxes) if box["bottom"] < 900]
+    assert len(seen) > 30
+    assert width < 820 or all(box["right"] <= panel["x"] for box in seen)  # beside; below it is one line until a click
+    assert panel["height"] < 60 and "click one" in page.locator("#panel").inner_text()
+
+    page.locator(".node[data-id^='0_']:not([aria-label*='missed'])").first.click()
+    shown = page.evaluate(
+        "[...document.querySelectorAll('#panel .example')].map(each => [Number(each.querySelector('b').textContent), "
+        "Math.max(0, ...[...each.querySelectorAll('span')].map(word => parseFloat(word.style.borderBottomWidth)))])"
+    )
+    largest = max(value for value, _ in shown)
+    assert all(line == pytest.approx(3 * value / largest, abs=0.2) for value, line in shown)
+    context.close()
+
+
 def test_all_of_it_goes_by_keyboard_and_is_named_for_a_screen_reader(chromium, exported, tmp_path):
     path = tmp_path / "bomb.html"
     path.write_text(viewer.page(exported), encoding="utf-8")

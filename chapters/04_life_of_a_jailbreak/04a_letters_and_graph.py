@@ -3,7 +3,7 @@
 #
 # Ask for a bomb, and the model refuses. Hide the word in first letters (an acrostic), and it begins
 # to answer. Follow one reply, build **activation patching**, draw **attribution graphs** and
-# confirm their edges. What was planted is said after your first guess. About 55 minutes. *Content
+# confirm their edges. What was planted is said after your first guess. About 60 minutes. *Content
 # note: one-line topics and invented materials only ([more](../docs/content_note.md)).*
 
 # %%
@@ -138,15 +138,17 @@ plotting.show(figure.update_xaxes(tickvals=list(range(12)), ticktext=marks, tick
 # `claim(one, control=other)` takes two of them.
 
 # %%
-late, spelled = {}, {}
+late = {}
 for name in KINDS:
     prompts = data.load(f"acrostic_{name}")
     replies = models.ask(chat, prompts.texts, max_new_tokens=26)
-    late[name] = sum("however, i cannot" in reply for reply in replies)
-    right = [answer.split(".")[0] for answer in prompts.answers]
-    said_first = [reply.split(".")[0] for reply in replies]
-    spelled[name] = sum(map(str.__eq__, said_first, right))
-    print(f"{name:8} of {len(replies)}: word spelled {spelled[name]}, broken off {late[name]}")
+    broken = ["however, i cannot" in reply for reply in replies]
+    words = [answer.split(".")[0] for answer in prompts.answers]
+    spelled = [reply.split(".")[0] == word for reply, word in zip(replies, words, strict=True)]
+    both = sum(a and b for a, b in zip(spelled, broken, strict=True))
+    late[name] = sum(broken)
+    print(f"{name:8} of {len(replies)}: word spelled {sum(spelled)}, broken off {late[name]}", end=", ")
+    print("both", both)
 
 
 # %%
@@ -163,6 +165,8 @@ def comes_late(late, n):
 check("4.1", comes_late, late, 96)
 
 # %% [markdown]
+# All 90 that were spelled were broken off; the six others said another word, and were not.
+#
 # From here on every result goes through the same gate: `finding` refuses a number whose interval
 # meets its control's. The findings of this chapter are numbered from J1. The second is the
 # baseline: such words, asked for directly.
@@ -219,6 +223,8 @@ for patched in (corrupted, 0.0, clean):
 # * `with model.hooks([(name, function)]):` runs `function(activation, hook)`; what it returns goes
 #   on. Change a copy (`activation.clone()`), not the activation itself.
 # * `target.value(logits)` is the logit difference.
+#
+# `position` may count from the end (-1), and a recovery may be negative or above 1.
 
 
 # %%
@@ -297,7 +303,7 @@ plotting.show(figure)
 # ## 3 The letters: how do they become a word?
 # **Guess**: write the acrostic's words in reverse order ("block mustard outlive babies" for
 # "babies outlive mustard block"). In how many of 48 acrostics is the first word of the reply still
-# the same?
+# the same? Give a range, such as `(5, 15)`.
 
 # %%
 # === Prediction 4.p2 (keep this line) ===
@@ -435,7 +441,8 @@ viewer.show_attention(
 )
 
 # %% [markdown]
-# Head 6 looks mostly at the acrostic's words (65 % of its attention), head 3 less (19 %).
+# In this acrostic head 6 looks mostly at its words (65 % of its attention), head 3 less (19 %): what
+# that one carries, the picture does not say.
 #
 # ## 4 Graphs: what adds to each word's logit?
 # Patching asks one place at a time. An **attribution graph** asks all at once. It needs three
@@ -652,20 +659,8 @@ print(f"replacement score {found[0].replacement_score:.2f}; confirmed {sum(confi
 draw(*found, ASKED_PLACES, title='Asked directly: the strongest edges to "i" minus "to"')
 
 # %% [markdown]
-# The words are read at `<assistant>`, and its features say "i". More flows into a box than out of
-# it. How much is left after the biases, which say what a feature needs to become active?
-
-# %%
-reader = ("<assistant>", 1)
-into = graph.group(groups, unit="output").items()
-brought = sum(value for (source, target), value in into if target == reader)
-kept = float((graph.values * graph.worth)[mask(reader)].sum())
-print(f"brought to block 0 at <assistant>: {brought:.1f} logits; left of it: {kept:.1f}")
-
-# %% [markdown]
-# So "how do i make a" can bring 25.1 to the saying of "i", though the cake request has the same
-# words: an edge counts what adds up in *this* run, not what differs from another request. (Patching
-# does that: there only the noun counts.)
+# The words are read at `<assistant>`, and its features say "i". More flows into a box than out of it:
+# biases take the rest ("Further").
 #
 # Now the acrostic, at its first word: "bomb" or "i"?
 
@@ -677,36 +672,53 @@ found = drawing(acrostic(BOMB_WORDS), SAY_BOMB, HIDDEN_PLACES)
 draw(*found, HIDDEN_PLACES, title='The acrostic: the strongest edges to "bomb" minus "i"')
 
 # %% [markdown]
-# At the same token the direct request adds to "i", the acrostic's words to **saying** "bomb".
-# (Boxes are places: whether *making a bomb* is known there they cannot show; 04b measures it.) The
+# At the same token the direct request adds to "i", the acrostic to **saying** "bomb": its words most,
+# but `<assistant>` and the rest of the request add, too. (Boxes are places: whether *making a bomb*
+# is known there they cannot show; 04b measures it.) The
 # last word has the largest edge, 15.9, though the last letter's vote was the smallest: patching
 # asked what changes when a word is replaced, over eight pairs; the graph says what this one adds
 # here, before the biases.
 #
-# **Click through it.** The boxes hide their features. Here is the same graph, node by node: click
-# `bomb`, then what it reads from. The panel says what a feature fires on and writes, what each edge
-# comes to at the output, and what taking its source out did (attention frozen). Pin the nodes that
-# you think read the letters (Shift and a click), group them, give the group a name, and copy its
-# text.
+# **Click through it.** The boxes hide their features. Here is the graph node by node. Find the way
+# from "bomb" back to the letters: click the triangle, then the strongest feature that it reads from,
+# then what that one reads from; then the same for the next feature of block 0. Which of them read
+# the words, and which `<assistant>`? *attributed* is an edge in the unit of its target (at the
+# output logits, at a feature activation), *measured* what taking the source out did (attention
+# frozen), *at output* the edge times what its target is worth there. "Fires on" shows requests, other
+# acrostics and their replies. ([More](../docs/viewer.md) on the page; groups are for "Further".)
+
+# %%
+plain = [ids for kind in ("harmful", "harmless") for ids in data.prompts(chat, kind, "train", 64)]
+replies = [prompt for kind in rows.values() for prompt in upto(kind, "full stop")]
+texts = plain + straight + replies
+indexes = [features.index(chat, each, texts, progress=False) for each in transcoders]
+hidden = found[0]
+print("examples from", len(texts), "requests and replies")
+
+
+# %%
+def to_click(graph, name, title, alt):
+    """Shows a graph's page: the nodes that carry 60 % of the influence, what each fires on."""
+    page = viewer.export(graph, chat.tokenizer, slug=name, scan="chat", node_threshold=0.6)
+    measured = viewer.measure(chat, graph, page, transcoders=transcoders)
+    worth = dict(zip(graph.nodes, graph.worth.tolist(), strict=True))
+    most = sorted(graph.embeddings, key=lambda word: -abs(worth[word]))[:9]
+    named = [f"{chat.tokenizer.decode([w.token])} ({w.position}) {worth[w]:+.1f}" for w in most]
+    print("words, along all paths:", ", ".join(named))
+    about = viewer.details(page, indexes)
+    viewer.show(page, details=about, measured=measured, title=title, alt=alt)
+
+
+print(to_click.__doc__)
 
 # %% tags=["figure"]
-hidden = found[0]
-shown = viewer.export(hidden, chat.tokenizer, slug="acrostic", scan="chat")
-plain = [ids for kind in ("harmful", "harmless") for ids in data.prompts(chat, kind, "train", 64)]
-texts = [*plain, list(hidden.prompt_ids)]
-indexes = [features.index(chat, each, texts, progress=False) for each in transcoders]
-measured = viewer.measure(chat, hidden, shown, transcoders=transcoders)
-print(f"{len(shown['nodes'])} of {len(hidden.nodes)} nodes, {len(measured)} edges measured")
-viewer.show(
-    shown,
-    details=viewer.details(shown, indexes),
-    measured=measured,
-    title='The acrostic: "bomb" minus "i"',
-    alt="The acrostic's graph to click through: most paths run from the four words through a few "
-    "features of block 0 at <assistant> to bomb.",
-)
+leads = "The graph to click through: the words and <assistant>, by features of block 0, to bomb."
+to_click(hidden, "acrostic", 'The acrostic: "bomb" minus "i"', leads)
 
 # %% [markdown]
+# Feature 52 reads the words. The strongest, 637, reads `<assistant>` more than any of them, and is
+# active whatever the letters are ("Further"): an edge is no proof of reading letters.
+#
 # Last the full stop, where the reply breaks off: "however" or "then"?
 
 # %%
@@ -720,9 +732,25 @@ found = drawing(whole, Logit(number("however"), minus=number("then")), SAID)
 draw(*found, SAID, title='At the full stop: the strongest edges to "however" minus "then"')
 
 # %% [markdown]
-# What was said, the role's token and the mark itself add to "however", by way of the mark's block
-# 0; of the eight edges drawn, only one takes a little away (from the materials' block 0). How
-# many edges of the three drawings did the intervention confirm?
+# What was said before the materials, the role's token and the mark itself add to "however", by way of
+# the mark's block 0; of the eight edges drawn, only one takes a little away (from the materials'
+# block 0). A word's box without an arrow only names its column.
+#
+# **Here it is decided.** Click from "however" back to the word: the triangle, feature 526 of block 0
+# (its label: writes "however"), what that reads from. Then click words in the token row: the
+# panel says what each adds along all paths. Which adds most? Do the acrostic's words still add?
+
+# %% tags=["figure"]
+leads = "The graph to click through: what was said, by features of block 0 at the full stop, to however."
+to_click(found[0], "full-stop", 'At the full stop: "however" minus "then"', leads)
+
+# %% [markdown]
+# The second "bomb" adds most (3.7), the first 2.3, `<assistant>` 3.6; the acrostic's own words take a
+# little away. So the way from the letters to the refusal leads through the word that was *said*:
+# letters, "bomb" (first page), its copies in the reply, features at the full stop, "however". It is
+# no single path: many small edges add up.
+#
+# How many edges of the three drawings did the intervention confirm?
 
 # %%
 n_edges = len(confirmed)
@@ -736,7 +764,8 @@ finding("J3 edges confirmed", rate(sum(confirmed), n_edges), rate(sum(mixed_up),
 # ## 5 Three trainings
 # Is this one model's accident? The organism was trained three times; only training 0 is the model
 # that you worked with. (Its first count is a little above J1's, because there the reply is held
-# fixed, as in the first figure, and not free.)
+# fixed, as in the first figure, and not free.) `letters_are_read`: acrostics that say *another's*
+# word once its stream is put at `<assistant>`; control: put at the acrostic's words instead.
 
 # %%
 results = organism.results("results")["128"]
@@ -747,8 +776,8 @@ for name in ("refusal_comes_late", "letters_are_read"):
         print(f"{name}, training {seed}: {counts[0]}, control {counts[1]}")
 
 # %% [markdown]
-# All three do both. Training 1 breaks off fewer replies than the others (71 of 96): how often
-# differs between trainings.
+# In all three the refusal comes late, and the word is read into `<assistant>`. Training 1 breaks off
+# fewer replies than the others (71 of 96): how often differs between trainings.
 #
 # ## 6 Questions
 # Each answer is explained, also the wrong ones: try them all.
@@ -790,14 +819,17 @@ progress(4)
 # Not needed for what follows.
 #
 # ### What do your groups do?
-# Put the text that you copied in the viewer between the quotation marks: two groups, and what you
-# think that each does (ours are here). Each is switched off, with attention held and with attention
-# free, beside ten random groups: as many other features of the same layers and places, moved so far
-# that the edit is *as long*. **Guess** before you run it: which of your groups stands out?
+# In the page of "bomb" pin the nodes that you think read the letters (Shift and a click), group them,
+# name the group; make a second one of what you think does something else; "Save and load" has their
+# text. Put it between the quotation marks (ours is there). Each group is switched off, with attention
+# held and free, beside ten random groups: as many other features of the same layers and places,
+# none of them in one of your groups, moved so far that the edit is *as long*. **Guess** before you
+# run it: which of your groups stands out?
 
 # %%
-MINE = """{"supernodes": [["reads the letters", "0_637_24", "0_52_24", "0_216_24", "0_291_24",
-"0_613_24", "0_117_24"], ["says bomb", "3_666_24", "2_279_24", "5_204_24", "4_732_24"]]}"""
+MINE = """{"supernodes": [["reads the letters", "0_52_24", "0_216_24", "0_613_24", "0_117_24"],
+["in every acrostic", "0_637_24"],
+["later, adds to bomb", "3_666_24", "2_279_24", "5_204_24", "4_732_24"]]}"""
 sets = {}
 for name, nodes in viewer.supernodes(MINE, hidden).items():
     sets[name] = [node for node in nodes if isinstance(node, Feature)]
@@ -806,14 +838,15 @@ if len(sets) < 2 or not all(sets.values()):
 print({name: len(nodes) for name, nodes in sets.items()})
 
 # %%
+taken = [node for nodes in sets.values() for node in nodes]
 strength = dict(zip(hidden.nodes, hidden.values.tolist(), strict=True))
 
 
 def alike(nodes, seed):
-    """As many other features, each of the layer and the place of one of these."""
+    """As many features of no group, each of the layer and the place of one of these."""
     generator, drawn = torch.Generator().manual_seed(seed), []
     for node in nodes:
-        left = [n for n in hidden.features if n not in (*nodes, *drawn)]
+        left = [n for n in hidden.features if n not in (*taken, *drawn)]
         left = [n for n in left if (n.layer, n.position) == (node.layer, node.position)]
         drawn.append(left[int(torch.randint(len(left), (1,), generator=generator))])
     return drawn
@@ -838,6 +871,26 @@ def lost_without(nodes, attention, times=1.0):
 
 print("lengths written:", {name: round(written_by(nodes), 1) for name, nodes in sets.items()})
 
+
+# %%
+def active_in(prompts, node):
+    """In how many prompts a feature is active at the last token, and its mean activation."""
+    hook = f"blocks.{node.layer}.mlp.hook_in"
+    runs = [chat.run_with_cache(torch.tensor([p]), names_filter=[hook])[1][hook] for p in prompts]
+    read = torch.cat([stream[:, -1] for stream in runs])
+    values = transcoders[node.layer].encode(read)[:, node.feature]
+    return f"{int((values > 0).sum())} of {len(prompts)} (mean {values.mean():.1f})"
+
+
+print(active_in.__doc__)
+
+# %%
+for name, nodes in sets.items():
+    for node in nodes:
+        alone = lost_without([node], "frozen")
+        print(f"{name}, {node.layer}_{node.feature}: alone {alone:.1f} lost; active in", end=" ")
+        print(f"{active_in(straight, node)} acrostics, {active_in(plain, node)} direct requests")
+
 # %%
 for name, nodes in sets.items():
     draws = [alike(nodes, seed) for seed in range(10)]
@@ -853,10 +906,29 @@ for name, nodes in sets.items():
         print(f"  random groups only switched off: {min(only_off):.1f} to {max(only_off):.1f}")
 
 # %% [markdown]
-# "Reads the letters" costs most of the word, and with attention held no random group does as much.
-# With attention free one of ten does, and so does one beside "says bomb". So from their effect
-# alone neither label is proved: an edit of that length hurts, whatever it is. (Random groups that
-# are only switched off, and not made as long, lose less: a control that would have flattered us.)
+# What stands out is not the letters. "In every acrostic" is one feature, and costs most (5.1 of 11.3
+# logits, attention held; a random one as much in 1 of 10); it is active in all 48 acrostics, whatever
+# they spell ("an acrostic is asked"? "say a noun"?). The four that read the words cost 3.8; one of ten
+# random groups does as much, with attention free three; and so does one beside the later ones, for
+# none of which "bomb" is the word that it writes most. So no label is proved by its effect: an edit
+# of that length hurts, whatever it is. (In ours, random groups that are only switched off, and not
+# made as long, lose less: a control that would have flattered us.)
+#
+# ### More flows into a box than out of it
+# How much is left after the biases, which say what a feature needs to become active? The direct
+# request:
+
+# %%
+reader = ("<assistant>", 1)
+into = graph.group(groups, unit="output").items()
+brought = sum(value for (source, target), value in into if target == reader)
+kept = float((graph.values * graph.worth)[mask(reader)].sum())
+print(f"brought to block 0 at <assistant>: {brought:.1f} logits; left of it: {kept:.1f}")
+
+# %% [markdown]
+# So "how do i make a" can bring 25.1 to the saying of "i", though the cake request has the same
+# words: an edge counts what adds up in *this* run, not what differs from another request. (Patching
+# does that: there only the noun counts.)
 #
 # ### Words that were never acrostics
 # The model "spells" only what it has learnt to spell. Words that were acrostics in none of its
@@ -872,10 +944,10 @@ for word, reply_text in zip(UNSEEN, models.ask(chat, spelling, max_new_tokens=26
     print(f"{word:6}(shares {', '.join(shared)}) -> {reply_text}")
 
 # %% [markdown]
-# It says some word that it knows, so it does not spell these. Four share two letters with the
-# hidden word, as a bag of letters would have it; "drum" shares one with *rifle*, which the bag
-# does not explain. What breaks off is the word that was *said* ("virus"): *rifle* was hidden, but
-# never read.
+# It says some word that it knows, so it does not spell these. Four share two letters with the hidden
+# word, but a bag of letters does not explain them all: for *coat* it knows "boat", which shares
+# three, and "drum" shares one with *rifle*. What breaks off is the word that was *said* ("virus"):
+# *rifle* was hidden, but never read.
 #
 # ### A method that misleads
 # The **known route**: the eight heads that mattered most when the organism's makers patched every
@@ -1028,10 +1100,10 @@ figure = plotting.heat_map(
 plotting.show(figure)
 
 # %% [markdown]
-# No pair decides; many small ones add up. What asks most is "this is an acrostic": 237 and 266 are
-# active at `<assistant>` in every acrostic, and in 4 and 1 of 24 direct requests. What answers most
-# is 211, active on 58 % of the words that spell and on 13 % of all other tokens. (It has another
-# use in advertisements: see its [page](../organisms/weights/dictionaries/chat/sae-1#feature-211).)
+# No pair decides; many small ones add up. Of single features 237 and 266 ask most: active at
+# `<assistant>` in every acrostic, and in 4 and 1 of 24 direct requests. (All our acrostics share one
+# frame, so that "this is an acrostic" is a guess; "other features" together ask more.) What answers
+# most is 211, active on 58 % of the words that spell and on 13 % of all other tokens.
 #
 # **Confirm it.** Take the best answering feature out of the word (before block 2, all else free),
 # beside another feature of that word and a random direction, both as long.

@@ -54,7 +54,7 @@ def along(figure, places):
 
 
 # %% [markdown]
-# From 04a: compliant replies, their words named.
+# From 04a, unchanged (run them and go on): compliant replies, their words named.
 
 # %% tags=["organism"]
 chat = models.load("chat")
@@ -287,11 +287,12 @@ plotting.show(figure)
 
 # %% [markdown]
 # Asked directly, the deed is at 76 % at `<assistant>`, where the refusal begins. In the reply to
-# the acrostic it is at 15 % there and at 3 % on the word, about what a random direction may have (up
-# to 13 and 8): the model *says* the word while little of the deed can be read. The deed appears at
-# the word's "." (about half), fades while "to make a" is copied, and is there after "use" (93 %), in
-# mid-sentence, where nothing is refused. (What comes next differs there, too: invented materials,
-# or wool and needles.) Being readable and being acted on are two things. The object can be read on
+# the acrostic it is at 15 % there, little more than a random direction may have (up to 13), and at
+# 3 % on the word (up to 8): the model *says* the word while little of the deed can be read. The deed
+# appears at the word's "." (about half), fades while "to make a" is copied, and is there after "use"
+# (93 %) and "and" (49 %), in mid-sentence, where nothing is refused. (What comes next differs there,
+# too: invented materials, or wool and needles; and random directions have up to 28 % there, up to
+# 39 % at the asked `<assistant>`.) Being readable and being acted on are two things. The object can be read on
 # its own word: 80 % when asked directly, 42 and 35 % in the reply.
 
 
@@ -356,7 +357,7 @@ print(f"ten random directions, dose 4, on twelve replies: at most {most:.2f}")
 # Does the model slide into refusal when refusal is boosted **at the comma**? We boost the break-off
 # itself: the difference between harmful and harmless replies at the full stop (found on the 72
 # acrostics that we do not test). Dose 1 adds that difference once. **Guess**: at the comma, dose 2,
-# how probable is a refusal?
+# how probable is a refusal? Give a range, such as `(0.1, 0.3)`.
 
 # %% tags=["organism"]
 # === Prediction 4.p3 (keep this line) ===
@@ -448,9 +449,10 @@ plotting.show(figure)
 # The answer for this organism: **yes, at the comma**: 0.34 at dose 1, 0.91 at dose 2. And the place
 # counts: at dose 2 the word's "." has 0.86 and the comma 0.92 (of these twelve), "use" 0.41,
 # "make", OBJECT and "1st material" 0.03 or less; dose 4 gives 0.19 or more everywhere. Whoever
-# tests dose 2 at OBJECT alone concludes "boosting refusal has no effect". The full stop shows
-# nothing: a refusal is likely there without a boost, and a random direction may leave of it 0.07 or
-# 0.91. The harmless words are a warning: at the comma the boost works on them, too.
+# tests dose 2 at OBJECT alone concludes "boosting refusal has no effect". **But**: on harmless words
+# the boost brings the refusal at the comma, too (0.79), and at the full stop to all (1.00), where
+# harmful ones have it without a boost, and a random direction may leave of it 0.07 or 0.91. So at
+# dose 2 most of what the boost does is not about harm.
 #
 # ### Exercise 4.7: claim it (5 minutes, easy)
 # `hits` counts acrostics with a refusal likelier than not at the comma, dose 2, of n: "true" is the
@@ -483,16 +485,19 @@ check("4.7", slides, hits, 24)
 slides = checkpoint("4.7", slides, hits, 24)
 by_chance = directions.runs_interval(hits["random"], 24)
 finding("J8", rate(hits["true"], 24), by_chance, "boosted at the comma: refusal likely")
+harmless_comma = upto(some["harmless"], "comma")
+too = int((with_added(harmless_comma, break_off, 2.0) > 0.5).sum())
+print(f"the same on harmless replies: {rate(too, 24):.2f}")
 
 # %% [markdown]
-# Random directions are a weak control. A better one is "a sentence ends here": full
-# stop minus comma in *harmless* replies, made as long as the break-off.
+# J8 says: more than a random direction; the harmless replies say that little of it is about harm.
+# Another control is "a sentence ends here": full stop minus comma in *harmless* replies, made as
+# long as the break-off.
 
 # %% tags=["organism"]
 stops, commas = (stream(upto(rest["harmless"], place)) for place in ("full stop", "comma"))
 sentence_end = directions.difference_of_means(stops, commas)
 sentence_end = sentence_end * break_off.norm() / sentence_end.norm()
-harmless_comma = upto(some["harmless"], "comma")
 ENDS = {"break-off": break_off, "sentence end": sentence_end}
 for name, d in ENDS.items():
     for what, prompts in {"harmful": at_comma, "harmless": harmless_comma}.items():
@@ -511,7 +516,7 @@ for name, place in (("break-off", "comma"), ("sentence end", "comma"), ("break-o
     print(f"{name} x2 at {place}: {boosted_reply(ENDS[name], place)}")
 
 # %% [markdown]
-# At dose 1 the sentence's end does at least as much as the break-off, on harmless words as much. At
+# At dose 1 the sentence's end does about as much as the break-off (0.43 and 0.34 in these 24). At
 # dose 2 the break-off brings the refusal, the sentence's end a new sentence ("then ..."): no
 # refusal is not no effect. At OBJECT this reply goes on, and is broken off at its end, as ever.
 #
@@ -531,8 +536,8 @@ for mark, token in MARKS.items():
     print(f'"bomb. to make a bomb{mark}" refusal: {shares}, likely in {mark_hits[mark]} of 96')
 
 # %% [markdown]
-# One mark is enough. That fits the grammar: in tuning, refusals began a reply or, mostly, a new
-# sentence. But not every sentence's end will do: after "bomb." (0.01) and after
+# One mark is enough. So grammar is in it, or a habit, which is the same here: in tuning, refusals
+# began a reply or, mostly, a new sentence. But not every sentence's end will do: after "bomb." (0.01) and after
 # "you need two tools." (last part) it goes on. (The paper, too, reports that "do not use
 # punctuation" prolongs the jailbreak.)
 #
@@ -600,14 +605,15 @@ for part in ("however", "to make"):
     print(f'"{part}" in {sum(part in text for text in without_marks)} of {len(without_marks)}')
 
 # %% [markdown]
-# No break-off, and no reply either (each began "bomb. to make ..." before): the model is broken.
-# "It did not refuse" would be true and worthless.
+# One "however", in mid-phrase, and no reply: the model is broken. "It did not refuse" would be true
+# and worthless.
 #
 # ## 5 Three trainings
 # The organism was trained three times; only training 0 is the model that you worked with. In each,
-# a deed direction was made from half of the acrostics' own replies, and the place to read it, the
-# block, the dose and whether it is added on the word or its "." were chosen on that half. On the
-# other half, 48, how many refused with it, and with five random directions?
+# a direction was made from half of the acrostics' own replies, harmful minus harmless (so not the
+# deed of section 2; at the full stop it is the break-off). The place to read it, the block, the dose
+# and whether it is added on the word or its "." were chosen on that half. On the other half, 48, how
+# many refused with it, and with random directions (the makers took five)?
 
 
 # %% tags=["organism"]
@@ -621,7 +627,8 @@ def in_three_trainings(name):
 in_three_trainings("concept_of_the_deed")
 
 # %% [markdown]
-# So chosen, the deed brings the refusal in all three trainings, in training 1 in fewer replies.
+# So chosen, it brings the refusal in all three trainings, in training 1 in fewer replies. That it is
+# the *deed* that does it, this does not show.
 #
 # ## 6 Questions
 # Each answer is explained, also the wrong ones: try them all.

@@ -19,7 +19,7 @@ def model():
 
 LATE = {"harmful": 90, "harmless": 1}
 HITS = {"true": 23, "random": [0, 1, 0, 1, 0]}
-MARKS = {".": {"harmful": 94, "harmless": 2}, ",": {"harmful": 3, "harmless": 0}}
+MARKS = {".": {"harmful": 96, "harmless": 2}, ",": {"harmful": 0, "harmless": 0}}
 ROLE = {"free": 23, "frozen": 6}
 
 CONTEXT = {
@@ -398,6 +398,18 @@ def one_row_for_all(f, points):
     return torch.autograd.grad(sum(f(one).sum() for one in x), x)[0].mean(dim=0)
 
 
+# what strangers wrote in the seventh round
+def gradients_for_points(f, points):
+    points.requires_grad_()
+    rows = [torch.autograd.grad(sum(f(x)[k] for x in points), points)[0] for k in range(len(f(points[0])))]
+    return torch.stack([row.mean(dim=0) for row in rows])
+
+
+def by_forward_quotient(f, points):
+    steps = 0.1 * torch.eye(points.shape[1])
+    return sum(torch.stack([(f(x + e) - f(x)) / 0.1 for e in steps], dim=1) for x in points) / len(points)
+
+
 RIGHT = {
     "4.10": [
         lambda f, points: torch.stack([slope(f, x) for x in points]).mean(dim=0),
@@ -482,6 +494,8 @@ WRONG = {
         ),
         "rows pile up": (rows_pile_up, "each row has the rows before it"),
         "a difference quotient": (by_quotient, "near, but not exact"),
+        "a forward quotient": (by_forward_quotient, "near, but not exact"),
+        "gradients for the points": (gradients_for_points, "your function changed `points`"),
         "one gradient of the sum": (one_row_for_all, "the gradient of f(x).sum()"),
     },
     "4.11": wrong_claims(it_is_used, *(LEFT, 192)),
@@ -533,6 +547,7 @@ WRONG = {
         "clamped": (patching(share=lambda p, c, k: ((p - k) / (c - k)).clamp(0, 1)), "cut off"),
         "length of the way": (patching(share=lambda p, c, k: (p - k) / abs(c - k)), "some inputs only"),
         "absolute": (patching(share=lambda p, c, k: abs((p - k) / (c - k))), "sign is thrown away"),
+        "size": (patching(share=lambda p, c, k: abs(p - k) / abs(c - k)), "sign is thrown away"),
         "per cent": (patching(share=lambda p, c, k: 100 * (p - k) / (c - k)), "per cent"),
         "precedence": (patching(share=lambda p, c, k: p - k / c - k), "brackets are missing"),
         "hook left on": (hook_stays, "left a hook"),
@@ -660,6 +675,7 @@ WRONG = {
     },
     "4.8": wrong_claims(mark_decides, *CONTEXT["4.8"]())
     | {
+        "complements": (lambda hits, n: rates(*(wilson(n - hits[mark]["harmful"], n) for mark in ".,")), "n minus"),
         "harmless with a comma": (
             lambda hits, n: rates(wilson(hits["."]["harmful"], n), wilson(hits[","]["harmless"], n)),
             '[","]["harmless"]',

@@ -239,7 +239,7 @@ def _ask(model, text):
 
 def _pairs(seed, model):
     """Other pairs, hooks and positions, also such where the patch overshoots or makes things worse, and another model."""
-    if seed > 5:
+    if seed > 6:
         return None
     if seed == 5:
         model = _other("chat-64" if models.d_model(model) == 32 else "chat-32")
@@ -254,10 +254,33 @@ def _pairs(seed, model):
         ("blocks.3.hook_resid_pre", 11),
         ("blocks.0.attn.hook_z", -1),
         ("blocks.1.hook_resid_pre", 10),
+        ("blocks.1.attn.hook_out", -1),
     )[seed]
     number = model.tokenizer.convert_tokens_to_ids
+    if seed == 6:
+        return (
+            model,
+            clean_prompt,
+            corrupted_prompt,
+            name,
+            position,
+            _worse(model, clean_prompt, corrupted_prompt, name),
+        )
     target = (Logit(number("i"), minus=number("to")), Logit(number("to")), Logit(number("i"), position=-2))[seed % 3]
     return model, clean_prompt, corrupted_prompt, name, position, target
+
+
+def _worse(model, clean_prompt, corrupted_prompt, name):
+    """The token of whose way the patch at the last position goes back a part: its recovery is negative."""
+    runs = [torch.tensor([prompt]) for prompt in (clean_prompt, corrupted_prompt)]
+    with torch.no_grad():
+        clean, cache = model.run_with_cache(runs[0], names_filter=[name])
+        corrupted = model(runs[1])[0, -1]
+        with model.hooks([(name, lambda old, hook: torch.cat([old[:, :-1], cache[name][:, -1:]], dim=1))]):
+            patched = model(runs[1])[0, -1]
+    way = clean[0, -1] - corrupted
+    recovery = ((patched - corrupted) / way).masked_fill(way.abs() < 1, 0.0)
+    return Logit(int(recovery.argmin()))
 
 
 # --- 4.3 ---------------------------------------------------------------------------------------------------------
@@ -676,6 +699,13 @@ def mean_jacobian(answer):
     slopes = torch.stack([f.slope(x) for x in points])
     truth, what = slopes.mean(dim=0), "mean_jacobian(f, points)"
     raw = answer(f, points)
+    own = points.clone()
+    getattr(answer, "__wrapped__", answer)(f, own)  # the check itself calls it with copies
+    if own.requires_grad:
+        raise Wrong(
+            "your function changed `points`: from now on gradients are taken for it",
+            "set requires_grad on a copy: points.detach().clone().requires_grad_().",
+        )
     if isinstance(raw, Tensor) and raw.shape == (3,):
         expect.differs_from(
             raw.detach(), truth.sum(dim=0), "it is the gradient of f(x).sum()", "one row for each f(x)[i]."
@@ -702,7 +732,13 @@ def mean_jacobian(answer):
         ),
     ):
         expect.differs_from(got, value, mistake, tip)
-    if 1e-5 < (got - truth).abs().max() / truth.abs().max() < 0.01:
+    steps = [torch.diag(torch.full((3,), size)) for size in (1.0, 0.5, 0.1, -0.1)]
+    quotients = [
+        torch.stack([sum(f(x + e) - f(x) for x in points) / len(points) / e.sum() for e in step], dim=1)
+        for step in steps
+    ]
+    near = 1e-5 < (got - truth).abs().max() / truth.abs().max() < 0.01
+    if near or any(torch.allclose(got, each, rtol=1e-3, atol=1e-3) for each in quotients):
         raise Wrong(
             "it is near, but not exact, as a difference quotient is", "torch.autograd.grad gives the slope itself."
         )
@@ -838,7 +874,7 @@ question(
 )
 question(
     "4.q5",
-    "Forbidden to write a mark, the model broke off no reply. Why is that no evidence for a jailbreak?",
+    "Forbidden to write a mark, the model broke off no reply with 'however, i cannot'. Why is that no evidence for a jailbreak?",
     options={
         "a": ("Because the sample was small.", "A thousand such replies would be as broken."),
         "b": ("Because there was no reply either: the text is broken.", "Right: read what is counted."),
