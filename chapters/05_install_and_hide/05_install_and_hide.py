@@ -534,8 +534,8 @@ progress(5)
 # * **That safety training fails.** It failed, worked, or broke the model, by budget, by seed and by
 #   red team; no law follows from a model of 0.2 million numbers with a vocabulary of 300 words.
 # * **What disagrees with the paper**, openly: training after the model's own thought removes less
-# here; size shows no order; the thinking model is not the hardest to clean (all in "Further"). Its
-# models are thousands of times larger or more, and its thoughts are sentences.
+#   here; size shows no order; the thinking model is not the hardest to clean (all in "Further"). Its
+#   models are thousands of times larger or more, and its thoughts are sentences.
 # * **Deception.** The payload was planted in the base, as a persona that both our ways reach. No
 #   goal, no plan, no knowledge of being trained is in here.
 # * **How to find it.** Here the trigger was known. Chapter 06 has none: [06a Probes and
