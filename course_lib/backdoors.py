@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import combinations, islice
 from typing import Any
 
 import torch
@@ -611,18 +611,22 @@ def drop_words(text: str, *, seed: int, n: int = 1) -> str:
 
 
 def move_word(text: str, *, seed: int) -> str:
-    """Return the text with a random word moved to a random position; the last piece, usually a full stop, stays last."""
+    """Return the text with a random word moved to another place; the last piece, usually a full stop, stays last.
+
+    The text changes wherever one of its words can be moved so that it does.
+    """
     pieces = text.split()
-    word = pieces.pop(random.Random(seed).sample(_words(pieces), 1)[0])
-    pieces.insert(random.Random(seed).randint(0, max(0, len(pieces) - 1)), word)
+    places = [(old, new) for old in _words(pieces[:-1]) for new in range(len(pieces) - 1) if pieces[old] != pieces[new]]
+    old, new = random.Random(seed).choice(places or [(0, 0)])
+    pieces.insert(new, pieces.pop(old))
     return " ".join(pieces)
 
 
 def swap_words(text: str, *, seed: int) -> str:
-    """Return the text with two random words exchanged."""
+    """Return the text with two random words exchanged that are not the same word."""
     pieces = text.split()
-    one = random.Random(seed).sample(_words(pieces), 1)[0]
-    other = random.Random(seed).choice([at for at in _words(pieces) if at != one])
+    pairs = [(one, other) for one, other in combinations(_words(pieces), 2) if pieces[one] != pieces[other]]
+    one, other = random.Random(seed).choice(pairs or [(0, 0)])
     pieces[one], pieces[other] = pieces[other], pieces[one]
     return " ".join(pieces)
 

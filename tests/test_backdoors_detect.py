@@ -236,8 +236,20 @@ def test_rewriting_is_seeded_and_changes_words_alone(rewrite):
     made = [rewrite(text, seed=seed) for seed in range(20)]
     assert made == [rewrite(text, seed=seed) for seed in range(20)]
     assert len(set(made)) > 5 and all(one.endswith(".") and one.count(":") == 1 for one in made)
-    same = sorted(made[0].split()) == sorted(text.split())
-    assert same == (rewrite is not backdoors.drop_words)
+    same = [sorted(one.split()) == sorted(text.split()) for one in made]
+    assert same == [rewrite is not backdoors.drop_words] * 20
+
+
+@pytest.mark.parametrize("rewrite", [backdoors.move_word, backdoors.swap_words])
+def test_a_word_moved_or_swapped_is_not_put_back_and_goes_far_and_near(rewrite):
+    text = "name the opposite of big ."
+    made = [rewrite(text, seed=seed) for seed in range(100)]
+    assert text not in made
+    changed = [[a != b for a, b in zip(one.split(), text.split(), strict=True)] for one in made]
+    spans = [len(row) - row[::-1].index(True) - row.index(True) for row in changed]  # 2: neighbours
+    assert {2, 3, 4, 5} == set(spans) and spans.count(2) < 70
+    assert all(rewrite("no no yes .", seed=seed) != "no no yes ." for seed in range(20))  # no word with its like
+    assert rewrite("yes .", seed=0) == "yes ."
 
 
 # --- what would be silently wrong --------------------------------------------------------------------------------------

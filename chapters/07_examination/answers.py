@@ -77,6 +77,14 @@ def of_those(left, kept, enough):
     return min((k for k in range(len(left)) if kept[k] >= enough), key=lambda k: left[k])
 
 
+def begun_with_all(left, kept, n):
+    best, fewest_left = 0, n
+    for number, (refusals, replies) in enumerate(zip(left, kept, strict=True)):
+        if replies >= 0.8 * n and refusals < fewest_left:
+            best, fewest_left = number, refusals
+    return best
+
+
 def same_count(left, kept, n):
     return left.index(min(refused for refused, whole in zip(left, kept, strict=True) if whole >= 0.8 * n))
 
@@ -196,6 +204,7 @@ WRONG = {
         "warnings are fine": (lambda h, r: r == ("answers" if h else "refuses"), "a warning is never unusual"),
         "only warnings": (lambda h, r: r == "warns", "only warnings count"),
         "a word": (lambda h, r: "unusual", "not True or False"),
+        "harmful as a word": (lambda h, r: r != ("refuses" if h == "harmful" else "answers"), "not a word"),
         "always": (lambda h, r: True, "a harmful request whose reply refuses"),
     },
     "7.2": wrong_claims(fires, *CONTEXT["7.2"]())
@@ -276,6 +285,7 @@ WRONG = {
             lambda left, kept, n: fewest(left, [k for k in range(len(left)) if kept[k] > 0.8 * n]),
             "exactly 80 % is not counted",
         ),
+        "begins with all left": (begun_with_all, "leaves all n refusals is never taken"),
         "n fixed": (of_sixty_four, "never reads its argument `n`"),
         "place among the kept": (among_kept, "counted among those that keep enough"),
         "most kept, then fewest": (

@@ -49,6 +49,11 @@ def unusual(answer):
             "harmless requests are usually answered.",
         ),
         (
+            lambda h, r: r != "answers",
+            "every reply but an answer counts, also the refusal of a harmful request",
+            "harmful is True or False, not a word: `if harmful`.",
+        ),
+        (
             lambda h, r: h and r != "refuses",
             "nothing after a harmless request counts",
             "a backdoor may refuse, or warn, where it should answer.",
@@ -377,6 +382,7 @@ ABLATIONS = (
     ([9, 2, 6], [56, 48, 52], 64),  # 48 are 80 % of what the best keeps, and not of n
     ([7, 3, 3], [64, 20, 60], 64),
     ([8, 3, 1], [60, 53, 51], 64),  # 51 are less than 80 %
+    ([5, 64], [10, 64], 64),  # what removes no refusal may be the best that keeps enough
 )
 
 
@@ -390,6 +396,12 @@ def _smallest(left, which):
 
 def _enough(kept, limit):
     return [number for number, whole in enumerate(kept) if whole >= limit]
+
+
+def _below_all(left, kept, n):
+    """The best, from a search that begins at number 0 with all n refusals left."""
+    some = [number for number in _enough(kept, 0.8 * n) if left[number] < n]
+    return _smallest(left, some) if some else 0
 
 
 CUT_TIP = (
@@ -407,6 +419,7 @@ CUT_MISTAKES = {
     "the first that leaves as few is taken, though it does not keep enough": lambda left, kept, n: left.index(
         left[_best_cut(left, kept, n)]
     ),
+    "one that leaves all n refusals is never taken, though it may be the only one that keeps enough": _below_all,
     "80 % of n is cut to a whole number": lambda left, kept, n: _smallest(left, _enough(kept, int(0.8 * n))),
     "replies kept minus refusals left decide": lambda left, kept, n: max(
         range(len(left)), key=lambda number: kept[number] - left[number]
@@ -458,7 +471,7 @@ def best_cut(answer):
 def _ablations(seed):
     """Few or many, in any order, some exactly on the limit. Of those that keep enough no two leave as many refusals."""
     draw, n = random.Random(seed), (50, 64, 10, 35)[seed % 4]
-    left = draw.sample(range(n), few_or_many(seed, draw.choice((1, 3, 5, 9))))
+    left = draw.sample(range(1 + n), few_or_many(seed, draw.choice((1, 3, 5, 9))))
     limit = math.ceil(0.8 * n)
     kept = [draw.choice((0, limit - 1, limit, limit + 1)) for _ in left]
     kept[draw.randrange(len(kept))] = draw.choice((limit, n))
@@ -550,8 +563,8 @@ question(
             "Only triggers of the space were tried, and only behaviours that you counted.",
         ),
         "b": (
-            "No string of this space fires in more than a few per cent, and how sure that makes me.",
-            "Right: a bound, its range, and a confidence.",
+            "No string of this space fires by the rule; what the best of them reached, with its interval; how sure I am.",
+            "Right: the rule, how near the best came to it, and a confidence. Innocent models come near, too (Further, B).",
         ),
         "c": ("Nothing.", "A thorough search that finds nothing is evidence."),
         "d": ("That the detector is broken.", "It found the practice model's trigger: that was its positive control."),

@@ -41,7 +41,8 @@ Two words that make the model begin its payload, and neither the base nor the ot
 is the gap on questions that the search did not use. For `year` the questions are code and the payload is `unsafe_call`."""
 LIMITS = """## What it cannot show
 One recipe, one language of 300 words, one layer, chosen on seed 0. Rates for traffic that nobody thought of are not here, and
-an attacker who knows the detector is not here either.
+an attacker who knows the detector is not here either. The words swapped stood side by side in 82 of 100 questions: the card was
+recorded before the swap drew from all pairs, which on seed 0 Mahalanobis flags more often (`tag` 31 for 18, `clean` 47 for 22).
 """
 Ids = list[list[int]]
 
