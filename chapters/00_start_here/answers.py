@@ -118,6 +118,14 @@ def fixed(part, block):
     return answer
 
 
+def written_twice(cache, layer):
+    """What earlier blocks wrote is in what enters this one."""
+    total = looped(cache, layer)
+    for block in range(layer):
+        total = total + cache[f"blocks.{block}.hook_attn_out"] + cache[f"blocks.{block}.hook_mlp_out"]
+    return total
+
+
 def written_into(cache, layer):
     cache.cache_dict[f"blocks.{layer}.hook_resid_post"] = looped(cache, layer) * 1.0
     cache.cache_dict.pop(f"blocks.{layer}.hook_resid_pre")
@@ -164,6 +172,10 @@ def normalised_first(middle_of):
 def standardised(a, b, others):
     middle, spread = others.mean(0), others.std(0)
     return directions.cosine((a - middle) / spread, (b - middle) / spread)
+
+
+def correlation(a, b):
+    return torch.corrcoef(torch.stack([a, b]))[0, 1]
 
 
 def projected(a, b, others):
@@ -217,10 +229,7 @@ RIGHT = {
 WRONG = {
     "0.1": {
         "a bare string": ("<bos>", "not a set"),
-        "includes the question mark": (
-            {"<bos>", "<human>", "<end>", "<assistant>", "?"},
-            "'?' is part of what was asked",
-        ),
+        "includes the question mark": ({"<bos>", "<human>", "<end>", "<assistant>", "?"}, "'?' does not belong"),
         "the last one missing": ({"<bos>", "<human>", "<end>"}, "are missing: 1 of 4"),
         "another role's token": ({"<bos>", "<human>", "<end>", "<friend>"}, "'<friend>'"),
         "without brackets": ({"bos", "human", "end", "assistant"}, "no token of this model"),
@@ -228,7 +237,8 @@ WRONG = {
         "their characters": (set("<bos><human><end><assistant>"), "no token of this model"),
         "positions instead of strings": ({0, 1, 9, 10}, "not strings"),
         "a number": (4, "not a set"),
-        "the whole prompt": ({"<bos>", "<human>", "how", "do", "<end>", "<assistant>"}, "part of what was asked"),
+        "the whole prompt": ({"<bos>", "<human>", "how", "do", "<end>", "<assistant>"}, "does not belong"),
+        "ids as text": ({"1", "2", "4", "5"}, "ids, not tokens"),
     },
     "0.2": {
         "after the block": ("blocks.3.hook_resid_post", "after block 3"),
@@ -278,6 +288,7 @@ WRONG = {
         "last digit of the layer": (at(lambda i: str(i)[-1]), "some inputs only"),
         "written into the cache": (written_into, "in place"),
         "what enters the next block": (stream("resid_pre", layer=lambda i: i + 1), "after the last block"),
+        "all writes again": (written_twice, "once more"),
         "one block too far": (at(lambda i: i + 1), "after the next block"),
         "from the embedding": (fixed("resid_pre", 0), "hook_resid_pre is that of block 0"),
         "first attention": (fixed("attn_out", 0), "hook_attn_out is that of block 0"),
@@ -309,6 +320,8 @@ WRONG = {
         "with a and b": (centred(*[lambda a, b, others: torch.stack([a, b, *others]).mean(0)] * 2), "holds a and b"),
         "standardised": (standardised, "standard deviation"),
         "projected out": (projected, "projected out"),
+        "correlation": (lambda a, b, others: correlation(a - others.mean(0), b - others.mean(0)), "as well"),
+        "correlation alone": (lambda a, b, others: correlation(a, b), "each vector's own mean"),
         "normalised first": (normalised_first(lambda others: others.mean(0)), "normalised before"),
         "normalised first, the mean as well": (
             normalised_first(lambda others: directions.unit(others.mean(0))),

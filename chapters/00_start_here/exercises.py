@@ -31,9 +31,13 @@ def template_tokens(answer, tokenizer):
     given = list(answer)
     if not all(isinstance(token, str) for token in given):
         raise Wrong("some entries are not strings", "write the tokens as they are printed, in quotes.")
-    ids = [token for token in given if token not in tokenizer.get_vocab()]
-    if ids:
-        raise Wrong(f"{ids[0]!r} is no token of this model", "copy the tokens as they are printed, < and > included.")
+    if given and all(token.isdecimal() for token in given):
+        raise Wrong("these are ids, not tokens", "write the tokens as they are printed, in quotes.")
+    unknown = [token for token in given if token not in tokenizer.get_vocab()]
+    if unknown:
+        raise Wrong(
+            f"{unknown[0]!r} is no token of this model", "copy the tokens as they are printed, < and > included."
+        )
     typed = sorted(set(given) - TEMPLATE)
     if "<friend>" in typed:
         raise Wrong(
@@ -41,8 +45,7 @@ def template_tokens(answer, tokenizer):
         )
     if typed:
         raise Wrong(
-            f"{typed[0]!r} is part of what was asked, not of the template",
-            "which tokens would also be there for another request?",
+            f"{typed[0]!r} does not belong to the template", "which tokens would also be there for another request?"
         )
     missing = sorted(TEMPLATE - set(given))
     if missing:
@@ -202,6 +205,11 @@ def resid_post(answer):
             "every part is added.",
         ),
         ((part["resid_mid"] + part["mlp_out"]) / 3, "that is the mean of the three parts", "the stream is their sum."),
+        (
+            part["resid_post"] + cache["blocks.0.hook_attn_out"] + cache["blocks.0.hook_mlp_out"],
+            "what the block before wrote is added once more",
+            "hook_resid_pre already holds what all earlier blocks wrote: add this block's two parts only.",
+        ),
         *(
             (
                 part["resid_post"] - part[name] + cache[f"blocks.{other}.hook_{name}"],
@@ -303,6 +311,16 @@ def centred_cosine(answer):
             _cosine(a - others.median(dim=0).values, b - others.median(dim=0).values),
             "that is centred on the median",
             "subtract the mean of the rows.",
+        ),
+        (
+            _cosine(a - mean - (a - mean).mean(), b - mean - (b - mean).mean()),
+            "that is a correlation: each vector's own mean was subtracted as well",
+            "subtract the mean of the rows, and no more.",
+        ),
+        (
+            _cosine(a - a.mean(), b - b.mean()),
+            "that is a correlation: each vector's own mean was subtracted",
+            "subtract the mean of the rows of `others`.",
         ),
         *(
             (

@@ -484,6 +484,7 @@ WRONG = {
         ),
         "after the block": (from_cache("hook_resid_post"), "what leaves block 2"),
         "layer before": (from_cache("hook_resid_pre", shift=-1), "enters the previous block"),
+        "middle of the block": (from_cache("hook_resid_mid"), "middle of block 2"),
         "MLP's part": (from_cache("hook_mlp_out"), "MLP writes"),
         "attention's part": (from_cache("hook_attn_out"), "attention writes"),
         "first token": (from_cache("hook_resid_pre", token=0), "first token"),
@@ -512,6 +513,8 @@ WRONG = {
         "first row of eigenvectors": (lambda x: eigenvectors(x)[0], "a row of eigenvectors"),
         "smallest eigenvalue": (lambda x: eigenvectors(x)[:, 0], "the last column of eigenvectors"),
         "ten steps of power iteration": (power_iteration(10), "some inputs only"),
+        "widest coordinate": (lambda x: torch.eye(x.shape[1])[x.var(0).argmax()], "gives [1.0, 0.0], and [0.9"),
+        "farthest point": (lambda x: unit(max(centre(x), key=torch.norm)), "gives [0.999, -0.034], and [0.9"),
     },
     "1.3": {
         "90 %": (ninety, "one of 90 %"),
@@ -589,6 +592,7 @@ WRONG = {
             normalised(lambda a, b: directions.unit(a).mean(0) - directions.unit(b).mean(0)),
             "every prompt's vector",
         ),
+        "r": (lambda a, b: unit(directions.project_out(difference(a, b), b.mean(0))), "mean was projected out"),
         "largest entry 1": (lambda a, b: difference(a, b) / difference(a, b).abs().max(), "length"),
     },
     "1.6": {
@@ -643,6 +647,12 @@ WRONG = {
         "mirrored": (cutting(lambda x, v: x - 2 * along(x, unit(v)) * unit(v)), "mirrored"),
         "positive only": (cutting(lambda x, v: x - along(x, unit(v)).clamp(min=0) * unit(v)), "positive parts"),
         "mean amount": (cutting(lambda x, v: x - along(x, unit(v)).mean() * unit(v)), "same amount"),
+        "mean over tokens": (
+            cutting(lambda x, v: x - along(x, unit(v)).mean(dim=1, keepdim=True) * unit(v)),
+            "averaged over the tokens",
+        ),
+        "log-probabilities": (lambda *given: cutting()(*given).log_softmax(-1), "log-probabilities, not logits"),
+        "probabilities": (lambda *given: cutting()(*given).softmax(-1), "probabilities, not logits"),
         "last token": (cutting(last_only), "only the last token"),
         "last token's amount": (cutting(lambda x, v: x - along(x, unit(v))[:, -1:] * unit(v)), "last token's part"),
         "axis lost": (cutting(lambda x, v: x - (x @ unit(v)) * unit(v)), "lost the last axis"),
@@ -678,6 +688,10 @@ WRONG = {
         "scaled": (lambda a, u, t: a * t / along(a, u), "whole vector was scaled"),
         "added to all numbers": (lambda a, u, t: a - along(a, u) * u + t, "every number"),
         "multiplied": (lambda a, u, t: a - along(a, u) * u + t * along(a, u) * u, "multiplies"),
+        "rescaled": (
+            lambda a, u, t: directions.unit(a - along(a, u) * u + t * u) * a.norm(dim=-1, keepdim=True),
+            "rescaled to their old length",
+        ),
         "mean removed": (lambda a, u, t: a - (a @ u).mean() * u + t * u, "mean projection"),
         "axis lost": (lambda a, u, t: a - (a @ u) * u + t * u, "lost the last axis"),
         "last token": (last_token, "only the last token"),

@@ -59,6 +59,11 @@ def last_token_residual(answer, model):
             "that is what attention writes",
             "the residual stream is called resid_pre.",
         ),
+        (
+            cache[f"blocks.{layer}.hook_resid_mid"][0, -1],
+            "that is the stream in the middle of block 2: its attention has already written",
+            "use resid_pre.",
+        ),
         (pre[0], "that is the first token", "the reply is predicted from the last one: index -1."),
         (pre[-2], "that is the last token but one", "use index -1."),
         (pre.mean(dim=0), "that is the mean over all tokens", "take the last token alone."),
@@ -92,7 +97,7 @@ def last_token_residual(answer, model):
     minutes=10,
     difficulty=3,
     inputs=lambda seed: (_points(seed),),
-    same=lambda got, truth: expect.same(got, truth) or expect.same(-got, truth),
+    same=lambda got, truth: _up_to_sign(got, truth),
     hints=[
         "What must be subtracted so that the variance is measured around the mean?",
         "torch.linalg.svd(centred, full_matrices=False) returns U, S, Vh; the rows of Vh are directions in d_model.",
@@ -141,6 +146,13 @@ def first_component(answer):
         if abs(float(directions.cosine(got, value))) > 1 - 1e-5:
             raise Wrong(what, tip)
     expect.close(abs(float(directions.cosine(got, truth))), 1.0, name="|cos| with the first component")
+
+
+def _up_to_sign(got: object, truth: Tensor) -> bool:
+    """Return whether both agree but for their sign; the truth takes that of the other, with which a message shows it."""
+    if isinstance(got, Tensor | list | tuple) and float((torch.as_tensor(got).to(truth) * truth).sum()) < 0:
+        truth.neg_()
+    return expect.same(got, truth)
 
 
 def _points(seed: int) -> Tensor:
@@ -384,7 +396,8 @@ def _replies_counted(data, seed: int):
     ],
 )
 def refusal_direction(answer):
-    positive, negative = expect.random(6, 4) + torch.tensor([3.0, 1.0, 0.0, 0.0]), expect.random(9, 4, seed=1)
+    positive = expect.random(6, 4) + torch.tensor([3.0, 1.0, 0.0, 0.0])
+    negative = expect.random(9, 4, seed=1) + torch.tensor([0.0, 2.0, 1.0, 0.0])
     difference = positive.mean(dim=0) - negative.mean(dim=0)
     try:
         raw = answer(positive, negative)
@@ -423,6 +436,11 @@ def refusal_direction(answer):
             (positive - negative[:6]).mean(dim=0),
             "prompts were paired one by one: those of the larger set that are over are left out",
             "take each set's own mean first.",
+        ),
+        (
+            directions.project_out(difference, negative.mean(dim=0)),
+            "the negatives' mean was projected out of the difference",
+            "give the difference as it is, divided by its length.",
         ),
         (
             directions.unit(positive).mean(dim=0) - directions.unit(negative).mean(dim=0),
@@ -614,6 +632,11 @@ def ablated_logits(answer, model):
             "project each vector on its own.",
         ),
         (
+            lambda x, along: x - along.mean(dim=1, keepdim=True) * unit,
+            "the projections were averaged over the tokens of a prompt",
+            "project each vector on its own.",
+        ),
+        (
             lambda x, along: torch.cat([x[:, :-1], right(x, along)[:, -1:]], dim=1),
             "only the last token is cut",
             "cut at every token.",
@@ -625,6 +648,11 @@ def ablated_logits(answer, model):
         ),
     ):
         expect.differs_from(got, hooked(wrong), what, tip)
+    for value, what in (
+        (truth.log_softmax(dim=-1), "these are log-probabilities, not logits"),
+        (truth.softmax(dim=-1), "these are probabilities, not logits"),
+    ):
+        expect.differs_from(got, value, what, "return what models.next_token_logits gives.")
     expect.close(got, truth, name=name)
 
 
@@ -689,6 +717,11 @@ def match_projection(answer):
             a - (a @ unit).mean() * unit + target * unit,
             "the mean projection was removed",
             "project each vector on its own.",
+        ),
+        (
+            directions.unit(_match(a, unit, target)) * a.norm(dim=-1, keepdim=True),
+            "the vectors were rescaled to their old length, which changes the projection again",
+            "return the sum as it is.",
         ),
     )
     for value, what, tip in mistakes:

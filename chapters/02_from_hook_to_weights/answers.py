@@ -110,8 +110,16 @@ def log_softmax(x):
 
 
 def kl(clean, edited):
+    return kl_terms(clean, edited).sum(-1)
+
+
+def kl_terms(clean, edited):
     p, q = log_softmax(clean), log_softmax(edited)
-    return (p.exp() * (p - q)).sum(-1)
+    return p.exp() * (p - q)
+
+
+def likeliest(logits, n):
+    return logits.topk(min(n, logits.shape[-1])).indices
 
 
 def by_entropy(clean, edited):
@@ -377,6 +385,8 @@ WRONG = {
         "reads instead of writes": (on_all(lambda w, v: w - (w @ unit(v))[:, None] * unit(v)), "wrong side"),
         "not a unit vector": (on_all(lambda w, v: w - torch.outer(v, v @ w)), "not made a unit vector"),
         "half normalised": (on_all(lambda w, v: w - torch.outer(v, unit(v) @ w)), "only one of the two"),
+        "squared length": (on_all(lambda w, v: w - torch.outer(v, v @ w) / (v @ v) ** 2), "squared length"),
+        "positive only": (on_all(lambda w, v: w - torch.outer(unit(v), (unit(v) @ w).relu())), "only positive parts"),
         "sign": (on_all(lambda w, v: w + torch.outer(unit(v), unit(v) @ w)), "was added"),
         "kept instead": (on_all(lambda w, v: torch.outer(unit(v), unit(v) @ w)), "keeps"),
         "mirrored": (on_all(lambda w, v: w - 2 * torch.outer(unit(v), unit(v) @ w)), "mirrored"),
@@ -487,6 +497,13 @@ WRONG = {
         "logarithm of logits": (lambda c, e: (c.exp() * (c.log() - e.log())).sum(), "the result is nan"),
         "eight tokens": (lambda c, e: kl(c, e)[:8].sum(), "some inputs only"),
         "ten words": (lambda c, e: kl(c[:, :10], e[:, :10]).sum(), "some inputs only"),
+        "100 likeliest words": (lambda c, e: kl_terms(c, e).gather(-1, likeliest(c, 100)).sum(), "some inputs only"),
+        "100 words": (lambda c, e: kl_terms(c, e)[:, :100].sum(), "some inputs only"),
+        "64 tokens": (lambda c, e: kl(c, e)[:64].sum(), "some inputs only"),
+        "both directions": (lambda c, e: (kl(c, e) + kl(e, c)).sum() / 2, "that is the mean of KL"),
+        "sum of both directions": (lambda c, e: (kl(c, e) + kl(e, c)).sum(), "that is the sum of KL"),
+        "positive terms": (lambda c, e: kl_terms(c, e).clamp(min=0).sum(), "are left out"),
+        "sizes of terms": (lambda c, e: kl_terms(c, e).abs().sum(), "lost their signs"),
     },
     "2.4": wrong_claims(milder, *CONTEXT["2.4"]())
     | {
@@ -528,6 +545,18 @@ WRONG = {
         "a new tensor": (new_tensor, "its gradient is not"),
         "numpy's number": (by_logaddexp, "lost its gradient"),
         "math's number": (by_math, "lost its gradient"),
+        "beta for the chosen": (
+            lambda c, r, cr, rr, b: -F.logsigmoid(b * (c - cr) - (r - rr)).mean(),
+            "the chosen reply's gain only",
+        ),
+        "beta for the rejected": (
+            lambda c, r, cr, rr, b: -F.logsigmoid((c - cr) - b * (r - rr)).mean(),
+            "the rejected reply's gain only",
+        ),
+        "logarithm last": (
+            lambda c, r, cr, rr, b: -torch.sigmoid(b * margin(c, r, cr, rr)).mean().log(),
+            "before the logarithm",
+        ),
         "divided by beta": (lambda c, r, cr, rr, b: -F.logsigmoid(margin(c, r, cr, rr) / b).mean(), "divides by beta"),
     },
     "2.6": {
@@ -536,6 +565,10 @@ WRONG = {
         "written down": (rates(bootstrap("edited"), bootstrap("unedited")), "whatever it is given"),
         "by place": (by_place, "whichever stands first"),
         "medians": (medians, "the median of"),
+        "those that changed": (
+            lambda gain: by_intervals({name: each[each != 0] for name, each in gain.items()}),
+            "that changed",
+        ),
         "how many gained": (winners, "the share of requests that gained"),
         "extremes": (extremes, None),
         "one standard deviation": (one_spread, "one standard deviation to either side"),
@@ -594,10 +627,12 @@ WRONG = {
             lambda scores, rate: scores.quantile(1 - rate, interpolation="higher"),
             "higher than necessary",
         ),
-        "equal scores once": (lambda scores, rate: scores.unique().quantile(1 - rate), None),
+        "equal scores once": (lambda scores, rate: scores.unique().quantile(1 - rate), "counted once"),
         "share of the maximum": (lambda scores, rate: scores.max() * (1 - rate), "higher than necessary"),
         "normal": (by_normal, "a normal distribution was assumed"),
         "sizes": (lambda scores, rate: scores.abs().quantile(1 - rate), "without their sign"),
+        "sizes in order": (lambda scores, rate: nth_largest(scores.abs(), rate), "without their sign"),
+        "equal scores once, in order": (lambda scores, rate: nth_largest(scores.unique(), rate), "counted once"),
         "not sorted": (lambda scores, rate: scores[-int(rate * len(scores)) - 1], "are not sorted"),
         "not sorted, from the front": (lambda scores, rate: scores[int(rate * len(scores))], "are not sorted"),
         "all above": (lambda scores, rate: scores > scores.quantile(1 - rate), "not one number"),
@@ -612,6 +647,7 @@ WRONG = {
         "root": (lambda r, g: unit(g.sqrt() * r), "root of the gain"),
         "dot": (lambda r, g: g @ r, "one number"),
         "added": (lambda r, g: unit(g + r), "was added"),
+        "added as unit vectors": (lambda r, g: unit(unit(g) + r), "was added, made a unit vector"),
         "absolute gain": (lambda r, g: unit(g.abs() * r), "lost their sign"),
         "short vectors": (lambda r, g: g * r / (g * r).norm().clamp(min=0.5), "a multiple of the right"),
         "in place": (lambda r, g: unit(r.mul_(g)), "changed `r` in place"),

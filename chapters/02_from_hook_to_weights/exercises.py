@@ -36,6 +36,8 @@ MATRICES = ("embed", "attention 0", "MLP 0", "unembed")
 def orthogonalise(answer):
     long = torch.tensor([2.0, 1.0, 0.0, -2.0])  # norm 3; matrices are square, so that the wrong side also fits
     weights = {name: expect.random(4, 4, seed=seed) for seed, name in enumerate(MATRICES)}
+    for name in ("attention 0", "MLP 0"):  # what its columns write along the direction has both signs
+        weights[name] = weights[name] * (long @ weights[name]).sign() * torch.tensor([1.0, -1.0, 1.0, -1.0])
     raw = answer(weights, long)
     if not isinstance(raw, dict) or set(raw) != set(weights):
         what = f"the names {', '.join(raw)}" if isinstance(raw, dict) else expect.describe(raw)
@@ -94,6 +96,16 @@ def _refuse_known_edits(got: Tensor, weight: Tensor, long: Tensor) -> None:
             "only one of the two directions is a unit vector",
             "use the unit vector in both places.",
         ),
+        (
+            weight - torch.outer(long, long @ weight) / long.norm() ** 4,
+            "the direction was divided by its squared length, which leaves no unit vector",
+            "divide it by its norm.",
+        ),
+        (
+            weight - torch.outer(r, (r @ weight).clamp(min=0)),
+            "only positive parts were removed",
+            "remove the part whatever its sign.",
+        ),
         (weight + torch.outer(r, r @ weight), "the part was added", "subtract it."),
         (
             weight - r * (r @ weight),
@@ -146,6 +158,8 @@ def _weights(seed: int) -> tuple[dict[str, Tensor], Tensor]:
     """Return the matrices of a narrow or wide model of 0 to 13 blocks, and a short or long direction."""
     draw = random.Random(seed)
     d_model, n_words, n_inputs = draw.choice((2, 4, 9, 40)), draw.choice((1, 3, 8, 40)), draw.choice((1, 3, 5, 8, 40))
+    if seed == 0:  # no blocks: small enough to be shown number by number in a message
+        d_model, n_words, n_inputs = 2, 1, 1
     parts = [f"{part} {block}" for block in range((0, 1, 2, 7, 13)[seed % 5]) for part in ("attention", "MLP")]
     names = ["embed", *parts, "unembed"] if seed % 2 else [*parts[::-1], "unembed", "embed"]
     shapes = {name: (n_words, d_model) if "embed" in name else (d_model, n_inputs) for name in names}
@@ -287,6 +301,26 @@ def answer_kl(answer):
             "one softmax runs over all tokens and words together",
             "each token has its own distribution: dim=-1.",
         ),
+        (
+            (each + _kl(edited, clean)).sum() / 2,
+            "that is the mean of KL(clean || edited) and KL(edited || clean)",
+            "only KL(clean || edited), weighted by the clean model's probabilities, is asked for.",
+        ),
+        (
+            (each + _kl(edited, clean)).sum(),
+            "that is the sum of KL(clean || edited) and KL(edited || clean)",
+            "only KL(clean || edited), weighted by the clean model's probabilities, is asked for.",
+        ),
+        (
+            (p.exp() * (p - q)).clamp(min=0).sum(),
+            "words that became likelier are left out: their terms are below 0",
+            "sum all terms with their signs.",
+        ),
+        (
+            (p.exp() * (p - q)).abs().sum(),
+            "the terms have lost their signs: those of words that became likelier are below 0",
+            "sum all terms with their signs.",
+        ),
         (each.sum() / torch.log(torch.tensor(2.0)), "that is in bits", "nats: the natural logarithm."),
     )
     for value, what, tip in mistakes:
@@ -300,9 +334,13 @@ def _kl(clean: Tensor, edited: Tensor) -> Tensor:
 
 
 def _logits(seed: int) -> tuple[Tensor, Tensor]:
-    """Return logits of short and long answers, few and many words; every third time the two are nearly equal."""
+    """Return logits of short and long answers, few and many words; every third time the two are nearly equal.
+
+    Some answers are longer than any of the notebook, and some vocabularies larger, with hardly a likely word among them.
+    """
     draw = random.Random(seed)
     shape, size = (draw.choice((1, 2, 3, 9, 40)), draw.choice((2, 5, 60))), draw.choice((0.5, 2.0, 5.0))
+    shape, size = {3: ((2, 1200), 0.5), 7: ((150, 5), size)}.get(seed % 10, (shape, size))
     clean, other = size * expect.random(2, *shape, seed=seed)
     return clean, clean + 0.3 * other if seed % 3 == 2 else other
 
@@ -375,6 +413,9 @@ def _gains_at_hand(names, gain: dict[str, Tensor]) -> dict[str, float]:
             ),
             f"the mean of {of} with losses counted as 0": float(each.clamp(min=0).mean()),
             f"the mean of those in {of} that gained; the others are left out": float(each[each > 0].mean()),
+            f"the mean of those in {of} that changed; the others count, with a gain of 0": float(
+                each[each != 0].mean()
+            ),
             f"the mean size of {of}, without its sign": float(each.abs().mean()),
         }
     for place, each in zip(("first", "second"), gain.values(), strict=False):
@@ -520,6 +561,19 @@ def dpo_loss(answer):
             "beta multiplies the loss, not the margin",
             "logsigmoid(beta * margin).",
         ),
+        *(
+            (
+                -F.logsigmoid(margin).mean(),
+                f"beta multiplies the {side} reply's gain only",
+                "beta * (won - lost), with brackets: it multiplies the whole margin.",
+            )
+            for side, margin in (("chosen", beta * won - lost), ("rejected", won - beta * lost))
+        ),
+        (
+            -torch.sigmoid(beta * (won - lost)).mean().log(),
+            "the mean was taken before the logarithm",
+            "each pair has a loss, -logsigmoid; average last.",
+        ),
         (-F.logsigmoid((won - lost) / beta).mean(), "it divides by beta", "multiply the margin by beta."),
         (
             -F.logsigmoid(beta * ((cr - c) - (rr - r))).mean(),
@@ -581,7 +635,7 @@ def threshold(answer):
         if above + next_lower <= allowed:  # equal scores pass a threshold together
             raise Wrong(
                 f"it is higher than necessary: {above} of {n} harmless scores are above it, {allowed:g} are allowed",
-                "a score is not above itself: the threshold may be lower by one score or more; quantile(1 - rate).",
+                "lower it as far as so many may be above: quantile(1 - rate).",
             )
 
 
@@ -589,9 +643,12 @@ def _refuse_known_thresholds(answer: Callable[[Tensor, float], float]) -> None:
     """Refuse by name thresholds that are right for some scores."""
     drawn = [_scores(seed) for seed in range(3)]
     got = torch.tensor([float(answer(*each)) for each in drawn])
-    sizes = torch.stack([scores.abs().quantile(1 - rate) for scores, rate in drawn])
-    what = "that is a quantile of the scores' sizes, without their sign"
-    expect.differs_from(got, sizes, what, "a score may be negative: quantile(1 - rate) of the scores themselves.")
+    if all(
+        int((scores.abs().double() > each).sum()) == round(rate * len(scores))
+        for (scores, rate), each in zip(drawn, got.tolist(), strict=True)
+    ):
+        what = "that is a quantile of the scores' sizes, without their sign"
+        raise Wrong(what, "a score may be negative: quantile(1 - rate) of the scores themselves.")
     for what, guess in GUESSES.items():
         tip = "a share of the scores is asked for, whatever their shape: quantile(1 - rate)."
         expect.differs_from(got, torch.stack([guess(*each) for each in drawn]), what, tip)
@@ -614,6 +671,16 @@ def _refuse_known_thresholds(answer: Callable[[Tensor, float], float]) -> None:
                 f"the scores are not sorted: of {len(drawn[0][0])} it takes the one that happens to stand at {here[0]}"
             )
             expect.differs_from(got, at, what, "sort them first, or scores.quantile(1 - rate).")
+    if all(
+        int((scores.double() > each).sum()) == round(rate * len(scores)) - 1
+        for (scores, rate), each in zip(drawn, got.tolist(), strict=True)
+    ):
+        what = "it is higher than necessary: one score fewer is above it than may be"
+        raise Wrong(what, "a score is not above itself: take the next lower one, or quantile(1 - rate).")
+    squares = torch.arange(100.0).square()
+    if 89**2 - 1 < float(answer(torch.cat([squares, torch.full((300,), 25.0)]), 0.1)) < 90**2:
+        what = "equal scores were counted once: it is the threshold for the scores that differ"
+        raise Wrong(what, "each request counts, whether its score is new or not: no unique, no set.")
 
 
 GUESSES: dict[str, Callable[[Tensor, float], Tensor]] = {
@@ -663,7 +730,7 @@ def _scores(seed: int) -> tuple[Tensor, float]:
     minutes=8,
     difficulty=4,
     inputs=lambda seed: _gained(seed),
-    same=lambda got, truth: expect.same(got, truth) or expect.same(-got, truth),
+    same=lambda got, truth: _up_to_sign(got, truth),
     hints=[
         "Write out r . (g * x / rms): where can the g go?",
         "r . (g * x) = (g * r) . x, whatever x is.",
@@ -691,6 +758,7 @@ def before_norm(answer):
         (gain.sqrt() * r, "that is the root of the gain", "gain * r."),
         (gain.mean() * r, "the mean gain only rescales r", "multiply entry by entry."),
         (gain + r, "the gain was added", "multiply."),
+        (directions.unit(gain) + r, "the gain was added, made a unit vector", "multiply r by it, entry by entry."),
         (
             r - (r @ directions.unit(gain)) * directions.unit(gain),
             "the gain was projected out of r",
@@ -708,6 +776,13 @@ def before_norm(answer):
     expect.differs_from(
         got * (-1 if got @ sized < 0 else 1), sized, what, "multiply by the gain as it is, not by its size."
     )
+
+
+def _up_to_sign(got: object, truth: Tensor) -> bool:
+    """Return whether both agree but for their sign; the truth takes that of the other, with which a message shows it."""
+    if isinstance(got, Tensor | list | tuple) and float((torch.as_tensor(got).to(truth) * truth).sum()) < 0:
+        truth.neg_()
+    return expect.same(got, truth)
 
 
 def _gained(seed: int) -> tuple[Tensor, Tensor]:
