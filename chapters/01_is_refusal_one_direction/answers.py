@@ -649,7 +649,7 @@ WRONG = {
         "mean amount": (cutting(lambda x, v: x - along(x, unit(v)).mean() * unit(v)), "same amount"),
         "mean over tokens": (
             cutting(lambda x, v: x - along(x, unit(v)).mean(dim=1, keepdim=True) * unit(v)),
-            "averaged over the tokens",
+            "same amount was subtracted from every token",
         ),
         "log-probabilities": (lambda *given: cutting()(*given).log_softmax(-1), "log-probabilities, not logits"),
         "probabilities": (lambda *given: cutting()(*given).softmax(-1), "probabilities, not logits"),

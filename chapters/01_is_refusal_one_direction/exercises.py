@@ -633,7 +633,7 @@ def ablated_logits(answer, model):
         ),
         (
             lambda x, along: x - along.mean(dim=1, keepdim=True) * unit,
-            "the projections were averaged over the tokens of a prompt",
+            "the same amount was subtracted from every token of a prompt",
             "project each vector on its own.",
         ),
         (
