@@ -677,8 +677,7 @@ def detection(index: FeatureIndex, feature: int, *, rule: Rule) -> Detection:
 
 def _confusion(active: Bool[Tensor, " token"], predicted: Bool[Tensor, " token"]) -> Float[Tensor, " 4"]:
     """Return the numbers of hits, misses, false alarms and correct silences."""
-    cells = (active & predicted, active & ~predicted, ~active & predicted, ~active & ~predicted)
-    return torch.stack([cell.sum() for cell in cells]).float()
+    return torch.bincount(2 * (~active).long() + (~predicted).long(), minlength=4).float()
 
 
 def _balanced_accuracy(counts: Float[Tensor, "prompt 4"]) -> Tensor:

@@ -139,7 +139,8 @@ def load(
         folder = _base_folder(adapter, device, dtype)
     _check_folder(folder)
     _check_memory(name, profile.parameters if profile else _parameters(folder), device, dtype)
-    checkpoint = adapters.Checkpoint(adapter, compared=checked and not own)  # a checksum says that an organism is itself
+    # a checksum says that an organism is itself
+    checkpoint = adapters.Checkpoint(adapter, compared=checked and not own)
     with quiet():
         model: Any = TransformerBridge.boot_transformers(
             str(folder),

