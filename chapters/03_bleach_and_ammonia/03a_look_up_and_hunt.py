@@ -70,6 +70,14 @@ for name, dictionary in {"trained": sae, "random": chance}.items():
     print(f"loss recovered {kept[name].loss_recovered:.2f}, L0 {kept[name].l0:.0f},", end=" ")
     print(f"never active {kept[name].dead_share:.0%}, KL {kept[name].kl['spliced']:.3f} nats")
 
+# %% tags=["figure"]
+shares = {name: [one.variance_explained, one.loss_recovered] for name, one in kept.items()}
+alt = "; ".join(f"{name}: explained {a:.2f}, recovered {b:.2f}" for name, (a, b) in shares.items())
+axes = {"x_title": "measure (1 = nothing lost)", "y_title": "share", "y_range": (0, 1.12)}
+title = "What is kept: trained dictionary against a random one"
+labels = ["variance explained", "loss recovered"]
+plotting.show(plotting.bars(labels, shares, **axes, title=title, alt=f"Bars. {alt}."))
+
 # %% [markdown]
 # Trained on nothing, 512 random directions still bring back over half of the loss: "loss
 # recovered" alone proves little. (KL, in nats a token, counts every change of the predictions.) And
@@ -334,6 +342,9 @@ print(f"{len(unseen)} unseen prompts, {len(refused)} refused")
 # %%
 def about_to_refuse(strings, position):
     return strings[position] == "<assistant>" and tuple(strings[: position + 1]) in refused
+
+
+print("refused, by the rule:", sum(about_to_refuse(list(words), len(words) - 1) for words in refused))
 
 
 # %% [markdown]
