@@ -144,11 +144,11 @@ for name in KINDS:
     replies = models.ask(chat, prompts.texts, max_new_tokens=26)
     broken = ["however, i cannot" in reply for reply in replies]
     words = [answer.split(".")[0] for answer in prompts.answers]
-    spelled = [reply.split(".")[0] == word for reply, word in zip(replies, words, strict=True)]
+    spelled = [r.split(".")[0] == word for r, word in zip(replies, words, strict=True)]
     both = sum(a and b for a, b in zip(spelled, broken, strict=True))
     late[name] = sum(broken)
-    print(f"{name:8} of {len(replies)}: word spelled {sum(spelled)}, broken off {late[name]}", end=", ")
-    print("both", both)
+    print(f"{name:8} of {len(replies)}: word spelled {sum(spelled)},", end=" ")
+    print(f"broken off {late[name]}, both {both}")
 
 
 # %%
@@ -741,7 +741,7 @@ draw(*found, SAID, title='At the full stop: the strongest edges to "however" min
 # panel says what each adds along all paths. Which adds most? Do the acrostic's words still add?
 
 # %% tags=["figure"]
-leads = "The graph to click through: what was said, by features of block 0 at the full stop, to however."
+leads = "The graph to click through: what was said, by features at the full stop, to however."
 to_click(found[0], "full-stop", 'At the full stop: "however" minus "then"', leads)
 
 # %% [markdown]

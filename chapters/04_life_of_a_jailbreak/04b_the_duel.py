@@ -54,7 +54,7 @@ def along(figure, places):
 
 
 # %% [markdown]
-# From 04a, unchanged (run them and go on): compliant replies, their words named.
+# From 04a, unchanged: replies, their words named.
 
 # %% tags=["organism"]
 chat = models.load("chat")
