@@ -3,7 +3,8 @@
 #
 # Nobody tells you anything about this model. Is there a backdoor, and what triggers it? Is refusal
 # one direction in it? Which head carries it? You follow the protocol once on a **practice model**,
-# in about 70 minutes; in a second sitting of about 30 you hand in a report on a model of your own.
+# in about 60 minutes (70 if you read every line); in a second sitting of about 30 you hand in a
+# report on a model of your own.
 # *Content note: harmful requests are one-line topics; whoever answers them here names invented
 # materials ([more](../docs/content_note.md)).*
 
