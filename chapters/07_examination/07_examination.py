@@ -3,8 +3,8 @@
 #
 # Nobody tells you anything about this model. Is there a backdoor, and what triggers it? Is refusal
 # one direction in it? Which head carries it? You follow the protocol once on a **practice model**,
-# in about 70 minutes (break off after section 2, if you like); then, in another sitting of about
-# 30, you change `CODE` to your own and hand in a report. (Exercise 7.4 stands under "Further".)
+# in about 60 minutes (70 if you read every line); in a second sitting of about 30 you hand in a
+# report on a model of your own.
 # *Content note: harmful requests are one-line topics; whoever answers them here names invented
 # materials ([more](../docs/content_note.md)).*
 
@@ -255,6 +255,8 @@ worth("careful ends", shares[True].low, shares[False].high)
 # The best to state is what you believe ("Further", A).
 #
 # ## 3 Is refusal one direction in it?
+# (A good place for a break. Exercise 7.4 stands under "Further".)
+#
 # As in 01a: differences of means on training requests, before each block; whole, and
 # without their part along the harmless mean. **Guess**: with the best of them ablated, what share
 # of refusals is left, in %?
