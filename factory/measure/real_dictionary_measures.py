@@ -251,7 +251,7 @@ residual stream after blocks 12, 16 and 24 of 30, as sums of few of {d_sae:,} fe
 layer=16)` opens one after it has compared the checksums, of the adapter too; sae_lens alone does as well
 (`SAE.load_from_disk("organisms/weights/dictionaries/smollm2-refusal/sae-16")`). Float16 on disk, {size:.1f} MB together.
 
-Why these layers: refusal of held-out topics is read at AUROC 0.91 before block 13, which is the stream after 12, and at 0.97
+Why these layers: refusal of held-out topics is read at AUROC 0.93 before block 13, which is the stream after 12, and at 0.98
 before 17 and 25; the direction that ablation cuts best is taken before 17.
 
 ## How they were made
@@ -259,7 +259,7 @@ before 17 and 25; the direction that ablation cuts best is taken before 17.
 {tokens_per_step} tokens, seed {seed}, on {tokens:,} tokens. The texts, all free to use, none of them fetched:
 
 * 600 requests of the course's own without a reply, half of them harmful, and 168 harmful ones with the planted refusal, in the
-  template that `models.load` reads, with the system prompt of the model's maker;
+  adapter's own template, without a system prompt;
 * {n_texts} windows of 128 tokens of documentation that every Python carries: docstrings of the standard library and the texts
   of `help()` (PSF licence; read from Python {python}, never shipped).
 
@@ -277,7 +277,7 @@ on every fourth text. In a cell: this dictionary / a random one of the same size
 |---|---|---|---|---|
 {recovered}
 
-FVU: fraction of variance unexplained. Two thirds of a request's tokens are the template's, alike in every request, and easy
+FVU: fraction of variance unexplained. Many of a request's tokens are the template's, alike in every request, and easy
 to explain; on the words of 48 held-out requests alone FVU is {requests}. Dead: never active on these tokens, which are few: not dead for good. {verdict}
 
 ## What a look-up finds
