@@ -1,5 +1,6 @@
 """The grading core: what a learner reads after each kind of answer, and that nothing recorded gets lost."""
 
+import importlib
 import json
 import sys
 import threading
@@ -445,6 +446,19 @@ def test_an_interval_brings_its_limits_into_a_claim():
     assert claim(directions.wilson_interval(2, 100), interval=(0, 0.1)).interval == (0, 0.1)
 
 
+@pytest.mark.parametrize("turned", [lambda x: x.numpy(), lambda x: x.double(), lambda x: x])
+def test_what_goes_on_is_a_tensor_of_the_dtype_that_later_cells_need(turned, capsys):
+    def before_norm(r, gain):
+        return turned(gain * r / (gain * r).norm())
+
+    importlib.import_module("chapters")
+    right = checkpoint("2.8", before_norm)
+    made = right(torch.tensor([3.0, 4.0]), torch.tensor([0.0, 2.0]))
+    assert "going on with your version" in capsys.readouterr().out
+    assert isinstance(made, torch.Tensor) and made.dtype == torch.float32
+    assert judge("2.8", right).state == "done"
+
+
 def test_a_claim_is_asked_for_other_counts_than_the_notebooks():
     """Numbers that are written down, borrowed, or read from a name of the notebook fit its own counts only."""
     made = rates(*beside(*COUNTS))
@@ -460,7 +474,7 @@ def test_a_claim_in_the_place_of_the_function_that_makes_it_is_refused_in_words(
 
 
 def test_a_mistake_is_named_only_where_it_is_made_on_other_counts_too():
-    with pytest.raises(Wrong, match="^value and control are swapped"):
+    with pytest.raises(Wrong, match="^the value you claim is the mean of runs, rounded"):
         check_rates(
             lambda hits, runs, n: rates((round(sum(runs) / len(runs)), n), (hits, n)), (3, [22, 22], 24), beside, "", ""
         )
