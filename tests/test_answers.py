@@ -4,11 +4,12 @@ import importlib
 from types import FunctionType
 
 import pytest
+import torch
 from bank import Given
 
 import chapters  # noqa: F401  (registers them)
 from course_lib.grading import registry
-from course_lib.grading.checking import judge, reference
+from course_lib.grading.checking import checkpoint, judge, reference
 
 MIN_RIGHT, MIN_WRONG, MIN_NAMED, N_HINTS = 5, 6, 0.8, 3
 MAX_NEEDING_NOTEBOOK = 0.1
@@ -117,3 +118,15 @@ def test_every_item_is_whole(notebook):
         assert all(text and explanation for text, explanation in question.options.values())
     for prediction in registry.items_of(registry.PREDICTIONS, notebook):
         assert len(prediction.options) > 1 or prediction.bounds[0] < prediction.bounds[1]
+
+
+@pytest.mark.parametrize("turned", [lambda x: x.numpy(), lambda x: x.double(), lambda x: x])
+def test_what_goes_on_is_a_tensor_of_the_dtype_that_later_cells_need(turned, capsys):
+    def before_norm(r, gain):
+        return turned(gain * r / (gain * r).norm())
+
+    right = checkpoint("2.8", before_norm)
+    made = right(torch.tensor([3.0, 4.0]), torch.tensor([0.0, 2.0]))
+    assert "going on with your version" in capsys.readouterr().out
+    assert isinstance(made, torch.Tensor) and made.dtype == torch.float32
+    assert judge("2.8", right).state == "done"
