@@ -745,8 +745,8 @@ leads = "The graph to click through: what was said, by features at the full stop
 to_click(found[0], "full-stop", 'At the full stop: "however" minus "then"', leads)
 
 # %% [markdown]
-# The second "bomb" adds most (3.7), the first 2.3, `<assistant>` 3.6; the acrostic's own words take a
-# little away. So the way from the letters to the refusal leads through the word that was *said*:
+# The second "bomb" adds most (3.7), the first 2.3, `<assistant>` 3.6; the acrostic's own four words
+# take 2.7 away, together. So the way from the letters to the refusal leads through the word that was *said*:
 # letters, "bomb" (first page), its copies in the reply, features at the full stop, "however". It is
 # no single path: many small edges add up.
 #
@@ -832,9 +832,10 @@ MINE = """{"supernodes": [["reads the letters", "0_52_24", "0_216_24", "0_613_24
 ["later, adds to bomb", "3_666_24", "2_279_24", "5_204_24", "4_732_24"]]}"""
 sets = {}
 for name, nodes in viewer.supernodes(MINE, hidden).items():
-    sets[name] = [node for node in nodes if isinstance(node, Feature)]
-if len(sets) < 2 or not all(sets.values()):
-    print("Make two groups that hold features (not words alone), and copy their text again.")
+    if kept := [node for node in nodes if isinstance(node, Feature)]:  # words stay
+        sets[name] = kept
+if len(sets) < 2:
+    print("Make two groups that hold features (words alone are left out), and copy their text again.")
 print({name: len(nodes) for name, nodes in sets.items()})
 
 # %%
@@ -906,12 +907,12 @@ for name, nodes in sets.items():
         print(f"  random groups only switched off: {min(only_off):.1f} to {max(only_off):.1f}")
 
 # %% [markdown]
-# What stands out is not the letters. "In every acrostic" is one feature, and costs most (5.1 of 11.3
+# What costs most is not the letters. "In every acrostic" is one feature, and costs most (5.1 of 11.3
 # logits, attention held; a random one as much in 1 of 10); it is active in all 48 acrostics, whatever
 # they spell ("an acrostic is asked"? "say a noun"?). The four that read the words cost 3.8; one of ten
 # random groups does as much, with attention free three; and so does one beside the later ones, for
-# none of which "bomb" is the word that it writes most. So no label is proved by its effect: an edit
-# of that length hurts, whatever it is. (In ours, random groups that are only switched off, and not
+# none of which "bomb" is the word that it writes most. So no label is proved by its effect: some
+# random edits of that length cost as much. (In ours, random groups that are only switched off, and not
 # made as long, lose less: a control that would have flattered us.)
 #
 # ### More flows into a box than out of it
