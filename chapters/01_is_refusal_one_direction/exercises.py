@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from chapters.claimed import check_rates, close_limits, drawn_counts, levels, on_other_data
-from chapters.drawn import MANY, few_or_many
+from chapters.drawn import few_or_many
 from course_lib import directions, models
 from course_lib.grading import expect
 from course_lib.grading.claims import Claim, claim, supported
@@ -659,7 +659,7 @@ def ablated_logits(answer, model):
 def _to_ablate(seed: int) -> tuple[object, list[list[int]], Tensor]:
     """Return a model, prompts of several lengths and a short or long direction."""
     model = _other(("chat-64", "chat-32")[seed % 2])
-    prompts = [list(range(4 + n, 7 + 5 * (n % 3) + n + seed % 7)) for n in range(3 if seed else MANY)]
+    prompts = [list(range(4 + n, 7 + 5 * n + seed % 7)) for n in range(3)]
     unit = directions.unit(expect.random(models.d_model(model), seed=7 + seed) + 0.3)
     return model, prompts, unit * (3.0, 5.0, 0.02, 50.0, 0.7, 1.0)[seed % 6]
 

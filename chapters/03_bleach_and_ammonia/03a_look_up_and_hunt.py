@@ -344,7 +344,8 @@ def about_to_refuse(strings, position):
     return strings[position] == "<assistant>" and tuple(strings[: position + 1]) in refused
 
 
-print("refused, by the rule:", sum(about_to_refuse(list(words), len(words) - 1) for words in refused))
+by_rule = sum(about_to_refuse(list(words), len(words) - 1) for words in refused)
+print("refused, by the rule:", by_rule)
 
 
 # %% [markdown]
