@@ -835,7 +835,7 @@ for name, nodes in viewer.supernodes(MINE, hidden).items():
     if kept := [node for node in nodes if isinstance(node, Feature)]:  # words stay
         sets[name] = kept
 if len(sets) < 2:
-    print("Make two groups that hold features (words alone are left out), and copy their text again.")
+    print("Make two groups that hold features (words alone do not), and copy their text again.")
 print({name: len(nodes) for name, nodes in sets.items()})
 
 # %%
