@@ -140,7 +140,7 @@ print(f"tuned on {len(training)} requests, Jacobian on {len(few)}")
 some = training[:4]
 by_lens = LENSES["logit"].logits(model, streams_of(model, some)[:, -1], LAYERS[-1])
 spoken = models.next_token_logits(model, some)
-print("largest difference:", f"{float((by_lens - spoken).abs().max()):.0e}")
+print("largest difference below 0.001:", bool((by_lens - spoken).abs().max() < 1e-3))
 
 # %% [markdown]
 # ## 3 When can it be read that the model will refuse?
