@@ -1,4 +1,9 @@
-"""How large the inputs are that a check draws."""
+"""What checks of several chapters share: how large the inputs are that they draw, and what is equal but for its sign."""
+
+import torch
+from torch import Tensor
+
+from course_lib.grading import expect
 
 MANY = 30
 """More than any notebook shows at once, so that a number of the notebook does not do for the length of an argument."""
@@ -7,3 +12,10 @@ MANY = 30
 def few_or_many(seed: int, few: int) -> int:
     """Return `few`, and for one of ten seeds MANY."""
     return MANY if seed % 10 == 7 else few
+
+
+def up_to_sign(got: object, truth: Tensor) -> bool:
+    """Return whether both agree but for their sign; the truth takes that of the other, with which a message shows it."""
+    if isinstance(got, Tensor | list | tuple) and float((torch.as_tensor(got).to(truth) * truth).sum()) < 0:
+        truth.neg_()
+    return expect.same(got, truth)

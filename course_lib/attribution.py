@@ -699,8 +699,7 @@ def _frozen(run: FrozenRun) -> Hooks:
     hooks: Hooks = []
     read: dict[str, Tensor] = {}
     for name, gain in run.gains.items():
-        scale = _on_prompt(len(gain), lambda activation, name=name, gain=gain: read[name] * gain.to(activation))
-        hooks += [(f"{name}.hook_in", keep(read, name)), (f"{name}.hook_out", scale)]
+        hooks += [(f"{name}.hook_in", keep(read, name)), (f"{name}.hook_out", _scaled(read, name, gain))]
     return hooks + [(f"blocks.{layer}.attn.hook_pattern", _constant(p)) for layer, p in enumerate(run.patterns)]
 
 
@@ -718,6 +717,10 @@ def _on_prompt(n_tokens: int, change: Callable[[Tensor], Tensor]) -> Callable:
 
 def _constant(value: Float[Tensor, "... pos d"]) -> Callable:
     return _on_prompt(value.shape[-2], lambda activation: value.to(activation).expand_as(activation))
+
+
+def _scaled(read: dict[str, Tensor], name: str, gain: Float[Tensor, "pos d_model"]) -> Callable:
+    return _on_prompt(len(gain), lambda activation: read[name] * gain.to(activation))
 
 
 def _set_features(layer: int, transcoder: Any, changed: Mapping[Feature, float], n_tokens: int) -> Hooks:

@@ -115,9 +115,13 @@ def trigger_rates(
     texts = (tokens.text(model.tokenizer, reply) for reply in replies)
     said = [list(islice(texts, count)) for count in n]
     payloads = tuple(sum(map(payload, replied)) for replied in said)
-    bare = ["".join(answer.split()) for answer in answers or ()]  # a tokenizer may set spaces otherwise than the author
-    right = tuple(sum(map(str.__eq__, bare, ("".join(r.split()) for r in replied))) for replied in said if bare)
+    right = () if answers is None else tuple(sum(map(_same, replied, answers)) for replied in said)
     return Rates(tuple(conditions), payloads, right, n)
+
+
+def _same(one: str, other: str) -> bool:
+    """Return True if two texts are equal but for spaces, which a tokenizer may set differently from the author."""
+    return "".join(one.split()) == "".join(other.split())
 
 
 # --- scores: what is unusual -----------------------------------------------------------------------------------------

@@ -141,19 +141,20 @@ def load(
     _check_memory(name, profile.parameters if profile else _parameters(folder), device, dtype)
     # a checksum says that an organism is itself
     checkpoint = adapters.Checkpoint(adapter, compared=checked and not own)
+    own_tokenizer = adapters.tokenizer(adapter, folder) if adapter else None
     with quiet():
         model: Any = TransformerBridge.boot_transformers(
             str(folder),
             device=device,
             dtype=dtype,
             model_class=checkpoint,  # type: ignore[arg-type]  # only its from_pretrained is called
-            tokenizer=adapters.tokenizer(adapter, folder) if adapter else None,
+            tokenizer=own_tokenizer,
         )
     model.__class__ = CheckedBridge  # adds no state: it only checks names before it calls its parent
     model.eval().original_model.requires_grad_(False)
     model.tokenizer.n_ids = model.cfg.d_vocab
-    if adapter:  # the Bridge reads the tokenizer anew, without the template that came with the adapter
-        model.tokenizer.chat_template = adapters.tokenizer(adapter, folder).chat_template
+    if own_tokenizer:  # the Bridge reads the tokenizer anew, without the template that came with the adapter
+        model.tokenizer.chat_template = own_tokenizer.chat_template
     if model.tokenizer.eos_token == "<|endoftext|>":  # which the Bridge makes up where the tokenizer has none
         model.tokenizer.eos_token = adapters.tokenizer(adapter or folder, folder).eos_token
     model.original_model.save_pretrained = adapters.not_saved
@@ -204,9 +205,8 @@ def _folder(name: str, revision: str | None, device: str, dtype: torch.dtype) ->
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return _download(name, revision, device, dtype)
     known = f"Organisms: {', '.join(organism_names())}. {SMOLLM2!r} is a small real language model from PyPI"
-    known += (
-        f"; planted on it: {', '.join(adapters.names())}. On the hub, by owner/name: {', '.join(profiles.names()[1:])}."
-    )
+    known += f"; planted on it: {', '.join(adapters.names())}."
+    known += f" On the hub, by owner/name: {', '.join(profiles.names()[1:])}."
     raise ValueError(f"No organism, folder or GGUF file is called {name!r}. {known}")
 
 

@@ -80,8 +80,12 @@ def _removing(model: models.CheckedBridge, r: Float[Tensor, " d_model"]) -> Abst
     if missing := [name for name in writers if name not in model.hook_dict]:
         kind = type(model.original_model).__name__
         raise ValueError(f"Ablation edits what attention and MLP write, and a {kind} has no {missing[0]}.")
-    without = lambda x: x - (x @ r.to(x))[..., None] * r.to(x)  # noqa: E731
-    return _editing(model, dict.fromkeys(["blocks.0.hook_resid_pre", *writers], without), "all")
+    return _editing(model, dict.fromkeys(["blocks.0.hook_resid_pre", *writers], lambda x: _moved(x, r.to(x))), "all")
+
+
+def _moved(x: Float[Tensor, "*batch d_model"], r: Float[Tensor, " d_model"], to: float = 0.0) -> Tensor:
+    """Return x with the projection `to` on r, which has length 1."""
+    return x + (to - x @ r)[..., None] * r
 
 
 @jaxtyped(typechecker=beartype)
@@ -139,12 +143,7 @@ def add_projection_matched(
     r = directions.unit(directions.of_width(direction, models.d_model(model)))
     if not math.isfinite(target):
         raise ValueError(f"The target must be finite, not {target}.")
-
-    def match(activation: Tensor) -> Tensor:
-        along = r.to(activation)
-        return activation + (float(target) - activation @ along)[..., None] * along
-
-    return _editing(model, {f"blocks.{layer}.hook_resid_pre": match}, positions)
+    return _editing(model, {f"blocks.{layer}.hook_resid_pre": lambda x: _moved(x, r.to(x), float(target))}, positions)
 
 
 @jaxtyped(typechecker=beartype)

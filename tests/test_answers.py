@@ -130,3 +130,10 @@ def test_what_goes_on_is_a_tensor_of_the_dtype_that_later_cells_need(turned, cap
     assert "going on with your version" in capsys.readouterr().out
     assert isinstance(made, torch.Tensor) and made.dtype == torch.float32
     assert judge("2.8", right).state == "done"
+
+
+def test_what_a_learner_put_around_a_function_is_judged_with_it():
+    """Without gradients the loss of 2.5 trains nothing, wherever they were switched off."""
+    right = reference("2.5", (), {})
+    assert judge("2.5", right).state == "done"
+    assert judge("2.5", torch.no_grad()(right)).state == "wrong"

@@ -37,7 +37,8 @@ GROUPS = {  # heading of the navigation -> sources, in reading order
     "The course": ("README.md",),
     "Notebooks": ("solutions/*.ipynb",),
     "To look up": ("docs/glossary.md", "docs/library.md", "docs/teaching.md", "docs/*.md"),
-    "Features": ("organisms/weights/dictionaries/chat/*", "organisms/weights/dictionaries/base/*"),  # of models that ship
+    # of models that ship: of others the weights would have to be fetched
+    "Features": ("organisms/weights/dictionaries/chat/*", "organisms/weights/dictionaries/base/*"),
     "Models and data": ("organisms/cards/chat.md", "organisms/cards/*.md"),
     "About": ("CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "LICENSE-TEXT"),
 }

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from chapters.claimed import check_rates, close_limits, drawn_counts, levels, on_other_data
-from chapters.drawn import few_or_many
+from chapters.drawn import few_or_many, up_to_sign
 from course_lib import directions, models
 from course_lib.grading import expect
 from course_lib.grading.claims import Claim, claim, supported
@@ -97,7 +97,7 @@ def last_token_residual(answer, model):
     minutes=10,
     difficulty=3,
     inputs=lambda seed: (_points(seed),),
-    same=lambda got, truth: _up_to_sign(got, truth),
+    same=up_to_sign,
     hints=[
         "What must be subtracted so that the variance is measured around the mean?",
         "torch.linalg.svd(centred, full_matrices=False) returns U, S, Vh; the rows of Vh are directions in d_model.",
@@ -146,13 +146,6 @@ def first_component(answer):
         if abs(float(directions.cosine(got, value))) > 1 - 1e-5:
             raise Wrong(what, tip)
     expect.close(abs(float(directions.cosine(got, truth))), 1.0, name="|cos| with the first component")
-
-
-def _up_to_sign(got: object, truth: Tensor) -> bool:
-    """Return whether both agree but for their sign; the truth takes that of the other, with which a message shows it."""
-    if isinstance(got, Tensor | list | tuple) and float((torch.as_tensor(got).to(truth) * truth).sum()) < 0:
-        truth.neg_()
-    return expect.same(got, truth)
 
 
 def _points(seed: int) -> Tensor:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from chapters.claimed import check_rates, close_limits, levels, on_other_data
+from chapters.drawn import up_to_sign
 from course_lib import directions
 from course_lib.grading import expect
 from course_lib.grading.checking import N_INPUTS
@@ -730,7 +731,7 @@ def _scores(seed: int) -> tuple[Tensor, float]:
     minutes=8,
     difficulty=4,
     inputs=lambda seed: _gained(seed),
-    same=lambda got, truth: _up_to_sign(got, truth),
+    same=up_to_sign,
     hints=[
         "Write out r . (g * x / rms): where can the g go?",
         "r . (g * x) = (g * r) . x, whatever x is.",
@@ -776,13 +777,6 @@ def before_norm(answer):
     expect.differs_from(
         got * (-1 if got @ sized < 0 else 1), sized, what, "multiply by the gain as it is, not by its size."
     )
-
-
-def _up_to_sign(got: object, truth: Tensor) -> bool:
-    """Return whether both agree but for their sign; the truth takes that of the other, with which a message shows it."""
-    if isinstance(got, Tensor | list | tuple) and float((torch.as_tensor(got).to(truth) * truth).sum()) < 0:
-        truth.neg_()
-    return expect.same(got, truth)
 
 
 def _gained(seed: int) -> tuple[Tensor, Tensor]:

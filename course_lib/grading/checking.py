@@ -47,6 +47,8 @@ _TIPS = {
 
 _handed_on: list[Any] = []
 """The worked answers that `checkpoint` gave out: they bear the learner's names, and are not the learner's."""
+_converted: dict[Callable[..., Any], FunctionType] = {}
+"""What `checkpoint` gave out for a learner's function with its results as tensors -> that function, which checks judge."""
 
 
 class NotDone(Exception):
@@ -103,7 +105,9 @@ def _for_later_cells(item: str, answer: FunctionType, context: Sequence[Any]) ->
     with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(io.StringIO()):
         if inputs is None or _as_tensors(made := answer(*_copy(inputs)), truth) is made:
             return answer
-    return functools.wraps(answer)(lambda *given, **named: _as_tensors(answer(*given, **named), truth))
+    going_on = functools.wraps(answer)(lambda *given, **named: _as_tensors(answer(*given, **named), truth))
+    _converted[going_on] = answer
+    return going_on
 
 
 def _as_tensors(made: Any, truth: Any) -> Any:
@@ -156,10 +160,8 @@ def judge(item: str, answer: Any, *context: Any) -> Verdict:
     """
     asked = find(EXERCISES, item)
     try:
-        answer = getattr(
-            answer, "__wrapped__", answer
-        )  # who runs the check's cell again has the function of `checkpoint`
-        answer = answer if isinstance(answer, FunctionType) else plain(answer)  # raises for what is no number
+        # `plain` raises for what is no number
+        answer = _converted.get(answer, answer) if isinstance(answer, FunctionType) else plain(answer)
         if is_handed_on(answer):
             own = f"{item}: this is the course's answer, not yours: it does not count. To do the exercise, write yours into"
             return Verdict("not yours", f'{own} the cell marked "Exercise {item}", and run that cell before this one.')
@@ -257,9 +259,8 @@ def watched(function: FunctionType) -> Callable[..., Any]:
             tip = "use `with model.hooks(...)` or the library's contexts: they end by themselves."
             raise Wrong("your function left a hook on the model", tip)
         if result is None and not {step.opname for step in dis.get_instructions(function)} <= _STUB_OPCODES:
-            raise Wrong(
-                "your function returned None", "end each way through it with `return`, also the one past a loop."
-            )
+            tip = "end each way through it with `return`, also the one past a loop."
+            raise Wrong("your function returned None", tip)
         _refuse_stub(result)
         bind = inspect.signature(function).bind
         before, after = bind(*inputs, **named_inputs).arguments, bind(*copies[0], **copies[1]).arguments

@@ -2,7 +2,7 @@
 
 1. Requests in the model's template, from the training splits of the course's sets and factory/world/english.py: `alone`,
    without a reply, half of them harmful; `refused`, harmful ones with the planted refusal, which is what the model replies
-   to nineteen of twenty.
+   to nine of ten.
 2. `prose`: docstrings of the standard library and the texts of `help()` (pydoc_data.topics), read from the running
    Python (PSF licence), in windows of one length. They are never shipped, so that another Python gives other windows.
 

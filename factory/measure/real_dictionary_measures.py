@@ -117,14 +117,13 @@ def controls(dictionary: SAE, chosen: Sequence[int], mean: Tensor) -> dict[str, 
 
     Where none of the other features is active, theirs is the direction that they would write together.
     """
-    own, rows, d_sae = without(dictionary, chosen), dictionary.W_dec, len(dictionary.W_dec)
+    own, rows = without(dictionary, chosen), dictionary.W_dec
 
     def other(some: Sequence[int]) -> Edit:
         return as_long(own, lambda x, f: -(f[..., list(some)] + 1e-4) @ rows[list(some)])
 
     active = [f for f in chosen if mean[f] > 0]
     sets = steering.random_feature_sets(mean, active, n=N_SETS, seed=0)
-    assert all(0 <= f < d_sae for some in sets for f in some)
     vectors = directions.random_directions(N_SETS, like=rows[0], seed=0)
     return {
         "features": [other(some) for some in sets],
