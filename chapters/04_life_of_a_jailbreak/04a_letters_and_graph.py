@@ -821,10 +821,7 @@ progress(4)
 # ### What do your groups do?
 # In the page of "bomb" pin the nodes that you think read the letters (Shift and a click), group them,
 # name the group; make a second one of what you think does something else; "Save and load" has their
-# text. Put it between the quotation marks (ours is there). Each group is switched off, with attention
-# held and free, beside ten random groups: as many other features of the same layers and places,
-# none of them in one of your groups, moved so far that the edit is *as long*. **Guess** before you
-# run it: which of your groups stands out?
+# text. Put it between the quotation marks (ours is there).
 
 # %%
 MINE = """{"supernodes": [["reads the letters", "0_52_24", "0_216_24", "0_613_24", "0_117_24"],
@@ -838,9 +835,61 @@ if len(sets) < 2:
     print("Make two groups that hold features (words alone do not), and copy their text again.")
 print({name: len(nodes) for name, nodes in sets.items()})
 
+# %% [markdown]
+# **Ablate one feature by hand.** Within `attribution.intervene` features have the activations that
+# `changes` gives them; all others come out of the run as they do. 0 is off. `hidden.values` holds, in
+# the order of `hidden.nodes`, a feature's activation and the logit difference that was asked for:
+
 # %%
-taken = [node for nodes in sets.values() for node in nodes]
 strength = dict(zip(hidden.nodes, hidden.values.tolist(), strict=True))
+one, asked = Feature(layer=0, position=24, feature=637), hidden.asked[0]
+how = dict(transcoders=transcoders, changes={one: 0.0}, attention="frozen")
+with attribution.intervene(chat, hidden.prompt_ids, **how):
+    now = asked.value(chat(torch.tensor([hidden.prompt_ids])))[0]
+print(f"activation {strength[one]:.2f} put to 0: logits {strength[asked]:.2f}, then {now:.2f}")
+
+# %% [markdown]
+# ### Exercise 4.12: ablate a group (8 minutes, medium)
+# The same for all features of a group at once, in any graph of `chat`, with attention "frozen" or
+# "free". Random groups have to be moved as far as yours, so each feature is moved by `times` its
+# activation: 1 switches it off, 0 leaves it as it is, 1.5 goes on below 0 by half of it. The check
+# ablates your groups, too, and says what each costs.
+
+
+# %%
+# === Exercise 4.12 (keep this line) ===
+def lost_without(graph, nodes, attention, times=1.0):
+    """Logits of what the graph asks for (its asked[0]) that are lost when `nodes` are moved; signed."""
+    # BEGIN SOLUTION
+    active = dict(zip(graph.nodes, graph.values.tolist(), strict=True))
+    changes = {node: (1 - times) * active[node] for node in nodes}
+    how = dict(transcoders=transcoders, changes=changes, attention=attention)
+    with attribution.intervene(chat, graph.prompt_ids, **how):
+        now = graph.asked[0].value(chat(torch.tensor([graph.prompt_ids])))[0]
+    return float(active[graph.asked[0]] - now)
+    # END SOLUTION
+
+
+print(lost_without.__doc__)
+
+# %%
+check("4.12", lost_without, chat, transcoders, hidden, sets)
+
+# %% [markdown]
+# Beside each group stand ten random ones: as many other features of the same layers and places, none
+# of them in one of your groups, moved so far that the edit is *as long*. **Guess**, with attention
+# held: how many of the ten cost at least as much as your *first* group? Give a range, `(2, 5)` or so.
+
+# %%
+# === Prediction 4.p7 (keep this line) ===
+# BEGIN SOLUTION
+# STUB: predict("4.p7", ...)
+predict("4.p7", (0, 4))
+# END SOLUTION
+
+# %%
+lost_without = checkpoint("4.12", lost_without, chat, transcoders, hidden, sets)
+taken = [node for nodes in sets.values() for node in nodes]
 
 
 def alike(nodes, seed):
@@ -861,15 +910,6 @@ def written_by(nodes):
     return float(rows.norm())
 
 
-def lost_without(nodes, attention, times=1.0):
-    """Logits of "bomb" minus "i" that are lost when a group is moved by so many times itself."""
-    changes = {node: (1 - times) * strength[node] for node in nodes}
-    how = dict(transcoders=transcoders, changes=changes, attention=attention)
-    with attribution.intervene(chat, hidden.prompt_ids, **how):
-        now = SAY_BOMB.value(chat(torch.tensor([hidden.prompt_ids])))[0]
-    return float(hidden.values[-1] - now)
-
-
 print("lengths written:", {name: round(written_by(nodes), 1) for name, nodes in sets.items()})
 
 
@@ -888,23 +928,27 @@ print(active_in.__doc__)
 # %%
 for name, nodes in sets.items():
     for node in nodes:
-        alone = lost_without([node], "frozen")
+        alone = lost_without(hidden, [node], "frozen")
         print(f"{name}, {node.layer}_{node.feature}: alone {alone:.1f} lost; active in", end=" ")
         print(f"{active_in(straight, node)} acrostics, {active_in(plain, node)} direct requests")
 
 # %%
+as_much = {}
 for name, nodes in sets.items():
     draws = [alike(nodes, seed) for seed in range(10)]
     for attention in ("frozen", "free"):
-        own, others, only_off = lost_without(nodes, attention), [], []
+        own, others, only_off = lost_without(hidden, nodes, attention), [], []
         for drawn in draws:
             longer = written_by(nodes) / written_by(drawn)
-            others.append(lost_without(drawn, attention, longer))
-            only_off.append(lost_without(drawn, attention))
-        as_much = sum(other >= own for other in others)
+            others.append(lost_without(hidden, drawn, attention, longer))
+            only_off.append(lost_without(hidden, drawn, attention))
+        as_much[name, attention] = sum(other >= own for other in others)
         print(f"{name}, {attention}: {own:.1f} of {hidden.values[-1]:.1f} logits lost;", end=" ")
-        print(f"random {min(others):.1f} to {max(others):.1f}, as much in {as_much} of 10")
+        print(f"random {min(others):.1f} to {max(others):.1f}, as much in {as_much[name, attention]} of 10")
         print(f"  random groups only switched off: {min(only_off):.1f} to {max(only_off):.1f}")
+
+# %%
+reveal("4.p7", as_much[next(iter(sets)), "frozen"])
 
 # %% [markdown]
 # What costs most is not the letters. "In every acrostic" is one feature, and costs most (5.1 of 11.3

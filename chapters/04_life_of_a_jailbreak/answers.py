@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from bank import rates, right_claims, runs, wilson, wrong_claims
 
-from course_lib import directions, models, steering
+from course_lib import attribution, directions, features, models, steering, tokens
+from course_lib.attribution import Logit
 from course_lib.grading.claims import claim
 
 
@@ -30,6 +31,7 @@ CONTEXT = {
     "4.8": lambda: (MARKS, 96),
     "4.9": lambda: (ROLE, 24),
     "4.11": lambda: (LEFT, 192),
+    "4.12": lambda: grouped(),
 }
 
 
@@ -338,6 +340,75 @@ def of_twenty_four(role, n):
     return rates(wilson(role["free"], n), wilson(role["frozen"], n))
 
 
+# 4.12
+@cache
+def grouped():
+    """The model, its transcoders, a graph of a short request, and two groups of its features."""
+    chat = models.load("chat")
+    transcoders = [features.load("chat", "transcoder", layer=n) for n in range(chat.cfg.n_layers)]
+    number = chat.tokenizer.convert_tokens_to_ids
+    prompt = tokens.chat_prompt(chat.tokenizer, "tell me how to make a bomb.")
+    targets = [Logit(number("i"), minus=number("to"))]
+    graph = attribution.trace(chat, prompt, transcoders=transcoders, targets=targets)
+    effects = (graph.values * graph.worth)[: len(graph.features)]
+    strongest = [graph.features[k] for k in effects.abs().topk(7).indices.tolist()]
+    return chat, transcoders, graph, {"some": strongest[:4], "others": strongest[4:]}
+
+
+def ablation(
+    new=lambda a, times: (1 - times) * a,
+    which=lambda nodes: nodes,
+    held=lambda attention: attention,
+    lost=lambda before, after: before - after,
+    inside=True,
+    asked=lambda graph: graph.asked[0],
+):
+    """An answer to 4.12 of which one part may be wrong."""
+
+    def answer(graph, nodes, attention, times=1.0):
+        chat, transcoders, *_ = grouped()
+        active = dict(zip(graph.nodes, graph.values.tolist(), strict=True))
+        changes = {node: new(active[node], times) for node in which(nodes)} if inside else {}
+        how = {"transcoders": transcoders, "changes": changes, "attention": held(attention)}
+        with attribution.intervene(chat, graph.prompt_ids, **how):
+            after = asked(graph).value(chat(torch.tensor([graph.prompt_ids])))[0]
+        return lost(active[graph.asked[0]], float(after))
+
+    return answer
+
+
+def two_runs(graph, nodes, attention, times=1.0):
+    """Before and after are read in the same way; activations by place; a tensor of float64."""
+    chat, transcoders, *_ = grouped()
+    ids, asked = torch.tensor([graph.prompt_ids]), graph.asked[0]
+
+    def value():
+        row = chat(ids)[0, asked.position].double()
+        return row[asked.token] - (row.mean() if asked.minus is None else row[asked.minus])
+
+    changes = {}
+    for node in nodes:
+        activation = graph.values[graph.features.index(node)]
+        changes[node] = float(activation - times * activation)
+    before = value()
+    with attribution.intervene(chat, ids[0].tolist(), transcoders=transcoders, changes=changes, attention=attention):
+        return before - value()
+
+
+def by_next_token(graph, nodes, attention, times=1.0):
+    chat, transcoders, *_ = grouped()
+    left = {node: (1 - times) * graph.values[graph.nodes.index(node)].item() for node in nodes}
+    how = {"transcoders": transcoders, "changes": left, "attention": attention}
+    with attribution.intervene(chat, graph.prompt_ids, **how):
+        row = models.next_token_logits(chat, [list(graph.prompt_ids)])[0]
+    asked = graph.asked[0]
+    return (graph.values[-1] - row[asked.token] + (row.mean() if asked.minus is None else row[asked.minus])).numpy()
+
+
+def one_by_one(graph, nodes, attention, times=1.0):
+    return sum(ablation()(graph, [node], attention, times) for node in nodes)
+
+
 # 4.10, 4.11
 LEFT = {"own": 12, "other": 150}
 
@@ -411,6 +482,14 @@ def by_forward_quotient(f, points):
 
 
 RIGHT = {
+    "4.12": [
+        ablation(),
+        two_runs,
+        by_next_token,
+        ablation(new=lambda a, times: a - times * a),
+        ablation(lost=lambda before, after: np.float32(before - after)),
+        ablation(which=lambda nodes: reversed(nodes)),
+    ],
     "4.10": [
         lambda f, points: torch.stack([slope(f, x) for x in points]).mean(dim=0),
         lambda f, points: torch.func.vmap(torch.func.jacrev(f))(points).mean(0),
@@ -517,6 +596,30 @@ WRONG = {
             lambda late, n: rates(wilson(late["harmful"], n), wilson(n - late["harmful"], n)),
             "n minus",
         ),
+    },
+    "4.12": {
+        "nothing changed": (ablation(inside=False), "nothing was moved"),
+        "what is left": (ablation(lost=lambda before, after: after), "what is left"),
+        "sign": (ablation(lost=lambda before, after: after - before), "sign is flipped"),
+        "without sign": (ablation(lost=lambda before, after: abs(before - after)), None),
+        "cut off": (ablation(lost=lambda before, after: max(0.0, before - after)), None),
+        "share": (ablation(lost=lambda before, after: 1 - after / before), "it is a share"),
+        "always free": (ablation(held=lambda attention: "free"), "attention was free"),
+        "always held": (ablation(held=lambda attention: "frozen"), "attention was held"),
+        "first alone": (ablation(which=lambda nodes: nodes[:1]), "only the first"),
+        "last alone": (ablation(which=lambda nodes: nodes[-1:]), "only the last"),
+        "four alone": (ablation(which=lambda nodes: nodes[:4]), None),
+        "one by one": (one_by_one, "ablated alone"),
+        "times ignored": (ablation(new=lambda a, times: 0.0), "`times` was not used"),
+        "put to times": (ablation(new=lambda a, times: times * a - a), "nothing was moved"),
+        "to times": (ablation(new=lambda a, times: times * a * (times != 1)), "to `times` what it is"),
+        "minus times": (ablation(new=lambda a, times: -times * a + (times == 1) * a), "-times what it is"),
+        "up": (ablation(new=lambda a, times: (1 + times) * a), None),
+        "by the number": (ablation(new=lambda a, times: a - times if times != 1 else 0.0), "by the number `times`"),
+        "clamped": (ablation(new=lambda a, times: max(0.0, (1 - times) * a)), "cut off at 0"),
+        "size of both": (ablation(lost=lambda before, after: abs(before) - abs(after)), None),
+        "always this target": (ablation(asked=lambda graph: grouped()[2].asked[0]), None),
+        "text": (lambda *given, **named: str(ablation()(*given, **named)), "not a number"),
     },
     "4.2": {
         "all positions": (patching(at=lambda position: slice(None)), "all positions"),

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from chapters.claimed import check_rates
-from chapters.drawn import few_or_many
+from chapters.drawn import MANY, few_or_many
 from course_lib import directions, models, steering, tokens
-from course_lib.attribution import Logit
+from course_lib.attribution import Logit, intervene, trace
 from course_lib.grading import expect
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
@@ -766,6 +766,104 @@ def it_is_used(answer, *data):
     )
 
 
+# --- 4.12 --------------------------------------------------------------------------------------------------------
+
+
+@exercise(
+    "4.12",
+    title="ablate a group",
+    minutes=8,
+    difficulty=3,
+    inputs=lambda seed, model, transcoders, graph, groups: _moved(seed, model, transcoders, graph),
+    same=lambda got, truth: abs(expect.number(got) - float(truth)) < 1e-3,
+    hints=[
+        "changes maps each node to its new activation: its own is in graph.values, at its place in graph.nodes.",
+        "Moved by `times` its activation a, a feature has (1 - times) * a. All of them go into one `with` block.",
+        "return graph.values[-1], the value that was asked for, minus the one that is read within `with`.",
+    ],
+)
+def ablate(answer, model, transcoders, graph, groups):
+    if len(groups) < 2 or not all(groups.values()):
+        raise Wrong(
+            f"{len(groups)} of your groups hold features, and two are compared",
+            "make two groups of features in the page (words alone do not do), and copy their text again.",
+        )
+    active = dict(zip(graph.nodes, graph.values.tolist(), strict=True))
+    asked = graph.asked[0]
+
+    def read(changes, attention):
+        with (
+            torch.no_grad(),
+            intervene(model, graph.prompt_ids, transcoders=transcoders, changes=changes, attention=attention),
+        ):
+            return float(asked.value(model(torch.tensor([graph.prompt_ids])))[0])
+
+    def put(nodes, attention, by=lambda a: 0.0):
+        return active[asked] - read({node: by(active[node]) for node in nodes}, attention)
+
+    costs, before = {}, active[asked]
+    for name, nodes in groups.items():
+        what = f'lost_without(graph, your group "{name}", "frozen")'
+        got, lost = expect.number(answer(graph, list(nodes), "frozen"), name=what), put(nodes, "frozen")
+        costs[name] = lost
+        if abs(got - lost) < 1e-3:
+            continue
+        mistakes = (
+            (0.0, "nothing was moved", "run the model within `with attribution.intervene(...)`."),
+            (before - lost, "this is what is left, not what is lost", "subtract it from the graph's own value."),
+            (-lost, "the sign is flipped", "lost is before minus after."),
+            (put(nodes, "free"), "attention was free, and held is asked for", "hand on `attention`."),
+            (lost / before, "it is a share, and logits are asked for", "do not divide by the graph's own value."),
+            (lost / len(nodes), "it was divided by the number of nodes", "say what the whole group costs."),
+            (
+                sum(put([node], "frozen") for node in nodes),
+                "each feature was ablated alone, and the losses added up",
+                "put all of them into one `changes`: what one does depends on the others.",
+            ),
+            (put(nodes[:1], "frozen"), "only the first feature was ablated", "one entry of `changes` for each node."),
+            (put(nodes[-1:], "frozen"), "only the last feature was ablated", "one entry of `changes` for each node."),
+        )
+        for value, mistake, tip in mistakes:
+            expect.differs_from(got, value, mistake, tip)
+        expect.close(got, lost, name=what, try_next="with `times` left out each feature is put to 0.")
+    nodes, what = next(iter(groups.values())), 'lost_without(graph, your first group, "free", times=2.0)'
+    got = expect.number(answer(graph, list(nodes), "free", 2.0), name=what)
+    if abs(got - put(nodes, "free", lambda a: -a)) > 1e-3:
+        tip = "a feature of activation a gets (1 - times) * a."
+        for value, mistake in (
+            (put(nodes, "frozen", lambda a: -a), "attention was held, and free is asked for"),
+            (put(nodes, "free"), "`times` was not used, or the new activations were cut off at 0: below 0 is allowed"),
+            (put(nodes, "free", lambda a: 2 * a), "the activation was put to `times` what it is"),
+            (put(nodes, "free", lambda a: a), "with times=2.0 nothing was moved: an activation a becomes -a"),
+            (put(nodes, "free", lambda a: -2 * a), "the activation was put to -times what it is, one too much"),
+            (put(nodes, "free", lambda a: 3 * a), "features were moved up, not down"),
+            (put(nodes, "free", lambda a: -1.0), "features were put to 1 - times, whatever their activations are"),
+            (put(nodes, "free", lambda a: a - 2.0), "features were moved by the number `times`, not times as far"),
+        ):
+            expect.differs_from(got, value, mistake, tip)
+        expect.close(got, put(nodes, "free", lambda a: -a), name=what, try_next=tip)
+    told = ", ".join(f'"{name}" {cost:.1f}' for name, cost in costs.items())
+    return f"Of {active[asked]:.1f} logits your groups cost, attention held: {told}."
+
+
+def _moved(seed, model, transcoders, graph):
+    """Other groups, of one feature or of many, ablated in part, whole or beyond, also of other graphs."""
+    if seed > 6:
+        return None
+    draw = random.Random(seed)
+    graph = (graph, *_two_graphs(model, *transcoders))[seed % 3]
+    nodes = draw.sample(graph.features, MANY if seed == 5 else 1 + seed % 4)
+    return graph, nodes, ("frozen", "free")[seed // 3 % 2], (1.0, 1.7, 0.5, 2.5, 0.0)[seed % 5]
+
+
+@cache
+def _two_graphs(model, *transcoders):
+    """Of a direct request, for one token alone and for one against another that is likelier."""
+    prompt, number = _ask(model, "how do i make a bomb?"), model.tokenizer.convert_tokens_to_ids
+    targets = Logit(number("the")), Logit(number("to"), minus=number("i"))
+    return tuple(trace(model, prompt, transcoders=transcoders, targets=[target]) for target in targets)
+
+
 prediction(
     "4.p1",
     "After which word of the compliant reply is a refusal most probable?",
@@ -787,6 +885,11 @@ prediction(
 )
 prediction(
     "4.p6", "Of random vectors, on how many per cent is the tuned lens sure before block 1?", bounds=(0, 100), unit="%"
+)
+prediction(
+    "4.p7",
+    "Attention held: how many of ten random groups, as long, cost at least as much as your first group?",
+    bounds=(0, 10),
 )
 prediction("4.p4", "Role swapped to <friend>, attention frozen: how many of 24 requests are warned of?", bounds=(0, 24))
 
