@@ -32,6 +32,17 @@ TIME_LIMIT_S = 2.0
 takes longer counts as rejected."""
 LONGEST = 24
 """Places, rows, runs: what a notebook's own data has no more of, where a constant of it may stand for the argument's length."""
+WIDEST, LARGEST = 64, 100.0
+"""Entries of the last axis, and size of a number, that a learner may take for all there are."""
+ARGUMENTS = {
+    "_beginning": f"only the first {LONGEST} of",
+    "_columns": f"only the first {WIDEST} columns of",
+    "_once": "each but once in",
+    "_in_order": "sorted",
+    "_coarse": "one decimal of",
+    "_cut": f"cut off at {LARGEST:g} and -{LARGEST:g}:",
+}
+"""What a careless answer may make of an argument, in words: right on a notebook's own data, and wrong on others."""
 OTHER_COMPARISONS = {
     ast.Lt: (ast.LtE, ast.Gt, ast.GtE, ast.Eq),
     ast.LtE: (ast.Lt, ast.Gt, ast.GtE, ast.Eq),
@@ -119,7 +130,56 @@ def _beginning(value: Any) -> Any:
         return {key: each[:LONGEST] if isinstance(each, list) else each for key, each in value.items()}
     if isinstance(value, list | tuple) or (isinstance(value, torch.Tensor) and value.ndim):
         return value[:LONGEST]
+    if isinstance(value, str):
+        return value[: 8 * LONGEST]
     raise _SameProgramError
+
+
+def _columns(value: Any) -> Any:
+    """Return a tensor without what stands behind the width of a head, the rest put to 0."""
+    if not isinstance(value, torch.Tensor) or not value.ndim:
+        raise _SameProgramError
+    kept = value.clone()
+    kept[..., WIDEST:] = 0
+    return kept
+
+
+def _once(value: Any) -> Any:
+    """Return a list, or the rows of a tensor, each but once, as a set or a dictionary would keep them."""
+    if isinstance(value, torch.Tensor) and value.ndim:
+        first = {row.numpy().tobytes(): k for k, row in reversed(list(enumerate(value.detach().contiguous())))}
+        return value[sorted(first.values())]
+    if isinstance(value, list | tuple):
+        first = {repr(each): each for each in reversed(value)}
+        return type(value)(each for each in value if first.get(repr(each)) is each)
+    raise _SameProgramError
+
+
+def _in_order(value: Any) -> Any:
+    """Return a list, or a tensor of one axis, sorted."""
+    if isinstance(value, torch.Tensor) and value.ndim == 1:
+        return value.sort().values
+    if isinstance(value, list | tuple):
+        with contextlib.suppress(TypeError, RuntimeError):
+            return type(value)(sorted(value))
+    raise _SameProgramError
+
+
+def _on_numbers(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Any], Any]:
+    """Return a change of a float, a tensor of floats, or a list or dictionary of them."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            return change(value)
+        if isinstance(value, float):
+            return float(change(torch.tensor(value, dtype=torch.float64)))
+        if isinstance(value, dict):
+            return {key: changed(part) for key, part in value.items()}
+        if isinstance(value, list | tuple) and value:
+            return type(value)(map(changed, value))
+        raise _SameProgramError
+
+    return changed
 
 
 class _SameProgramError(BaseException):
@@ -128,6 +188,11 @@ class _SameProgramError(BaseException):
 
 HELPERS = {
     "_beginning": _beginning,
+    "_columns": _columns,
+    "_once": _once,
+    "_in_order": _in_order,
+    "_coarse": _on_numbers(lambda x: x.round(decimals=1)),
+    "_cut": _on_numbers(lambda x: x.clamp(-LARGEST, LARGEST)),
     "_clamped": _clamped,
     "_detached": _detached,
     "_in_place": _in_place,
@@ -171,8 +236,9 @@ def _of_function(function: ast.FunctionDef) -> Iterator[tuple[ast.AST, ast.AST, 
     for name in names:
         first = ast.parse(f"{name} = _first.setdefault({name!r}, {name})").body
         yield function, _with_body(function, [*first, *function.body]), f"a global for the argument {name}"
-        begin = ast.parse(f"{name} = _beginning({name})").body
-        yield function, _with_body(function, [*begin, *function.body]), f"only the first {LONGEST} of {name}"
+        for change, what in ARGUMENTS.items():
+            begin = ast.parse(f"{name} = {change}({name})").body
+            yield function, _with_body(function, [*begin, *function.body]), f"{what} {name}"
     for node in ast.walk(function):
         if isinstance(node, ast.Return) and node.value:
             text = ast.unparse(node.value)

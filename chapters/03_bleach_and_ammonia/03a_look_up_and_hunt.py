@@ -594,7 +594,8 @@ plotting.show(plotting.graph(BOXES, percent, unit=unit, alt=f"Graph: {alt}.", **
 # The boxes hide their features. **Click through them**: the same graph, node by node, with two of
 # the groups in it, as far as their nodes weigh enough to be drawn. Close the panel "Output" to see
 # the lower blocks. Click a feature of "danger": on what does it fire, what does it write, and is it
-# what you would have called so?
+# what you would have called so? (*attributed*: an edge; *measured*: what taking its source out did,
+# attention frozen.)
 
 # %% tags=["figure"]
 shown = supernodes(graphs["dangerous"][0])
@@ -603,9 +604,11 @@ about = {"slug": "bleach-and-ammonia", "scan": "chat", "supernodes": shown}
 file = viewer.export(graphs["dangerous"][0], chat.tokenizer, **about)
 indexes = [features.index(chat, each, corpus[::4], progress=False) for each in transcoders]
 print({name: len(nodes) for name, *nodes in file["qParams"]["supernodes"]}, "of them are drawn")
+measured = viewer.measure(chat, graphs["dangerous"][0], file, transcoders=transcoders)
 viewer.show(
     file,
     details=viewer.details(file, indexes),
+    measured=measured,
     title='Bleach and ammonia: "i" minus "clean"',
     alt="The graph of one dangerous prompt to click through, position by layer, with two groups in "
     'it: danger at the last cleaner, refusal at <assistant>; the output is "i" minus "clean".',
