@@ -150,8 +150,8 @@ def _once(value: Any) -> Any:
         first = {row.numpy().tobytes(): k for k, row in reversed(list(enumerate(value.detach().contiguous())))}
         return value[sorted(first.values())]
     if isinstance(value, list | tuple):
-        first = {repr(each): each for each in reversed(value)}
-        return type(value)(each for each in value if first.get(repr(each)) is each)
+        first = {repr(each): k for k, each in reversed(list(enumerate(value)))}
+        return type(value)(value[k] for k in sorted(first.values()))
     raise _SameProgramError
 
 
