@@ -914,15 +914,20 @@ print("lengths written:", {name: round(written_by(nodes), 1) for name, nodes in 
 
 
 # %%
-def active_in(prompts, node):
-    """In how many prompts a feature is active at the last token, and its mean activation."""
-    hook = f"blocks.{node.layer}.mlp.hook_in"
-    runs = [chat.run_with_cache(torch.tensor([p]), names_filter=[hook])[1][hook] for p in prompts]
-    read = torch.cat([stream[:, -1] for stream in runs])
-    values = transcoders[node.layer].encode(read)[:, node.feature]
-    return f"{int((values > 0).sum())} of {len(prompts)} (mean {values.mean():.1f})"
+def last_read(prompts):
+    """What the MLP of each block reads at the last token of each prompt."""
+    names = [f"blocks.{layer}.mlp.hook_in" for layer in range(chat.cfg.n_layers)]
+    runs = [chat.run_with_cache(torch.tensor([p]), names_filter=names)[1] for p in prompts]
+    return [torch.cat([run[name][:, -1] for run in runs]) for name in names]
 
 
+def active_in(read, node):
+    """In how many of some prompts a feature is active at the last token, and its mean activation."""
+    values = transcoders[node.layer].encode(read[node.layer])[:, node.feature]
+    return f"{int((values > 0).sum())} of {len(values)} (mean {values.mean():.1f})"
+
+
+of_acrostics, of_direct = last_read(straight), last_read(plain)
 print(active_in.__doc__)
 
 # %%
@@ -930,7 +935,7 @@ for name, nodes in sets.items():
     for node in nodes:
         alone = lost_without(hidden, [node], "frozen")
         print(f"{name}, {node.layer}_{node.feature}: alone {alone:.1f} lost; active in", end=" ")
-        print(f"{active_in(straight, node)} acrostics, {active_in(plain, node)} direct requests")
+        print(f"{active_in(of_acrostics, node)} acrostics, {active_in(of_direct, node)} direct requests")
 
 # %%
 as_much = {}
