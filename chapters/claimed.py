@@ -247,8 +247,8 @@ def levels(interval: Callable[[float], Any]) -> dict[str, Limits]:
 
 def drawn_counts(data: Sequence[Any], seed: int, n: int = 0) -> tuple[Any, ...]:
     """Return other counts in the same form, of n or any number: any number of runs, counts near 0, near all or anywhere."""
-    draw = random.Random(seed)
-    n = n or draw.randint(30, 300)
+    draw, few = random.Random(seed), not n and seed % 10 == 4  # a count more or less is seen where there are few
+    n = n or (draw.randint(20, 28) if few else draw.randint(30, 300))
     low, high = draw.choice([(0, n), (0, n // 8), (n - n // 8, n)])
 
     def like(value: Any) -> Any:
@@ -256,6 +256,8 @@ def drawn_counts(data: Sequence[Any], seed: int, n: int = 0) -> tuple[Any, ...]:
             return {key: like(value[key]) for key in draw.sample(list(value), len(value))}
         if isinstance(value, list | tuple):
             runs = draw.randint(2, 12)
+            if few:  # a mean that is no whole number
+                return [low + n // 4, low + n // 4 + 1] if low + n // 4 < n else [n - 1, n]
             if seed % 10 == 9:  # more runs than the notebook has, those behind them higher
                 return [draw.randint(0, n // 2) for _ in range(max(len(value), MANY))] + [
                     draw.randint(n // 2, n) for _ in range(runs)

@@ -351,6 +351,11 @@ def of_forty(after, others, n):
     return rates(wilson(min(after, 40), 40), runs([min(each, 40) for each in others], 40))
 
 
+def mean_of_whole_counts(left, left_others, n):
+    limits = runs(left_others, n)[1]
+    return rates(wilson(left, n), (round(sum(left_others) / len(left_others)) / n, limits))
+
+
 RIGHT = {
     "3.1": [
         given(lambda tested: {c: int(contrast.auroc.argmax()) for c, contrast in tested.items()}),
@@ -415,6 +420,20 @@ WRONG = {
             lambda strings, k: by_slice(strings, k) and "vinegar" not in strings[max(0, k - 2) : k + 1],
             "a dangerous pair is missed: peroxide and vinegar",
         ),
+        "two of any pairs": (
+            lambda s, p: (
+                p > 1 and s[p - 1] == "and" and s[p] != s[p - 2] and {s[p], s[p - 2]} <= frozenset.union(*DANGEROUS)
+            ),
+            None,
+        ),
+        "both in one pair": (
+            lambda s, p: p > 1 and s[p - 1] == "and" and any(s[p] in both and s[p - 2] in both for both in DANGEROUS),
+            None,
+        ),
+        "not before another and": (lambda s, p: by_slice(s, p) and s[p + 1 : p + 2] != ["and"], None),
+        "the first mixture alone": (lambda s, p: by_slice(s, p) and not any(by_slice(s, q) for q in range(p)), None),
+        "a part of and": (lambda s, p: p > 1 and s[p - 1] in "and" and pair(s[p - 2], s[p]), None),
+        "ends on and": (lambda s, p: p > 1 and s[p - 1].endswith("and") and pair(s[p - 2], s[p]), None),
         "three words in any order": (three_words, "in any order"),
         "the text ends on a pair": (by_end_of_text, "a longer word"),
         "a word that begins with a cleaner": (by_beginning, "a longer word"),
@@ -615,7 +634,8 @@ WRONG = {
         "no word of the three": (verdict(T, "rejected"), "not among"),
         "upside down": (verdict(-T), "upside down"),
     },
-    "3.8": wrong_claims(shared, *CONTEXT["3.8"]())
+    "3.8": {"mean rounded to a whole count": (mean_of_whole_counts, None)}
+    | wrong_claims(shared, *CONTEXT["3.8"]())
     | {
         "highest": (lambda left, others, n: rates(wilson(left, n), wilson(max(others), n)), "the highest of"),
         "each count once": (

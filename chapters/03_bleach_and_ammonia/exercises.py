@@ -374,8 +374,11 @@ class _Small:
     W_enc = torch.tensor([[1.0, 0.0, 0.2], [0.1, 0.5, 0.0], [0.0, 0.3, 1.0], [0.4, 0.0, -0.6]])
     b_dec = torch.tensor([0.1, 0.2, 0.3, 0.4])
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, d_model: int = 4) -> None:
         self.W_dec = self.W_dec + (seed > 0) * expect.random(3, 4, seed=seed)
+        if d_model > 4:
+            self.W_dec, self.b_dec = expect.random(3, d_model, seed=seed), expect.random(d_model, seed=seed + 1)
+            self.W_enc = expect.random(d_model, 3, seed=seed + 2) / 4
 
     b_enc = torch.zeros(3)
 
@@ -389,17 +392,22 @@ class _Small:
         return f @ self.W_dec + self.b_dec
 
 
+def _to_set(seed):
+    """Few prompts or many, also such that are equal, large or wide; positions from both ends; values of either sign."""
+    d_model, large = (70 if seed == 11 else 4), (200 if seed in (6, 18) else 2)
+    x = large * expect.random(few_or_many(seed, (1, 2, 5)[seed % 3]), (4, 5, 9)[seed // 2 % 3], d_model, seed=seed)
+    if seed in (4, 15):
+        x = x[[0, 0, *range(len(x))]]
+    values = ({1: 2.6}, {0: 0.0, 2: -0.7}, {2: 0.05, 1: 20.0, 0: -3.0}, {2: 1.5})[seed % 4]
+    return x, _Small(seed, d_model), {k: large / 2 * v for k, v in values.items()}, (-4, 0, 2, -1, -2)[seed % 5]
+
+
 @exercise(
     "3.4",
     title="a feature clamp that keeps the error",
     minutes=15,
     difficulty=3,
-    inputs=lambda seed: (
-        2 * expect.random(few_or_many(seed, (1, 2, 5)[seed % 3]), (4, 5, 9)[seed // 2 % 3], 4, seed=seed),
-        _Small(seed),
-        ({1: 2.6}, {0: 0.0, 2: -0.7}, {2: 0.05, 1: 20.0, 0: -3.0}, {2: 1.5})[seed % 4],
-        (-4, 0, 2, -1, -2)[seed % 5],
-    ),
+    inputs=lambda seed: _to_set(seed),
     hints=[
         "One token of every prompt: here = x[:, position], [prompt, d_model]. Encode it, and keep here - decode(encode(here)).",
         "Clone the activations, set each feature of values.items() in the clone, decode it, and add the error back.",
@@ -678,16 +686,32 @@ def _interval_mistakes(got: Tensor, gaps: Tensor) -> None:
 
 
 def _prompt(seed, dangerous):
-    """Cleaners, "and" and other words in any order, and any position; every second prompt ends on a mixture."""
+    """A mixture in turn, or what nearly is one, between other words; and the position of its last word, or any."""
     draw, pairs = random.Random(seed), sorted(map(sorted, dangerous))
-    strings = [
-        draw.choice([*draw.choice(pairs), "and", "and", "soap", f"super{draw.choice(pairs)[0]}"])
-        for _ in range(draw.choice((1, 2, 4, 7, 50)) * (seed % 4 > 0))
-    ]
     one, two = draw.sample(pairs[seed // 2 % len(pairs)], 2)  # each pair in turn
-    if seed % 8 == 6:  # the last word stands earlier, too
-        strings = [two, *strings]
-    return (strings, draw.randrange(len(strings))) if seed % 2 else ([*strings, one, "and", two], len(strings) + 2)
+    words = sorted({word for pair in pairs for word in pair})
+    safe = [
+        [a, b] for a in words for b in words if frozenset((a, b)) not in dangerous
+    ]  # of two pairs, or twice the same
+    around = [draw.choice([*draw.choice(pairs), "and", "and", "soap", f"super{one}"]) for _ in range(40)]
+    third = draw.choice(words)
+    near = (
+        [*draw.choice(safe), "and"],
+        [one, one, "and"],
+        [one, two, draw.choice(("a", "an", "nd", "n", "sand", "or", ""))],
+        [f"{one}s", two, "and"],
+        [one, f"un{two}", "and"],
+    )[seed // 2 % 5]
+    if seed % 2:
+        first, last, link = near
+        strings = [*around[: seed % 3], first, link, last]
+        if seed == 19:  # any place in a long prompt
+            return around, draw.randrange(len(around))
+    else:
+        before = ([], [two], [one, "and", two, "or"], around, ["<bos>"])[seed // 2 % 5]
+        strings = [*before, one, "and", two]
+    after = ([], ["and", third], [".", "<end>"], ["and", two], ["or", one, "and", two])[seed // 3 % 5]
+    return [*strings, *after], len(strings) - 1
 
 
 # --- predictions and questions -----------------------------------------------------------------------------------

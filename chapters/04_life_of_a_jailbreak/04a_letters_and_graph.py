@@ -850,8 +850,8 @@ print(f"activation {strength[one]:.2f} put to 0: logits {strength[asked]:.2f}, t
 
 # %% [markdown]
 # ### Exercise 4.12: ablate a group (8 minutes, medium)
-# The same for all features of a group at once, in any graph of `chat`, with attention "frozen" or
-# "free". Random groups have to be moved as far as yours, so each feature is moved by `times` its
+# The same for all features of a group at once, in any graph of `chat` that asks for one logit (or a
+# difference of two), with attention "frozen" or "free". Random groups have to be moved as far as yours, so each feature is moved by `times` its
 # activation: 1 switches it off, 0 leaves it as it is, 1.5 goes on below 0 by half of it. The check
 # ablates your groups, too, and says what each costs.
 
@@ -1183,9 +1183,9 @@ print(as_long.__doc__)
 
 # %%
 def taken_out(side):
-    """Over the cases: what the best feature's terms promise; what is lost without it and without controls."""
+    """What the best feature's terms promise (mean); what is lost without it and its controls, by case."""
     promised, removed = [], []
-    for k, (prompt, at, asks, answers, query, key, terms) in enumerate(cases):
+    for k, (prompt, at, _, _, query, key, terms) in enumerate(cases):
         place, vectors = (at, key) if side == "answers" else (len(prompt) - 1, query)
         by_feature = terms.sum(dim=0) if side == "answers" else terms.sum(dim=1)
         best = int(by_feature[:-2].argmax())

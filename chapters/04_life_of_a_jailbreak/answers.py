@@ -405,6 +405,29 @@ def by_next_token(graph, nodes, attention, times=1.0):
     return (graph.values[-1] - row[asked.token] + (row.mean() if asked.minus is None else row[asked.minus])).numpy()
 
 
+def without_the_mean(graph, nodes, attention, times=1.0):
+    chat, transcoders, *_ = grouped()
+    asked, active = graph.asked[0], dict(zip(graph.nodes, graph.values.tolist(), strict=True))
+    ids, changes = torch.tensor([graph.prompt_ids]), {node: (1 - times) * active[node] for node in nodes}
+
+    def value():
+        row = chat(ids)[0, -1]
+        return float(row[asked.token]) - (0 if asked.minus is None else float(row[asked.minus]))
+
+    before = value()
+    with attribution.intervene(chat, ids[0].tolist(), transcoders=transcoders, changes=changes, attention=attention):
+        return before - value()
+
+
+def any_place(graph, nodes, attention, times=1.0):
+    values = {(n.layer, n.feature): a for n, a in zip(graph.features, graph.values.tolist(), strict=False)}
+    chat, transcoders, *_ = grouped()
+    changes = {node: (1 - times) * values[node.layer, node.feature] for node in nodes}
+    how = {"transcoders": transcoders, "changes": changes, "attention": attention}
+    with attribution.intervene(chat, graph.prompt_ids, **how):
+        return float(graph.values[-1] - graph.asked[0].value(chat(torch.tensor([graph.prompt_ids])))[0])
+
+
 def one_by_one(graph, nodes, attention, times=1.0):
     return sum(ablation()(graph, [node], attention, times) for node in nodes)
 
@@ -618,10 +641,16 @@ WRONG = {
         "by the number": (ablation(new=lambda a, times: a - times if times != 1 else 0.0), "by the number `times`"),
         "clamped": (ablation(new=lambda a, times: max(0.0, (1 - times) * a)), "cut off at 0"),
         "size of both": (ablation(lost=lambda before, after: abs(before) - abs(after)), None),
+        "without minus, 0": (without_the_mean, None),
+        "by layer and number": (any_place, None),
+        "times the loss": (lambda g, nodes, attention, times=1.0: times * ablation()(g, nodes, attention), None),
         "always this target": (ablation(asked=lambda graph: grouped()[2].asked[0]), None),
         "text": (lambda *given, **named: str(ablation()(*given, **named)), "not a number"),
     },
     "4.2": {
+        "from there on": (patching(at=lambda position: slice(position % 12, None)), None),
+        "its right neighbour, too": (patching(at=lambda position: slice(position % 12, position % 12 + 2)), None),
+        "the last one, too": (patching(at=lambda position: [position, -1]), None),
         "all positions": (patching(at=lambda position: slice(None)), "all positions"),
         "clean prompt twice": (patching(onto=lambda clean, corrupted: clean), "ran on the clean prompt"),
         "last position always": (patching(at=lambda position: -1), "some inputs only"),

@@ -239,7 +239,7 @@ def _ask(model, text):
 
 def _pairs(seed, model):
     """Other pairs, hooks and positions, also such where the patch overshoots or makes things worse, and another model."""
-    if seed > 6:
+    if seed > 8:
         return None
     if seed == 5:
         model = _other("chat-64" if models.d_model(model) == 32 else "chat-32")
@@ -255,6 +255,8 @@ def _pairs(seed, model):
         ("blocks.0.attn.hook_z", -1),
         ("blocks.1.hook_resid_pre", 10),
         ("blocks.1.attn.hook_out", -1),
+        ("blocks.1.hook_resid_pre", 8),  # in the middle, once later places have read it; the target is behind it
+        ("blocks.2.hook_resid_pre", 9),
     )[seed]
     number = model.tokenizer.convert_tokens_to_ids
     if seed == 6:
@@ -825,7 +827,9 @@ def ablate(answer, model, transcoders, graph, groups):
         )
         for value, mistake, tip in mistakes:
             expect.differs_from(got, value, mistake, tip)
-        expect.close(got, lost, name=what, try_next="with `times` left out each feature is put to 0.")
+        expect.close(
+            got, lost, name=what, try_next="with `times` left out each feature, at its own position, is put to 0."
+        )
     nodes, what = next(iter(groups.values())), 'lost_without(graph, your first group, "free", times=2.0)'
     got = expect.number(answer(graph, list(nodes), "free", 2.0), name=what)
     if abs(got - put(nodes, "free", lambda a: -a)) > 1e-3:
@@ -852,7 +856,9 @@ def _moved(seed, model, transcoders, graph):
         return None
     draw = random.Random(seed)
     graph = (graph, *_two_graphs(model, *transcoders))[seed % 3]
-    nodes = draw.sample(graph.features, MANY if seed == 5 else 1 + seed % 4)
+    effects = (graph.values * graph.worth)[: len(graph.features)].abs()
+    strongest = [graph.features[k] for k in effects.topk(60).indices.tolist()]
+    nodes = draw.sample(strongest, MANY if seed == 5 else 2 + seed % 4)
     return graph, nodes, ("frozen", "free")[seed // 3 % 2], (1.0, 1.7, 0.5, 2.5, 0.0)[seed % 5]
 
 
