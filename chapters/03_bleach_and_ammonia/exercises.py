@@ -698,7 +698,7 @@ def _prompt(seed, dangerous):
     near = (
         [*draw.choice(safe), "and"],
         [one, one, "and"],
-        [one, two, draw.choice(("a", "an", "nd", "n", "sand", "or", ""))],
+        [one, two, ("a", "sand")[seed // 10]],
         [f"{one}s", two, "and"],
         [one, f"un{two}", "and"],
     )[seed // 2 % 5]

@@ -859,6 +859,9 @@ def _moved(seed, model, transcoders, graph):
     effects = (graph.values * graph.worth)[: len(graph.features)].abs()
     strongest = [graph.features[k] for k in effects.topk(60).indices.tolist()]
     nodes = draw.sample(strongest, MANY if seed == 5 else 2 + seed % 4)
+    if seed in (2, 3):  # also active at a later place, with another strength
+        later = {(node.layer, node.feature): node for node in graph.features}
+        nodes = [n for n in strongest if later[n.layer, n.feature] != n][:4] or nodes
     return graph, nodes, ("frozen", "free")[seed // 3 % 2], (1.0, 1.7, 0.5, 2.5, 0.0)[seed % 5]
 
 
