@@ -685,7 +685,7 @@ def _points(seed: int) -> tuple[_Cubes, Tensor]:
     points = expect.random(few_or_many(seed, 1 + seed % 4), width, seed=100 + seed).round(decimals=1)
     if seed % 5 == 2 and len(points) > 1:  # points that are alike
         points[1] = points[0]
-    if seed % 5 == 3:
+    if seed % 5 == 3 and len(points) > 1:
         parts[1], points[0] = 0 * parts[1], 0
     return _Cubes(*parts), points * (150 if seed % 10 == 9 else 1)
 
