@@ -220,11 +220,12 @@ def _another_n(
     by = _arguments(answer, len(data))[-1]
     tip = f"divide by {by} as it is given."
     for k, part in enumerate(("value", "control")):
-        by_what, over = [], []
+        by_what, over, ns = [], [], []
         try:
             for seed, n in enumerate(range(100, 300, 37)):
                 few = drawn_counts(data, seed, n=12)[:-1]
                 if hits := float(torch.as_tensor(counts(*few, n)[k][0]).double().mean()):
+                    ns.append(n)
                     by_what.append(hits / float(getattr(answer(*few, n), part)))
                     over.append(by_what[-1] - n)
         except Exception:  # no claim, or a rate of 0
@@ -233,6 +234,8 @@ def _another_n(
             continue
         if max(by_what) - min(by_what) < 1e-3:
             return Off(f"the {part} is divided by {by_what[0]:.4g}, whatever {by} is", tip)
+        if all(abs(each - n // 2 * 2) < 1e-3 for each, n in zip(by_what, ns, strict=True)):
+            return Off(f"the {part} is divided by {by}, rounded down to an even number", tip)
         if max(over) - min(over) < 1e-3 < abs(over[0]):
             sign = "minus" if over[0] < 0 else "plus"
             return Off(f"the {part} is divided by {by} {sign} {abs(over[0]):.4g}, and not by {by}", tip)
@@ -248,7 +251,8 @@ def levels(interval: Callable[[float], Any]) -> dict[str, Limits]:
 def drawn_counts(data: Sequence[Any], seed: int, n: int = 0) -> tuple[Any, ...]:
     """Return other counts in the same form, of n or any number: any number of runs, counts near 0, near all or anywhere."""
     draw, few = random.Random(seed), not n and seed % 10 == 4  # a count more or less is seen where there are few
-    n = n or (draw.randint(20, 28) if few else draw.randint(30, 300))
+    anywhere = 31 if seed % 10 == 1 else draw.randint(30, 300)  # few, and odd
+    n = n or (draw.randint(20, 28) if few else anywhere)
     low, high = draw.choice([(0, n), (0, n // 8), (n - n // 8, n)])
 
     def like(value: Any) -> Any:
@@ -263,7 +267,7 @@ def drawn_counts(data: Sequence[Any], seed: int, n: int = 0) -> tuple[Any, ...]:
                     draw.randint(n // 2, n) for _ in range(runs)
                 ]
             return [draw.randint(low, high) for _ in range(runs)]
-        return draw.randint(0, n)
+        return draw.choice((0, n)) if seed == 6 else draw.randint(0, n)
 
     return *map(like, data[:-1]), n
 
@@ -385,7 +389,7 @@ def refuse_other_rates(answer: Any, effect: Count, control: Count | Runs, value_
     right = rates(effect, control)
     differ = not overlap(right.interval, right.control_interval)
     made = supported(answer, low=0, high=1, control_is=control_is, apart=False)  # the limits are compared below
-    if differ and made.value == made.control:
+    if differ and made.value == made.control and abs(made.value - right.value) < ALIKE:
         raise Wrong("the control is the same number as the value", "measure it where the effect should be absent.")
     pair, swapped = torch.tensor([made.value, made.control]), torch.tensor([right.control, right.value])
     if differ:

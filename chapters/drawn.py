@@ -1,9 +1,14 @@
 """What checks of several chapters share: how large the inputs are that they draw, and what is equal but for its sign."""
 
+from collections.abc import Callable, Sequence
+from types import FunctionType
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from course_lib.grading import expect
+from course_lib.grading.registry import Wrong
 
 MANY = 30
 """More than any notebook shows at once, so that a number of the notebook does not do for the length of an argument."""
@@ -19,3 +24,21 @@ def up_to_sign(got: object, truth: Tensor) -> bool:
     if isinstance(got, Tensor | list | tuple) and float((torch.as_tensor(got).to(truth) * truth).sum()) < 0:
         truth.neg_()
     return expect.same(got, truth)
+
+
+def refuse_memory(answer: Callable[..., Any], given: Sequence[Any], truth: object) -> None:
+    """Refuse a function that errs on an input only because of what earlier calls left in a default value of its first line."""
+    function = getattr(answer, "__wrapped__", answer)
+    defaults = function.__defaults__ or ()
+    kept = [isinstance(each, list | dict | set) for each in defaults]
+    if not any(kept) or expect.same(answer(*given), truth):
+        return
+    empty = tuple(type(each)() if own else each for each, own in zip(defaults, kept, strict=True))
+    fresh = FunctionType(function.__code__, function.__globals__, argdefs=empty, closure=function.__closure__)
+    if expect.same(fresh(*given), truth):
+        names = function.__code__.co_varnames[: function.__code__.co_argcount][-len(kept) :]
+        name = names[kept.index(True)]
+        what = (
+            f"your function keeps what earlier calls put into `{name}`: a default value is made once, not for each call"
+        )
+        raise Wrong(what, "make it within the function, not in its first line.")

@@ -1,7 +1,7 @@
 """Right and wrong answers to notebook 04."""
 
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, reduce
 from itertools import takewhile
 
 import numpy as np
@@ -464,6 +464,11 @@ def by_backward(f, points):
     return torch.stack(rows)
 
 
+def as_columns(f, points):
+    x = points.T.clone().requires_grad_()
+    return torch.stack([torch.autograd.grad(row.sum(), x, retain_graph=True)[0].mean(dim=1) for row in f(x)])
+
+
 def changing_points(f, points):
     slopes = [slope(f, x) for x in points]
     points -= points.mean(dim=0)
@@ -599,8 +604,50 @@ WRONG = {
         "a forward quotient": (by_forward_quotient, "near, but not exact"),
         "gradients for the points": (gradients_for_points, "your function changed `points`"),
         "one gradient of the sum": (one_row_for_all, "the gradient of f(x).sum()"),
+        "all points as columns": (as_columns, "all points at once"),
+        "halved again and again": (
+            lambda f, points: reduce(lambda total, each: (total + each) / 2, (slope(f, x) for x in points)),
+            "the sum so far was halved",
+        ),
+        "median of the middle two": (
+            lambda f, points: torch.stack([slope(f, x) for x in points]).quantile(0.5, dim=0),
+            "a median over the points",
+        ),
+        "midway": (
+            lambda f, points: slope(f, (points.min(dim=0).values + points.max(dim=0).values) / 2),
+            "midway between the outermost",
+        ),
+        "a central quotient": (
+            lambda f, points: torch.stack(
+                [sum(f(x + e) - f(x - e) for x in points) / 2 / len(points) for e in torch.eye(points.shape[1])], dim=1
+            ),
+            "near, but not exact",
+        ),
+        "each point once": (
+            lambda f, points: torch.stack([slope(f, x) for x in points.unique(dim=0)]).mean(dim=0),
+            "some inputs only",
+        ),
+        "without flat points": (
+            lambda f, points: torch.stack([each for each in (slope(f, x) for x in points) if each.any()]).mean(dim=0),
+            "a multiple of the right result",
+        ),
+        "half precision": (
+            lambda f, points: torch.stack([slope(f, x) for x in points]).mean(dim=0).half().float(),
+            "near, but rounded",
+        ),
     },
-    "4.11": wrong_claims(it_is_used, *(LEFT, 192)),
+    "4.11": wrong_claims(it_is_used, *(LEFT, 192))
+    | {
+        "the least": (lambda left, n: rates(wilson(min(left.values()), n), wilson(left["other"], n)), "the smaller of"),
+        "never 0": (
+            lambda left, n: rates(wilson(max(1, left["own"]), n), wilson(left["other"], n)),
+            "this notebook's numbers only",
+        ),
+        "an even n": (
+            lambda left, n: rates(wilson(left["own"], 2 * (n // 2)), wilson(left["other"], 2 * (n // 2))),
+            "rounded down to an even number",
+        ),
+    },
     "4.1": wrong_claims(comes_late, *CONTEXT["4.1"]())
     | {
         "in the order of the dictionary": (

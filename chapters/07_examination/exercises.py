@@ -7,7 +7,7 @@ from itertools import product
 import torch
 
 from chapters.claimed import check_rates
-from chapters.drawn import few_or_many
+from chapters.drawn import few_or_many, refuse_memory
 from course_lib.grading import expect
 from course_lib.grading.registry import Wrong, exercise, prediction, question
 
@@ -33,6 +33,8 @@ def _unusual(harmful, reply):
     ],
 )
 def unusual(answer):
+    for case in product((False, True), CLASSES):
+        refuse_memory(answer, case, _unusual(*case))
     got = {}
     for harmful, reply in product((True, False), CLASSES):
         got[harmful, reply] = expect.flag(answer(harmful, reply), try_next="give a comparison, such as reply != ....")
@@ -220,11 +222,18 @@ def posterior(answer):
                 "it is the share that is: (1 - prior) * false_alarm, without 1 minus.",
             ),
             (prior, "it does not change with the alarm", "an alarm is evidence: use hit and false_alarm."),
+            (
+                round(round(100 * prior) * hit)
+                / max(1, round(round(100 * prior) * hit) + round((100 - round(100 * prior)) * alarm)),
+                "models were counted, 100 of them and whole ones",
+                "a share need not be a whole number of models: do not round.",
+            ),
             (100 * truth, "it is in per cent", "a chance from 0 to 1: do not multiply by 100."),
             (round(100 * truth), "it is in per cent, rounded", "a chance from 0 to 1: neither times 100 nor rounded."),
         )
         for value, what, tip in mistakes:
-            expect.differs_from(got, value, what, tip)
+            if abs(value - truth) > 1e-3:
+                expect.differs_from(got, value, what, tip)
         tip = "of 1,000 models: how many have a backdoor and are accused, how many have none and are accused?"
         expect.close(got, truth, name=f"posterior({prior}, {hit}, {alarm})", try_next=tip)
     try:
@@ -383,6 +392,7 @@ ABLATIONS = (
     ([7, 3, 3], [64, 20, 60], 64),
     ([8, 3, 1], [60, 53, 51], 64),  # 51 are less than 80 %
     ([5, 64], [10, 64], 64),  # what removes no refusal may be the best that keeps enough
+    ([2, 5, 3], [10, 64, 60], 64),  # number 0 leaves the fewest, and breaks the model
 )
 
 
@@ -396,6 +406,14 @@ def _smallest(left, which):
 
 def _enough(kept, limit):
     return [number for number, whole in enumerate(kept) if whole >= limit]
+
+
+def _from_number_0(left, kept, n):
+    """The best, from a search that begins at number 0, whatever that keeps."""
+    best = 0
+    for number in _enough(kept, 0.8 * n):
+        best = number if left[number] < left[best] else best
+    return best
 
 
 def _below_all(left, kept, n):
@@ -419,6 +437,7 @@ CUT_MISTAKES = {
     "the first that leaves as few is taken, though it does not keep enough": lambda left, kept, n: left.index(
         left[_best_cut(left, kept, n)]
     ),
+    "the search begins with number 0 as the best, though that may not keep enough": _from_number_0,
     "one that leaves all n refusals is never taken, though it may be the only one that keeps enough": _below_all,
     "80 % of n is cut to a whole number": lambda left, kept, n: _smallest(left, _enough(kept, int(0.8 * n))),
     "replies kept minus refusals left decide": lambda left, kept, n: max(
@@ -453,6 +472,9 @@ def best_cut(answer):
             if not given or given == [_best_cut(*data) for data in ABLATIONS[: len(given)]]:
                 raise
             break  # it was wrong before
+        except Wrong as wrong:  # no answer at all
+            where = f"with left = {left} and kept = {kept} of {n}"
+            raise Wrong(str(wrong), wrong.try_next, where=where) from None
         if isinstance(got, torch.Tensor) and got.numel() == 1:
             got = got.item()
         if isinstance(got, bool) or not isinstance(got, int):
