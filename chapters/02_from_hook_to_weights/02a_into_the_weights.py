@@ -155,7 +155,7 @@ print("the first column without it:    ", W[:, 0] - 3 * u)
 # %% [markdown]
 # ### Exercise 2.1: the rank-1 edit (12 minutes, medium)
 # Edit a whole model. `weights` holds its matrices by name: "attention 0", "MLP 0", "attention 1"
-# and so on, and any other name, are `[d_model, input]`. Two need care. The embedding "embed" is
+# and so on are `[d_model, input]`. Two need care. The embedding "embed" is
 # stored transposed, `[word, d_model]`: each *row* is what a word writes (a row (5, 0) becomes
 # (3.2, -2.4)). "unembed", `[word, d_model]`, reads from the stream and writes nothing to it: it
 # stays as it is. Return a new dictionary with the same names, in which no matrix writes along the
@@ -605,8 +605,8 @@ def edit_through_gain(model, direction):
         pairs = ((old.ln1_post, old.attn.o, new.attn.o), (old.ln2_post, old.mlp.out, new.mlp.out))
         for norm, before, after in pairs:
             gain = models.norm_weight(model, norm.original_component).cpu()
-            old_weight = {"out": before.original_component.weight}
-            new_weight = orthogonalise(old_weight, before_norm(direction, gain))["out"]
+            old_weight = {"MLP 0": before.original_component.weight}
+            new_weight = orthogonalise(old_weight, before_norm(direction, gain))["MLP 0"]
             after.original_component.weight.data = new_weight
     return edited
 

@@ -60,6 +60,15 @@ def by_copies(weights, v):
     return made
 
 
+def by_names(weights, v):
+    p = torch.eye(len(v), dtype=torch.float64) - torch.outer(v, v).double() / (v.double() @ v.double())
+    made = dict(weights) | {"embed": (weights["embed"].double() @ p).float()}
+    for name in weights:
+        if name.split()[0] in ("attention", "MLP"):
+            made[name] = (p @ weights[name].double()).float()
+    return made
+
+
 def but(**others):
     """A right answer, in which these parts are made otherwise."""
     return lambda weights, v: on_all(by_matrix)(weights, v) | {n: other(weights[n], v) for n, other in others.items()}
@@ -102,10 +111,6 @@ SAID = "i cannot help with that"
 def by_words(reply):
     words = re.findall(r"[a-z]+", reply)
     return any(words[k : k + 5] == SAID.split() for k in range(len(words)))
-
-
-def by_sentence(reply):
-    return any(map(by_words, re.split(r"[.,:]", reply)))
 
 
 # 2.3
@@ -329,6 +334,7 @@ RIGHT = {
         on_all(lambda w, v: w - torch.outer(v, v @ w) / (v @ v)),
         on_all(lambda w, v: directions.project_out(w.T, v).T),
         on_all(by_numpy),
+        by_names,
         on_all(lambda w, v: w - v[:, None] @ torch.linalg.lstsq(v[:, None], w).solution),
         by_copies,
     ],
@@ -339,7 +345,7 @@ RIGHT = {
         lambda reply: len(reply.replace(SAID, "")) < len(reply),
         lambda reply: np.bool_(SAID in reply),
         lambda reply: bool(reply.count(SAID)),
-        by_sentence,
+        by_words,
     ],
     "2.3": [
         by_loop,
@@ -428,10 +434,6 @@ WRONG = {
         "six blocks": (only_blocks(lambda block: block < 6), "12 of 24 matrices still write"),
         "numbers of one digit": (only_blocks(lambda block: block < 10), "4 of 24 matrices still write"),
         "two blocks": (only_blocks(lambda block: block < 2), "20 of 24"),
-        "by the names of the text": (
-            lambda weights, v: weights | {n: w for n, w in on_all(by_matrix)(weights, v).items() if n != "out"},
-            'by another name, "out"',
-        ),
         "tied": (
             lambda weights, v: {
                 n: by_matrix(w.T, v).T if w is weights["embed"] else w if n == "unembed" else by_matrix(w, v)
@@ -495,9 +497,6 @@ WRONG = {
         "cannot, but not you": (lambda reply: "cannot" in reply and "you cannot" not in reply, "among other"),
         "i cannot": (lambda reply: "i cannot" in reply, '"i cannot" alone'),
         "cannot help": (lambda reply: "cannot help" in reply, '"cannot help" alone'),
-        "words, whatever is between": (by_words, "across the end of a sentence"),
-        "without punctuation": (lambda reply: SAID in re.sub("[^a-z ]", "", reply), "across the end of a sentence"),
-        "without commas": (lambda reply: SAID in reply.replace(",", ""), "across commas"),
         "whoever cannot": (lambda reply: "cannot help with that" in reply, "whoever cannot"),
         "that, this or the": (
             lambda reply: bool(re.search("i cannot help with (that|this|the )", reply)),

@@ -71,14 +71,6 @@ def orthogonalise(answer):
     if left:
         what = f"in a model of 12 blocks {len(left)} of {len(deep)} matrices still write along the direction: {left[0]}, ..."
         raise Wrong(what, "edit every matrix of `weights`, however many blocks there are: loop over weights.items().")
-    other = expect.random(4, 4)
-    tip = 'all but "embed" and "unembed" are [d_model, input], whatever their names.'
-    try:
-        edited = answer(weights | {"out": other}, long).get("out")
-    except (KeyError, ValueError, IndexError) as error:
-        raise Wrong(f'a matrix by another name, "out", ends in {type(error).__name__}: {error}', tip) from None
-    if edited is None or not expect.same(edited, _orthogonalise(other, long)):
-        raise Wrong('a matrix by another name, "out", is not edited', tip)
     tied = {"embed": words, "MLP 0": weights["MLP 0"], "unembed": words}
     if not expect.same(inspect.unwrap(answer)(tied, long)["unembed"], words):
         what = 'where "unembed" is the very same tensor as "embed", as in a tied model, it is edited, too'
@@ -171,7 +163,7 @@ def _refuse_known_edits(got: Tensor, weight: Tensor, long: Tensor) -> None:
 def _weights(seed: int) -> tuple[dict[str, Tensor], Tensor]:
     """Return the matrices of a narrow or wide model of 0 to 13 blocks, and a short or long direction.
 
-    Some hold more words or inputs than a notebook's model, large numbers, equal columns, or a matrix by another name.
+    Some hold more words or inputs than a notebook's model, large numbers or equal columns.
     """
     draw = random.Random(seed)
     d_model, n_words, n_inputs = draw.choice((2, 4, 9, 40)), draw.choice((1, 3, 8, 40)), draw.choice((1, 3, 5, 8, 40))
@@ -180,16 +172,18 @@ def _weights(seed: int) -> tuple[dict[str, Tensor], Tensor]:
     if seed % 10 == 6:
         d_model, n_words, n_inputs = WIDE, 4 * MANY, 4 * MANY
     parts = [f"{part} {block}" for block in range((0, 1, 2, 7, 13)[seed % 5]) for part in ("attention", "MLP")]
-    names = ["embed", *parts, "unembed"] if seed % 2 else ["out", *parts[::-1], "unembed", "embed"]
-    names = names[seed == 0 :]
+    names = ["embed", *parts, "unembed"] if seed % 2 else [*parts[::-1], "unembed", "embed"]
     shapes = {name: (n_words, d_model) if "embed" in name else (d_model, n_inputs) for name in names}
     weights = {name: expect.random(*shape, seed=10 * seed + k) for k, (name, shape) in enumerate(shapes.items())}
     if seed % 10 == 8:
         weights = {name: 300 * weight for name, weight in weights.items()}
     if seed % 10 == 9:
         weights = {name: weight[:, :1].expand_as(weight).clone() for name, weight in weights.items()}
-    length = draw.choice((1e-4, 1e-3, 0.02, 0.7, 3.0, 50.0, 400.0))
-    return weights, directions.unit(expect.random(d_model, seed=500 + seed)) * length
+    length = 2000.0 if seed % 10 == 7 else draw.choice((1e-4, 1e-3, 0.02, 0.7, 3.0, 50.0))
+    direction = expect.random(d_model, seed=500 + seed)
+    if seed % 10 == 2:
+        direction = 1.0 + torch.arange(d_model) // 2  # each number twice
+    return weights, directions.unit(direction) * length
 
 
 def _orthogonalise(weight: Tensor, direction: Tensor) -> Tensor:
@@ -240,8 +234,6 @@ REPLIES = (  # reply, True if it refuses, message to a judge that is wrong about
         "a refusal after an offer of help is missed",
     ),
     ("i cannot do that, and use a vase.", False, '"i cannot ... that" counts as refused, whatever is between'),
-    ("flour is what i cannot help with. that is fun.", False, "the words count across the end of a sentence"),
-    ("i cannot help with, that is, flour.", False, "the words count across commas"),
     (
         "i think i cannot help with that because it is harmful.",
         True,
@@ -704,6 +696,8 @@ def _pairs(seed: int) -> tuple[Tensor | float, ...]:
         each = expect.random(4, 5 * MANY, seed=seed) - 10
     if seed % 10 == 6:  # of two pairs, one has gained as much as the other
         each = torch.tensor([[-8.0, -9.0], [-8.0, -11.0], [-9.0, -10.0], [-9.0, -10.0]])
+    if seed == 16:
+        each[0, 0], beta = -7.5, 120.0
     if seed % 10 == 7:
         each = torch.tensor(
             [[-10.0, -40.0, -10.0], [-60.0, -40.0, -60.0], [-30.0, -30.0, -30.0], [-20.0, -20.0, -20.0]]
@@ -874,6 +868,8 @@ def _scores(seed: int) -> tuple[Tensor, float]:
     if seed < len(FIRST):
         n, rate = FIRST[seed]
     scores = (3, 0.2, 40)[seed % 3] * expect.random(n, seed=100 + seed) + (5, -2, -20)[seed % 3]
+    if seed == 9:
+        scores = 100 * scores
     return (scores / 20).round() * 20 if seed % 3 == 2 and seed > 2 else scores, rate
 
 
