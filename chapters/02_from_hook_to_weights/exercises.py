@@ -697,12 +697,14 @@ def _pairs(seed: int) -> tuple[Tensor | float, ...]:
     if seed % 10 == 6:  # of two pairs, one has gained as much as the other
         each = torch.tensor([[-8.0, -9.0], [-8.0, -11.0], [-9.0, -10.0], [-9.0, -10.0]])
     if seed == 16:
-        each[0, 0], beta = -7.5, 120.0
+        each[0, 0], beta = -8.5, 120.0
     if seed % 10 == 7:
         each = torch.tensor(
             [[-10.0, -40.0, -10.0], [-60.0, -40.0, -60.0], [-30.0, -30.0, -30.0], [-20.0, -20.0, -20.0]]
         )
         beta = 0.1
+    if seed == 17:
+        each, beta = each[torch.tensor([1, 0, 2, 3])], 0.14
     if seed % 10 == 8:  # margins from -2000 to 2000
         each, beta = torch.tensor([[-2500.0, -600.0], [-500.0, -1600.0], [-600.0, -900.0], [-600.0, -900.0]]), 0.01
     return *each.requires_grad_(), beta
@@ -856,7 +858,7 @@ def _fixed_number(answer: Callable[[Tensor, float], float]) -> int:
 FIRST = (
     *((200, 0.01), (200, 0.1), (200, 0.05)),
     *((10, 0.6), (7, 0.9), (1000, 0.004)),  # rates of any size
-    *((100, 0.29), (500, 0.07), (100, 0.14), (2500, 0.0004)),  # 0.29 * 100 is just below 29, 0.07 * 500 just above 35
+    *((100, 0.29), (500, 0.07), (100, 0.14), (2500, 0.0004), (100, 0.07)),  # 0.29 * 100 is just below 29
 )
 """How many scores the first draws have, and which rate."""
 
