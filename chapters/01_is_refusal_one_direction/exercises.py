@@ -92,7 +92,7 @@ def last_token_residual(answer, model):
 
 def _refuse_other_ids(answer, model, layer):
     """Refuse by name what reads other ids than the prompt's: two turns, in which most ids come more than once."""
-    ids = [1, 4, 474, 310, 15, 581, 7, 168, 15, 2, 5, 310, 81, 2, 4, *range(600, 570, -1), 310, 2, 5]
+    ids = [1, 4, 474, 310, 15, 581, 7, 168, 15, 44, 90, 33, 2, 5, 310, 81, 2, 4, *range(600, 570, -1), 310, 2, 5]
 
     def read(some):
         at = f"blocks.{layer}.hook_resid_pre"
