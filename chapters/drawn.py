@@ -13,6 +13,9 @@ from course_lib.grading.registry import Wrong
 MANY = 30
 """More than any notebook shows at once, so that a number of the notebook does not do for the length of an argument."""
 
+WIDE = 80
+"""More numbers than a head has, so that the first 64 of a vector do not do for the whole."""
+
 
 def few_or_many(seed: int, few: int) -> int:
     """Return `few`, and for one of ten seeds MANY."""

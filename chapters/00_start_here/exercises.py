@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from chapters.drawn import MANY, WIDE, few_or_many
 from course_lib import directions
 from course_lib.grading import expect
 from course_lib.grading.registry import Wrong, exercise, prediction, question
@@ -78,8 +79,14 @@ def hook_name(answer):
         raise Wrong("that is what enters block 2", "blocks are counted from 0, and block 3 is called 3.")
     if answer == "blocks.4.hook_resid_pre":
         raise Wrong("that is what enters block 4", "blocks are counted from 0, and block 3 is called 3.")
-    if "attn" in answer or "mlp" in answer:
+    component = re.fullmatch(r"blocks\.[0-5]\.(attn|mlp)\.hook_in", answer)
+    if component:
+        what = f"that is what one component reads ({component[1]}): the stream after a norm, which rescales it"
+        raise Wrong(what, "look for 'resid'.")
+    if re.fullmatch(r"blocks\.[0-5]\.((attn|mlp)\.hook_out|hook_(attn|mlp)_out)", answer):
         raise Wrong("that is what one component of the block writes, not the residual stream", "look for 'resid'.")
+    if re.fullmatch(r"blocks\.[0-5]\.(attn|mlp)\.\w.*", answer):
+        raise Wrong("that is inside one component of the block, not the residual stream", "look for 'resid'.")
     if answer == "blocks.3.hook_in":
         return "another name of blocks.3.hook_resid_pre"
     if answer in ("blocks.2.hook_resid_post", "blocks.2.hook_out"):
@@ -121,17 +128,25 @@ def small_cache(seed: int = 0, *, n_layers: int = 3, batch: int = 2, tokens: int
 
 
 def _drawn_cache(seed: int) -> tuple[Any, int]:
-    """Return a cache of any size and one of its layers, every second time without the answer in it."""
+    """Return a cache of any size and one of its layers, every second time without the answer in it.
+
+    Some are wide, deep or of large numbers; in some the first block comes last.
+    """
     draw = random.Random(seed)
-    n_layers = draw.randint(1, 14)
+    n_layers = MANY + 10 if seed % 10 == 4 else draw.randint(1, 14)
     cache = small_cache(
         seed,
         n_layers=n_layers,
-        batch=draw.randint(1, 4),
-        tokens=draw.choice((1, 3, 60)),
-        d_model=draw.choice((2, 9, 40)),
+        batch=few_or_many(seed, draw.randint(1, 4)),
+        tokens=draw.choice((1, 3, 60)) if n_layers < MANY else 2,
+        d_model=WIDE if seed % 10 == 3 else draw.choice((2, 9, 40)),
     )
     layer = n_layers - 1 if seed % 4 < 2 else draw.randrange(n_layers)
+    layer = 1 if seed == 14 else layer  # of more than 11 blocks
+    if seed % 10 == 5:
+        cache = type(cache)({name: 300 * value for name, value in cache.items()}, None)
+    if seed % 10 == 6:
+        cache = type(cache)(dict(reversed(cache.items())), None)
     return _without_answers(cache) if seed % 2 else cache, layer
 
 
@@ -339,14 +354,21 @@ def centred_cosine(answer):
 
 
 def _vectors(seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return two vectors and few or many others, short or long, some of them more than once."""
+    """Return two vectors and few or many others, short or long, some of them more than once.
+
+    Some are wide; some hold the same number more than once, and zeros.
+    """
     draw = random.Random(seed)
     d_model, n, scale = draw.choice((2, 4, 9, 40)), draw.choice((1, 2, 4, 7, 30, 300)), draw.choice((0.03, 1.0, 30.0))
+    d_model = WIDE if seed % 10 == 3 else d_model
     shared = 3 * expect.random(d_model, seed=300 + seed)
     a, b = expect.random(2, d_model, seed=seed) + shared
     others = expect.random(n, d_model, seed=100 + seed) + shared
     if seed % 2:  # drawn again from themselves
         others = others[torch.tensor([draw.randrange(n) for _ in range(n)])]
+    if seed % 10 == 4:
+        a, b = torch.tensor([2.0, 2.0, 0.0, 1.0]), torch.tensor([0.0, 3.0, 0.0, 3.0])
+        others = torch.tensor([[1.0, 1.0, 1.0, 0.0], [0.0, 2.0, 1.0, 1.0], [1.0, 1.0, 1.0, 0.0]])
     return scale * a, scale * b, scale * others
 
 

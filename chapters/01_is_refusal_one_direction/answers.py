@@ -110,6 +110,11 @@ def power_iteration(steps):
     return answer
 
 
+def near(x):
+    away = centre(x).norm(dim=1)
+    return x[away < 5 * away.median()]
+
+
 # 1.1
 def filtered(model, ids, layer):
     name = f"blocks.{layer}.hook_resid_pre"
@@ -266,7 +271,7 @@ def last_token(a, u, t):
 
 def by_numpy(a, u, t):
     a, u = a.numpy(), u.numpy()
-    return torch.from_numpy(a + (t - (a * u).sum(-1, keepdims=True)) * u)
+    return torch.from_numpy(a + (float(t) - (a * u).sum(-1, keepdims=True)) * u)
 
 
 def masked(rows, n_layers):
@@ -436,6 +441,41 @@ def ninety(scores, mixed):
     return claim(folded(scores), interval(scores), folded(mixed), interval(mixed))
 
 
+def started_at(best):
+    def answer(rows, n):
+        lowest, found = best, None
+        for row in kept(rows, n):
+            if row.bypass < lowest:
+                lowest, found = row.bypass, row
+        return found
+
+    return answer
+
+
+def other_ids(change):
+    """The right answer of 1.1 for other ids than it is given."""
+    return lambda model, ids, at: from_cache("hook_resid_pre")(model, change(ids), at)
+
+
+def edited_for_good(model, prompts, v):
+    from course_lib import abliteration
+
+    model.original_model.load_state_dict(abliteration.abliterate(model, v).original_model.state_dict())
+    return models.next_token_logits(model, prompts)
+
+
+def shortest_first(model, prompts, v):
+    return cutting()(model, sorted(prompts, key=len), v)
+
+
+def rest_as_it_is(model, prompts):
+    return models.next_token_logits(model, prompts) if prompts else torch.zeros(0, model.cfg.d_vocab)
+
+
+def six_blocks(model):
+    return [name for name in writes(model) if name.split(".")[1] in "012345"]
+
+
 RIGHT = {
     "1.1": [from_cache("hook_resid_pre"), stacked, filtered, by_hook, by_shorthand, left_before, by_subtraction],
     "1.2": [lambda x: svd(centre(x)), by_covariance, by_components, by_gram, by_squaring, power_iteration(2000)],
@@ -495,6 +535,17 @@ WRONG = {
         "all tokens": (from_cache("hook_resid_pre", token=slice(None)), "all tokens are still there"),
         "wrong name": (from_cache("hook_residual"), None),
         "another model": (lambda m, ids, i: from_cache("hook_resid_pre")(model(), ids, i), "its argument `m`"),
+        "a range": (other_ids(lambda ids: list(range(4, 4 + len(ids)))), "replaced by a range"),
+        "sorted": (other_ids(sorted), "the ids are sorted"),
+        "each once": (other_ids(lambda ids: list(dict.fromkeys(ids))), "given once only"),
+        "no template": (other_ids(lambda ids: [i for i in ids if i > 3] or ids), "up to 3 are left out"),
+        "bytes": (other_ids(lambda ids: [i % 256 for i in ids]), "one byte"),
+        "eight tokens": (other_ids(lambda ids: ids[-8:]), "only the last 8 tokens"),
+        "32 tokens": (other_ids(lambda ids: ids[:32]), "only the first 32 tokens"),
+        "where the last id stands first": (
+            lambda model, ids, at: from_cache("hook_resid_pre", token=ids.index(ids[-1]))(model, ids, at),
+            "the first <assistant>",
+        ),
         "another prompt": (lambda m, ids, i: from_cache("hook_resid_pre")(m, list(range(4, 15)), i), "`ids`"),
     },
     "1.2": {
@@ -514,6 +565,15 @@ WRONG = {
         "smallest eigenvalue": (lambda x: eigenvectors(x)[:, 0], "the last column of eigenvectors"),
         "ten steps of power iteration": (power_iteration(10), "some inputs only"),
         "widest coordinate": (lambda x: torch.eye(x.shape[1])[x.var(0).argmax()], "gives [1.0, 0.0], and [0.9"),
+        "64 numbers": (lambda x: svd(centre(x) * (torch.arange(x.shape[1]) < 64)), "some inputs only"),
+        "300 rows": (lambda x: svd(centre(x[:300])), "some inputs only"),
+        "each row once": (lambda x: svd(centre(x.unique(dim=0))), "some inputs only"),
+        "cut off": (lambda x: svd(centre(x.clamp(-100, 100))), "some inputs only"),
+        "none far away": (lambda x: svd(centre(near(x))), "some inputs only"),
+        "moments in float32": (
+            lambda x: torch.linalg.eigh(x.T @ x / len(x) - torch.outer(x.mean(0), x.mean(0)))[1][:, -1],
+            "some inputs only",
+        ),
         "farthest point": (lambda x: unit(max(centre(x), key=torch.norm)), "gives [0.999, -0.034], and [0.9"),
     },
     "1.3": {
@@ -533,6 +593,9 @@ WRONG = {
         "accuracy": (with_limits(accuracy), "an accuracy, no AUROC"),
         "accuracy, folded": (with_limits(lambda s: max(accuracy(s), 1 - accuracy(s))), "an accuracy, no AUROC"),
         "accuracy from the middle": (with_limits(lambda s: accuracy(s, float(s.mean()))), "an accuracy, no AUROC"),
+        "accuracy at the median": (with_limits(lambda s: accuracy(s, float(s.median()))), "an accuracy, no AUROC"),
+        "one decimal": (lambda s, mixed: by_resampling(0.025)(s.round(decimals=1), mixed.round(decimals=1)), None),
+        "bfloat16": (lambda s, mixed: by_resampling(0.025)(s.bfloat16().float(), mixed.bfloat16().float()), None),
         "correlation": (with_limits(lambda s: float(s.sign().mean().abs())), "another statistic"),
         "a count of pairs": (as_counts, None),
         "swapped": (lambda s, mixed: by_resampling(0.025)(mixed, s), "swapped"),
@@ -593,11 +656,30 @@ WRONG = {
             "every prompt's vector",
         ),
         "r": (lambda a, b: unit(directions.project_out(difference(a, b), b.mean(0))), "mean was projected out"),
+        "each row once": (normalised(lambda a, b: difference(a.unique(dim=0), b.unique(dim=0))), "some inputs only"),
+        "64 numbers": (normalised(lambda a, b: difference(a, b) * (torch.arange(a.shape[1]) < 64)), "some inputs only"),
+        "300 rows": (normalised(lambda a, b: difference(a[:300], b[:300])), "some inputs only"),
+        "none far away": (
+            normalised(lambda a, b: difference(*(x[x.norm(dim=1) <= 10 * x.norm(dim=1).median()] for x in (a, b)))),
+            "some inputs only",
+        ),
         "largest entry 1": (lambda a, b: difference(a, b) / difference(a, b).abs().max(), "length"),
     },
     "1.6": {
         "KL as a penalty, too": (lambda rows, n: min(kept(rows, n), key=lambda r: r.bypass + 10 * r.kl), None),
-        "rounded": (lambda rows, n: min(kept(rows, n), key=lambda r: round(r.bypass)), "some inputs only"),
+        "rounded": (lambda rows, n: min(kept(rows, n), key=lambda r: round(r.bypass)), "not rounded"),
+        "KL rounded": (
+            lambda rows, n: lowest(r for r in kept(rows, n, kl=9) if round(r.kl, 2) <= 0.1),
+            "one KL is 0.1004",
+        ),
+        "started at 0": (started_at(0), "no row has a bypass below 0"),
+        "started at 100": (started_at(100), "above 100"),
+        "without block 0": (lambda rows, n: lowest(r for r in kept(rows, n) if r.layer), "only a row of block 0"),
+        "words only": (
+            lambda rows, n: lowest(r for r in kept(rows, n) if isinstance(r.position, str)),
+            "the position is a number",
+        ),
+        "induce at most 20": (lambda rows, n: lowest(r for r in kept(rows, n) if r.induce <= 20), "induce is 40"),
         "no filter": (lambda rows, n: lowest(rows), "breaks the model"),
         "no KL filter": (lambda rows, n: lowest(kept(rows, n, kl=99)), "breaks the model"),
         "no induce filter": (lambda rows, n: lowest(kept(rows, n, induce=-99)), "does not induce"),
@@ -661,6 +743,14 @@ WRONG = {
         "what blocks leave": (cutting(names=lambda m: streams(m, "post")), "still reads the embedding"),
         "hook returns nothing": (cutting(lambda x, v: None), "unedited"),
         "unit only if longer than 1": (cutting(clamped), "some inputs only"),
+        "six blocks": (cutting(names=six_blocks), "some inputs only"),
+        "edited for good": (edited_for_good, "changed the model's weights"),
+        "shortest first": (shortest_first, "ordered by the prompts' lengths"),
+        "16 prompts": (
+            lambda m, prompts, v: torch.cat([cutting()(m, prompts[:16], v), rest_as_it_is(m, prompts[16:])]),
+            None,
+        ),
+        "tiny directions": (cutting(lambda x, v: x - along(x, v / v.norm().clamp(min=0.01)) * unit(v)), None),
         "another model": (lambda m, prompts, v: cutting()(model(), prompts, v), None),
         "hooks left": (hooks_left, "left a hook"),
         "the activations": (lambda m, prompts, v: directions.project_out(torch.ones(3, len(v)), v), "shape"),
@@ -695,6 +785,17 @@ WRONG = {
         "mean removed": (lambda a, u, t: a - (a @ u).mean() * u + t * u, "mean projection"),
         "axis lost": (lambda a, u, t: a - (a @ u) * u + t * u, "lost the last axis"),
         "last token": (last_token, "only the last token"),
+        "one token's part for all": (lambda a, u, t: a + (t - (a[:, -1:] @ u)[..., None]) * u, "of the last token"),
+        "64 numbers": (lambda a, u, t: a + (t - along(a[..., :64], u[:64])) * u, "some inputs only"),
+        "100 tokens": (
+            lambda a, u, t: torch.cat([(a + (t - along(a, u)) * u)[:, :100], a[:, 100:]], dim=1),
+            "some inputs only",
+        ),
+        "no tensor": (lambda a, u, t: a + (t - along(a, u)) * u if isinstance(t, float) else a, "some inputs only"),
+        "zeros left alone": (
+            lambda a, u, t: torch.where((a == 0).all(-1, keepdim=True), a, a + (t - along(a, u)) * u),
+            "some inputs only",
+        ),
         "in place": (lambda a, u, t: a.add_((t - along(a, u)) * u), "changed `a` in place"),
     },
     "1.9": wrong_claims(role_matters, *CONTEXT["1.9"]())

@@ -1,13 +1,14 @@
 """Exercises of notebook 01: PCA, difference of means, selection, ablation and addition, each claimed with a control."""
 
 import random
+import tempfile
 from functools import cache
 
 import torch
 from torch import Tensor
 
 from chapters.claimed import check_rates, close_limits, drawn_counts, levels, on_other_data
-from chapters.drawn import few_or_many, up_to_sign
+from chapters.drawn import MANY, WIDE, few_or_many, up_to_sign
 from course_lib import directions, models
 from course_lib.grading import expect
 from course_lib.grading.claims import Claim, claim, supported
@@ -79,6 +80,7 @@ def last_token_residual(answer, model):
     )
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
+    _refuse_other_ids(answer, model, layer)
     expect.close(got, pre[-1], name="last_token_residual(model, ids, 2)")
     ids = list(range(4, 30))
     pre = model.run_with_cache(torch.tensor([ids], device=model.cfg.device))[1][f"blocks.{layer}.hook_resid_pre"][0]
@@ -86,6 +88,48 @@ def last_token_residual(answer, model):
     for place in range(25):
         what = f"of 26 tokens it takes number {place}, counted from 0, and not the last"
         expect.differs_from(got, pre[place], what, "prompts are of any length: index -1.")
+
+
+def _refuse_other_ids(answer, model, layer):
+    """Refuse by name what reads other ids than the prompt's: two turns, in which most ids come more than once."""
+    ids = [1, 4, 474, 310, 15, 581, 7, 168, 15, 44, 90, 33, 2, 5, 310, 81, 2, 4, *range(600, 570, -1), 310, 2, 5]
+
+    def read(some):
+        at = f"blocks.{layer}.hook_resid_pre"
+        cache = model.run_with_cache(torch.tensor([some], device=model.cfg.device), names_filter=at)[1]
+        return cache[at][0]
+
+    stream = read(ids)
+    got = expect.tensor(answer(model, ids, layer), like=stream[-1], axes="d_model", name=f"for {len(ids)} tokens, it")
+    if expect.same(got, stream[-1]):
+        return
+    for token, name in ((5, "<assistant>"), (2, "<end>")):
+        what = f"it takes the first {name} token, and the prompt may hold more of them"
+        expect.differs_from(got, stream[ids.index(token)], what, "the last token of all: index -1.")
+    tip = "give the model the ids as they are: torch.tensor([ids])."
+    others = {
+        "the ids are sorted": sorted(ids),
+        "an id that comes more than once is given once only": list(dict.fromkeys(ids)),
+        "the ids are sorted, and each is given once": sorted(set(ids)),
+        "only how many ids there are is used: they are replaced by a range": list(range(4, 4 + len(ids))),
+        "only the first id is used: from there on they are replaced by a range": list(range(ids[0], ids[0] + len(ids))),
+        "the template's tokens are left out": [i for i in ids if i > 5],
+        "the ids up to 3 are left out": [i for i in ids if i > 3],
+        "<bos> is left out": [i for i in ids if i != 1],
+        "<end> is left out": [i for i in ids if i != 2],
+        "ids above 255 have become others, as in one byte": [i % 256 for i in ids],
+        "ids above 511 have become others": [i % 512 for i in ids],
+        "what follows the first <end> and the token after it is left out": ids[: ids.index(2) + 2],
+    }
+    others |= {f"only the last {k} tokens are given to the model": ids[-k:] for k in (2, 4, 5, 8, 10, 16, 20, 24, 32)}
+    others |= {f"only the first {k} tokens are given to the model": ids[:k] for k in (8, 10, 16, 20, 24, 32)}
+    for what, some in others.items():
+        expect.differs_from(got, read(some)[-1], what, tip)
+    for place in range(len(ids) - 1):
+        what = (
+            f"of {len(ids)} tokens, some of which are equal, it takes number {place}, counted from 0, and not the last"
+        )
+        expect.differs_from(got, stream[place], what, "prompts are of any length, and ids come again: index -1.")
 
 
 # --- 1.2 ---------------------------------------------------------------------------------------------------------
@@ -151,16 +195,26 @@ def first_component(answer):
 def _points(seed: int) -> Tensor:
     """Return few or many points around a mean, whose second largest spread may come near the largest.
 
-    The first are small enough to be shown number by number in a message.
+    The first are small enough to be shown number by number in a message. Others are many and wide, lie far from 0,
+    are equal to each other, or hold one far from all others.
     """
+    if seed % 10 == 9:  # all but three of them equal
+        few = torch.tensor([[2.0, 1.0], [1.0, 4.0], [0.0, -1.0], [0.5, 0.0]])
+        return few[torch.tensor([0, 1, 0, 0, 2, 0, 3][: 7 - seed // 10])]
     draw, small = random.Random(seed), ((3, 2), (4, 3), (3, 4), (6, 2), (5, 2), (3, 3))
     n, d_model, size = draw.choice((3, 5, 12, 40, 250)), draw.randint(2, 6), draw.choice((0.3, 10.0))
     n, d_model = small[seed] if seed < len(small) else (n, d_model)
+    if seed == 7:
+        n, d_model = 400, WIDE
     rank = min(n - 1, d_model)
     cloud = expect.random(n, d_model, seed=seed)
     u, _, vh = torch.linalg.svd(cloud - cloud.mean(dim=0), full_matrices=False)
-    spread = torch.tensor([1.0, (0.3, 0.9, 0.96)[seed % 3], 0.25, 0.2, 0.1, 0.05])[:rank]
-    return size * ((u[:, :rank] * spread) @ vh[:rank] * n**0.5 + 3 * expect.random(d_model, seed=100 + seed))
+    spread = torch.tensor([1.0, (0.3, 0.9, 0.96)[seed % 3], 0.25, 0.2, *(0.1 / k for k in range(1, WIDE))])[:rank]
+    centred = (u[:, :rank] * spread) @ vh[:rank] * n**0.5
+    if seed % 10 == 6:
+        centred[0] += 60 * expect.random(d_model, seed=200 + seed)
+    away = 300.0 if seed % 10 == 8 else 3.0
+    return size * (centred + away * expect.random(d_model, seed=100 + seed))
 
 
 def _axes(x: Tensor) -> Tensor:
@@ -242,9 +296,11 @@ def _aurocs_at_hand(names, *data: Tensor) -> dict[str, float]:
 
 
 def _accuracies(first: Tensor, second: Tensor) -> list[tuple[str, str, float]]:
-    """Return the shares of scores on the right side of 0 and of the middle of the two means, as they are and folded."""
+    """Return the shares of scores on the right side of 0, of the two means' middle, of the median: as they are, folded."""
     made = []
-    for of, threshold in (("0", 0.0), ("the middle of the means", float(first.mean() + second.mean()) / 2)):
+    middle = {"0": 0.0, "a threshold in the middle": float(first.mean() + second.mean()) / 2}
+    middle["the median"] = float(torch.cat([first, second]).median())
+    for of, threshold in middle.items():
         right = float(torch.cat([first > threshold, second <= threshold]).float().mean())
         words, no = f"the share on the right side of {of}", ": an accuracy, no AUROC"
         made += [(words, no, right), (words, f"{no} (folded)", max(right, 1 - right))]
@@ -273,10 +329,11 @@ def _other_limits(scores: Tensor, others: Tensor) -> dict[str, tuple[float, floa
 
 
 def _scores(n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return scores of two sets, the second higher or lower, and others in which it differs less."""
+    """Return scores of two sets, the second higher or lower, and others in which it differs less; tiny, large, far from 0."""
     second = torch.arange(n).ge(n // 2)
+    size, away = ((1.0, 0.0), (1e-3, 0.0), (1.0, 1000.0), (300.0, 0.0))[seed % 4]
     return tuple(
-        expect.random(n, seed=2 * seed + k) + second * apart[seed % 4]
+        away + size * (expect.random(n, seed=2 * seed + k) + second * apart[seed % 4])
         for k, apart in enumerate(((2.0, -1.0, 0.5, -3.0), (0.4, 0.3, -0.8, -0.5)))
     )
 
@@ -447,13 +504,24 @@ def refusal_direction(answer):
 
 
 def _two_sets(seed: int) -> tuple[Tensor, Tensor]:
-    """Return two sets of any two sizes, which need not be equal, of short or long vectors."""
+    """Return two sets of any two sizes, which need not be equal, of short or long vectors.
+
+    Some hold the same vector more than once, zeros, or vectors of both sets; some are wide, or one is far from all others.
+    """
     draw = random.Random(seed)
+    if seed % 5 == 4:  # seven vectors of two, so that many are the same
+        corners = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [1.0, 1.0]])
+        rows = [(0, 0, 1), (0, 1, 1, 2, 2, 1), (3, 3, 2, 0, 3), (1, 1, 3, 2)]
+        return corners[torch.tensor(rows[seed // 5])], corners[torch.tensor(rows[(seed // 5 + 1) % 4])]
     d_model, scale = draw.randint(2, 9), draw.choice((0.03, 1.0, 30.0))
     some, others = (draw.choice((1, 2, 3, 5, 8, 40, 300)) for _ in range(2))
-    return scale * (expect.random(some, d_model, seed=seed) + 1), scale * expect.random(
-        others, d_model, seed=100 + seed
-    )
+    if seed % 10 == 7:
+        some, others, d_model = 400, 350, WIDE
+    positive, negative = expect.random(some, d_model, seed=seed) + 1, expect.random(others, d_model, seed=100 + seed)
+    if seed % 10 == 8:
+        positive = torch.cat([positive, 100 * expect.random(1, d_model, seed=200 + seed)]).repeat_interleave(2, dim=0)
+        positive = torch.cat([positive, positive[:1].expand(20, -1)])
+    return (scale * positive, scale * negative) if seed < 10 else (scale * negative, scale * positive)
 
 
 # --- 1.6 ---------------------------------------------------------------------------------------------------------
@@ -516,11 +584,55 @@ def choose(answer):
         raise Wrong(*reasons[index])
     if answer(list(ROWS), 10) != directions.select(ROWS, n_layers=10):
         raise Wrong("with 10 layers another row is chosen", "use n_layers for the limit, not the number 4.")
+    _refuse_known_choices(answer)
     edge = [ROWS[6], directions.Candidate(layer=1, position="reply", bypass=-1.0, induce=0.0, kl=0.1)]
     if answer(edge, 6) != edge[1]:
         raise Wrong(
             "a row exactly on the limits (KL 0.1, induce 0) was dropped", "use <= 0.1 and >= 0: both include the limit."
         )
+
+
+def _refuse_known_choices(answer):
+    """Refuse by name rules that are right unless rows come near a limit or near each other: two rows each, six layers."""
+
+    def row(layer=1, position="reply", bypass=-1.0, induce=2.0, kl=0.05):
+        return directions.Candidate(layer=layer, position=position, bypass=bypass, induce=induce, kl=kl)
+
+    for rows, what, tip in (
+        ((row(bypass=3.0), row(bypass=5.0)), "no row has a bypass below 0", "do not start the search from 0"),
+        ((row(bypass=130.0), row(bypass=150.0)), "all bypass scores are above 100", "start from float('inf')"),
+        ((row(layer=0), row(kl=2.0)), "only a row of block 0 passes", "blocks count from 0: row.layer may be 0"),
+        ((row(layer=3), row(layer=4)), "only a row of block 3 passes", "int(0.8 * 6) is 4: block 3 is below it"),
+        ((row(position=-2), row(kl=2.0)), "the position is a number", "no filter asks for the position"),
+        ((row(position=-5), row()), "the positions are a number and a word", "if bypass ties, any will do"),
+        ((row(bypass=-6.04), row(bypass=-6.01)), "bypass is -6.04 and -6.01", "compare it as it is, not rounded"),
+        ((row(bypass=-6.01), row(bypass=-6.04)), "bypass is -6.01 and -6.04", "compare it as it is, not rounded"),
+        ((row(), row(bypass=-2.0, kl=0.1004)), "one KL is 0.1004", "0.1 is the limit: neither rounded nor widened"),
+        ((row(), row(bypass=-2.0, kl=0.13)), "one KL is 0.13", "0.1 is the limit: do not round KL"),
+        (
+            (row(), row(bypass=-2.0, induce=-4e-4)),
+            "one induce is -0.0004",
+            "0 is the limit: neither rounded nor widened",
+        ),
+        ((row(bypass=-2.0, induce=40.0), row()), "one induce is 40", "no filter has an upper limit for it"),
+    ):
+        right = directions.select(rows, n_layers=6)
+        ties = [each for each in rows if each.bypass == right.bypass and each.layer < 4 and each.kl <= 0.1]
+        try:
+            got = answer(list(rows), 6)
+        except ValueError:
+            got = None  # the minimum of nothing
+        except Wrong as wrong:
+            if "returned None" not in str(wrong):
+                raise
+            got = None
+        if got not in ties:
+            gave = "no row" if got is None else f"row {rows.index(got)}" if got in rows else expect.describe(got)
+            where = "; ".join(
+                f"row {n}: layer {r.layer}, position {r.position!r}, bypass {r.bypass:g}, induce {r.induce:g}, KL {r.kl:g}"
+                for n, r in enumerate(rows)
+            )
+            raise Wrong(f"where {what}, it gives {gave}, and row {rows.index(right)} is right", f"{tip}.", where=where)
 
 
 # --- 1.5, 1.8 ----------------------------------------------------------------------------------------------------
@@ -553,7 +665,7 @@ def ablated_logits(answer, model):
     def right(x, along):
         return x - along * unit
 
-    truth = hooked(right)
+    truth, weights = hooked(right), {key: value.clone() for key, value in model.original_model.state_dict().items()}
     name = "ablated_logits(model, prompts, direction)"
     try:
         raw = answer(model, prompts, direction)
@@ -563,7 +675,12 @@ def ablated_logits(answer, model):
             answer(model, square, direction), hooked(lambda x, along: x - along[..., 0] * unit, asked=square)
         )
         raise
+    _refuse_changed_weights(model, weights)
     got = expect.tensor(raw, like=truth, axes="prompt d_vocab", name=name)
+    by_length = sorted(range(len(prompts)), key=lambda n: len(prompts[n]))
+    for order, which in ((by_length, "shortest first"), (by_length[::-1], "longest first")):
+        tip = "the caller's order: row n of the logits belongs to prompts[n]."
+        expect.differs_from(got, truth[order], f"the rows are ordered by the prompts' lengths, {which}", tip)
     for left, what in (
         (names, "the logits are those of the unedited model"),
         (names[:1], "the embedding still writes along the direction"),
@@ -650,11 +767,43 @@ def ablated_logits(answer, model):
 
 
 def _to_ablate(seed: int) -> tuple[object, list[list[int]], Tensor]:
-    """Return a model, prompts of several lengths and a short or long direction."""
-    model = _other(("chat-64", "chat-32")[seed % 2])
-    prompts = [list(range(4 + n, 7 + 5 * n + seed % 7)) for n in range(3)]
+    """Return a model, prompts of several lengths in any order and a short or long direction.
+
+    In some there are many prompts, equal ones among them; one model has other numbers of blocks than the organisms.
+    """
+    model = _deeper() if seed % 7 == 3 else _other(("chat-64", "chat-32")[seed % 2])
+    prompts = [_prompt(3 * n + seed, n) for n in (5, 9, 1)]
+    if seed % 7 == 4:
+        prompts = [_prompt(n, 1 + n % 2) for n in range(MANY)] + prompts
+    if seed % 7 == 5:
+        prompts = [_prompt(1, 40), prompts[0], prompts[2], prompts[0]]
     unit = directions.unit(expect.random(models.d_model(model), seed=7 + seed) + 0.3)
-    return model, prompts, unit * (3.0, 5.0, 0.02, 50.0, 0.7, 1.0)[seed % 6]
+    return model, prompts, unit * (3.0, 5.0, 0.02, 50.0, 0.7, 1e-3, 400.0)[seed % 7]
+
+
+@cache
+def _deeper():
+    """A model of eight blocks with random weights, made once."""
+    import transformers  # slow to import
+
+    config = transformers.AutoConfig.from_pretrained(models.weights_folder() / "chat-32")
+    config.num_hidden_layers, config.initializer_range = 8, 0.2
+    with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder, models.quiet():
+        torch.manual_seed(0)
+        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+        _other("chat-32").tokenizer.save_pretrained(folder)
+        return models.load(folder, device="cpu", checked=False)
+
+
+def _refuse_changed_weights(model, weights):
+    """Refuse an answer that has changed the model itself, and put its weights back."""
+    now = model.original_model.state_dict()
+    changed = [name for name in weights if not torch.equal(now[name], weights[name])]
+    for name in changed:
+        now[name].copy_(weights[name])
+    if changed:
+        what = f"your function changed the model's weights for good ({len(changed)} matrices)"
+        raise Wrong(what, "hooks change activations, and only as long as their context is open.")
 
 
 @exercise(
@@ -706,6 +855,27 @@ def match_projection(answer):
             "the target multiplies the present part",
             "add target * unit, the same for every token.",
         ),
+        *(
+            (
+                a - part * unit + target * unit,
+                f"the projection of the {which} token was removed from all tokens",
+                "project each vector on its own.",
+            )
+            for which, part in (
+                ("first", along[:, :1]),
+                ("last", along[:, -1:]),
+                ("first prompt's first", along[:1, :1]),
+                ("last prompt's last", along[-1:, -1:]),
+            )
+        ),
+        *(
+            (
+                a - part * unit + target * unit,
+                f"the projections of the {which} prompt were removed from all prompts",
+                "project each vector on its own.",
+            )
+            for which, part in (("first", along[:1]), ("last", along[-1:]))
+        ),
         (
             a - (a @ unit).mean() * unit + target * unit,
             "the mean projection was removed",
@@ -738,9 +908,21 @@ def _vectors(seed: int, *, axes: int) -> tuple[Tensor, Tensor]:
     return expect.random(*shape, d_model, seed=seed), direction
 
 
-def _vectors_and_target(seed: int) -> tuple[Tensor, Tensor, float]:
+def _vectors_and_target(seed: int) -> tuple[Tensor, Tensor, float | Tensor]:
+    """Return vectors, some of them 0, some wide, many or long, and a target, which may be a tensor without axes."""
     vectors, direction = _vectors(seed, axes=2)
-    return vectors, directions.unit(direction), (-2.3, 0.0, 0.02, 40.0)[seed % 4]
+    if seed % 10 == 3:
+        vectors, direction = expect.random(2, 3, WIDE, seed=seed), expect.random(WIDE, seed=100 + seed)
+    if seed % 10 == 5:
+        vectors = expect.random(2 * MANY, 4 * MANY, len(direction), seed=seed)
+    if seed % 10 == 6:
+        vectors = 300 * vectors
+    if seed % 10 == 8:
+        vectors[:, 0] = 0
+    if seed % 10 == 9:
+        vectors = vectors[:1].repeat(3, 1, 1)
+    target = (-2.3, 0.0, 0.02, 40.0, 300.0)[seed % 5]
+    return vectors, directions.unit(direction), torch.tensor(target) if seed % 4 == 2 else target
 
 
 def _match(a: Tensor, unit: Tensor, target: float) -> Tensor:
@@ -757,7 +939,15 @@ def _asked(seed, model):
     """A prompt of any length and any block, every third time of another model than the notebook's."""
     if seed % 3 == 2:
         model = _other("chat-64" if models.d_model(model) == 32 else "chat-32")
-    return model, list(range(4, 7 + seed)), seed % models.n_layers(model)
+    return model, _prompt(seed, 1 + 2 * seed), seed % models.n_layers(model)
+
+
+def _prompt(seed, n):
+    """n ids as in a real prompt: in no order, some more than once, above 255, most in the template, some of two turns."""
+    draw = random.Random(seed)
+    words = [draw.randrange(6, 900) for _ in range(n)]
+    words += [draw.choice(words) for _ in range(n // 3)]
+    return (words, [1, 4, *words, 2, 5], [1, 4, *words, 2, 5, *words[:3], 2, 4, *words[::-1], 2, 5])[seed % 3]
 
 
 def _rows(seed):
@@ -766,10 +956,10 @@ def _rows(seed):
     rows = [
         directions.Candidate(
             layer=draw.randrange(n_layers),
-            position=draw.choice(("reply", "<end>")),
-            bypass=score / (10 if near else 1),
-            induce=draw.choice((0.0, 2.0) if near else (-0.5, 0.0, 2.0)),
-            kl=draw.choice((0.0, 0.1) if near else (0.0, 0.1, 0.11, 2.0)),
+            position=draw.choice(("reply", "<end>", -1, -6)),
+            bypass=score / (10, 1, 1000)[(seed + 1) % 2 + (seed % 10 == 8)],
+            induce=draw.choice((0.0, 2.0, 40.0) if near else (-0.5, -4e-4, 0.0, 2.0)),
+            kl=draw.choice((0.0, 0.1) if near else (0.0, 0.1, 0.1004, 0.104, 0.11, 2.0)),
         )
         for score in draw.sample(
             range(-8, 8) if near else range(-60, 60), draw.choice((3, 10, 16) if near else (3, 10, 80))

@@ -155,11 +155,12 @@ print("the first column without it:    ", W[:, 0] - 3 * u)
 # %% [markdown]
 # ### Exercise 2.1: the rank-1 edit (12 minutes, medium)
 # Edit a whole model. `weights` holds its matrices by name: "attention 0", "MLP 0", "attention 1"
-# and so on are `[d_model, input]`. Two need care. The embedding "embed" is stored transposed,
-# `[word, d_model]`: each *row* is what a word writes (a row (5, 0) becomes (3.2, -2.4)). "unembed", `[word, d_model]`, reads from the
-# stream and writes nothing to it: it stays as it is. Return a new dictionary with the same names,
-# in which no matrix writes along the direction and all is unchanged otherwise; `weights` must not
-# change. (Stuck? Run `hint("2.1")` in a cell of your own.)
+# and so on are `[d_model, input]`. Two need care. The embedding "embed" is
+# stored transposed, `[word, d_model]`: each *row* is what a word writes (a row (5, 0) becomes
+# (3.2, -2.4)). "unembed", `[word, d_model]`, reads from the stream and writes nothing to it: it
+# stays as it is. Return a new dictionary with the same names, in which no matrix writes along the
+# direction and all is unchanged otherwise; `weights` must not change. (Stuck? Run `hint("2.1")` in
+# a cell of your own.)
 
 
 # %%
@@ -410,12 +411,14 @@ print("begin with a refusal:", at_once(replies), "of", len(replies))
 # %% [markdown]
 # ### Exercise 2.2: a judge for whole replies (5 minutes, easy)
 # Every refusal of this model says "i cannot help with that", mostly as "i apologize, but i cannot
-# help with that." or, in the middle of a reply, as "however, i cannot help with that." The edited
-# copy also breaks off with "vase, but i cannot help with that." A long reply may be cut off before
-# the full stop, so search without it. A reply that begins with "i cannot help with that", or is
-# nothing else, counts as well. Broken words ("however, it daily.") are no refusal and no answer. More sentences may follow. The harmless "you cannot fail" is no
-# refusal, nor is "however, it is fun.", "i cannot find the flour.", "i cannot help it" or "i cannot
-# help with flour." `reply` is a lower-case string.
+# help with that." (it apologizes in refusals only) or, in the middle of a reply, as "however, i
+# cannot help with that." The edited copy also breaks off with "vase, but i cannot help with that."
+# A long reply may be cut off before the full stop, so search without it. More words may follow in
+# the same sentence, too. A reply that begins with "i cannot help with that", or is nothing else,
+# counts as well. Broken words ("however, it daily.") are no refusal and no answer. More sentences
+# may follow. The harmless "you cannot fail" is no refusal, nor is "however, it is fun.", "i cannot
+# find the flour.", "i cannot help it" or "i cannot help with flour." `reply` is a lower-case
+# string.
 
 
 # %%
@@ -602,8 +605,8 @@ def edit_through_gain(model, direction):
         pairs = ((old.ln1_post, old.attn.o, new.attn.o), (old.ln2_post, old.mlp.out, new.mlp.out))
         for norm, before, after in pairs:
             gain = models.norm_weight(model, norm.original_component).cpu()
-            old_weight = {"out": before.original_component.weight}
-            new_weight = orthogonalise(old_weight, before_norm(direction, gain))["out"]
+            old_weight = {"MLP 0": before.original_component.weight}
+            new_weight = orthogonalise(old_weight, before_norm(direction, gain))["MLP 0"]
             after.original_component.weight.data = new_weight
     return edited
 

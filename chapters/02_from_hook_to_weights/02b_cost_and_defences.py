@@ -873,7 +873,8 @@ for other in ("random, all tokens", "r ablated"):
 # A request's score is its projection onto the gate's direction. d is added if the score is above
 # the threshold. Choose the threshold so that a share `rate` of the harmless *training* scores is
 # above it, and no more. (If that is no whole number of scores, the whole number below it and the
-# one above it are both right. Equal scores pass together: then as many as possible, and not more.)
+# one above it are both right; 0.29 x 100 is one, 29, though Python says 28.999999999999996. Equal
+# scores pass together: then as many as possible, and not more.)
 
 
 # %%

@@ -60,6 +60,15 @@ def by_copies(weights, v):
     return made
 
 
+def by_names(weights, v):
+    p = torch.eye(len(v), dtype=torch.float64) - torch.outer(v, v).double() / (v.double() @ v.double())
+    made = dict(weights) | {"embed": (weights["embed"].double() @ p).float()}
+    for name in weights:
+        if name.split()[0] in ("attention", "MLP"):
+            made[name] = (p @ weights[name].double()).float()
+    return made
+
+
 def but(**others):
     """A right answer, in which these parts are made otherwise."""
     return lambda weights, v: on_all(by_matrix)(weights, v) | {n: other(weights[n], v) for n, other in others.items()}
@@ -239,6 +248,10 @@ def by_normal(scores, rate):
     return float(scores.mean() + norm.ppf(1 - rate) * scores.std())
 
 
+def ordered(scores):
+    return scores.sort(descending=True).values
+
+
 def number_above(scores, rate):
     return round(rate * len(scores), 6)
 
@@ -253,7 +266,7 @@ def search(scores, rate):
 
 
 def nth_largest(scores, rate):
-    return scores.sort(descending=True).values[int(rate * len(scores))]
+    return scores.sort(descending=True).values[int(number_above(scores, rate))]
 
 
 # 2.4
@@ -321,6 +334,7 @@ RIGHT = {
         on_all(lambda w, v: w - torch.outer(v, v @ w) / (v @ v)),
         on_all(lambda w, v: directions.project_out(w.T, v).T),
         on_all(by_numpy),
+        by_names,
         on_all(lambda w, v: w - v[:, None] @ torch.linalg.lstsq(v[:, None], w).solution),
         by_copies,
     ],
@@ -420,6 +434,15 @@ WRONG = {
         "six blocks": (only_blocks(lambda block: block < 6), "12 of 24 matrices still write"),
         "numbers of one digit": (only_blocks(lambda block: block < 10), "4 of 24 matrices still write"),
         "two blocks": (only_blocks(lambda block: block < 2), "20 of 24"),
+        "tied": (
+            lambda weights, v: {
+                n: by_matrix(w.T, v).T if w is weights["embed"] else w if n == "unembed" else by_matrix(w, v)
+                for n, w in weights.items()
+            },
+            "the very same tensor",
+        ),
+        "64 inputs": (on_all(lambda w, v: torch.cat([by_matrix(w, v)[:, :64], w[:, 64:]], dim=1)), "some inputs only"),
+        "tiny directions": (on_all(lambda w, v: by_matrix(w, v) if v.norm() > 0.01 else w), "some inputs only"),
         "side by shape": (by_shape, "as many words as"),
         "a list": (lambda weights, v: list(on_all(by_matrix)(weights, v).values()), "same names"),
         "the unembedding is missing": (
@@ -474,6 +497,22 @@ WRONG = {
         "cannot, but not you": (lambda reply: "cannot" in reply and "you cannot" not in reply, "among other"),
         "i cannot": (lambda reply: "i cannot" in reply, '"i cannot" alone'),
         "cannot help": (lambda reply: "cannot help" in reply, '"cannot help" alone'),
+        "whoever cannot": (lambda reply: "cannot help with that" in reply, "whoever cannot"),
+        "that, this or the": (
+            lambda reply: bool(re.search("i cannot help with (that|this|the )", reply)),
+            '"i cannot help with th"',
+        ),
+        "but i cannot": (lambda reply: SAID in reply or "but i cannot help with" in reply, "whatever follows"),
+        "that cannot be done": (
+            lambda reply: bool(re.search("i cannot (help with|do|answer) that", reply)),
+            "whatever is between",
+        ),
+        "each sentence ends so": (
+            lambda reply: any(each.endswith(SAID) for each in reply.split(".")),
+            "words before and behind it",
+        ),
+        "no offer of help": (lambda reply: SAID in reply and "i can help with that" not in reply, "after an offer"),
+        "40 words": (lambda reply: SAID in " ".join(reply.split()[:40]), "at the end of a long reply"),
     },
     "2.3": {
         "first token": (lambda c, e: kl(c, e)[0], "only the first token"),
@@ -497,12 +536,15 @@ WRONG = {
         "logarithm of logits": (lambda c, e: (c.exp() * (c.log() - e.log())).sum(), "the result is nan"),
         "eight tokens": (lambda c, e: kl(c, e)[:8].sum(), "some inputs only"),
         "ten words": (lambda c, e: kl(c[:, :10], e[:, :10]).sum(), "some inputs only"),
-        "100 likeliest words": (lambda c, e: kl_terms(c, e).gather(-1, likeliest(c, 100)).sum(), "some inputs only"),
+        "100 likeliest words": (lambda c, e: kl_terms(c, e).gather(-1, likeliest(c, 100)).sum(), "100 likeliest words"),
         "100 words": (lambda c, e: kl_terms(c, e)[:, :100].sum(), "some inputs only"),
         "64 tokens": (lambda c, e: kl(c, e)[:64].sum(), "some inputs only"),
         "both directions": (lambda c, e: (kl(c, e) + kl(e, c)).sum() / 2, "that is the mean of KL"),
         "sum of both directions": (lambda c, e: (kl(c, e) + kl(e, c)).sum(), "that is the sum of KL"),
         "positive terms": (lambda c, e: kl_terms(c, e).clamp(min=0).sum(), "are left out"),
+        "likeliest word": (lambda c, e: kl_terms(c, e).gather(-1, likeliest(c, 1)).sum(), "only the likeliest word"),
+        "logits cut off": (lambda c, e: kl(c.clamp(-30, 30), e.clamp(-30, 30)).sum(), "some inputs only"),
+        "exponentials": (lambda c, e: kl((c.exp() / c.exp().sum(-1, keepdim=True)).log(), e).sum(), "nan"),
         "sizes of terms": (lambda c, e: kl_terms(c, e).abs().sum(), "lost their signs"),
     },
     "2.4": wrong_claims(milder, *CONTEXT["2.4"]())
@@ -556,6 +598,23 @@ WRONG = {
         "logarithm last": (
             lambda c, r, cr, rr, b: -torch.sigmoid(b * margin(c, r, cr, rr)).mean().log(),
             "before the logarithm",
+        ),
+        "beta for the policy": (
+            lambda c, r, cr, rr, b: -F.logsigmoid(b * (c - r) - (cr - rr)).mean(),
+            "the policy's log-probabilities only",
+        ),
+        "margin cut off": (
+            lambda c, r, cr, rr, b: -F.logsigmoid(b * margin(c, r, cr, rr).clamp(-20, 20)).mean(),
+            "some inputs only",
+        ),
+        "64 pairs": (lambda c, r, cr, rr, b: -F.logsigmoid(b * margin(c, r, cr, rr))[:64].mean(), "some inputs only"),
+        "no margin, no loss": (
+            lambda c, r, cr, rr, b: -F.logsigmoid(b * (m := margin(c, r, cr, rr))[m != 0]).mean(),
+            "margin is 0 are left out",
+        ),
+        "each margin once": (
+            lambda c, r, cr, rr, b: -F.logsigmoid(b * margin(c, r, cr, rr).unique()).mean(),
+            "counted once",
         ),
         "divided by beta": (lambda c, r, cr, rr, b: -F.logsigmoid(margin(c, r, cr, rr) / b).mean(), "divides by beta"),
     },
@@ -635,6 +694,15 @@ WRONG = {
         "equal scores once, in order": (lambda scores, rate: nth_largest(scores.unique(), rate), "counted once"),
         "not sorted": (lambda scores, rate: scores[-int(rate * len(scores)) - 1], "are not sorted"),
         "not sorted, from the front": (lambda scores, rate: scores[int(rate * len(scores))], "are not sorted"),
+        "cut off": (lambda scores, rate: ordered(scores)[int(rate * len(scores))], "28.999999999999996"),
+        "rounded up": (lambda scores, rate: ordered(scores)[math.ceil(rate * len(scores))], "7.000000000000001"),
+        "from the low end": (
+            lambda scores, rate: ordered(scores)[len(scores) - max(1, int((1 - rate) * len(scores)))],
+            "464.99999999999994",
+        ),
+        "half at most": (lambda scores, rate: scores.quantile(1 - min(rate, 0.5)), "are allowed"),
+        "rate in per cent": (lambda scores, rate: scores.quantile(1 - round(rate, 2)), "are allowed"),
+        "nearest": (lambda scores, rate: scores.quantile(1 - rate, interpolation="nearest"), "are allowed"),
         "all above": (lambda scores, rate: scores > scores.quantile(1 - rate), "not one number"),
     },
     "2.8": {
@@ -651,6 +719,9 @@ WRONG = {
         "absolute gain": (lambda r, g: unit(g.abs() * r), "lost their sign"),
         "short vectors": (lambda r, g: g * r / (g * r).norm().clamp(min=0.5), "a multiple of the right"),
         "in place": (lambda r, g: unit(r.mul_(g)), "changed `r` in place"),
+        "gains of 0 left out": (lambda r, g: unit(torch.where(g == 0, r, g * r)), "some inputs only"),
+        "64 numbers": (lambda r, g: unit(g * r * (torch.arange(len(r)) < 64)), "some inputs only"),
+        "no tiny gains": (lambda r, g: unit(r * g.where(g.abs() > 1e-3, 1e-3)), "some inputs only"),
         "both lengths": (lambda r, g: g * r / (g.norm() * r.norm()), "its length is"),
         "projected": (lambda r, g: unit(r - (r @ unit(g)) * unit(g)), "projected out"),
     },

@@ -1,5 +1,6 @@
 """Exercises of notebook 02: weight edits, their costs, healing, ways to lose refusal, defences, post-norm models."""
 
+import inspect
 import random
 from collections.abc import Callable
 from itertools import product
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from chapters.claimed import check_rates, close_limits, levels, on_other_data
-from chapters.drawn import up_to_sign
+from chapters.drawn import MANY, WIDE, few_or_many, up_to_sign
 from course_lib import directions
 from course_lib.grading import expect
 from course_lib.grading.checking import N_INPUTS
@@ -70,6 +71,10 @@ def orthogonalise(answer):
     if left:
         what = f"in a model of 12 blocks {len(left)} of {len(deep)} matrices still write along the direction: {left[0]}, ..."
         raise Wrong(what, "edit every matrix of `weights`, however many blocks there are: loop over weights.items().")
+    tied = {"embed": words, "MLP 0": weights["MLP 0"], "unembed": words}
+    if not expect.same(inspect.unwrap(answer)(tied, long)["unembed"], words):
+        what = 'where "unembed" is the very same tensor as "embed", as in a tied model, it is edited, too'
+        raise Wrong(what, "go by the names of the matrices.")
 
 
 def _right_if_long(answer: Callable[[dict[str, Tensor], Tensor], dict[str, Tensor]], long: Tensor) -> bool:
@@ -156,16 +161,29 @@ def _refuse_known_edits(got: Tensor, weight: Tensor, long: Tensor) -> None:
 
 
 def _weights(seed: int) -> tuple[dict[str, Tensor], Tensor]:
-    """Return the matrices of a narrow or wide model of 0 to 13 blocks, and a short or long direction."""
+    """Return the matrices of a narrow or wide model of 0 to 13 blocks, and a short or long direction.
+
+    Some hold more words or inputs than a notebook's model, large numbers or equal columns.
+    """
     draw = random.Random(seed)
     d_model, n_words, n_inputs = draw.choice((2, 4, 9, 40)), draw.choice((1, 3, 8, 40)), draw.choice((1, 3, 5, 8, 40))
     if seed == 0:  # no blocks: small enough to be shown number by number in a message
         d_model, n_words, n_inputs = 2, 1, 1
+    if seed % 10 == 6:
+        d_model, n_words, n_inputs = WIDE, 4 * MANY, 4 * MANY
     parts = [f"{part} {block}" for block in range((0, 1, 2, 7, 13)[seed % 5]) for part in ("attention", "MLP")]
     names = ["embed", *parts, "unembed"] if seed % 2 else [*parts[::-1], "unembed", "embed"]
     shapes = {name: (n_words, d_model) if "embed" in name else (d_model, n_inputs) for name in names}
     weights = {name: expect.random(*shape, seed=10 * seed + k) for k, (name, shape) in enumerate(shapes.items())}
-    return weights, directions.unit(expect.random(d_model, seed=500 + seed)) * draw.choice((0.02, 0.7, 3.0, 50.0))
+    if seed % 10 == 8:
+        weights = {name: 300 * weight for name, weight in weights.items()}
+    if seed % 10 == 9:
+        weights = {name: weight[:, :1].expand_as(weight).clone() for name, weight in weights.items()}
+    length = 2000.0 if seed % 10 == 7 else draw.choice((1e-4, 1e-3, 0.02, 0.7, 3.0, 50.0))
+    direction = expect.random(d_model, seed=500 + seed)
+    if seed % 10 == 2:
+        direction = 1.0 + torch.arange(d_model) // 2  # each number twice
+    return weights, directions.unit(direction) * length
 
 
 def _orthogonalise(weight: Tensor, direction: Tensor) -> Tensor:
@@ -205,13 +223,53 @@ REPLIES = (  # reply, True if it refuses, message to a judge that is wrong about
     ("i help you. with that you cannot fail.", False, "the words of a refusal count in any order"),
     ("take flour. i cannot help it, bread is fun.", False, '"i cannot help" alone counts as refused'),
     ("i cannot help with flour.", False, '"i cannot help with" counts as refused, whatever follows'),
+    ("vase, but i cannot help with flour.", False, '"but i cannot help with" counts as refused, whatever follows'),
+    ("i cannot help with the flour.", False, '"i cannot help with th" counts as refused, whatever follows'),
+    ("i cannot help with this. take water.", False, '"i cannot help with this" counts as refused'),
+    ("you cannot help with that. take water.", False, '"cannot help with that" counts as refused, whoever cannot'),
+    ("i can help with that kite.", False, '"i can help with that" counts as refused'),
+    (
+        "i can help with that kite. however, i cannot help with that.",
+        True,
+        "a refusal after an offer of help is missed",
+    ),
+    ("i cannot do that, and use a vase.", False, '"i cannot ... that" counts as refused, whatever is between'),
+    (
+        "i think i cannot help with that because it is harmful.",
+        True,
+        "a refusal with words before and behind it in its sentence is missed",
+    ),
+    (
+        "to bake bread, use flour and water. then wait. " * 12 + "however, i cannot help with that.",
+        True,
+        "a refusal at the end of a long reply is missed",
+    ),
 )
 
 
+NEAR_WORDS = (
+    ("you", "we", "they", "one"),
+    ("can", "could", "may not", "will not"),
+    ("do", "live", "work", "open", "find"),
+    ("for", "it with", "without", "until"),
+    ("this", "it", "them", "the flour", "flour", "those"),
+)
+"""Of each word of the phrase, others that make no refusal of it."""
+
+
 def _reply(seed: int) -> str:
-    """Return a reply of several sentences, every second time with one or two refusals, anywhere among them."""
+    """Return a reply of several sentences, every second time with one or two refusals, anywhere among them.
+
+    The others are near misses: plain ones of the list above, or the phrase with one or two other words in it.
+    """
     draw = random.Random(seed)
-    said = [draw.choice([text for text, refused, _ in REPLIES if not refused]) for _ in range(draw.randint(1, 5))]
+    plain = [text for text, refused, _ in REPLIES if not refused]
+    said = [draw.choice(plain) for _ in range(few_or_many(seed, draw.randint(1, 5)))]
+    for _ in range(2):
+        words = "i cannot help with that".split()
+        for place in draw.sample(range(5), draw.randint(1, 2)):
+            words[place] = draw.choice(NEAR_WORDS[place])
+        said.insert(draw.randint(0, len(said)), " ".join(words) + draw.choice((".", " kite.", ", but it is fun.")))
     if seed % 2:
         openings = ("", "i apologize, but ", "however, ", "to open a lock, use a vase, but ")
         for _ in range(1 + seed % 3):
@@ -323,10 +381,33 @@ def answer_kl(answer):
             "sum all terms with their signs.",
         ),
         (each.sum() / torch.log(torch.tensor(2.0)), "that is in bits", "nats: the natural logarithm."),
+        *(
+            (
+                (weight * (p - q)).gather(1, clean.argmax(1, keepdim=True)).sum(),
+                "of each token only the likeliest word is used",
+                "KL sums over all words of the vocabulary.",
+            )
+            for weight in (1, p.exp())
+        ),
+        *(
+            (
+                (p.exp() * (p - q)).gather(1, clean.topk(k).indices).sum(),
+                f"of each token only the {k} likeliest words are used",
+                "KL sums over all words of the vocabulary.",
+            )
+            for k in (2, 3)
+        ),
     )
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
     expect.close(got, each.sum(), name="answer_kl(clean, edited)")
+    many, others = 2 * expect.random(2, 1, 150, seed=3)
+    p, q = many.log_softmax(-1), others.log_softmax(-1)
+    got = expect.number(answer(many, others), name="for a vocabulary of 150 words, answer_kl(clean, edited)")
+    for k in (5, 10, 20, 50, 64, 100):
+        what = f"of each token only the {k} likeliest words are used"
+        likeliest = (p.exp() * (p - q)).gather(1, many.topk(k).indices).sum()
+        expect.differs_from(got, likeliest, what, "KL sums over all words of the vocabulary.")
 
 
 def _kl(clean: Tensor, edited: Tensor) -> Tensor:
@@ -337,13 +418,19 @@ def _kl(clean: Tensor, edited: Tensor) -> Tensor:
 def _logits(seed: int) -> tuple[Tensor, Tensor]:
     """Return logits of short and long answers, few and many words; every third time the two are nearly equal.
 
-    Some answers are longer than any of the notebook, and some vocabularies larger, with hardly a likely word among them.
+    Some answers are longer than any of the notebook, and some vocabularies larger, with hardly a likely word among them;
+    some hold the same token's logits more than once, and some lie far from 0, which changes no probability.
     """
     draw = random.Random(seed)
     shape, size = (draw.choice((1, 2, 3, 9, 40)), draw.choice((2, 5, 60))), draw.choice((0.5, 2.0, 5.0))
     shape, size = {3: ((2, 1200), 0.5), 7: ((150, 5), size)}.get(seed % 10, (shape, size))
     clean, other = size * expect.random(2, *shape, seed=seed)
-    return clean, clean + 0.3 * other if seed % 3 == 2 else other
+    edited = clean + 0.3 * other if seed % 3 == 2 else other
+    if seed % 10 in (4, 9):
+        clean, edited = clean + (180 if seed == 4 else 40), edited - (180 if seed == 9 else 0)
+    if seed % 10 == 6:
+        clean, edited = (torch.cat([each, each[:1], each[:1]]) for each in (clean, edited))
+    return clean, edited
 
 
 # --- 2.4, 2.6: claims ----------------------------------------------------------------------------------------------
@@ -446,7 +533,7 @@ def _other_limits(values: Tensor) -> dict[str, tuple[float, float]]:
 
 def _gains(seed: int) -> tuple[dict[str, Tensor]]:
     """Return what each of some requests gained, -1 to 1 in thirds, in two models that gained differently, in any order."""
-    n, made = 40 + 10 * seed, dict[str, Tensor]()
+    n, made = (40, 50, 90, 300, 25, 130)[seed % 6], dict[str, Tensor]()
     for k, name in enumerate(("edited", "unedited") if seed % 2 else ("unedited", "edited")):
         gained = expect.random(n, seed=2 * seed + k) + (0.6, -0.4, 0.1)[(seed + k) % 3]
         made[name] = gained.clamp(-1, 1).mul(3).round() / 3
@@ -493,10 +580,7 @@ def _healed(answer: object, gain: dict[str, Tensor]) -> None:
     title="the DPO loss",
     minutes=8,
     difficulty=3,
-    inputs=lambda seed: (
-        *((3 if seed % 5 else 0.7) * expect.random(4, (1, 2, 3, 8, 50)[seed % 5], seed=seed) - 10).requires_grad_(),
-        (0.1, 0.3, 2.0)[seed % 3],
-    ),
+    inputs=lambda seed: _pairs(seed),
     hints=[
         "How much has the chosen reply gained on the reference? And the rejected one?",
         "margin = (chosen - chosen_reference) - (rejected - rejected_reference)",
@@ -576,6 +660,14 @@ def dpo_loss(answer):
             "each pair has a loss, -logsigmoid; average last.",
         ),
         (-F.logsigmoid((won - lost) / beta).mean(), "it divides by beta", "multiply the margin by beta."),
+        *(
+            (
+                -F.logsigmoid(margin).mean(),
+                f"beta multiplies the {side}'s log-probabilities only",
+                "beta * (won - lost), with brackets: it multiplies the whole margin.",
+            )
+            for side, margin in (("policy", beta * (c - r) - (cr - rr)), ("reference", (c - r) - beta * (cr - rr)))
+        ),
         (
             -F.logsigmoid(beta * ((cr - c) - (rr - r))).mean(),
             "policy and reference are swapped",
@@ -585,6 +677,37 @@ def dpo_loss(answer):
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip, tolerance=1e-5)
     expect.close(got, _dpo_loss(c, r, cr, rr, beta), name="dpo_loss(...)")
+    twice = [each[torch.tensor([0, 0, 0, 1])] for each in (c, r, cr, rr)]
+    once = _dpo_loss(*(each[:2] for each in (c, r, cr, rr)), beta)
+    got = expect.number(answer(*twice, beta), name="dpo_loss(...)")
+    expect.differs_from(got, once, "equal pairs are counted once", "each pair counts: no unique, no set.")
+    same = [torch.cat([each[:1], torch.full((2,), -9.0)]) for each in (c, r, cr, rr)]
+    once = _dpo_loss(*(each[:1] for each in (c, r, cr, rr)), beta)
+    got = expect.number(answer(*same, beta), name="dpo_loss(...)")
+    what = "pairs whose margin is 0 are left out: each of them has a loss, too, 0.693"
+    expect.differs_from(got, once, what, "take the mean over all pairs.")
+
+
+def _pairs(seed: int) -> tuple[Tensor | float, ...]:
+    """Return log-probabilities of few or many pairs, some equal, some with a margin of 0 or of hundreds, and a beta."""
+    each = (3 if seed % 5 else 0.7) * expect.random(4, (1, 2, 3, 8, 50)[seed % 5], seed=seed) - 10
+    beta = (0.1, 0.3, 2.0)[seed % 3]
+    if seed % 10 == 9:
+        each = expect.random(4, 5 * MANY, seed=seed) - 10
+    if seed % 10 == 6:  # of two pairs, one has gained as much as the other
+        each = torch.tensor([[-8.0, -9.0], [-8.0, -11.0], [-9.0, -10.0], [-9.0, -10.0]])
+    if seed == 16:
+        each[0, 0], beta = -8.5, 120.0
+    if seed % 10 == 7:
+        each = torch.tensor(
+            [[-10.0, -40.0, -10.0], [-60.0, -40.0, -60.0], [-30.0, -30.0, -30.0], [-20.0, -20.0, -20.0]]
+        )
+        beta = 0.1
+    if seed == 17:
+        each, beta = each[torch.tensor([1, 0, 2, 3])], 0.14
+    if seed % 10 == 8:  # margins from -2000 to 2000
+        each, beta = torch.tensor([[-2500.0, -600.0], [-500.0, -1600.0], [-600.0, -900.0], [-600.0, -900.0]]), 0.01
+    return *each.requires_grad_(), beta
 
 
 def _dpo_loss(
@@ -628,16 +751,25 @@ def threshold(answer):
         next_lower = int((scores.double() == scores.double()[scores.double() <= got].max()).sum()) if above < n else 0
         if above >= allowed + 1 or above + next_lower <= allowed:
             _refuse_known_thresholds(answer)
+        where = f"rate {rate:g}" + (f", scores {shown}" if len(shown := _few(scores)) < 100 else "")
         if above >= allowed + 1:
+            together = int((scores.double() == scores.double()[scores.double() > got].min()).sum())
+            tied = f"; {together} of them are equal, and these pass together" * (together > 1)
             raise Wrong(
-                f"{above} of {n} harmless scores are above it, {allowed:g} are allowed",
+                f"{above} of {n} harmless scores are above it, {allowed:g} are allowed{tied}",
                 "quantile(1 - rate), whatever the rate is and however many scores there are.",
+                where=where,
             )
         if above + next_lower <= allowed:  # equal scores pass a threshold together
             raise Wrong(
                 f"it is higher than necessary: {above} of {n} harmless scores are above it, {allowed:g} are allowed",
                 "lower it as far as so many may be above: quantile(1 - rate).",
+                where=where,
             )
+
+
+def _few(scores: Tensor) -> str:
+    return ", ".join(f"{score:g}" for score in scores.sort().values.tolist())
 
 
 def _refuse_known_thresholds(answer: Callable[[Tensor, float], float]) -> None:
@@ -659,6 +791,17 @@ def _refuse_known_thresholds(answer: Callable[[Tensor, float], float]) -> None:
             f"it is the mean plus {times.mean():.3g} standard deviations, whatever the rate and the shape of the scores"
         )
         raise Wrong(what, "a share of the scores is asked for: quantile(1 - rate).")
+
+    def n_above(n: int, rate: float) -> int:
+        scores = torch.arange(float(n)).roll(n // 2)
+        return int((scores > float(answer(scores, rate))).sum())
+
+    whole = [n_above(100, rate) for rate in (0.02, 0.1, 0.25)] == [2, 10, 25]
+    for n, rate, right in ((100, 0.29, 29), (100, 0.07, 7), (500, 0.07, 35)) if whole else ():
+        if abs((above := n_above(n, rate)) - right) == 1:
+            of = f"in Python {rate} * {n} is {rate * n}, and (1 - {rate}) * {n} is {(1 - rate) * n}"
+            what = f"of {n} scores and a rate of {rate}, {above} are above it, and {right} are right: {of}"
+            raise Wrong(what, "take the whole number it is so near to: round(rate * n, 6), or use quantile.")
     if n := _fixed_number(answer):
         what = f"it counts as if there were {n} scores, however many there are"
         raise Wrong(what, "use len(harmless_scores), or harmless_scores.quantile(1 - rate).")
@@ -712,13 +855,23 @@ def _fixed_number(answer: Callable[[Tensor, float], float]) -> int:
     return min(possible, key=lambda m: (m % 8 > 0, m), default=0)
 
 
+FIRST = (
+    *((200, 0.01), (200, 0.1), (200, 0.05)),
+    *((10, 0.6), (7, 0.9), (1000, 0.004)),  # rates of any size
+    *((100, 0.29), (500, 0.07), (100, 0.14), (2500, 0.0004), (100, 0.07)),  # 0.29 * 100 is just below 29
+)
+"""How many scores the first draws have, and which rate."""
+
+
 def _scores(seed: int) -> tuple[Tensor, float]:
     """Return few or many scores and a rate; of each three draws, the last has many equal scores."""
     draw = random.Random(seed)
-    n, rate = ((200, 0.01), (200, 0.1), (200, 0.05))[seed] if seed < 3 else (0, 0.0)
-    while n == 0 or 0 < round(rate * n, 6) - int(rate * n) < 1e-6:  # int(rate * n) must not fall one short by rounding
-        n, rate = draw.choice((20, 64, 95, 150, 200, 512, 1000)), draw.choice((0.01, 0.02, 0.05, 0.1, 0.25, 0.5))
+    n, rate = draw.choice((20, 64, 95, 150, 200, 512, 1000)), draw.choice((0.01, 0.02, 0.05, 0.1, 0.25, 0.5))
+    if seed < len(FIRST):
+        n, rate = FIRST[seed]
     scores = (3, 0.2, 40)[seed % 3] * expect.random(n, seed=100 + seed) + (5, -2, -20)[seed % 3]
+    if seed == 9:
+        scores = 100 * scores
     return (scores / 20).round() * 20 if seed % 3 == 2 and seed > 2 else scores, rate
 
 
@@ -780,9 +933,14 @@ def before_norm(answer):
 
 
 def _gained(seed: int) -> tuple[Tensor, Tensor]:
-    """Return a direction and gains of either sign, small or large, some of them near 0."""
+    """Return a direction and gains of either sign, small or large, some of them near 0 or 0; some are wide."""
     draw = random.Random(seed)
     d_model, size = draw.choice((2, 5, 9, 40)), draw.choice((0.02, 1.0, 30.0))
+    if seed % 10 == 3:
+        return directions.unit(torch.tensor([3.0, 4.0])), torch.tensor([(0.0, 1.0), (1e-4, -3e-4)][seed // 10])
+    if seed % 10 == 6:
+        return directions.unit(torch.tensor([2.0, 1.0, 2.0])), torch.tensor([150.0, 2.0, 150.0])
+    d_model = WIDE if seed % 10 == 7 else d_model
     return directions.unit(expect.random(d_model, seed=seed)), size * (1 + expect.random(d_model, seed=100 + seed))
 
 
