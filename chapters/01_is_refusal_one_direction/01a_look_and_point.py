@@ -73,8 +73,9 @@ plotting.show(
 )
 
 # %% [markdown]
-# Hover over a point to read its request. Both sets share wording and length; only the deed
-# differs. Are the clouds apart along PC1? The number comes below, for every block.
+# Hover over a point to read its request. Both sets share wording and length; only the deed differs.
+# Are the clouds apart along PC1? The number comes below. (Why each cloud has two halves along PC2:
+# section 2.)
 #
 # *What was planted:* the course's `chat` was tuned to refuse harmful requests, and you know that it
 # does. *How* it does so was not planted. Separate clouds are a hint, not yet a finding.
@@ -342,6 +343,10 @@ forms = {"question": asks, "reply's word": words == commonest}
 few = [torch.randperm(N, generator=torch.Generator().manual_seed(i)) for i in range(20)]
 few = [order[: HOW_MANY[-1]] for order in few]
 print("commonest first word of a reply:", tokens.text(model.tokenizer, [int(commonest)]))
+both = torch.cat([kind.at(MIDDLE, "reply") for kind in (harmful, harmless)])
+pc2 = torch.as_tensor(PCA(2).fit(both).components_[1]).to(both)
+along = directions.project(new["harmless"].at(MIDDLE, "reply"), pc2)
+print(f"PC2 of the first figure: {folded_auroc(along, words == commonest):.2f} for this word")
 
 # %%
 for place, position in zip(PLACES, POSITIONS, strict=True):
@@ -358,10 +363,11 @@ for place, position in zip(PLACES, POSITIONS, strict=True):
 
 # %% [markdown]
 # At the end of the request (". or ?") PC1 separates questions from commands perfectly and harm only
-# a little: punctuation is a **nuisance axis**. At the reply token it does not tell harm; it sorts
-# the requests by the word with which their reply will begin. (Random directions do so in part: the
-# reply's form takes up much of the stream there.) At the next token PC1 does find harm, in
-# most cases. The difference of means finds it at all three.
+# a little: punctuation is a **nuisance axis**. At the reply token it sorts the requests by the word
+# with which their reply will begin (so did PC2 in the first figure), and tells harm worse than most
+# random directions. Random ones sort by that word, too, less well: the reply's form takes up much
+# of the stream there. At the next token PC1 does find harm (0.90). The difference of means finds it
+# at all three.
 #
 # A last trap: in the `confounded` split the harmful requests are longer. How well does the *number
 # of tokens* alone "detect harm"?
@@ -433,29 +439,24 @@ plotting.show(
 # 0; the d of the other two tokens does not.
 #
 # **Is all of d needed?** All prompts have something in common (the trap of notebook 00): the *mean
-# of the harmless* prompts. How much of it is in d?
+# of the harmless* prompts. Where it has a part in d, ablating d ablates some of it, too. So project
+# this shared part out of d; what is left is called **r** ("projected abliteration", Lai 2025). In
+# 01b you write this projection yourself. Look at the cosines: how much is shared?
 
 # %%
 shared = harmless.values.mean(dim=0)  # [position, layer, d_model]
-overlap = [float(directions.cosine(candidates[2, n], shared[2, n])) for n in LATER]
-print("cosine of d and the harmless mean, by block:", " ".join(f"{v:.2f}" for v in overlap))
-
-# %% [markdown]
-# They overlap (a negative cosine: harmful prompts have less of it). Ablating all of d ablates some
-# of the shared part, too. So project the shared part out of d first; what is left is called **r**
-# ("projected abliteration", Lai 2025). In 01b you write this projection yourself.
-
-# %%
 r_of = candidates.clone()
 for p in range(len(POSITIONS)):
     for n in LATER:
         r_of[p, n] = directions.project_out(candidates[p, n], shared[p, n])
-left = [float(directions.cosine(r_of[2, n], shared[2, n])) for n in LATER]
-print("cosine of r and the harmless mean, at most:", f"{max(map(abs, left)):.2f}")
+for name, vectors in {"d": candidates, "r": r_of}.items():
+    overlap = [round(float(directions.cosine(vectors[2, n], shared[2, n])), 2) for n in LATER]
+    print(f"cosine of {name} and the harmless mean:", [v + 0.0 for v in overlap])
 
 # %% [markdown]
-# Now three ablations beside each other: d, r and, as a control, the shared part alone; then random
-# directions. Compare the bypass scores, then look at which of the three damages the model (KL).
+# (Negative: harmful prompts have less of it.) Now three ablations beside each other: d, r and, as a
+# control, the shared part alone; then random directions. Compare the bypass scores, then look at
+# which of the three damages the model (KL).
 
 # %%
 r_scored = score(r_of[:, LAYERS])
@@ -475,9 +476,7 @@ lowest, highest = min(row.bypass for row in at_random), max(row.induce for row i
 damage = max(row.kl for row in at_random)
 print(f"ten random directions: bypass at least {lowest:.1f}, KL at most {damage:.3f}")
 for name, rows in {"d": at_reply[0], "r": at_reply[1]}.items():
-    lengths = dict(d=candidates, r=r_of)[name][2, LATER].norm(dim=-1)
-    print(f"{name} added: induce", " ".join(f"{row.induce:.1f}" for row in rows), end="; ")
-    print("length", " ".join(f"{length:.0f}" for length in lengths))
+    print(f"{name} added: induce", " ".join(f"{row.induce:.1f}" for row in rows))
 print(f"a random direction of d's length added: induce at most {highest:.1f}")
 
 # %% tags=["figure"]
@@ -521,9 +520,9 @@ for name, edit in edits.items():
 
 # %% [markdown]
 # A bypass score below 0 suggests that refusal is gone. It is not: every harmful request is still
-# refused, most without the first words, and now harmless ones are refused, too. The score looks at
-# the first word only, and the first words were lost. The KL tells it: the model is damaged. This is
-# why candidates are also filtered by their KL.
+# refused, often (as here) without the first words, and now harmless ones are refused, too. The
+# score looks at the first word, and that is what was lost. The KL tells it: the model is damaged.
+# This is why candidates are also filtered by their KL.
 #
 # ### Exercise 1.6: choose one (8 minutes, medium)
 # (Exercise 1.5 stands in 01b.) The published filters: KL at most 0.1, induce at least 0, layer
