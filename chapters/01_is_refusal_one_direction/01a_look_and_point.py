@@ -25,9 +25,10 @@ print(f"{model.cfg.n_layers} blocks, {model.cfg.d_model} numbers per token")
 
 # %% [markdown]
 # ## 1 Look: harmful and harmless requests
-# **AUROC** is the chance that a random harmful request scores above a random harmless one: 0.5 is
-# chance, 1 is perfect. **Guess**: in the middle of the model, of twenty *random* directions, how
-# many separate the two sets with an AUROC above 0.95? Give a range.
+# A request's score is the projection of its activation onto a direction. **AUROC** is the chance
+# that a random harmful request scores above a random harmless one: 0.5 is chance, 1 is perfect.
+# **Guess**: in the middle of the model, of twenty *random* directions, how many separate the two
+# sets with an AUROC above 0.95? Give a range.
 
 # %%
 # === Prediction 1.p1 (keep this line) ===
@@ -38,7 +39,8 @@ predict("1.p1", (0, 2))
 
 # %% [markdown]
 # `harvest` reads the residual stream before every block, here at three tokens: the last of the
-# request, the first behind it, and the last of the prompt, from which the reply is predicted.
+# request, the first behind it, and the last of the prompt, from which the reply is predicted. The
+# figure shows the first two principal components, PC1 and PC2: along them the points spread most.
 
 # %%
 POSITIONS = ("last_instruction", -about.after_instruction, "reply")

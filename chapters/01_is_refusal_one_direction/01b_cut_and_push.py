@@ -442,9 +442,9 @@ print(f"random directions classify: median {counts[10]}, max {counts[-1]}")
 print(f"|cos| with the friend's own direction: r {near:.2f}, random, max {max(others):.2f}")
 
 # %% [markdown]
-# A perfect count proves little: one of twenty *random* directions does as well, though the median
-# one is near chance (100). What none of them shares is the angle: r is much closer to the friend's
-# own direction. Is r also *used* there? First ablate it, then the friend's own r.
+# A perfect count proves little: the best of twenty *random* directions does as well, though the
+# median one is near chance (100). What none of them shares is the angle: r is much closer to the
+# friend's own direction. Is r also *used* there? First ablate it, then the friend's own r.
 
 # %% tags=["organism"]
 HARMFUL, HARMLESS = (data.load(kind, split="held_out_topic", n=100).texts for kind in KINDS)
@@ -558,10 +558,10 @@ plotting.show(
         list(STEPS),
         swapped,
         control=random_rows,
-        x_title="coefficient (1 = the length of the assistant's d)",
+        x_title="coefficient (1 = length of the assistant's d)",
         y_title="replies to harmless requests (%)",
         y_range=(-3, 105),
-        title="Each role's openings when the other role's d is added",
+        title="Each role's openings with the other role's d",
         alt=f"Percent at {STEPS}: {swapped}; random at most {max(map(max, random_rows))}.",
     )
 )
@@ -574,7 +574,8 @@ plotting.show(
 # friend's d the assistant begins to warn.
 #
 # So there are two findings. The assistant's r can be *read* in both roles and is *needed* in one.
-# What a d *can cause* depends on the role and on the dose: one dose says little about the next.
+# (The friend needs its own.) What a d *can cause* depends on the role and on the dose: one dose
+# says little about the next.
 #
 # ## 4 Questions
 # Every answer is explained, including the wrong ones: try them all.
