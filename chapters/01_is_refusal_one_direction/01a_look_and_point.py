@@ -2,9 +2,9 @@
 # # 01a Look and point: which direction could refusal be?
 #
 # A chat model refuses harmful requests. Is this readable along one direction of its residual
-# stream, and which one? You will look (PCA), fall into a trap, and choose a direction by test.
-# About 60 minutes. (Exercises 1.5 and 1.7 to 1.9 are in 01b.) *Content note: harmful requests are
-# one-line topics. No answer here helps anyone do harm ([more](../docs/content_note.md)).*
+# stream, and which one? You look, meet a trap, and choose. About 60 minutes. (Exercises 1.5 and 1.7
+# to 1.9 are in 01b.) *Content note: harmful requests are one-line topics. No answer here helps
+# anyone do harm ([more](../docs/content_note.md)).*
 
 # %%
 from dataclasses import replace
@@ -25,10 +25,9 @@ print(f"{model.cfg.n_layers} blocks, {model.cfg.d_model} numbers per token")
 
 # %% [markdown]
 # ## 1 Look: harmful and harmless requests
-# A request's score is the projection of its activation onto a direction. **AUROC** is the chance
-# that a random harmful request scores above a random harmless one: 0.5 is chance, 1 is perfect.
-# **Guess**: in the middle of the model, of twenty *random* directions, how many separate the two
-# sets with an AUROC above 0.95? Give a range.
+# A request's score is its projection onto a direction. **AUROC** is the chance that a random harmful
+# request scores above a random harmless one: 0.5 is chance, 1 is perfect. **Guess** a range: before
+# the middle block, how many of twenty *random* directions have an AUROC above 0.95?
 
 # %%
 # === Prediction 1.p1 (keep this line) ===
@@ -38,9 +37,8 @@ predict("1.p1", (0, 2))
 # END SOLUTION
 
 # %% [markdown]
-# `harvest` reads the residual stream before every block, here at three tokens: the last of the
-# request, the first behind it, and the last of the prompt, from which the reply is predicted. The
-# figure shows the first two principal components, PC1 and PC2: along them the points spread most.
+# `harvest` reads the residual stream before every block, at three tokens: the last of the request,
+# the next, and the last of the prompt, from which the reply is predicted.
 
 # %%
 POSITIONS = ("last_instruction", -about.after_instruction, "reply")
@@ -75,9 +73,10 @@ plotting.show(
 )
 
 # %% [markdown]
-# Hover over a point to read its request. Both sets share wording and length; only the deed differs.
-# Are the clouds apart along PC1? The number comes below. (Why each cloud has two halves along PC2:
-# section 2.)
+# PC1, the first principal component, is the direction along which the points spread most; PC2 is the
+# second. Hover over a point to read its request. Both sets share wording and length; only the deed
+# differs. Are the clouds apart along PC1? The number comes below. (Why each cloud has two halves
+# along PC2: section 2.)
 #
 # *What was planted:* the course's `chat` was tuned to refuse harmful requests, and you know that it
 # does. *How* it does so was not planted. Separate clouds are a hint, not yet a finding.
