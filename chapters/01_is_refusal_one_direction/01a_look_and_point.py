@@ -25,9 +25,9 @@ print(f"{model.cfg.n_layers} blocks, {model.cfg.d_model} numbers per token")
 
 # %% [markdown]
 # ## 1 Look: harmful and harmless requests
-# A request's score is its projection onto a direction. **AUROC** is the chance that a random harmful
-# request scores above a random harmless one: 0.5 is chance, 1 is perfect. **Guess** a range: before
-# the middle block, how many of twenty *random* directions have an AUROC above 0.95?
+# A request's score is its projection onto a direction. **AUROC** is the chance that a random
+# harmful request scores above a random harmless one: 0.5 is chance, 1 is perfect. **Guess** a
+# range: before the middle block, how many of twenty *random* directions have an AUROC above 0.95?
 
 # %%
 # === Prediction 1.p1 (keep this line) ===
@@ -73,10 +73,10 @@ plotting.show(
 )
 
 # %% [markdown]
-# PC1, the first principal component, is the direction along which the points spread most; PC2 is the
-# second. Hover over a point to read its request. Both sets share wording and length; only the deed
-# differs. Are the clouds apart along PC1? The number comes below. (Why each cloud has two halves
-# along PC2: section 2.)
+# PC1, the first principal component, is the direction along which the points spread most; PC2 is
+# the second. Hover over a point to read its request. Both sets share wording and length; only the
+# deed differs. Are the clouds apart along PC1? The number comes below. (Why each cloud has two
+# halves along PC2: section 2.)
 #
 # *What was planted:* the course's `chat` was tuned to refuse harmful requests, and you know that it
 # does. *How* it does so was not planted. Separate clouds are a hint, not yet a finding.
