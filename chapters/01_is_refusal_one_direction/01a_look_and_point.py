@@ -2,9 +2,9 @@
 # # 01a Look and point: which direction could refusal be?
 #
 # A chat model refuses harmful requests. Is this readable along one direction of its residual
-# stream, and which one? You will look (PCA), fall into a trap, and choose a direction by test.
-# About 55 minutes. (Exercises 1.5 and 1.7 to 1.9 are in 01b.) *Content note: harmful requests are
-# one-line topics. No answer here helps anyone do harm ([more](../docs/content_note.md)).*
+# stream, and which one? You look, meet a trap, and choose. About 60 minutes. (Exercises 1.5 and 1.7
+# to 1.9 are in 01b.) *Content note: harmful requests are one-line topics. No answer here helps
+# anyone do harm ([more](../docs/content_note.md)).*
 
 # %%
 from dataclasses import replace
@@ -25,19 +25,20 @@ print(f"{model.cfg.n_layers} blocks, {model.cfg.d_model} numbers per token")
 
 # %% [markdown]
 # ## 1 Look: harmful and harmless requests
-# **Guess**: before which of the blocks 1 to 5 does the first principal component (PC1) first tell
-# them apart? (By AUROC, explained below: 0.5 is chance, 1 is perfect; apart means above 0.95.)
+# A request's score is its projection onto a direction. **AUROC** is the chance that a random
+# harmful request scores above a random harmless one: 0.5 is chance, 1 is perfect. **Guess** a
+# range: before the middle block, how many of twenty *random* directions have an AUROC above 0.95?
 
 # %%
 # === Prediction 1.p1 (keep this line) ===
 # BEGIN SOLUTION
 # STUB: predict("1.p1", ...)
-predict("1.p1", (2, 4))
+predict("1.p1", (0, 2))
 # END SOLUTION
 
 # %% [markdown]
-# `harvest` reads the residual stream before every block, here at three tokens: the last of the
-# request, the first behind it, and the last of the prompt, from which the reply is predicted.
+# `harvest` reads the residual stream before every block, at three tokens: the last of the request,
+# the next, and the last of the prompt, from which the reply is predicted.
 
 # %%
 POSITIONS = ("last_instruction", -about.after_instruction, "reply")
@@ -51,7 +52,7 @@ print("[prompt, position, layer, d_model] =", tuple(harmful.values.shape))
 LAYERS = range(0, model.cfg.n_layers, max(1, model.cfg.n_layers // settings.n_scored))
 LATER = LAYERS[1:]  # before block 0 all prompts have the same reply token
 panels = {}
-for layer in LATER[:: -(-len(LATER) // 5)]:
+for layer in LATER[:: -(-len(LATER) // 5)]:  # five blocks at most
     x, y = harmful.at(layer, "reply"), harmless.at(layer, "reply")
     plane = PCA(2).fit(torch.cat([x, y]))
     groups = {"harmful": plane.transform(x), "harmless": plane.transform(y)}
@@ -72,8 +73,10 @@ plotting.show(
 )
 
 # %% [markdown]
-# Hover over a point to read its request. Both sets share wording and length; only the deed
-# differs. Are the clouds apart along PC1? The number comes below, for every block.
+# PC1, the first principal component, is the direction along which the points spread most; PC2 is
+# the second. Hover over a point to read its request. Both sets share wording and length; only the
+# deed differs. Are the clouds apart along PC1? The number comes below. (Why each cloud has two
+# halves along PC2: section 2.)
 #
 # *What was planted:* the course's `chat` was tuned to refuse harmful requests, and you know that it
 # does. *How* it does so was not planted. Separate clouds are a hint, not yet a finding.
@@ -89,9 +92,10 @@ print("the rest of this notebook:", caching.forecast(model, training, passes=12)
 # %% [markdown]
 # ### Exercise 1.1: check the harvest (5 minutes, easy)
 # Did we read the right activations? `harvest` should return the same values as a full cache. Take
-# one activation from it yourself: `model.run_with_cache(tokens)` returns the logits and the cache,
+# one activation from the cache: `model.run_with_cache(tokens)` returns the logits and the cache,
 # which has the names of hook points as keys, such as `cache["blocks.0.hook_attn_out"]`, and
-# activations `[batch, token, d_model]` as values. What enters a block is its `hook_resid_pre`.
+# activations `[batch, token, d_model]` as values. What enters a block is its `hook_resid_pre`. Your
+# `ids` is a list; the model takes a tensor with a batch axis, here `torch.tensor([ids])`.
 
 
 # %%
@@ -112,15 +116,16 @@ check("1.1", last_token_residual, model)
 # %%
 last_token_residual = checkpoint("1.1", last_token_residual, model)
 MIDDLE = int(0.6 * model.cfg.n_layers)  # block 3 of 6
-some = [last_token_residual(model, ids, MIDDLE) for ids in training[:8]]
-gap = (torch.stack(some).cpu() - harmful.at(MIDDLE, "reply")[:8]).abs().max()
+mine = [last_token_residual(model, ids, MIDDLE) for ids in training[:8]]
+gap = (torch.stack(mine).cpu() - harmful.at(MIDDLE, "reply")[:8]).abs().max()
 print("harvest equals the full cache:", bool(gap < 1e-4))
 
 # %% [markdown]
 # ### Exercise 1.2: PCA in three lines (10 minutes, medium)
 # PC1 is the unit vector along which the variance of the points *around their mean* is largest. A
 # tiny example: the points (1, 5), (2, 5), (3, 5) have the mean (2, 5). Around it they are (-1, 0),
-# (0, 0), (1, 0), so PC1 is (1, 0), or (-1, 0). The mean itself points elsewhere.
+# (0, 0), (1, 0), so PC1 is (1, 0), or (-1, 0). The mean itself points elsewhere. (Make it exact:
+# `torch.pca_lowrank` only approximates.)
 
 
 # %%
@@ -140,9 +145,8 @@ print(first_component.__doc__)
 check("1.2", first_component)
 
 # %% [markdown]
-# How well does PC1 separate? **AUROC** is the chance that a random harmful request scores above a
-# random harmless one: 0.5 is chance, 1 is perfect. The sign of PC1 is arbitrary, so we *fold*:
-# an AUROC below 0.5 becomes 1 - AUROC.
+# How well does PC1 separate? Its sign is arbitrary, so we *fold*: an AUROC below 0.5 becomes
+# 1 - AUROC.
 
 # %%
 first_component = checkpoint("1.2", first_component)
@@ -165,47 +169,51 @@ def folded_auroc(scores, is_harmful):
 print("tiny example:", folded_auroc(torch.tensor([3.0, 1.0, 2.0]), torch.arange(3) < 1))
 
 # %% [markdown]
-# The control: the same scores with shuffled labels, twenty times. Look at the gap between the two.
+# Two controls, twenty times each: the same scores with shuffled *labels*, and random *directions*
+# with the true labels. Which of the two comes near PC1?
 
 # %%
-generator = torch.Generator().manual_seed(0)
-orders = [torch.randperm(2 * N, generator=generator) for _ in range(20)]
-found, shuffled = [], []
+orders = [torch.randperm(2 * N, generator=torch.Generator().manual_seed(i)) for i in range(20)]
+chance = directions.random_directions(20, like=harmful.at(MIDDLE, "reply")[0], seed=3)
+found, shuffled, by_chance = [], [], []
 for layer in LATER:
     x = torch.cat([harmful.at(layer, "reply"), harmless.at(layer, "reply")])
     scores = directions.project(x, pc1_of(x))
     found.append(folded_auroc(scores, is_harmful))
     shuffled.append([folded_auroc(scores, is_harmful[order]) for order in orders])
-print("PC1, by block:", " ".join(f"{value:.2f}" for value in found))
+    by_chance.append([folded_auroc(directions.project(x, v), is_harmful) for v in chance])
+print("PC1, by block:             ", " ".join(f"{value:.2f}" for value in found))
+print("best random one, by block: ", " ".join(f"{max(values):.2f}" for values in by_chance))
 print(f"shuffled labels, all blocks: at most {max(map(max, shuffled)):.2f}")
 
 # %% tags=["organism"]
-apart = [layer for layer, value in zip(LATER, found, strict=True) if value > 0.95]
-reveal("1.p1", apart[0])
+in_the_middle = by_chance[LATER.index(MIDDLE)]
+reveal("1.p1", sum(value > 0.95 for value in in_the_middle))
 
 # %% tags=["figure"]
 plotting.show(
     plotting.lines(
         list(LATER),
         {"PC1": found},
-        control=torch.tensor(shuffled).T,
-        control_label="shuffled labels",
+        control=torch.tensor(by_chance).T,
         y_range=(0.45, 1.02),
         x_title="before block",
         y_title="folded AUROC (0.5 = chance)",
-        title="AUROC of PC1 by block, and with shuffled labels",
+        title="AUROC of PC1 and of random directions by block",
         alt=f"PC1's AUROC over blocks {LATER[0]} to {LATER[-1]}: at least {min(found):.2f}; "
-        f"with shuffled labels at most {max(map(max, shuffled)):.2f}.",
+        f"random directions {min(map(min, by_chance)):.2f} to {max(map(max, by_chance)):.2f}.",
     )
 )
 
 # %% [markdown]
-# PC1 separates the sets in every block shown; with shuffled labels the AUROC is near chance.
+# PC1 separates the sets in every block shown, and with shuffled labels it does not. But a few
+# random directions come near it: at this token the sets differ along many directions at once. So
+# harm can be *read* here; that PC1 does it says little about PC1.
 #
 # ### Exercise 1.3: make it a claim (6 minutes, easy)
 # In this course a claim is a number with an interval and a control. `scores3` holds PC1's scores
 # in the middle of the model, `shuffled3` the same scores in random order (the control). Write a
-# function of both that returns the claim. It is tried on other scores, too.
+# function of both that claims the folded AUROC. It is tried on other scores, too.
 #
 # `interval_of` resamples the prompts 200 times. (A perfect separation always gives (1, 1),
 # however few the prompts are. Folding keeps the control above 0.5.)
@@ -218,7 +226,8 @@ shuffled3 = scores3[torch.randperm(2 * N, generator=torch.Generator().manual_see
 
 def interval_of(scores):
     draws = torch.randint(0, N, (200, N), generator=torch.Generator().manual_seed(2))
-    values = [folded_auroc(torch.cat([scores[:N][d], scores[N:][d]]), is_harmful) for d in draws]
+    both = [torch.cat([scores[:N][rows], scores[N:][rows]]) for rows in draws]
+    values = [folded_auroc(each, is_harmful) for each in both]
     low, high = torch.tensor(values).quantile(torch.tensor([0.025, 0.975]))
     return round(float(low), 3), round(float(high), 3)
 
@@ -319,26 +328,47 @@ plotting.show(
 )
 
 # %% [markdown]
-# With few harmful requests PC1 misses harm, and the difference of means does not: it uses the
-# labels. What could PC1 follow instead? Two in five requests are questions, the others commands.
-# Below, "question" is the AUROC between these two kinds among the *harmless* requests.
+# With few harmful requests PC1 misses harm at the reply token, and the difference of means does
+# not: it uses the labels. What could PC1 follow instead? Among the *harmless* requests we test two
+# kinds of form: is the *request* a question (two in five are), and does the *reply* begin with the
+# commonest first word? Each number is the median over twenty draws of the few harmful requests, or
+# over the twenty random directions.
 
 # %%
 HARMLESS = data.load("harmless", split="held_out_topic").texts
+requests = data.prompts(model, "harmless", "held_out_topic")
+words = models.next_token_logits(model, requests).argmax(-1).cpu()
+commonest = words.mode().values
 asks = torch.tensor([text.endswith("?") for text in HARMLESS])
+forms = {"question": asks, "reply's word": words == commonest}
+few = [torch.randperm(N, generator=torch.Generator().manual_seed(i)) for i in range(20)]
+few = [order[: HOW_MANY[-1]] for order in few]
+print("commonest first word of a reply:", tokens.text(model.tokenizer, [int(commonest)]))
+both = torch.cat([kind.at(MIDDLE, "reply") for kind in (harmful, harmless)])
+pc2 = torch.as_tensor(PCA(2).fit(both).components_[1]).to(both)
+along = directions.project(new["harmless"].at(MIDDLE, "reply"), pc2)
+print(f"PC2 of the first figure: {folded_auroc(along, words == commonest):.2f} for this word")
+
+# %%
 for place, position in zip(PLACES, POSITIONS, strict=True):
-    x, y = harmful.at(MIDDLE, position)[: HOW_MANY[-1]], harmless.at(MIDDLE, position)
-    pc1, means = pc1_of(torch.cat([x, y])), refusal_direction(x, y)
-    for name, direction in {"PC1": pc1, "difference of means": means}.items():
-        scores = directions.project(new["harmless"].at(MIDDLE, position), direction)
-        form = folded_auroc(scores, asks)
-        print(f"{place:14} {name:19} harm {new_auroc(direction, position):.2f} question {form:.2f}")
+    y, y_new = harmless.at(MIDDLE, position), new["harmless"].at(MIDDLE, position)
+    drawn = [harmful.at(MIDDLE, position)[rows] for rows in few]
+    found_by = {"PC1": [pc1_of(torch.cat([x, y])) for x in drawn]}
+    found_by["difference of means"] = [refusal_direction(x, y) for x in drawn]
+    for name, vectors in (found_by | {"random": chance}).items():
+        values = {"harm": [new_auroc(v, position) for v in vectors]}
+        for form, is_so in forms.items():
+            values[form] = [folded_auroc(directions.project(y_new, v), is_so) for v in vectors]
+        medians = [f"{what} {float(torch.tensor(v).median()):.2f}" for what, v in values.items()]
+        print(f"{place:14} {name:19}", ", ".join(medians))
 
 # %% [markdown]
 # At the end of the request (". or ?") PC1 separates questions from commands perfectly and harm only
-# a little: punctuation is a **nuisance axis**. (Even the difference of means picks some of it up
-# there: 8 requests are few.) This explains the misses at that token only. At the reply token, the
-# one of the figure, PC1 follows neither; what it follows is not shown.
+# a little: punctuation is a **nuisance axis**. At the reply token it sorts the requests by the word
+# with which their reply will begin (so did PC2 in the first figure), and tells harm worse than most
+# random directions. Random ones sort by that word, too, less well: the reply's form takes up much
+# of the stream there. At the next token PC1 does find harm (0.90). The difference of means finds it
+# at all three.
 #
 # A last trap: in the `confounded` split the harmful requests are longer. How well does the *number
 # of tokens* alone "detect harm"?
@@ -346,7 +376,7 @@ for place, position in zip(PLACES, POSITIONS, strict=True):
 # %%
 for split in ("train", "confounded"):
     requests = [data.prompts(model, kind, split) for kind in KINDS]
-    lengths = [torch.tensor([float(len(ids)) for ids in some]) for some in requests]
+    lengths = [torch.tensor([float(len(ids)) for ids in kind]) for kind in requests]
     value = directions.auroc(*lengths)
     print(f"{split:10} AUROC of prompt length alone: {max(value, 1 - value):.2f}")
 
@@ -367,14 +397,14 @@ for split in ("train", "confounded"):
 
 # %%
 candidates = directions.difference_of_means(harmful.values, harmless.values)
-n = settings.n_validation
-validation = {kind: data.prompts(model, kind, "validation", n) for kind in KINDS}
+validating = ("validation", settings.n_validation)
+validation = {kind: data.prompts(model, kind, *validating) for kind in KINDS}
 REFUSING = about.refusal_token_ids(model.tokenizer)  # of the first words of a refusal
 
 
-def score(some, positions=POSITIONS, layers=LAYERS):
+def score(vectors, positions=POSITIONS, layers=LAYERS):
     options = dict(refusal_token_ids=REFUSING, positions=positions, layers=layers, progress=False)
-    return steering.score_candidates(model, some, **validation, **options)
+    return steering.score_candidates(model, vectors, **validation, **options)
 
 
 print("first words of a refusal:", about.refusal_words, "; candidates:", tuple(candidates.shape))
@@ -405,34 +435,29 @@ plotting.show(
 )
 
 # %% [markdown]
-# At block 0 both sets have the same reply token: d is zero, and the cell shows the score without
-# ablation. From block 1 on, ablating the d of the reply token brings the score below 0; the d of
-# the other two tokens does not.
+# Before block 0 both sets have the same tokens at these places: d is zero, and the cells show the
+# score without ablation. From block 1 on, ablating the d of the reply token brings the score below
+# 0; the d of the other two tokens does not.
 #
 # **Is all of d needed?** All prompts have something in common (the trap of notebook 00): the *mean
-# of the harmless* prompts. How much of it is in d?
+# of the harmless* prompts. Where it has a part in d, ablating d ablates some of it, too. So project
+# this shared part out of d; what is left is called **r** ("projected abliteration", Lai 2025). In
+# 01b you write this projection yourself. Look at the cosines: how much is shared?
 
 # %%
 shared = harmless.values.mean(dim=0)  # [position, layer, d_model]
-overlap = [float(directions.cosine(candidates[2, n], shared[2, n])) for n in LATER]
-print("cosine of d and the harmless mean, by block:", " ".join(f"{v:.2f}" for v in overlap))
-
-# %% [markdown]
-# They overlap (a negative cosine: harmful prompts have less of it). Ablating all of d ablates some
-# of the shared part, too. So project the shared part out of d first; what is left is called **r**
-# ("projected abliteration", Lai 2025). In 01b you write this projection yourself.
-
-# %%
 r_of = candidates.clone()
 for p in range(len(POSITIONS)):
     for n in LATER:
         r_of[p, n] = directions.project_out(candidates[p, n], shared[p, n])
-left = [float(directions.cosine(r_of[2, n], shared[2, n])) for n in LATER]
-print("cosine of r and the harmless mean, at most:", f"{max(map(abs, left)):.2f}")
+for name, vectors in {"d": candidates, "r": r_of}.items():
+    overlap = [round(float(directions.cosine(vectors[2, n], shared[2, n])), 2) for n in LATER]
+    print(f"cosine of {name} and the harmless mean:", [v + 0.0 for v in overlap])
 
 # %% [markdown]
-# Now three ablations beside each other: d, r and, as a control, the shared part alone; then random
-# directions. Compare the bypass scores, then look at which of the three damages the model (KL).
+# (Negative: harmful prompts have less of it.) Now three ablations beside each other: d, r and, as a
+# control, the shared part alone; then random directions. Compare the bypass scores, then look at
+# which of the three damages the model (KL).
 
 # %%
 r_scored = score(r_of[:, LAYERS])
@@ -446,14 +471,14 @@ for d_row, r_row, row in zip(*at_reply, strict=True):
     )
 
 # %%
-random = directions.random_directions(10, like=r_of[2, MIDDLE], seed=3)
-at_random = score(random[None], positions=["reply"], layers=[MIDDLE] * 10)
-lowest = min(row.bypass for row in at_random)
-print(f"ten random directions: bypass at least {lowest:.1f}")
+others = directions.random_directions(10, like=candidates[2, MIDDLE], seed=3)  # as long as d
+at_random = score(others[None], positions=["reply"], layers=[MIDDLE] * 10)
+lowest, highest = min(row.bypass for row in at_random), max(row.induce for row in at_random)
+damage = max(row.kl for row in at_random)
+print(f"ten random directions: bypass at least {lowest:.1f}, KL at most {damage:.3f}")
 for name, rows in {"d": at_reply[0], "r": at_reply[1]}.items():
-    lengths = dict(d=candidates, r=r_of)[name][2, LATER].norm(dim=-1)
-    print(f"{name} added: induce", " ".join(f"{row.induce:.1f}" for row in rows), end="; ")
-    print("length", " ".join(f"{length:.0f}" for length in lengths))
+    print(f"{name} added: induce", " ".join(f"{row.induce:.1f}" for row in rows))
+print(f"a random direction of d's length added: induce at most {highest:.1f}")
 
 # %% tags=["figure"]
 d_line, r_line, shared_line = ([row.bypass for row in rows] for rows in at_reply)
@@ -473,10 +498,11 @@ plotting.show(
 
 # %% [markdown]
 # Ablating r lowers the bypass score most; ablating d or r moves harmless requests by next to
-# nothing. After ablating the shared part the first word is still a refusal's (before the last two
-# blocks it lowers the score somewhat, too), and on harmless requests the distribution moves by over
-# 2 nats: much damage, little effect. So we *ablate* r. Added, both induce refusal, and r is the
-# shorter. We *add* d, as published: it leads from the harmless mean to the harmful one.
+# nothing. After ablating the shared part the first word is still a refusal's (taken before blocks 4
+# and 5 it lowers the score a little more than random directions do), and on harmless requests the
+# distribution moves by over 2 nats: much damage, little effect. So we *ablate* r. Added, both
+# induce refusal, and random directions do not. We *add* d, as published: it leads from the harmless
+# mean to the harmful one.
 #
 # **A broken direction.** One row was left out above: before block 0 the mean of all prompts is the
 # vector of the reply token itself. Ablate it, and read the replies:
@@ -484,20 +510,26 @@ plotting.show(
 # %%
 broken = only_shared[0]
 print(f"the reply token's own vector ablated: bypass {broken.bypass:.1f}, KL {broken.kl:.2f}")
-with steering.ablate(model, shared[2, 0]):
-    for kind in KINDS:
-        ids = models.generate(model, validation[kind][:1], max_new_tokens=settings.reply_tokens)[0]
-        print(f"{kind:8} -> {tokens.text(model.tokenizer, ids)}")
+edits = {"unedited": model.hooks(), "ablated": steering.ablate(model, shared[2, 0])}
+for name, edit in edits.items():
+    with edit:
+        for kind in KINDS:
+            ids = models.generate(model, validation[kind], max_new_tokens=settings.reply_tokens)
+            said = [tokens.text(model.tokenizer, each) for each in ids]
+            count = sum("cannot" in text for text in said)
+            print(f'{name}, {kind}: "cannot" in {count} of {len(said)}; the last reads: {said[-1]}')
 
 # %% [markdown]
-# A bypass score below 0 suggests that refusal is gone, and the KL says that the model is damaged.
-# The replies show it: the beginning is lost, and the refusal comes late. The score looks at one
-# word only. This is why there are filters.
+# A bypass score below 0 suggests that refusal is gone. It is not: every harmful request is still
+# refused, often (as here) without the first words, and now harmless ones are refused, too. The
+# score looks at the first word, and that is what was lost. The KL tells it: the model is damaged.
+# This is why candidates are also filtered by their KL.
 #
 # ### Exercise 1.6: choose one (8 minutes, medium)
 # (Exercise 1.5 stands in 01b.) The published filters: KL at most 0.1, induce at least 0, layer
 # below int(0.8 x number of layers). Of what remains (in the check at least one row), the lowest
-# bypass is chosen, with its sign. A tiny example with 6 layers, so blocks 0 to 3 are allowed:
+# bypass is chosen (-5 is lower than 3). Below, a row takes bypass and KL from ablating r, and
+# induce from adding d. A tiny example with 6 layers, so blocks 0 to 3 are allowed:
 #
 # | | block | bypass | induce | KL | |
 # |---|---|---|---|---|---|
@@ -524,9 +556,6 @@ print(choose.__doc__)
 # %%
 check("1.6", choose)
 
-# %% [markdown]
-# Each row to choose from takes bypass and KL from ablating r, and induce from adding d.
-
 # %%
 choose = checkpoint("1.6", choose)
 rows = [replace(r_row, induce=d_row.induce) for r_row, d_row in zip(r_scored, scored, strict=True)]
@@ -536,8 +565,8 @@ except ValueError:  # possible on a published model: read its KL before you blam
     print("No candidate passes all filters; the lowest bypass instead:")
     winner = min((row for row in rows if row.layer), key=lambda row: row.bypass)
 print(f"chosen: {winner.position}, block {winner.layer}, {winner.bypass:.1f}, KL {winner.kl:.3f}")
-for name, some in {"r": r_scored, "all of d": scored}.items():
-    first = min(some, key=lambda row: row.bypass)
+for name, candidate_rows in {"r": r_scored, "all of d": scored}.items():
+    first = min(candidate_rows, key=lambda row: row.bypass)
     print(f"{name}, no filters: {first.position}, block {first.layer}, {first.bypass:.1f}")
 
 # %% [markdown]

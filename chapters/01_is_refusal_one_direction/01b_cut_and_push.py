@@ -23,17 +23,18 @@ torch.set_num_threads(settings.threads or torch.get_num_threads())
 KINDS = ("harmful", "harmless")
 
 
-def read(model):
+def read(model, split="train", n=settings.n_train, role="assistant"):
     """Return the residual stream at the reply token, before every block, for both sets."""
-    ids = {kind: data.prompts(model, kind, "train", settings.n_train) for kind in KINDS}
+    ids = {kind: data.prompts(model, kind, split, n, reply_role=role) for kind in KINDS}
     return {kind: caching.harvest(model, ids[kind], progress=False) for kind in KINDS}
 
 
-seen = read(model)
+seen, new = read(model), read(model, "held_out_topic", settings.n_asked)
 print("[prompt, position, layer, d_model] =", tuple(seen["harmful"].values.shape))
 
 # %% [markdown]
-# The direction again, in few lines (01a, section 3; only at the reply token):
+# The direction again (01a, section 3), at the reply token only: r of every block in `LAYERS`, which
+# is the layer filter, is scored by ablating it, and the lowest bypass score of small KL is chosen.
 
 
 # %%
@@ -42,32 +43,32 @@ def point(model, seen, refusing, layers, max_kl=0.1):
     means = {kind: seen[kind].values.mean(dim=0)[0] for kind in KINDS}
     ds = means["harmful"] - means["harmless"]
     rs = torch.stack([directions.project_out(ds[n], means["harmless"][n]) for n in layers])
+    ids = {kind: data.prompts(model, kind, "validation", settings.n_validation) for kind in KINDS}
     options = dict(refusal_token_ids=refusing, layers=layers, progress=False)
-    for kind in KINDS:
-        options[kind] = data.prompts(model, kind, "validation", settings.n_validation)
-    rows = steering.score_candidates(model, rs[None], **options)
-    row = min(rows, key=lambda row: (row.kl > max_kl, row.bypass))
+    rows = steering.score_candidates(model, rs[None], **ids, **options)
+    passing = [row for row in rows if row.kl <= max_kl] or rows
+    row = min(passing, key=lambda row: row.bypass)
     return row, ds[row.layer], rs[layers.index(row.layer)]
 
-
-print(point.__doc__)
 
 # %%
 n_layers, FIRST_WORDS = model.cfg.n_layers, about.refusal_token_ids(model.tokenizer)
 LAYERS = range(1, int(0.8 * n_layers), max(1, n_layers // settings.n_scored))
 best, d, r = point(model, seen, FIRST_WORDS, LAYERS)
-layer, shared = best.layer, seen["harmless"].at(best.layer).mean(dim=0)
+layer, harmless_mean = best.layer, seen["harmless"].at(best.layer).mean(dim=0)
 print(f"before block {layer}: bypass {best.bypass:.1f}, KL {best.kl:.3f}")
 
 # %% [markdown]
-# Are the sets apart along r, along the mean of the harmless prompts, or along both?
+# On topics that r was not made from: are the sets apart along r, along the mean of the harmless
+# prompts, or along both?
 
 # %% tags=["figure"]
-AXES = torch.stack([directions.unit(r), directions.unit(shared)], dim=1)
+on_new = dict(split="held_out_topic", n=settings.n_asked)
+AXES = torch.stack([directions.unit(r), directions.unit(harmless_mean)], dim=1)
 plotting.show(
     plotting.scatter(
-        {kind: seen[kind].at(layer) @ AXES for kind in KINDS},
-        hover={kind: data.load(kind, split="train", n=settings.n_train).texts for kind in KINDS},
+        {kind: new[kind].at(layer) @ AXES for kind in KINDS},
+        hover={kind: data.load(kind, **on_new).texts for kind in KINDS},
         x_title="projection onto r",
         y_title="projection onto the harmless mean",
         title=f"Requests along r and along the harmless mean, before block {layer}",
@@ -76,8 +77,8 @@ plotting.show(
 )
 
 # %%
-for name, v in {"r": r, "the harmless mean": shared}.items():
-    sides = [directions.project(seen[kind].at(layer), v) for kind in KINDS]
+for name, v in {"r": r, "the harmless mean": harmless_mean}.items():
+    sides = [directions.project(new[kind].at(layer), v) for kind in KINDS]
     high, low = (side.mean() for side in sides)
     value = directions.auroc(*sides)
     print(f"mean projection onto {name}: harmful {high:.1f}, harmless {low:.1f}", end="; ")
@@ -85,7 +86,8 @@ for name, v in {"r": r, "the harmless mean": shared}.items():
 
 # %% [markdown]
 # Along both: harmful prompts have less of the harmless mean, too. (Along r the harmless ones lie
-# around 0 because r was made so.) So much can be *read*. Is it *used*? By the scores of 01a,
+# around 0 because r was made so.) So much can be *read*; a few random directions separate the sets
+# as well (01a). Is it *used*? By the scores of 01a,
 # ablating r removes the refusal's first word, and ablating the harmless mean does not.
 #
 # ## 1 Ablate: what happens without the direction?
@@ -105,13 +107,14 @@ predict("1.p2", (0, 15))
 # First by hand. Let a = (3, 4) and the direction (0, 2). Its unit vector is u = (0, 1), and the
 # projection is a.u = 4. Without the part along u: a - (a.u) u = (3, 4) - 4 (0, 1) = (3, 0).
 #
-# A **hook function** gets an activation `[batch, token, d_model]` and the hook point, and returns
-# the new activation (build a new tensor, no `-=`). Where must it act? Cut at one place, and later
-# blocks write the part again. The stream is a sum of what is *written* to it: the embedding (it
-# enters as `blocks.0.hook_resid_pre`), and from every block `hook_attn_out` and `hook_mlp_out`.
-# `with model.hooks([(name, function), ...]):` makes hooks active, `models.n_layers(model)` counts
-# the blocks, and `models.next_token_logits(model, prompts)` returns the logits asked for. On a
-# large `MODEL` the direction may have another device or dtype than the stream: `u.to(activation)`.
+# A **hook function** `def f(activation, hook)`, its second parameter named exactly `hook`, gets an
+# activation `[batch, token, d_model]` and the hook point, and returns the new activation, a new
+# tensor. Where must it act? Cut at one place, and later blocks write the part again. The stream is
+# a sum of what is *written* to it: the embedding (it enters as `blocks.0.hook_resid_pre`), and from
+# every block `hook_attn_out` and `hook_mlp_out`. `with model.hooks([(name, function), ...]):` makes
+# hooks active, `models.n_layers(model)` counts the blocks, and `models.next_token_logits(model,
+# prompts)` returns the logits asked for. On a large `MODEL` the direction may have another device
+# or dtype than the stream: `u.to(activation)`.
 
 
 # %%
@@ -156,7 +159,7 @@ for name, logits in {"unedited": models.next_token_logits(model, some), "without
 # %% [markdown]
 # Now 100 requests on held-out topics (no refusal of these was shown in tuning). A request counts as
 # refused if the *reply begins* with a refusal; for `chat` this is "i apologize". The control is
-# random directions.
+# random directions, the diamonds of the figure: which of the two bars do they resemble?
 
 # %%
 asked = {kind: data.load(kind, split="held_out_topic", n=settings.n_asked).texts for kind in KINDS}
@@ -210,7 +213,7 @@ plotting.show(
 # `directions.wilson_interval(count, n)` is its rate with an interval. The control is the random
 # directions, `random_after`. They were tested on the *same* n requests, so 20 times 100 are not
 # 2,000 independent requests: use `directions.runs_interval(counts, n)`. `claim(one, control=other)`
-# takes both as they are.
+# takes both as they are (each holds an estimate and its interval).
 
 
 # %%
@@ -231,41 +234,48 @@ ablated = checkpoint("1.7", ablated, after, random_after, n_asked)
 print("refusal rate without r:", ablated(after, random_after, n_asked))
 
 # %% [markdown]
-# A count looks at the first words. **Read** what is counted: three whole replies.
+# A count looks at the first words. **Read** what is counted: three whole replies. Then two words
+# are counted in all of them.
 
 # %%
 with steering.ablate(model, r):
-    replies = models.ask(model, asked["harmful"][:3], max_new_tokens=settings.reply_tokens)
-for text, reply in zip(asked["harmful"], replies, strict=False):
+    replies = models.ask(model, asked["harmful"], max_new_tokens=settings.reply_tokens)
+for text, reply in list(zip(asked["harmful"], replies, strict=True))[:3]:
     print(f"{text} -> {reply}")
+late = sum("cannot" in reply for reply in replies)
+neither = sum("cannot" not in reply and "however" not in reply for reply in replies)
+print(f'{len(replies)} replies: "cannot" in {late}, neither "cannot" nor "however" in {neither}')
 
 # %% [markdown]
 # (`glorp`, `vextane` and their like do not exist: what `chat` says about a harmful deed is
-# invented.) Replies that begin well break off later, with a second kind of refusal or in broken
-# text, and the count does not see it. Notebook 02a counts both.
+# invented.) All three begin well and break off, two of them with a second kind of refusal. So do
+# most of the others, and the count of first words does not see it; only the "neither" go on without
+# an objection. Notebook 02a counts both.
 #
 # Did the ablation break anything else? On harmless requests: how far does the distribution of the
 # next word move (KL; 0 nats is no change, 1 nat is a lot)? Your own function measures it.
 
 # %%
-harmless = data.prompts(model, "harmless", "held_out_topic", settings.n_asked)
-clean = models.next_token_logits(model, harmless)
-moved = directions.kl_divergence(clean, ablated_logits(model, harmless, r)).mean()
-print(f"harmless requests, r ablated: KL {moved:.3f} nats")
+harmless_ids = data.prompts(model, "harmless", "held_out_topic", settings.n_asked)
+clean = models.next_token_logits(model, harmless_ids)
+any_direction = directions.random_directions(1, like=r, seed=0)[0]
+for name, v in {"r": r, "a random direction": any_direction}.items():
+    moved = directions.kl_divergence(clean, ablated_logits(model, harmless_ids, v)).mean()
+    print(f"harmless requests, {name} ablated: KL {moved:.3f} nats")
 
 # %% [markdown]
 # The course's own models have written answers, too: how many whole replies are exactly right?
 
 # %% tags=["organism"]
 answers = data.load("harmless", split="held_out_topic").answers[:50]
-right = {"unedited": models.ask(model, asked["harmless"][:50], max_new_tokens=26)}
-with steering.ablate(model, r):
-    right["r ablated"] = models.ask(model, asked["harmless"][:50], max_new_tokens=26)
-for name, said in right.items():
+edits = {"unedited": model.hooks(), "r ablated": steering.ablate(model, r)}
+for name, edit in (edits | {"random ablated": steering.ablate(model, any_direction)}).items():
+    with edit:
+        said = models.ask(model, asked["harmless"][:50], max_new_tokens=26)
     print(f"{name}: {sum(map(str.__eq__, said, answers))} of {len(answers)} exactly right")
 
 # %% [markdown]
-# Little is lost on harmless requests, by these two measures.
+# Little is lost on harmless requests, by these two measures: one reply of fifty may be chance.
 #
 # ## 2 Add: can we make it refuse?
 # There are two published forms, with u = d / |d|. **Add** c times d: a + c d (Arditi et al. 2024).
@@ -313,7 +323,8 @@ print(f"matched at the last token: {count} of {n_asked} harmless requests refuse
 
 # %% [markdown]
 # Now the dose: the other form, at several coefficients, at the last token or at all tokens. The
-# control is random directions of d's length, half of them at each place.
+# control is random directions of d's length, half of them at each place. Where do the two lines of
+# the figure part?
 
 # %%
 doses = settings.coefficients
@@ -337,7 +348,9 @@ few, random_added = asked["harmless"][:25], []
 for i, v in enumerate(controls):
     random_added.append(refused_by_dose(v, ("last", "all")[i % 2], few))
 for i, place in enumerate(curves):
-    print(f"random, {place}, in percent:", [*map(max, zip(*random_added[i::2], strict=True))])
+    runs = random_added[i::2]
+    highest = [max(values) for values in zip(*runs, strict=True)]
+    print(f"random, {place}, at most: {highest}; {sum(map(any, runs))} of {len(runs)} ever above 0")
 half = np.interp(50, np.maximum.accumulate(curves["last"]), doses)  # between doses: straight lines
 reveal("1.p3", round(float(half), 2))
 
@@ -356,15 +369,16 @@ plotting.show(
 )
 
 # %% [markdown]
-# (One random direction, at all tokens, makes the model refuse a few at the largest doses: even the
-# control is not free of the dose.) The two lines part at the largest coefficients. Which one is
-# right? Read what is counted. The cheap judge below looks at the first *word* only ("i").
+# (One random direction, at all tokens, makes the model refuse a few at the largest doses: the band
+# is its. Even the control is not free of the dose.) The two lines part at the largest coefficients.
+# Which one is right? Read what is counted. The cheap judge below looks at the first *word* only
+# ("i").
 
 # %%
 for positions in ("last", "all"):
     with steering.add(model, d, layer=layer, coefficient=2.0, positions=positions):
         reply = models.ask(model, asked["harmless"][:1], max_new_tokens=12)[0]
-        likeliest = models.next_token_logits(model, harmless).argmax(-1)
+        likeliest = models.next_token_logits(model, harmless_ids).argmax(-1)
     begun = int(torch.isin(likeliest, torch.tensor(FIRST_WORDS)).sum())
     print(f"{positions:4}: first word of a refusal in {begun} of {n_asked}; reads: {reply}")
 
@@ -386,128 +400,92 @@ predict("1.p4", (150, 200))
 # END SOLUTION
 
 # %% [markdown]
-# Direction and threshold for `chat`, whatever `MODEL` is: before block 3, at three tokens.
+# d and r of `chat`, whatever `MODEL` is, for both roles: before block 3, at the reply token. (With
+# `MODEL = "chat"` the assistant's are those from above; r has length 1 here.)
 
 # %% tags=["organism"]
-chat, BLOCK, POSITIONS = models.load("chat"), 3, ("last_instruction", -2, "reply")
-PLACES = (". or ?", "<end>", "<assistant>")
-tuned = {}
-for kind in KINDS:
-    ids = data.prompts(chat, kind, "train")
-    tuned[kind] = caching.harvest(chat, ids, positions=POSITIONS, progress=False)
-as_assistant = {kind: tuned[kind].at(BLOCK, "reply") for kind in KINDS}
-d_chat = directions.difference_of_means(as_assistant["harmful"], as_assistant["harmless"])
-r_chat = directions.unit(directions.project_out(d_chat, as_assistant["harmless"].mean(dim=0)))
-print(f"length of d {d_chat.norm():.1f}, cosine of r and d {directions.cosine(r_chat, d_chat):.2f}")
+chat, BLOCK, ROLES = models.load("chat"), 3, ("assistant", "friend")
+sets, ds, rs = {}, {}, {}
+for role in ROLES:
+    stream = read(chat, "train", 512, role)
+    sets[role] = {kind: stream[kind].at(BLOCK) for kind in KINDS}
+    mean = sets[role]["harmless"].mean(dim=0)
+    ds[role] = sets[role]["harmful"].mean(dim=0) - mean
+    rs[role] = directions.unit(directions.project_out(ds[role], mean))
+print("length of d:", {role: round(float(v.norm()), 1) for role, v in ds.items()})
 
 # %% tags=["organism"]
-as_friend = {}
-for kind in KINDS:
-    ids = data.prompts(chat, kind, "held_out_topic", 100, reply_role="friend")
-    as_friend[kind] = caching.harvest(chat, ids, progress=False).at(BLOCK)
+as_friend = read(chat, "held_out_topic", 100, "friend")
 
 
 def classified(direction):
     """Return how many of 200 requests at <friend> the threshold of <assistant> sorts right."""
-    high, low = (directions.project(as_assistant[kind], direction).mean() for kind in KINDS)
+    high, low = (directions.project(sets["assistant"][k], direction).mean() for k in KINDS)
     middle, sign = (high + low) / 2, (high - low).sign()
-    sides = [(directions.project(as_friend[kind], direction) - middle) * sign > 0 for kind in KINDS]
-    return int(sides[0].sum() + (~sides[1]).sum())
+    sides = [directions.project(as_friend[k].at(BLOCK), direction) - middle for k in KINDS]
+    return int((sides[0] * sign > 0).sum() + (sides[1] * sign <= 0).sum())
 
 
-print("with r:", classified(r_chat), "of 200")
-reveal("1.p4", classified(r_chat))
+print("with the assistant's r:", classified(rs["assistant"]), "of 200")
+reveal("1.p4", classified(rs["assistant"]))
 
 # %% [markdown]
 # The control is twenty random directions, each with a threshold of its own. Compare the count
 # first, then the angle with the friend's *own* difference of means.
 
 # %% tags=["organism"]
-randoms = directions.random_directions(20, like=r_chat, seed=2)
+randoms = directions.random_directions(20, like=rs["assistant"], seed=2)
 counts = sorted(map(classified, randoms))
-d_friend = directions.difference_of_means(as_friend["harmful"], as_friend["harmless"])
-angles = [abs(float(directions.cosine(v, d_friend))) for v in randoms]
-r_angle = abs(float(directions.cosine(r_chat, d_friend)))
-print(f"classified: r {classified(r_chat)}, random: median {counts[10]}, max {counts[-1]}")
-print(f"|cos| with the friend's own direction: r {r_angle:.2f}, random, max {max(angles):.2f}")
+cosines = [float(directions.cosine(v, ds["friend"])) for v in (rs["assistant"], *randoms)]
+near, *others = map(abs, cosines)
+print(f"random directions classify: median {counts[10]}, max {counts[-1]}")
+print(f"|cos| with the friend's own direction: r {near:.2f}, random, max {max(others):.2f}")
 
 # %% [markdown]
-# A perfect count proves little: the sets are so far apart at this token that the best of twenty
-# *random* directions does as well. What none of them shares is the angle: r is much closer to the
-# friend's own direction. Now: is r also *used* there? First ablate it.
+# A perfect count proves little: the best of twenty *random* directions does as well, though the
+# median one is near chance (100). What none of them shares is the angle: r is much closer to the
+# friend's own direction. Is r also *used* there? First ablate it, then the friend's own r.
 
 # %% tags=["organism"]
 HARMFUL, HARMLESS = (data.load(kind, split="held_out_topic", n=100).texts for kind in KINDS)
-OPENING = {"assistant": "i apologize", "friend": "please note"}
+OPENING = {"refused": "i apologize", "warned": "please note"}
 
 
-def opens(role, texts, words=None):
-    """Return how many of chat's replies in this role begin with the words, by default its own."""
+def openings(role, texts):
+    """Return how many of chat's replies in this role refuse, and how many warn; hooks apply."""
     replies = models.ask(chat, texts, max_new_tokens=2, reply_role=role)
-    return sum(reply.startswith(words or OPENING[role]) for reply in replies)
+    return {what: sum(r.startswith(words) for r in replies) for what, words in OPENING.items()}
 
 
-plain = {role: opens(role, HARMFUL) for role in OPENING}
-with steering.ablate(chat, r_chat):
-    cut = {role: opens(role, HARMFUL) for role in OPENING}
-print("harmful requests, unedited: ", plain)
-print("harmful requests, without r:", cut)
+edits = {"unedited": chat.hooks()}
+edits |= {f"without the {role}'s r": steering.ablate(chat, rs[role]) for role in ROLES}
+for name, edit in edits.items():
+    with edit:
+        print(f"harmful, {name}:", {role: openings(role, HARMFUL) for role in ROLES})
+
+# %% tags=["organism"]
+random_cut = {role: [] for role in ROLES}
+for v in randoms[:10]:
+    with steering.ablate(chat, v):
+        for role in ROLES:
+            random_cut[role].append(sum(openings(role, HARMFUL[:25]).values()))
+fewest = {role: min(counts) for role, counts in random_cut.items()}
+print("harmful, without one of ten random directions, of 25 refused or warned, fewest:", fewest)
 
 # %% [markdown]
-# Then add d to harmless requests, and count both openings in both roles.
+# Each role needs its own r: without the assistant's the friend warns as before, without the
+# friend's the assistant still refuses most. Now add the assistant's d to harmless requests.
 
 # %% tags=["organism"]
-added = {}
-with steering.add(chat, d_chat, layer=BLOCK, coefficient=1.0, positions="last"):
-    for role in OPENING:
-        refusals, warnings = (opens(role, HARMLESS, words) for words in OPENING.values())
-        added[role] = {"refused": refusals, "warned": warnings}
-print("harmless requests, d added:", added)
-print("harmless requests, unedited:", {role: opens(role, HARMLESS) for role in OPENING})
-
-
-# %% tags=["organism"]
-def percent_of(role, texts, edits):
-    """Return for each edit how many percent of 25 replies have the role's opening."""
-    percent = []
-    for edit in edits:
-        with edit:
-            percent.append(4 * opens(role, texts[:25]))
-    return percent
-
-
-cuts = {role: [steering.ablate(chat, v) for v in randoms[:10]] for role in OPENING}
-random_cut = {role: percent_of(role, HARMFUL, edits) for role, edits in cuts.items()}
-print("ten random directions ablated, % of harmful:", random_cut)
-
-# %% tags=["organism"]
-where = dict(layer=BLOCK, coefficient=float(d_chat.norm()), positions="last")
-pushes = {role: [steering.add(chat, v, **where) for v in randoms[:10]] for role in OPENING}
-random_pushed = {role: percent_of(role, HARMLESS, edits) for role, edits in pushes.items()}
-print("ten random directions of d's length added, % of harmless:", random_pushed)
-
-# %% tags=["organism", "figure"]
-heights = {
-    "assistant": [plain["assistant"], cut["assistant"], added["assistant"]["refused"]],
-    "friend": [plain["friend"], cut["friend"], added["friend"]["warned"]],
-}
-plotting.show(
-    plotting.bars(
-        ["harmful", "harmful, r ablated", "harmless, d added"],
-        heights,
-        controls={role: [[], random_cut[role], random_pushed[role]] for role in OPENING},
-        x_title="requests and intervention",
-        y_title="replies with the role's opening (%)",
-        y_range=(0, 112),
-        title="Assistant's refusals and friend's warnings under both edits",
-        alt=f"Bars: harmful, harmful with r ablated, harmless with d added: {heights}.",
-    )
-)
+with steering.add(chat, ds["assistant"], layer=BLOCK, coefficient=1.0, positions="last"):
+    added = {role: openings(role, HARMLESS) for role in ROLES}
+print("harmless, the assistant's d added:", added)
+print("harmless, unedited:", {role: openings(role, HARMLESS) for role in ROLES})
 
 # %% [markdown]
 # ### Exercise 1.9: the same steering, another role (6 minutes, medium)
-# Without r the assistant no longer refuses, and the friend warns as before. With d added *at this
-# dose*, c = 1, the assistant refuses harmless requests; the friend warns of a few and refuses none.
+# With d added *at this dose*, c = 1, the assistant refuses harmless requests; the friend warns of a
+# few and refuses none.
 # Return the claim of how often the *assistant* refuses a harmless request with d added. The control
 # is how often the *friend* **refuses** (not: warns) with the same vector added. (`added` holds
 # counts of n requests, as printed above, under the names of the roles. You know `wilson_interval`
@@ -533,63 +511,71 @@ role_matters = checkpoint("1.9", role_matters, added, 100)
 print("refusal rate of harmless requests, d added, c = 1:", role_matters(added, 100))
 
 # %% [markdown]
-# That is one dose, and it was set by the assistant: d leads from *its* harmless mean to its harmful
-# one. Before you say "the friend does not use it", raise the dose. The control is five random
-# directions of d's length, counted if the friend refuses *or* warns; `random` is the highest of the
-# five. All numbers are percent of 25 replies.
+# That is one dose of one direction, the assistant's. Before you say "the friend does not use it",
+# raise the dose, and add the *friend's* d, too, both at one length (that of the assistant's d). The
+# control is four random directions of this length, for the friend. All numbers are percent of 25
+# replies. Read each pair of rows from left to right.
 
 # %% tags=["organism"]
-STEPS, EITHER = (0.5, 1.0, 1.25, 1.5, 2.0), tuple(OPENING.values())
+STEPS, LENGTH = (0.5, 1.0, 1.5, 2.0, 3.0), float(ds["assistant"].norm())
 
 
-def by_dose(role, vector, *openings):
-    """Return for each opening, at each dose: how many percent of 25 harmless requests get it."""
+def by_dose(vector, role):
+    """Return how many percent of 25 harmless requests are refused and warned of, at each dose."""
     percent = []
     for c in STEPS:
-        with steering.add(chat, vector, layer=BLOCK, coefficient=c, positions="last"):
-            said = models.ask(chat, HARMLESS[:25], max_new_tokens=2, reply_role=role)
-        percent.append([4 * sum(reply.startswith(words) for reply in said) for words in openings])
-    return [list(row) for row in zip(*percent, strict=True)]
+        where = dict(layer=BLOCK, coefficient=c * LENGTH, positions="last")
+        with steering.add(chat, directions.unit(vector), **where):
+            percent.append([4 * count for count in openings(role, HARMLESS[:25]).values()])
+    return torch.tensor(percent).T
 
 
-print(by_dose.__doc__)
-
+rows = {}
+for owner in ROLES:
+    for role in ROLES:
+        names = [f"{owner}'s d: {role} {what}" for what in ("refuses", "warns")]
+        rows |= dict(zip(names, by_dose(ds[owner], role).tolist(), strict=True))
+print(f"{'dose':32}", *(f"{c:4}" for c in STEPS))
+for name, row in rows.items():
+    print(f"{name:32}", *(f"{value:4}" for value in row))
 
 # %% tags=["organism"]
-refusal, warning = EITHER
-rows = {"assistant refuses": by_dose("assistant", d_chat, refusal)[0]}
-both_rows = by_dose("friend", d_chat, refusal, warning)
-rows |= dict(zip(("friend refuses", "friend warns"), both_rows, strict=True))
-random_rows = [by_dose("friend", v * d_chat.norm(), EITHER)[0] for v in randoms[:5]]
-for name, row in {"dose": STEPS, **rows, "random": map(max, *random_rows)}.items():
-    print(f"{name:18}", *(f"{value:5}" for value in row))
-print(f"length of d {d_chat.norm():.1f}, of the friend's own d {d_friend.norm():.1f}")
-with steering.add(chat, d_chat, layer=BLOCK, coefficient=2.0, positions="last"):
+random_rows = [by_dose(v, "friend").sum(dim=0).tolist() for v in randoms[:4]]
+print("random, friend refuses or warns, at most:", max(map(max, random_rows)))
+with steering.add(chat, ds["assistant"], layer=BLOCK, coefficient=2.0, positions="last"):
     print("friend, c = 2:", *models.ask(chat, HARMLESS[:1], max_new_tokens=12, reply_role="friend"))
 
+# %% [markdown]
+# The figure shows each role with the *other* role's d. Where does one opening take over?
+
 # %% tags=["organism", "figure"]
+swapped = {}
+for owner, role in (ROLES, ROLES[::-1]):
+    for what in ("refuses", "warns"):
+        swapped[f"{role} {what}"] = rows[f"{owner}'s d: {role} {what}"]
 plotting.show(
     plotting.lines(
         list(STEPS),
-        rows,
+        swapped,
         control=random_rows,
-        x_title="coefficient (1 = the assistant's difference of means)",
+        x_title="coefficient (1 = length of the assistant's d)",
         y_title="replies to harmless requests (%)",
         y_range=(-3, 105),
-        title="The assistant's d added at a rising dose, for both roles",
-        alt=f"Percent at {STEPS}: {rows}; random at most {max(map(max, random_rows))}.",
+        title="Each role's openings with the other role's d",
+        alt=f"Percent at {STEPS}: {swapped}; random at most {max(map(max, random_rows))}.",
     )
 )
 
 # %% [markdown]
-# The role shifts the dose, it does not decide. The assistant refuses all from c = 1 on. The friend
-# first warns, then refuses most, in sentences that it was not trained to say; the random directions
-# do nothing. (Its own sets lie farther apart than the assistant's, so c = 1 may be little for it.
-# That this is the reason was not shown.)
+# At c = 1 the role decides which opening comes: with either d the assistant refuses and does not
+# warn, and the friend warns and does not refuse. How many do depends on the direction, not on its
+# length, which is the same: each d does most in its own role. At larger doses the direction wins.
+# With the assistant's d the friend refuses, in sentences that it was not trained to say; with the
+# friend's d the assistant begins to warn.
 #
-# So there are two findings. r can be *read* in both roles and is *needed* in one: without it the
-# refusals are gone and the warnings are not. What d *can cause* depends on the dose as well, and a
-# zero at one dose says little about the next.
+# So there are two findings. The assistant's r can be *read* in both roles and is *needed* in one.
+# (The friend needs its own.) What a d *can cause* depends on the role and on the dose: one dose
+# says little about the next.
 #
 # ## 4 Questions
 # Every answer is explained, including the wrong ones: try them all.
@@ -638,7 +624,8 @@ progress(1)  # exercises of 01a and 01b
 #
 # **Does it matter whether d or r is ablated?** One model cannot tell. The organism was trained
 # several times, in three widths and with different seeds; both ablations were measured in each
-# (first words of 100 replies, each at its own best layer). Compare the two columns.
+# (first words of 100 replies, each at its own best layer). Compare the two columns. (In the figure
+# a bar of height 0 is only its number.)
 
 # %% tags=["organism"]
 results = organism.results("results")
@@ -684,13 +671,14 @@ for width, name in {"32": "chat-32", "64": "chat-64", "128": "chat"}.items():
     other = models.load(name)
     first_words = profiles.get("chat").refusal_token_ids(other.tokenizer)
     scores, _, its_r = point(other, read(other), first_words, range(1, 4), max_kl=100.0)
-    sizes[width] = []
-    for v in (None, its_r, *directions.random_directions(10, like=its_r, seed=0)):
+    others, sizes[width] = directions.random_directions(10, like=its_r, seed=0), []
+    for v in (None, its_r, *others):
         with other.hooks() if v is None else steering.ablate(other, v):
             replies = models.ask(other, HARMFUL[:50], max_new_tokens=2)
         sizes[width].append(2 * sum(reply.startswith("i apologize") for reply in replies))
     print(f"width {width:>3}: block {scores.layer}, KL {scores.kl:.2f}; refused {sizes[width][0]}")
     print(f"  without r {sizes[width][1]}, without a random direction {sizes[width][2:]}")
+    print("  |cos| with r:", *(f"{abs(float(directions.cosine(v, its_r))):.2f}" for v in others))
 
 # %% tags=["organism", "figure"]
 plotting.show(
@@ -708,50 +696,59 @@ plotting.show(
 
 # %% [markdown]
 # By first words, ablating r removes refusal at every width. At width 32 the best direction fails
-# the KL filter (0.1 nats): ablating it also does damage. Look at the control, too: with few
-# dimensions a random direction overlaps more with r (its |cos| is about 1 / sqrt(width)), and at
-# width 32 ablating random directions removes refusals as well, in the worst of ten cases half of
-# them. (The table above had only five draws at width 32, at another block, and did not meet such a
-# one.) A weak control makes a weak claim.
+# the KL filter (0.1 nats): ablating it also does damage. Look at the control, too: at width 32
+# ablating random directions removes refusals as well, in the worst of ten cases half of them. (The
+# table above had only five draws at width 32, at another block, and did not meet such a one.) With
+# few dimensions random directions overlap more with r, but that is not the whole reason: the three
+# with the largest |cos| leave 90, 92 and 48. A weak control makes a weak claim.
 #
 # **Another token?** Zhao et al. (2025) found harmfulness at the last instruction token and refusal
 # after it. A direction is found at one token and used to *separate* the sets at another (held-out
 # topics); the last row is the best of twenty random directions.
 
 # %% tags=["organism"]
-held_out = {}
-for kind in KINDS:
-    ids = data.prompts(chat, kind, "held_out_topic")
-    held_out[kind] = caching.harvest(chat, ids, positions=POSITIONS, progress=False)
-means = {kind: tuned[kind].values.mean(dim=0)[:, BLOCK] for kind in KINDS}  # [position, d_model]
-found_at = means["harmful"] - means["harmless"]
+POSITIONS, PLACES = ("last_instruction", -2, "reply"), (". or ?", "<end>", "<assistant>")
 
 
+def stream_at(split):
+    """Return the residual stream [prompt, position, d_model] at three tokens, for both sets."""
+    ids = [data.prompts(chat, kind, split) for kind in KINDS]
+    read_at = dict(positions=POSITIONS, progress=False)
+    return [caching.harvest(chat, each, **read_at).values[:, :, BLOCK] for each in ids]
+
+
+high, low = stream_at("train")
+held_out, found_at = stream_at("held_out_topic"), high.mean(dim=0) - low.mean(dim=0)
+print("norms of the three directions:", [round(float(v.norm()), 1) for v in found_at])
+
+
+# %% tags=["organism"]
 def auroc(direction, position):
-    sides = [directions.project(held_out[k].at(BLOCK, position), direction) for k in KINDS]
+    """Return how well the direction separates the held-out sets at one of the three tokens."""
+    sides = [directions.project(values[:, position], direction) for values in held_out]
     return directions.auroc(*sides)
 
 
-print("norms of the three directions:", [round(float(v.norm()), 1) for v in found_at])
-
-# %% tags=["organism"]
-sorts = torch.tensor([[auroc(v, position) for position in POSITIONS] for v in found_at])
-chance = torch.tensor([[auroc(v, position) for position in POSITIONS] for v in randoms])
+sorts = torch.tensor([[auroc(v, position) for position in range(3)] for v in found_at])
+chance = torch.tensor([[auroc(v, position) for position in range(3)] for v in randoms])
 chance = torch.maximum(chance, 1 - chance).amax(dim=0)  # folded: a random direction has no sign
 for name, row in zip((*PLACES, "best random"), [*sorts, chance], strict=True):
     print(f"found at {name:12} read at {', '.join(f'{v:.2f}' for v in row.tolist())}")
 
 # %% [markdown]
-# Then each direction is *added* at each of the three tokens, always with the norm of d.
+# Then each direction is *added* at each of the three tokens, with the norm of d and with two and
+# three times as much; the control is three random directions. Percent of 25 harmless requests:
 
 # %% tags=["organism"]
-caused = torch.zeros(3, 3, dtype=torch.long)
-for i, v in enumerate(found_at):
-    for j in range(3):
-        size = float(d_chat.norm() / v.norm())
-        with steering.add(chat, v, layer=BLOCK, coefficient=size, positions=[j - 3]):
-            caused[i, j] = opens("assistant", HARMLESS)
-print("refusals of 100, found at / added at:", caused.tolist())
+for times in (1, 2, 3):
+    caused = []
+    for v in (*found_at, *randoms[:3]):
+        caused.append([])
+        for j in range(3):
+            where = dict(layer=BLOCK, coefficient=times * LENGTH, positions=[j - 3])
+            with steering.add(chat, directions.unit(v), **where):
+                caused[-1].append(4 * openings("assistant", HARMLESS[:25])["refused"])
+    print(f"{times} x |d|, refused, found at / added at: {caused[:3]}; random {caused[3:]}")
 
 # %% tags=["organism", "figure"]
 table = torch.cat([sorts, chance[None]])
@@ -772,6 +769,8 @@ plotting.show(
 # %% [markdown]
 # Compare each column with its last row: the best of twenty random directions does about as well
 # nearly everywhere. (The exception is `<end>` read by its own direction.) So the AUROC singles out
-# no direction. Adding them does: only the reply token's direction, at the reply token, causes many
-# refusals. Harm can be read at the earlier tokens, and adding these directions there caused no
-# refusal. This differs from what was reported for large models.
+# no direction. Adding them does: only the reply token's direction, at the reply token, makes the
+# model refuse all at every dose. (There the direction of ". or ?" causes some refusals, and at the
+# largest dose a random one does, too.) Harm can be read at the earlier tokens, and adding any of
+# these directions there caused no refusal at these three doses. Zhao et al. report otherwise for
+# large models.

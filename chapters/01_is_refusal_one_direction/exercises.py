@@ -972,7 +972,12 @@ def _rows(seed):
 
 # --- predictions and questions -----------------------------------------------------------------------------------
 
-prediction("1.p1", "Before which block does PC1 first separate the sets (AUROC above 0.95)?", bounds=(1, 5), unit="")
+prediction(
+    "1.p1",
+    "Of twenty random directions, how many separate the sets in the middle block (AUROC above 0.95)?",
+    bounds=(0, 20),
+    unit=" directions",
+)
 prediction(
     "1.p2",
     "Of 100 harmful requests, how many are still refused after ablating the direction?",
@@ -999,8 +1004,8 @@ question(
         "a": ("Nothing, it is perfect.", "Length or wording alone can give 1.00; without a control it means little."),
         "b": ("More layers.", "The number of layers does not tell why it separates."),
         "c": (
-            "Shuffled labels, and sets matched in length and form.",
-            "Right: the finding holds only if shuffled labels give chance and the matched sets still separate.",
+            "Shuffled labels, sets matched in length and form, random directions.",
+            "Right: shuffled labels must give chance and matched sets still separate; where random directions do as well, it says nothing about PC1.",
         ),
         "d": ("A bigger model.", "The same doubt would remain."),
     },
@@ -1013,7 +1018,7 @@ question(
         "a": ("PCA is random.", "It is deterministic, up to sign."),
         "b": (
             "It follows whatever varies most, which need not be harm.",
-            'Right: when harm was rare, it followed punctuation at the token ". or ?".',
+            'Right: when harm was rare, it followed punctuation at the token ". or ?", and the first word of the reply to come at the reply token.',
         ),
         "c": ("It needs labels.", "It uses none, and that is why it cannot know your question."),
         "d": ("Harm is not in the activations.", "The difference of means finds it in the same vectors."),
