@@ -859,7 +859,7 @@ print(f"activation {strength[one]:.2f} put to 0: logits {strength[asked]:.2f}, t
 # %%
 # === Exercise 4.12 (keep this line) ===
 def lost_without(graph, nodes, attention, times=1.0):
-    """Logits of what the graph asks for (its asked[0]) that are lost when `nodes` are moved; signed."""
+    """Logits of what a graph asks for (its asked[0]) that are lost when nodes are moved; signed."""
     # BEGIN SOLUTION
     active = dict(zip(graph.nodes, graph.values.tolist(), strict=True))
     changes = {node: (1 - times) * active[node] for node in nodes}
@@ -902,6 +902,10 @@ def alike(nodes, seed):
     return drawn
 
 
+print(alike.__doc__)
+
+
+# %%
 def written_by(nodes):
     """Length of what a group writes, over all blocks."""
     rows = torch.zeros(len(transcoders), chat.cfg.d_model)
@@ -922,7 +926,7 @@ def last_read(prompts):
 
 
 def active_in(read, node):
-    """In how many of some prompts a feature is active at the last token, and its mean activation."""
+    """In how many prompts a feature is active at the last token, and its mean activation."""
     values = transcoders[node.layer].encode(read[node.layer])[:, node.feature]
     return f"{int((values > 0).sum())} of {len(values)} (mean {values.mean():.1f})"
 
@@ -935,7 +939,8 @@ for name, nodes in sets.items():
     for node in nodes:
         alone = lost_without(hidden, [node], "frozen")
         print(f"{name}, {node.layer}_{node.feature}: alone {alone:.1f} lost; active in", end=" ")
-        print(f"{active_in(of_acrostics, node)} acrostics, {active_in(of_direct, node)} direct requests")
+        print(active_in(of_acrostics, node), "acrostics,", end=" ")
+        print(active_in(of_direct, node), "direct requests")
 
 # %%
 as_much = {}
@@ -947,9 +952,9 @@ for name, nodes in sets.items():
             longer = written_by(nodes) / written_by(drawn)
             others.append(lost_without(hidden, drawn, attention, longer))
             only_off.append(lost_without(hidden, drawn, attention))
-        as_much[name, attention] = sum(other >= own for other in others)
+        as_much[name, attention] = n_more = sum(other >= own for other in others)
         print(f"{name}, {attention}: {own:.1f} of {hidden.values[-1]:.1f} logits lost;", end=" ")
-        print(f"random {min(others):.1f} to {max(others):.1f}, as much in {as_much[name, attention]} of 10")
+        print(f"random {min(others):.1f} to {max(others):.1f}, as much in {n_more} of 10")
         print(f"  random groups only switched off: {min(only_off):.1f} to {max(only_off):.1f}")
 
 # %%
@@ -1183,7 +1188,7 @@ print(as_long.__doc__)
 
 # %%
 def taken_out(side):
-    """What the best feature's terms promise (mean); what is lost without it and its controls, by case."""
+    """Mean of what the best feature's terms promise; losses without it and controls, by case."""
     promised, removed = [], []
     for k, (prompt, at, _, _, query, key, terms) in enumerate(cases):
         place, vectors = (at, key) if side == "answers" else (len(prompt) - 1, query)
@@ -1197,11 +1202,15 @@ def taken_out(side):
     return torch.tensor(promised).mean(dim=0).tolist(), torch.tensor(removed)
 
 
+print(taken_out.__doc__)
+
+# %%
 both_sides = {side: taken_out(side) for side in ("answers", "asks")}
 unchanged = sum(float(looks(prompt)[2][at]) for prompt, at, *_ in cases) / len(cases)
 for side, ((terms_say, with_gain), lost) in both_sides.items():
     print(f"{side}: its terms {terms_say:.2f} of the score, with the new gain {with_gain:.2f}")
-    for name, (falls, left) in zip(("best feature", "another", "random"), lost.mean(dim=0), strict=True):
+    means = lost.mean(dim=0).tolist()
+    for name, (falls, left) in zip(("best feature", "another", "random"), means, strict=True):
         print(f"  {name:12} out: falls by {falls:.2f}; attention {unchanged:.2f}, then {left:.2f}")
 
 # %%
