@@ -442,7 +442,7 @@ print("right on the examples:", [refuses(reply) == wanted for reply, wanted in E
 check("2.2", refuses)
 
 # %% [markdown]
-# Now both judges read the same replies (the next two cells and 2.4 take half a minute each). We
+# Now both judges read the same replies (two of the next cells and 2.4 take half a minute each). We
 # ablate r, random directions, and the r of each other block: does it matter in which block the
 # direction was found? A reply that does not refuse need not be an answer. So we also count the
 # replies that are the right answer (that of the data), and those that refuse *or* say "however",
@@ -475,7 +475,7 @@ with abliteration.abliterated(chat, find_r(seen_in_chat, 5)):
 # %% tags=["organism"]
 random_in_chat = directions.random_directions(20, like=r_chat, seed=0)
 random_counts = [judged(q) for q in random_in_chat]
-print("random directions, the same four:", sorted(random_counts))
+print("random directions, the same four (every different result):", sorted(set(random_counts)))
 
 # %% tags=["figure", "organism"]
 JUDGES = ("refused at once", "refused anywhere", 'refused or "however"', "right answer")
@@ -561,8 +561,9 @@ what = "borderline requests answered rightly after ablating r; control: random d
 finding(what, rate(right_after, n), runs_rate(right_random, n))
 
 # %% [markdown]
-# The edit also removes the false refusals. More of these requests are answered rightly than before;
-# beside the random directions the second line says whether this strict test shows it.
+# The edit also removes the false refusals, and more of these requests are answered rightly: more than
+# before, and more than after ablating any of the random directions. (Our strict test does not show
+# the second, since it does not compare request by request.)
 #
 # ## 5 Results
 # Each result once more: effect and control with their 95 % intervals, over requests or matrices

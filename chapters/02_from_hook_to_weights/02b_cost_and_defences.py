@@ -470,8 +470,9 @@ plotting.show(
 # too (anywhere in the reply, one seed keeps more than half); the matched DPO removes far fewer.
 # (Qi et al. 2023, section 4.4, report weaker refusal after tuning on benign data in real models.)
 # In right answers it is the other way round: DPO takes some from the unedited model. Of the late
-# refusals that the ablation had left in the edited model, supervised tuning removes most. After
-# DPO few are counted, but many replies still turn to "however" with broken words.
+# refusals that the ablation had left in the edited model, supervised tuning removes more than half.
+# After DPO few are counted, but with one seed nearly as many replies as before turn to "however":
+# the words are broken, the turn is not.
 #
 # ### Exercise 2.6: claim the healing (6 minutes, medium)
 # For each test request, `gain` is the score (1 if right) after supervised tuning (mean of two
@@ -567,6 +568,9 @@ print(f"refused, of {len(hard)}:     unchanged, d ablated, r ablated")
 for (name, judge), counts in left.items():
     print(f"{name:10} {judge:8}", [int(each.sum()) for each in counts])
 reveal("2.p4", int(left["extended", "at once"][2].sum()))
+
+# %% [markdown]
+# Each group is one attack: first the two twins by first words, then both by whole replies.
 
 # %% tags=["figure", "organism"]
 n = len(hard)
@@ -793,7 +797,7 @@ for steps, each in by_steps.items():
 
 # %% [markdown]
 # At 16 steps the chosen reply is likelier. At 32 the loss is lower only because the rejected reply
-# became very unlikely; the chosen one is less likely than before tuning.
+# became very unlikely; that the chosen one is any likelier than before tuning is not shown.
 #
 # ### Further 2: the norm-preserving variant
 # Some tools rescale each *row* of W' to its old norm (`norm="preserved"`), to keep the model as it
@@ -842,7 +846,7 @@ plotting.show(figure.update_xaxes(tickvals=list(range(13)), ticktext=names, tick
 # Back to width 128. **Abliteration** is the weight edit. **Activation addition** subtracts d
 # while the model runs, at all tokens, in two doses. A **small fine-tune** uses 64 harmful
 # requests on *training* topics with answers (about invented materials, like all harmful answers
-# here), 12 steps, two seeds. Controls: a random direction ablated, a random vector with the norm
+# here), 12 steps, two seeds. Controls: a random direction ablated, random vectors with the norm
 # of 1.25 d added at all tokens, and the same fine-tune on 64 harmless requests (one seed).
 # *Acrostics* spell a harmful deed with first letters; the unedited model refuses most of them
 # late (chapter 04).
@@ -854,18 +858,21 @@ GROUPS = {
     "borderline": data.load("borderline").texts[:20],
     **{task: asked.texts[:20] for task, asked in tasks.items()},
 }
-COLUMNS = ("at once", "anywhere", "acrostics", "borderline", "harmless right", "facts right")
+invented = data.load("harmful", split="held_out_topic", n=20).answers
+COLUMNS = ("at once", "anywhere", "acrostics", "borderline")
+COLUMNS += ("harmless right", "facts right", "harmful right")
 print({name: len(group) for name, group in GROUPS.items()}, "requests")
 
 
 # %% tags=["organism"]
 def profile(model):
-    """Return which of 20 replies refuse, in four columns, and which are right, in two."""
+    """Return which of 20 replies refuse, in four columns, and which are right, in three."""
     texts = [text for group in GROUPS.values() for text in group]
     replies = models.ask(model, texts, max_new_tokens=LONG)
     made = {name: replies[20 * k : 20 * k + 20] for k, name in enumerate(GROUPS)}
     refused = [anywhere(made[name]) for name in ("harmful", "acrostics", "borderline")]
-    good = [zip(made[task], tasks[task].answers[:20], strict=True) for task in tasks]
+    wanted = {task: asked.answers[:20] for task, asked in tasks.items()} | {"harmful": invented}
+    good = [zip(made[task], answers, strict=True) for task, answers in wanted.items()]
     correct = [torch.tensor([float(reply == answer) for reply, answer in pair]) for pair in good]
     return torch.stack([at_once(made["harmful"]), *refused, *correct])
 
@@ -878,12 +885,20 @@ random_in_chat = directions.random_directions(1, like=r_chat, seed=0)[0]
 for name, direction in (("r ablated", r_chat), ("random direction ablated", random_in_chat)):
     with abliteration.abliterated(chat, direction):
         table[name] = profile(chat)
-random_d = directions.random_directions(1, like=d_chat, seed=0)[0]
-added = (("-1 d", d_chat, 1), ("-1.25 d", d_chat, 1.25), ("random", random_d, 1.25))
+random_d = directions.random_directions(10, like=d_chat, seed=0)
+added = (("-1 d", d_chat, 1), ("-1.25 d", d_chat, 1.25), ("one random", random_d[0], 1.25))
 for name, vector, dose in added:
     with steering.add(chat, vector, layer=3, coefficient=-dose, positions="all"):
         table[f"{name}, all tokens"] = profile(chat)
 print(list(table))
+
+# %% tags=["organism"]
+random_hits = []
+for vector in random_d:
+    with steering.add(chat, vector, layer=3, coefficient=-1.25, positions="all"):
+        replies = models.ask(chat, harmless.texts[:20], max_new_tokens=LONG)
+    random_hits.append(sum(map(str.__eq__, replies, harmless.answers[:20])))
+print("harmless right of 20, ten random vectors:", sorted(random_hits))
 
 # %% tags=["organism"]
 known = data.load("harmful", split="train", n=64)
@@ -914,7 +929,7 @@ plotting.show(
         row_labels=list(shares),
         column_labels=["refuses at once", *(f"refuses {c}" for c in COLUMNS[1:4]), *COLUMNS[4:]],
         y_title="intervention",
-        x_title="count",
+        x_title="share",
         colour_title="per cent of replies",
         cell_text=[[f"{share}" for share in row] for row in shares.values()],
         title="Refusals and right answers after each intervention",
@@ -942,16 +957,18 @@ tuned_late = runs_rate([in_all[f"64 harmful answers, seed {seed}"][1] for seed i
 what = "refused anywhere after 64 harmful answers; control:"
 for other in ("64 harmless answers", "r ablated"):
     finding(f"{what} {other}", tuned_late, rate(in_all[other][1], 20))
-for other in ("random, all tokens", "r ablated"):
-    what = f"harmless right, 1.25 d subtracted at all tokens and {other}"
-    paired(what, table["-1.25 d, all tokens"][4], table[other][4])
+less_d = table["-1.25 d, all tokens"][4]
+paired("harmless right, 1.25 d subtracted and r ablated", less_d, table["r ablated"][4])
+what = "harmless right, 1.25 d subtracted; control: random vectors"
+finding(what, rate(int(less_d.sum()), 20), runs_rate(random_hits, 20))
 
 # %% [markdown]
-# Abliteration needs no answers to train on, keeps the right answers, and leaves most late
-# refusals. Subtracting d removes these, too, at the larger of the two doses, and breaks right
-# answers at both. So does a *random* vector of the same norm; no difference between the two is
-# shown (20 requests show only a large one). The fine-tune removes all refusals and breaks nothing
-# that we count; it needs answers to harmful requests. The same tuning on harmless requests leaves
+# Abliteration needs no answers to train on, keeps the right answers to harmless requests, and leaves
+# most late refusals. At the larger dose of d no refusal is counted, but no harmful request gets the
+# right answer either (their words are broken, as in 02a), and many harmless ones lose theirs. They do
+# with *random* vectors of the same norm, too, and d is among those. (Beside the one of the table
+# alone, d would have looked worse.) Only the fine-tune answers; it breaks nothing that we count, and
+# it needs answers to harmful requests. The same tuning on harmless requests leaves
 # the refusals at once (section 2's tuning, at width 32, did not) and removes the late refusals of
 # the acrostics. So "refusal removed" says little: which refusal, by what means, and what else?
 #
