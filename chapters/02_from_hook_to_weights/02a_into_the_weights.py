@@ -530,6 +530,9 @@ def on_borderline(direction):
 
 borderline = data.load("borderline")
 n = len(borderline)
+print(n, "borderline requests")
+
+# %% tags=["organism"]
 before = models.ask(chat, borderline.texts, max_new_tokens=LONG)
 false_before = sum(map(refuses, before))
 right_before = sum(map(str.__eq__, before, borderline.answers))

@@ -191,8 +191,8 @@ print(n_more, "of", len(means_random), "random directions move whole answers at 
 # Is the ablation cheap in every model? We compare `chat` (width 128) with a model of width 32
 # from the same recipe, one model of each. Both are the course's own, so the right answers to
 # harmless requests and to questions for facts are known. (Planted in both, as 02a says: a
-# refusal, at once or late. Not planted: what an ablation costs. For width 32, r is taken before
-# block 4 throughout, which is later than the filter allows; of its blocks see below.)
+# refusal, at once or late. Not planted: what an ablation costs. For width 32, r is taken before block 4
+# throughout, later than 01a's filter allows.)
 
 # %% tags=["organism"]
 chat, small = models.load("chat"), models.load("chat-32")
@@ -303,7 +303,7 @@ plotting.show(
         ["before", "r ablated"],
         {task: [round(100 * i.estimate) for i in row] for task, row in ends.items()},
         intervals={task: [[100 * i.low, 100 * i.high] for i in row] for task, row in ends.items()},
-        controls={task: [[], [100 * c / n for c in random_right[task]]] for task, n in sizes.items()},
+        controls={t: [[], [100 * c / n for c in random_right[t]]] for t, n in sizes.items()},
         x_title="model of width 32",
         y_title="answered rightly (%)",
         y_range=(0, 100),
