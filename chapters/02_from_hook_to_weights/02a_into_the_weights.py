@@ -26,10 +26,9 @@ KINDS = ("harmful", "harmless")
 print(f"{model.cfg.n_layers} blocks, {model.cfg.d_model} numbers per token. {about.note}")
 
 # %% [markdown]
-# The direction r again (01a, reply token): of one candidate per block, that with the lowest
-# *bypass* (log-odds of refusing without it), if its KL is at most 0.1. (By the published rule no
-# candidate is taken from the last fifth of the blocks. 01a's third number, induce, is left out.
-# All three look at the first word only: see section 4.)
+# The direction r again (01a, reply token): of one candidate per block, none from the last fifth (a
+# published rule), that with the lowest *bypass* (log-odds of refusing without it), if its KL is at
+# most 0.1. Both look at the first word only.
 
 
 # %%
@@ -63,9 +62,7 @@ print(f"r before block {best.layer}: bypass {best.bypass:.1f}, KL {best.kl:.4f}"
 # %% [markdown]
 # ## 1 Which matrices write along r?
 # An ablation in the weights has to edit every matrix that writes to the residual stream. How much
-# of each matrix W writes along r? We measure |r W| / |W|, for r and for random directions. (|W|
-# is the root of the sum of all squares in W. Squared, the shares along `width` orthogonal
-# directions add up to 1, so the share along any one is about 1 / sqrt(width).)
+# of each matrix W writes along r? We measure |r W| / |W|, for r and for random directions.
 
 
 # %%
@@ -101,6 +98,9 @@ short = [f"{'MLP' if 'mlp' in p else 'attention'} {p[1]}" if "blocks" in p else 
 plotting.show(figure.update_xaxes(tickvals=list(places), ticktext=short, tickangle=-45))
 
 # %% [markdown]
+# (|W| is the root of the sum of all squares in W. Squared, the shares along `width` orthogonal
+# directions add up to 1, so the share along any one is about 1 / sqrt(width).)
+#
 # The line stays near the band of the random directions and leaves it in few places: every matrix
 # writes a little along r, little more than along any direction. To remove r, *every* matrix must
 # stop writing along it. (*Another model?* Put a name from [this
