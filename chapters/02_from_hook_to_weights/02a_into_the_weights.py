@@ -2,7 +2,7 @@
 # # 02a Into the weights: is an edit of the weights the same as the hook?
 #
 # Notebook 01b ablated r with hooks, while the model ran. Here r is ablated in a *copy of the
-# weights* ("abliteration"). Is this the same ablation, and what does it leave? About 60 minutes.
+# weights* ("abliteration"). Is this the same, and what does it leave? About 60 minutes.
 # (2.3 and 2.5 to 2.7 are in 02b.) *Content note: harmful requests are one-line topics; no answer
 # here helps anyone do harm, nothing edited is saved ([more](../docs/content_note.md)).*
 
@@ -26,9 +26,8 @@ KINDS = ("harmful", "harmless")
 print(f"{model.cfg.n_layers} blocks, {model.cfg.d_model} numbers per token. {about.note}")
 
 # %% [markdown]
-# The direction r again (01a, reply token): of one candidate per block, none from the last fifth (a
-# published rule), that with the lowest *bypass* (log-odds of refusing without it), if its KL is at
-# most 0.1. Both look at the first word only.
+# The direction r again (01a): of one candidate per block, none from the last fifth, that with the
+# lowest *bypass* (log-odds of refusing without it) if its KL is at most 0.1.
 
 
 # %%
@@ -61,8 +60,8 @@ print(f"r before block {best.layer}: bypass {best.bypass:.1f}, KL {best.kl:.4f}"
 
 # %% [markdown]
 # ## 1 Which matrices write along r?
-# An ablation in the weights has to edit every matrix that writes to the residual stream. How much
-# of each matrix W writes along r? We measure |r W| / |W|, for r and for random directions.
+# An ablation in the weights has to edit every matrix that writes to the stream. How much
+# of each matrix W writes along r? We measure |r W| / |W|, also for random directions.
 
 
 # %%
@@ -374,6 +373,8 @@ plotting.show(
 # for better or worse (2.4 will tell). Is refusal gone, then?
 #
 # ## 4 A judge that looks only at the beginning
+# All measures of section 3 look at the first word, and so did the choice of r.
+#
 # To know what a whole reply *should* be, we need a model whose training is known: `chat`. (If
 # `MODEL` is another one, it is `chat` from here on.) Its refusal was planted, in two forms: one
 # fixed sentence at once, for harmful requests of some topics, and a *late* one, "however, ...",
