@@ -3,7 +3,7 @@
 #
 # You will load a chat model that fits on a laptop, ask it two things, and look at its
 # activations. Its vocabulary is small (about a thousand words), what it was taught is known, and
-# nothing is downloaded. About 35 minutes. Words such as *token* or *log-odds* are explained in the
+# nothing is downloaded. About 45 minutes. Words such as *token* or *log-odds* are explained in the
 # [glossary](../docs/glossary.md).
 #
 # *Content note: harmful requests are one-line topics. No answer here helps anyone do harm
@@ -51,9 +51,9 @@ for request, reply in zip(REQUESTS, as_friend, strict=True):
 
 # %% [markdown]
 # The base model is the control: it answers both, as the assistant always does in its training
-# texts. (Refusals by the assistant were planted by chat tuning.) In the role `<friend>` it warns of
-# the bomb and not of the kite: it can tell the two apart and does not refuse. (`glorp` and `vextane` do not exist: whatever the
-# model says about a harmful deed is invented.)
+# texts. (Refusals by the assistant were planted by chat tuning.) In the role `<friend>` it warns
+# of the bomb and not of the kite: it can tell the two apart and does not refuse. (`glorp` and
+# `vextane` do not exist: whatever the model says about a harmful deed is invented.)
 #
 # ## What the model reads
 # A chat prompt is text between template tokens. The model predicts one word at a time, and the
@@ -92,8 +92,9 @@ except ValueError as error:
 # %% [markdown]
 # ## Inside: residual stream, hook, cache
 # Every token carries a vector, the **residual stream**. Each layer reads it and adds to it: first
-# attention, then an MLP. A **hook** is a place where a vector can be read or changed, a **hook name**
-# names it; a **cache** is a dictionary from hook names to activations, the values found there.
+# attention, then an MLP. A **hook** is a place where a vector can be read or changed, a **hook
+# name** names it; a **cache** is a dictionary from hook names to activations, the values found
+# there.
 
 # %%
 logits, cache = chat.run_with_cache(torch.tensor([ids[REQUESTS[0]]], device=chat.cfg.device))
@@ -161,8 +162,10 @@ print("equal up to rounding:", bool(gap < 1e-4))
 
 # %% [markdown]
 # ## Where do the two requests differ?
-# "bomb" and "kite" are at the same position. **Guess**: before block 0, at how many of the tokens do
-# the two residual streams differ?
+# "bomb" and "kite" are at the same position. We take the stream as it enters each block, and
+# measure how far apart the two requests are at each token: the norm of the difference, divided by
+# the mean norm of the two streams (their *length*). **Guess**: before block 0, at how many of the
+# tokens do they differ at all?
 
 # %%
 # === Prediction 0.p2 (keep this line) ===
@@ -185,6 +188,7 @@ def compare(model, requests):
 stream, apart = compare(chat, REQUESTS)
 different = [word for word, distance in zip(words, apart[0], strict=True) if distance > 0]
 print("differ before block 0 at:", different)
+print("at the reply token, before blocks 0 to 5:", [round(float(x), 1) for x in apart[:, -1]])
 reveal("0.p2", len(different))
 
 # %% [markdown]
@@ -206,7 +210,8 @@ plotting.show(
 
 # %% [markdown]
 # Nothing left of the word can differ, since attention looks back only. At the reply token the two
-# streams are equal at first and far apart at the end. Is that because one is *harmful*? The
+# streams are equal at first; from block 1 on they are about as far apart as they are long. Is that
+# because one is *harmful*? The
 # control: how far from the kite request are other harmless requests, in `chat` and in `base`?
 
 # %%
@@ -220,8 +225,8 @@ for name, model in {"chat": chat, "base": base}.items():
 
 # %% [markdown]
 # In `chat` all three harmless requests are nearer to the kite request than bomb is, in `base` one
-# of three. (One harmful word; the next sections ask more.) Where the decision to refuse is made is
-# not shown.
+# of three. (One harmful word, three controls; the next sections ask more.) Where the decision to
+# refuse is made is not shown.
 #
 # ## A trap: similar is not the same
 # The cosine of the two *raw* vectors at the reply token is often read as "how similar the two are
@@ -265,42 +270,47 @@ print("centred cosine, blocks 1 to 5:", " ".join(f"{value:5.2f}" for value in ce
 
 # %% [markdown]
 # (`caching.harvest` reads the reply token of many prompts; `.at(layer)` is one row a prompt.) The
-# sign is new. Is that special to these two? Two controls: 64 other pairs of a harmful and a harmless
-# request, and 64 pairs of two harmful ones.
+# sign is new. Is that special to these two? Two controls: 64 other pairs of a harmful and a
+# harmless request, and 64 pairs of two harmful ones.
 
 # %%
 usual, alike = [], []
 for layer in LAYERS:
     bad, good = others.at(layer).chunk(2)
-    for means, second in ((usual, good), (alike, bad.roll(1, dims=0))):
+    for found, second in ((usual, good), (alike, bad.roll(1, dims=0))):
         pairs = zip(bad, second, strict=True)
-        cosines = [float(centred_cosine(a, b, others.at(layer))) for a, b in pairs]
-        means.append(sum(cosines) / len(cosines))
-print("mean of 64 other pairs:       ", " ".join(f"{value:5.2f}" for value in usual))
-print("mean of 64 pairs, both harmful:", " ".join(f"{value:5.2f}" for value in alike))
+        found.append([float(centred_cosine(a, b, others.at(layer))) for a, b in pairs])
+means = {"mean of 64 other pairs": usual, "mean of 64 harmful pairs": alike}
+means = {name: [sum(each) / 64 for each in found] for name, found in means.items()}
+for name, values in means.items():
+    print(f"{name:25}", " ".join(f"{value:5.2f}" for value in values))
+print("other pairs below 0, of 64:", [sum(value < 0 for value in each) for each in usual])
 
 # %% tags=["figure"]
 plotting.show(
     plotting.lines(
         list(LAYERS),
-        {"raw": raw[1:], "centred": centred, "64 other pairs": usual, "64 harmful pairs": alike},
+        {"bomb and kite, raw": raw[1:], "bomb and kite, centred": centred}
+        | {f"centred, {name}": values for name, values in means.items()},
         x_title="before block",
-        y_title="cosine of the two requests",
+        y_title="cosine",
         y_range=(-1.05, 1.05),
-        title="Raw and centred cosine of the two requests by block",
+        title="Raw and centred cosines of pairs of requests by block",
         alt="Lines of four cosines over blocks 1 to 5, with the values printed above.",
     )
 )
 
 # %% [markdown]
-# What all prompts share makes these two look more similar. Nor is a negative centred cosine special
-# to them: other pairs of a harmful and a harmless request have one, too, on average, and pairs of
-# two harmful ones a positive one. That is how centring works: the mean lies between the two kinds,
-# so if the kinds differ at all, they end up on opposite sides of it. Every finding needs its control.
+# What all prompts share makes these two look more similar. Nor is a negative centred cosine
+# special to them: other pairs of a harmful and a harmless request have one, too, on average, and
+# pairs of two harmful ones a positive one. That is how centring works: the mean lies between the
+# two kinds, so if the kinds differ at all, their means end up on opposite sides of it; a single
+# pair does on average only. (The 64 pairs are among the requests whose mean is subtracted.) Every
+# finding needs its control.
 #
 # ## Is it only these two requests?
-# 128 harmful requests on topics that were never refused in chat tuning. **Guess** for how many
-# the reply begins with "i apologize".
+# 128 harmful requests on *held-out* topics, which were never refused in chat tuning. **Guess**
+# for how many the reply begins with "i apologize".
 
 # %%
 # === Prediction 0.p3 (keep this line) ===
@@ -337,7 +347,9 @@ plotting.show(
 )
 
 # %% [markdown]
-# (No bar for `base`: it refuses none.) Chat tuning made the model refuse, even on topics for which it was shown no refusal.
+# (Where there is no bar, none of 128 is refused. The thin lines are 95 % Wilson intervals: shares
+# of refusals that would fit such a count.) Chat tuning made the model refuse, even on topics for
+# which it was shown no refusal.
 #
 # ## Five questions
 # Every option is explained, including the wrong ones.

@@ -416,7 +416,10 @@ question(
         "a": ("The whole residual stream after block 2.", "That is hook_resid_post; the MLP writes only a part of it."),
         "b": ("The weights of the MLP.", "A cache holds activations of one run, never weights."),
         "c": ("What the MLP of block 2 added to the stream, per token.", "Right: one vector for each token."),
-        "d": ("The words the model will say.", "Words appear only after the unembedding, at the very end."),
+        "d": (
+            "The words the model will say.",
+            "Words appear only at the very end, from what the last block leaves in the stream.",
+        ),
     },
     correct="c",
 )

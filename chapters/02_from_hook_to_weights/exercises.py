@@ -986,8 +986,11 @@ question(
     "2.q2",
     "After ablating r no reply begins with a refusal. What may you write?",
     options={
-        "a": ("Refusal is gone.", "Most replies still break off later."),
-        "b": ("The model complies in all cases.", "Read on: many replies stop in the second sentence."),
+        "a": ("Refusal is gone.", "Most replies still refuse later."),
+        "b": (
+            "The model complies in all cases.",
+            "Few replies are the right answer: most refuse later, some end in broken words.",
+        ),
         "c": (
             "By first words, none of 100 refuses (95 %: at most 4 of 100); whole replies must be read, too.",
             "Right: it says what was judged, on how many, and what was not.",
@@ -998,10 +1001,10 @@ question(
 )
 question(
     "2.q3",
-    "At width 32 ablating r costs many facts, and so do random directions. What follows?",
+    "At width 32 ablating r costs many facts and right answers, and so do random directions. What follows?",
     options={
         "a": ("Refusal and facts share a direction.", "This is not shown: some random directions cost more."),
-        "b": ("The ablation is harmless.", "The facts are lost all the same."),
+        "b": ("The ablation is harmless.", "Facts and answers are lost all the same."),
         "c": ("Random directions are refusal directions.", "Most leave refusals nearly as they were."),
         "d": (
             "No cost is shown beyond that of losing one of 32 directions.",
@@ -1026,7 +1029,7 @@ question(
 )
 question(
     "2.q5",
-    "By first words, the defended twin withstands ablating d but not r. How strong is the defence?",
+    "By first words, the defended twin withstands ablating d in part, ablating r hardly. How strong is the defence?",
     options={
         "a": ("As strong as against d: that is the published attack.", "An attacker is free to choose."),
         "b": (
