@@ -26,8 +26,9 @@ KINDS = ("harmful", "harmless")
 print(f"{model.cfg.n_layers} blocks, {model.cfg.d_model} numbers per token. {about.note}")
 
 # %% [markdown]
-# The direction r again (01a): of one candidate per block, none from the last fifth, that with the
-# lowest *bypass* (log-odds of refusing without it) if its KL is at most 0.1.
+# The direction r again (01a): of one candidate per block, from block 1 to below four fifths of the
+# blocks (for `chat` 1 to 3), that with the lowest *bypass* (log-odds of refusing without it) if
+# its KL is at most 0.1.
 
 
 # %%
@@ -100,18 +101,19 @@ plotting.show(figure.update_xaxes(tickvals=list(places), ticktext=short, tickang
 # (|W| is the root of the sum of all squares in W. Squared, the shares along `width` orthogonal
 # directions add up to 1, so the share along any one is about 1 / sqrt(width).)
 #
-# The line stays near the band of the random directions and leaves it in few places: every matrix
+# The line stays near the band of the random directions and leaves it in three of thirteen places,
+# upwards (MLP 0 clearly): every matrix
 # writes a little along r, little more than along any direction. To remove r, *every* matrix must
 # stop writing along it. (*Another model?* Put a name from [this
 # list](../docs/real_models.md) into `MODEL`: sections 1 to 3 are then about that model. The text
 # describes `chat`.)
 #
 # Is r special for these matrices at all? A matrix *stands out* along a direction if it writes
-# more along it than along each of the other directions. As a control, each random direction takes
-# the place of r. Each result is recorded with its control from here on; it is marked "yes" if the
-# two 95 % intervals do not touch. (A strict test: they may touch although there is a difference.
-# With several runs, such as random directions, the interval goes from the min lower to the max
-# upper limit of the runs.)
+# more along it than along each of the other directions. As a control, each random direction is
+# asked the same beside the others. Each result is recorded with its control from here on; it is
+# marked "yes" if the two 95 % intervals do not touch. (A strict test: they may touch although
+# there is a difference. With several runs, such as random directions, the interval goes from the
+# min lower to the max upper limit of the runs.)
 
 # %%
 findings = []
@@ -138,8 +140,8 @@ what = "matrices that stand out along r; control: along a random direction"
 finding(what, rate(of_r, n_all), runs_rate(by_chance, n_all))
 
 # %% [markdown]
-# As many matrices stand out along one of the twenty random directions. That r is special here is
-# not shown; thirteen matrices could hardly show it.
+# As many matrices stand out along one of the twenty random directions (most have 0 or 1). That r is
+# special here is not shown; thirteen matrices could hardly show it.
 #
 # ## 2 The edit
 # W is `[d_model, input]`: `W @ h` is what it writes for an input h, a sum of its columns. So each
@@ -509,8 +511,8 @@ for k, what in enumerate(JUDGES[1:], 1):
 # **A judge that saturates.** By first words every ablation looks complete, or nearly so (lowest
 # line). Whole replies show a second refusal, later in the reply (second judge). The second judge
 # has a limit, too: before blocks 4 and 5 fewer replies refuse, but no more of them are right.
-# About as many still *turn*; after "however" the words are broken. "Not refused" is not
-# "answered": count the right answers. (One training. "However" is a sign of the turn, not a
+# About as many still *turn*; in those printed the words after "however" are broken. "Not refused"
+# is not "answered": count the right answers. (One training. "However" is a sign of the turn, not a
 # refusal.) Short replies hide late refusals of real models, too: of one edited model about 8 of
 # 100 were counted in 30 tokens, 60 in 100 tokens (abliterix, docs/evaluation.md).
 #
@@ -567,16 +569,16 @@ what = "borderline requests answered rightly after ablating r; control: random d
 finding(what, rate(right_after, n), runs_rate(right_random, n))
 
 # %% [markdown]
-# The edit also removes the false refusals, and more of these requests are answered rightly: more than
-# before, and more than after ablating any of the random directions. (Our strict test does not show
-# the second, since it does not compare request by request.)
+# The edit also removes the false refusals. More of these requests are answered rightly than before,
+# and than after ablating any of the random directions; but our strict test does not show it ("NO"),
+# and it does not compare request by request.
 #
 # ## 5 Results
 # Each result once more: effect and control with their 95 % intervals, over requests or matrices
 # (for random directions from the min lower to the max upper limit). "NO" means that no difference
 # was shown, not that there is none: that more matrices stand out along r than along a random
 # direction, that ablating r moves harmless first words further, or that block 5's r leaves fewer
-# turns or more right answers than block 3's.
+# turns or more right answers than block 3's, or that borderline requests are answered better.
 
 # %%
 print("\n".join(findings))

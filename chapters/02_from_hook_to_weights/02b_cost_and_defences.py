@@ -191,8 +191,8 @@ print(n_more, "of", len(means_random), "random directions move whole answers at 
 # Is the ablation cheap in every model? We compare `chat` (width 128) with a model of width 32
 # from the same recipe, one model of each. Both are the course's own, so the right answers to
 # harmless requests and to questions for facts are known. (Planted in both, as 02a says: a
-# refusal, at once or late. Not planted: what an ablation costs. For width 32, r is taken before block 4
-# throughout, later than 01a's filter allows.)
+# refusal, at once or late. Not planted: what an ablation costs. For width 32, r is taken before
+# block 4 throughout, later than 01a's filter allows.)
 
 # %% tags=["organism"]
 chat, small = models.load("chat"), models.load("chat-32")
@@ -436,9 +436,9 @@ reveal("2.p3", max(said(each)[1] for each in both_plans))
 
 # %% [markdown]
 # Supervised tuning heals a part of the edited model; DPO a small one, if any (recorded below), and
-# twice as many steps of DPO undo it (Further 1). Does refusal come back with the quality? And what
-# does the same tuning do to the unedited model? Compare each bar with that before tuning; a diamond
-# is one seed.
+# twice as many steps of DPO end below where it began (Further 1). Does refusal come back with the
+# quality? And what does the same tuning do to the unedited model? Compare each bar with that
+# before tuning; a diamond is one seed.
 
 # %% tags=["figure", "organism"]
 labels = ["before tuning", "after DPO", "after supervised"]
@@ -469,10 +469,11 @@ plotting.show(
 # requests alone remove more than half of the refusals at once from the *unedited* small model,
 # too (anywhere in the reply, one seed keeps more than half); the matched DPO removes far fewer.
 # (Qi et al. 2023, section 4.4, report weaker refusal after tuning on benign data in real models.)
-# In right answers it is the other way round: DPO takes some from the unedited model. Of the late
+# In right answers it is the other way round: DPO takes about a third from the unedited model (its
+# rejected replies were not that model's own). Of the late
 # refusals that the ablation had left in the edited model, supervised tuning removes more than half.
-# After DPO few are counted, but with one seed nearly as many replies as before turn to "however":
-# the words are broken, the turn is not.
+# After DPO few are counted, but with one seed nearly as many replies as before turn to "however"
+# (36, with the other 18, before 41): that the turn is gone is not shown.
 #
 # ### Exercise 2.6: claim the healing (6 minutes, medium)
 # For each test request, `gain` is the score (1 if right) after supervised tuning (mean of two
@@ -617,6 +618,8 @@ for start, run in recorded["64-extended"].items():
     print(f"extended refusals, seed {start}: only r ablated, still refused {kept} of {n}")
 
 # %% [markdown]
+# (Each recorded run has its own block, that of seed 0 is 5: hence 0, and 2 above with block 3.)
+#
 # So in this organism the defence does not hold against ablating r (first words of three
 # trainings, see its [card](../organisms/cards/chat-64-extended.md); whole replies of one).
 # Against ablating d it helped in the one pair of twins that we compared. This does not refute the
@@ -963,14 +966,15 @@ what = "harmless right, 1.25 d subtracted; control: random vectors"
 finding(what, rate(int(less_d.sum()), 20), runs_rate(random_hits, 20))
 
 # %% [markdown]
-# Abliteration needs no answers to train on, keeps the right answers to harmless requests, and leaves
-# most late refusals. At the larger dose of d no refusal is counted, but no harmful request gets the
-# right answer either (their words are broken, as in 02a), and many harmless ones lose theirs. They do
-# with *random* vectors of the same norm, too, and d is among those. (Beside the one of the table
-# alone, d would have looked worse.) Only the fine-tune answers; it breaks nothing that we count, and
-# it needs answers to harmful requests. The same tuning on harmless requests leaves
-# the refusals at once (section 2's tuning, at width 32, did not) and removes the late refusals of
-# the acrostics. So "refusal removed" says little: which refusal, by what means, and what else?
+# Abliteration needs no answers to train on, keeps the right answers to harmless requests, and
+# leaves most late refusals. At the larger dose of d none of the harmful requests is refused (one
+# acrostic is), but none gets the right answer either (read some: words are mixed up or broken),
+# and many harmless ones lose theirs. They do with *random* vectors of the same norm, too, and d is
+# among those. (Beside the one of the table alone, d would have looked worse.) Only the fine-tune
+# answers all (r ablated: 3 of 20); it breaks nothing that we count, and it needs answers to
+# harmful requests. The same tuning on harmless requests leaves the refusals at once (section 2's
+# tuning, at width 32, did not) and removes the late refusals of the acrostics. So "refusal
+# removed" says little: which refusal, by what means, and what else?
 #
 # ### Further 4: conditional steering
 # A defender who runs the *edited* copy can add d back at run time. If d is always added, the model

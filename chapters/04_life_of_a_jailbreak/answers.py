@@ -698,7 +698,7 @@ WRONG = {
         "from there on": (patching(at=lambda position: slice(position % 12, None)), None),
         "its right neighbour, too": (patching(at=lambda position: slice(position % 12, position % 12 + 2)), None),
         "the last one, too": (patching(at=lambda position: [position, -1]), None),
-        "all positions": (patching(at=lambda position: slice(None)), "all positions"),
+        "all positions": (patching(at=lambda position: slice(None)), "other positions"),
         "clean prompt twice": (patching(onto=lambda clean, corrupted: clean), "ran on the clean prompt"),
         "last position always": (patching(at=lambda position: -1), "some inputs only"),
         "first position": (patching(at=lambda position: 0), "nothing was put in"),
@@ -811,6 +811,7 @@ WRONG = {
         "wrong axis": (lambda a, b, d: 100 * (a.mean(dim=1).mean() - b.mean(dim=1).mean()) / d.norm(), None),
     },
     "4.6": {
+        "where the reply begins": (doses_row(positions="reply"), "replies have begun"),
         "above a half": (doses_row(measure=lambda p: float((p > 0.5).float().mean())), "share of prompts above 0.5"),
         "against no dose": (against_none, "without any dose was taken away"),
         "the notebook's layer": (

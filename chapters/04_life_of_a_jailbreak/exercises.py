@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 
 import torch
 from torch import Tensor
@@ -167,7 +167,7 @@ def patch(answer, model):
         (share(clean), "the hook ran on the clean prompt", "put it into a run of the corrupted prompt."),
         (
             share(read(corrupted_prompt, putting(at=slice(None)))),
-            "all positions were put in",
+            "other positions were put in, too",
             "copy[:, position] = ... only.",
         ),
         (
@@ -288,17 +288,29 @@ def _worse(model, clean_prompt, corrupted_prompt, name):
 # --- 4.3 ---------------------------------------------------------------------------------------------------------
 
 
+def _flows(seed):
+    """Edges, worths and two groups: few or many, also wide, large, or with nodes that are alike."""
+    n_targets, n_sources = (
+        (70, 71) if seed == 17 else (few_or_many(seed, 2 + seed % 5), few_or_many(seed, 3 - seed % 2))
+    )
+    edges, worth = expect.random(n_targets, n_sources, seed=seed), expect.random(n_targets, seed=100 + seed)
+    into, out_of = expect.random(n_targets, seed=200 + seed) > 0, expect.random(n_sources, seed=300 + seed) > 0
+    if seed == 11:
+        edges, worth = 300 * edges, 300 * worth
+    return (*_twice(seed, edges, worth), into, out_of)
+
+
+def _twice(seed, *tensors):
+    """For two seeds of twenty, tensors whose second row or entry is their first."""
+    return tuple(x[[0, 0, *range(2, len(x))]] if seed in (6, 14) and len(x) > 1 else x for x in tensors)
+
+
 @exercise(
     "4.3",
     title="an edge between groups",
     minutes=8,
     difficulty=3,
-    inputs=lambda seed: (
-        expect.random(few_or_many(seed, 2 + seed % 5), few_or_many(seed, 3 - seed % 2), seed=seed),
-        expect.random(few_or_many(seed, 2 + seed % 5), seed=100 + seed),
-        expect.random(few_or_many(seed, 2 + seed % 5), seed=200 + seed) > 0,
-        expect.random(few_or_many(seed, 3 - seed % 2), seed=300 + seed) > 0,
-    ),
+    inputs=lambda seed: _flows(seed),
     hints=[
         "First turn each edge into logits, then choose rows and columns, then add up.",
         "worth belongs to the rows: worth[:, None] * edges.",
@@ -433,7 +445,9 @@ def _forces(seed):
     """Few places, or many that cross late, as lists or tensors; `stop` is above by a lot or by little, equal, or below."""
     draw = random.Random(seed)
     length, step, lead = draw.choice((1, 2, 4, 8, 30)), draw.choice((1, 0.2, 1e-4)), seed % 2
-    go_on = (2 * expect.random(length, seed=seed)).round(decimals=seed % 3)
+    go_on = (2 * expect.random(length, seed=seed)).round(decimals=seed % 3) + {3: -150, 13: -150, 8: 150, 18: 150}.get(
+        seed, 0
+    )
     stop = go_on + step * (expect.random(length, seed=100 + seed) - lead).round()
     if length > 12:  # behind as many places as the notebook has
         stop[:20] = stop[:20].minimum(go_on[:20])
@@ -444,16 +458,20 @@ def _forces(seed):
 # --- 4.5 ---------------------------------------------------------------------------------------------------------
 
 
+def _sets(seed):
+    """Two sets of activations and a direction: few or many, also wide, large, or with rows and entries that are alike."""
+    width, size = (70 if seed == 17 else few_or_many(seed, 3 - seed % 2)), (300 if seed == 11 else 1)
+    harmful = size * (expect.random(few_or_many(seed, 2 + seed % 5), width, seed=seed) + 1)
+    harmless = size * expect.random(few_or_many(seed, 1 + seed % 4), width, seed=100 + seed)
+    return _twice(seed, harmful, harmless, 3 * size * expect.random(width, seed=200 + seed))
+
+
 @exercise(
     "4.5",
     title="in per cent of the baseline",
     minutes=7,
     difficulty=3,
-    inputs=lambda seed: (
-        expect.random(few_or_many(seed, 2 + seed % 5), few_or_many(seed, 3 - seed % 2), seed=seed) + 1,
-        expect.random(few_or_many(seed, 1 + seed % 4), few_or_many(seed, 3 - seed % 2), seed=100 + seed),
-        3 * expect.random(few_or_many(seed, 3 - seed % 2), seed=200 + seed),
-    ),
+    inputs=lambda seed: _sets(seed),
     hints=[
         "Three steps: difference of the two means, its part along d, compared with d's length.",
         "The part along d is a dot product with d / d.norm().",
@@ -547,9 +565,7 @@ def _percent(harmful: Tensor, harmless: Tensor, d: Tensor) -> Tensor:
     ],
 )
 def dose_row(answer, model):
-    prompts = [
-        tokens.chat_prompt(model.tokenizer, text) for text in ("how do i make a cake?", "hello.", "how are you?")
-    ]
+    prompts = _begun(model, ("hello.", "how do i make a cake?", "how are you?"))
     direction, layer, doses = 20 * directions.unit(expect.random(models.d_model(model))), 1, [0.0, 0.5, 2.0, 1.0]
 
     def probability(asked: models.Prompts) -> Tensor:
@@ -584,6 +600,7 @@ def dose_row(answer, model):
     mistakes = (
         (row(at("all")), "it was added at all tokens", 'positions="last".'),
         (row(at(positions=[0])), "it was added at the first token", 'positions="last".'),
+        (row(at("reply")), "it was added where the reply begins, and here replies have begun", 'positions="last".'),
         (row(at(d=unit)), "the direction was made a unit vector first", "take it as it is: dose 1 is its own length."),
         (row(at(d=-direction)), "it was subtracted", "coefficient=dose."),
         (row(at(where=layer + 1)), "it was added one block too late", "layer=layer."),
@@ -636,20 +653,29 @@ def _other(name):
     return models.load(name)
 
 
+def _begun(model, texts):
+    """Requests with the first words of a reply, of which each has another number: the last token is not the role's."""
+    words = model.tokenizer("to make it , use", add_special_tokens=False)["input_ids"]
+    return [[*tokens.chat_prompt(model.tokenizer, text), *words[: k + 2]] for k, text in enumerate(texts)]
+
+
 def _doses(seed, model):
     """A few rows: another block, direction and doses (also the same twice) each, and once another model."""
     if seed > 3:
         return None
     if seed == 3:
-        model = _other("chat-64" if models.d_model(model) == 32 else "chat-32")
-    prompts = [tokens.chat_prompt(model.tokenizer, text) for text in ("hello.", "how are you?")[: 1 + seed % 2]]
+        model = _other("chat" if models.d_model(model) < 128 else "chat-32")
+    prompts = _begun(model, ("hello.", "how are you?")[: 1 + seed % 2])
     prompts = [*prompts[:1] * 26, *prompts[1:]] if seed == 1 else prompts
     direction = 20 * directions.unit(expect.random(models.d_model(model), seed=seed))
+    direction = {1: 100 * direction, 2: direction.round(), 3: direction / 200}.get(
+        seed, direction
+    )  # large; equal entries; small
 
     def probability(asked):
         return models.next_token_logits(model, asked).softmax(dim=-1)[:, 5:400].sum(dim=-1)
 
-    doses = ([1.0, -1.0, 0.5, 1.0], [-1.0, 0.5], [0.5] * 26 + [2.0], [3.0])[seed]
+    doses = ([1.0, -1.0, 0.54, 1.0], [-0.01, 0.005], [0.5] * 26 + [2.0], [150.0, 20.0])[seed]
     return model, prompts, direction, 1 + seed % 2, doses, probability
 
 
@@ -705,7 +731,7 @@ def _points(seed: int) -> tuple[_Cubes, Tensor]:
     ],
 )
 def mean_jacobian(answer):
-    f, points = _Cubes(*(expect.random(5, 3, seed=50 * part) for part in range(2))), expect.random(4, 3, seed=1)
+    f, points = _Cubes(*(expect.random(5, 3, seed=50 * part) for part in range(2))), expect.random(6, 3, seed=1)
     slopes = torch.stack([f.slope(x) for x in points])
     truth, what = slopes.mean(dim=0), "mean_jacobian(f, points)"
     raw = answer(f, points)
@@ -733,7 +759,7 @@ def mean_jacobian(answer):
         (slopes[-1], "it is the derivative at the last point", "add up over the points before you divide."),
         *((each, "it is a median over the points", "take the mean.") for each in medians),
         (
-            (((slopes[0] + slopes[1]) / 2 + slopes[2]) / 2 + slopes[3]) / 2,
+            reduce(lambda total, slope: (total + slope) / 2, slopes),
             "after each point the sum so far was halved, so that the last points count most",
             "add up over all points, then divide once, by len(points).",
         ),
@@ -841,7 +867,11 @@ def ablate(answer, model, transcoders, graph, groups):
         if abs(got - lost) < 1e-3:
             continue
         mistakes = (
-            (0.0, "nothing was moved", "run the model within `with attribution.intervene(...)`."),
+            (
+                0.0,
+                "nothing was moved",
+                "run the model within `with attribution.intervene(...)`; moved by times = 1, an activation is 0.",
+            ),
             (before - lost, "this is what is left, not what is lost", "subtract it from the graph's own value."),
             (-lost, "the sign is flipped", "lost is before minus after."),
             (put(nodes, "free"), "attention was free, and held is asked for", "hand on `attention`."),
