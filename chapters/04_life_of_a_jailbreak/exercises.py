@@ -922,7 +922,7 @@ def _moved(seed, model, transcoders, graph):
     if seed in (2, 3):  # also active at a later place, with another strength
         later = {(node.layer, node.feature): node for node in graph.features}
         nodes = [n for n in strongest if later[n.layer, n.feature] != n][:4] or nodes
-    return graph, nodes, ("frozen", "free")[seed // 3 % 2], (1.0, 1.7, 0.5, 2.5, 0.0)[seed % 5]
+    return graph, nodes, ("frozen", "free")[seed // 3 % 2], (1.0, 1.75, 0.5, 2.5, 0.0)[seed % 5]
 
 
 @cache
