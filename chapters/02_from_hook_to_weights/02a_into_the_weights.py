@@ -26,9 +26,8 @@ KINDS = ("harmful", "harmless")
 print(f"{model.cfg.n_layers} blocks, {model.cfg.d_model} numbers per token. {about.note}")
 
 # %% [markdown]
-# The direction r again (01a): of one candidate per block, from block 1 to below four fifths of the
-# blocks (for `chat` 1 to 3), that with the lowest *bypass* (log-odds of refusing without it) if
-# its KL is at most 0.1.
+# The direction r again (01a): of a candidate for each of `BLOCKS` (1 to 3), that with the lowest
+# *bypass* (log-odds of refusing without it) if its KL is at most 0.1.
 
 
 # %%
