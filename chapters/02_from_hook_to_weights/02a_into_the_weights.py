@@ -10,7 +10,6 @@
 import tempfile
 
 import torch
-import transformers
 
 from chapters import check, checkpoint, claim, hint, predict, progress, quiz, reveal
 from course_lib import abliteration, caching, data, directions, models
@@ -648,6 +647,8 @@ check("2.8", before_norm)
 # place of r; and by the library, which takes the gain into account.
 
 # %% tags=["organism"]
+import transformers
+
 before_norm = checkpoint("2.8", before_norm)
 SHAPE = dict(
     hidden_size=32,
