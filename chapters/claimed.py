@@ -220,14 +220,13 @@ def _another_n(
     by = _arguments(answer, len(data))[-1]
     tip = f"divide by {by} as it is given."
     for k, part in enumerate(("value", "control")):
-        by_what, over, ns = [], [], []
+        by_what, ns = [], []
         try:
             for seed, n in enumerate(range(100, 300, 37)):
                 few = drawn_counts(data, seed, n=12)[:-1]
                 if hits := float(torch.as_tensor(counts(*few, n)[k][0]).double().mean()):
                     ns.append(n)
                     by_what.append(hits / float(getattr(answer(*few, n), part)))
-                    over.append(by_what[-1] - n)
         except Exception:  # no claim, or a rate of 0
             by_what = []
         if len(by_what) < 3:
@@ -236,6 +235,7 @@ def _another_n(
             return Off(f"the {part} is divided by {by_what[0]:.4g}, whatever {by} is", tip)
         if all(abs(each - n // 2 * 2) < 1e-3 for each, n in zip(by_what, ns, strict=True)):
             return Off(f"the {part} is divided by {by}, rounded down to an even number", tip)
+        over = [each - n for each, n in zip(by_what, ns, strict=True)]
         if max(over) - min(over) < 1e-3 < abs(over[0]):
             sign = "minus" if over[0] < 0 else "plus"
             return Off(f"the {part} is divided by {by} {sign} {abs(over[0]):.4g}, and not by {by}", tip)

@@ -1,6 +1,5 @@
 """Exercises of notebook 02: weight edits, their costs, healing, ways to lose refusal, defences, post-norm models."""
 
-import inspect
 import random
 from collections.abc import Callable
 from itertools import product
@@ -10,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from chapters.claimed import check_rates, close_limits, levels, on_other_data
-from chapters.drawn import MANY, WIDE, few_or_many, up_to_sign
+from chapters.drawn import MANY, WIDE, few_or_many, unwatched, up_to_sign
 from course_lib import directions
 from course_lib.grading import expect
 from course_lib.grading.checking import N_INPUTS
@@ -72,7 +71,7 @@ def orthogonalise(answer):
         what = f"in a model of 12 blocks {len(left)} of {len(deep)} matrices still write along the direction: {left[0]}, ..."
         raise Wrong(what, "edit every matrix of `weights`, however many blocks there are: loop over weights.items().")
     tied = {"embed": words, "MLP 0": weights["MLP 0"], "unembed": words}
-    if not expect.same(inspect.unwrap(answer)(tied, long)["unembed"], words):
+    if not expect.same(unwatched(answer)(tied, long)["unembed"], words):
         what = 'where "unembed" is the very same tensor as "embed", as in a tied model, it is edited, too'
         raise Wrong(what, "go by the names of the matrices.")
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from chapters.claimed import check_rates
-from chapters.drawn import few_or_many
+from chapters.drawn import WIDE, few_or_many
 from course_lib import attribution, organism
 from course_lib.grading import expect
 from course_lib.grading.checking import N_INPUTS
@@ -394,7 +394,7 @@ class _Small:
 
 def _to_set(seed):
     """Few prompts or many, also such that are equal, large or wide; positions from both ends; values of either sign."""
-    d_model, large = (70 if seed == 11 else 4), (200 if seed in (6, 18) else 2)
+    d_model, large = (WIDE if seed == 11 else 4), (200 if seed in (6, 18) else 2)
     x = large * expect.random(few_or_many(seed, (1, 2, 5)[seed % 3]), (4, 5, 9)[seed // 2 % 3], d_model, seed=seed)
     if seed in (4, 15):
         x = x[[0, 0, *range(len(x))]]
@@ -690,11 +690,11 @@ def _prompt(seed, dangerous):
     draw, pairs = random.Random(seed), sorted(map(sorted, dangerous))
     one, two = draw.sample(pairs[seed // 2 % len(pairs)], 2)  # each pair in turn
     words = sorted({word for pair in pairs for word in pair})
-    safe = [
-        [a, b] for a in words for b in words if frozenset((a, b)) not in dangerous
-    ]  # of two pairs, or twice the same
+    safe = [[a, b] for a in words for b in words if frozenset((a, b)) not in dangerous]
     around = [draw.choice([*draw.choice(pairs), "and", "and", "soap", f"super{one}"]) for _ in range(40)]
     third = draw.choice(words)
+    if seed == 19:  # any place in a long prompt
+        return around, draw.randrange(len(around))
     near = (
         [*draw.choice(safe), "and"],
         [one, one, "and"],
@@ -705,8 +705,6 @@ def _prompt(seed, dangerous):
     if seed % 2:
         first, last, link = near
         strings = [*around[: seed % 3], first, link, last]
-        if seed == 19:  # any place in a long prompt
-            return around, draw.randrange(len(around))
     else:
         before = ([], [two], [one, "and", two, "or"], around, ["<bos>"])[seed // 2 % 5]
         strings = [*before, one, "and", two]

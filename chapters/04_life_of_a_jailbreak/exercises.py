@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from chapters.claimed import check_rates
-from chapters.drawn import MANY, few_or_many
+from chapters.drawn import MANY, WIDE, few_or_many, unwatched
 from course_lib import directions, models, steering, tokens
 from course_lib.attribution import Logit, intervene, trace
 from course_lib.grading import expect
@@ -291,7 +291,7 @@ def _worse(model, clean_prompt, corrupted_prompt, name):
 def _flows(seed):
     """Edges, worths and two groups: few or many, also wide, large, or with nodes that are alike."""
     n_targets, n_sources = (
-        (70, 71) if seed == 17 else (few_or_many(seed, 2 + seed % 5), few_or_many(seed, 3 - seed % 2))
+        (WIDE, WIDE + 1) if seed == 17 else (few_or_many(seed, 2 + seed % 5), few_or_many(seed, 3 - seed % 2))
     )
     edges, worth = expect.random(n_targets, n_sources, seed=seed), expect.random(n_targets, seed=100 + seed)
     into, out_of = expect.random(n_targets, seed=200 + seed) > 0, expect.random(n_sources, seed=300 + seed) > 0
@@ -460,7 +460,7 @@ def _forces(seed):
 
 def _sets(seed):
     """Two sets of activations and a direction: few or many, also wide, large, or with rows and entries that are alike."""
-    width, size = (70 if seed == 17 else few_or_many(seed, 3 - seed % 2)), (300 if seed == 11 else 1)
+    width, size = (WIDE if seed == 17 else few_or_many(seed, 3 - seed % 2)), (300 if seed == 11 else 1)
     harmful = size * (expect.random(few_or_many(seed, 2 + seed % 5), width, seed=seed) + 1)
     harmless = size * expect.random(few_or_many(seed, 1 + seed % 4), width, seed=100 + seed)
     return _twice(seed, harmful, harmless, 3 * size * expect.random(width, seed=200 + seed))
@@ -736,7 +736,7 @@ def mean_jacobian(answer):
     truth, what = slopes.mean(dim=0), "mean_jacobian(f, points)"
     raw = answer(f, points)
     own = points.clone()
-    getattr(answer, "__wrapped__", answer)(f, own)  # the check itself calls it with copies
+    unwatched(answer)(f, own)  # the check itself calls it with copies
     if own.requires_grad:
         raise Wrong(
             "your function changed `points`: from now on gradients are taken for it",

