@@ -163,6 +163,23 @@ def test_an_exception_is_reported_with_the_learners_line(capsys):
     assert "your code raised NameError" in out and "return v / lenght" in out and "where: line " in out
 
 
+def test_a_name_that_is_nowhere_is_told_before_an_argument_that_is_never_read(capsys):
+    check("98.1", lambda v: u / u.norm())  # noqa: F821
+    out = said(capsys)
+    assert "not right yet: your code raised NameError" in out and "never reads its argument `v`" in out
+
+
+def test_a_table_of_the_learners_own_is_no_stand_in_for_an_input(capsys):
+    namespace = {"torch": torch}
+    exec("SIGNS = {'up': 1}\ndef answer(v):\n    return v * SIGNS['up']", namespace)
+    check("98.1", namespace["answer"])
+    assert "SIGNS" not in said(capsys)
+
+
+def test_small_numbers_are_shown_with_four_digits():
+    assert expect.shown(torch.tensor([0.00034567, 12345.6, 1e-9, 0.5])) == "[0.000346, 12350.0, 0.0, 0.5]"
+
+
 @pytest.mark.parametrize("error", [RuntimeError("shape"), SystemExit(0), RecursionError(), AssertionError(), OSError()])
 def test_no_exception_of_a_learners_function_gets_through(error):
     def broken(v):
@@ -614,6 +631,7 @@ def test_only_the_first_answer_counts():
 @pytest.mark.parametrize("letter", ["z", 1, None, ["b"]])
 def test_a_letter_that_is_no_option_is_not_recorded(letter, capsys):
     quiz("98.q1", letter)
+    assert f"{letter!r} is no option. Answer with" in said(capsys)
     quiz("98.q1", "b")
     assert progress(98).right_at_first == [True]
 

@@ -39,6 +39,11 @@ def last_token_residual(answer, model):
     got = expect.tensor(raw, like=pre[-1], axes="d_model", name="last_token_residual(model, ids, 2)")
     if expect.same(got, answer(model, ids, 1)):
         raise Wrong("it gives the same for blocks 1 and 2", "use the argument `layer` in the hook name.")
+    n = models.n_layers(model)
+    for first, what in ((n - 1, f"block {n - 1} was taken for 0"), (n, f"block {n - 1} was taken for 1")):
+        ends = (cache[f"blocks.{first - k}.hook_resid_pre"][0, -1] for k in (layer, layer + 1))
+        if all(expect.same(answer(model, ids, k), end) for k, end in zip((layer, layer + 1), ends, strict=True)):
+            raise Wrong(f"the blocks are counted from the end: {what}", "use `layer` as it is in the hook name.")
     mistakes = (
         (
             cache[f"blocks.{layer}.hook_resid_post"][0, -1],

@@ -586,7 +586,7 @@ WRONG = {
         "n fixed": (of_forty, "divided by 40, whatever n is"),
         "no longer refused": (
             lambda after, others, n: rates(wilson(n - after, n), runs([n - each for each in others], n)),
-            "the opposite holds",
+            "n minus after",
         ),
     },
     "3.6": wrong_claims(warning, *CONTEXT["3.6"]())

