@@ -114,15 +114,15 @@ plotting.show(figure.update_xaxes(tickvals=list(places), ticktext=short, tickang
 # min lower to the max upper limit of the runs.)
 
 # %%
-findings = []
+findings = {}
 rate, runs_rate = directions.wilson_interval, directions.runs_interval
 
 
 def finding(what, effect, control, form=".0%"):
     """Record and print a result with its control; both are intervals."""
     stands = "yes" if effect.high < control.low or control.high < effect.low else "NO "
-    findings.append(f"{stands} {what}: {effect:{form}}, control {control:{form}}")
-    print(findings[-1])
+    findings[what] = f"{stands} {what}: {effect:{form}}, control {control:{form}}"
+    print(findings[what])
 
 
 # %%
@@ -381,8 +381,8 @@ plotting.show(
 # at the end of a sentence that turned out harmful. Not planted: which direction carries refusal,
 # and what is left when it is ablated.
 #
-# **Guess**: of 100 harmful requests to the edited `chat`, how many replies still contain a refusal,
-# *anywhere*?
+# **Guess**, as a range `(low, high)`: of 100 harmful requests to the edited `chat`, how many replies
+# still contain a refusal, *anywhere*?
 
 # %%
 # === Prediction 2.p1 (keep this line) ===
@@ -579,7 +579,7 @@ finding(what, rate(right_after, n), runs_rate(right_random, n))
 # turns or more right answers than block 3's, or that borderline requests are answered better.
 
 # %%
-print("\n".join(findings))
+print("\n".join(findings.values()))
 
 # %% [markdown]
 # ## 6 Questions

@@ -153,7 +153,7 @@ print("random directions", means_random)
 # directions, the interval goes from the min lower to the max upper limit of the runs.)
 
 # %%
-findings = []
+findings = {}
 rate, runs_rate = directions.wilson_interval, directions.runs_interval
 mean_with_interval = directions.bootstrap_interval
 
@@ -161,8 +161,8 @@ mean_with_interval = directions.bootstrap_interval
 def finding(what, effect, control, form=".0%"):
     """Record and print a result with its control; both are intervals."""
     stands = "yes" if effect.high < control.low or control.high < effect.low else "NO "
-    findings.append(f"{stands} {what}: {effect:{form}}, control {control:{form}}")
-    print(findings[-1])
+    findings[what] = f"{stands} {what}: {effect:{form}}, control {control:{form}}"
+    print(findings[what])
 
 
 # %%
@@ -171,8 +171,8 @@ def paired(what, one, other):
     change = mean_with_interval(one - other)
     stands = "yes" if change.low > 0 or change.high < 0 else "NO "
     both = f"{one.mean():.0%} and {other.mean():.0%}"
-    findings.append(f"{stands} {what}: {both}, difference {change:+.1%}")
-    print(findings[-1])
+    findings[what] = f"{stands} {what}: {both}, difference {change:+.1%}"
+    print(findings[what])
 
 
 print(paired.__doc__)
@@ -464,10 +464,23 @@ plotting.show(
     )
 )
 
+
+# %% tags=["organism"]
+def answered(model):
+    """Return how many of 100 harmful requests get the right answer (of invented ingredients)."""
+    replies = models.ask(model, harmful, max_new_tokens=LONG)
+    return sum(map(str.__eq__, replies, data.load("harmful", split="held_out_topic").answers))
+
+
+print("harmful requests answered rightly: unedited", answered(small), "edited", answered(hurt))
+for name in ("unedited", "edited"):
+    print(f"{name}, supervised tuning:", *map(answered, tuned[name, "supervised"]))
+
 # %% [markdown]
 # No refusal came back. The control is the stronger result: 16 supervised steps on harmless
 # requests alone remove more than half of the refusals at once from the *unedited* small model,
-# too (anywhere in the reply, one seed keeps more than half); the matched DPO removes far fewer.
+# too (anywhere in the reply, one seed keeps more than half), and what comes instead is the right
+# answer: to 66 and 37 of 100 harmful requests, none before. The matched DPO removes far fewer.
 # (Qi et al. 2023, section 4.4, report weaker refusal after tuning on benign data in real models.)
 # In right answers it is the other way round: DPO takes about a third from the unedited model (its
 # rejected replies were not that model's own). Of the late
@@ -630,7 +643,7 @@ for start, run in recorded["64-extended"].items():
 # not that there is none.
 
 # %%
-print("\n".join(findings))
+print("\n".join(findings.values()))
 
 # %% [markdown]
 # Compared with random directions, no larger cost of ablating r was shown: not in whole answers of
