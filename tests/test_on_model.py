@@ -1,6 +1,7 @@
 """Notebooks on published models' small stand-ins, from a hub on this machine: their part about MODEL, and whole.
 
-Whole notebooks are run as `tools/on_model.py` runs them; that takes minutes, so it is done nightly only.
+Whole notebooks are run as `tools/on_model.py` runs them; that takes minutes, so it is done nightly only. So do the shared
+cells on `smollm2-refusal`, a real language model, where they take more than two minutes.
 """
 
 import contextlib
@@ -74,6 +75,14 @@ ON_MODEL = {
     },
 }
 """Notebooks with a constant MODEL that may name a published model: on which stand-ins they are run, and what they print then."""
+CHEAP = {
+    "00_start_here",
+    "02b_cost_and_defences",
+    "03b_which_features_decide",
+    "04b_the_duel",
+    "06b_detectors_and_search",
+}
+"""Those whose shared cells take at most two minutes on `smollm2-refusal`; the others do so nightly."""
 
 
 def cells_of(path):
@@ -169,8 +178,7 @@ def test_no_cell_stops_on_a_published_model_and_it_is_fetched_once(name, model, 
     assert downloads(hub) == (0 if "knows no dictionaries" in printed else 1)
 
 
-@pytest.mark.nightly
-@pytest.mark.parametrize("name", ON_MODEL)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in CHEAP else pytest.mark.nightly) for n in ON_MODEL])
 def test_no_shared_cell_stops_on_a_real_language_model(name, fetched, monkeypatch, record_property):
     fetched("smollm2-refusal")  # fetched and unpacked once
     monkeypatch.setenv("COURSE_PROGRESS", "off")

