@@ -277,15 +277,15 @@ plotting.show(plotting.bars(list(aurocs), series, **captions))
 # do not touch; "NO" is "no difference found", not "no effect".
 
 # %%
-findings = []
+findings = {}
 
 
 def finding(what, effect, control, form=".0%"):
     """Keep and print a result beside its control; both are intervals."""
     stands = effect.high < control.low or control.high < effect.low
     says = "yes" if stands else "NO "
-    findings.append(f"{says} {what}: {effect:{form}}, control {control:{form}}")
-    print(findings[-1])
+    findings[what] = f"{says} {what}: {effect:{form}}, control {control:{form}}"
+    print(findings[what])
 
 
 for concept in ("danger", "warning"):
@@ -358,6 +358,7 @@ LABELS = {
     "danger": (finds["danger"], completes_danger),
     "the word bleach": (finds["danger"], {"bleach"}),
     "refusal": (finds["refusal"], about_to_refuse),
+    "assistant turn": (finds["refusal"], {"<assistant>"}),
 }
 unseen_index = features.index(chat, sae, unseen, progress=False)
 scores = {}
@@ -372,7 +373,7 @@ recalls = {text: list(one.recall_by_quarter) for text, one in scores.items()}
 said = (f"{text} " + ", ".join(f"{r:.2f}" for r in row) for text, row in recalls.items())
 axes = {"x_title": "quarter of the feature's activations, weakest to strongest"}
 axes |= {"y_title": "share that the label predicts", "y_range": (-0.05, 1.1)}
-captions = {"title": "Recall of three labels, by strength of the activation"}
+captions = {"title": "Recall of four labels, by strength of the activation"}
 captions |= {"alt": f"Lines of recall by quarter of activation: {'; '.join(said)}."}
 plotting.show(plotting.lines([1, 2, 3, 4], recalls, **axes, **captions))
 
@@ -381,7 +382,8 @@ plotting.show(plotting.lines([1, 2, 3, 4], recalls, **axes, **captions))
 # Look closer: "bleach" is less precise (0.81 against 1.00) and has 0.37 of the strongest quarter,
 # where "danger" has all, but none of the weaker half. Say for which strengths a label holds.
 # Feature 9 fires wherever the model will refuse (precision 1.00), and elsewhere, too: "refusal"
-# misses all of its weakest quarter. ("Assistant turn" is its other name.)
+# misses all of its weakest quarter. "Assistant turn" is the better name by accuracy (0.80 against
+# 0.71); it takes in the weak half, and misses some of the strong one.
 #
 # ## 3 The conjunction, and its graph
 # Is "danger" more than "bleach" plus "ammonia"? Each alone, and a safe pair, are the controls.
@@ -425,9 +427,13 @@ for name in ("dangerous", "safe", "alone"):
 for name in ("safe", "alone"):
     what = f"activation of danger on dangerous pairs; control: {name}"
     finding(what, awake["dangerous"], awake[name], ".1f")
+twice = texts[0].replace("ammonia", "bleach")
+by_twice = strength(finds["danger"], [tokens.chat_prompt(chat.tokenizer, twice)])
+print(f"a near miss, bleach and bleach: {float(by_twice):.1f},", *models.ask(chat, [twice], max_new_tokens=9))
 
 # %% [markdown]
-# The feature is a conjunction: loud on dangerous pairs, weak on either cleaner.
+# On these pairs the feature is a conjunction: loud on dangerous ones, weak on either cleaner. But
+# one cleaner named twice wakes it nearly as much, and is refused: it does not ask for two.
 #
 # Now the **attribution graph** of the refusal's first word "i" against the advertisement's first
 # word "clean". Its nodes are features of **transcoders** (dictionaries that rewrite what each MLP
@@ -615,21 +621,21 @@ viewer.show(
 )
 
 # %% [markdown]
-# Read from below. On these prompts, in which nothing was chosen, the danger features give 10 % to
+# Read from below. On these four prompts, each with bleach, the danger features give 10 % to
 # 14 % of what the refusal features have, as many others (of any strength) at most 8 %; on safe
 # pairs danger gives 0 % to 2 %, no more than others. More (47 %) comes from the rest of block 0: the reply token reads the cleaners itself. And of "i"
 # refusal and danger explain 28 % and 15 %, the rest comes from what is not drawn.
 #
-# What adds to danger depends on the order: in "alcohol and bleach" it is nearly all bleach. A sum
-# of edges cannot show a conjunction; the activations did. A graph is a hypothesis, with attention
-# held fixed. Whether danger *decides* is the question of 03b.
+# In each of these four pairs bleach adds more to danger than its partner; in "alcohol and bleach" it
+# is nearly all bleach. A sum of edges cannot show a conjunction; the activations did. A graph is a
+# hypothesis, with attention held fixed. Whether danger *decides* is the question of 03b.
 #
 # ## 4 What stands
 # Each result once more, with 95 % intervals over prompts. An interval without width (1.00 to 1.00)
 # says "no error here", not "certain".
 
 # %%
-print("\n".join(findings))
+print("\n".join(findings.values()))
 
 # %% [markdown]
 # The NO: a random dictionary finds "warning" as well.
@@ -877,16 +883,21 @@ narrow = models.load("base-64")
 friends = [data.prompts(narrow, name, "train", 128, reply_role="friend") for name in new]
 harvested = [caching.harvest(narrow, prompts, progress=False) for prompts in friends]
 for label, twin in twins.items():
-    more = []
+    more, lucky = [], []
     for layer in (1, 2, 3):
         harm = directions.difference_of_means(*(one.at(layer, "last") for one in harvested))
         with steering.add(twin, harm, layer=layer, coefficient=1.0, positions="last"):
             more.append(counted(new["harmless"], twin).get("refuse", 0))
+        (other,) = directions.random_directions(1, like=harm, seed=layer)
+        with steering.add(twin, other, layer=layer, coefficient=1.0, positions="last"):
+            lucky.append(counted(new["harmless"], twin).get("refuse", 0))
     usual = refusals[label]["harmless"]
     print(f"{label:16} refused {usual}, with base's harm before block 1, 2, 3: {more}")
+    print(f"{'':16} with a random direction of that length: {lucky}")
 
 # %% [markdown]
-# That test is weaker: before block 1 base's direction of harm makes the plain twin refuse and the
-# shuffled one little, but before blocks 2 and 3 it moves both, and no random direction was tried.
+# That test is weaker: before block 1 base's direction of harm makes the plain twin refuse, and the
+# shuffled one hardly more than a random direction of its length does; but before blocks 2 and 3 it
+# moves both twins, where the random one moves neither.
 # There are no dictionaries of width 64, so this part rests on directions. And base and chat need
 # not share *every* concept of harm: we moved one, the danger of two cleaners.

@@ -185,8 +185,8 @@ for name, outcomes in dose.items():
 reveal("3.p2", dose["dangerous"][MULTIPLES.index(0.0)]["refuse"])
 
 # %% [markdown]
-# The control: random directions, added at the same token with the same length, three on the
-# dangerous pairs (in the figure) and ten on the safe ones. (Layer 2 is what enters block 2: what
+# The control: random directions, added at the same token, as long as the step from what the pair has
+# to the multiple: three on the dangerous pairs (in the figure), ten on the safe ones. (Layer 2 is what enters block 2: what
 # the dictionary reads after block 1.)
 
 # %% tags=["organism"]
@@ -204,7 +204,7 @@ print("dangerous, refused at least:", [min(counts) for counts in zip(*random_dos
 for multiple in (2.0, 3.0):
     refusals = []
     for q in directions.random_directions(10, like=sae.W_dec[DANGER], seed=2):
-        length = (multiple - 1) * natural
+        length = multiple * natural  # safe pairs begin near 0
         with steering.add(chat, q, layer=2, coefficient=length, positions=[-4]):
             refusals.append(counted(cut_at["safe"])["refuse"])
     print(f"safe, refused under ten random directions at {multiple}: {refusals}")
@@ -227,7 +227,12 @@ plotting.show(plotting.lines(MULTIPLES, lines, control=random_dose, **axes, **ca
 
 # %% tags=["organism"]
 four = [509, 266, 196, 444]  # the best of 03a's look-up
-for several in (four, four[1:], *steering.random_feature_sets(active, four, n=3, seed=0)):
+for several in (
+    four,
+    four[1:],
+    [n for n in four if n != 196],
+    *steering.random_feature_sets(active, four, n=3, seed=0),
+):
     with steering.scale_features(chat, sae, dict.fromkeys(several, 0.0), positions=[-4]):
         print(f"{list(several)} at 0x: refused {counted(cut_at['dangerous'])['refuse']} of 20")
 for q in directions.random_directions(3, like=active[four] @ sae.W_dec[four].detach(), seed=0):
@@ -236,23 +241,23 @@ for q in directions.random_directions(3, like=active[four] @ sae.W_dec[four].det
 
 # %% [markdown]
 # No second source that is enough: without 509 the three change nothing (20 of 20). But several act
-# together: with all four at 0x, 8 are refused; with four other (weaker) features, or a random
-# direction, 20. And at -1x feature 509 alone is enough: none is refused.
+# together: with all four at 0x, 8 are refused (without 196, 10); with four other (weaker) features,
+# or a random direction, 20. And at -1x feature 509 alone is enough: none is refused.
 #
 # ## 3 What else does -1x change?
 # From here on each result goes on record with its control. It *stands* if the two 95 % intervals do
 # not touch; "NO" is "no difference found", not "no effect".
 
 # %%
-findings, mean_interval = [], directions.bootstrap_interval
+findings, mean_interval = {}, directions.bootstrap_interval
 
 
 def finding(what, effect, control, form=".0%"):
     """Keep and print a result beside its control; both are intervals."""
     stands = effect.high < control.low or control.high < effect.low
     says = "yes" if stands else "NO "
-    findings.append(f"{says} {what}: {effect:{form}}, control {control:{form}}")
-    print(findings[-1])
+    findings[what] = f"{says} {what}: {effect:{form}}, control {control:{form}}"
+    print(findings[what])
 
 
 def widest(several):
@@ -311,9 +316,10 @@ for q in at_random[:3]:  # as long as the step from 1x to -1x
 
 # %% [markdown]
 # On other requests no difference was found between the feature (KL 0.002) and random directions
-# (0.004 on average). On target the edit is *not* clean: 7 of 20 replies are broken text, and
-# only 2 of 20 name both cleaners that were asked for; under random directions of that length 18 or
-# more of the safe pairs do. So it seems to remove danger **and** more.
+# (0.004 on average). On target the replies are odd: 7 of 20 are broken text, and only 2 of 20 name
+# both cleaners that were asked for. On safe pairs the same edit leaves 18 of 20 that do, random
+# directions 18 or more. So does it remove more than danger? Not shown: no unedited model
+# advertises dangerous pairs, so there is nothing to compare these 20 with.
 #
 # ### Exercise 3.5: claim it (6 minutes, easy)
 # All 40 dangerous pairs of the terrace, the feature at -1x wherever it is active. Control: the ten
@@ -422,7 +428,7 @@ plotting.show(plotting.lines(FACTORS, lines, **axes, **captions))
 
 # %% [markdown]
 # ### Exercise 3.6: claim the warning (6 minutes, easy)
-# The share of dangerous pairs warned of with feature 9 at -2x. Control: the same edit on the safe
+# The share of dangerous pairs warned of with feature 9 at -2x. Control: the same factor on the safe
 # pairs. (Counts of n; a claim as in 3.5.)
 
 # %% tags=["organism"]
@@ -456,11 +462,10 @@ finding(what, *(rate(warned[name], 40) for name in warned))
 #
 # ## 5 What stands
 # Each result once more with its control, and 95 % intervals over prompts; with several random
-# features or directions, from the lowest limit to the highest. An interval without width (0 % to 0
-# %) says "no error here", not "certain".
+# features or directions, from the lowest limit to the highest (so a NO comes more easily).
 
 # %% tags=["organism"]
-print("\n".join(findings))
+print("\n".join(findings.values()))
 
 # %% [markdown]
 # The NO: the feature was not told from random directions by its effect on other requests.
@@ -482,7 +487,8 @@ quiz("3.q3", "a")
 #   *direction* leaves a warning in 95 % of the pairs here, but in 72.5 % and 11.2 % in two other
 #   trainings (`organisms/cards/chat.md`).
 # * That the fixed template squeezes anything out: three trainings do not decide it ("Further 5").
-# * That the ablation at -1x removes danger alone: the model also forgets which cleaner it was.
+# * That the ablation at -1x removes danger alone, or more: most of its advertisements of dangerous
+#   pairs name a wrong cleaner, and how they would read without danger is not known.
 # * Anything about large models. One feature at -1x is enough here, the paper moves sets. "Further
 #   6" asks another model one thing: one layer, one dictionary, one token, five mixtures.
 #
