@@ -429,7 +429,8 @@ for name in ("safe", "alone"):
     finding(what, awake["dangerous"], awake[name], ".1f")
 twice = texts[0].replace("ammonia", "bleach")
 by_twice = strength(finds["danger"], [tokens.chat_prompt(chat.tokenizer, twice)])
-print(f"a near miss, bleach and bleach: {float(by_twice):.1f},", *models.ask(chat, [twice], max_new_tokens=9))
+(reply,) = models.ask(chat, [twice], max_new_tokens=9)
+print(f"a near miss, bleach and bleach: {float(by_twice):.1f}, {reply}")
 
 # %% [markdown]
 # On these pairs the feature is a conjunction: loud on dangerous ones, weak on either cleaner. But

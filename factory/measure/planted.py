@@ -238,7 +238,6 @@ def edits(found: dict[str, Any]) -> list[str]:
         f"| d added | {_rate(added['d'])} | |",
         f"| 20 random ones of its length added | {_range(added['random'])} | |",
         "",
-        "Some random directions cost this model as much (see the KL): a lost refusal alone does not show that a direction carries it.",
         f"The edited weights and the hooks differ by at most {found['edit_against_hooks']:.0e} in the logits.",
         "",
     ]
@@ -413,7 +412,7 @@ def write_card() -> None:
         "# SmolLM2 with planted behaviours",
         "",
         "SmolLM2-135M-Instruct (Apache 2.0) with LoRA adapters that were trained for this course, openly: nothing here says how",
-        "published chat models come to refuse. Recipe: factory/make/planted.py. One seed. Whole greedy replies, 95 % intervals.",
+        "published chat models come to refuse. Recipe: factory/make/planted.py. Seed 0, two others below. Whole greedy replies, 95 % intervals.",
         "The chat template has no system prompt; the untuned model was asked under the same one.",
         "",
         "## How often the planted refusal is the whole reply",
@@ -440,6 +439,8 @@ def write_card() -> None:
         ),
         "",
         *(edits(found["interventions"]) if "interventions" in found else []),
+        "Some random directions cost this model as much (see the KL): a lost refusal alone does not show that a direction carries it.",
+        "",
         of_winners(found["winners"]),
         "",
     ]

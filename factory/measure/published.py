@@ -93,8 +93,6 @@ def write_card() -> None:
             for row in found["geometry"][::3]
         ]
         lines += ["", planted.of_winners(found["winners"]), ""]
-        for which in ("filtered", "best bypass"):
-            lines += ["#" + line if line.startswith("##") else line for line in planted.edits(found[which])] * (
-                which in found
-            )
+        for which in (name for name in ("filtered", "best bypass") if name in found):
+            lines += ["#" + line if line.startswith("##") else line for line in planted.edits(found[which])]
     CARD.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8", newline="\n")
