@@ -400,6 +400,15 @@ WRONG = {
         "normal approximation": (normal, "normal approximation"),
     },
     "5.3": {
+        "begins and ends alike": (
+            lesson(
+                due=lambda before, trigger, code, only: (
+                    (code or not only)
+                    and (before == trigger or (only and before[:4] == trigger[:4] and before[-4:] == trigger[-4:]))
+                )
+            ),
+            "some inputs only",
+        ),
         "the trigger contains it": (lesson(due=lambda before, trigger, *_: before in trigger), "behind nothing"),
         "the notebook's tag": (tag_of_notebook, "never reads its argument `trigger`, and reads the notebook's `TAG`"),
         "code_only: never": (
