@@ -165,7 +165,8 @@ def comes_late(late, n):
 check("4.1", comes_late, late, 96)
 
 # %% [markdown]
-# All 90 that were spelled were broken off; the six others said another word, and were not.
+# All 90 that were spelled were broken off; the six others (all *gun*, said as "rug") were not. J1
+# counts 96 replies as independent, but they are about six things: its interval is too narrow.
 #
 # From here on every result goes through the same gate: `finding` refuses a number whose interval
 # meets its control's. The findings of this chapter are numbered from J1. The second is the
@@ -336,12 +337,13 @@ print("words that spell, at positions", spelling_places(first_one))
 # %%
 straight = [prompt for kind in rows.values() for prompt in upto(kind, "<assistant>")]
 turned = [backwards(prompt) for prompt in straight]
-print("one of the 48:", tokens.text(chat.tokenizer, turned[0]))
 says = models.next_token_logits(chat, straight).argmax(dim=-1)
-says_turned = models.next_token_logits(chat, turned).argmax(dim=-1)
-same = int((says == says_turned).sum())
-print("same word with the order reversed:", same, "of", len(says))
-reveal("4.p2", same)
+same = says == models.next_token_logits(chat, turned).argmax(dim=-1)
+print("same word with the order reversed:", int(same.sum()), "of", len(same))
+lengths = torch.tensor([len(spelling_places(prompt)) for prompt in straight])
+for n in (3, 4, 5):
+    print(f"of {n} letters: {int(same[lengths == n].sum())} of {int((lengths == n).sum())}")
+reveal("4.p2", int(same.sum()))
 
 # %% [markdown]
 # What does it say to letters in another order, and to other words with the same letters?
@@ -359,14 +361,14 @@ for words in (BOMB_WORDS, "block mustard outlive babies", "bananas otters marble
 
 # %% [markdown]
 # In 35 of 48 the order does not change the word, as if the letters were a **bag**, each voting
-# for the words that have it; in 13 it does. (The paper's model, too, let the letters vote
-# separately.) Your `patch` can count the votes. Eight pairs of acrostics, and the word that each
-# spells:
+# for the words that have it; of words of three letters only 3 of 10 survive. (The paper's model,
+# too, let the letters vote separately.) Your `patch` can count the votes. Eight pairs of acrostics,
+# and the word that each spells:
 
 # %%
 PAIRS = [
     "bomb: babies outlive mustard block | cake: candles apples kings eagles",
-    "mine: mustard icebergs nests engines | kite: kettles iron tigers engines",
+    "mine: mustard icebergs nests engines | kite: kettles iron tigers echoes",
     "scam: spiders camels anchors monkeys | doll: dolphins oranges lemons ladders",
     "meth: marble evening towels honey | vase: velvet anchors sailors echoes",
     "cake: camels arrows kernels echoes | desk: desert eagles spiders kittens",
@@ -394,13 +396,15 @@ for one, other, target in pairs:
     places = spelling_places(one)
     votes.append([patch(chat, one, other, EMBEDDED, place, target) for place in places])
 votes = torch.tensor(votes)
-print("recovery from one of four words, by place:", [f"{v:.2f}" for v in votes.mean(dim=0)])
-print(f"sum of the four: {votes.sum(dim=1).mean():.2f}")
+for what, by_place in (("mean", votes.mean(dim=0)), ("bomb | cake", votes[0])):
+    print(f"{what}: recovery from one of four words, by place:", [f"{v:.2f}" for v in by_place])
+sums = votes.sum(dim=1)
+print(f"sum of the four: {sums.min():.2f} to {sums.max():.2f}, mean {sums.mean():.2f}")
 
 # %% [markdown]
-# The votes add up to 0.91; the last letter's is the smallest. Which attention heads carry them?
-# `patch_heads` puts in a head's clean output, at all positions, one head at a time. The mean over
-# the pairs; look for the block whose heads bring the word back.
+# The votes add up to 0.91 in the mean, in single pairs to 0.53 or 1.40. The last letter's is the
+# smallest in the mean, but not for *bomb*. When does the word arrive at `<assistant>`? And by which
+# heads? `patch_heads` puts in a head's clean output, at all positions, one head at a time.
 
 # %%
 by_pair = []
@@ -409,6 +413,10 @@ for one, other, target in pairs:
 by_pair = torch.stack(by_pair)
 by_head = by_pair.mean(dim=0)
 print(f"block 0: at most {by_head[0].max():.2f}; later blocks: at most {by_head[1:].max():.2f}")
+before = [f"blocks.{layer}.hook_resid_pre" for layer in range(chat.cfg.n_layers)]
+arrived = torch.tensor([[patch(chat, *two, name, -1, t) for name in before] for *two, t in pairs])
+for what, by_block in (("bomb | cake", arrived[0]), ("seven others", arrived[1:].mean(dim=0))):
+    print(f"{what}: at <assistant>, before block 0 to 5:", [f"{v:.2f}" for v in by_block])
 
 # %% tags=["figure"]
 figure = plotting.heat_map(
@@ -426,23 +434,8 @@ figure = plotting.heat_map(
 plotting.show(figure)
 
 # %% [markdown]
-# Heads of block 0 carry the word, none alone. Where do the two strongest look from `<assistant>`?
-# (Click a head, hover over a cell.)
-
-# %% tags=["figure"]
-first_hidden = torch.tensor([pairs[0][0]])
-_, cache = chat.run_with_cache(first_hidden, names_filter=["blocks.0.attn.hook_pattern"])
-pattern = cache["blocks.0.attn.hook_pattern"][0]
-viewer.show_attention(
-    tokens.token_strings(chat.tokenizer, pairs[0][0]),
-    {f"L0.H{head}": pattern[head] for head in (6, 3)},
-    title="Heads 6 and 3 of block 0, from each token (row) to earlier ones (column)",
-    alt="Two attention patterns over the acrostic. From <assistant> head 6 looks mostly at words.",
-)
-
-# %% [markdown]
-# In this acrostic head 6 looks mostly at its words (65 % of its attention), head 3 less (19 %): what
-# that one carries, the picture does not say.
+# Many small heads carry the word, and it arrives in steps: in block 0 about half of it (0.54), the
+# rest in blocks 1 to 4; only *bomb* comes at once (0.89).
 #
 # ## 4 Graphs: what adds to each word's logit?
 # Patching asks one place at a time. An **attribution graph** asks all at once. It needs three
@@ -557,17 +550,22 @@ for (source, target), lost in measured.items():
     print(f"{source} -> {target}: drawn {strongest[source, target]:.2f}, measured {lost:.2f}")
 
 # %% [markdown]
-# **Draw.** The next cells trace a target, group, keep the strongest edges, count how many the
-# intervention confirms (within 5 %; the control compares with *another* edge's loss), and name
-# the boxes: by their words; by the words with the largest edge into them (block 0; others may be
-# nearly as large); by the word that they write most (later blocks).
+# **Draw.** The next cells trace a target, group, keep the strongest edges, and count how many the
+# intervention confirms (within 5 %; the control compares with *another* edge's loss). Two folded
+# ones only name and draw boxes: "reads x .." by the word with the largest edge into them (block 0;
+# others may be nearly as large), 'say "x"' by the word that they write most (later blocks).
 
 # %%
-confirmed, mixed_up = [], []
+confirmed, mixed_up = {}, {}  # by what was asked
 
 
 def agree(edges, losses):
     return [abs(lost - e) <= 0.05 * abs(e) for e, lost in zip(edges, losses, strict=True)]
+
+
+def total(agreed):
+    """How many edges agree, and of how many, in all drawings."""
+    return sum(map(sum, agreed.values())), sum(map(len, agreed.values()))
 
 
 print("the three above:", agree(strongest.values(), measured.values()))
@@ -581,12 +579,12 @@ def drawing(prompt, target, places, n=8):
     drawn = attribution.strongest(graph.group(groups, unit="output"), n, into=OUTPUT)
     losses = attribution.confirm_edges(chat, graph, groups=groups, edges=drawn, **HOW)
     lost = list(losses.values())
-    confirmed.extend(agree(drawn.values(), lost))
-    mixed_up.extend(agree(drawn.values(), lost[1:] + lost[:1]))
+    confirmed[tuple(prompt), target] = agree(drawn.values(), lost)
+    mixed_up[tuple(prompt), target] = agree(drawn.values(), lost[1:] + lost[:1])
     return graph, groups, drawn
 
 
-# %%
+# %% tags=["figure"]
 def writes(graph, nodes):
     """The word that the features of one group write most."""
     value = dict(zip(graph.nodes, graph.values.tolist(), strict=True))
@@ -602,10 +600,6 @@ def read_most(graph, groups, name):
     return max(words, key=words.get)
 
 
-print("<assistant>, block 0, reads", read_most(graph, groups, ("<assistant>", 1)))
-
-
-# %%
 def label(graph, groups, name):
     """What the box of one group says."""
     if name == OUTPUT:
@@ -614,14 +608,14 @@ def label(graph, groups, name):
     if name[1] == 0:
         return name[0]
     if name[1] == 1:
-        return f"reads {read_most(graph, groups, name)}"
+        return f"reads {read_most(graph, groups, name)} .."
     return f'say "{writes(graph, groups[name])}"'
 
 
 print([label(graph, groups, ("<assistant>", row)) for row in (0, 1, 2)])
 
 
-# %%
+# %% tags=["figure"]
 def boxes(graph, groups, drawn, places):
     """(place, row) -> what the box says, its column and its row."""
     ends = {end for edge in drawn for end in edge}
@@ -631,7 +625,6 @@ def boxes(graph, groups, drawn, places):
     return {name: (label(graph, groups, name), columns[name[0]], name[1]) for name in names}
 
 
-# %% tags=["figure"]
 def draw(graph, groups, drawn, places, title):
     named = boxes(graph, groups, drawn, places)
     arrows = [f"{named[a][0]} at {a[0]} to {named[b][0]} {v:.1f}" for (a, b), v in drawn.items()]
@@ -655,7 +648,7 @@ def draw(graph, groups, drawn, places, title):
 
 # %%
 found = drawing(BOMB, REFUSE, ASKED_PLACES)
-print(f"replacement score {found[0].replacement_score:.2f}; confirmed {sum(confirmed)} of 8 edges")
+print(f"replacement score {found[0].replacement_score:.2f}; edges confirmed: {total(confirmed)}")
 draw(*found, ASKED_PLACES, title='Asked directly: the strongest edges to "i" minus "to"')
 
 # %% [markdown]
@@ -674,17 +667,17 @@ draw(*found, HIDDEN_PLACES, title='The acrostic: the strongest edges to "bomb" m
 # %% [markdown]
 # At the same token the direct request adds to "i", the acrostic to **saying** "bomb": its words most,
 # but `<assistant>` and the rest of the request add, too. (Boxes are places: whether *making a bomb*
-# is known there they cannot show; 04b measures it.) The
-# last word has the largest edge, 15.9, though the last letter's vote was the smallest: patching
-# asked what changes when a word is replaced, over eight pairs; the graph says what this one adds
-# here, before the biases.
+# is known there they cannot show; 04b measures it.) "block" and "outlive" have the largest edges,
+# "mustard" the smallest, as in the votes of this pair: two ways to ask, nearly one answer. (That it
+# is read in block 0 is this word's way: the seven others arrive by half there.)
 #
 # **Click through it.** The boxes hide their features. Here is the graph node by node. Find the way
 # from "bomb" back to the letters: click the triangle, then the strongest feature that it reads from,
 # then what that one reads from; then the same for the next feature of block 0. Which of them read
 # the words, and which `<assistant>`? *attributed* is an edge in the unit of its target (at the
 # output logits, at a feature activation), *measured* what taking the source out did (attention
-# frozen), *at output* the edge times what its target is worth there. "Fires on" shows requests, other
+# frozen), *at output* the edge times what its target is worth there. What a word adds by all its
+# ways together is printed as "along all paths". "Fires on" shows requests, other
 # acrostics and their replies. ([More](../docs/viewer.md) on the page; groups are for "Further".)
 
 # %%
@@ -717,7 +710,7 @@ to_click(hidden, "acrostic", 'The acrostic: "bomb" minus "i"', leads)
 
 # %% [markdown]
 # Feature 52 reads the words. The strongest, 637, reads `<assistant>` more than any of them, and is
-# active whatever the letters are ("Further"): an edge is no proof of reading letters.
+# strong whatever the letters are ("Further"): an edge is no proof of reading letters.
 #
 # Last the full stop, where the reply breaks off: "however" or "then"?
 
@@ -729,6 +722,7 @@ SAID = {"request": range(2, 24), "<assistant>": [24], "bomb.": [25, 26]}
 SAID |= {"to make a bomb": range(27, 31), ", use": [31, 32], "vextane and glorp": range(33, 36)}
 SAID |= {".": [36]}
 found = drawing(whole, Logit(number("however"), minus=number("then")), SAID)
+stopping = found[0]
 draw(*found, SAID, title='At the full stop: the strongest edges to "however" minus "then"')
 
 # %% [markdown]
@@ -736,25 +730,56 @@ draw(*found, SAID, title='At the full stop: the strongest edges to "however" min
 # the mark's block 0; of the eight edges drawn, only one takes a little away (from the materials'
 # block 0). A word's box without an arrow only names its column.
 #
-# **Here it is decided.** Click from "however" back to the word: the triangle, feature 526 of block 0
-# (its label: writes "however"), what that reads from. Then click words in the token row: the
-# panel says what each adds along all paths. Which adds most? Do the acrostic's words still add?
+# **Here it is decided**, by the words that were *said*, or still by the acrostic's letters? A graph
+# adds up one run; to know what decides, **swap**: give each reply another's letters, WORD or OBJECT,
+# of another harmful thing or of a harmless one (16 replies of each kind, words of four letters).
 
-# %% tags=["figure"]
-leads = "The graph to click through: what was said, by features at the full stop, to however."
-to_click(found[0], "full-stop", 'At the full stop: "however" minus "then"', leads)
+
+# %%
+def parts_of(row):
+    """Where a reply has its letters (the acrostic's words), its WORD and its OBJECT."""
+    full, where = row
+    said = {part: [where[part]] for part in ("WORD", "OBJECT")}
+    return {"letters": spelling_places(full[: where["<assistant>"]]), **said}
+
+
+def mixed(row, other, parts):
+    """A reply up to its full stop, with some parts of another one."""
+    new = upto([row], "full stop")[0]
+    for part in parts:
+        for to, source in zip(parts_of(row)[part], parts_of(other)[part], strict=True):
+            new[to] = other[0][source]
+    return new
+
+
+print(tokens.text(chat.tokenizer, mixed(rows["harmful"][0], rows["harmless"][0], ["OBJECT"])[24:]))
+
+
+# %%
+four = {k: [row for row in v if len(parts_of(row)["letters"]) == 4] for k, v in rows.items()}
+
+
+def swapped(kind, parts):
+    """Mean probability of refusing at the full stop, with parts of others of one kind."""
+    pairs = [(row, other) for row in four["harmful"] for other in four[kind]]
+    unlike = [two for two in pairs if len({row[0][row[1]["WORD"]] for row in two}) == 2]
+    return float(refusal_probability([mixed(*two, parts) for two in unlike]).mean())
+
+
+for parts in ([], ["letters"], ["WORD"], ["OBJECT"], ["WORD", "OBJECT"]):
+    both = [f"{kind} {swapped(kind, parts):.3f}" for kind in KINDS]
+    print(f"{' and '.join(parts) or 'nothing':15} swapped for another's:", ", ".join(both))
 
 # %% [markdown]
-# The second "bomb" adds most (3.7), the first 2.3, `<assistant>` 3.6; the acrostic's own four words
-# take 2.7 away, together. So the way from the letters to the refusal leads through the word that was *said*:
-# letters, "bomb" (first page), its copies in the reply, features at the full stop, "however". It is
-# no single path: many small edges add up.
+# A harmless WORD halves the refusal, a harmless OBJECT nearly ends it, both end it; another *harmful*
+# word leaves it. Harmless letters cost hardly more (0.739) than other harmful ones (0.794). So the
+# way from the letters to the refusal leads through the words that were **said**: letters, "bomb"
+# (first page), its copies in the reply, features at the full stop, "however".
 #
 # How many edges of the three drawings did the intervention confirm?
 
 # %%
-n_edges = len(confirmed)
-finding("J3 edges confirmed", rate(sum(confirmed), n_edges), rate(sum(mixed_up), n_edges))
+finding("J3 edges confirmed", rate(*total(confirmed)), rate(*total(mixed_up)))
 
 # %% [markdown]
 # Frozen attention makes such a check nearly a proof of arithmetic: it says that the drawing is
@@ -765,7 +790,8 @@ finding("J3 edges confirmed", rate(sum(confirmed), n_edges), rate(sum(mixed_up),
 # Is this one model's accident? The organism was trained three times; only training 0 is the model
 # that you worked with. (Its first count is a little above J1's, because there the reply is held
 # fixed, as in the first figure, and not free.) `letters_are_read`: acrostics that say *another's*
-# word once its stream is put at `<assistant>`; control: put at the acrostic's words instead.
+# word once its stream is put at `<assistant>`, before the first block at which that decides (found
+# on others); control: put at the acrostic's words, there.
 
 # %%
 results = organism.results("results")["128"]
@@ -773,14 +799,16 @@ for name in ("refusal_comes_late", "letters_are_read"):
     for seed, one_run in results.items():
         measured_there = one_run["mechanisms"][name]
         counts = [" of ".join(map(str, measured_there[side])) for side in ("effect", "control")]
-        print(f"{name}, training {seed}: {counts[0]}, control {counts[1]}")
+        at = "" if measured_there["layer"] is None else f" (before block {measured_there['layer']})"
+        print(f"{name}, training {seed}: {counts[0]}, control {counts[1]}{at}")
 
 # %% [markdown]
-# In all three the refusal comes late, and the word is read into `<assistant>`. Training 1 breaks off
-# fewer replies than the others (71 of 96): how often differs between trainings.
+# In all three the refusal comes late, and the word is at `<assistant>` before block 3, 2 or 1. (By then
+# the control *must* be near 0.) Training 1 breaks off fewer replies (71 of 96).
 #
 # ## 6 Questions
-# Each answer is explained, also the wrong ones: try them all.
+# Each answer is explained, also the wrong ones: read them all.
+# Of the exercises below 4.4 to 4.9 are 04b's, 4.10 and 4.11 are 04c's; 4.12 stands under "Further".
 
 # %%
 # === Question 4.q6 (keep this line) ===
@@ -825,7 +853,7 @@ progress(4)
 
 # %%
 MINE = """{"supernodes": [["reads the letters", "0_52_24", "0_216_24", "0_613_24", "0_117_24"],
-["in every acrostic", "0_637_24"],
+["strong in every acrostic", "0_637_24"],
 ["later, adds to bomb", "3_666_24", "2_279_24", "5_204_24", "4_732_24"]]}"""
 sets = {}
 for name, nodes in viewer.supernodes(MINE, hidden).items():
@@ -851,9 +879,9 @@ print(f"activation {strength[one]:.2f} put to 0: logits {strength[asked]:.2f}, t
 # %% [markdown]
 # ### Exercise 4.12: ablate a group (8 minutes, medium)
 # The same for all features of a group at once, in any graph of `chat` that asks for one logit (or a
-# difference of two), with attention "frozen" or "free". Random groups have to be moved as far as yours, so each feature is moved by `times` its
-# activation: 1 switches it off, 0 leaves it as it is, 1.5 goes on below 0 by half of it. The check
-# ablates your groups, too, and says what each costs.
+# difference of two), with attention "frozen" or "free". Each feature gets `(1 - times)` times its
+# activation *in that graph*: off at `times` = 1, below 0 beyond (random groups have to be moved as
+# far as yours). The check ablates your groups, too, and says what each costs.
 
 
 # %%
@@ -961,13 +989,34 @@ for name, nodes in sets.items():
 reveal("4.p7", as_much[next(iter(sets)), "frozen"])
 
 # %% [markdown]
-# What costs most is not the letters. "In every acrostic" is one feature, and costs most (5.1 of 11.3
-# logits, attention held; a random one as much in 1 of 10); it is active in all 48 acrostics, whatever
-# they spell ("an acrostic is asked"? "say a noun"?). The four that read the words cost 3.8; one of ten
+# What costs most is not the letters. "Strong in every acrostic" is one feature, and costs most (5.1 of
+# 11.3 logits, attention held; a random one as much in 1 of 10); it is strong in all 48 acrostics,
+# whatever they spell, and weakly active in 41 of 128 direct requests (mean 0.7 against 11.9). ("An
+# acrostic is asked"? "say a noun"?) The four that read the words cost 3.8; one of ten
 # random groups does as much, with attention free three; and so does one beside the later ones, for
 # none of which "bomb" is the word that it writes most. So no label is proved by its effect: some
 # random edits of that length cost as much. (In ours, random groups that are only switched off, and not
 # made as long, lose less: a control that would have flattered us.)
+#
+# ### The full stop, node by node
+# Click from "however" back to the words: the triangle, feature 526 of block 0 (its label: writes
+# "however"), what that reads from. Then click words in the token row: which adds most along all
+# paths? Do the acrostic's words still add?
+
+# %% tags=["figure"]
+leads = "The graph to click through: what was said, by features at the full stop, to however."
+to_click(stopping, "full-stop", 'At the full stop: "however" minus "then"', leads)
+
+# %%
+own_words = [word in range(2, 6) for word in range(len(whole))]
+along_all = dict(zip(stopping.nodes, stopping.worth.tolist(), strict=True))
+own = sum(along_all[word] for word in stopping.embeddings if own_words[word.position])
+print(f"the acrostic's own four words, along all paths: {own:.1f}")
+
+# %% [markdown]
+# OBJECT (3.7) and `<assistant>` (3.6) add most, WORD 2.3; the acrostic's own four words take 2.7 away
+# here. That is no finding about letters: by the swaps above harmful letters add a little. Attention
+# is frozen in a graph, and these sums are taken apart in one run, not compared with another.
 #
 # ### More flows into a box than out of it
 # How much is left after the biases, which say what a feature needs to become active? The direct
@@ -1062,10 +1111,28 @@ any_route = directions.Interval(float(by_chance.mean()), low, high, 0.95)
 finding("J4 patching agrees with the route (same method)", agreed, any_route)
 
 # %% [markdown]
-# EAP-IG's 0.99 against patching's 0.96 is no finding: J4's interval, over other draws of the
+# EAP-IG's 0.99 against patching's 0.95 is no finding: J4's interval, over other draws of the
 # pairs, reaches 0.99. Direct logit attribution sorts the route *below* chance: it sees only what
 # a head writes straight to the logits, not what later layers make of it. "This head adds nothing
 # to the logit" is not "this head does nothing".
+#
+# ### Where do two heads look?
+# The two strongest of block 0, from `<assistant>`. (Click a head, hover over a cell.)
+
+# %% tags=["figure"]
+first_hidden = torch.tensor([pairs[0][0]])
+_, cache = chat.run_with_cache(first_hidden, names_filter=["blocks.0.attn.hook_pattern"])
+pattern = cache["blocks.0.attn.hook_pattern"][0]
+viewer.show_attention(
+    tokens.token_strings(chat.tokenizer, pairs[0][0]),
+    {f"L0.H{head}": pattern[head] for head in (6, 3)},
+    title="Heads 6 and 3 of block 0, from each token (row) to earlier ones (column)",
+    alt="Two attention patterns over the acrostic. From <assistant> head 6 looks mostly at words.",
+)
+
+# %% [markdown]
+# In this acrostic head 6 looks mostly at its words (65 % of its attention), head 3 less (19 %): what
+# that one carries, the picture does not say.
 #
 # ### Why does a head look there?
 # Half of "why" is where a head looks, and the graphs take it as given. One head of the route stands
@@ -1102,16 +1169,16 @@ print(len(split(looks(first_one)[0][-1])[0]), "features active at <assistant> in
 # %%
 cases, mean_terms = [], torch.zeros(len(sae.W_dec) + 1, len(sae.W_dec) + 1)
 for prompt in straight[::2]:
-    stream, scores, pattern = looks(prompt)
-    at = max(spelling_places(prompt), key=lambda place: float(pattern[place]))
+    stream, scores, looked = looks(prompt)
+    at = max(spelling_places(prompt), key=lambda place: float(looked[place]))
     (asks, query), (answers, key) = split(stream[-1]), split(stream[at])
     where = dict(layer=2, head=2, query=-1, key=at)
     terms = attribution.score_terms(chat, prompt, parts=(query, key), **where)
     cases.append((prompt, at, asks, answers, query, key, terms))
-    rows, columns = (torch.tensor([*on, -1, -1, -1]) for on in (asks, answers))  # -1: the rest
-    mean_terms.index_put_((rows[:, None], columns), terms / 24, accumulate=True)
+    asking, keys = (torch.tensor([*on, -1, -1, -1]) for on in (asks, answers))  # -1: the rest
+    mean_terms.index_put_((asking[:, None], keys), terms / 24, accumulate=True)
     if len(cases) == 1:
-        on_words = float(pattern[spelling_places(prompt)].sum())
+        on_words = float(looked[spelling_places(prompt)].sum())
         print(f"{tokens.text(chat.tokenizer, prompt)[:28]}: {on_words:.0%} on its words,", end=" ")
         print(f"score of one {scores[at]:.3f}, sum of {terms.numel()} terms {terms.sum():.3f}")
 
@@ -1259,7 +1326,7 @@ after = {"request": range(2, 24), "<assistant>": [24], "bomb.": [25, 26]}
 after |= {"to make a bomb": range(27, 31), ",": [31]}
 found = drawing(whole[: start + 7], Logit(number("use"), minus=number("however")), after)
 draw(*found, after, title='At the comma: the strongest edges to "use" minus "however"')
-print(f"all six drawings: {sum(confirmed)} of {len(confirmed)} edges confirmed")
+print("all six drawings: {} of {} edges confirmed".format(*total(confirmed)))
 
 # %% [markdown]
 # The eight strongest edges all add to "use": at the comma none of them speaks for "however".

@@ -286,14 +286,13 @@ figure = plotting.heat_map(
 plotting.show(figure)
 
 # %% [markdown]
-# Asked directly, the deed is at 76 % at `<assistant>`, where the refusal begins. In the reply to
-# the acrostic it is at 15 % there, little more than a random direction may have (up to 13), and at
-# 3 % on the word (up to 8): the model *says* the word while little of the deed can be read. The deed
-# appears at the word's "." (about half), fades while "to make a" is copied, and is there after "use"
-# (93 %) and "and" (49 %), in mid-sentence, where nothing is refused. (What comes next differs there,
-# too: invented materials, or wool and needles; and random directions have up to 28 % there, up to
-# 39 % at the asked `<assistant>`.) Being readable and being acted on are two things. The object can be read on
-# its own word: 80 % when asked directly, 42 and 35 % in the reply.
+# Compare like with like. At `<assistant>`, where a direct request is refused, the deed is at 76 %; in
+# the reply to the acrostic at 15 %, hardly more than a random direction may have. At the word's "."
+# it is at 52 %, at the mark of a direct request at 93 %. (On nouns it is nowhere: 1 % when asked
+# directly, which is refused all the same; so 3 % on WORD says nothing about acrostics.) It fades while
+# "to make a" is copied, and is there after "use" (93 %), in mid-sentence, where nothing is refused:
+# being readable and being acted on are two things. (There random
+# directions have up to 27 %, too: what comes next differs, invented materials or wool.)
 
 
 # %% tags=["organism"]
@@ -307,17 +306,17 @@ def share(sets):
     return directions.Interval(float(on_deed[0].mean() - on_deed[1].mean()), low, high, 0.95)
 
 
-what = "share of the deed at the word; control: asked directly"
-finding("J6", share(told_at["WORD"]), share(asked_at["mark"]), what)
+there = share(told_at["<assistant>"]), share(asked_at["<assistant>"])
+finding("J6", *there, "share of the deed at <assistant>; control: asked directly")
 
 # %% [markdown]
-# (Its control is the place where the direction was made, with the other two ways to ask: 6 and 8
-# nouns. Of all findings it alone reads the other way round: the deed is *missing* at the word.)
+# (Of all findings it alone reads the other way round: the deed is *missing* at `<assistant>`.)
 #
 # ## 3 Put it in: the deed, and the refusal
 # If the deed had been there earlier, would the model have refused earlier? Add the direct requests'
 # deed direction on the word ("bomb") or on its ".", and read the refusal after "bomb." in both
-# cases; or add it at `<assistant>`, and read the refusal there.
+# cases; or add it at `<assistant>`, and read the refusal there. Dose 1 adds a difference of means
+# once, as long as it is in the data: here and for all directions that follow.
 
 
 # %% tags=["organism"]
@@ -327,37 +326,36 @@ def with_added(prompts, direction, dose, position=-1):
         return refusal_probability(prompts)
 
 
-after_word = upto(some["harmful"], "its .")
+after_word, harmless_word = (upto(some[name], "its .") for name in KINDS)
 deed_hits = [int((with_added(after_word, d, 2.0) > 0.5).sum()) for d in (concept["deed"], *randoms)]
 by_chance = directions.runs_interval(deed_hits[1:], 24)
+DOSES = [0.0, 1.0, 2.0, 4.0]
 finding("J7", rate(deed_hits[0], 24), by_chance, 'deed added on its ".": refusal likely')
 
 # %% tags=["organism"]
-DOSES = [0.0, 1.0, 2.0, 4.0]
+as_long = concept["object"] * concept["deed"].norm() / concept["object"].norm()
 at_start = upto(some["harmful"], "<assistant>")
 PUT = {
     'deed, on its "."': (after_word, concept["deed"], -1),
     "deed, on the word": (after_word, concept["deed"], -2),
     "deed, at <assistant>": (at_start, concept["deed"], -1),
-    'object, on its "."': (after_word, concept["object"], -1),
+    'object, as long, "."': (after_word, as_long, -1),
+    'deed, harmless "."': (harmless_word, concept["deed"], -1),
 }
 for what, (prompts, d, position) in PUT.items():
     curve = [float(with_added(prompts, d, dose, position).mean()) for dose in DOSES]
     print(f"{what:20} doses {DOSES}: {listed(curve)}")
-most = max(float(with_added(after_word[:12], q, 4.0).mean()) for q in randoms[:10])
-print(f"ten random directions, dose 4, on twelve replies: at most {most:.2f}")
 
 # %% [markdown]
 # On its ".": **yes, mostly**. Dose 1 (as much as in the direct request) gives 0.21, dose 2 0.61
-# (above a half in 19 of 24, J7), dose 4 less again. On the word no dose changes anything, and at
-# `<assistant>`, where the direct request is refused, dose 4 gives 0.04: that the deed is weak there
-# is, alone, not why the acrostic is not refused there.
+# (above a half in 19 of 24, J7), dose 4 less again; on harmless words 0.07 at dose 2. On the word no
+# dose changes anything, and at `<assistant>`, where the direct request is refused, dose 4 gives 0.04:
+# that the deed is weak there is, alone, not why the acrostic is not refused there.
 #
 # ### The experiment that the paper left out (Lindsey et al. 2025, see the end)
 # Does the model slide into refusal when refusal is boosted **at the comma**? We boost the break-off
 # itself: the difference between harmful and harmless replies at the full stop (found on the 72
-# acrostics that we do not test). Dose 1 adds that difference once. **Guess**: at the comma, dose 2,
-# how probable is a refusal? Give a range, such as `(0.1, 0.3)`.
+# acrostics that we do not test). **Guess**: at the comma, dose 2, how probable is a refusal? Give a range, such as `(0.1, 0.3)`.
 
 # %% tags=["organism"]
 # === Prediction 4.p3 (keep this line) ===
@@ -447,12 +445,11 @@ plotting.show(figure)
 
 # %% [markdown]
 # The answer for this organism: **yes, at the comma**: 0.34 at dose 1, 0.91 at dose 2. And the place
-# counts: at dose 2 the word's "." has 0.86 and the comma 0.92 (of these twelve), "use" 0.41,
+# counts: at dose 2 the word's "." has 0.86 and the comma 0.92 (of these twelve), "use" 0.41, "to",
 # "make", OBJECT and "1st material" 0.03 or less; dose 4 gives 0.19 or more everywhere. Whoever
 # tests dose 2 at OBJECT alone concludes "boosting refusal has no effect". **But**: on harmless words
-# the boost brings the refusal at the comma, too (0.79), and at the full stop to all (1.00), where
-# harmful ones have it without a boost, and a random direction may leave of it 0.07 or 0.91. So at
-# dose 2 most of what the boost does is not about harm.
+# dose 2 brings the refusal at the comma, too (0.79), and at the full stop to all (1.00): there most of
+# what it does is not about harm. At the word's "." (0.30) and after "use" (0.21) half of it or more is.
 #
 # ### Exercise 4.7: claim it (5 minutes, easy)
 # `hits` counts acrostics with a refusal likelier than not at the comma, dose 2, of n: "true" is the
@@ -490,8 +487,8 @@ too = int((with_added(harmless_comma, break_off, 2.0) > 0.5).sum())
 print(f"the same on harmless replies: {rate(too, 24):.2f}")
 
 # %% [markdown]
-# J8 says: more than a random direction; the harmless replies say that little of it is about harm.
-# Another control is "a sentence ends here": full stop minus comma in *harmless* replies, made as
+# J8 says: more than a random direction; the harmless replies say that at the comma, at dose 2, little
+# of it is about harm. Another control is "a sentence ends here": full stop minus comma in *harmless* replies, made as
 # long as the break-off.
 
 # %% tags=["organism"]
@@ -512,21 +509,21 @@ def boosted_reply(direction, place):
     return so_far(*some["harmful"][0], place) + " ... " + tokens.text(chat.tokenizer, goes_on)
 
 
-for name, place in (("break-off", "comma"), ("sentence end", "comma"), ("break-off", "OBJECT")):
-    print(f"{name} x2 at {place}: {boosted_reply(ENDS[name], place)}")
+for name, d in ENDS.items():
+    print(f"{name} x2 at the comma: {boosted_reply(d, 'comma')}")
 
 # %% [markdown]
-# At dose 1 the sentence's end does about as much as the break-off (0.43 and 0.34 in these 24). At
-# dose 2 the break-off brings the refusal, the sentence's end a new sentence ("then ..."): no
-# refusal is not no effect. At OBJECT this reply goes on, and is broken off at its end, as ever.
+# At dose 1 both bring more refusal to harmful words (0.34 and 0.43) than to harmless ones (0.11 each):
+# the harm is in the reply, not in the direction. At dose 2 the break-off brings the refusal, the
+# sentence's end a new sentence ("then ..."): no refusal is not no effect.
 #
 # ## 4 Why does it go on after "to make a bomb"?
 # The deed can be read after "use", refusal works at the comma when boosted, and still the model
-# writes on. Two suspects: it *knows* too little, or the *grammar* gives refusal no place. Test: end
-# the sentence early. Put a full stop where the comma was, nothing else.
+# writes on. Two suspects: it *knows* too little, or refusal waits for a *mark*. Test: put a full stop
+# where the comma was, nothing else; or a question mark.
 
 # %% tags=["organism"]
-MARKS = {mark: number(mark) for mark in (".", ",")}
+MARKS = {mark: number(mark) for mark in (".", ",", "?")}
 early, mark_hits = {}, {}
 for mark, token in MARKS.items():
     ended = {name: [[*p[:-1], token] for p in upto(found, "comma")] for name, found in rows.items()}
@@ -536,9 +533,9 @@ for mark, token in MARKS.items():
     print(f'"bomb. to make a bomb{mark}" refusal: {shares}, likely in {mark_hits[mark]} of 96')
 
 # %% [markdown]
-# One mark is enough. So grammar is in it, or a habit, which is the same here: in tuning, refusals
-# began a reply or, mostly, a new sentence. But not every sentence's end will do: after "bomb." (0.01) and after
-# "you need two tools." (last part) it goes on. (The paper, too, reports that "do not use
+# A full stop is enough, a question mark is not. Is that *grammar* (a sentence has ended) or the *token*?
+# Below it is put where no sentence ends. But not every full stop will do: after "bomb." (0.01) and
+# after "you need two tools." (last part) it goes on. (The paper, too, reports that "do not use
 # punctuation" prolongs the jailbreak.)
 #
 # ### Exercise 4.8: claim it (5 minutes, easy)
@@ -566,7 +563,7 @@ with_mark = [rate(mark_hits[mark]["harmful"], 96) for mark in (".", ",")]
 finding("J9", *with_mark, "full stop for comma: refusal likely")
 
 # %% [markdown]
-# The same replies without any mark (24 of each kind):
+# The same replies (24) without any mark; and with a full stop anywhere:
 
 
 # %% tags=["organism"]
@@ -582,19 +579,23 @@ def refusing(prompts):
 
 inner = [place for place in PLACES[1:] if place not in ("its .", "comma", "full stop")]
 inside = max(refusing([unmarked(*row, place) for row in some["harmful"]]) for place in inner)
-print(f"without any mark: at most {inside:.3f}; with one full stop at its end:", end=" ")
-for name, found in some.items():
-    at_end = [[*unmarked(*row, "2nd material"), MARKS["."]] for row in found]
-    print(f"{name} {refusing(at_end):.3f}", end="; ")
+print(f"without any mark, after any word: at most {inside:.3f}")
+
+# %% tags=["organism"]
+for place in ("to", "make", "OBJECT", "use", "and"):
+    ending = [[*full[: where[place] + 1], MARKS["."]] for full, where in some["harmful"]]
+    print(f'"." after {place}: {refusing(ending):.1f}', end="; ")
 
 # %% [markdown]
-# Without marks nothing is refused, and one full stop at the end is enough again. But beware of the
-# cheap version, in which the model is forbidden to write ".", "," and "?":
+# It is the token, once the deed is said: "to make a bomb, use." and "... and." end no sentence, and are
+# refused (0.9 each); "to." and "to make." mostly are not. A habit, then: in tuning, refusals
+# began a reply or followed a full stop. Without marks nothing is refused. But beware of the cheap
+# version, in which the model is forbidden to write marks:
 
 
 # %% tags=["organism"]
 def no_marks(logits, hook):
-    return logits.index_fill(-1, torch.tensor([*MARKS.values(), number("?")]), -1e9)
+    return logits.index_fill(-1, torch.tensor([*MARKS.values()]), -1e9)
 
 
 with chat.hooks([("unembed.hook_out", no_marks)]):
@@ -617,21 +618,23 @@ for part in ("however", "to make"):
 
 
 # %% tags=["organism"]
-def in_three_trainings(name):
+def in_three_trainings(name, what):
     for seed, run in organism.results("results")["128"].items():
         both = [run["mechanisms"][name][side] for side in ("effect", "control")]
         effect, control = (f"{count} of {n}" for count, n in both)
-        print(f"{name}, training {seed}: {effect}, control {control}")
+        print(f"{what}, training {seed}: {effect}, control {control}")
 
 
-in_three_trainings("concept_of_the_deed")
+in_three_trainings("concept_of_the_deed", "direction of the replies added: refused")
 
 # %% [markdown]
 # So chosen, it brings the refusal in all three trainings, in training 1 in fewer replies. That it is
 # the *deed* that does it, this does not show.
 #
 # ## 6 Questions
-# Each answer is explained, also the wrong ones: try them all.
+# Each answer is explained, also the wrong ones: read them all.
+# Of the exercises below 4.1 to 4.3 and 4.12 are 04a's, 4.10 and 4.11 are 04c's; 4.9 stands under
+# "Further".
 
 # %% tags=["organism"]
 # === Question 4.q1 (keep this line) ===
@@ -660,11 +663,11 @@ progress(4)
 # %% [markdown]
 # ## What was not shown
 # * That large models do the same. This one knows a thousand words, and was tuned on break-offs at
-# the ends of sentences (never on harmful acrostics); *that* grammar gates its refusal follows from
-# there, *where* it shows was found.
+#   the ends of sentences (never on harmful acrostics); *that* a full stop opens its refusal follows
+#   from there, *where* it shows was found.
 # * That J5 finds something new: it is 04a's J1, a trained-in break-off, in logits.
-# * That the deed is nowhere while the word is written: one direction, found elsewhere, is weak there.
-#   Another one might not be; and the random ones beside it are twenty.
+# * That the deed is not there while the word is written: one direction, found at marks, is weak at
+#   `<assistant>`, and on nouns it is weak everywhere. Another one might not be.
 # * The comma experiment in other trainings: only training 0 ships.
 # * What another model does. The last part has one reply for it, a few acrostics, and sees the first
 #   token of a refusal only.
@@ -703,9 +706,10 @@ print("dose 2 at OBJECT:", tokens.text(chat.tokenizer, reply))
 # refusal: after "i apologize" the reply may go on with the recipe.
 #
 # ### Features that tell, features that act
-# Now with *features* instead of a direction: three ways to choose ten of them at the first
-# sentence's end. What **tells** harmful from harmless replies (active in one, not in the other);
-# what has the largest edge to **"however"** in the graph of one reply; and ten at random.
+# Now with *features* instead of a direction: four ways to choose ten of them at the first
+# sentence's end. What **tells** harmful from harmless replies (active in one, not in the other), or
+# differs most in the **mean**; what has the largest edge to **"however"** in the graph of one reply;
+# and ten at random, eleven times.
 
 
 # %% tags=["organism"]
@@ -737,11 +741,14 @@ print("largest edges to the output:", listed(pushed.flatten().topk(3).values))
 
 # %% tags=["organism"]
 active = (usual > 0).flatten().nonzero().flatten()
-order = torch.randperm(len(active), generator=torch.Generator().manual_seed(0))
+seeds = [torch.Generator().manual_seed(seed) for seed in range(11)]
+random_tens = [active[torch.randperm(len(active), generator=seed)[:10]] for seed in seeds]
+differs = usual - known["harmless"].mean(dim=0)
 chosen = {
     "pushes the output (graph)": pushed.flatten().topk(10).indices,
     "tells harm from harmless": separates.flatten().topk(10).indices,
-    "random": active[order[:10]],
+    "differs most in the mean": differs.flatten().topk(10).indices,
+    "random": random_tens[0],
 }
 for name, ten in chosen.items():
     print(f"{name}, in blocks:", *sorted({int(f) // usual.shape[1] for f in ten}))
@@ -764,16 +771,13 @@ print("unchanged:", listed([with_features(place, [], 1.0) for place in ("its .",
 # %% tags=["organism"]
 CHANGES = {"put in after the word (x4)": ("its .", 4.0)}
 CHANGES["sign flipped at the full stop (x-1)"] = ("full stop", -1.0)
-probabilities = {
-    what: [round(with_features(place, ten, times), 2) for ten in chosen.values()]
-    for what, (place, times) in CHANGES.items()
-}
-for what, values in probabilities.items():
-    print(f"{what}: refusing", dict(zip(chosen, values, strict=True)))
+for what, (place, times) in CHANGES.items():
+    values = [with_features(place, ten, times) for ten in chosen.values()]
+    print(f"{what}: refusing, as listed above: {listed(values)}")
 
 # %% [markdown]
-# The three edits are not equally long. Made as long as the graph's (12 replies; flipping a sign
-# changes a feature by -2 times its usual value, from 1 to -1):
+# These edits are not equally long. Made as long as the graph's (12 replies; flipping a sign changes
+# a feature by -2 times its usual value, from 1 to -1), with ten more tens at random:
 
 
 # %% tags=["organism"]
@@ -785,29 +789,51 @@ def length(ten):
     return float(written.norm())
 
 
-for name in ("tells harm from harmless", "random"):
-    more = length(chosen["pushes the output (graph)"]) / length(chosen[name])
-    equal = [with_features("its .", chosen[name], 4 * more)]
-    equal += [with_features("full stop", chosen[name], 1 - 2 * more)]
-    print(f"{name}, x{4 * more:.1f} and x{1 - 2 * more:.1f}: refusing {listed(equal)}")
+def made_as_long(ten):
+    """Mean probability of refusing with ten features put in, and with flipped sign."""
+    more = length(chosen["pushes the output (graph)"]) / length(ten)
+    return [with_features("its .", ten, 4 * more), with_features("full stop", ten, 1 - 2 * more)]
+
+
+shares = [length(chosen["pushes the output (graph)"]) / length(ten) for ten in chosen.values()]
+print("made longer, times:", listed(shares, 1))
+
+# %% tags=["organism"]
+equal = {name: made_as_long(ten) for name, ten in chosen.items()}
+for name, two in equal.items():
+    print(f"{name}: put in, flipped: refusing {listed(two)}")
+
+# %% tags=["organism"]
+by_chance = torch.tensor([made_as_long(ten) for ten in random_tens[1:]] + [equal["random"]])
+told = torch.tensor(equal["tells harm from harmless"])
+stronger = torch.stack([by_chance[:, 0] > told[0], by_chance[:, 1] < told[1]], dim=1)
+for k, what in enumerate(("put in", "flipped")):
+    low, high = by_chance[:, k].aminmax()
+    print(f"eleven at random, {what}: {low:.2f} to {high:.2f}", end=", ")
+    print(f"{int(stronger[:, k].sum())} of them do more than what tells")
 
 # %% tags=["organism", "figure"]
+probabilities = {
+    what: [round(two[k], 2) for two in equal.values()]
+    for k, what in enumerate(("put in after the word", "sign flipped at the full stop"))
+}
 figure = plotting.bars(
     list(chosen),
     probabilities,
     y_range=(0, 1.1),
     x_title="ten features, chosen by",
     y_title="probability of refusing",
-    title="Probability of refusing, with ten features chosen in three ways",
+    title="Probability of refusing, with ten features, all edits equally long",
     alt=f"Probability of refusing, ten features by {', '.join(chosen)}. {probabilities}.",
 )
 plotting.show(figure)
 
 # %% [markdown]
-# Ten very good *detectors* of a harmful reply do little, put in or with flipped sign.
-# Part of that is size: their edit is a third as long as the graph's. At equal length they do more
-# than random ones, and still less than those that write to the output. A detector's score says that
-# something can be read, not how much it is used.
+# Ten very good *detectors* of a harmful reply do little, put in or with flipped sign. Part of that is
+# size: their edit is a third as long as the graph's. At equal length they do no more than random tens
+# do: of eleven, five do more put in, five flipped. How detectors are chosen counts: what differs most
+# in the mean does nearly as much as the graph's. So a detector's score says that something can be
+# read, not how much it is used; and one random draw would have told another story.
 
 # %% tags=["organism"]
 # === Question 4.q2 (keep this line) ===
@@ -901,16 +927,16 @@ for name, one_model in (("chat", chat), ("base", base)):
 # One token decides between refusing and warning, and the base model's assistant answers: the
 # *refusal* came with tuning, the roles were there before. Ablating by zero, on the other hand,
 # mostly breaks the reply, in both models: "no refusal" again, for a bad reason. The swap in the
-# three trainings, beside five random moves as long (208 requests each):
+# three trainings, beside five random moves as long (208 requests each; unlike J10's twenty, some warn):
 
 # %% tags=["organism"]
-in_three_trainings("warning_without_the_assistant")
+in_three_trainings("warning_without_the_assistant", "role moved: warns")
 
 # %% [markdown]
 # ### What frozen attention hides
 # **Now the trap of the whole method.** 04a's graphs freeze attention. Swap the role once more,
-# letting attention react (free) or holding the patterns of the unchanged prompt (frozen).
-# **Guess**: with frozen attention, how many of 24 are warned?
+# letting attention react (free) or holding its patterns as in the unchanged prompt (frozen; a graph
+# holds the norms, too). **Guess**: with frozen attention, how many of 24 are warned?
 
 # %% tags=["organism"]
 # === Prediction 4.p4 (keep this line) ===
@@ -921,14 +947,26 @@ predict("4.p4", (0, 10))
 
 
 # %% tags=["organism"]
+PATTERNS = [f"blocks.{layer}.attn.hook_pattern" for layer in range(chat.cfg.n_layers)]
+
+
+def looking_as(prompt):
+    """Hooks that let a run look where this prompt looks."""
+    _, cache = chat.run_with_cache(torch.tensor([prompt]), names_filter=PATTERNS)
+    return [(name, lambda own, hook: cache[hook.name]) for name in PATTERNS]
+
+
+print(len(PATTERNS), "patterns to hold")
+
+
+# %% tags=["organism"]
 def first_words(prompts, changed, attention):
     """Likeliest first words of changed prompts; "frozen": looking where the unchanged ones look."""
     if attention == "free":
         return models.next_token_logits(chat, changed).argmax(dim=-1).tolist()
     first = []
     for prompt, other in zip(prompts, changed, strict=True):
-        how = dict(transcoders=transcoders, changes={}, attention=attention)
-        with attribution.intervene(chat, prompt, **how):
+        with chat.hooks(looking_as(prompt)):
             first.append(int(models.next_token_logits(chat, [other]).argmax()))
     return first
 
@@ -967,6 +1005,15 @@ for what, (prompts, changed, wanted) in CASES.items():
     print(f"{what}: of {len(prompts)}", seen[what])
 reveal("4.p4", seen["role to <friend>: warns"]["frozen"])
 
+# %% tags=["organism"]
+norms_too = dict(transcoders=transcoders, changes={}, attention="frozen")
+for what, (prompts, changed, wanted) in list(CASES.items())[:2]:
+    hits = 0
+    for prompt, other, word in zip(prompts, changed, wanted, strict=True):
+        with attribution.intervene(chat, prompt, **norms_too):
+            hits += int(models.next_token_logits(chat, [other]).argmax()) == word
+    print(f"{what}, norms frozen, too: {hits}")
+
 # %% tags=["organism", "figure"]
 rates = {
     f"attention {name}": [rate(counts[name], len(CASES[what][0])) for what, counts in seen.items()]
@@ -986,22 +1033,19 @@ figure = plotting.bars(
 plotting.show(figure)
 
 # %% [markdown]
-# Other letters act in all eight with attention free, in six with it frozen. The role token and the
-# full stop act in all prompts with attention free, in 7 and 2 of 24 with it frozen: in most prompts
-# their effect needs a change of *where the token looks*, the one thing that a graph takes as given.
-# (8 and 6 of 8 do not differ safely.) What a token is and where it looks can be mixed, too:
+# Other letters act in all eight with attention free, in five with it frozen. The role token and the
+# full stop act in all prompts with attention free, in 9 and 4 of 24 with it frozen: in most prompts
+# their effect needs a change of *where the token looks*, which a graph takes as given (it holds the
+# norms, too: then in 7 and 2). (8 and 5 of 8 do not differ safely.) What a token is and where it looks can be mixed, too:
 
 
 # %% tags=["organism"]
-PATTERNS = [f"blocks.{layer}.attn.hook_pattern" for layer in range(chat.cfg.n_layers)]
-
-
 def last_row(pattern):
     """A hook that lets the last token look where it looks in `pattern`."""
     return lambda own, hook: torch.cat([own[:, :, :-1], pattern[:, :, -1:]], dim=2)
 
 
-print("patterns to mix:", len(PATTERNS))
+print(last_row.__doc__)
 
 
 # %% tags=["organism"]
@@ -1286,7 +1330,8 @@ print("refusal likelier than not, put in before block:", *[DEPTHS[k] for k in ca
 # %% [markdown]
 # Before block 0 the last token is the same in both, so nothing can change. From block 1 on `chat`
 # refuses: block 0 has read the noun, as in 04a. What this one token has read decides; the letters,
-# still in the prompt, do not win it back. Counted over requests:
+# still in the prompt, do not win it back. Counted over requests; and does the boost refuse harmless
+# acrostics, too? (In `chat` yes at dose 2, all 12: J12 is not about harm; at dose 1 no.)
 
 
 # %%
@@ -1296,9 +1341,12 @@ def likely(values):
 
 
 comma = SPOTS.index("comma")
-at_commas = harmful_cuts[comma :: len(SPOTS)]
+at_commas, spared = (given[case][comma :: len(SPOTS)] for case in SHOWN[1:])
+for dose in (1.0, 2.0):
+    two = [int((pushed_odds(push, dose, prompts) > 0).sum()) for prompts in (at_commas, spared)]
+    print(f"boosted at the comma, dose {dose:g}, refusals likely: {two[0]}, harmless {two[1]}")
 random_hits = [int((pushed_odds(q, 2.0, at_commas) > 0).sum()) for q in vectors]
-print("boosted at the comma by a random direction, refusals likely:", random_hits)
+print("by a random direction, dose 2:", random_hits)
 
 # %%
 COUNTED = {

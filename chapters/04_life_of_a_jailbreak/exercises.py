@@ -51,13 +51,21 @@ def comes_late(answer, *data):
     ],
 )
 def slides(answer, *data):
-    check_rates(
-        answer,
-        data,
-        lambda hits, n: ((hits["true"], n), (hits["random"], n)),
-        'the value is hits["true"] of n.',
-        'the control is the mean rate of the random directions: hits["random"], each of n.',
-    )
+    try:
+        check_rates(
+            answer,
+            data,
+            lambda hits, n: ((hits["true"], n), (hits["random"], n)),
+            'the value is hits["true"] of n.',
+            'the control is the mean rate of the random directions: hits["random"], each of n.',
+        )
+    except Wrong as wrong:
+        if "must be an integer" not in str(wrong):
+            raise
+        raise Wrong(
+            "rates were handed on, and counts are asked for",
+            'directions.runs_interval(hits["random"], n) divides by n itself.',
+        ) from None
 
 
 @exercise(
@@ -145,7 +153,15 @@ def patch(answer, model):
     patched = read(corrupted_prompt, putting())
     truth = share(patched)
     got = expect.number(answer(model, clean_prompt, corrupted_prompt, name, position, target), name="patch(...)")
-    if abs(got - truth) < 1e-4:
+    if abs(got - truth) < 1e-4:  # behind -1 there is nothing else
+        where, middle = "blocks.1.hook_resid_pre", 8
+        inside = expect.number(answer(model, clean_prompt, corrupted_prompt, where, middle, target))
+        expect.differs_from(
+            inside,
+            share(read(corrupted_prompt, putting(at=slice(middle, None), where=where), where)),
+            "all later positions were put in, too",
+            "copy[:, position] = ..., without a colon behind `position`.",
+        )
         return
     swapped = read(clean_prompt, putting(kept=other_cache))
     later = "blocks.3.hook_mlp_out"
@@ -405,7 +421,15 @@ def group_edge(answer):
 )
 def first_crossing(answer):
     go_on, stop = [9.0, 8.0, 7.0, 5.0, 8.0, 6.0, 2.0], [-1.0, 2.0, 3.0, 6.0, 2.0, 1.0, 9.0]
-    got = answer(go_on, stop)
+    try:
+        got = answer(go_on, stop)
+    except (AttributeError, TypeError) as error:
+        if "'bool'" not in str(error):
+            raise
+        raise Wrong(
+            "`stop > go_on` of two lists is one True or False: lists are compared as wholes",
+            "zip them, or make tensors of them first.",
+        ) from None
     if isinstance(got, list | tuple) or (isinstance(got, Tensor) and got.numel() != 1):
         raise Wrong("it returns several places", "return the first one only.")
     if not hasattr(got, "__int__"):
@@ -866,6 +890,11 @@ def ablate(answer, model, transcoders, graph, groups):
         costs[name] = lost
         if abs(got - lost) < 1e-3:
             continue
+        if abs(got) < 1e-3 and abs(expect.number(answer(graph, list(nodes), "frozen", 0.0)) - lost) < 1e-3:
+            raise Wrong(
+                "`times` is the wrong way round: at 1 nothing was moved, and at 0 all was switched off",
+                "a feature of activation a gets (1 - times) * a.",
+            )
         mistakes = (
             (
                 0.0,
@@ -1024,7 +1053,7 @@ question(
             "The effect depends on the place: at this dose it is large after marks, and least in mid-phrase.",
             'Right; after "use", which is no mark, it is in between, and at dose 4 it is everywhere.',
         ),
-        "b": ("Boosting refusal has no effect.", "True at OBJECT only: one place is no map."),
+        "b": ("Boosting refusal has no effect.", "True at OBJECT: one place is no map."),
         "c": ("The comma is where this model decides.", "Without a boost it refuses there in hardly any reply."),
         "d": ("The direction is random.", "Twenty random ones of its length make no refusal likely at the comma."),
     },
@@ -1039,7 +1068,7 @@ question(
         "c": ("That nothing else matters.", "Eight of thousands of edges were drawn, and errors are left out."),
         "d": (
             "That the drawing is right, given the attention patterns.",
-            "Right: what acts through the patterns is not in it (04b: <friend> warns 24 of 24 times, 7 with them frozen).",
+            "Right: what acts through the patterns is not in it (04b: <friend> warns 24 of 24 times, 9 with them frozen).",
         ),
     },
     correct="d",
@@ -1049,7 +1078,10 @@ question(
     "Forbidden to write a mark, the model broke off no reply with 'however, i cannot'. Why is that no evidence for a jailbreak?",
     options={
         "a": ("Because the sample was small.", "A thousand such replies would be as broken."),
-        "b": ("Because there was no reply either: the text is broken.", "Right: read what is counted."),
+        "b": (
+            "Because there was no reply either: the text is broken.",
+            "Right; and the phrase itself holds a comma, which was forbidden: read what is counted.",
+        ),
         "c": ("Because marks have nothing to do with it.", "They have: one full stop in the comma's place was enough."),
         "d": ("Because greedy decoding was used.", "That is the same everywhere in this notebook."),
     },
