@@ -85,6 +85,8 @@ def on_other_data(
             if now is data:
                 keys = " (a dictionary unpacks to its keys)" * any(isinstance(one, Mapping) for one in now)
                 tip = f"it fails on this notebook's own data: print what each name in it holds{keys}."
+                if "must be an integer" in str(error):  # scipy's word on a count
+                    tip += " Intervals of a rate take counts, and divide by n themselves."
             return Off(f"your code raised {type(error).__name__}: {error}", tip)
         return None
 

@@ -1,6 +1,6 @@
 """Notebooks on published models' small stand-ins, from a hub on this machine: their part about MODEL, and whole.
 
-Whole notebooks are run as `tools/on_model.py` runs them; that takes minutes, so it is done nightly only. So do the shared
+Whole notebooks are run as `tools/on_model.py` runs them; that takes minutes, so it is done nightly only. So are the shared
 cells on `smollm2-refusal`, a real language model, where they take more than two minutes.
 """
 

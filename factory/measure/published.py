@@ -9,11 +9,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from course_lib import caching, directions, judging, models, organism, profiles, tokens
+from course_lib import judging, models, organism, profiles, tokens
 from factory.make import training
 from factory.measure import planted
 
-N, N_TRAIN, REPLY_TOKENS = 100, 128, 32
+N, REPLY_TOKENS = 100, 32
 SETS = (("harmful", "held_out_topic"), ("harmless", "held_out_topic"), ("borderline", "test"))
 FILE, CARD = organism.folder("results") / "published.json", organism.folder("cards") / "published.md"
 
@@ -47,10 +47,7 @@ def measure(name: str, called: str) -> None:
 
     if "behaviours" not in found:
         keep(n_layers=models.n_layers(model), behaviours=planted.behaviours(model, N, sets=SETS, count=refused))
-    harmful, harmless = (
-        caching.harvest(model, planted.ids(model, kind, "train", N_TRAIN), progress=False)
-        for kind in ("harmful", "harmless")
-    )
+    harmful, harmless = planted.learned_from(model)
     if "geometry" not in found:
         keep(geometry=planted.geometry(model, harmful, harmless, range(1, found["n_layers"])))
     if "candidates" not in found:
@@ -63,9 +60,8 @@ def measure(name: str, called: str) -> None:
         if not best or which in found:
             continue
         layer = min(best, key=lambda row: row["bypass"])["layer"]
-        d = directions.difference_of_means(harmful.at(layer, "last"), harmless.at(layer, "last"))
-        r = directions.project_out(d, harmless.at(layer, "last").mean(dim=0))
-        keep(**{which: planted.interventions(model, d, r, layer, n=N, count=refused)})
+        both = planted.directions_at(harmful, harmless, layer)
+        keep(**{which: planted.interventions(model, *both, layer, n=N, count=refused)})
 
 
 def write_card() -> None:
@@ -74,25 +70,16 @@ def write_card() -> None:
     lines = [
         "# Published models that refuse by themselves",
         "",
-        "Nothing was planted in them. `python -m factory measure-published NAME`; prompts are the course's own sets, whole greedy replies of",
-        f"{REPLY_TOKENS} tokens are judged sentence by sentence, counted and dropped; 95 % intervals. Chosen as in 01: {N_TRAIN} harmful and harmless requests",
+        "Nothing was planted in them. `python -m factory measure-published --model NAME`; prompts are the course's own sets, whole greedy replies of",
+        f"{REPLY_TOKENS} tokens are judged sentence by sentence, counted and dropped; 95 % intervals. Chosen as in 01: {planted.N_TRAIN} harmful and harmless requests",
         "make d before each second block, 16 of each choose the block, other topics are asked.",
         "",
     ]
     for called, found in kept.items():
         lines += [f"## {called}", "", *([found["weights"], ""] if "weights" in found else [])]
         lines += ["| requests | refused |", "|---|---|"]
-        lines += [f"| {name.replace('_', ' ')} | {planted._rate(pair)} |" for name, pair in found["behaviours"].items()]
-        lines += [
-            "",
-            "| before block | AUROC, mean difference | AUROC, PC1 | cosine of d with the harmless mean |",
-            "|---|---|---|---|",
-        ]
-        lines += [
-            f"| {row['layer']} | {row['auroc']:.2f} | {row['auroc_pc1']:.2f} | {row['cosine']:.2f} |"
-            for row in found["geometry"][::3]
-        ]
-        lines += ["", planted.of_winners(found["winners"]), ""]
+        lines += [f"| {name.replace('_', ' ')} | {planted.rate(pair)} |" for name, pair in found["behaviours"].items()]
+        lines += ["", *planted.of_geometry(found["geometry"][::3]), planted.of_winners(found["winners"]), ""]
         for which in (name for name in ("filtered", "best bypass") if name in found):
             lines += ["#" + line if line.startswith("##") else line for line in planted.edits(found[which])]
     CARD.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8", newline="\n")
