@@ -580,7 +580,7 @@ for name, drawn in graphs.items():
 for graph in graphs["dangerous"]:
     shares, pair = flow(graph), words_of(graph.prompt_ids)[-6:-3:2]
     both = zip(pair, ("first cleaner", "last cleaner"), strict=True)
-    print("to danger:", *(f"{word} {shares.get((a, 'danger'), 0):.0%}," for word, a in both), end=" ")
+    print("to danger:", *(f"{word} {shares[a, 'danger']:.0%}," for word, a in both), end=" ")
     says = {a: shares[a, 'says "i"'] for a in ("refusal", "danger")}
     print(f"rest to refusal: {shares['rest of block 0', 'refusal']:.0%}, to i:", end=" ")
     print(", ".join(f"{a} {share:.0%}" for a, share in says.items()))
@@ -699,6 +699,7 @@ by_writing = features.detection(unseen_index, writer, rule=about_to_refuse)
 print(f"write 'i' most: {line(first_word, 2)}; taken: {writer}")
 print(f"{writer} as refusal: accuracy {by_writing.balanced_accuracy:.2f},", end=" ")
 print(f"precision {by_writing.precision:.2f}")
+print(f"writes like feature {writer}: ", line(features.by_neighbour(sae, writer)), "(cosine)")
 
 # %% [markdown]
 # It writes "i" nearly as strongly as feature 9 and is hardly ever active where the model refuses:
@@ -802,6 +803,8 @@ for feature in [f for f in loud if f not in (DANGER, 266, 196, 444)][:8]:
     left_others.append(classes.get("warn", 0))
     print(f"feature {feature:3} (activation {active[feature]:.1f}):", classes)
 print("warnings left under chat's danger feature:", left, "| under eight others:", left_others)
+
+# %%
 to_end, edit = [p for p in HELD if at_cleaner(p)], 2 * active[DANGER] * sae.W_dec[DANGER].detach()
 left_random = []
 for q in directions.random_directions(8, like=edit, seed=3):
