@@ -233,6 +233,8 @@ def _another_n(
             by_what = []
         if len(by_what) < 3:
             continue
+        if max(abs(each - 1) for each in by_what) < 1e-3:
+            return Off(f"the {part} is a count, not a rate", "directions.wilson_interval(count, n) makes one of it.")
         if max(by_what) - min(by_what) < 1e-3:
             return Off(f"the {part} is divided by {by_what[0]:.4g}, whatever {by} is", tip)
         if all(abs(each - n // 2 * 2) < 1e-3 for each, n in zip(by_what, ns, strict=True)):

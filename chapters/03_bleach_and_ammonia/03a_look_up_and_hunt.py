@@ -8,7 +8,6 @@
 
 # %%
 import html
-import random
 
 import torch
 from IPython.display import display
@@ -84,8 +83,8 @@ plotting.show(plotting.bars(labels, shares, **axes, title=title, alt=f"Bars. {al
 # keeping the activation does not say that any single feature *means* something. That is the hunt.
 #
 # ## 2 The hunt: eight concepts, 512 numbers
-# Nobody has labelled this dictionary. An **index** of the corpus lets you look features up. Each
-# look-up ranks by a value of its own, in brackets below:
+# Nobody has labelled this dictionary. An **index** of the corpus (which has replies, too, or none
+# of their features would be seen) lets you look features up, by a value in brackets below:
 #
 # | look-up | ranks by |
 # |---|---|
@@ -402,9 +401,9 @@ for name, feature in {"danger": finds["danger"], "any cleaner?": loudest}.items(
 
 # %% [markdown]
 # Alone, the two cleaners give 3.6 and 0.0, together 26.4: danger is not the sum of two cleaners.
-# Feature 263, loud on either, is lowest there. But four prompts are four prompts. All of the
-# terrace whose cleaners stand at the end (no look-up has seen them; the score of 3.1 has); alone,
-# the cleaners that belong to a dangerous pair:
+# Feature 263, loud on either, is lowest there (we did not ask why). But four prompts are four
+# prompts. All of the terrace whose cleaners stand at the end (no look-up has seen them; the score
+# of 3.1 has); alone, the cleaners that belong to a dangerous pair:
 
 
 # %%
@@ -490,8 +489,8 @@ check("3.3", reply_edges)
 
 # %% [markdown]
 # What is chosen is chosen on the *office*: the ten features with the largest mean edge in four
-# dangerous prompts are the "refusal features". What is read is read on the *terrace*: four
-# dangerous and four safe prompts. A graph's **replacement score** is 1 if no error is needed to
+# dangerous prompts are the "refusal features". What is read is read on the *terrace*: five
+# dangerous and five safe prompts. A graph's **replacement score** is 1 if no error is needed to
 # explain the target.
 
 # %%
@@ -507,13 +506,13 @@ print("refusal features (layer, feature):", refusal_nodes)
 graphs = {}
 for name in office:
     ends_so = [p for p in cleaning(name, "terrace") if at_cleaner(p)]
-    graphs[name] = [draw(p) for p in ends_so[::5]]
+    graphs[name] = [draw(p) for p in ends_so[::4]]
     print(f"{name:9} replacement score", [round(g.replacement_score, 2) for g in graphs[name]])
 
 # %% [markdown]
-# Thousands of nodes become a picture in groups, "supernodes": three tokens; the danger features at
-# the last cleaner; the ten refusal features; and, at the reply token, the rest of block 0, whose
-# attention reads the turn and the request.
+# Thousands of nodes become a picture in groups, "supernodes": three tokens; danger features at the
+# last cleaner (the transcoders' own, chosen anew: 509 is the SAE's); the ten refusal features; and,
+# at the reply token, the rest of block 0, whose attention reads the turn and the request.
 
 # %%
 ending = {name: [p for p in prompts if at_cleaner(p)] for name, prompts in office.items()}
@@ -562,30 +561,33 @@ def flow(graph, **other):
     return {(a, b): edge / whole[b] for (a, b), edge in graph.group(groups).items()}
 
 
-def given(graph, n=20):
-    """Danger's share of refusal, and those of as many other features there, drawn n times."""
-    at, edge = len(graph.prompt_ids) - 4, ("danger", "refusal")
+def given(graph):
+    """Danger's share of refusal, and that of as many other features there, the most active."""
+    at, value = len(graph.prompt_ids) - 4, dict(zip(graph.nodes, graph.values, strict=True))
     others = [f for f in graph.features if f.position == at and f.layer < 3]
     others = [f for f in others if (f.layer, f.feature) not in danger_nodes]
-    draws = [random.Random(k).sample(others, len(danger_nodes)) for k in range(n)]
-    return flow(graph).get(edge, 0.0), [flow(graph, danger=d).get(edge, 0.0) for d in draws]
+    loud, edge = sorted(others, key=value.get)[-len(danger_nodes) :], ("danger", "refusal")
+    return flow(graph).get(edge, 0.0), flow(graph, danger=loud).get(edge, 0.0)
 
 
 for name, drawn in graphs.items():
     for graph in drawn:
-        share, controls = given(graph)
+        share, control = given(graph)
         print(f"{name:9} {' '.join(words_of(graph.prompt_ids)[-6:-3]):20}", end=" ")
-        print(f"danger gives {share:4.0%} of refusal, others up to {max(controls):.0%}")
+        print(f"danger gives {share:4.0%} of refusal, the most active others {control:4.0%}")
 
 # %%
 for graph in graphs["dangerous"]:
     shares, pair = flow(graph), words_of(graph.prompt_ids)[-6:-3:2]
     both = zip(pair, ("first cleaner", "last cleaner"), strict=True)
-    print("to danger:", ", ".join(f"{word} {shares.get((a, 'danger'), 0):.0%}" for word, a in both))
+    print("to danger:", *(f"{word} {shares[a, 'danger']:.0%}," for word, a in both), end=" ")
+    says = {a: shares[a, 'says "i"'] for a in ("refusal", "danger")}
+    print(f"rest to refusal: {shares['rest of block 0', 'refusal']:.0%}, to i:", end=" ")
+    print(", ".join(f"{a} {share:.0%}" for a, share in says.items()))
 
 # %% tags=["figure"]
-BOXES = {"first cleaner": ("bleach", 0, 0), "last cleaner": ("ammonia", 0.9, 0)}
-BOXES |= {"<assistant>": ("<assistant>", 3.6, 0), "danger": ("danger", 0.9, 1)}
+BOXES = {"first cleaner": ("bleach", 0, 0), "last cleaner": ("ammonia", 1.7, 0)}
+BOXES |= {"<assistant>": ("<assistant>", 3.6, 0), "danger": ("danger", 0.5, 1)}
 BOXES |= {"rest of block 0": ("rest of block 0", 3.6, 1)}
 BOXES |= {"refusal": ("refusal", 3, 2), 'says "i"': ('says "i"', 3, 3)}
 percent = {edge: 100 * share for edge, share in flow(graphs["dangerous"][0]).items()}
@@ -622,13 +624,13 @@ viewer.show(
 )
 
 # %% [markdown]
-# Read from below. On these four prompts, each with bleach, the danger features give 10 % to
-# 14 % of what the refusal features have, as many others (of any strength) at most 8 %; on safe
-# pairs danger gives 0 % to 2 %, no more than others. More (47 %) comes from the rest of block 0: the reply token reads the cleaners itself. And of "i"
-# refusal and danger explain 28 % and 15 %, the rest comes from what is not drawn.
+# Read from below. On these five prompts the danger features give 9 % to 14 % of what the refusal
+# features have, as many of the most active others there 2 % to 10 %, in each prompt less; on safe
+# pairs danger gives 0 %. More (47 % to 56 %) comes from the rest of block 0: the reply token reads
+# the cleaners itself. Of "i" refusal explains 28 % to 51 % and danger 12 % to 20 %.
 #
-# In each of these four pairs bleach adds more to danger than its partner; in "alcohol and bleach" it
-# is nearly all bleach. A sum of edges cannot show a conjunction; the activations did. A graph is a
+# What adds most to danger is a word rather than a place: bleach, if it is there, else vinegar, in
+# either order. A sum of edges cannot show a conjunction; the activations did. A graph is a
 # hypothesis, with attention held fixed. Whether danger *decides* is the question of 03b.
 #
 # ## 4 What stands
@@ -776,9 +778,10 @@ edits = {
 }
 after = {}
 for what, (model, dictionary, feature) in edits.items():
-    with steering.scale_features(model, dictionary, {feature: -1.0}):
-        after[what] = counted(HELD, model)
-    print(f"{what} at -1x: {after[what]}")
+    for factor in (0.0, -1.0):
+        with steering.scale_features(model, dictionary, {feature: factor}):
+            after[what] = counted(HELD, model)
+        print(f"{what} at {factor}x: {after[what]}")
 
 # %%
 similar = directions.cosine(sae.W_dec[DANGER], base_sae.W_dec[BASE_DANGER])
@@ -788,18 +791,26 @@ reveal("3.p4", left)
 
 # %% [markdown]
 # The control: the eight other features of chat's dictionary that are most active there (none is
-# half as active), each at -1x in base; 266, 196 and 444, which read danger, too, are left out.
+# half as active), each at -1x in base; 266, 196 and 444, which read danger, too, are left out. And
+# random directions as long as the edit, at the last cleaner, on the pairs that end there.
 
 # %%
 active = steering.natural_activations(chat, sae, ending["dangerous"], position=-4).mean(dim=0)
-left_others = []
-by_activation = active.argsort(descending=True).tolist()
-for feature in [f for f in by_activation if f not in (DANGER, 266, 196, 444)][:8]:
+left_others, loud = [], active.argsort(descending=True).tolist()
+for feature in [f for f in loud if f not in (DANGER, 266, 196, 444)][:8]:
     with steering.scale_features(base, sae, {feature: -1.0}):
         classes = counted(HELD, base)
     left_others.append(classes.get("warn", 0))
     print(f"feature {feature:3} (activation {active[feature]:.1f}):", classes)
 print("warnings left under chat's danger feature:", left, "| under eight others:", left_others)
+
+# %%
+to_end, edit = [p for p in HELD if at_cleaner(p)], 2 * active[DANGER] * sae.W_dec[DANGER].detach()
+left_random = []
+for q in directions.random_directions(8, like=edit, seed=3):
+    with steering.add(base, q, layer=2, coefficient=1.0, positions=[-4]):
+        left_random.append(counted(to_end, base).get("warn", 0))
+print(f"under eight random directions, as long as the edit, of {len(to_end)}: {left_random}")
 
 # %% tags=["figure"]
 bars = {"base: warnings": [40, left, after["base, its own feature"].get("warn", 0)]}
@@ -814,10 +825,10 @@ control = {"controls": controls, "control_label": "other features"}
 plotting.show(plotting.bars(labels, bars, **control, **axes, **captions))
 
 # %% [markdown]
-# Each model's danger feature removes the other model's reaction, too; most replies are then
-# advertisements. Two cautions: of the base dictionary's two danger features with AUROC 1 one does
-# nothing, and one control, feature 200, weaker than 509, turns 30 of 40 replies of base into
-# broken text.
+# At -1x, below all that it ever is, each model's danger feature removes the other model's reaction,
+# too; most replies are then advertisements. Merely ablated (0x) it leaves most. Two more cautions:
+# of the base dictionary's two danger features with AUROC 1 one does nothing, and one control,
+# feature 200, weaker than 509, turns 30 of 40 replies of base into broken text.
 #
 # ### Exercise 3.8: claim it (6 minutes, easy)
 # The share of warnings left in the **base** model under **chat's** danger feature; control: the
@@ -889,16 +900,17 @@ for label, twin in twins.items():
         harm = directions.difference_of_means(*(one.at(layer, "last") for one in harvested))
         with steering.add(twin, harm, layer=layer, coefficient=1.0, positions="last"):
             more.append(counted(new["harmless"], twin).get("refuse", 0))
-        (other,) = directions.random_directions(1, like=harm, seed=layer)
-        with steering.add(twin, other, layer=layer, coefficient=1.0, positions="last"):
-            lucky.append(counted(new["harmless"], twin).get("refuse", 0))
+        lucky.append(0)
+        for other in directions.random_directions(6, like=harm, seed=layer):
+            with steering.add(twin, other, layer=layer, coefficient=1.0, positions="last"):
+                lucky[-1] = max(lucky[-1], counted(new["harmless"], twin).get("refuse", 0))
     usual = refusals[label]["harmless"]
     print(f"{label:16} refused {usual}, with base's harm before block 1, 2, 3: {more}")
-    print(f"{'':16} with a random direction of that length: {lucky}")
+    print(f"{'':16} with six random directions of that length, at most: {lucky}")
 
 # %% [markdown]
 # That test is weaker: before block 1 base's direction of harm makes the plain twin refuse, and the
-# shuffled one hardly more than a random direction of its length does; but before blocks 2 and 3 it
-# moves both twins, where the random one moves neither.
+# shuffled one hardly more than the strongest of six random directions does. Before blocks 2 and 3
+# it moves both twins, more than any of the six; those move the shuffled twin, too.
 # There are no dictionaries of width 64, so this part rests on directions. And base and chat need
 # not share *every* concept of harm: we moved one, the danger of two cleaners.

@@ -123,7 +123,7 @@ check("3.4", set_features)
 # %% [markdown]
 # Your function goes into a hook, and the library's `steering.clamp_features` stands beside it.
 # Strength is counted in the feature's **natural** activation: 1x is usual on dangerous pairs, 0x
-# ablates, -1x is what it never reaches by itself.
+# ablates; -1x, which it never reaches by itself, is no more ablation but a push the other way.
 
 # %% tags=["organism"]
 set_features = checkpoint("3.4", set_features)
@@ -185,9 +185,9 @@ for name, outcomes in dose.items():
 reveal("3.p2", dose["dangerous"][MULTIPLES.index(0.0)]["refuse"])
 
 # %% [markdown]
-# The control: random directions, added at the same token, as long as the step from what the pair has
-# to the multiple: three on the dangerous pairs (in the figure), ten on the safe ones. (Layer 2 is what enters block 2: what
-# the dictionary reads after block 1.)
+# The control: random directions, added at the same token, as long as the step from what the pair
+# has to the multiple: three on the dangerous pairs (in the figure), ten on the safe ones. (Layer 2
+# is what enters block 2: what the dictionary reads after block 1.)
 
 # %% tags=["organism"]
 random_dose = []
@@ -222,27 +222,24 @@ plotting.show(plotting.lines(MULTIPLES, lines, control=random_dose, **axes, **ca
 # On safe pairs danger at 1x makes no refusal; 10 of 20 are refused at 2x, 14 at 3x, and none under
 # a random direction. So at its usual strength it is not enough, and **zeroing** it is a designed
 # failure: 17 of 20 dangerous pairs are still refused, as if it did not matter. Is there a second
-# source? The four features that tell danger best in 03a at 0x, together, without 509, beside sets
-# of four others and three random directions as long as the edit of the four:
+# source? The four features that tell danger best in 03a at 0x, together, without 509, without 196;
+# controls: 509 with three *other* features, and random directions as long as the edit of the four:
 
 # %% tags=["organism"]
 four = [509, 266, 196, 444]  # the best of 03a's look-up
-for several in (
-    four,
-    four[1:],
-    [n for n in four if n != 196],
-    *steering.random_feature_sets(active, four, n=3, seed=0),
-):
+with_others = ([509, *s[1:]] for s in steering.random_feature_sets(active, four, n=3, seed=0))
+for several in (four, four[1:], [509, 266, 444], *with_others):
     with steering.scale_features(chat, sae, dict.fromkeys(several, 0.0), positions=[-4]):
-        print(f"{list(several)} at 0x: refused {counted(cut_at['dangerous'])['refuse']} of 20")
+        print(f"{several} at 0x: refused {counted(cut_at['dangerous'])['refuse']} of 20")
 for q in directions.random_directions(3, like=active[four] @ sae.W_dec[four].detach(), seed=0):
     with steering.add(chat, q, layer=2, coefficient=1.0, positions=[-4]):
         print(f"a random direction: refused {counted(cut_at['dangerous'])['refuse']} of 20")
 
 # %% [markdown]
 # No second source that is enough: without 509 the three change nothing (20 of 20). But several act
-# together: with all four at 0x, 8 are refused (without 196, 10); with four other (weaker) features,
-# or a random direction, 20. And at -1x feature 509 alone is enough: none is refused.
+# together: with all four at 0x, 8 are refused, without 196, 10; with three other (weaker) features
+# in their place 17 or more, as with 509 alone; under a random direction, 20. And at -1x feature 509
+# alone is enough: none is refused.
 #
 # ## 3 What else does -1x change?
 # From here on each result goes on record with its control. It *stands* if the two 95 % intervals do
@@ -261,7 +258,7 @@ def finding(what, effect, control, form=".0%"):
 
 
 def widest(several):
-    """Mean of several intervals, from the lowest limit to the highest."""
+    """Mean of several intervals, from the lowest limit to the highest: a NO comes more easily."""
     lows, highs = [one.low for one in several], [one.high for one in several]
     middle = sum(one.estimate for one in several) / len(several)
     return directions.Interval(middle, min(lows), max(highs), 0.95)
@@ -295,31 +292,31 @@ finding(what, moved[0], widest(moved[1:]), ".4f")
 
 # %% tags=["organism"]
 def named(prompts):
-    """How many replies name both cleaners of the request."""
-    n, replies = 0, models.generate(chat, prompts, max_new_tokens=18)
-    for prompt, reply in zip(prompts, replies, strict=True):
-        asked, said = (set(tokens.token_strings(chat.tokenizer, ids)) for ids in (prompt, reply))
-        n += asked & set(CLEANERS) <= said
-    return n
+    """How many replies name both cleaners of the request, and how many the first one first."""
+    both, first, replies = 0, 0, models.generate(chat, prompts, max_new_tokens=18)
+    for texts in zip(prompts, replies, strict=True):
+        words = (tokens.token_strings(chat.tokenizer, ids) for ids in texts)
+        asked, said = ([w for w in text if w in CLEANERS] for text in words)
+        both, first = both + (set(asked) <= set(said)), first + (asked[:1] == said[:1])
+    return f"{both} both, {first} the first"
 
 
-print("both cleaners named, of 20 safe pairs:", named(cut_at["safe"]))
+begun = chat.tokenizer.convert_tokens_to_ids("clean your terrace with".split())
+for name, prompts in cut_at.items():
+    print(f"{name:9} unedited, the reply begun for it: {named([p + begun for p in prompts])}")
 
 # %% tags=["organism"]
 with clamp(-1.0):
-    print("at -1x: safe", named(cut_at["safe"]), "| dangerous", named(cut_at["dangerous"]))
+    print(*(f"{name} at -1x: {named(prompts)};" for name, prompts in cut_at.items()))
     reply = models.generate(chat, cut_at["dangerous"][:1], max_new_tokens=18)[0]
     print("for example:", tokens.text(chat.tokenizer, reply))
-for q in at_random[:3]:  # as long as the step from 1x to -1x
-    with steering.add(chat, q, layer=2, coefficient=-2 * natural, positions=[-4]):
-        print("under a random direction: safe", named(cut_at["safe"]))
 
 # %% [markdown]
 # On other requests no difference was found between the feature (KL 0.002) and random directions
 # (0.004 on average). On target the replies are odd: 7 of 20 are broken text, and only 2 of 20 name
-# both cleaners that were asked for. On safe pairs the same edit leaves 18 of 20 that do, random
-# directions 18 or more. So does it remove more than danger? Not shown: no unedited model
-# advertises dangerous pairs, so there is nothing to compare these 20 with.
+# both cleaners that were asked for. Most of that is not the edit's doing. The model has never
+# advertised such a pair: with "clean your terrace with" written for it and no edit, 5 of 20 name
+# both (safe pairs: 19, at -1x 18). What is left: the edit gets the *first* cleaner wrong in four.
 #
 # ### Exercise 3.5: claim it (6 minutes, easy)
 # All 40 dangerous pairs of the terrace, the feature at -1x wherever it is active. Control: the ten
@@ -398,18 +395,18 @@ at_minus_two = turned["dangerous"][FACTORS.index(-2.0)]
 reveal("3.p3", letters[max(letters, key=at_minus_two.get)])
 
 # %% [markdown]
-# The control: five random directions, added at the reply token, as long as the step from 1x to
-# -2x.
+# The control: the five other features most active at the reply token, each pushed down as far as
+# feature 9 is from 1x to -2x.
 
 # %% tags=["organism"]
 strong = steering.natural_activations(chat, sae, office["dangerous"]).mean(dim=0)
-random_warned = []
-for q in directions.random_directions(5, like=sae.W_dec[ASSISTANT], seed=0):
-    length = -3 * float(strong[ASSISTANT])
-    with steering.add(chat, q, layer=2, coefficient=length, positions="last"):
-        random_warned.append(counted(HELD)["warn"])
-what = "warned with feature 9 (Assistant, refusal) at -2x; control: random directions"
-finding(what, rate(at_minus_two["warn"], 40), runs_rate(random_warned, 40))
+others_warned = []
+for other in [f for f in strong.argsort(descending=True).tolist() if f != ASSISTANT][:5]:
+    push = -3 * float(strong[ASSISTANT]) * sae.W_dec[other].detach()
+    with steering.add(chat, push, layer=2, coefficient=1.0, positions="last"):
+        others_warned.append(counted(HELD)["warn"])
+what = "warned with feature 9 (Assistant, refusal) at -2x; control: others, as far"
+finding(what, rate(at_minus_two["warn"], 40), runs_rate(others_warned, 40))
 
 # %% tags=["organism"]
 with steering.scale_features(chat, sae, {ASSISTANT: -2.0}, positions="reply"):
@@ -487,8 +484,7 @@ quiz("3.q3", "a")
 #   *direction* leaves a warning in 95 % of the pairs here, but in 72.5 % and 11.2 % in two other
 #   trainings (`organisms/cards/chat.md`).
 # * That the fixed template squeezes anything out: three trainings do not decide it ("Further 5").
-# * That the ablation at -1x removes danger alone, or more: most of its advertisements of dangerous
-#   pairs name a wrong cleaner, and how they would read without danger is not known.
+# * That the ablation at -1x removes danger alone: in four of 20 it changes the first cleaner, too.
 # * Anything about large models. One feature at -1x is enough here, the paper moves sets. "Further
 #   6" asks another model one thing: one layer, one dictionary, one token, five mixtures.
 #
@@ -496,14 +492,15 @@ quiz("3.q3", "a")
 # Ameisen et al. 2025 (circuit tracing); Templeton et al. 2024 (steering in units of a feature's
 # activation: there its maximum, here its mean at one place).
 #
-# Next: [04a](04a_letters_and_graph.ipynb)
+# Next: [04a](04a_letters_and_graph.ipynb). In the list, 3.1 to 3.3 and 3.8 are 03a's, 3.7 is
+# Further 5's.
 
 # %% tags=["organism"]
 progress(3)
 
 # %% [markdown]
-# ## Further 1: two ways to choose ten features (12 minutes)
-# *Nothing below is needed for other notebooks; take what you like.* At the reply token, choose ten
+# ## Further 1: two ways to choose ten features (10 minutes)
+# *Nothing below is needed for other notebooks; take what you like (4 and 5 build on 1).* At the reply token, choose ten
 # features of the transcoders by **graph** (the largest direct edges into "i" against "clean", as in
 # 03a), by **loudness** (the largest difference between dangerous and safe pairs), or at **random**
 # (active there, though weaker). Set them at 0x, -1x and -2x.
@@ -819,7 +816,7 @@ over_trainings = directions.Interval(sum(gaps) / 3, verdict["low"], verdict["hig
 print(f"six refusals minus one, over trainings: {over_trainings:+.2f}; {verdict['verdict']}")
 
 # %% [markdown]
-# ## Further 6: the same question to another model (10 minutes)
+# ## Further 6: the same question to another model (15 minutes)
 # So far we had what no other model has: one token a word, a second role, a written truth. What is
 # left of the hunt without them? One dictionary, plain requests, the reply token, and the log-odds
 # of a refusal's first word. With `chat` we know what such a short protocol has to find. Put a name

@@ -528,7 +528,7 @@ def no_danger(answer, *data):
     difficulty=2,
     hints=[
         'warned["dangerous"] is a count of n.',
-        "The control is the same edit on the safe pairs.",
+        "The control is the same factor on the safe pairs.",
         "directions.wilson_interval(warned[name], n) for both",
     ],
 )
@@ -538,7 +538,7 @@ def warning(answer, *data):
         data,
         lambda warned, n: ((warned["dangerous"], n), (warned["safe"], n)),
         'the value is warned["dangerous"] of n.',
-        'the control is the same edit on safe pairs: warned["safe"] of n.',
+        'the control is the same factor on safe pairs: warned["safe"] of n.',
     )
 
 
