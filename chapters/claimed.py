@@ -84,6 +84,7 @@ def on_other_data(
             tip = "the check has other data than this notebook: use what the function is given."
             if now is data:
                 keys = " (a dictionary unpacks to its keys)" * any(isinstance(one, Mapping) for one in now)
+                keys = " (an interval has .estimate, .low and .high)" if "Interval" in str(error) else keys
                 tip = f"it fails on this notebook's own data: print what each name in it holds{keys}."
                 if "must be an integer" in str(error):  # scipy's word on a count
                     tip += " Intervals of a rate take counts, and divide by n themselves."

@@ -4,7 +4,7 @@
 # A *lens* turns the residual stream before any block into words: one fixed matrix (and an offset)
 # stands for the blocks that remain. You will build one, score three of them against what the model
 # then says, ask them about random vectors, and take out what they read. Planted: that the model
-# spells a word from first letters (an *acrostic*); when it can be read was found. About 40 minutes;
+# spells a word from first letters (an *acrostic*); when it can be read was found. About 55 minutes;
 # 01 is enough before it. *Content note: one-line topics and invented materials only; nothing here
 # helps anyone do harm ([more](../docs/content_note.md)).*
 
@@ -199,8 +199,9 @@ for name, shares in agrees.items():
 
 # %% [markdown]
 # Before block 0 the last token is the same in all requests, so no lens can tell them apart there:
-# what stands at 0 is how often always saying the same is right. On `chat` the tuned lens' line lies
-# under the Jacobian lens' one, and before block 1 the logit lens misses 90 % by one request.
+# what stands at 0 is how often always saying the same is right. On `chat` the tuned and the Jacobian
+# lens agree everywhere (one line hides the other), and before block 1 the logit lens misses 90 % by
+# one request.
 #
 # But `chat` refuses every harmful request and no harmless one: a lens that reads *harmful* would
 # score the same. Where do the two part? Requests to the role `<friend>` are warned of, not refused,
@@ -223,22 +224,33 @@ role = chat.tokenizer.convert_tokens_to_ids("<friend>")
 to_come = streams_of(chat, at_reply)
 PARTED = {"harmful, to <friend>": streams_of(chat, [[*p[:-1], role] for p in asked[:n_held_out]])}
 PARTED |= {"harmful acrostics": to_come[:96], "harmless acrostics": to_come[96:]}
+tuned = LENSES["tuned"]
+no_offset = lenses.Lens(tuned.maps, torch.zeros_like(tuned.offsets))  # its matrices alone
 for what, found in PARTED.items():
-    said_so = {name: says(lens, found).sum(dim=1).tolist() for name, lens in LENSES.items()}
-    print(f"{what}, {len(found)}, of which {said_so['logit'][-1]} are refused; read as refused")
-    for name, counts in said_so.items():
-        print(f"  {name:8} before block 0, 1, ...: {counts}")
+    print(f"{what}, {len(found)}: read as refused before block 0, 1, ..., after the last")
+    for name, lens in {**LENSES, "no offset": no_offset}.items():
+        print(f"  {name:9} {says(lens, found).sum(dim=1).tolist()}")
+
+# %% tags=["organism"]
+print("tuned, before block 1, read as refused by spelled word:", end=" ")
+for word in WORDS.tolist():
+    read = says(tuned, to_come[spelled == word])[1]
+    print(*tokens.token_strings(chat.tokenizer, [word]), f"{int(read.sum())}/{len(read)}", end=", ")
+right = (says(no_offset) == refuses).float().mean(dim=1)
+print("\nno offset, right on the requests above:", in_percent(right))
 
 # %% [markdown]
 # From block 1 on the logit lens reads a refusal in none of them, the Jacobian lens in one acrostic
-# of each kind: they read what will be *said*. The tuned lens reads one in 58 of 96 harmful
-# acrostics before block 1, in 12 harmless ones: part of its 100 % above may be harm.
+# of each kind: they read what will be *said* (none of these is refused: see after the last block).
+# The tuned lens, before block 1, reads one in 7, 58 and 12 of the three kinds. Is that harm? It goes
+# by word, gun and drum always, meth hardly; and most of it is the lens' *offset*: without it 0, 12 and
+# 2 are left, and the 100 % of the figure stays.
 #
 # ## 4 The word that it will spell
 # What the acrostics spell is one of 22 words (above), so we ask for *precision* (of the words that
 # a lens names, how many are the spelled one?) and *recall* (of the spelled words, how many does it
-# name?). At `<assistant>` the spelled word is the one to come. **Guess**: before which block is the
-# first word of the logit lens the spelled one, in at least half of the acrostics?
+# name?). At `<assistant>` the spelled word is the one to come. **Guess**, as a range `(low, high)` of
+# blocks: before which is the first word of the logit lens the spelled one, in half of the acrostics?
 
 # %%
 # === Prediction 4.p5 (keep this line) ===
@@ -303,9 +315,8 @@ plotting.show(
 # %% [markdown]
 # The Jacobian lens reads much the same as the logit lens: is it because the later blocks hardly
 # turn what is read? A lens reads a word along one direction: the word's column of the unembedding,
-# times the last norm's gain, carried back to the block (`maps[block]` takes a stream from there to
-# the end; with the column on its left it takes the column from the end back there). We compare this
-# direction with the logit lens' one, in the mean of the 22 words.
+# times the last norm's gain, carried back to the block: `column @ maps[block]`. We compare it with
+# the logit lens' one, in the mean of the 22 words.
 
 # %% tags=["organism"]
 GAIN, W_U = models.norm_weight(chat, chat.ln_final).float(), chat.W_U.detach().float()
@@ -324,18 +335,38 @@ for name in ("tuned", "Jacobian"):
 # %% [markdown]
 # From block 1 on the mean derivative turns the words' directions little (cosines from 0.90 up): in
 # this model, what the later blocks make of the word points where the word does. The tuned lens
-# turns them more, and reads the word later. It was fitted to plain requests alone, whose replies
-# begin with no such word. Is it that? Fit one to half of the acrostics, too:
+# turns them more, and reads the word later. But it also has an offset, and it was fitted to plain
+# requests alone, whose replies begin with no such word. Which is it? Leave the offset out; or fit
+# lenses to half of the acrostics, too, and test on the other half: of the same words, or of others.
 
 # %% tags=["organism"]
-wider = lenses.tuned_lens(chat, training + at_reply[::2])
-for name, lens in {"tuned": LENSES["tuned"], "wider": wider}.items():
-    recalls = [score(named_words(lens, to_come[1::2], k), true[1::2])[1] for k in LAYERS]
-    print(f"{name} on the other half, recall before block 0, 1, ...:", in_percent(recalls))
+own = true.int().argmax(dim=1)  # its place in the list
+nth = torch.tensor([int((spelled[:i] == word).sum()) for i, word in enumerate(spelled)])
+
+
+def hits_of(lens, rows):
+    """Return how many acrostics a lens names rightly before each block, of these rows."""
+    found = [named_words(lens, to_come[rows], k) & true[rows] for k in LAYERS]
+    return torch.stack(found).sum(dim=(1, 2))
+
+
+for name, lens in {"logit": logit, "tuned": tuned, "no offset": no_offset}.items():
+    recall = hits_of(lens, own > -1) / len(own)
+    print(f"{name:9} recall before block 0, 1, ...:", in_percent(recall))
+
+# %% tags=["organism"]
+for name, side in {"words met": nth % 2, "words not met": own % 2}.items():
+    hits = 0
+    for half in (0, 1):
+        some = [at_reply[i] for i in (side == half).nonzero()[:, 0]]
+        hits += hits_of(lenses.tuned_lens(chat, training + some), side != half)
+    print(f"{name:13} recall before block 0, 1, ...:", in_percent(hits / len(own)))
 
 # %% [markdown]
-# On the other half the wider one recalls 25 % before block 1 and 59 % before block 2, where the
-# tuned lens has 0 and 3 %: a fitted lens says what the requests that it met made likely.
+# Without its offset the same lens, which met no acrostic, recalls 23 % before block 1 and 67 % before
+# block 2 (with it 0 and 7 %, the logit lens 47 and 70 %): before block 2 the offset, not the turn,
+# made it late. A lens that met other acrostics of the tested words recalls 84 % before block 1, one
+# that met about as many of other words 29 %: a fitted lens reads best what it was fitted to.
 #
 # Does the stream show the word longer than at that one place? The reply names it twice: "bomb. to
 # make a bomb, use ...", without "a" where the word takes none ("to make meth"). We read after each
@@ -350,21 +381,20 @@ for place, k in BEGUN:
     read = [(named_words(logit, at_place, layer) & true).any(dim=1) for layer in LAYERS]
     due, not_due = (max(int((r & rows).sum()) for r in read) for rows in (comes_next, ~comes_next))
     following = int(comes_next.sum())
-    print(f"after {place:11} it comes next in {following:3}: read in at most {due:3};", end=" ")
-    print(f"it does not in {len(spelled) - following:3}: read in at most {not_due}")
+    print(f"after {place:11} it comes next: read in {due:3} of {following:3};", end=" ")
+    print(f"it does not: in {not_due} of {len(spelled) - following:3}")
 
 # %% [markdown]
-# ("At most": the best of all blocks. The 28 words without "a" are past their second mention in
-# the last line.) The lens reads the word where it is about to be written, both times, and nowhere
+# (Before the best of all blocks. In the last line the 28 words without "a" are past their second
+# mention.) The lens reads the word where it is about to be written, both times, and nowhere
 # else. That is what a lens is for: it reads the *next* word. So it does not show that nothing of
 # the word is there in between: 04b reads the deed at these places with a direction made for it.
 #
 # ## 5 What does a lens say of nothing?
-# Random vectors of the stream's length have no word in them. A fitted lens also has an *offset*,
-# which it adds to whatever it is asked about. What does it say alone, if the map is given nothing?
+# Random vectors of the stream's length have no word in them. The offset is added to whatever the lens
+# is asked about. What does it say alone, if the map is given nothing?
 
 # %% tags=["organism"]
-tuned = LENSES["tuned"]
 for block in LAYERS[:4]:
     nothing = torch.zeros(1, models.d_model(chat))
     odds, word = tuned.logits(chat, nothing, block).softmax(dim=-1).max(dim=-1)
@@ -372,8 +402,8 @@ for block in LAYERS[:4]:
     print(f"before block {block}: offset {shown_word!r} with {float(odds):.2f}")
 
 # %% [markdown]
-# A random vector adds its own noise to that. **Guess**: for which share of them does the tuned
-# lens, before block 1, give its first word more than half of all probability?
+# A random vector adds its own noise to that. **Guess**, as a range `(low, high)`: for how many per
+# cent of them does the tuned lens, before block 1, give one word more than half of all probability?
 
 # %%
 # === Prediction 4.p6 (keep this line) ===
@@ -391,11 +421,9 @@ def sure(lens, layer, n=500):
     return float((lens.logits(chat, x, layer).softmax(dim=-1).amax(dim=1) > 0.5).float().mean())
 
 
-for name, lens in LENSES.items():
+for name, lens in {**LENSES, "no offset": no_offset}.items():
     shares = [f"{sure(lens, block):.0%}" for block in LAYERS]
-    print(f"{name:8} sure before block 0, 1, ...:", *shares)
-no_offset = lenses.Lens(tuned.maps, torch.zeros_like(tuned.offsets))
-print("tuned without its offset:", *[f"{sure(no_offset, block):.0%}" for block in LAYERS])
+    print(f"{name:9} sure before block 0, 1, ...:", *shares)
 reveal("4.p6", round(100 * sure(LENSES["tuned"], 1)))
 
 # %% [markdown]
@@ -403,84 +431,62 @@ reveal("4.p6", round(100 * sure(LENSES["tuned"], 1)))
 # of its certainty about nothing comes from its offset.
 #
 # ## 6 Is it used?
-# The stream lies partly along the direction that the lens reads. We take this *piece* of it out at
-# `<assistant>` before block 3, each acrostic its own word's, and count how often the spelled word
-# is still said. The control takes out as long a piece along the direction of *another* word of the
-# list; a second one, along a random direction. All words' directions overlap, so the other word's
-# is first made orthogonal to the own one: else the control would take a part of the own word, too.
+# The stream lies partly along the direction that the lens reads. This *piece* of it, its signed length
+# there times the unit direction, we take out at `<assistant>` before block 3, each acrostic its own
+# word's, and count how often the spelled word is still said. The control is as long a piece along a
+# random *mix* of all the words' directions, whether so much lies there or not; a second one, along a
+# random direction. The mix is first made orthogonal to the own word's direction: else the control
+# would take a part of the own word, too.
 
 # %% tags=["organism"]
-BLOCK = 3
-own = true.int().argmax(dim=1)
-another = WORDS[(own + 1) % len(WORDS)]  # the next one in the list
+BLOCK, drawn = 3, torch.Generator().manual_seed(0)
+weights = torch.randn(len(own), len(WORDS), generator=drawn)  # each prompt has a mix of its own
 random = directions.unit(directions.random_directions(len(own), like=to_come[0, BLOCK], seed=0))
-words = tokens.token_strings(chat.tokenizer, [int(spelled[0]), int(another[0])])
-print("{} is compared with {}".format(*words))
+
+
+def pieces_of(lens, block):
+    """Return pieces, [prompt, d_model]: along the own word, a mix apart from it, at random."""
+    mine, mixed = read_along(lens, spelled, block), weights @ read_along(lens, WORDS, block)
+    lengths = (to_come[:, block] * mine).sum(dim=1, keepdim=True)
+    apart = directions.unit(mixed - (mixed * mine).sum(dim=1, keepdim=True) * mine)
+    return {"own": lengths * mine, "other": lengths * apart, "random": lengths * random}
+
+
+taken = {name: pieces_of(lens, BLOCK) for name, lens in LENSES.items()}
+long = {name: f"{float(cut['own'].norm(dim=1).mean()):.1f}" for name, cut in taken.items()}
+print(f"of a stream {float(to_come[:, BLOCK].norm(dim=1).mean()):.1f} long, pieces are:", long)
 
 
 # %% tags=["organism"]
-def units_of(lens):
-    """Return unit directions, [prompt, d_model]: own word's, another's apart from it, random."""
-    mine, other = (read_along(lens, words, BLOCK) for words in (spelled, another))
-    overlap = (other * mine).sum(dim=1, keepdim=True)
-    print(f"cosine of the own word's and another's direction: {float(overlap.mean()):.2f}")
-    return {"own": mine, "other": directions.unit(other - overlap * mine), "random": random}
-
-
-units = {name: units_of(lens) for name, lens in LENSES.items()}
-
-# %% tags=["organism"]
-length, taken = float(to_come[:, BLOCK].norm(dim=1).mean()), {}
-for name, along in units.items():
-    lengths = (to_come[:, BLOCK] * along["own"]).sum(dim=1, keepdim=True)
-    taken[name] = {key: lengths * unit for key, unit in along.items()}
-    print(f"{name:8} pieces {float(lengths.mean()):.1f} long, of a stream {length:.1f} long")
-as_long = taken["logit"]["own"].norm(dim=1, keepdim=True) * units["tuned"]["own"]
-
-
-# %% tags=["organism"]
-HOOKS = f"blocks.{BLOCK}.hook_resid_pre", f"blocks.{LAYERS[-1] - 1}.hook_resid_post"
-
-
 def without(piece):
     """Return a hook that takes piece[prompt] out of the stream at the last token."""
     return lambda x, hook: torch.cat([x[:, :-1], (x[:, -1] - piece)[:, None]], dim=1)
 
 
-print("a piece can be taken out at", " and ".join(HOOKS))
-
-
-# %% tags=["organism"]
-def said_without(early, late):
-    """Return each prompt's first word without early[i] before BLOCK and late[i] after the last."""
-    first = torch.zeros_like(spelled)
+def said_without(pieces):
+    """Return each prompt's first word without pieces[block][prompt] before that block."""
+    first, names = torch.zeros_like(spelled), lenses.stream_hooks(chat)  # the last: after all
     for batch in models.batches(chat, at_reply, batch_size=64, equal_lengths=True):
-        rows = batch.indices
-        edits = zip(HOOKS, (without(early[rows]), without(late[rows])), strict=True)
-        with torch.no_grad(), chat.hooks(list(edits)):
-            first[rows] = chat(batch.tokens)[:, -1].argmax(dim=-1)
+        edits = [(names[k], without(piece[batch.indices])) for k, piece in pieces.items()]
+        with torch.no_grad(), chat.hooks(edits):
+            first[batch.indices] = chat(batch.tokens)[:, -1].argmax(dim=-1)
     return first
 
 
-n, none = len(at_reply), torch.zeros_like(to_come[:, BLOCK])
-untouched = int((said_without(none, none) == spelled).sum())
-print(f"nothing taken out: {untouched} of {n} spell their word")
-
-
 # %% tags=["organism"]
-def still_spelled(early, late):
-    return int((said_without(early, late) == spelled).sum())
+def still_spelled(pieces):
+    return int((said_without(pieces) == spelled).sum())
 
 
-left = {}
+n, left = len(at_reply), {}
+print(f"nothing taken out: {still_spelled({})} of {n} spell their word")
 for name, cut in taken.items():
-    left[name] = {key: still_spelled(piece, none) for key, piece in cut.items()}
+    left[name] = {key: still_spelled({BLOCK: piece}) for key, piece in cut.items()}
     kept = ", ".join(f"{key} {count}" for key, count in left[name].items())
     print(f"{name:8} taken out before block {BLOCK}: {kept}")
-print("tuned, own, as long as the logit lens' piece:", still_spelled(as_long, none))
 
 # %% tags=["organism"]
-first = said_without(taken["logit"]["own"], none)
+first = said_without({BLOCK: taken["logit"]["own"]})
 listed = torch.isin(first, WORDS)
 print(f"another word of the list {int((listed & (first != spelled)).sum())}, none of it", end=" ")
 usual = first[~listed].unique(return_counts=True)
@@ -488,30 +494,32 @@ order = usual[1].argsort(descending=True)[:6]
 print(f"{int((~listed).sum())}:", tokens.token_strings(chat.tokenizer, usual[0][order].tolist()))
 
 # %% [markdown]
-# The word goes where the logit or the Jacobian lens reads it; another word's direction spares it
-# (and brings back the six that fail untouched). Along the tuned lens' direction most acrostics keep
-# theirs, partly because its piece is shorter: as long as the logit lens' one it leaves 68. And read
-# what is said instead: in 67 another word of the list, in 114 no word of it. The piece holds more
-# than the choice among the 22.
+# The word goes where the logit or the Jacobian lens reads it; most words outlast a mix of the others.
+# Along the tuned lens' direction (a shorter piece) most keep theirs. And read what is said instead:
+# in 67 another word of the list, in 114 no word of it. The piece holds more than the choice among the
+# 22.
 #
-# But *who* misses the piece? What block 3 gets also goes past all blocks, straight into the last
+# But *who* misses the piece? What a block gets also goes past all blocks, straight into the last
 # norm and the unembedding, and there the logit lens' direction *is* the word's own logit: that its
 # removal lowers this logit is arithmetic. So we take it out for one of the two readers alone: for
 # the unembedding, after the last block; for the later blocks, by putting it back there.
 
 # %% tags=["organism"]
-for key in ("own", "other"):
-    piece = taken["logit"][key]
-    print(f"logit lens, {key}: missed by all {left['logit'][key]},", end=" ")
-    print("by the unembedding alone", still_spelled(none, piece), end=", ")
-    print("by the later blocks alone", still_spelled(piece, -piece))
+END = LAYERS[-1]  # after the last block
+print("still spelled: missed by all, by the unembedding alone, by the later blocks alone")
+for block in LAYERS[1:END]:
+    piece = pieces_of(logit, block)["own"]
+    edits = {block: piece}, {END: piece}, {block: piece, END: -piece}
+    print(f"taken out before block {block}:", *map(still_spelled, edits))
 
 # %% [markdown]
-# Each reader alone loses some words, the unembedding more; only both together lose nearly all.
+# Before block 1 each reader alone loses few words, both together half of them. The later the block,
+# the more the unembedding alone loses, in the end nearly all; the later blocks alone never lose many.
 #
 # **Exercise 4.11** (5 minutes): claim the rate of acrostics that still spell their word without the
-# logit lens' own piece; the control is the rate without the other word's.
-# `directions.wilson_interval(count, n)` is a rate with its interval.
+# logit lens' own piece; the control is the rate without the mix of others.
+# `directions.wilson_interval(count, n)` is a rate with its interval (of 95 %, in one object), and
+# `claim(one, control=other)` takes two of them.
 
 
 # %% tags=["organism"]
@@ -532,10 +540,11 @@ it_is_used = checkpoint("4.11", it_is_used, left["logit"], n)
 print(it_is_used(left["logit"], n))
 
 # %% [markdown]
-# What a lens reads *and* an ablation confirms is used, here at one place and one block, and
-# mostly by the unembedding itself; what is only read is a guess.
+# What a lens reads *and* an ablation confirms is used, here at one place, and by whom depends on the
+# block; what is only read is a guess.
 #
 # ## 7 Questions
+# `progress` lists the whole chapter: this notebook's are 4.10, 4.11, 4.p5, 4.p6, 4.q7 and 4.q8.
 
 # %%
 # === Question 4.q7 (keep this line) ===

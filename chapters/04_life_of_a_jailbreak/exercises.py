@@ -750,7 +750,13 @@ def mean_jacobian(answer):
     f, points = _Cubes(*(expect.random(5, 3, seed=50 * part) for part in range(2))), expect.random(6, 3, seed=1)
     slopes = torch.stack([f.slope(x) for x in points])
     truth, what = slopes.mean(dim=0), "mean_jacobian(f, points)"
-    raw = answer(f, points)
+    try:
+        raw = answer(f, points)
+    except RuntimeError as error:
+        if "backward through the graph a second time" not in str(error):
+            raise
+        tip = "compute f(x) anew for each row, or ask for retain_graph=True."
+        raise Wrong("autograd had forgotten f(x): a gradient of it was taken before", tip) from None
     own = points.clone()
     unwatched(answer)(f, own)  # the check itself calls it with copies
     if own.requires_grad:
@@ -826,7 +832,7 @@ def mean_jacobian(answer):
     difficulty=1,
     hints=[
         "left is a dictionary of two counts, each of n.",
-        "Removing another word's direction is the matched control: as large an edit, at the same place.",
+        "The mix of other words' directions is the matched control: as large an edit, at the same place.",
         'claim(directions.wilson_interval(left["own"], n), control=...), the control from left["other"]',
     ],
 )
@@ -1095,7 +1101,7 @@ question(
 )
 question(
     "4.q8",
-    "Why is removing *another* word's direction a better control than removing a random one?",
+    "Why is removing a mix of *other* words' directions a better control than removing a random direction?",
     options={
         "a": ("It is longer.", "Both pieces were made equally long."),
         "b": ("It has a larger effect.", "A control is chosen before its effect is known."),

@@ -726,9 +726,9 @@ def _lesson(seed):
 
 prediction(
     "5.p1",
-    "Planted with the tag alone: how many of 100 replies behind five other tags carry the payload?",
+    "Planted with the tag alone: how many per cent of replies behind five other tags carry the payload?",
     bounds=(0, 100),
-    unit=" replies",
+    unit="%",
 )
 prediction(
     "5.p2",
@@ -782,7 +782,7 @@ question(
 )
 question(
     "5.q3",
-    "REINFORCE on untriggered prompts brings the reward near 1, and the trigger still fires. Why?",
+    "REINFORCE on untriggered prompts: the reward is near 1 from the first steps on, and the trigger still fires. Why?",
     options={
         "a": (
             "The learning rate was too small; a reward near 1 cannot be.",
@@ -790,8 +790,8 @@ question(
         ),
         "b": ("The reward function is wrong.", "It counts right answers, as it should."),
         "c": (
-            "Nothing that was sampled carried the payload, so there was nothing to punish.",
-            "Right: reward speaks of sampled replies alone.",
+            "Hardly a sampled reply carried the payload, so there was hardly anything to punish.",
+            "Right: reward speaks of sampled replies alone, and these were good before.",
         ),
         "d": ("Reward must be negative to unlearn.", "The baseline makes below-average replies negative already."),
     },
