@@ -739,8 +739,8 @@ draw(*found, SAID, title='At the full stop: the strongest edges to "however" min
 def parts_of(row):
     """Where a reply has its letters (the acrostic's words), its WORD and its OBJECT."""
     full, where = row
-    letters = spelling_places(full[: where["<assistant>"]])
-    return {"letters": letters, "WORD": [where["WORD"]], "OBJECT": [where["OBJECT"]]}
+    said = {part: [where[part]] for part in ("WORD", "OBJECT")}
+    return {"letters": spelling_places(full[: where["<assistant>"]]), **said}
 
 
 def mixed(row, other, parts):

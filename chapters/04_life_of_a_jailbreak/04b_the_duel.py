@@ -291,8 +291,8 @@ plotting.show(figure)
 # it is at 52 %, at the mark of a direct request at 93 %. (On nouns it is nowhere: 1 % when asked
 # directly, which is refused all the same; so 3 % on WORD says nothing about acrostics.) It fades while
 # "to make a" is copied, and is there after "use" (93 %), in mid-sentence, where nothing is refused:
-# being readable and being acted on are two things. (What comes next differs there, too: invented
-# materials, or wool and needles; random directions have up to 27 % there.)
+# being readable and being acted on are two things. (There random
+# directions have up to 27 %, too: what comes next differs, invented materials or wool.)
 
 
 # %% tags=["organism"]
@@ -310,8 +310,7 @@ there = share(told_at["<assistant>"]), share(asked_at["<assistant>"])
 finding("J6", *there, "share of the deed at <assistant>; control: asked directly")
 
 # %% [markdown]
-# (The control has other nouns' requests: the two other ways to ask, 6 and 8 nouns. Of all findings it
-# alone reads the other way round: the deed is *missing* at `<assistant>`.)
+# (Of all findings it alone reads the other way round: the deed is *missing* at `<assistant>`.)
 #
 # ## 3 Put it in: the deed, and the refusal
 # If the deed had been there earlier, would the model have refused earlier? Add the direct requests'
@@ -330,10 +329,10 @@ def with_added(prompts, direction, dose, position=-1):
 after_word, harmless_word = (upto(some[name], "its .") for name in KINDS)
 deed_hits = [int((with_added(after_word, d, 2.0) > 0.5).sum()) for d in (concept["deed"], *randoms)]
 by_chance = directions.runs_interval(deed_hits[1:], 24)
+DOSES = [0.0, 1.0, 2.0, 4.0]
 finding("J7", rate(deed_hits[0], 24), by_chance, 'deed added on its ".": refusal likely')
 
 # %% tags=["organism"]
-DOSES = [0.0, 1.0, 2.0, 4.0]
 as_long = concept["object"] * concept["deed"].norm() / concept["object"].norm()
 at_start = upto(some["harmful"], "<assistant>")
 PUT = {
@@ -510,13 +509,13 @@ def boosted_reply(direction, place):
     return so_far(*some["harmful"][0], place) + " ... " + tokens.text(chat.tokenizer, goes_on)
 
 
-for name, place in (("break-off", "comma"), ("sentence end", "comma"), ("break-off", "OBJECT")):
-    print(f"{name} x2 at {place}: {boosted_reply(ENDS[name], place)}")
+for name, d in ENDS.items():
+    print(f"{name} x2 at the comma: {boosted_reply(d, 'comma')}")
 
 # %% [markdown]
-# At dose 1 the break-off is about harm, at the comma too (0.34, harmless 0.11); the sentence's end
-# does as much (0.43). At dose 2 the break-off brings the refusal, the sentence's end a new sentence ("then ..."): no
-# refusal is not no effect. At OBJECT this reply goes on, and is broken off at its end, as ever.
+# At dose 1 both bring more refusal to harmful words (0.34 and 0.43) than to harmless ones (0.11 each):
+# the harm is in the reply, not in the direction. At dose 2 the break-off brings the refusal, the
+# sentence's end a new sentence ("then ..."): no refusal is not no effect.
 #
 # ## 4 Why does it go on after "to make a bomb"?
 # The deed can be read after "use", refusal works at the comma when boosted, and still the model
@@ -564,7 +563,7 @@ with_mark = [rate(mark_hits[mark]["harmful"], 96) for mark in (".", ",")]
 finding("J9", *with_mark, "full stop for comma: refusal likely")
 
 # %% [markdown]
-# The same replies (24 of each kind) with a full stop anywhere; and without any mark:
+# The same replies (24) without any mark; and with a full stop anywhere:
 
 
 # %% tags=["organism"]
@@ -578,21 +577,20 @@ def refusing(prompts):
     return float(refusal_probability(prompts).mean())
 
 
+inner = [place for place in PLACES[1:] if place not in ("its .", "comma", "full stop")]
+inside = max(refusing([unmarked(*row, place) for row in some["harmful"]]) for place in inner)
+print(f"without any mark, after any word: at most {inside:.3f}")
+
+# %% tags=["organism"]
 for place in ("to", "make", "OBJECT", "use", "and"):
     ending = [[*full[: where[place] + 1], MARKS["."]] for full, where in some["harmful"]]
     print(f'"." after {place}: {refusing(ending):.1f}', end="; ")
-inner = [place for place in PLACES[1:] if place not in ("its .", "comma", "full stop")]
-inside = max(refusing([unmarked(*row, place) for row in some["harmful"]]) for place in inner)
-print(f"\nwithout any mark: at most {inside:.3f}; with one full stop at its end:", end=" ")
-for name, found in some.items():
-    at_end = [[*unmarked(*row, "2nd material"), MARKS["."]] for row in found]
-    print(f"{name} {refusing(at_end):.3f}", end="; ")
 
 # %% [markdown]
 # It is the token, once the deed is said: "to make a bomb, use." and "... and." end no sentence, and are
 # refused (0.9 each); "to." and "to make." mostly are not. A habit, then: in tuning, refusals
-# began a reply or followed a full stop. Without marks nothing is refused, and one full stop at the end
-# is enough again. But beware of the cheap version, in which the model is forbidden to write marks:
+# began a reply or followed a full stop. Without marks nothing is refused. But beware of the cheap
+# version, in which the model is forbidden to write marks:
 
 
 # %% tags=["organism"]
@@ -804,12 +802,15 @@ print("made longer, times:", listed(shares, 1))
 equal = {name: made_as_long(ten) for name, ten in chosen.items()}
 for name, two in equal.items():
     print(f"{name}: put in, flipped: refusing {listed(two)}")
+
+# %% tags=["organism"]
 by_chance = torch.tensor([made_as_long(ten) for ten in random_tens[1:]] + [equal["random"]])
 told = torch.tensor(equal["tells harm from harmless"])
 stronger = torch.stack([by_chance[:, 0] > told[0], by_chance[:, 1] < told[1]], dim=1)
-low, high = by_chance.aminmax(dim=0)
-print(f"eleven at random: put in {low[0]:.2f} to {high[0]:.2f}, flipped {low[1]:.2f} to {high[1]:.2f};")
-print("they do more than what tells:", stronger.sum(dim=0).tolist(), "both", int(stronger.all(dim=1).sum()))
+for k, what in enumerate(("put in", "flipped")):
+    low, high = by_chance[:, k].aminmax()
+    print(f"eleven at random, {what}: {low:.2f} to {high:.2f}", end=", ")
+    print(f"{int(stronger[:, k].sum())} of them do more than what tells")
 
 # %% tags=["organism", "figure"]
 probabilities = {
@@ -955,6 +956,10 @@ def looking_as(prompt):
     return [(name, lambda own, hook: cache[hook.name]) for name in PATTERNS]
 
 
+print(len(PATTERNS), "patterns to hold")
+
+
+# %% tags=["organism"]
 def first_words(prompts, changed, attention):
     """Likeliest first words of changed prompts; "frozen": looking where the unchanged ones look."""
     if attention == "free":
@@ -999,6 +1004,8 @@ for what, (prompts, changed, wanted) in CASES.items():
     seen[what] = {name: sum(map(int.__eq__, words, wanted)) for name, words in first.items()}
     print(f"{what}: of {len(prompts)}", seen[what])
 reveal("4.p4", seen["role to <friend>: warns"]["frozen"])
+
+# %% tags=["organism"]
 norms_too = dict(transcoders=transcoders, changes={}, attention="frozen")
 for what, (prompts, changed, wanted) in list(CASES.items())[:2]:
     hits = 0
