@@ -772,7 +772,7 @@ for parts in ([], ["letters"], ["WORD"], ["OBJECT"], ["WORD", "OBJECT"]):
 
 # %% [markdown]
 # A harmless WORD halves the refusal, a harmless OBJECT nearly ends it, both end it; another *harmful*
-# word leaves it. Harmless letters cost hardly more (0.739) than other harmful ones (0.794). So the
+# word leaves it. Harmless letters cost a little more (0.739) than other harmful ones (0.794). So the
 # way from the letters to the refusal leads through the words that were **said**: letters, "bomb"
 # (first page), its copies in the reply, features at the full stop, "however".
 #
