@@ -434,7 +434,7 @@ figure = plotting.heat_map(
 plotting.show(figure)
 
 # %% [markdown]
-# Many small heads carry the word, and it arrives in steps: in block 0 about half of it (0.54), the
+# Many small heads carry the word, and it arrives in steps: in block 0 about half of it (0.53), the
 # rest in blocks 1 to 4; only *bomb* comes at once (0.89).
 #
 # ## 4 Graphs: what adds to each word's logit?
