@@ -32,6 +32,7 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
     """Tell nbval's collector of a notebook what not to compare."""
     if hasattr(collector, "skip_compare"):
         collector.skip_compare += NOT_COMPARED
+        collector.sanitize_patterns[r"(?m)^ +"] = ""  # Python 3.13 takes the indentation off a docstring
 
 
 @pytest.hookimpl(hookwrapper=True)
