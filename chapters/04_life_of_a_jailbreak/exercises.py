@@ -594,7 +594,7 @@ def percent_of_baseline(answer):
 
 
 def _refuse_fixed_length(answer, harmful, harmless, d) -> None:
-    """Refuse a function that compares with one number, whatever d is, or with another power of d's length."""
+    """Refuse a function that compares with one number, whatever d is."""
     others = [d, 2 * d, 3 * expect.random(len(d), seed=3)]
     along = [100 * float((harmful.mean(dim=0) - harmless.mean(dim=0)) @ directions.unit(one)) for one in others]
     got = [expect.number(answer(harmful, harmless, one)) for one in others]
@@ -696,9 +696,9 @@ def dose_row(answer, model):
     )
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip, tolerance=1e-5)
-    expect.differs_from(
-        got.sort().values, truth.sort().values, "the numbers are right, and their order is not", DOSES_IN_ORDER
-    )
+    if float((got - truth).abs().max()) > 1e-3:
+        what = "the numbers are right, and their order is not"
+        expect.differs_from(got.sort().values, truth.sort().values, what, DOSES_IN_ORDER, tolerance=1e-5)
     expect.close(got, truth, name="dose_row(...)")
 
 
@@ -974,7 +974,7 @@ def ablate(answer, model, transcoders, graph, groups):
             (
                 sum(active[node] * worth[node] for node in nodes),
                 "it adds up what the graph foretells, and nothing was run: a forecast along straight lines",
-                "run the model within `with attribution.intervene(...)`: errors and thresholds are not in the edges.",
+                "run the model within `with attribution.intervene(...)`: a feature may fall below its threshold, or rise above.",
             ),
             (
                 sum(put([node], "frozen") for node in nodes),

@@ -559,8 +559,8 @@ def _refuse_scaled(answer, logs: Tensor) -> None:
     factors = [float(_reinforce_loss(logs, each)) / value for each, value in zip(drawn, got, strict=True)]
     for words, scale in SCALES.items():
         by = [factor / float(scale(rewards)) for factor, rewards in zip(factors, drawn, strict=True)]
-        if max(by) - min(by) < 1e-3 * abs(by[0]):
-            where = f"rewards {drawn[0].tolist()}: {factors[0]:.3g} times too small"
+        if max(by) - min(by) < 1e-3 * by[0]:
+            where = f"with rewards {drawn[0].tolist()} the result is the right one divided by {factors[0]:.3g}"
             raise Wrong(
                 f"the gains were divided by {words}", "plain REINFORCE leaves their size as it is.", where=where
             )

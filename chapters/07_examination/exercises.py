@@ -502,15 +502,13 @@ def _refuse_other_limit(answer) -> None:
     """Refuse another limit than 80 % of n, such as a number that is right in the notebook alone."""
     limits = {}
     for n in (64, 80, 100):
-        try:
-            taken = [
-                answer([n, 0], [n, kept], n) == 1 for kept in range(n + 1)
-            ]  # number 1 is better if it keeps enough
+        try:  # number 1 leaves fewer, by much or by little: it is better if it keeps enough
+            far, near = ([answer([more, 0], [n, k], n) == 1 for k in range(n + 1)] for more in (n, 1))
         except Exception:  # it was wrong before
             return
-        if taken != sorted(taken) or not any(taken):
+        if far != near or far != sorted(far) or not any(far):
             return
-        limits[n] = taken.index(True)
+        limits[n] = far.index(True)
     if any(limit != math.ceil(0.8 * n) for n, limit in limits.items()):
         same = len(set(limits.values())) == 1
         what = f"kept counts as enough from {limits[64]} on, " + "whatever n is" * same + "where n is 64" * (not same)
