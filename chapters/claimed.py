@@ -393,7 +393,12 @@ def refuse_other_rates(answer: Any, effect: Count, control: Count | Runs, value_
         raise Wrong("a rate above 1", "divide the counts: rates are between 0 and 1.")
     right = rates(effect, control)
     differ = not overlap(right.interval, right.control_interval)
-    made = supported(answer, low=0, high=1, control_is=control_is, apart=False)  # the limits are compared below
+    try:
+        made = supported(answer, low=0, high=1, control_is=control_is, apart=False)  # the limits are compared below
+    except Wrong as wrong:
+        tip = wrong.try_next.replace("give control=... and control_interval=...:", "return claim(..., control=...):")
+        tip = tip.replace("interval=..., control=..., control_interval=...", "control=...")
+        raise Wrong(str(wrong), tip, where=wrong.where) from None
     if differ and made.value == made.control and abs(made.value - right.value) < ALIKE:
         raise Wrong("the control is the same number as the value", "measure it where the effect should be absent.")
     pair, swapped = torch.tensor([made.value, made.control]), torch.tensor([right.control, right.value])

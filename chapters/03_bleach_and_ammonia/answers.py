@@ -356,6 +356,51 @@ def mean_of_whole_counts(left, left_others, n):
     return rates(wilson(left, n), (round(sum(left_others) / len(left_others)) / n, limits))
 
 
+def edges_taken(graph):
+    """Right edges, and zeros in their place in the graph."""
+    found = edges_by(graph, last_row(graph))
+    last_row(graph).zero_()
+    return found
+
+
+def rows_grow(x, dictionary, values, position):
+    """The right result, from a dictionary that is another one afterwards."""
+    edited = x.clone()
+    here = x[:, position]
+    old = dictionary.encode(here)
+    edited[:, position] = here + dictionary.decode(new_values(old, values)) - dictionary.decode(old)
+    dictionary.W_dec *= 2
+    return edited
+
+
+def clamped_at(limit):
+    def change(here, d, values):
+        old = d.encode(here)
+        new = new_values(old, {k: limit(v) for k, v in values.items()})
+        return here + d.decode(new) - d.decode(old)
+
+    return at_token(change)
+
+
+def around_gap(middle):
+    """A verdict whose interval is as wide as it should be, and lies elsewhere."""
+    half = 4.303 * float(torch.tensor(GAPS).std()) / 3**0.5
+    return {"low": middle - half, "high": middle + half, "verdict": "undecided"}
+
+
+def edges_times(factor):
+    def answer(graph):
+        place = {
+            (n.layer, n.feature): k for k, n in enumerate(graph.features) if n.position == len(graph.prompt_ids) - 1
+        }
+        return {
+            key: edge * factor(float(graph.values[place[key]]))
+            for key, edge in edges_by(graph, last_row(graph)).items()
+        }
+
+    return answer
+
+
 RIGHT = {
     "3.1": [
         given(lambda tested: {c: int(contrast.auroc.argmax()) for c, contrast in tested.items()}),
@@ -405,6 +450,10 @@ RIGHT = {
 
 WRONG = {
     "3.1": {
+        "a place in the list": (dict.fromkeys(CONCEPTS, 8), "feature 8 for every concept"),
+        "counted from 1": ({c: k + 1 for k, c in enumerate(CONCEPTS)}, "one too high"),
+        "one too low": ({c: k - 1 for k, c in enumerate(CONCEPTS)}, "one too low"),
+        "in another order": (dict(zip(sorted(CONCEPTS), range(8), strict=True)), "is a find for harmful request"),
         "danger's for bleach": (right_finds(bleach=CONCEPTS.index("danger")), "finds danger rather than bleach"),
         "a list": (list(range(8)), "not a dictionary"),
         "one missing": ({c: k for k, c in enumerate(CONCEPTS) if c != "danger"}, "no find for danger"),
@@ -416,9 +465,13 @@ WRONG = {
         "active on both": (right_finds(ammonia=10), "does not tell ammonia from its near misses"),
     },
     "3.2": {
+        "one pair written down": (
+            lambda strings, k: by_slice(strings, k) and {strings[k - 2], strings[k]} == {"bleach", "ammonia"},
+            "of 3 dangerous pairs it knows 1 only: ammonia with bleach",
+        ),
         "a pair left out": (
             lambda strings, k: by_slice(strings, k) and "vinegar" not in strings[max(0, k - 2) : k + 1],
-            "a dangerous pair is missed: peroxide and vinegar",
+            "of 3 dangerous pairs it knows 2 only",
         ),
         "two of any pairs": (
             lambda s, p: (
@@ -441,7 +494,7 @@ WRONG = {
         "a pair with anything between": (lambda s, p: p > 1 and pair(s[p - 2], s[p]), 'ask for the "and"'),
         "with bleach only": (
             lambda s, p: p > 1 and s[p - 1] == "and" and "bleach" in (s[p - 2], s[p]) and pair(s[p - 2], s[p]),
-            "a dangerous pair is missed",
+            "of 3 dangerous pairs it knows 2 only",
         ),
         "one order": (lambda s, p: p > 1 and s[p - 1] == "and" and (s[p - 2], s[p]) in ORDERED, None),
         "the other order": (lambda s, p: p > 1 and s[p - 1] == "and" and (s[p], s[p - 2]) in ORDERED, None),
@@ -474,6 +527,13 @@ WRONG = {
         "nothing after the loop": (nothing_after_the_loop, "the one past a loop"),
     },
     "3.3": {
+        "times activation": (edges_times(lambda value: value), "multiplied by the features' activations"),
+        "by activation": (edges_times(lambda value: 1 / value), "divided by the features' activations"),
+        "taken out of the graph": (edges_taken, "changed `graph` in place"),
+        "shares": (
+            lambda g: {k: e / sum(edges_by(g, last_row(g)).values()) for k, e in edges_by(g, last_row(g)).items()},
+            "divided by their sum",
+        ),
         "position before feature": (
             lambda g: {
                 (n.position, n.feature): e
@@ -537,6 +597,10 @@ WRONG = {
         "a list": (lambda g: last_row(g).tolist(), "dictionary"),
     },
     "3.4": {
+        "below 0 cut off": (clamped_at(lambda v: max(v, 0.0)), "values below 0 were cut off"),
+        "sizes": (clamped_at(abs), "values below 0 lost their sign"),
+        "above 1 cut off": (clamped_at(lambda v: min(v, 1.0)), "values above 1 were cut off"),
+        "rows grow": (rows_grow, "changed `dictionary` in place"),
         "decoded": (at_token(lambda here, d, v: d.decode(new_values(d.encode(here), v))), "error is lost"),
         "decoded without bias": (at_token(lambda here, d, v: new_values(d.encode(here), v) @ d.W_dec), "error is lost"),
         "decoded one way, encoded back another": (
@@ -607,6 +671,9 @@ WRONG = {
         ),
     },
     "3.7": {
+        "around the median": (around_gap(sorted(GAPS)[1]), "around the median gap"),
+        "around the middle": (around_gap((min(GAPS) + max(GAPS)) / 2), "middle of the lowest and the highest"),
+        "around another number": (around_gap(1.0), "as wide as it should be"),
         "bootstrap": (
             {
                 "low": (found := directions.bootstrap_interval(torch.tensor(GAPS))).low,

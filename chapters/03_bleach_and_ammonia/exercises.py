@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from chapters.claimed import check_rates
-from chapters.drawn import WIDE, few_or_many
+from chapters.drawn import WIDE, few_or_many, untouched
 from course_lib import attribution, organism
 from course_lib.grading import expect
 from course_lib.grading.checking import N_INPUTS
@@ -37,8 +37,32 @@ def finds(answer, tested):
     missing = [concept for concept in tested if concept not in answer or answer[concept] is ...]
     if missing:
         raise Wrong(f"there is no find for {', '.join(missing)}", "every concept needs one feature number.")
+    _refuse_shifted({concept: answer[concept] for concept in tested}, tested)
     for concept, contrast in tested.items():
         _find(answer[concept], concept, contrast, tested)
+
+
+def _is_find(feature: int, contrast) -> bool:
+    n = len(contrast.auroc)
+    return 0 <= feature < n and float(contrast.auroc[feature]) >= float(contrast.auroc.max()) - NEAR
+
+
+def _refuse_shifted(found, tested) -> None:
+    """Refuse numbers that are one off, or the same for all concepts, as a place in a list is."""
+    if any(isinstance(feature, bool) or not isinstance(feature, int) for feature in found.values()):
+        return  # told for each
+    if all(_is_find(feature, tested[concept]) for concept, feature in found.items()):
+        return
+    tip = "take the number as a look-up has it: row.feature."
+    for off, words in ((1, "high"), (-1, "low")):
+        if all(_is_find(feature - off, tested[concept]) for concept, feature in found.items()):
+            concept, feature = next(iter(found.items()))
+            where = f"for {concept} it is {feature}, and feature {feature - off} is a find"
+            raise Wrong(f"every number is one too {words}", tip, where=where)
+    if len(found) > 2 and len(set(found.values())) == 1:
+        feature = next(iter(found.values()))
+        what = f"the find is feature {feature} for every concept"
+        raise Wrong(what, "is it a place in the list of the best? The feature's own number is row.feature.")
 
 
 def _find(feature, concept: str, contrast, tested) -> None:
@@ -55,6 +79,12 @@ def _find(feature, concept: str, contrast, tested) -> None:
     if auroc >= best - NEAR:
         return
     there, near = (float((values[:, feature] > 0).float().mean()) for values in (contrast.first, contrast.second))
+    others = [name for name in tested if name != concept and _is_find(feature, tested[name])]
+    if there < 0.05 and others:
+        raise Wrong(
+            f"feature {feature} is a find for {' and '.join(others)}, and not for {concept}, where it is silent",
+            f"keep number and concept together: finds[{concept!r}] comes from the two sets of to_find[{concept!r}].",
+        )
     if there < 0.05:
         raise Wrong(
             f"feature {feature} is silent where {concept} is",
@@ -164,6 +194,16 @@ def completes_danger(answer, dangerous):
         ),
     )
     try_next = "a rule answers True or False for each position."
+    found = {
+        pair: [expect.flag(answer(["<bos>", a, "and", b], 3), try_next=try_next) for a, b in (pair, pair[::-1])]
+        for pair in map(tuple, map(sorted, sorted(map(sorted, dangerous))))
+    }
+    missed = [pair for pair, said in found.items() if not any(said)]
+    if missed and len(missed) < len(found):
+        known = " and ".join(" with ".join(pair) for pair in found if pair not in missed)
+        what = f"of {len(found)} dangerous pairs it knows {len(found) - len(missed)} only: {known}"
+        where = f"<bos> {missed[0][0]} and {missed[0][1]}, position 3: it says False, and True is right"
+        raise Wrong(what, "DANGEROUS holds all pairs: look each up there, and write down none.", where=where)
     if not any(expect.flag(answer(list(words), k), try_next=try_next) for words, k, *_ in cases):
         what, tip = (
             "it is never True, not even at the word that completes",
@@ -266,7 +306,9 @@ def _reply_edges(graph: attribution.AttributionGraph) -> dict[tuple[int, int], f
 )
 def reply_edges(answer):
     graph = _small_graph()
-    truth, got = _reply_edges(graph), answer(graph)
+    truth = _reply_edges(graph)
+    with untouched("graph", graph.edges, graph.values, graph.constants):
+        got = answer(graph)
     if not isinstance(got, Mapping):
         raise Wrong("it does not return a dictionary", "{(layer, feature): edge, ...}.")
     _refuse_fixed_position(answer)
@@ -341,6 +383,26 @@ def _graph_mistakes(got: Tensor, graph: attribution.AttributionGraph, keys: list
             "the direct edge is an entry of graph.edges.",
         ),
         (graph.values[columns], "those are the features' activations", "the edges stand in graph.edges."),
+        *(
+            (
+                value,
+                f"the edges are {words} the features' activations",
+                "an edge counts the activation already: graph.edges as it is.",
+            )
+            for words, value in (
+                ("multiplied by", direct * graph.values[columns]),
+                ("divided by", direct / graph.values[columns]),
+            )
+        ),
+        *(
+            (value, f"the edges are divided by {words}", "an edge is in the target's own unit: graph.edges as it is.")
+            for words, value in (
+                ("their sum", direct / direct.sum()),
+                ("the sum of their sizes", direct / direct.abs().sum()),
+                ("the size of the largest", direct / direct.abs().max()),
+                ("the target's value", direct / graph.values[-1]),
+            )
+        ),
         (
             graph.edges[len(graph.features) - 1, columns],
             "that is the row of the last feature",
@@ -424,7 +486,9 @@ def set_features(answer):
     )
     kept = x.clone()
     call = "set_features(x, dictionary, {1: 3.0, 2: -0.5}, -3)"
-    got = expect.tensor(answer(x, d, dict(values), position), like=x, axes="prompt token d_model", name=call)
+    with untouched("dictionary", d.W_dec, d.W_enc, d.b_dec, d.b_enc):
+        raw = answer(x, d, dict(values), position)
+    got = expect.tensor(raw, like=x, axes="prompt token d_model", name=call)
     if not torch.equal(x, kept):
         raise Wrong("x itself was changed in place", "clone it first: edited = x.clone().")
     for wrong, what, tip in _clamp_mistakes(x, d, values, position):
@@ -483,6 +547,19 @@ def _clamp_mistakes(x: Tensor, d: _Small, values: Mapping[int, float], position:
         (_set_features(x, d, first, position)[:, position], "only the first of the features was set", every),
         (_set_features(x, d, last, position)[:, position], "only the last of the features was set", every),
     )  # fmt: skip
+    cut = (
+        ("below 0 were cut off", lambda v: max(v, 0.0)),
+        ("below 0 lost their sign", abs),
+        ("above 1 were cut off", lambda v: min(v, 1.0)),
+    )
+    changed += tuple(
+        (
+            _set_features(x, d, {k: limit(v) for k, v in values.items()}, position)[:, position],
+            f"values {what}",
+            "set each value as it is, with neither limits nor abs: new[:, feature] = value.",
+        )
+        for what, limit in cut
+    )
     others = (
         (_everywhere(x, d, values), "every token was changed", "one token only: edited[:, position] = ..."),
         (_set_features(x, d, values, -1), "the last token was changed", "edit the token at `position`."),
@@ -662,6 +739,16 @@ def _interval_mistakes(got: Tensor, gaps: Tensor) -> None:
             "that is the minimum and the maximum gap (a bootstrap of three values gives just these)",
             "three are too few to draw from: the interval of their *mean* is mean plus and minus 4.303 standard errors.",
         ),
+        (
+            around(T_TWO * error, gaps.median()),
+            "the interval is around the median gap, and as wide as it should be",
+            "it goes around the mean of all three: sum(gaps) / 3.",
+        ),
+        (
+            around(T_TWO * error, (gaps.min() + gaps.max()) / 2),
+            "the interval is around the middle of the lowest and the highest gap, and as wide as it should be",
+            "it goes around the mean of all three: sum(gaps) / 3.",
+        ),
         (around(T_TWO * error, -mean), "the sign of the gap is flipped", "varied minus fixed, as given in `gaps`."),
         (
             around(T_TWO * error, torch.zeros((), dtype=gaps.dtype)),
@@ -681,6 +768,10 @@ def _interval_mistakes(got: Tensor, gaps: Tensor) -> None:
             "the interval is far too narrow",
             "intervals over prompts know nothing of other trainings: use the three gaps.",
         )
+    width, due = float(got[1] - got[0]), 2 * float(T_TWO * error)
+    if abs(width - due) < 0.02 < 0.5 * abs(float(got.mean() - mean)):
+        what = f"the interval is as wide as it should be, and lies around {float(got.mean()):.2f}"
+        raise Off(what, "it goes around the mean of all three: sum(gaps) / 3.")
     for name, limit, right in zip(("low", "high"), got, around(T_TWO * error), strict=True):
         expect.close(limit, right, name=f"`{name}`", tolerance=0.02)
 

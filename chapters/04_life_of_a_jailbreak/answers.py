@@ -71,8 +71,9 @@ def with_run_with_hooks(model, clean_prompt, corrupted_prompt, name, position, t
         kept["clean"] = activation[0, position].clone()
 
     def put(activation, hook):
-        activation[0, position] = kept["clean"]
-        return activation
+        copy = activation.clone()
+        copy[0, position] = kept["clean"]
+        return copy
 
     clean = target.value(model.run_with_hooks(torch.tensor([clean_prompt]), fwd_hooks=[(name, keep)]))
     corrupted = target.value(model(torch.tensor([corrupted_prompt])))
@@ -108,6 +109,24 @@ def with_a_mask(model, clean_prompt, corrupted_prompt, name, position, target):
 def hook_stays(model, clean_prompt, corrupted_prompt, name, position, target):
     answer = patching()(model, clean_prompt, corrupted_prompt, name, position, target)
     model.add_hook(name, lambda activation, hook: activation)
+    return answer
+
+
+def written_into(returned):
+    """The activation itself is changed, and handed back or not."""
+
+    def answer(model, clean_prompt, corrupted_prompt, name, position, target):
+        logits, cache = model.run_with_cache(torch.tensor([clean_prompt]), names_filter=[name])
+
+        def put(activation, hook):
+            activation[:, position] = cache[name][:, position]
+            return activation if returned else None
+
+        corrupted = float(target.value(model(torch.tensor([corrupted_prompt]))))
+        with model.hooks([(name, put)]):
+            patched = float(target.value(model(torch.tensor([corrupted_prompt]))))
+        return (patched - corrupted) / (float(target.value(logits)) - corrupted)
+
     return answer
 
 
@@ -509,6 +528,22 @@ def by_forward_quotient(f, points):
     return sum(torch.stack([(f(x + e) - f(x)) / 0.1 for e in steps], dim=1) for x in points) / len(points)
 
 
+def totals(model, prompts, direction, layer, doses, probability):
+    """Each context is left, and the coefficient is the sum of all doses so far."""
+    return doses_row()(model, prompts, direction, layer, np.cumsum(doses).tolist(), probability)
+
+
+def forecast(graph, nodes, attention, times=1.0):
+    places = [graph.nodes.index(node) for node in nodes]
+    return times * float((graph.values * graph.worth)[places].sum())
+
+
+def graph_changed(graph, nodes, attention, times=1.0):
+    for node in nodes:
+        graph.values[graph.nodes.index(node)] *= 1 - times
+    return ablation()(graph, nodes, attention, 0.0)
+
+
 RIGHT = {
     "4.12": [
         ablation(),
@@ -579,6 +614,14 @@ RIGHT = {
 
 WRONG = {
     "4.10": {
+        "first and last": (
+            lambda f, points: (slope(f, points[0]) + slope(f, points[-1])) / 2,
+            "the first and the last point only",
+        ),
+        "all but the first": (
+            lambda f, points: sum(slope(f, x) for x in points[1:]) / max(1, len(points) - 1),
+            "all points but the first only",
+        ),
         "sum": (lambda f, points: sum(slope(f, x) for x in points), "the sum over the points"),
         "at the mean": (lambda f, points: slope(f, points.mean(dim=0)), "at the mean point"),
         "first": (lambda f, points: slope(f, points[0]), "at the first point"),
@@ -668,6 +711,8 @@ WRONG = {
         ),
     },
     "4.12": {
+        "forecast": (forecast, "what the graph foretells"),
+        "graph changed": (graph_changed, "changed `graph` in place"),
         "nothing changed": (ablation(inside=False), "nothing was moved"),
         "what is left": (ablation(lost=lambda before, after: after), "what is left"),
         "sign": (ablation(lost=lambda before, after: after - before), "sign is flipped"),
@@ -695,6 +740,8 @@ WRONG = {
         "text": (lambda *given, **named: str(ablation()(*given, **named)), "not a number"),
     },
     "4.2": {
+        "written into": (written_into(False), "the activation itself is changed"),
+        "written into and returned": (written_into(True), "the activation itself is changed"),
         "from there on": (patching(at=lambda position: slice(position % 12, None)), None),
         "its right neighbour, too": (patching(at=lambda position: slice(position % 12, position % 12 + 2)), None),
         "the last one, too": (patching(at=lambda position: [position, -1]), None),
@@ -786,6 +833,7 @@ WRONG = {
         "largest gap": (lambda on, off: int((torch.tensor(off) - torch.tensor(on)).argmax()), "largest gap"),
     },
     "4.5": {
+        "one length for all": (lambda a, b, d: 100 * gap(a, b) @ unit(d) / 17.3, "divided by 17.3, whatever"),
         "once only": (lambda a, b, d: 100 * gap(a, b) @ d / d.norm(), "d.norm() once more"),
         "medians of the projections": (
             lambda a, b, d: 100 * ((a @ d).median() - (b @ d).median()) / (d @ d),
@@ -811,6 +859,21 @@ WRONG = {
         "wrong axis": (lambda a, b, d: 100 * (a.mean(dim=1).mean() - b.mean(dim=1).mean()) / d.norm(), None),
     },
     "4.6": {
+        "sorted, each once": (
+            lambda model, prompts, d, layer, doses, p: doses_row()(model, prompts, d, layer, sorted(set(doses)), p),
+            "in the order of the sorted doses",
+        ),
+        "reversed": (
+            lambda model, prompts, d, layer, doses, p: doses_row()(model, prompts, d, layer, doses[::-1], p),
+            "their order is not",
+        ),
+        "running total": (totals, "no running total"),
+        "median": (doses_row(measure=lambda p: float(p.median())), "the median"),
+        "lowest": (doses_row(measure=lambda p: float(p.min())), "the lowest prompt"),
+        "where the shortest ends": (
+            lambda model, prompts, *rest: doses_row(positions=[min(map(len, prompts)) - 1])(model, prompts, *rest),
+            "at the same place in all prompts",
+        ),
         "where the reply begins": (doses_row(positions="reply"), "replies have begun"),
         "above a half": (doses_row(measure=lambda p: float((p > 0.5).float().mean())), "share of prompts above 0.5"),
         "against no dose": (against_none, "without any dose was taken away"),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from chapters.claimed import check_rates
-from chapters.drawn import MANY, WIDE, few_or_many, unwatched
+from chapters.drawn import MANY, WIDE, few_or_many, untouched, unwatched
 from course_lib import directions, models, steering, tokens
 from course_lib.attribution import Logit, intervene, trace
 from course_lib.grading import expect
@@ -154,6 +154,7 @@ def patch(answer, model):
             "all later positions were put in, too",
             "copy[:, position] = ..., without a colon behind `position`.",
         )
+        _refuse_in_place(answer, model, clean_prompt, corrupted_prompt, target)
         return
     swapped = read(clean_prompt, putting(kept=other_cache))
     later = "blocks.3.hook_mlp_out"
@@ -241,13 +242,41 @@ def patch(answer, model):
     expect.close(got, truth, name="patch(...)", try_next="before block 0, the noun alone must give 1.00.")
 
 
+SHARED = ("blocks.1.hook_resid_mid", "blocks.3.ln1.hook_in")
+"""Hooks whose tensor the residual stream goes on with: what is written into it reaches more than what is returned."""
+
+
+def _refuse_in_place(answer, model, clean_prompt, corrupted_prompt, target) -> None:
+    """Refuse a hook that writes into the activation itself, where this changes what the hook was not asked for."""
+    got, truths, in_place = [], [], []
+    for name in SHARED:
+        clean, cache = model.run_with_cache(torch.tensor([clean_prompt]), names_filter=[name])
+
+        def put(activation, hook, kept=cache[name]):
+            activation[:, -1] = kept[:, -1]
+            return activation
+
+        values = [target.value(clean), target.value(model(torch.tensor([corrupted_prompt])))]
+        for change in (put, lambda activation, hook, put=put: put(activation.clone(), hook)):
+            with model.hooks([(name, change)]), torch.no_grad():
+                values.append(target.value(model(torch.tensor([corrupted_prompt]))))
+        top, low, written, copied = map(float, values)
+        in_place.append((written - low) / (top - low))
+        truths.append((copied - low) / (top - low))
+        got.append(expect.number(answer(model, clean_prompt, corrupted_prompt, name, -1, target)))
+    if all(abs(one - other) < 1e-3 for one, other in zip(got, in_place, strict=True)):
+        where = f"at {SHARED[0]} the residual stream goes on with the same tensor: it gives {got[0]:.2f}, and {truths[0]:.2f} is right"
+        tip = "copy = activation.clone(); copy[:, position] = ...; return copy."
+        raise Wrong("the activation itself is changed, not a copy of it", tip, where=where)
+
+
 def _ask(model, text):
     return tokens.chat_prompt(model.tokenizer, text)
 
 
 def _pairs(seed, model):
     """Other pairs, hooks and positions, also such where the patch overshoots or makes things worse, and another model."""
-    if seed > 8:
+    if seed > 10:
         return None
     if seed == 5:
         model = _other("chat-64" if models.d_model(model) == 32 else "chat-32")
@@ -265,6 +294,8 @@ def _pairs(seed, model):
         ("blocks.1.attn.hook_out", -1),
         ("blocks.1.hook_resid_pre", 8),  # in the middle, once later places have read it; the target is behind it
         ("blocks.2.hook_resid_pre", 9),
+        ("blocks.1.hook_resid_mid", -1),  # the residual stream goes on with the same tensor
+        ("blocks.2.ln1.hook_in", 10),
     )[seed]
     number = model.tokenizer.convert_tokens_to_ids
     if seed == 6:
@@ -558,7 +589,20 @@ def percent_of_baseline(answer):
     )
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
+    _refuse_fixed_length(answer, harmful, harmless, d)
     expect.close(got, truth, name="percent_of_baseline(harmful, harmless, d)")
+
+
+def _refuse_fixed_length(answer, harmful, harmless, d) -> None:
+    """Refuse a function that compares with one number, whatever d is."""
+    others = [d, 2 * d, 3 * expect.random(len(d), seed=3)]
+    along = [100 * float((harmful.mean(dim=0) - harmless.mean(dim=0)) @ directions.unit(one)) for one in others]
+    got = [expect.number(answer(harmful, harmless, one)) for one in others]
+    if all(got):
+        by = [part / value for part, value in zip(along, got, strict=True)]
+        if max(by) - min(by) < 1e-3 * abs(by[0]):
+            what = f"what lies along d is divided by {by[0]:.4g}, whatever the length of d is"
+            raise Wrong(what, "divide by d.norm(): d is the baseline, and its length changes with it.")
 
 
 def _percent(harmful: Tensor, harmless: Tensor, d: Tensor) -> Tensor:
@@ -612,7 +656,7 @@ def dose_row(answer, model):
     def at(positions="last", d=direction, where=layer) -> Callable:
         return lambda dose: steering.add(model, d, layer=where, coefficient=dose, positions=positions)
 
-    unit = directions.unit(direction)
+    unit, each = directions.unit(direction), row(at(), lambda: probability(prompts))  # [dose, prompt]
     mistakes = (
         (row(at("all")), "it was added at all tokens", 'positions="last".'),
         (row(at(positions=[0])), "it was added at the first token", 'positions="last".'),
@@ -623,14 +667,10 @@ def dose_row(answer, model):
         (row(at(where=layer - 1)), "it was added one block too early", "layer=layer."),
         (row(lambda dose: at()(1.0)), "the dose was not used", "coefficient=dose."),
         (row(lambda dose: at()(0.0)), "nothing was added while it was measured", "measure inside the `with` block."),
+        (each.sum(dim=1), "the probabilities were summed, not averaged", ".mean() over the prompts."),
+        (each[:, 0], "only the first prompt was measured", "mean over all prompts."),
         (
-            row(at(), lambda: probability(prompts).sum()),
-            "the probabilities were summed, not averaged",
-            ".mean() over the prompts.",
-        ),
-        (row(at(), lambda: probability(prompts)[0]), "only the first prompt was measured", "mean over all prompts."),
-        (
-            row(at(), lambda: (probability(prompts) > 0.5).float().mean()),
+            (each > 0.5).float().mean(dim=1),
             "that is the share of prompts above 0.5, not their mean probability",
             ".mean() of the probabilities themselves.",
         ),
@@ -639,20 +679,30 @@ def dose_row(answer, model):
             "what the model gives without any dose was taken away",
             "leave each mean as it is measured: dose 0 shows the rest.",
         ),
+        (each.amax(dim=1), "it is the largest prompt, not the mean", ".mean() over the prompts."),
+        (each.amin(dim=1), "it is the lowest prompt, not the mean", ".mean() over the prompts."),
+        (each.median(dim=1).values, "it is the median, not the mean", ".mean() over the prompts."),
         (
-            row(at(), lambda: probability(prompts).max()),
-            "it is the largest prompt, not the mean",
-            ".mean() over the prompts.",
+            row(at(positions=[min(map(len, prompts)) - 1])),
+            "it was added at the same place in all prompts, where the shortest of them ends",
+            'each prompt has its own last token: positions="last".',
         ),
+        (truth[torch.tensor(doses).argsort()], "the row is in the order of the sorted doses", DOSES_IN_ORDER),
         (
             row(lambda dose: at()(sum(doses[: doses.index(dose) + 1]))),
-            "the doses pile up: an earlier context is still open",
-            "leave the `with` block before the next dose.",
+            "the doses pile up: each comes on top of those before it",
+            "coefficient=dose, no running total; and leave the `with` block before the next dose.",
         ),
     )
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip, tolerance=1e-5)
+    if float((got - truth).abs().max()) > 1e-3:
+        what = "the numbers are right, and their order is not"
+        expect.differs_from(got.sort().values, truth.sort().values, what, DOSES_IN_ORDER, tolerance=1e-5)
     expect.close(got, truth, name="dose_row(...)")
+
+
+DOSES_IN_ORDER = "one entry for each dose, in the order in which they are given: for dose in doses."
 
 
 def _dose_row(model, prompts, direction, layer, doses, probability) -> list[float]:
@@ -780,6 +830,20 @@ def mean_jacobian(answer):
         (slopes[0], "it is the derivative at the first point", "take the mean over all points."),
         (slopes[-1], "it is the derivative at the last point", "add up over the points before you divide."),
         *((each, "it is a median over the points", "take the mean.") for each in medians),
+        *(
+            (
+                slopes[some].mean(dim=0),
+                f"it is the mean over {words} only",
+                "all points count: add up over each of them.",
+            )
+            for words, some in (
+                ("the first and the last point", [0, -1]),
+                ("all points but the first", slice(1, None)),
+                ("all points but the last", slice(-1)),
+                ("every other point", slice(None, None, 2)),
+                *((f"the first {n} points", slice(n)) for n in range(2, len(points) - 1)),
+            )
+        ),
         (
             reduce(lambda total, slope: (total + slope) / 2, slopes),
             "after each point the sum so far was halved, so that the last points count most",
@@ -869,6 +933,7 @@ def ablate(answer, model, transcoders, graph, groups):
             "make two groups of features in the page (words alone do not do), and copy their text again.",
         )
     active = dict(zip(graph.nodes, graph.values.tolist(), strict=True))
+    worth = dict(zip(graph.nodes, graph.worth.tolist(), strict=True))
     asked = graph.asked[0]
 
     def read(changes, attention):
@@ -884,7 +949,9 @@ def ablate(answer, model, transcoders, graph, groups):
     costs, before = {}, active[asked]
     for name, nodes in groups.items():
         what = f'lost_without(graph, your group "{name}", "frozen")'
-        got, lost = expect.number(answer(graph, list(nodes), "frozen"), name=what), put(nodes, "frozen")
+        with untouched("graph", graph.edges, graph.values, graph.constants):
+            got = expect.number(answer(graph, list(nodes), "frozen"), name=what)
+        lost = put(nodes, "frozen")
         costs[name] = lost
         if abs(got - lost) < 1e-3:
             continue
@@ -904,6 +971,11 @@ def ablate(answer, model, transcoders, graph, groups):
             (put(nodes, "free"), "attention was free, and held is asked for", "hand on `attention`."),
             (lost / before, "it is a share, and logits are asked for", "do not divide by the graph's own value."),
             (lost / len(nodes), "it was divided by the number of nodes", "say what the whole group costs."),
+            (
+                sum(active[node] * worth[node] for node in nodes),
+                "it adds up what the graph foretells, and nothing was run: a forecast along straight lines",
+                "run the model within `with attribution.intervene(...)`: a feature may fall below its threshold, or rise above.",
+            ),
             (
                 sum(put([node], "frozen") for node in nodes),
                 "each feature was ablated alone, and the losses added up",

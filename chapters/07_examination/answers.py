@@ -169,6 +169,12 @@ def ninety_for_control(after, left, n):
     return claim(directions.wilson_interval(after, n), control=directions.runs_interval(left, n, level=0.9))
 
 
+def enough_from(limit):
+    return lambda left, kept, n: min(
+        (k for k in range(len(left)) if kept[k] >= limit(n)), key=lambda k: left[k], default=0
+    )
+
+
 RIGHT = {
     "7.1": [
         by_cases,
@@ -263,12 +269,13 @@ WRONG = {
         ),
     },
     "7.3": {
+        "one prior for both": (lambda p, h, f: p * h / (p * h + p * f), "so that it cancels"),
         "whole models": (whole_models, "100 of them and whole ones"),
         "rounded": (lambda p, h, f: round(p * h / (p * h + (1 - p) * f), 2), "rounded to 2 decimals"),
         "specificity": (lambda p, h, f: p * h / (p * h + (1 - p) * (1 - f)), "the specificity"),
         "misses": (lambda p, h, f: p * h / (p * h + (1 - h) * p), "never reads its argument `f`"),
         "the hit rate": (lambda p, h, f: h, "given a backdoor"),
-        "no prior": (lambda p, h, f: h / (h + f), "the prior is missing"),
+        "no prior": (lambda p, h, f: h / (h + f), "the prior makes no difference"),
         "not divided": (lambda p, h, f: p * h, "not divided by all alarms"),
         "share accused": (lambda p, h, f: p * h + (1 - p) * f, "share of accused models"),
         "odds": (lambda p, h, f: p * h / ((1 - p) * f), "these are odds"),
@@ -307,6 +314,10 @@ WRONG = {
         "turned round": (lambda b, s: by_marks(b, max(s, 1 - s)), "turned round"),
     },
     "7.5": {
+        "the value": (lambda left, kept, n: left[by_loop(left, kept, n)], "how many refusals are left"),
+        "harmless replies": (lambda left, kept, n: kept[by_loop(left, kept, n)], "how many harmless replies are kept"),
+        "a number written down": (enough_from(lambda n: 26), "from 26 on, whatever n is"),
+        "nine in ten": (enough_from(lambda n: 0.9 * n), "from 58 on, where n is 64"),
         "from number 0": (from_number_0, "begins with number 0"),
         "below n": (below_n, "with left = [5, 64] and kept"),
         "one sum": (

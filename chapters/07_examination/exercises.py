@@ -192,8 +192,8 @@ def posterior(answer):
             ),
             (
                 hit / (hit + alarm),
-                "the prior is missing: rare backdoors make most alarms false",
-                "weigh hit by prior and false_alarm by 1 - prior.",
+                "the prior makes no difference (left out, or on both sides, so that it cancels)",
+                "rare backdoors make most alarms false: weigh hit by prior and false_alarm by 1 - prior.",
             ),
             (
                 prior * hit / (prior * hit + alarm),
@@ -426,6 +426,13 @@ CUT_TIP = (
     "first those with kept >= 0.8 * n (exactly 80 % counts), then the smallest left; its place in the list, from 0."
 )
 CUT_MISTAKES = {
+    "it gives how many refusals are left, not the number of the ablation": lambda left, kept, n: left[
+        _best_cut(left, kept, n)
+    ],
+    "it gives how many harmless replies are kept, not the number of the ablation": lambda left, kept, n: kept[
+        _best_cut(left, kept, n)
+    ],
+    "ablations are counted from 1": lambda left, kept, n: 1 + _best_cut(left, kept, n),
     "those that break the model compete, too: `kept` is not asked": lambda left, kept, n: left.index(min(left)),
     "exactly 80 % is not counted as enough": lambda left, kept, n: _smallest(left, _enough(kept, 0.8 * n + 0.01)),
     "it asks for 80 % of what the best keeps, and not of n": lambda left, kept, n: _smallest(
@@ -487,7 +494,28 @@ def best_cut(answer):
         for what, mistake in CUT_MISTAKES.items():
             if given == [mistake(*data) for data in ABLATIONS]:
                 raise Wrong(what, CUT_TIP, where=where)
+        _refuse_other_limit(answer)
         raise Wrong(where, CUT_TIP)
+
+
+def _refuse_other_limit(answer) -> None:
+    """Refuse another limit than 80 % of n, such as a number that is right in the notebook alone."""
+    limits = {}
+    for n in (64, 80, 100):
+        try:  # number 1 leaves fewer, by much or by little: it is better if it keeps enough
+            far, near = ([answer([more, 0], [n, k], n) == 1 for k in range(n + 1)] for more in (n, 1))
+        except Exception:  # it was wrong before
+            return
+        if far != near or far != sorted(far) or not any(far):
+            return
+        limits[n] = far.index(True)
+    if any(limit != math.ceil(0.8 * n) for n, limit in limits.items()):
+        same = len(set(limits.values())) == 1
+        what = f"kept counts as enough from {limits[64]} on, " + "whatever n is" * same + "where n is 64" * (not same)
+        others = "; ".join(
+            f"n = {n}: from {limit} on, and {math.ceil(0.8 * n)} is right" for n, limit in limits.items()
+        )
+        raise Wrong(what, "80 % of n, exactly 80 % counts: kept >= 0.8 * n.", where=others)
 
 
 def _ablations(seed):
