@@ -125,8 +125,17 @@ def on_other_data(
         if first
         else f"it is right for this notebook's numbers only: {found}"
     )
-    raise Off(
-        what, found.try_next, where=f"{where}: it claims {expect.shown(answer(*now))}, and right is {right(*now)}"
+    claimed, truth = answer(*now), right(*now)
+    mine, theirs = expect.shown(claimed), expect.shown(truth)
+    if mine == theirs:  # where two decimals do not tell them apart
+        mine, theirs = _in_full(claimed), _in_full(truth)
+    raise Off(what, found.try_next, where=f"{where}: it claims {mine}, and right is {theirs}")
+
+
+def _in_full(made: Any) -> str:
+    """Return both numbers of a claim and their limits with four decimals."""
+    return "{:.4f} [{:.4f}, {:.4f}], control {:.4f} [{:.4f}, {:.4f}]".format(
+        *map(float, (made.value, *made.interval, made.control, *made.control_interval))
     )
 
 
@@ -391,6 +400,7 @@ def refuse_other_rates(answer: Any, effect: Count, control: Count | Runs, value_
     """
     if isinstance(answer, Claim) and any(isinstance(v, int | float) and v > 1 for v in (answer.value, answer.control)):
         raise Wrong("a rate above 1", "divide the counts: rates are between 0 and 1.")
+    refuse_incomplete(answer, control_is, "directions.wilson_interval(...)")
     right = rates(effect, control)
     differ = not overlap(right.interval, right.control_interval)
     try:
@@ -414,6 +424,19 @@ def refuse_other_rates(answer: Any, effect: Count, control: Count | Runs, value_
         _refuse_pooled(made.control_interval, runs, n)
     tip = "" if isinstance(runs, int) else f"directions.runs_interval(counts, {n})"
     _refuse_another("control's interval", made.control_interval, right.control_interval, n, tip)
+
+
+def refuse_incomplete(answer: Any, control_is: str, interval: str) -> None:
+    """Refuse a bare number and a claim without its control, where two intervals are all that the claim needs.
+
+    Raises:
+        Wrong: with `control_is`.
+    """
+    form = f"claim(one, control=other), both such as {interval} gives: a number with its interval"
+    if not isinstance(answer, Claim):
+        raise Wrong(f"{expect.describe(answer)} is not a claim: a number needs its interval and a control", f"{form}.")
+    if answer.control is None or answer.control is ...:
+        raise Wrong("there is no control", f"{form}. The control: {control_is}")
 
 
 def _refuse_no_width(name: str, interval: Limits, n: int) -> None:

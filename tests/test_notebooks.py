@@ -155,7 +155,10 @@ def test_the_notebooks_of_a_chapter_ask_all_that_it_registers_once(chapter):
 
 SOUND = [  # a learner's cell, and what the same cell prints in the solution
     ("from chapters import check, checkpoint, predict, progress, quiz, reveal", ""),
-    ('# === Prediction 0.p1 (keep this line) ===\npredict("0.p1", ...)', "0.p1 recorded: 1 to 1 replies, 80 % sure.\n"),
+    (
+        '# === Prediction 0.p1 (keep this line) ===\npredict("0.p1", ...)',
+        "0.p1 recorded: 1 to 1 of 4 replies, 80 % sure.\n",
+    ),
     (
         "# === Exercise 0.2 (keep this line) ===\nname = ...\n"
         'print("name:", name if name is not ... else "not done yet")',
@@ -165,7 +168,7 @@ SOUND = [  # a learner's cell, and what the same cell prints in the solution
     ('name = checkpoint("0.2", name)\nprint(name)', "0.2: going on with your version.\nblocks.3.hook_resid_pre\n"),
     (
         'print("given")\nreveal("0.p1", 1)',
-        "given\n0.p1 turns out: 1 replies. You predicted 1 to 1 replies, 80 % sure.\n"
+        "given\n0.p1 turns out: 1 of 4 replies. You predicted 1 to 1 of 4 replies, 80 % sure.\n"
         "  Right: interval score 0.00 (0 is best, naming all that is possible gets 1).\n",
     ),
     ('# === Question 0.q1 (keep this line) ===\nquiz("0.q1", ...)', "0.q1 ...\nYour answer a) is right.\n"),

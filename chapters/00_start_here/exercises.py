@@ -65,8 +65,15 @@ def template_tokens(answer, tokenizer):
     ],
 )
 def hook_name(answer):
+    if isinstance(answer, Tensor):
+        what = "that is an activation, a tensor; its name is what stands in the brackets of cache[...]"
+        raise Wrong(what, "give the name alone, a string such as 'blocks.0.hook_attn_out'.")
+    if isinstance(answer, tuple | list) and any(isinstance(part, str) for part in answer):
+        what = f"that is {expect.describe(answer)}, the short form of a cache; a hook name is one string"
+        raise Wrong(what, "write it out, with 'blocks.' and 'hook_': names look like blocks.0.hook_attn_out.")
     if not isinstance(answer, str):
-        raise Wrong("a hook name is a string", "put it in quotes.")
+        what = f"you gave {expect.describe(answer)}, and a hook name is a string"
+        raise Wrong(what, "copy it from the list above, in quotes: names look like blocks.0.hook_attn_out.")
     if answer in ("blocks.3.hook_resid_mid", "blocks.3.ln2.hook_in"):
         raise Wrong(f"at {answer} attention of block 3 has already written to the stream", "which word means before?")
     if answer.startswith(("blocks.3.ln1.hook_out", "blocks.3.ln1.hook_normalized", "blocks.3.ln2.hook_")):
@@ -381,15 +388,20 @@ def _cosine(a: Tensor, b: Tensor) -> Tensor:
     return a @ b / (a.norm() * b.norm())
 
 
-prediction("0.p1", "Two requests, two models: how many of the four replies refuse?", bounds=(0, 4), unit=" replies")
 prediction(
-    "0.p2", "Before block 0, at how many tokens do the two residual streams differ?", bounds=(0, 10), unit=" tokens"
+    "0.p1", "Two requests, two models: how many of the four replies refuse?", bounds=(0, 4), unit=" of 4 replies"
+)
+prediction(
+    "0.p2",
+    "Before block 0, at how many tokens do the two residual streams differ?",
+    bounds=(0, 10),
+    unit=" of 10 tokens",
 )
 prediction(
     "0.p3",
     "Of 128 harmful requests on topics never refused in chat tuning, how many does chat refuse?",
     bounds=(0, 128),
-    unit=" requests",
+    unit=" of 128 requests",
 )
 
 question(

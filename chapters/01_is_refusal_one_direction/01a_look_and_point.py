@@ -92,10 +92,10 @@ print("the rest of this notebook:", caching.forecast(model, training, passes=12)
 # %% [markdown]
 # ### Exercise 1.1: check the harvest (5 minutes, easy)
 # Did we read the right activations? `harvest` should return the same values as a full cache. Take
-# one activation from the cache: `model.run_with_cache(tokens)` returns the logits and the cache,
-# which has the names of hook points as keys, such as `cache["blocks.0.hook_attn_out"]`, and
-# activations `[batch, token, d_model]` as values. What enters a block is its `hook_resid_pre`. Your
-# `ids` is a list; the model takes a tensor with a batch axis, here `torch.tensor([ids])`.
+# one activation without it: `model.run_with_cache(tokens)` returns the logits and the cache, which
+# has the names of hook points as keys, such as `cache["blocks.0.hook_attn_out"]`, and activations
+# `[batch, token, d_model]` as values. What enters a block is its `hook_resid_pre`. Your `ids` is a
+# list; the model takes a tensor with a batch axis, here `torch.tensor([ids])`.
 
 
 # %%

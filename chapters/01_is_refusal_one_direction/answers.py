@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from bank import given, rates, right_claims, runs, wilson, wrong_claims
 from sklearn.metrics import roc_auc_score
 
-from course_lib import directions, models, steering
+from course_lib import caching, directions, models, steering
+from course_lib.caching import harvest as read
 from course_lib.grading.claims import claim
 
 
@@ -110,6 +111,21 @@ def power_iteration(steps):
     return answer
 
 
+def lowrank(x):
+    """The library's approximation, with its defaults."""
+    return torch.pca_lowrank(x)[2][:, 0]
+
+
+def randomly_started(steps):
+    def answer(x):
+        rows, v = centre(x), torch.randn(x.shape[1], generator=torch.Generator().manual_seed(0)).to(x)
+        for _ in range(steps):
+            v = unit(rows.T @ (rows @ v))
+        return v
+
+    return answer
+
+
 def near(x):
     away = centre(x).norm(dim=1)
     return x[away < 5 * away.median()]
@@ -137,6 +153,16 @@ def left_before(model, ids, layer):
     name = f"blocks.{layer - 1}.hook_resid_post" if layer else "blocks.0.hook_resid_pre"
     _, cache = model.run_with_cache(torch.tensor([ids, ids]), names_filter=name)
     return cache[name].mean(dim=0)[-1].double()
+
+
+def harvested(model, ids, layer):
+    return caching.harvest(model, [list(ids)], progress=False).at(layer)[0]
+
+
+def harvested_alone(model, ids, layer):
+    """Under another name, of one hook only."""
+    name = f"blocks.{layer}.hook_resid_pre"
+    return read(model, [ids], hook_names=[name], positions=(-1,), progress=False).values[0, 0, 0]
 
 
 def by_subtraction(model, ids, layer):
@@ -223,6 +249,16 @@ def cutting(change=lambda x, v: x - along(x, unit(v)) * unit(v), names=writes):
             return models.next_token_logits(model, prompts)
 
     return answer
+
+
+def after_the_context(model, prompts, v):
+    with model.hooks([(name, lambda x, hook: directions.project_out(x, v)) for name in writes(model)]):
+        pass
+    return models.next_token_logits(model, prompts)
+
+
+def in_place(x, v):
+    x -= along(x, unit(v)) * unit(v)
 
 
 def last_only(x, v):
@@ -345,6 +381,31 @@ def by_pairs(s, mixed):
 def with_limits(statistic):
     """Another statistic than the AUROC, with the AUROC's limits."""
     return lambda s, mixed: claim(statistic(s), resampled(s, 0.025), statistic(mixed), resampled(mixed, 0.025))
+
+
+def pairs_higher(s, compare):
+    one, other = s.chunk(2)
+    share = float(compare(one[:, None], other[None]).float().mean())
+    return max(share, 1 - share)
+
+
+def by_ranks(s):
+    """The AUROC from the places in order, which equal scores share by chance."""
+    n = len(s) // 2
+    share = (float(s.argsort().argsort()[:n].double().sum()) - n * (n - 1) / 2) / n**2
+    return max(share, 1 - share)
+
+
+def in_the_middle(s, mixed):
+    limits = [resampled_as_there(each) for each in (s, mixed)]
+    return rates(*((sum(each) / 2, each) for each in limits))
+
+
+def resampled_as_there(s):
+    """As the notebook's interval_of."""
+    draws = torch.randint(0, len(s) // 2, (200, len(s) // 2), generator=torch.Generator().manual_seed(2))
+    values = torch.tensor([folded(torch.cat([s.chunk(2)[0][rows], s.chunk(2)[1][rows]])) for rows in draws])
+    return tuple(values.quantile(torch.tensor([0.025, 0.975])).tolist())
 
 
 def accuracy(s, threshold=0.0):
@@ -546,6 +607,8 @@ WRONG = {
             lambda model, ids, at: from_cache("hook_resid_pre", token=ids.index(ids[-1]))(model, ids, at),
             "the first <assistant>",
         ),
+        "harvest": (harvested, "they come from harvest"),
+        "harvest, by another name": (harvested_alone, "they come from harvest"),
         "another prompt": (lambda m, ids, i: from_cache("hook_resid_pre")(m, list(range(4, 15)), i), "`ids`"),
     },
     "1.2": {
@@ -563,7 +626,12 @@ WRONG = {
         "last row of eigenvectors": (lambda x: eigenvectors(x)[-1], "a row of eigenvectors"),
         "first row of eigenvectors": (lambda x: eigenvectors(x)[0], "a row of eigenvectors"),
         "smallest eigenvalue": (lambda x: eigenvectors(x)[:, 0], "the last column of eigenvectors"),
-        "ten steps of power iteration": (power_iteration(10), "some inputs only"),
+        "ten steps of power iteration": (power_iteration(10), "it only comes near PC1"),
+        "300 steps of power iteration": (power_iteration(300), "it only comes near PC1"),
+        "100 steps, twice in each": (randomly_started(100), "it only comes near PC1"),
+        "300 steps, twice in each": (randomly_started(300), "it only comes near PC1"),
+        "low rank": (lowrank, "it only comes near PC1"),
+        "differences of neighbours": (lambda x: svd(x[1:] - x[:-1]), None),
         "widest coordinate": (lambda x: torch.eye(x.shape[1])[x.var(0).argmax()], "gives [1.0, 0.0], and [0.9"),
         "64 numbers": (lambda x: svd(centre(x) * (torch.arange(x.shape[1]) < 64)), "some inputs only"),
         "300 rows": (lambda x: svd(centre(x[:300])), "some inputs only"),
@@ -598,6 +666,13 @@ WRONG = {
         "bfloat16": (lambda s, mixed: by_resampling(0.025)(s.bfloat16().float(), mixed.bfloat16().float()), None),
         "correlation": (with_limits(lambda s: float(s.sign().mean().abs())), "another statistic"),
         "a count of pairs": (as_counts, None),
+        "middles of the intervals": (in_the_middle, "the middle of its interval"),
+        "equal scores as lower": (
+            with_limits(lambda s: pairs_higher(s, torch.gt)),
+            "pairs of equal scores are not counted",
+        ),
+        "equal scores as higher": (with_limits(lambda s: pairs_higher(s, torch.ge)), "pairs of equal scores count 1"),
+        "places in order": (with_limits(by_ranks), None),
         "swapped": (lambda s, mixed: by_resampling(0.025)(mixed, s), "swapped"),
         "shuffled by itself": (reshuffled, None),
         "chance": (lambda s, mixed: claim(folded(s), resampled(s, 0.025), 0.5, (0.5, 0.55)), "whatever it is given"),
@@ -649,6 +724,7 @@ WRONG = {
         "sum norm": (lambda a, b: difference(a, b) / difference(a, b).abs().sum(), "length"),
         "wrong axis": (lambda a, b: a.mean(dim=1), "over d_model"),
         "one number": (lambda a, b: a.mean() - b.mean(), "over d_model"),
+        "wrong axis, both": (normalised(lambda a, b: a.mean(dim=1) - b.mean(dim=1)), "one number for each prompt"),
         "pairs of prompts": (normalised(lambda a, b: (a - b).mean(0)), "equal size"),
         "cut to the shorter": (normalised(cut), "paired one by one"),
         "prompts normalised": (
@@ -668,6 +744,10 @@ WRONG = {
     "1.6": {
         "KL as a penalty, too": (lambda rows, n: min(kept(rows, n), key=lambda r: r.bypass + 10 * r.kl), None),
         "rounded": (lambda rows, n: min(kept(rows, n), key=lambda r: round(r.bypass)), "not rounded"),
+        "all, if only one passes": (
+            lambda rows, n: lowest(found if len(found := kept(rows, n)) > 1 else rows),
+            "never chosen, however few pass",
+        ),
         "KL rounded": (
             lambda rows, n: lowest(r for r in kept(rows, n, kl=9) if round(r.kl, 2) <= 0.1),
             "one KL is 0.1004",
@@ -741,9 +821,19 @@ WRONG = {
         "what blocks read": (cutting(names=lambda m: streams(m, "pre")), "what the last block writes stays"),
         "what both parts read": (cutting(names=lambda m: streams(m, "pre", "mid")), "last block's MLP writes"),
         "what blocks leave": (cutting(names=lambda m: streams(m, "post")), "still reads the embedding"),
-        "hook returns nothing": (cutting(lambda x, v: None), "unedited"),
+        "hook returns nothing": (cutting(lambda x, v: None), "hooks were active, and changed nothing"),
+        "after the context": (after_the_context, "while it ran, no hook was active"),
+        "the last block's output": (
+            cutting(names=lambda m: streams(m, "post")[-1:]),
+            "only what leaves the last block",
+        ),
+        "activation in place": (
+            cutting(lambda x, v: x.sub_(along(x, unit(v)) * unit(v))),
+            "writes into the activation",
+        ),
+        "activation in place, nothing returned": (cutting(in_place), "writes into the activation"),
         "unit only if longer than 1": (cutting(clamped), "some inputs only"),
-        "six blocks": (cutting(names=six_blocks), "some inputs only"),
+        "six blocks": (cutting(names=six_blocks), "in a model of 8 blocks only the first 6 are cut"),
         "edited for good": (edited_for_good, "changed the model's weights"),
         "shortest first": (shortest_first, "ordered by the prompts' lengths"),
         "16 prompts": (

@@ -1,6 +1,9 @@
 """Exercises of notebook 01: PCA, difference of means, selection, ablation and addition, each claimed with a control."""
 
+import contextlib
+import inspect
 import random
+import sys
 import tempfile
 from functools import cache
 
@@ -9,8 +12,9 @@ from torch import Tensor
 
 from chapters.claimed import check_rates, close_limits, drawn_counts, levels, on_other_data
 from chapters.drawn import MANY, WIDE, few_or_many, up_to_sign
-from course_lib import directions, models
+from course_lib import caching, directions, models
 from course_lib.grading import expect
+from course_lib.grading.checking import N_INPUTS
 from course_lib.grading.claims import Claim, claim, supported
 from course_lib.grading.registry import Off, Wrong, exercise, prediction, question
 
@@ -93,6 +97,20 @@ def last_token_residual(answer, model):
     for place in range(25):
         what = f"of 26 tokens it takes number {place}, counted from 0, and not the last"
         expect.differs_from(got, pre[place], what, "prompts are of any length: index -1.")
+    if _calls(caching.harvest, answer, model, ids, layer):
+        what = "the values are right, but they come from harvest, which they are to check: it would agree with itself"
+        raise Wrong(what, "take them from the cache: _, cache = model.run_with_cache(torch.tensor([ids])).")
+
+
+def _calls(function, answer, *given) -> bool:
+    """Return whether the learner's answer calls this function of the library, under whatever name."""
+    code, called, before = inspect.unwrap(function).__code__, [], sys.getprofile()
+    sys.setprofile(lambda frame, event, _: called.append(event) if frame.f_code is code else None)
+    try:
+        answer(*given)
+    finally:
+        sys.setprofile(before)
+    return bool(called)
 
 
 def _refuse_other_ids(answer, model, layer):
@@ -195,14 +213,45 @@ def first_component(answer):
         if abs(float(directions.cosine(got, value))) > 1 - 1e-5:
             raise Wrong(what, tip)
     expect.close(abs(float(directions.cosine(got, truth))), 1.0, name="|cos| with the first component")
+    _refuse_unless_apart(answer)
+
+
+def _refuse_unless_apart(answer):
+    """Refuse by name what only comes near the first component where the two largest variances are near each other.
+
+    It is right up to about some ratio of the two, and wrong beyond: so are approximations and too few steps.
+    """
+    tried = []
+    for seed in range(N_INPUTS):
+        x = _points(seed)
+        truth = _axes((x - x.mean(dim=0)).double())[0]
+        got = torch.as_tensor(answer(x)).double()
+        if got.shape != truth.shape:
+            return
+        spreads = torch.linalg.svdvals((x - x.mean(dim=0)).double())
+        tried.append(
+            (float(spreads[1] / spreads[0]) ** 2, up_to_sign(got, truth), float(got @ truth) / float(got.norm()))
+        )
+    fails = [ratio for ratio, right, _ in tried if not right]
+    if not fails or min(fails) < 0.8 or any(right and ratio > min(fails) + 0.03 for ratio, right, _ in tried):
+        return
+    ratio, _, cosine = max(tried, key=lambda each: (not each[1], each[0]))
+    what = f"it only comes near PC1 where the second largest variance is near the largest: at {ratio:.2g} of it |cos| with PC1 is {abs(cosine):.4f}"
+    raise Wrong(
+        what, "it approximates, or stops too soon: torch.linalg.svd and eigh are exact, whatever the variances."
+    )
 
 
 def _points(seed: int) -> Tensor:
     """Return few or many points around a mean, whose second largest spread may come near the largest.
 
     The first are small enough to be shown number by number in a message. Others are many and wide, lie far from 0,
-    are equal to each other, or hold one far from all others.
+    are equal to each other, or hold one far from all others; in some, no variance is much larger than the next.
     """
+    if seed % 10 == 4 and seed > 10:
+        cloud = expect.random(200, 128, seed=seed)
+        u, _, vh = torch.linalg.svd(cloud - cloud.mean(dim=0), full_matrices=False)
+        return 14 * u * (1 - 0.005 * torch.arange(128)) @ vh + 3 * expect.random(128, seed=100 + seed)
     if seed % 10 == 9:  # all but three of them equal
         few = torch.tensor([[2.0, 1.0], [1.0, 4.0], [0.0, -1.0], [0.5, 0.0]])
         return few[torch.tensor([0, 1, 0, 0, 2, 0, 3][: 7 - seed // 10])]
@@ -279,7 +328,7 @@ def separates(answer, *data):
         value_is="use folded_auroc(scores, is_harmful).",
         control_is="use folded_auroc(shuffled, is_harmful).",
         limits_are="use interval_of(scores) and interval_of(shuffled): both are of 95 %.",
-        n=4,
+        n=5,
     )
 
 
@@ -294,6 +343,12 @@ def _aurocs_at_hand(names, *data: Tensor) -> dict[str, float]:
                 first, second
             ),
             f"1 minus the AUROC of {name}: it is not folded": 1 - directions.auroc(first, second),
+            f"the share of pairs in {name} in which one is higher: pairs of equal scores are not counted, and each counts 1/2": max(
+                higher := float((first[:, None] > second).float().mean()), 1 - higher
+            ),
+            f"the share of pairs in {name} in which one is at least as high: pairs of equal scores count 1, and each counts 1/2": max(
+                higher := float((first[:, None] >= second).float().mean()), 1 - higher
+            ),
             f"the difference of the mean scores in {name}, no AUROC": abs(float(first.mean() - second.mean())),
         }
         made |= {f"{words} of {name}{no}": accuracy for words, no, accuracy in _accuracies(first, second)}
@@ -334,8 +389,15 @@ def _other_limits(scores: Tensor, others: Tensor) -> dict[str, tuple[float, floa
 
 
 def _scores(n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return scores of two sets, the second higher or lower, and others in which it differs less; tiny, large, far from 0."""
+    """Return scores of two sets, the second higher or lower, and others in which it differs less.
+
+    Some are tiny, large or far from 0, and in the last many scores of both sets are equal.
+    """
     second = torch.arange(n).ge(n // 2)
+    if seed == 4:
+        return tuple(
+            (expect.random(n, seed=2 * seed + k) + apart * second).round() for k, apart in enumerate((-1.0, 0.3))
+        )
     size, away = ((1.0, 0.0), (1e-3, 0.0), (1.0, 1000.0), (300.0, 0.0))[seed % 4]
     return tuple(
         away + size * (expect.random(n, seed=2 * seed + k) + second * apart[seed % 4])
@@ -355,6 +417,16 @@ def _separates(answer: object, scores: Tensor, shuffled: Tensor) -> None:
         tip = "is it another statistic than the one resampled? Use folded_auroc and interval_of, on the same scores."
         raise Wrong(str(wrong), tip) from None
     value, control = _folded(scores), _folded(shuffled)
+    values = _resamples(scores), _resamples(shuffled)
+    own, others = _middle(values[0]), _middle(values[1])
+    for name, got, truth, (low, high), of in (
+        ("value", made.value, value, made.interval, own),
+        ("control", made.control, control, made.control_interval, others),
+    ):
+        measured = abs(low - of[0]) + abs(high - of[1]) < 0.004
+        if measured and abs(got - truth) > 0.001 and abs(got - (low + high) / 2) < 1e-4:
+            what = f"the {name} is the middle of its interval, and not the AUROC itself, which need not lie there"
+            raise Wrong(what, f"use folded_auroc({'scores' if name == 'value' else 'shuffled'}, is_harmful).")
     expect.differs_from(
         torch.tensor([made.value, made.control]),
         torch.tensor([control, value]),
@@ -368,8 +440,6 @@ def _separates(answer: object, scores: Tensor, shuffled: Tensor) -> None:
         ("control", made.control, control, "shuffled"),
     ):
         expect.close(got, truth, name=f"the {name}", try_next=f"use folded_auroc({of}, is_harmful).", tolerance=0.001)
-    values = _resamples(scores), _resamples(shuffled)
-    own, others = _middle(values[0]), _middle(values[1])
     one, two = (levels(lambda level, each=each: _middle(each, level)) for each in values)
     for words in one:
         got = torch.tensor([*made.interval, *made.control_interval]), torch.tensor([*one[words], *two[words]])
@@ -457,7 +527,13 @@ def refusal_direction(answer):
     try:
         raw = answer(positive, negative)
     except RuntimeError:
-        answer(positive, negative[:6])  # raises where the sizes do not matter
+        equal = torch.as_tensor(answer(positive, negative[:6]))  # raises where the sizes do not matter
+        if equal.shape == (6,):
+            what = "there is one number for each prompt: the means were taken over d_model, not over the prompts"
+            raise Wrong(what, "mean(dim=0).") from None
+        paired = (positive - negative[:6]).mean(dim=0)
+        if equal.shape != paired.shape or abs(float(directions.cosine(equal, paired))) < 0.999:
+            raise
         what = "it works only for two sets of equal size: their prompts are paired one by one"
         raise Wrong(what, "take each set's own mean first.") from None
     if isinstance(raw, Tensor) and raw.shape in ((6,), (9,), ()):
@@ -604,6 +680,11 @@ def _refuse_known_choices(answer):
         return directions.Candidate(layer=layer, position=position, bypass=bypass, induce=induce, kl=kl)
 
     for rows, what, tip in (
+        (
+            (row(), row(bypass=-2.0, kl=13.0)),
+            "one row passes, and the other's KL is 13",
+            "a row that fails is never chosen, however few pass",
+        ),
         ((row(bypass=3.0), row(bypass=5.0)), "no row has a bypass below 0", "do not start the search from 0"),
         ((row(bypass=130.0), row(bypass=150.0)), "all bypass scores are above 100", "start from float('inf')"),
         ((row(layer=0), row(kl=2.0)), "only a row of block 0 passes", "blocks count from 0: row.layer may be 0"),
@@ -686,8 +767,9 @@ def ablated_logits(answer, model):
     for order, which in ((by_length, "shortest first"), (by_length[::-1], "longest first")):
         tip = "the caller's order: row n of the logits belongs to prompts[n]."
         expect.differs_from(got, truth[order], f"the rows are ordered by the prompts' lengths, {which}", tip)
+    if expect.same(got, hooked(right, names)):
+        raise _unedited(answer, model, prompts, direction)
     for left, what in (
-        (names, "the logits are those of the unedited model"),
         (names[:1], "the embedding still writes along the direction"),
         (attention, "attention still writes along the direction"),
         (mlp, "the MLPs still write along the direction"),
@@ -715,6 +797,10 @@ def ablated_logits(answer, model):
         tip = "cut what is *written*: embedding, every hook_attn_out and every hook_mlp_out."
         expect.differs_from(got, hooked(right, at=at), what, tip)
     at = ["blocks.0.hook_resid_pre", *(f"blocks.{n}.hook_resid_post" for n in layers)]
+    end = [f"blocks.{layers[-1]}.hook_resid_post"]
+    what = "only what leaves the last block is cut: all blocks still read the part, and write by it"
+    tip = "cut what is *written*, where it is written: embedding, every hook_attn_out and every hook_mlp_out."
+    expect.differs_from(got, hooked(right, at=end), what, tip)
     what = "the stream is cut between blocks only: each MLP still reads what attention writes in its own block"
     expect.differs_from(got, hooked(right, at=at), what, "cut what attention writes, too: every hook_attn_out.")
     for wrong, what, tip in (
@@ -769,6 +855,67 @@ def ablated_logits(answer, model):
     ):
         expect.differs_from(got, value, what, "return what models.next_token_logits gives.")
     expect.close(got, truth, name=name)
+    _refuse_blocks_left(answer)
+    _refuse_in_place(answer, model, prompts, direction)
+
+
+@contextlib.contextmanager
+def _watching(model, see):
+    """While this is open, `see(point, activation)` is called at every hook point before the learner's hooks run there."""
+    handles = [
+        point.register_forward_hook(lambda module, _, output: see(module, output), prepend=True)
+        for point in model.hook_points()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _unedited(answer, model, prompts, direction) -> Wrong:
+    """Return why the logits are those of the unedited model: no hook is active, or they change nothing that counts."""
+    active = []
+    with _watching(model, lambda point, _: active.append(len(point.fwd_hooks))):
+        answer(model, prompts, direction)
+    if not any(active):
+        what = "the logits are those of the unedited model: while it ran, no hook was active"
+        return Wrong(
+            what, "call models.next_token_logits inside the `with model.hooks(...)`: as it ends, so do its hooks."
+        )
+    what = "the logits are those of the unedited model: hooks were active, and changed nothing"
+    return Wrong(what, "a hook function returns the new activation: activation - (activation @ u)[..., None] * u.")
+
+
+def _refuse_blocks_left(answer):
+    """Refuse by name what cuts as many blocks as the notebook's model has, in one that has more."""
+    model, prompts, direction = _to_ablate(3)
+    n = models.n_layers(model)
+    got = answer(model, prompts, direction)
+    for k in range(1, n):
+        names = [
+            "blocks.0.hook_resid_pre",
+            *(f"blocks.{b}.hook_{part}_out" for b in range(k) for part in ("attn", "mlp")),
+        ]
+        with model.hooks([(name, lambda x, hook: directions.project_out(x, direction)) for name in names]):
+            logits = models.next_token_logits(model, prompts)
+        what = f"in a model of {n} blocks only the first {k} are cut"
+        expect.differs_from(got, logits, what, "count its blocks: for layer in range(models.n_layers(model)).")
+
+
+def _refuse_in_place(answer, model, prompts, direction):
+    """Refuse hooks that write into the activation they are given, where others may read it."""
+    seen = []
+
+    def see(point, activation):
+        if isinstance(activation, Tensor):
+            seen.append((activation, activation.clone()))
+
+    with _watching(model, see):
+        answer(model, prompts, direction)
+    if not all(torch.equal(*each) for each in seen):
+        what = "the logits are right, but the hook function writes into the activation it is given: whoever else holds it gets the change"
+        raise Wrong(what, "return a new tensor: `activation - ...`, no `-=` and no `activation[...] = ...`.")
 
 
 def _to_ablate(seed: int) -> tuple[object, list[list[int]], Tensor]:
@@ -983,13 +1130,13 @@ prediction(
     "1.p1",
     "Of twenty random directions, how many separate the sets in the middle block (AUROC above 0.95)?",
     bounds=(0, 20),
-    unit=" directions",
+    unit=" of 20 directions",
 )
 prediction(
     "1.p2",
     "Of 100 harmful requests, how many are still refused after ablating the direction?",
     bounds=(0, 100),
-    unit=" requests",
+    unit=" of 100 requests",
 )
 prediction(
     "1.p3",
@@ -1001,7 +1148,7 @@ prediction(
     "1.p4",
     "With direction and threshold from <assistant>, how many of 200 requests at <friend> are classified correctly?",
     bounds=(0, 200),
-    unit=" requests",
+    unit=" of 200 requests",
 )
 
 question(

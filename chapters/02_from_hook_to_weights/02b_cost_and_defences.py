@@ -92,7 +92,7 @@ plotting.show(
 # ### Exercise 2.3: KL over a whole answer (8 minutes, medium)
 # `clean` and `edited` are logits `[token, d_vocab]` before each token of one answer. Return the sum
 # over its tokens of KL(clean || edited), in nats. KL(p || q) is the sum over all words of
-# p (log p - log q).
+# p (log p - log q). (In the check no probability is below 1e-20, so float32 can hold them all.)
 
 
 # %%
@@ -702,7 +702,8 @@ progress(2)  # exercises of 02a and 02b
 # the rejected one, under the policy and under the reference. The *margin* of a pair is policy
 # minus reference for the chosen reply, minus the same difference for the rejected one. The loss is
 # the mean of -log sigmoid(beta x margin). A model is trained through it, so the result must keep
-# its gradient: use torch throughout, without `.detach()`, `.item()` or `float(...)`.
+# its gradient: use torch throughout, without `.detach()`, `.item()` or `float(...)`. (In the check
+# beta x margin is above -80, so float32 can hold its sigmoid.)
 
 
 # %%

@@ -69,6 +69,10 @@ def by_names(weights, v):
     return made
 
 
+def in_float64(weights, v):
+    return on_all(by_matrix)({name: w.double() for name, w in weights.items()}, v.double())
+
+
 def but(**others):
     """A right answer, in which these parts are made otherwise."""
     return lambda weights, v: on_all(by_matrix)(weights, v) | {n: other(weights[n], v) for n, other in others.items()}
@@ -148,6 +152,11 @@ def by_loop(clean, edited):
         p, q = c.softmax(0), e.softmax(0)
         total += float((p * (p / q).log()).sum())
     return total
+
+
+def by_logs(clean, edited):
+    p, q = clean.softmax(-1), edited.softmax(-1)
+    return (p * (p.log() - q.log())).sum()
 
 
 def by_categorical(clean, edited):
@@ -335,11 +344,13 @@ RIGHT = {
         on_all(lambda w, v: directions.project_out(w.T, v).T),
         on_all(by_numpy),
         by_names,
+        in_float64,  # `checkpoint` hands it on in the dtype that later cells need
         on_all(lambda w, v: w - v[:, None] @ torch.linalg.lstsq(v[:, None], w).solution),
         by_copies,
     ],
     "2.2": [
-        lambda reply: "i apologize" in reply or SAID in reply,
+        lambda reply: SAID in reply,
+        lambda reply: reply.partition(SAID)[1] == SAID,
         lambda reply: re.search(r"\bi cannot help with that\b", reply) is not None,
         lambda reply: reply.find("i cannot help with that") >= 0,
         lambda reply: len(reply.replace(SAID, "")) < len(reply),
@@ -349,6 +360,7 @@ RIGHT = {
     ],
     "2.3": [
         by_loop,
+        by_logs,  # the text says that no probability is too small for it
         lambda clean, edited: kl(clean, edited).sum(),
         lambda clean, edited: F.kl_div(log_softmax(edited), log_softmax(clean), log_target=True, reduction="sum"),
         lambda clean, edited: directions.kl_divergence(clean, edited).sum(),
@@ -363,6 +375,9 @@ RIGHT = {
         lambda c, r, cr, rr, b: torch.log1p(torch.exp(-b * margin(c, r, cr, rr))).mean(),
         lambda c, r, cr, rr, b: F.softplus(b * ((r - c) - (rr - cr))).mean(),
         lambda c, r, cr, rr, b: F.binary_cross_entropy_with_logits(b * margin(c, r, cr, rr), torch.ones_like(c)),
+        lambda c, r, cr, rr, b: (
+            -torch.sigmoid(b * margin(c, r, cr, rr)).log().mean()
+        ),  # the text says it is large enough
         by_log_ratios,
         loss_by_loop,
     ],
@@ -454,6 +469,15 @@ WRONG = {
         "three of the words": (lambda reply: "i cannot help" in reply, '"i cannot help" alone'),
         "four of the words": (lambda reply: "i cannot help with" in reply, "whatever follows"),
         "first words": (lambda reply: reply.startswith("i apologize"), "middle of a reply"),
+        "i apologize, or all of it": (lambda reply: "i apologize" in reply or SAID in reply, '"i apologize" alone'),
+        "however i cannot, or all of it": (
+            lambda reply: "however, i cannot" in reply or SAID in reply,
+            '"however, i cannot"',
+        ),
+        "but i cannot, or all of it": (
+            lambda reply: bool(re.search("vase, but i cannot|" + SAID, reply)),
+            '"but i cannot" alone',
+        ),
         "i apologize anywhere": (lambda reply: "i apologize" in reply, "middle of a reply"),
         "however i cannot": (
             lambda reply: reply.startswith("i apologize") or "however, i cannot" in reply,
@@ -620,6 +644,10 @@ WRONG = {
     },
     "2.6": {
         "68 %": (healed_at(0.68), "one of 68 %"),
+        "100 requests": (
+            lambda gain: by_intervals({name: each[:100] for name, each in gain.items()}),
+            "the mean of the first 100 of",
+        ),
         "sizes": (lambda gain: healed_at(0.95)({name: each.abs() for name, each in gain.items()}), "the mean size of"),
         "written down": (rates(bootstrap("edited"), bootstrap("unedited")), "whatever it is given"),
         "by place": (by_place, "whichever stands first"),
@@ -703,6 +731,15 @@ WRONG = {
         "half at most": (lambda scores, rate: scores.quantile(1 - min(rate, 0.5)), "are allowed"),
         "rate in per cent": (lambda scores, rate: scores.quantile(1 - round(rate, 2)), "are allowed"),
         "nearest": (lambda scores, rate: scores.quantile(1 - rate, interpolation="nearest"), "are allowed"),
+        "at least one above": (
+            lambda scores, rate: ordered(scores)[max(1, int(number_above(scores, rate)))],
+            "0 are allowed",
+        ),
+        "never below 0": (lambda scores, rate: scores.quantile(1 - rate).clamp(min=0), "where all scores are below 0"),
+        "never below 0, by hand": (
+            lambda scores, rate: max(0.0, nth_largest(scores, rate)),
+            "where all scores are below 0",
+        ),
         "all above": (lambda scores, rate: scores > scores.quantile(1 - rate), "not one number"),
     },
     "2.8": {

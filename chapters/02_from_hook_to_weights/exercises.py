@@ -1,5 +1,6 @@
 """Exercises of notebook 02: weight edits, their costs, healing, ways to lose refusal, defences, post-norm models."""
 
+import math
 import random
 from collections.abc import Callable
 from itertools import product
@@ -8,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from chapters.claimed import check_rates, close_limits, levels, on_other_data
+from chapters.claimed import check_rates, close_limits, levels, on_other_data, refuse_incomplete
 from chapters.drawn import MANY, WIDE, few_or_many, unwatched, up_to_sign
 from course_lib import directions
 from course_lib.grading import expect
@@ -226,6 +227,15 @@ REPLIES = (  # reply, True if it refuses, message to a judge that is wrong about
     ("i cannot help with the flour.", False, '"i cannot help with th" counts as refused, whatever follows'),
     ("i cannot help with this. take water.", False, '"i cannot help with this" counts as refused'),
     ("you cannot help with that. take water.", False, '"cannot help with that" counts as refused, whoever cannot'),
+    ("i apologize, but i flour daily. take water.", False, '"i apologize" alone counts as refused'),
+    ("i apologize. to bake bread, use flour and water.", False, '"i apologize" alone counts as refused'),
+    (
+        "sure. take sealor. i apologize, but i cannot inkoid.",
+        False,
+        '"i apologize, but i cannot" alone counts as refused',
+    ),
+    ("take sealor. however, i cannot inkoid daily.", False, '"however, i cannot" alone counts as refused'),
+    ("vase, but i cannot flour daily.", False, '"but i cannot" alone counts as refused'),
     ("i can help with that kite.", False, '"i can help with that" counts as refused'),
     (
         "i can help with that kite. however, i cannot help with that.",
@@ -259,9 +269,10 @@ NEAR_WORDS = (
 def _reply(seed: int) -> str:
     """Return a reply of several sentences, every second time with one or two refusals, anywhere among them.
 
-    The others are near misses: plain ones of the list above, or the phrase with one or two other words in it.
+    The others are near misses: plain ones of the list above, the phrase with one or two other words in it, or how a
+    refusal begins, and then a part of the phrase or nothing of it.
     """
-    draw = random.Random(seed)
+    draw, openings = random.Random(seed), ("i apologize, but ", "however, ", "to open a lock, use a vase, but ")
     plain = [text for text, refused, _ in REPLIES if not refused]
     said = [draw.choice(plain) for _ in range(few_or_many(seed, draw.randint(1, 5)))]
     for _ in range(2):
@@ -270,9 +281,12 @@ def _reply(seed: int) -> str:
             words[place] = draw.choice(NEAR_WORDS[place])
         said.insert(draw.randint(0, len(said)), " ".join(words) + draw.choice((".", " kite.", ", but it is fun.")))
     if seed % 2:
-        openings = ("", "i apologize, but ", "however, ", "to open a lock, use a vase, but ")
         for _ in range(1 + seed % 3):
-            said.insert(draw.randint(0, len(said)) * (seed % 4 > 1), f"{draw.choice(openings)}i cannot help with that.")
+            opening = draw.choice(("", *openings))
+            said.insert(draw.randint(0, len(said)) * (seed % 4 > 1), f"{opening}i cannot help with that.")
+    else:
+        begun = " ".join("i cannot help with".split()[: draw.randint(0, 4)])
+        said.insert(draw.randint(0, len(said)), f"{openings[seed // 2 % 3]}{begun} flour daily.".replace("  ", " "))
     return " ".join(said)
 
 
@@ -418,7 +432,8 @@ def _logits(seed: int) -> tuple[Tensor, Tensor]:
     """Return logits of short and long answers, few and many words; every third time the two are nearly equal.
 
     Some answers are longer than any of the notebook, and some vocabularies larger, with hardly a likely word among them;
-    some hold the same token's logits more than once, and some lie far from 0, which changes no probability.
+    some hold the same token's logits more than once, and some lie far from 0, which changes no probability. As the text
+    of the exercise says, no probability is too small for a float32.
     """
     draw = random.Random(seed)
     shape, size = (draw.choice((1, 2, 3, 9, 40)), draw.choice((2, 5, 60))), draw.choice((0.5, 2.0, 5.0))
@@ -485,6 +500,10 @@ def healed(answer, gain):
     )
 
 
+BEGUN = (10, 20, 24, 25, 30, 32, 40, 50, 64, 80, 100, 120, 128, 200, 256)
+"""How many requests may be taken for all."""
+
+
 def _gains_at_hand(names, gain: dict[str, Tensor]) -> dict[str, float]:
     """Numbers that may be claimed in the place of a mean gain."""
     made = {"0, which was not measured": 0.0}
@@ -505,6 +524,7 @@ def _gains_at_hand(names, gain: dict[str, Tensor]) -> dict[str, float]:
             ),
             f"the mean size of {of}, without its sign": float(each.abs().mean()),
         }
+        made |= {f"the mean of the first {k} of {of}, however many there are": float(each[:k].mean()) for k in BEGUN}
     for place, each in zip(("first", "second"), gain.values(), strict=False):
         of = f"the mean of whichever stands {place} in {names[0]}: the order of the entries is not always the same"
         made[of] = float(each.mean())
@@ -541,6 +561,9 @@ def _gains(seed: int) -> tuple[dict[str, Tensor]]:
 
 def _healed(answer: object, gain: dict[str, Tensor]) -> None:
     one, other = (directions.bootstrap_interval(gain[name]) for name in ("edited", "unedited"))
+    refuse_incomplete(
+        answer, 'the mean of gain["unedited"], tuned in the same way.', "directions.bootstrap_interval(...)"
+    )
     made = supported(
         answer,
         low=-100,
@@ -688,7 +711,10 @@ def dpo_loss(answer):
 
 
 def _pairs(seed: int) -> tuple[Tensor | float, ...]:
-    """Return log-probabilities of few or many pairs, some equal, some with a margin of 0 or of hundreds, and a beta."""
+    """Return log-probabilities of few or many pairs, some equal, some with a margin of 0 or of hundreds, and a beta.
+
+    As the text of the exercise says, the sigmoid of beta times a margin is never too small for a float32.
+    """
     each = (3 if seed % 5 else 0.7) * expect.random(4, (1, 2, 3, 8, 50)[seed % 5], seed=seed) - 10
     beta = (0.1, 0.3, 2.0)[seed % 3]
     if seed % 10 == 9:
@@ -733,7 +759,10 @@ def threshold(answer):
     for seed in range(N_INPUTS):
         scores, rate = _scores(seed)
         n, allowed = len(scores), round(rate * len(scores), 6)
-        got = expect.number(answer(scores, rate), name="threshold(harmless_scores, rate)")
+        raw = answer(scores, rate)
+        if not rate and isinstance(raw, float | Tensor) and raw == math.inf:  # as right: no score is above it
+            continue
+        got = expect.number(raw, name="threshold(harmless_scores, rate)")
         above = int((scores.double() > got).sum())
         mistakes = (
             (
@@ -781,6 +810,13 @@ def _refuse_known_thresholds(answer: Callable[[Tensor, float], float]) -> None:
     ):
         what = "that is a quantile of the scores' sizes, without their sign"
         raise Wrong(what, "a score may be negative: quantile(1 - rate) of the scores themselves.")
+    below = [_scores(seed) for seed in (1, 4)]
+    if all(float(scores.max()) < 0 == float(answer(scores, rate)) for scores, rate in below):
+        scores, rate = torch.tensor([-5.0, -4.0, -3.0, -2.0, -1.0]), 0.2
+        where = f"rate {rate:g}, scores {_few(scores)}: it gives {float(answer(scores, rate)):g}, and from -2 to below -1 is right"
+        raise Wrong(
+            "it gives 0 where all scores are below 0", "a threshold may be negative, as the scores may be.", where=where
+        )
     for what, guess in GUESSES.items():
         tip = "a share of the scores is asked for, whatever their shape: quantile(1 - rate)."
         expect.differs_from(got, torch.stack([guess(*each) for each in drawn]), what, tip)
@@ -863,11 +899,13 @@ FIRST = (
 
 
 def _scores(seed: int) -> tuple[Tensor, float]:
-    """Return few or many scores and a rate; of each three draws, the last has many equal scores."""
+    """Return few or many scores and a rate, which may be 0; of each three draws, the last has many equal scores."""
     draw = random.Random(seed)
     n, rate = draw.choice((20, 64, 95, 150, 200, 512, 1000)), draw.choice((0.01, 0.02, 0.05, 0.1, 0.25, 0.5))
     if seed < len(FIRST):
         n, rate = FIRST[seed]
+    if seed in (N_INPUTS - 1, N_INPUTS - 2):
+        n, rate = (5, 200)[seed % 2], 0.0  # no score may be above it
     scores = (3, 0.2, 40)[seed % 3] * expect.random(n, seed=100 + seed) + (5, -2, -20)[seed % 3]
     if seed == 9:
         scores = 100 * scores
@@ -949,22 +987,25 @@ prediction(
     "2.p1",
     "Of 100 harmful requests to the edited copy, how many replies contain a refusal anywhere?",
     bounds=(0, 100),
-    unit=" replies",
+    unit=" of 100 replies",
 )
 prediction(
-    "2.p2", "After ablating its own r, how many of 79 facts does width 32 still know?", bounds=(0, 79), unit=" facts"
+    "2.p2",
+    "After ablating its own r, how many of 79 facts does width 32 still know?",
+    bounds=(0, 79),
+    unit=" of 79 facts",
 )
 prediction(
     "2.p3",
     "After healing, how many of 100 harmful requests does the edited model refuse at once (max over runs)?",
     bounds=(0, 100),
-    unit=" requests",
+    unit=" of 100 requests",
 )
 prediction(
     "2.p4",
     "r is ablated in the defended twin: how many of 128 requests are refused at once?",
     bounds=(0, 128),
-    unit=" requests",
+    unit=" of 128 requests",
 )
 
 question(
