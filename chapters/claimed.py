@@ -323,7 +323,11 @@ def _rates_at_hand(names: Sequence[str], *data: Any) -> dict[str, float]:
     made |= {f"{one} plus {other}": counts[one] + counts[other] for one, other in pairs}
     made |= {f"the mean of {one} and {other}": (counts[one] + counts[other]) / 2 for one, other in pairs}
     for name, value in zip(names, data[:-1], strict=False):
-        if isinstance(value, Mapping) and len(value) > 2:
+        if (
+            isinstance(value, Mapping)
+            and len(value) > 2
+            and not any(isinstance(each, Mapping) for each in value.values())
+        ):
             for key in value:
                 rest = [count for other, count in value.items() if other != key]
                 made[f'the highest in {name} but for "{key}"'] = max(rest)
@@ -403,12 +407,7 @@ def refuse_other_rates(answer: Any, effect: Count, control: Count | Runs, value_
     refuse_incomplete(answer, control_is, "directions.wilson_interval(...)")
     right = rates(effect, control)
     differ = not overlap(right.interval, right.control_interval)
-    try:
-        made = supported(answer, low=0, high=1, control_is=control_is, apart=False)  # the limits are compared below
-    except Wrong as wrong:
-        tip = wrong.try_next.replace("give control=... and control_interval=...:", "return claim(..., control=...):")
-        tip = tip.replace("interval=..., control=..., control_interval=...", "control=...")
-        raise Wrong(str(wrong), tip, where=wrong.where) from None
+    made = supported(answer, low=0, high=1, control_is=control_is, apart=False)  # the limits are compared below
     if differ and made.value == made.control and abs(made.value - right.value) < ALIKE:
         raise Wrong("the control is the same number as the value", "measure it where the effect should be absent.")
     pair, swapped = torch.tensor([made.value, made.control]), torch.tensor([right.control, right.value])
@@ -436,6 +435,8 @@ def refuse_incomplete(answer: Any, control_is: str, interval: str) -> None:
     if not isinstance(answer, Claim):
         raise Wrong(f"{expect.describe(answer)} is not a claim: a number needs its interval and a control", f"{form}.")
     if answer.control is None or answer.control is ...:
+        if isinstance(answer.interval, directions.Interval):
+            raise Wrong("the second number stands in the place of the first one's interval", f"name it: {form}.")
         raise Wrong("there is no control", f"{form}. The control: {control_is}")
 
 

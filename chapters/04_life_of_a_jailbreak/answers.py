@@ -20,7 +20,7 @@ def model():
 
 LATE = {"harmful": 90, "harmless": 1}
 HITS = {"true": 23, "random": [0, 1, 0, 1, 0]}
-MARKS = {".": {"harmful": 96, "harmless": 2}, ",": {"harmful": 0, "harmless": 0}}
+MARKS = {".": {"harmful": 96, "harmless": 2}, ",": {"harmful": 0, "harmless": 0}, "?": {"harmful": 94, "harmless": 60}}
 ROLE = {"free": 23, "frozen": 6}
 
 CONTEXT = {
@@ -923,9 +923,17 @@ WRONG = {
             lambda hits, n: rates(wilson(hits["."]["harmful"], n), wilson(hits[","]["harmless"], n)),
             '[","]["harmless"]',
         ),
+        "the second number in place of the interval": (
+            lambda hits, n: claim(*(directions.wilson_interval(hits[mark]["harmful"], n) for mark in ".,")),
+            "in the place of the first one's interval",
+        ),
+        "harmless with a full stop": (
+            lambda hits, n: rates(wilson(hits["."]["harmful"], n), wilson(hits["."]["harmless"], n)),
+            '["."]["harmless"]',
+        ),
         "in the order of the dictionary": (
-            lambda hits, n: rates(*(wilson(each["harmful"], n) for each in hits.values())),
-            "swapped",
+            lambda hits, n: rates(*(wilson(each["harmful"], n) for each in list(hits.values())[:2])),
+            None,
         ),
         "both kinds": (
             lambda hits, n: rates(*(wilson(sum(hits[mark].values()), 2 * n) for mark in ".,")),
