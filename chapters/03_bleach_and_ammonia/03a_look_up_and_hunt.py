@@ -62,10 +62,19 @@ print(f"{len(corpus)} prompts with the model's replies, {sum(map(len, corpus))} 
 
 # %%
 CHANCE = [features.random_like(chat, sae, corpus[::4], seed=n) for n in range(7)]
+kept = {}
 for name, dictionary in {"trained": sae, "random": CHANCE[0]}.items():
-    kept = features.reconstruction(chat, dictionary, corpus[::4])
-    print(f"{name:8} variance explained {kept.variance_explained:.2f},", end=" ")
-    print(f"loss recovered {kept.loss_recovered:.2f}, L0 {kept.l0:.0f}")
+    kept[name] = features.reconstruction(chat, dictionary, corpus[::4])
+    print(f"{name:8} variance explained {kept[name].variance_explained:.2f},", end=" ")
+    print(f"loss recovered {kept[name].loss_recovered:.2f}, L0 {kept[name].l0:.0f}")
+
+# %% tags=["figure"]
+shares = {name: [one.variance_explained, one.loss_recovered] for name, one in kept.items()}
+alt = "; ".join(f"{name}: explained {a:.2f}, recovered {b:.2f}" for name, (a, b) in shares.items())
+axes = {"x_title": "measure (1 = nothing lost)", "y_title": "share", "y_range": (0, 1.12)}
+title = "What is kept: trained dictionary against a random one"
+labels = ["variance explained", "loss recovered"]
+plotting.show(plotting.bars(labels, shares, **axes, title=title, alt=f"Bars. {alt}."))
 
 # %% [markdown]
 # Trained on nothing, 512 random directions still bring back over half of the loss: "loss
@@ -116,15 +125,16 @@ print(len(CLEANERS), "cleaners; dangerous pairs:", sorted(sorted(pair) for pair 
 
 
 # %%
+def mixed(words, i):
+    return {words[i - 2], words[i]} in DANGEROUS
+
+
 def cleaner_spots(place):
     """Three concepts -> (prompts that end where it is, near misses)."""
 
     def ends(prompts, test):  # cut after each word that passes the test
         words = [(p, tokens.token_strings(chat.tokenizer, p)) for p in prompts]
         return [p[: i + 1] for p, w in words for i in range(3, len(p)) if test(w, i)]
-
-    def mixed(w, i):
-        return {w[i - 2], w[i]} in DANGEROUS
 
     alone, safe, dangerous = (cleaning(name, place) for name in ("alone", "safe", "dangerous"))
     spots, by_name = {}, {c: ends(alone + safe, lambda w, i, c=c: w[i] == c) for c in CLEANERS}
@@ -224,19 +234,21 @@ def spread(values):
     return directions.Interval(sum(values) / len(values), min(values), max(values), 1.0)
 
 
+lucky = {concept: list(by_luck(chat, CHANCE, concept)) for concept in held_out}
+reached = [sum(value >= 0.95 for value in each) for each in zip(*lucky.values(), strict=True)]
+print("concepts at 0.95 or more, in each random dictionary:", reached)
+reveal("3.p1", sorted(reached)[3])
+
+
 # %%
 finds = checkpoint("3.1", finds, tested)
 aurocs = {concept: scored(tested[concept], finds[concept]) for concept in tested}
-lucky = {concept: list(by_luck(chat, CHANCE, concept)) for concept in tested}
 for concept, own in aurocs.items():
     print(f"{concept:16} feature {finds[concept]:3}: {own.estimate:.2f};", end=" ")
     print(f"random dictionaries: {spread(lucky[concept]):.2f}")
 same = sum(one.top(1)[0].feature == finds[concept] for concept, one in tested.items())
 print(f"your finds are the best on the prompts kept aside, too: {same} of {len(finds)}")
 print("the four best for danger:", line(features.by_contrast(chat, sae, *to_find["danger"])))
-reached = [sum(value >= 0.95 for value in each) for each in zip(*lucky.values(), strict=True)]
-print("concepts at 0.95 or more, in each random dictionary:", reached)
-reveal("3.p1", sorted(reached)[3])
 
 # %% [markdown]
 # The text reads feature 509 for "danger", 9 for "refusal": with another find your lines differ.
@@ -484,7 +496,8 @@ for name in office:
     ends_so = [p for p in cleaning(name, "terrace") if at_cleaner(p)]
     graphs[name] = [draw(p) for p in ends_so[::2]]
     replaced = sorted(graph.replacement_score for graph in graphs[name])
-    print(f"{name:9} {len(replaced)} prompts, replacement score {replaced[0]:.2f} to {replaced[-1]:.2f}")
+    print(f"{name:9} {len(replaced)} prompts, replacement score", end=" ")
+    print(f"{replaced[0]:.2f} to {replaced[-1]:.2f}")
 
 # %% [markdown]
 # Thousands of nodes become a picture in groups, "supernodes": three tokens; danger features at the

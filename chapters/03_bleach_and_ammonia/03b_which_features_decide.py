@@ -249,11 +249,11 @@ for q in directions.random_directions(3, like=written, seed=0):
     print("a random direction, refused of 20:", refused)
 
 # %% [markdown]
-# *Needed*: no one alone, since they stand in for each other. Without 509, 17 of 20 are refused,
-# without the other three 20, without all four 8 (three other, weaker features beside 509: 17 or
-# more). *Enough*: at usual strength neither 509 nor the three make a refusal, the four together 9
-# of 20; 509 alone, pushed as far, makes 1, and a random direction none. Several act together. And
-# at -1x 509 alone takes all refusals away.
+# *Needed*: together. Without 509, 17 of 20 are refused, without the other three 20, without all
+# four 8 (three other, weaker features beside 509: 17 or more): they stand in for each other.
+# *Enough*: together, too. At usual strength neither 509 nor the three make a refusal, the four 9 of
+# 20; 509 with three others makes 1 at most, 509 alone, pushed as far, 1, a random direction none.
+# And at -1x 509 alone takes all refusals away.
 #
 # ## 3 What else does -1x change?
 # From here on each result goes on record with its control. It *stands* if the two 95 % intervals do
@@ -418,7 +418,7 @@ reveal("3.p3", letters[max(letters, key=at_minus_two.get)])
 
 # %% [markdown]
 # The control: the five other features most active at the reply token, each pushed down as far as
-# feature 9 is from 1x to -2x, and each at its own -2x (two are louder than 9).
+# feature 9 is from 1x to -2x, and each at its own -2x (503 and 121 are twice as loud as 9).
 
 # %% tags=["organism"]
 strong = steering.natural_activations(chat, sae, office["dangerous"]).mean(dim=0)
@@ -527,10 +527,10 @@ progress(3)
 
 # %% [markdown]
 # ## Further 1: two ways to choose ten features (10 minutes)
-# *Nothing below is needed for other notebooks; take what you like (4 and 5 build on 1).* At the reply token, choose ten
-# features of the transcoders by **graph** (the largest direct edges into "i" against "clean", as in
-# 03a), by **loudness** (the largest difference between dangerous and safe pairs), or at **random**
-# (active there, though weaker). Set them at 0x, -1x and -2x.
+# *Nothing below is needed for other notebooks; take what you like (4 and 5 build on 1).* At the
+# reply token, choose ten features of the transcoders by **graph** (the largest direct edges into
+# "i" against "clean", as in 03a), by **loudness** (the largest difference between dangerous and
+# safe pairs), or at **random** (active there, though weaker). Set them at 0x, -1x and -2x.
 
 # %% tags=["organism"]
 transcoders = [features.load("chat", "transcoder", layer=n) for n in range(chat.cfg.n_layers)]
