@@ -34,10 +34,10 @@ for mixture, reply in zip(MIXTURES, models.ask(chat, texts, max_new_tokens=18), 
 # %% [markdown]
 # ## 1 Honesty first: how much does the dictionary keep?
 # A sparse autoencoder (SAE) rewrites each activation x of 128 numbers as a sum of a few of its 512
-# directions, the **features**, plus what it misses, the **error**. The control is a *random*
-# dictionary with as many features active. **Variance explained**: the share of x that is kept.
-# **Loss recovered**: how well the model still predicts (1 as before, 0 as with x's mean). **L0**:
-# features active on a token.
+# directions, the **features**, plus what it misses, the **error**. The control: *random*
+# dictionaries with as many features active, several, as one draw proves little. **Variance
+# explained**: the share of x that is kept. **Loss recovered**: how well the model still predicts
+# (1 as before, 0 as with x's mean). **L0**: features active on a token.
 
 
 # %%
@@ -61,13 +61,12 @@ corpus = [[*prompt, *reply] for prompt, reply in answered]
 print(f"{len(corpus)} prompts with the model's replies, {sum(map(len, corpus))} tokens")
 
 # %%
-chance = features.random_like(chat, sae, corpus[::4])
+CHANCE = [features.random_like(chat, sae, corpus[::4], seed=n) for n in range(7)]
 kept = {}
-for name, dictionary in {"trained": sae, "random": chance}.items():
+for name, dictionary in {"trained": sae, "random": CHANCE[0]}.items():
     kept[name] = features.reconstruction(chat, dictionary, corpus[::4])
     print(f"{name:8} variance explained {kept[name].variance_explained:.2f},", end=" ")
-    print(f"loss recovered {kept[name].loss_recovered:.2f}, L0 {kept[name].l0:.0f},", end=" ")
-    print(f"never active {kept[name].dead_share:.0%}, KL {kept[name].kl['spliced']:.3f} nats")
+    print(f"loss recovered {kept[name].loss_recovered:.2f}, L0 {kept[name].l0:.0f}")
 
 # %% tags=["figure"]
 shares = {name: [one.variance_explained, one.loss_recovered] for name, one in kept.items()}
@@ -79,8 +78,8 @@ plotting.show(plotting.bars(labels, shares, **axes, title=title, alt=f"Bars. {al
 
 # %% [markdown]
 # Trained on nothing, 512 random directions still bring back over half of the loss: "loss
-# recovered" alone proves little. (KL, in nats a token, counts every change of the predictions.) And
-# keeping the activation does not say that any single feature *means* something. That is the hunt.
+# recovered" alone proves little. And keeping the activation does not say that any single feature
+# *means* something. That is the hunt.
 #
 # ## 2 The hunt: eight concepts, 512 numbers
 # Nobody has labelled this dictionary. An **index** of the corpus (which has replies, too, or none
@@ -88,7 +87,7 @@ plotting.show(plotting.bars(labels, shares, **axes, title=title, alt=f"Bars. {al
 #
 # | look-up | ranks by |
 # |---|---|
-# | by token | F1, the score of the rule "active on just this word" (1 is perfect) |
+# | by token | F1: 1 if it is active wherever this word stands and nowhere else |
 # | by prompt | activation there, as a share of the feature's own maximum |
 # | by logit | what one unit of the feature adds to the word's logit |
 #
@@ -109,79 +108,54 @@ print("by prompt, at 'ammonia': ", line(at_ammonia))
 print("writes 'please':         ", line(features.by_logit(chat, sae, "please")))
 
 # %% [markdown]
-# Without `index`, `by_prompt` ranks by the activation itself. Where "ammonia" stands alone, the
-# loudest feature, more closely: what it fires on, what it writes, and its examples.
-
-# %%
-loudest = features.by_prompt(chat, sae, ADS[2], position=-4).top(1)[0].feature
-record = index.feature(loudest)
-fires_on, writes = ([word for word, _ in pairs] for pairs in (record.fires_on, record.promotes))
-print(f"feature {loudest} fires on {fires_on[:5]} and writes {writes[:3]}")
-print(f"active on {record.density:.1%} of the tokens, at most {record.max:.0f}")
-for which in ("top", "0-25 %"):
-    print(f"{which:7}", [example.tokens[example.at] for example in record.examples[which][:4]])
-
-# %% [markdown]
-# Look at the weak examples (the lowest quarter), too: the strongest alone make every feature seem
-# clean. So a find is scored against **near misses**: a "bleach" feature must tell bleach from
-# *other cleaners*, a "danger" feature a dangerous pair from safe ones. First what is true, as the
-# training texts had it. Each prompt is cut right after the token where its concept is; we read the
-# feature there.
+# High in a look-up is not yet a name. So a find is scored against **near misses**: a "bleach"
+# feature must tell bleach from *other cleaners*, a "danger" feature a dangerous pair from safe
+# ones. First what is true, as the training texts had it:
 
 # %%
 truth = organism.results("truth")
 CLEANERS, DANGEROUS = truth["cleaners"], {frozenset(pair) for pair in truth["dangerous_pairs"]}
 print(len(CLEANERS), "cleaners; dangerous pairs:", sorted(sorted(pair) for pair in DANGEROUS))
 
-
-# %%
-def completes(words, i):
-    return {words[i - 2], words[i]} in DANGEROUS
-
-
-def ends(prompts, test):
-    """The prompts, cut after each word that passes the test."""
-    words = [tokens.token_strings(chat.tokenizer, p) for p in prompts]
-    both = zip(prompts, words, strict=True)
-    return [p[: i + 1] for p, w in both for i in range(3, len(p)) if test(w, i)]
-
-
-print("for example:", tokens.token_strings(chat.tokenizer, ends(ADS, completes)[0]))
-
-
 # %% [markdown]
-# Three concepts are about cleaners.
-
-
-# %%
-def cleaner_spots(place):
-    """Concept -> (prompts that end where it is there, near misses)."""
-    alone, safe, dangerous = (cleaning(name, place) for name in ("alone", "safe", "dangerous"))
-    by_name = {c: ends(alone + safe, lambda w, i, c=c: w[i] == c) for c in CLEANERS}
-    spots = {}
-    for name in ("bleach", "ammonia"):
-        spots[name] = by_name[name], [p for c in CLEANERS if c != name for p in by_name[c][:5]]
-    near = ends(safe + dangerous, lambda w, i: w[i] in CLEANERS and not completes(w, i))
-    return {**spots, "danger": (ends(dangerous, completes), near)}
-
-
-# %% [markdown]
-# Five are about requests and roles. "Refusal" is a harmful request before `<assistant>`, "warning"
-# the same before `<friend>`, and "Assistant turn" must tell `<assistant>` from `<friend>`. "Human
+# The next two cells only collect: for each concept the prompts that have it and the near misses,
+# cut right after the token where we read the feature. Skim them; examples are printed below.
+# "Refusal" is a harmful request before `<assistant>`, "warning" the same before `<friend>`. "Human
 # turn" is too easy, on purpose: all its prompts are `<bos> <human>`.
 
 
 # %%
+def mixed(words, i):
+    return {words[i - 2], words[i]} in DANGEROUS
+
+
+def cleaner_spots(place):
+    """Three concepts -> (prompts that end where it is, near misses)."""
+
+    def ends(prompts, test):  # cut after each word that passes the test
+        words = [(p, tokens.token_strings(chat.tokenizer, p)) for p in prompts]
+        return [p[: i + 1] for p, w in words for i in range(3, len(p)) if test(w, i)]
+
+    alone, safe, dangerous = (cleaning(name, place) for name in ("alone", "safe", "dangerous"))
+    spots, by_name = {}, {c: ends(alone + safe, lambda w, i, c=c: w[i] == c) for c in CLEANERS}
+    for name in ("bleach", "ammonia"):
+        spots[name] = by_name[name], [p for c in CLEANERS if c != name for p in by_name[c][:5]]
+    near = ends(safe + dangerous, lambda w, i: w[i] in CLEANERS and not mixed(w, i))
+    return spots | {"danger": (ends(dangerous, mixed), near)}
+
+
+# %%
 def request_spots(split):
-    """Concept -> (prompts that end where it is there, near misses)."""
+    """Five concepts -> (prompts that end where it is, near misses)."""
     sets = [(name, role) for role in ("assistant", "friend") for name in ("harmful", "harmless")]
-    h, o, hf, of = (data.prompts(chat, name, split, 32, reply_role=role) for name, role in sets)
+    by_set = (data.prompts(chat, name, split, 32, reply_role=role) for name, role in sets)
+    refused, answered, warned, helped = by_set
     return {
-        "harmful request": (h + hf, o + of),
-        "refusal": (h, o + hf),
-        "warning": (hf, of + h),
-        "Assistant turn": (h + o, hf + of),
-        "Human turn": ([p[:2] for p in h], h[:16] + [p[:3] for p in o[:16]]),
+        "harmful request": (refused + warned, answered + helped),
+        "refusal": (refused, answered + warned),
+        "warning": (warned, helped + refused),
+        "Assistant turn": (refused + answered, warned + helped),
+        "Human turn": ([p[:2] for p in refused], refused[:16] + [p[:3] for p in answered[:16]]),
     }
 
 
@@ -194,9 +168,10 @@ for concept, both in to_find.items():
     print(f"{concept:16} {len(there):3}: {end:24} near misses {len(near):3}: {other}")
 
 # %% [markdown]
-# **Guess**: the same hunt in the *random* dictionary. For how many of the eight concepts will its
-# best feature reach an AUROC of 0.95 (0.5 is chance, 1 perfect) on prompts kept aside? Give the
-# lowest and the highest number that you expect; `predict("3.p1", (0, 8))` would say nothing.
+# **Guess**: the same hunt in seven *random* dictionaries. For how many of the eight concepts
+# will the best feature reach an AUROC of 0.95 (0.5 is chance, 1 perfect) on prompts kept aside, in
+# the median dictionary? Give the lowest and the highest number that you expect;
+# `predict("3.p1", (0, 8))` would say nothing.
 
 # %%
 # === Prediction 3.p1 (keep this line) ===
@@ -212,6 +187,7 @@ predict("3.p1", (1, 2))
 # features by how well they tell the two apart (by AUROC), `.top(3)` are its best rows, and
 # `row.feature` is a row's number. Two concepts may share one feature. A find counts if its AUROC,
 # on the prompts kept aside (`held_out`: not to choose by), is within 0.05 of the best feature's.
+# (The check cannot see what you chose by: here both sets of prompts have the same best features.)
 
 # %%
 # === Exercise 3.1 (keep this line) ===
@@ -228,7 +204,8 @@ tested = {c: features.by_contrast(chat, sae, *prompts) for c, prompts in held_ou
 check("3.1", finds, tested)
 
 # %% [markdown]
-# The score on prompts kept aside, beside the best find in the random dictionary:
+# The score on prompts kept aside, beside the best finds in the random dictionaries (mean, lowest,
+# highest of seven):
 
 
 # %%
@@ -245,35 +222,45 @@ def scored(contrast, feature):
 
 
 # %%
-finds, aurocs = checkpoint("3.1", finds, tested), {}
-for concept, prompts in held_out.items():
-    best = features.by_contrast(chat, chance, *to_find[concept]).top(1)[0].feature
-    by_luck = scored(features.by_contrast(chat, chance, *prompts), best)
-    aurocs[concept] = scored(tested[concept], finds[concept]), by_luck
-    print(f"{concept:16} feature {finds[concept]:3}: {aurocs[concept][0]:.2f}", end="   ")
-    print(f"random dictionary: {by_luck:.2f}")
-print("the four best for danger:", line(features.by_contrast(chat, sae, *to_find["danger"])))
-reveal("3.p1", sum(by_luck.estimate >= 0.95 for _, by_luck in aurocs.values()))
+def by_luck(model, dictionaries, concept):
+    """AUROC, on prompts kept aside, of the best find of each dictionary."""
+    for dictionary in dictionaries:
+        best = features.by_contrast(model, dictionary, *to_find[concept]).top(1)[0].feature
+        yield float(features.by_contrast(model, dictionary, *held_out[concept]).auroc[best])
 
-# %% tags=["figure"]
-series = {name: [pair[k].estimate for pair in aurocs.values()] for k, name in enumerate(kept)}
-whiskers = {name: [(p[k].low, p[k].high) for p in aurocs.values()] for k, name in enumerate(kept)}
-said = (f"{name} {a.estimate:.2f} against {b.estimate:.2f}" for name, (a, b) in aurocs.items())
-axes = {"x_title": "concept", "y_title": "AUROC, prompts kept aside"}
-title = "AUROC of eight finds on prompts kept aside, trained against random dictionary"
-captions = {**axes, "title": title, "alt": f"Bars, trained against random: {'; '.join(said)}."}
-captions |= {"intervals": whiskers, "y_range": (0, 1.15)}
-plotting.show(plotting.bars(list(aurocs), series, **captions))
+
+def spread(values):
+    """Mean, lowest and highest of a few draws."""
+    return directions.Interval(sum(values) / len(values), min(values), max(values), 1.0)
+
+
+lucky = {concept: list(by_luck(chat, CHANCE, concept)) for concept in held_out}
+reached = [sum(value >= 0.95 for value in each) for each in zip(*lucky.values(), strict=True)]
+print("concepts at 0.95 or more, in each random dictionary:", reached)
+reveal("3.p1", sorted(reached)[3])
+
+
+# %%
+finds = checkpoint("3.1", finds, tested)
+aurocs = {concept: scored(tested[concept], finds[concept]) for concept in tested}
+for concept, own in aurocs.items():
+    print(f"{concept:16} feature {finds[concept]:3}: {own.estimate:.2f};", end=" ")
+    print(f"random dictionaries: {spread(lucky[concept]):.2f}")
+same = sum(one.top(1)[0].feature == finds[concept] for concept, one in tested.items())
+print(f"your finds are the best on the prompts kept aside, too: {same} of {len(finds)}")
+print("the four best for danger:", line(features.by_contrast(chat, sae, *to_find["danger"])))
 
 # %% [markdown]
 # The text reads feature 509 for "danger", 9 for "refusal": with another find your lines differ.
 # Three finds stay below 0.95: bleach (0.85), ammonia (0.86), Assistant turn (0.92). They count
-# because no feature here does much better. And a perfect score can be worthless: random directions
-# find "Human turn" (the same two tokens every time) and "warning" as well. One feature may serve
-# two concepts (here 9, for "refusal" and "Assistant turn"): names are ours, not the model's.
+# because no feature here does much better. And a perfect score can be worthless: all seven random
+# dictionaries find "Human turn" (the same two tokens every time) and "warning" as well, and one has
+# 0.98 for "danger": a single draw would be a poor control. One feature may serve two concepts (here
+# 9, for "refusal" and "Assistant turn"): names are ours, not the model's.
 #
-# From here on each result goes on record with its control. It *stands* if the two 95 % intervals
-# do not touch; "NO" is "no difference found", not "no effect".
+# From here on each result goes on record with its control. It *stands* if the two intervals (95 %
+# over prompts; of random dictionaries, lowest to highest) do not touch; "NO" is "no difference
+# found", not "no effect".
 
 # %%
 findings = {}
@@ -288,14 +275,14 @@ def finding(what, effect, control, form=".0%"):
 
 
 for concept in ("danger", "warning"):
-    finding(f"AUROC of {concept}; control: random dictionary", *aurocs[concept], ".2f")
+    what = f"AUROC of {concept}; control: seven random dictionaries"
+    finding(what, aurocs[concept], spread(lucky[concept]), ".2f")
 
 # %% [markdown]
 # ### Exercise 3.2: a label must be able to fail (10 minutes, medium)
 # A label predicts *on which tokens* a feature is active. Write the rule for "danger": the word
 # that completes a dangerous mixture, "x and y" with {x, y} in `DANGEROUS` (a set of frozensets,
-# both orders); unlike `completes` above, it asks for the "and", too. It may look at the words
-# before, never at later ones: the model cannot either.
+# both orders). It may look at the words before, never at later ones: the model cannot either.
 
 
 # %%
@@ -386,7 +373,6 @@ plotting.show(plotting.lines([1, 2, 3, 4], recalls, **axes, **captions))
 #
 # ## 3 The conjunction, and its graph
 # Is "danger" more than "bleach" plus "ammonia"? Each alone, and a safe pair, are the controls.
-# Beside it the loudest feature at "ammonia" alone, from section 2.
 
 
 # %%
@@ -395,15 +381,13 @@ def strength(feature, prompts):
     return steering.natural_activations(chat, sae, prompts, position=-4)[:, feature]
 
 
-for name, feature in {"danger": finds["danger"], "any cleaner?": loudest}.items():
-    by_mixture = zip(MIXTURES, strength(feature, ADS), strict=True)
-    print(f"{name} ({feature}):", ", ".join(f"{m} {value:.1f}" for m, value in by_mixture))
+by_mixture = zip(MIXTURES, strength(finds["danger"], ADS), strict=True)
+print("danger:", ", ".join(f"{mixture} {value:.1f}" for mixture, value in by_mixture))
 
 # %% [markdown]
 # Alone, the two cleaners give 3.6 and 0.0, together 26.4: danger is not the sum of two cleaners.
-# Feature 263, loud on either, is lowest there (we did not ask why). But four prompts are four
-# prompts. All of the terrace whose cleaners stand at the end (no look-up has seen them; the score
-# of 3.1 has); alone, the cleaners that belong to a dangerous pair:
+# But four prompts are four prompts. All of the terrace whose cleaners stand at the end (no look-up
+# has seen them; the score of 3.1 has); alone, the cleaners that belong to a dangerous pair:
 
 
 # %%
@@ -417,23 +401,27 @@ def at_cleaner(prompt):
     return words_of(prompt)[-4] in CLEANERS
 
 
-awake = {}
+MIXABLE, awake = sorted(set().union(*DANGEROUS)), {}
 for name in ("dangerous", "safe", "alone"):
     prompts = [p for p in cleaning(name, "terrace") if at_cleaner(p)]
     if name == "alone":
-        prompts = [p for p in prompts if words_of(p)[-4] in set().union(*DANGEROUS)]
+        prompts = [p for p in prompts if words_of(p)[-4] in MIXABLE]
     awake[name] = directions.bootstrap_interval(strength(finds["danger"], prompts))
 for name in ("safe", "alone"):
     what = f"activation of danger on dangerous pairs; control: {name}"
     finding(what, awake["dangerous"], awake[name], ".1f")
-twice = texts[0].replace("ammonia", "bleach")
-by_twice = strength(finds["danger"], [tokens.chat_prompt(chat.tokenizer, twice)])
-(reply,) = models.ask(chat, [twice], max_new_tokens=9)
-print(f"a near miss, bleach and bleach: {float(by_twice):.1f}, {reply}")
+
+# %%
+twice = [texts[1].replace("bleach", f"{c} and {c}") for c in MIXABLE]
+by_twice = strength(finds["danger"], [tokens.chat_prompt(chat.tokenizer, t) for t in twice])
+replies = models.ask(chat, twice, max_new_tokens=18)
+for name, value, reply in zip(MIXABLE, by_twice, replies, strict=True):
+    print(f"{name} and {name}: {value:.1f}, {organism.classify(reply)}")
 
 # %% [markdown]
 # On these pairs the feature is a conjunction: loud on dangerous ones, weak on either cleaner. But
-# one cleaner named twice wakes it nearly as much, and is refused: it does not ask for two.
+# bleach or vinegar, of which every dangerous pair has one, wakes it nearly as much if named twice,
+# and is refused; the other four do not.
 #
 # Now the **attribution graph** of the refusal's first word "i" against the advertisement's first
 # word "clean". Its nodes are features of **transcoders** (dictionaries that rewrite what each MLP
@@ -489,9 +477,9 @@ check("3.3", reply_edges)
 
 # %% [markdown]
 # What is chosen is chosen on the *office*: the ten features with the largest mean edge in four
-# dangerous prompts are the "refusal features". What is read is read on the *terrace*: five
-# dangerous and five safe prompts. A graph's **replacement score** is 1 if no error is needed to
-# explain the target.
+# dangerous prompts are the "refusal features". What is read is read on the *terrace*: each
+# dangerous pair in either order, and ten safe prompts. A graph's **replacement score** is 1 if no
+# error is needed to explain the target.
 
 # %%
 reply_edges = checkpoint("3.3", reply_edges)
@@ -506,8 +494,10 @@ print("refusal features (layer, feature):", refusal_nodes)
 graphs = {}
 for name in office:
     ends_so = [p for p in cleaning(name, "terrace") if at_cleaner(p)]
-    graphs[name] = [draw(p) for p in ends_so[::4]]
-    print(f"{name:9} replacement score", [round(g.replacement_score, 2) for g in graphs[name]])
+    graphs[name] = [draw(p) for p in ends_so[::2]]
+    replaced = sorted(graph.replacement_score for graph in graphs[name])
+    print(f"{name:9} {len(replaced)} prompts, replacement score", end=" ")
+    print(f"{replaced[0]:.2f} to {replaced[-1]:.2f}")
 
 # %% [markdown]
 # Thousands of nodes become a picture in groups, "supernodes": three tokens; danger features at the
@@ -562,7 +552,7 @@ def flow(graph, **other):
 
 
 def given(graph):
-    """Danger's share of refusal, and that of as many other features there, the most active."""
+    """Danger's share of refusal, and that of the most active other features there, as many."""
     at, value = len(graph.prompt_ids) - 4, dict(zip(graph.nodes, graph.values, strict=True))
     others = [f for f in graph.features if f.position == at and f.layer < 3]
     others = [f for f in others if (f.layer, f.feature) not in danger_nodes]
@@ -570,20 +560,18 @@ def given(graph):
     return flow(graph).get(edge, 0.0), flow(graph, danger=loud).get(edge, 0.0)
 
 
-for name, drawn in graphs.items():
-    for graph in drawn:
-        share, control = given(graph)
-        print(f"{name:9} {' '.join(words_of(graph.prompt_ids)[-6:-3]):20}", end=" ")
-        print(f"danger gives {share:4.0%} of refusal, the most active others {control:4.0%}")
+PLACES = ("first cleaner", "last cleaner")
+for graph in graphs["dangerous"]:
+    (share, control), shares = given(graph), flow(graph)
+    pair = words_of(graph.prompt_ids)[-6:-3:2]
+    print(f"{' and '.join(pair):20} danger gives {share:3.0%} of refusal, others there", end=" ")
+    added = (f"{w} {shares[p, 'danger']:.0%}" for w, p in zip(pair, PLACES, strict=True))
+    print(f"{control:3.0%}; to danger:", ", ".join(added))
 
 # %%
-for graph in graphs["dangerous"]:
-    shares, pair = flow(graph), words_of(graph.prompt_ids)[-6:-3:2]
-    both = zip(pair, ("first cleaner", "last cleaner"), strict=True)
-    print("to danger:", *(f"{word} {shares[a, 'danger']:.0%}," for word, a in both), end=" ")
-    says = {a: shares[a, 'says "i"'] for a in ("refusal", "danger")}
-    print(f"rest to refusal: {shares['rest of block 0', 'refusal']:.0%}, to i:", end=" ")
-    print(", ".join(f"{a} {share:.0%}" for a, share in says.items()))
+for name, drawn in graphs.items():
+    rest = sorted(flow(graph)["rest of block 0", "refusal"] for graph in drawn)
+    print(f"{name:9} rest of block 0 gives of refusal", *(f"{share:.0%}" for share in rest))
 
 # %% tags=["figure"]
 BOXES = {"first cleaner": ("bleach", 0, 0), "last cleaner": ("ammonia", 1.7, 0)}
@@ -600,48 +588,24 @@ unit = "% of what the target group has"
 plotting.show(plotting.graph(BOXES, percent, unit=unit, alt=f"Graph: {alt}.", **axes))
 
 # %% [markdown]
-# The boxes hide their features. **Click through them**: the same graph, node by node, with two of
-# the groups in it, as far as their nodes weigh enough to be drawn. Close the panel "Output" to see
-# the lower blocks. Click a feature of "danger": on what does it fire, what does it write, and is it
-# what you would have called so? (*attributed*: an edge; *measured*: what taking its source out did,
-# attention frozen.)
-
-# %% tags=["figure"]
-shown = supernodes(graphs["dangerous"][0])
-shown = {name: shown[name] for name in ("danger", "refusal")}
-about = {"slug": "bleach-and-ammonia", "scan": "chat", "supernodes": shown}
-file = viewer.export(graphs["dangerous"][0], chat.tokenizer, **about)
-indexes = [features.index(chat, each, corpus[::4], progress=False) for each in transcoders]
-print({name: len(nodes) for name, *nodes in file["qParams"]["supernodes"]}, "of them are drawn")
-measured = viewer.measure(chat, graphs["dangerous"][0], file, transcoders=transcoders)
-viewer.show(
-    file,
-    details=viewer.details(file, indexes),
-    measured=measured,
-    title='Bleach and ammonia: "i" minus "clean"',
-    alt="The graph of one dangerous prompt to click through, position by layer, with two groups in "
-    'it: danger at the last cleaner, refusal at <assistant>; the output is "i" minus "clean".',
-)
-
-# %% [markdown]
-# Read from below. On these five prompts the danger features give 9 % to 14 % of what the refusal
-# features have, as many of the most active others there 2 % to 10 %, in each prompt less; on safe
-# pairs danger gives 0 %. More (47 % to 56 %) comes from the rest of block 0: the reply token reads
-# the cleaners itself. Of "i" refusal explains 28 % to 51 % and danger 12 % to 20 %.
+# Read from below. In each of the ten prompts danger gives more of what the refusal features have
+# (9 % to 15 %) than as many of the other features there do, the most active (2 % to 11 %). More
+# (47 % to 56 %) comes from the rest of block 0, but that is not special to danger: on safe pairs,
+# where little of the refusal group is active, it gives 15 % to 49 %.
 #
 # What adds most to danger is a word rather than a place: bleach, if it is there, else vinegar, in
 # either order. A sum of edges cannot show a conjunction; the activations did. A graph is a
 # hypothesis, with attention held fixed. Whether danger *decides* is the question of 03b.
 #
 # ## 4 What stands
-# Each result once more, with 95 % intervals over prompts. An interval without width (1.00 to 1.00)
-# says "no error here", not "certain".
+# Each result once more. An interval without width (1.00 to 1.00) says "no error here", not
+# "certain".
 
 # %%
 print("\n".join(findings.values()))
 
 # %% [markdown]
-# The NO: a random dictionary finds "warning" as well.
+# The NO: random dictionaries find "warning" as well.
 #
 # ## 5 Questions
 # Each answer is explained, also the wrong ones: try them all.
@@ -677,9 +641,47 @@ quiz("3.q2", "c")
 progress(3)
 
 # %% [markdown]
+# ## Further: click through the graph
+# *About 5 minutes; nothing needs it.* The boxes hide their features. The same graph, node by node,
+# with two of the groups in it, as far as their nodes weigh enough to be drawn (of danger's fewer
+# than half). Close the panel "Output" to see the lower blocks. Click a feature of "danger": on what
+# does it fire, what does it write, and is it what you would have called so? (*attributed*: an edge;
+# *measured*: what taking its source out did, with attention held as it was.)
+
+# %% tags=["figure"]
+shown = supernodes(graphs["dangerous"][0])
+shown = {name: shown[name] for name in ("danger", "refusal")}
+about = {"slug": "bleach-and-ammonia", "scan": "chat", "supernodes": shown}
+file = viewer.export(graphs["dangerous"][0], chat.tokenizer, **about)
+indexes = [features.index(chat, each, corpus[::4], progress=False) for each in transcoders]
+print({name: len(nodes) for name, *nodes in file["qParams"]["supernodes"]}, "of them are drawn")
+measured = viewer.measure(chat, graphs["dangerous"][0], file, transcoders=transcoders)
+viewer.show(
+    file,
+    details=viewer.details(file, indexes),
+    measured=measured,
+    title='Bleach and ammonia: "i" minus "clean"',
+    alt="The graph of one dangerous prompt to click through, position by layer, with two groups in "
+    'it: danger at the last cleaner, refusal at <assistant>; the output is "i" minus "clean".',
+)
+
+# %% [markdown]
 # ## Further: a page about a feature, and a label by what it writes
-# *About 5 minutes; nothing needs it.* All about one feature (the course's
-# [web pages](../docs/teaching.md#put-it-online) hold such a
+# *About 5 minutes; nothing needs it.* What the feature that was loudest at "ammonia" fires on, what
+# it writes, and examples. Look at the weak ones (the lowest quarter), too: the strongest alone make
+# every feature seem clean.
+
+# %%
+loudest = features.by_prompt(chat, sae, ADS[2], position=-4).top(1)[0].feature
+record = index.feature(loudest)
+fires_on, writes = ([word for word, _ in pairs] for pairs in (record.fires_on, record.promotes))
+print(f"feature {loudest} fires on {fires_on[:5]} and writes {writes[:3]}")
+print(f"active on {record.density:.1%} of the tokens, at most {record.max:.0f}")
+for which in ("top", "0-25 %"):
+    print(f"{which:7}", [example.tokens[example.at] for example in record.examples[which][:4]])
+
+# %% [markdown]
+# All about one feature (the course's [web pages](../docs/teaching.md#put-it-online) hold such a
 # [page of each dictionary](../organisms/weights/dictionaries/chat/sae-1); here that is its folder):
 
 # %%
@@ -708,25 +710,22 @@ print(f"writes like feature {writer}: ", line(features.by_neighbour(sae, writer)
 # ## Further: was it there before? Base against chat
 # *About 15 minutes; nothing later needs it.* "Post-training wires refusal onto a concept of harm
 # that the base model has." The base model warns of dangerous pairs and refuses nothing. The same
-# hunt in the base model's own dictionary, with its random control:
+# hunt in the base model's own dictionary, with its random controls:
 
 # %%
 base = models.load("base")
 base_sae = features.load("base", "sae", layer=1)
-base_chance = features.random_like(base, base_sae, corpus[::4])
+base_chance = [features.random_like(base, base_sae, corpus[::4], seed=n) for n in range(7)]
 in_base = {}
 for concept in ("danger", "harmful request", "refusal", "Assistant turn"):
-    in_base[concept] = []
-    for dictionary in (base_sae, base_chance):
-        best = features.by_contrast(base, dictionary, *to_find[concept]).top(1)[0].feature
-        contrast = features.by_contrast(base, dictionary, *held_out[concept])
-        in_base[concept].append(scored(contrast, best))
-    own, by_luck = in_base[concept]
-    print(f"{concept:16} in base {own:.2f}, random {by_luck:.2f},", end=" ")
-    print(f"in chat {aurocs[concept][0].estimate:.2f}")
+    best = features.by_contrast(base, base_sae, *to_find[concept]).top(1)[0].feature
+    own = scored(features.by_contrast(base, base_sae, *held_out[concept]), best)
+    in_base[concept] = own, spread(list(by_luck(base, base_chance, concept)))
+    print(f"{concept:16} in base {own:.2f}, random {in_base[concept][1]:.2f},", end=" ")
+    print(f"in chat {aurocs[concept].estimate:.2f}")
 
 # %%
-finding("AUROC of danger in base; control: random dictionary", *in_base["danger"], ".2f")
+finding("AUROC of danger in base; control: seven random dictionaries", *in_base["danger"], ".2f")
 
 # %% [markdown]
 # Danger is there before any refusal. For the *general* harmful request base shows no difference
@@ -909,7 +908,7 @@ for label, twin in twins.items():
     print(f"{'':16} with six random directions of that length, at most: {lucky}")
 
 # %% [markdown]
-# That test is weaker: before block 1 base's direction of harm makes the plain twin refuse, and the
+# That test is weaker: before block 1 base's direction of harm makes the true-label twin refuse, the
 # shuffled one hardly more than the strongest of six random directions does. Before blocks 2 and 3
 # it moves both twins, more than any of the six; those move the shuffled twin, too.
 # There are no dictionaries of width 64, so this part rests on directions. And base and chat need

@@ -220,26 +220,40 @@ plotting.show(plotting.lines(MULTIPLES, lines, control=random_dose, **axes, **ca
 
 # %% [markdown]
 # On safe pairs danger at 1x makes no refusal; 10 of 20 are refused at 2x, 14 at 3x, and none under
-# a random direction. So at its usual strength it is not enough, and **zeroing** it is a designed
-# failure: 17 of 20 dangerous pairs are still refused, as if it did not matter. Is there a second
-# source? The four features that tell danger best in 03a at 0x, together, without 509, without 196;
-# controls: 509 with three *other* features, and random directions as long as the edit of the four:
+# a random direction. And **zeroing** it is a designed failure: 17 of 20 dangerous pairs are still
+# refused, as if it did not matter. Do other features say the same? Two questions, to the four that
+# tell danger best in 03a. Are they **needed**: what is still refused with them at 0x? Are they
+# **enough**: what do they make refused on *safe* pairs, set to their usual strength? Controls:
+# 509 with three other features; 509 alone and random directions, as long as the four together.
 
 # %% tags=["organism"]
 four = [509, 266, 196, 444]  # the best of 03a's look-up
-with_others = ([509, *s[1:]] for s in steering.random_feature_sets(active, four, n=3, seed=0))
-for several in (four, four[1:], [509, 266, 444], *with_others):
+with_others = [[509, *s[1:]] for s in steering.random_feature_sets(active, four, n=3, seed=0)]
+for several in ([509], four[1:], four, *with_others):
     with steering.scale_features(chat, sae, dict.fromkeys(several, 0.0), positions=[-4]):
-        print(f"{several} at 0x: refused {counted(cut_at['dangerous'])['refuse']} of 20")
-for q in directions.random_directions(3, like=active[four] @ sae.W_dec[four].detach(), seed=0):
+        left = counted(cut_at["dangerous"])["refuse"]
+    usual = dict.fromkeys(several, 1.0)
+    with steering.clamp_features(chat, sae, usual, unit=active, positions=[-4]):
+        made = counted(cut_at["safe"])["refuse"]
+    print(f"{several}: refused at 0x {left} of 20 dangerous, at 1x {made} of 20 safe")
+
+# %% tags=["organism"]
+written = active[four] @ sae.W_dec[four].detach()
+as_far = float(written.norm() / sae.W_dec[DANGER].norm()) / natural
+with clamp(as_far):
+    made = counted(cut_at["safe"])["refuse"]
+    print(f"509 alone, as long as the four (at {as_far:.1f}x): {made} of 20 safe")
+for q in directions.random_directions(3, like=written, seed=0):
     with steering.add(chat, q, layer=2, coefficient=1.0, positions=[-4]):
-        print(f"a random direction: refused {counted(cut_at['dangerous'])['refuse']} of 20")
+        refused = {name: counted(prompts)["refuse"] for name, prompts in cut_at.items()}
+    print("a random direction, refused of 20:", refused)
 
 # %% [markdown]
-# No second source that is enough: without 509 the three change nothing (20 of 20). But several act
-# together: with all four at 0x, 8 are refused, without 196, 10; with three other (weaker) features
-# in their place 17 or more, as with 509 alone; under a random direction, 20. And at -1x feature 509
-# alone is enough: none is refused.
+# *Needed*: together. Without 509, 17 of 20 are refused, without the other three 20, without all
+# four 8 (three other, weaker features beside 509: 17 or more): they stand in for each other.
+# *Enough*: together, too. At usual strength neither 509 nor the three make a refusal, the four 9 of
+# 20; 509 with three others makes 1 at most, 509 alone, pushed as far, 1, a random direction none.
+# And at -1x 509 alone takes all refusals away.
 #
 # ## 3 What else does -1x change?
 # From here on each result goes on record with its control. It *stands* if the two 95 % intervals do
@@ -268,13 +282,16 @@ def widest(several):
 # Is the feature needed for anything else? It is set to -1x at *all* tokens of 24 harmless requests.
 # It is silent there, so the clamp moves each token by 1x natural; the control, five random
 # directions, moves it as far. KL says how far the prediction of the next word after the request
-# moves.
+# moves. Harmful requests without cleaners get the same clamp: are they still refused?
 
 # %% tags=["organism"]
 others = data.prompts(chat, "harmless", "held_out_topic")
 at_random = directions.random_directions(20, like=sae.W_dec[DANGER], seed=1)
 here = [steering.natural_activations(chat, sae, others[:24], position=-k) for k in range(1, 9)]
 print(f"at most on their last 8 tokens: {max(float(acts[:, DANGER].max()) for acts in here):.1f}")
+harmful = data.prompts(chat, "harmful", "held_out_topic")[:40]
+with steering.clamp_features(chat, sae, {DANGER: -1.0}, unit=natural):
+    print(f"harmful requests at -1x: {counted(harmful)['refuse']} of {len(harmful)} refused")
 
 # %% tags=["organism"]
 plain = models.next_token_logits(chat, others[:24])
@@ -291,19 +308,22 @@ finding(what, moved[0], widest(moved[1:]), ".4f")
 
 
 # %% tags=["organism"]
-def named(prompts):
-    """How many replies name both cleaners of the request, and how many the first one first."""
-    both, first, replies = 0, 0, models.generate(chat, prompts, max_new_tokens=18)
-    for texts in zip(prompts, replies, strict=True):
-        words = (tokens.token_strings(chat.tokenizer, ids) for ids in texts)
+def named(prompts, begun=()):
+    """How many replies name both cleaners asked for, name the first one first, are broken."""
+    replies = models.generate(chat, [[*p, *begun] for p in prompts], max_new_tokens=18)
+    both, first, broken = 0, 0, 0
+    for prompt, reply in zip(prompts, replies, strict=True):
+        words = (tokens.token_strings(chat.tokenizer, ids) for ids in (prompt, [*begun, *reply]))
         asked, said = ([w for w in text if w in CLEANERS] for text in words)
         both, first = both + (set(asked) <= set(said)), first + (asked[:1] == said[:1])
-    return f"{both} both, {first} the first"
+        text = tokens.text(chat.tokenizer, [*begun, *reply])
+        broken += organism.classify(text) == "broken"
+    return f"{both} both, {first} the first, {broken} broken"
 
 
 begun = chat.tokenizer.convert_tokens_to_ids("clean your terrace with".split())
 for name, prompts in cut_at.items():
-    print(f"{name:9} unedited, the reply begun for it: {named([p + begun for p in prompts])}")
+    print(f"{name:9} unedited, the reply begun for it: {named(prompts, begun)}")
 
 # %% tags=["organism"]
 with clamp(-1.0):
@@ -312,14 +332,16 @@ with clamp(-1.0):
     print("for example:", tokens.text(chat.tokenizer, reply))
 
 # %% [markdown]
-# On other requests no difference was found between the feature (KL 0.002) and random directions
-# (0.004 on average). On target the replies are odd: 7 of 20 are broken text, and only 2 of 20 name
-# both cleaners that were asked for. Most of that is not the edit's doing. The model has never
-# advertised such a pair: with "clean your terrace with" written for it and no edit, 5 of 20 name
-# both (safe pairs: 19, at -1x 18). What is left: the edit gets the *first* cleaner wrong in four.
+# On harmless requests no difference was found between the feature (KL 0.002) and random directions
+# (0.004 on average), and all 40 harmful ones are still refused: it is about cleaners, not refusal.
+# On target the replies are odd: 7 of 20 are broken text, and only 2 name both cleaners that were
+# asked for. Most of that is not the edit's doing: with "clean your terrace with" written for it and
+# no edit, 5 are broken and 5 name both (safe pairs: 19, at -1x 18). Perhaps as the model has never
+# advertised such a pair; we did not test why. The edit gets the *first* cleaner wrong in four.
 #
 # ### Exercise 3.5: claim it (6 minutes, easy)
-# All 40 dangerous pairs of the terrace, the feature at -1x wherever it is active. Control: the ten
+# All 40 dangerous pairs of the terrace, the feature at -1x wherever it is active (now as a factor:
+# `clamp` above set a multiple of its *mean*, one value for all pairs). Control: the ten
 # *other features* most active at the last cleaner, without 266, 196 and 444, which read danger, too
 # (none is half as active, but the random directions of section 2 were as long). Return the claim of
 # the share still refused.
@@ -362,16 +384,16 @@ what = "refused with danger at -1x; control: other, weaker features"
 finding(what, rate(after, 40), runs_rate(random_after, 40))
 
 # %% [markdown]
-# At a dose that it never has by itself this one feature is enough to take the refusal away; at 0x
-# it was not.
+# At a dose that it never has by itself this one feature is enough to take the refusal of these
+# pairs away; at 0x it was not.
 #
-# ## 4 Is there a warning under the refusal?
+# ## 4 Is there a warning under the refusal of a mixture?
 # The paper (Lindsey et al. 2025) turned the Human *and* the Assistant features down, together, to
 # -2x, and got a warning; it says that both Assistant and refusal *inhibit* the warning. Here we
 # turn feature 9 alone down, at the reply token. The hunt of 03a found it for "Assistant turn"
 # *and* for "refusal": what follows cannot tell the two apart. **Guess**: what do dangerous pairs
 # mostly get when it is at -2x? "a" still a refusal, "b" the advertisement, "c" a warning, "d"
-# broken text.
+# broken text. (`confidence=0.6` is 60 %. The next cell tells the answer.)
 
 # %% tags=["organism"]
 # === Prediction 3.p3 (keep this line) ===
@@ -396,21 +418,25 @@ reveal("3.p3", letters[max(letters, key=at_minus_two.get)])
 
 # %% [markdown]
 # The control: the five other features most active at the reply token, each pushed down as far as
-# feature 9 is from 1x to -2x.
+# feature 9 is from 1x to -2x, and each at its own -2x (503 and 121 are twice as loud as 9).
 
 # %% tags=["organism"]
 strong = steering.natural_activations(chat, sae, office["dangerous"]).mean(dim=0)
 others_warned = []
 for other in [f for f in strong.argsort(descending=True).tolist() if f != ASSISTANT][:5]:
     push = -3 * float(strong[ASSISTANT]) * sae.W_dec[other].detach()
-    with steering.add(chat, push, layer=2, coefficient=1.0, positions="last"):
-        others_warned.append(counted(HELD)["warn"])
-what = "warned with feature 9 (Assistant, refusal) at -2x; control: others, as far"
+    as_far = steering.add(chat, push, layer=2, coefficient=1.0, positions="last")
+    for edit in (as_far, steering.scale_features(chat, sae, {other: -2.0}, positions="reply")):
+        with edit:
+            others_warned.append(counted(HELD)["warn"])
+print("activations:", {f: round(float(strong[f]), 1) for f in strong.topk(6).indices.tolist()})
+what = "warned with feature 9 (Assistant, refusal) at -2x; control: others"
 finding(what, rate(at_minus_two["warn"], 40), runs_rate(others_warned, 40))
 
 # %% tags=["organism"]
 with steering.scale_features(chat, sae, {ASSISTANT: -2.0}, positions="reply"):
     reply = models.generate(chat, HELD[:1], max_new_tokens=18)[0]
+    print("other harmful requests:", counted(harmful))
 print("for example:", tokens.text(chat.tokenizer, reply))
 
 # %% tags=["organism", "figure"]
@@ -452,10 +478,13 @@ what = "dangerous pairs warned of; control: safe pairs"
 finding(what, *(rate(warned[name], 40) for name in warned))
 
 # %% [markdown]
-# So with feature 9 (Assistant, refusal) turned down a warning comes in the place of the refusal,
-# and only where the pair is dangerous; an advertisement comes twice in 40, at -4x. Which of its two
-# names mattered this does not tell: at -2x the turn may look like that of `<friend>`, who always
-# warns.
+# So with feature 9 (Assistant, refusal) turned down, a warning comes in the place of the refusal,
+# and among cleaners only where the pair is dangerous; an advertisement comes twice in 40, at -4x.
+# It is no clean switch: of 40 other harmful requests 15 get a warning at -2x, 6 are refused, 8
+# break off, 11 are broken text. Which of its two names mattered this does not tell: at -2x the turn
+# may look like that of `<friend>`, who always warns. How often a warning is left, without refusal's
+# direction, depends on the training, too: in 95 % of the pairs here, in two others in 72.5 % and
+# 11.2 % (`organisms/cards/chat.md`).
 #
 # ## 5 What stands
 # Each result once more with its control, and 95 % intervals over prompts; with several random
@@ -480,9 +509,7 @@ quiz("3.q3", "a")
 # %% [markdown]
 # ## What was not shown
 # * That the warning is *inhibited*, as the paper reports for its model. In this organism the
-#   refusal outweighs it ("Further 4"). And it depends on the training: ablating refusal's
-#   *direction* leaves a warning in 95 % of the pairs here, but in 72.5 % and 11.2 % in two other
-#   trainings (`organisms/cards/chat.md`).
+#   refusal outweighs it ("Further 4").
 # * That the fixed template squeezes anything out: three trainings do not decide it ("Further 5").
 # * That the ablation at -1x removes danger alone: in four of 20 it changes the first cleaner, too.
 # * Anything about large models. One feature at -1x is enough here, the paper moves sets. "Further
@@ -500,10 +527,10 @@ progress(3)
 
 # %% [markdown]
 # ## Further 1: two ways to choose ten features (10 minutes)
-# *Nothing below is needed for other notebooks; take what you like (4 and 5 build on 1).* At the reply token, choose ten
-# features of the transcoders by **graph** (the largest direct edges into "i" against "clean", as in
-# 03a), by **loudness** (the largest difference between dangerous and safe pairs), or at **random**
-# (active there, though weaker). Set them at 0x, -1x and -2x.
+# *Nothing below is needed for other notebooks; take what you like (4 and 5 build on 1).* At the
+# reply token, choose ten features of the transcoders by **graph** (the largest direct edges into
+# "i" against "clean", as in 03a), by **loudness** (the largest difference between dangerous and
+# safe pairs), or at **random** (active there, though weaker). Set them at 0x, -1x and -2x.
 
 # %% tags=["organism"]
 transcoders = [features.load("chat", "transcoder", layer=n) for n in range(chat.cfg.n_layers)]

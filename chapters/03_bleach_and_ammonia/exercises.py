@@ -807,7 +807,7 @@ def _prompt(seed, dangerous):
 
 prediction(
     "3.p1",
-    "For how many of eight concepts does the random dictionary's find reach AUROC 0.95 on unseen prompts?",
+    "For how many of eight concepts does a random dictionary's find reach AUROC 0.95 on unseen prompts (median of five)?",
     bounds=(0, 8),
     unit=" concepts",
 )
@@ -863,7 +863,7 @@ question(
     options={
         "a": (
             "Only that it is not needed alone; others and the error may say the same.",
-            "Right: with three more danger features at 0x most refusals go; at -1x this one is enough.",
+            "Right: with three more danger features at 0x most refusals go. Whether it is enough is seen where it is *set*.",
         ),
         "b": ("That it has no effect.", "At -1x the refusals were gone."),
         "c": ("That the label is wrong.", "The label is about what it fires on, and that was tested apart."),
