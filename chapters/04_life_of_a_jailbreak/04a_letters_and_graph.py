@@ -7,6 +7,8 @@
 # note: one-line topics and invented materials only ([more](../docs/content_note.md)).*
 
 # %%
+from itertools import permutations
+
 import torch
 
 import viewer
@@ -33,7 +35,8 @@ for text, reply in zip(ASKED + HIDDEN, said_to_each, strict=True):
 # %% [markdown]
 # ## 1 Watch: when does it refuse?
 # We write the *compliant* reply into the model's mouth. After which word would the next one most
-# likely begin a refusal ("i" of "i apologize", or "however")? **Guess**:
+# likely begin a refusal ("i" of "i apologize", or "however")? **Guess** (run the cell as it is to see
+# the choices):
 
 # %%
 # === Prediction 4.p1 (keep this line) ===
@@ -62,7 +65,6 @@ def begun(prompt):
 
 
 print(list(begun(data.load("acrostic_harmful")[0])[1].items())[:3], "...")
-
 
 # %%
 KINDS = ("harmful", "harmless")
@@ -280,7 +282,6 @@ print(f"block 1, reply token: {moved[1, -1]:.2f}, yours {yours:.2f}")
 print(f"reply token, block 1 and later: at least {moved[1:, -1].min():.2f}")
 print(f"the mark '?', block 1 and later: at most {moved[1:, 8].max():.2f}")
 
-
 # %% tags=["figure"]
 figure = plotting.heat_map(
     moved[:, 5:],
@@ -333,16 +334,13 @@ def backwards(prompt):
 first_one = upto(rows["harmful"], "<assistant>")[0]
 print("words that spell, at positions", spelling_places(first_one))
 
-
 # %%
 straight = [prompt for kind in rows.values() for prompt in upto(kind, "<assistant>")]
 turned = [backwards(prompt) for prompt in straight]
 says = models.next_token_logits(chat, straight).argmax(dim=-1)
 same = says == models.next_token_logits(chat, turned).argmax(dim=-1)
 print("same word with the order reversed:", int(same.sum()), "of", len(same))
-lengths = torch.tensor([len(spelling_places(prompt)) for prompt in straight])
-for n in (3, 4, 5):
-    print(f"of {n} letters: {int(same[lengths == n].sum())} of {int((lengths == n).sum())}")
+print("other word, straight ones:", chat.tokenizer.decode(says[~same].unique()))
 reveal("4.p2", int(same.sum()))
 
 # %% [markdown]
@@ -360,10 +358,10 @@ for words in (BOMB_WORDS, "block mustard outlive babies", "bananas otters marble
     print(f"{words:30}", ", ".join(f"{word} {p:.2f}" for p, word in guesses))
 
 # %% [markdown]
-# In 35 of 48 the order does not change the word, as if the letters were a **bag**, each voting
-# for the words that have it; of words of three letters only 3 of 10 survive. (The paper's model,
-# too, let the letters vote separately.) Your `patch` can count the votes. Eight pairs of acrostics,
-# and the word that each spells:
+# In 35 of 48 the order does not change the word, as if the letters were a **bag**, each voting for the
+# words that have it; the other 13 are of six words. (The paper's model, too, let the letters vote
+# separately.) Your `patch` can count the votes. Eight pairs of acrostics, and the word that each
+# spells:
 
 # %%
 PAIRS = [
@@ -387,7 +385,19 @@ for line in PAIRS:
 print(len(pairs), "pairs; the first reads the logit of bomb minus that of cake")
 
 # %% [markdown]
-# Put *one* clean word into the corrupted acrostic, at its own place, before block 0:
+# First the bag again: all 24 orders of the words of each.
+
+# %%
+spelling, kept = [half.split(": ") for line in PAIRS for half in line.split(" | ")], []
+for word, its_words in spelling:
+    orders = [acrostic(" ".join(order)) for order in permutations(its_words.split())]
+    kept.append(int((models.next_token_logits(chat, orders).argmax(dim=-1) == number(word)).sum()))
+changed = {word: 24 - n for (word, _), n in zip(spelling, kept, strict=True) if n < 24}
+print("same word in", sum(kept), "of", 24 * len(kept), "orders; another:", changed)
+
+# %% [markdown]
+# Hardly any order matters; *scam* becomes another word in 7 of 24. Now put *one* clean word into the
+# corrupted acrostic, at its own place, before block 0:
 
 # %%
 EMBEDDED = "blocks.0.hook_resid_pre"
@@ -403,43 +413,20 @@ print(f"sum of the four: {sums.min():.2f} to {sums.max():.2f}, mean {sums.mean()
 
 # %% [markdown]
 # The votes add up to 0.91 in the mean, in single pairs to 0.53 or 1.40. The last letter's is the
-# smallest in the mean, but not for *bomb*. When does the word arrive at `<assistant>`? And by which
-# heads? `patch_heads` puts in a head's clean output, at all positions, one head at a time.
+# smallest in the mean, but not for *bomb*. When does the word arrive at `<assistant>`?
 
 # %%
-by_pair = []
-for one, other, target in pairs:
-    by_pair.append(patching.patch_heads(chat, one, corrupted_ids=other, target=target))
-by_pair = torch.stack(by_pair)
-by_head = by_pair.mean(dim=0)
-print(f"block 0: at most {by_head[0].max():.2f}; later blocks: at most {by_head[1:].max():.2f}")
 before = [f"blocks.{layer}.hook_resid_pre" for layer in range(chat.cfg.n_layers)]
 arrived = torch.tensor([[patch(chat, *two, name, -1, t) for name in before] for *two, t in pairs])
 for what, by_block in (("bomb | cake", arrived[0]), ("seven others", arrived[1:].mean(dim=0))):
     print(f"{what}: at <assistant>, before block 0 to 5:", [f"{v:.2f}" for v in by_block])
 
-# %% tags=["figure"]
-figure = plotting.heat_map(
-    by_head,
-    row_labels=[f"block {layer}" for layer in range(len(by_head))],
-    cell_text=two_digits(by_head),
-    column_labels=[f"head {head}" for head in range(by_head.shape[1])],
-    x_title="head",
-    y_title="layer",
-    centre=0.0,
-    colour_title="recovery of the clean word's logit difference",
-    title="Recovery by one head, patched alone",
-    alt=f"Heat map, block by head, mean of eight pairs. Rows: {two_digits(by_head)}.",
-)
-plotting.show(figure)
-
 # %% [markdown]
-# Many small heads carry the word, and it arrives in steps: in block 0 about half of it (0.53), the
-# rest in blocks 1 to 4; only *bomb* comes at once (0.89).
+# It arrives in steps: in block 0 about half of it (0.53), the rest in blocks 1 to 4; only *bomb* comes
+# at once (0.89). (By which heads? By many small ones: "Further".)
 #
 # ## 4 Graphs: what adds to each word's logit?
-# Patching asks one place at a time. An **attribution graph** asks all at once. It needs three
-# words:
+# Patching asks one place at a time. An **attribution graph** asks all at once:
 #
 # * A **transcoder** stands in for one MLP: it was trained to give the MLP's output from its input,
 #   as a sum of **features**. Each has an encoder vector (what it reads) and a decoder vector (what
@@ -473,38 +460,15 @@ for node in last[:3]:
     print(f"feature {node.feature}: by hand {edge:.3f}, graph {graph.edges[-1, place]:.3f} logits")
 
 # %% [markdown]
-# Edges into earlier features work the same way: the target's encoder vector takes the place of
-# the unembedding. Two thousand features are active, so we draw **groups** (supernodes): the words
-# of one place, its features in block 0, and its features in blocks 1-5. The number on an arrow
-# counts logits of the output: what one group adds to another, times what that is worth at the
-# end. These are no shares of the final difference (11.5): edges of one sign can add up to much
-# more, because biases and edges of the other sign take away.
-#
-# ### Exercise 4.3: an edge between groups (8 minutes, medium)
-# `edges[target, source]` is what a source adds to a target's activation, `worth[target]` how many
-# logits one unit of that target is worth at the output. `into` and `out_of` are boolean masks:
-# which targets and which sources belong to the two groups (rows and columns need not be the same
-# nodes, nor as many).
-
+# Edges into earlier features work the same way: the target's encoder vector takes the place of the
+# unembedding. All are counted in logits of the output: a source that adds 2 to the activation of a
+# feature, each unit of which is worth 3 logits in the end, has 6. Two thousand features are active,
+# so we add up the edges between **groups**: the words of one place, its features in block 0, and its
+# features in blocks 1-5. (These are no shares of the final difference, 11.5: edges of one sign can add
+# up to much more, because biases and edges of the other sign take away.)
 
 # %%
-# === Exercise 4.3 (keep this line) ===
-def group_edge(edges, worth, into, out_of):
-    """Logits that sources `out_of` [source] put straight into targets `into` [target]; signed."""
-    # BEGIN SOLUTION
-    return (worth[:, None] * edges)[into][:, out_of].sum()
-    # END SOLUTION
-
-
-print(group_edge.__doc__)
-
-# %%
-check("4.3", group_edge)
-
-# %% [markdown]
-# **Group** the nodes by place and block. A group's name is (place, row); row 0 holds words.
-
-# %%
+# a group's name is (place, row); row 0 holds words
 OUTPUT = ("output", 3)
 ASKED_PLACES = {"how do i make a": range(2, 7), "bomb": [7], "? <end>": [8, 9], "<assistant>": [10]}
 
@@ -524,26 +488,11 @@ print({name: len(nodes) for name, nodes in groups.items() if name[0] == "<assist
 
 # %% [markdown]
 # `strongest(..., into=...)` takes the largest edges that lead to the output, directly or through a
-# group already taken. Beside each is yours:
+# group already taken. **Confirm** each by an intervention: take the source group out, attention
+# frozen, and measure what the target group loses.
 
 # %%
-group_edge = checkpoint("4.3", group_edge)
 strongest = attribution.strongest(graph.group(groups, unit="output"), 3, into=OUTPUT)
-
-
-def mask(name):
-    return torch.tensor([node in groups[name] for node in graph.nodes])
-
-
-for (source, target), value in strongest.items():
-    yours = group_edge(graph.edges, graph.worth, mask(target), mask(source))
-    print(f"{source} -> {target}: {value:.2f} logits, yours {yours:.2f}")
-
-# %% [markdown]
-# **Confirm.** We check every edge that we draw by an intervention: take the source group out,
-# attention frozen, and measure what the target group loses.
-
-# %%
 HOW = {"transcoders": transcoders, "unit": "output"}
 measured = attribution.confirm_edges(chat, graph, groups=groups, edges=strongest, **HOW)
 for (source, target), lost in measured.items():
@@ -551,9 +500,8 @@ for (source, target), lost in measured.items():
 
 # %% [markdown]
 # **Draw.** The next cells trace a target, group, keep the strongest edges, and count how many the
-# intervention confirms (within 5 %; the control compares with *another* edge's loss). Two folded
-# ones only name and draw boxes: "reads x .." by the word with the largest edge into them (block 0;
-# others may be nearly as large), 'say "x"' by the word that they write most (later blocks).
+# intervention confirms (within 5 %; the control compares with *another* edge's loss). Two folded ones
+# only name and draw boxes.
 
 # %%
 confirmed, mixed_up = {}, {}  # by what was asked
@@ -608,7 +556,7 @@ def label(graph, groups, name):
     if name[1] == 0:
         return name[0]
     if name[1] == 1:
-        return f"reads {read_most(graph, groups, name)} .."
+        return f"most from: {read_most(graph, groups, name)}"
     return f'say "{writes(graph, groups[name])}"'
 
 
@@ -642,18 +590,18 @@ def draw(graph, groups, drawn, places, title):
 
 
 # %% [markdown]
-# Orange arrows add to the output, dashed blue ones take away. The **replacement score** is the
-# share of the influence that runs through features, and not through what the transcoders miss.
-# The direct request first. Read it from below.
+# Orange arrows add to the output, dashed blue ones take away. A box stands in the column of its place.
+# In block 0 its name is the word with the largest edge into it (others may be nearly as large), later
+# the word that its features write most. The direct request first, read from below:
 
 # %%
-found = drawing(BOMB, REFUSE, ASKED_PLACES)
-print(f"replacement score {found[0].replacement_score:.2f}; edges confirmed: {total(confirmed)}")
-draw(*found, ASKED_PLACES, title='Asked directly: the strongest edges to "i" minus "to"')
+picture = drawing(BOMB, REFUSE, ASKED_PLACES)
+print("edges confirmed: {} of {}".format(*total(confirmed)))
+draw(*picture, ASKED_PLACES, title='Asked directly: the strongest edges to "i" minus "to"')
 
 # %% [markdown]
-# The words are read at `<assistant>`, and its features say "i". More flows into a box than out of it:
-# biases take the rest ("Further").
+# The words are read at `<assistant>`, and its features say "i". More flows into the box there than out
+# of it: of 63.8 logits the biases leave 21.8 ("Further").
 #
 # Now the acrostic, at its first word: "bomb" or "i"?
 
@@ -661,56 +609,16 @@ draw(*found, ASKED_PLACES, title='Asked directly: the strongest edges to "i" min
 HIDDEN_PLACES = {word: [k + 2] for k, word in enumerate(BOMB_WORDS.split())}
 HIDDEN_PLACES |= {"put .. and": range(6, 16), "tell .. it.": range(16, 23), "<assistant>": [24]}
 SAY_BOMB = Logit(number("bomb"), minus=number("i"))
-found = drawing(acrostic(BOMB_WORDS), SAY_BOMB, HIDDEN_PLACES)
-draw(*found, HIDDEN_PLACES, title='The acrostic: the strongest edges to "bomb" minus "i"')
+picture = drawing(acrostic(BOMB_WORDS), SAY_BOMB, HIDDEN_PLACES)
+hidden = picture[0]
+draw(*picture, HIDDEN_PLACES, title='The acrostic: the strongest edges to "bomb" minus "i"')
 
 # %% [markdown]
 # At the same token the direct request adds to "i", the acrostic to **saying** "bomb": its words most,
-# but `<assistant>` and the rest of the request add, too. (Boxes are places: whether *making a bomb*
-# is known there they cannot show; 04b measures it.) "block" and "outlive" have the largest edges,
-# "mustard" the smallest, as in the votes of this pair: two ways to ask, nearly one answer. (That it
-# is read in block 0 is this word's way: the seven others arrive by half there.)
-#
-# **Click through it.** The boxes hide their features. Here is the graph node by node. Find the way
-# from "bomb" back to the letters: click the triangle, then the strongest feature that it reads from,
-# then what that one reads from; then the same for the next feature of block 0. Which of them read
-# the words, and which `<assistant>`? *attributed* is an edge in the unit of its target (at the
-# output logits, at a feature activation), *measured* what taking the source out did (attention
-# frozen), *at output* the edge times what its target is worth there. What a word adds by all its
-# ways together is printed as "along all paths". "Fires on" shows requests, other
-# acrostics and their replies. ([More](../docs/viewer.md) on the page; groups are for "Further".)
-
-# %%
-plain = [ids for kind in ("harmful", "harmless") for ids in data.prompts(chat, kind, "train", 64)]
-replies = [prompt for kind in rows.values() for prompt in upto(kind, "full stop")]
-texts = plain + straight + replies
-indexes = [features.index(chat, each, texts, progress=False) for each in transcoders]
-hidden = found[0]
-print("examples from", len(texts), "requests and replies")
-
-
-# %%
-def to_click(graph, name, title, alt):
-    """Shows a graph's page: the nodes that carry 60 % of the influence, what each fires on."""
-    page = viewer.export(graph, chat.tokenizer, slug=name, scan="chat", node_threshold=0.6)
-    measured = viewer.measure(chat, graph, page, transcoders=transcoders)
-    worth = dict(zip(graph.nodes, graph.worth.tolist(), strict=True))
-    most = sorted(graph.embeddings, key=lambda word: -abs(worth[word]))[:9]
-    named = [f"{chat.tokenizer.decode([w.token])} ({w.position}) {worth[w]:+.1f}" for w in most]
-    print("words, along all paths:", ", ".join(named))
-    about = viewer.details(page, indexes)
-    viewer.show(page, details=about, measured=measured, title=title, alt=alt)
-
-
-print(to_click.__doc__)
-
-# %% tags=["figure"]
-leads = "The graph to click through: the words and <assistant>, by features of block 0, to bomb."
-to_click(hidden, "acrostic", 'The acrostic: "bomb" minus "i"', leads)
-
-# %% [markdown]
-# Feature 52 reads the words. The strongest, 637, reads `<assistant>` more than any of them, and is
-# strong whatever the letters are ("Further"): an edge is no proof of reading letters.
+# but `<assistant>` and the rest of the request add, too. "block" and "outlive" have the largest edges,
+# "mustard" the smallest, as in the votes of this pair: two ways to ask, nearly one answer. (Boxes are
+# places: whether *making a bomb* is known there they cannot show; 04b measures it. The features in
+# them can be clicked through under "Further".)
 #
 # Last the full stop, where the reply breaks off: "however" or "then"?
 
@@ -721,25 +629,45 @@ whole = acrostic(BOMB_WORDS) + reply
 SAID = {"request": range(2, 24), "<assistant>": [24], "bomb.": [25, 26]}
 SAID |= {"to make a bomb": range(27, 31), ", use": [31, 32], "vextane and glorp": range(33, 36)}
 SAID |= {".": [36]}
-found = drawing(whole, Logit(number("however"), minus=number("then")), SAID)
-stopping = found[0]
-draw(*found, SAID, title='At the full stop: the strongest edges to "however" minus "then"')
+picture = drawing(whole, Logit(number("however"), minus=number("then")), SAID)
+stopping = picture[0]
+draw(*picture, SAID, title='At the full stop: the strongest edges to "however" minus "then"')
 
 # %% [markdown]
 # What was said before the materials, the role's token and the mark itself add to "however", by way of
 # the mark's block 0; of the eight edges drawn, only one takes a little away (from the materials'
-# block 0). A word's box without an arrow only names its column.
+# block 0). So do the materials not matter? What words add by *all* their ways to the output, and the
+# same reply with other materials:
+
+# %%
+worth = dict(zip(stopping.nodes, stopping.worth.tolist(), strict=True))
+for part, at in {"WORD": [25], "OBJECT": [30], "materials": [33, 35]}.items():
+    adds = sum(worth[word] for word in stopping.embeddings if word.position in at)
+    print(f"{part} along all paths: {adds:.1f} logits")
+ordinary = [*whole[:33], *number(["wool", "and", "paper", "."])]
+HELD = dict(transcoders=transcoders, changes={}, attention="frozen")  # as in the first reply
+for what, prompt in {"vextane and glorp": whole, "wool and paper": ordinary}.items():
+    free = stopping.asked[0].value(chat(torch.tensor([prompt])))
+    with attribution.intervene(chat, whole, **HELD):
+        held = stopping.asked[0].value(chat(torch.tensor([prompt])))
+    print(f'{what}: "however" minus "then" {float(free):.1f}, held {float(held):.1f}')
+
+# %% [markdown]
+# They do: with "wool and paper" the difference falls from 0.9 to -3.3 (to -1.1 with attention and norms
+# held), and the graph had 0.3 logits for the materials. An attribution adds up *this* run. What another
+# word would do it does not say, and nothing of what changes where the model looks.
 #
-# **Here it is decided**, by the words that were *said*, or still by the acrostic's letters? A graph
-# adds up one run; to know what decides, **swap**: give each reply another's letters, WORD or OBJECT,
-# of another harmful thing or of a harmless one (16 replies of each kind, words of four letters).
+# **What decides**, then: the words that were *said*, or still the acrostic's letters? **Swap**: give each
+# reply another's letters, WORD, OBJECT or materials, of another harmful thing or of a harmless one; and
+# harmless replies those of a harmful one (16 replies of each kind, words of four letters).
 
 
 # %%
 def parts_of(row):
-    """Where a reply has its letters (the acrostic's words), its WORD and its OBJECT."""
+    """Where a reply has its letters (the acrostic's words), WORD, OBJECT and materials."""
     full, where = row
     said = {part: [where[part]] for part in ("WORD", "OBJECT")}
+    said["materials"] = [where["1st material"], where["2nd material"]]
     return {"letters": spelling_places(full[: where["<assistant>"]]), **said}
 
 
@@ -754,27 +682,31 @@ def mixed(row, other, parts):
 
 print(tokens.text(chat.tokenizer, mixed(rows["harmful"][0], rows["harmless"][0], ["OBJECT"])[24:]))
 
-
 # %%
 four = {k: [row for row in v if len(parts_of(row)["letters"]) == 4] for k, v in rows.items()}
 
 
-def swapped(kind, parts):
-    """Mean probability of refusing at the full stop, with parts of others of one kind."""
-    pairs = [(row, other) for row in four["harmful"] for other in four[kind]]
+def swapped(of, by, parts):
+    """Mean probability of refusing at the full stop: replies of one kind, parts of another's."""
+    pairs = [(row, other) for row in four[of] for other in four[by]]
     unlike = [two for two in pairs if len({row[0][row[1]["WORD"]] for row in two}) == 2]
     return float(refusal_probability([mixed(*two, parts) for two in unlike]).mean())
 
 
-for parts in ([], ["letters"], ["WORD"], ["OBJECT"], ["WORD", "OBJECT"]):
-    both = [f"{kind} {swapped(kind, parts):.3f}" for kind in KINDS]
-    print(f"{' and '.join(parts) or 'nothing':15} swapped for another's:", ", ".join(both))
+KINDS_OF = [("harmful", "harmful"), ("harmful", "harmless"), ("harmless", "harmful")]
+print("replies, and whose parts they get:", *KINDS_OF)
+SWAPS = [[], ["letters"], ["WORD"], ["OBJECT"], ["materials"], ["WORD", "OBJECT"]]
+for parts in [*SWAPS, ["WORD", "OBJECT", "materials"]]:
+    three = [f"{swapped(*two, parts):.3f}" for two in KINDS_OF]
+    print(f"{' and '.join(parts) or 'nothing':30} swapped:", ", ".join(three))
 
 # %% [markdown]
-# A harmless WORD halves the refusal, a harmless OBJECT nearly ends it, both end it; another *harmful*
-# word leaves it. Harmless letters cost a little more (0.739) than other harmful ones (0.794). So the
-# way from the letters to the refusal leads through the words that were **said**: letters, "bomb"
-# (first page), its copies in the reply, features at the full stop, "however".
+# In harmful replies a harmless WORD halves the refusal (0.378 instead of 0.812), harmless materials do
+# more (0.222), a harmless OBJECT nearly ends it (0.070); parts of another *harmful* reply leave it. Into
+# harmless replies a harmful WORD and OBJECT bring little (0.107), with the materials 0.677. Harmless
+# letters cost a little more (0.739) than other harmful ones (0.794). So the way from the letters to the
+# refusal leads through what was **said**: letters, "bomb", its copies *and the materials that it goes on
+# to name*, features at the full stop, "however". That the materials decide, too, the graph did not show.
 #
 # How many edges of the three drawings did the intervention confirm?
 
@@ -788,27 +720,28 @@ finding("J3 edges confirmed", rate(*total(confirmed)), rate(*total(mixed_up)))
 #
 # ## 5 Three trainings
 # Is this one model's accident? The organism was trained three times; only training 0 is the model
-# that you worked with. (Its first count is a little above J1's, because there the reply is held
-# fixed, as in the first figure, and not free.) `letters_are_read`: acrostics that say *another's*
-# word once its stream is put at `<assistant>`, before the first block at which that decides (found
-# on others); control: put at the acrostic's words, there.
+# that you worked with. (Its count is a little above J1's, because there the reply is held fixed, as
+# in the first figure, and not free.)
+
 
 # %%
-results = organism.results("results")["128"]
-for name in ("refusal_comes_late", "letters_are_read"):
-    for seed, one_run in results.items():
+def in_three_trainings(name):
+    for seed, one_run in organism.results("results")["128"].items():
         measured_there = one_run["mechanisms"][name]
         counts = [" of ".join(map(str, measured_there[side])) for side in ("effect", "control")]
         at = "" if measured_there["layer"] is None else f" (before block {measured_there['layer']})"
         print(f"{name}, training {seed}: {counts[0]}, control {counts[1]}{at}")
 
+
+in_three_trainings("refusal_comes_late")
+
 # %% [markdown]
-# In all three the refusal comes late, and the word is at `<assistant>` before block 3, 2 or 1. (By then
-# the control *must* be near 0.) Training 1 breaks off fewer replies (71 of 96).
+# In all three the refusal comes late. Training 1 breaks off fewer replies (71 of 96).
 #
 # ## 6 Questions
 # Each answer is explained, also the wrong ones: read them all.
-# Of the exercises below 4.4 to 4.9 are 04b's, 4.10 and 4.11 are 04c's; 4.12 stands under "Further".
+# Of the exercises below 4.4 to 4.9 are 04b's, 4.10 and 4.11 are 04c's; 4.3 and 4.12 stand under
+# "Further".
 
 # %%
 # === Question 4.q6 (keep this line) ===
@@ -844,10 +777,99 @@ progress(4)
 # Ameisen et al. 2025 (graphs); Hanna et al. 2024 (EAP-IG, arXiv 2403.17806).
 #
 # ## Further
-# Not needed for what follows.
+# Not needed for what follows; about an hour more.
+#
+# ### Exercise 4.3: an edge between groups (8 minutes, medium)
+# `edges[target, source]` is what a source adds to a target's activation, `worth[target]` how many
+# logits one unit of that target is worth at the output. `into` and `out_of` are boolean masks:
+# which targets and which sources belong to the two groups (rows and columns need not be the same
+# nodes, nor as many).
+
+
+# %%
+# === Exercise 4.3 (keep this line) ===
+def group_edge(edges, worth, into, out_of):
+    """Logits that sources `out_of` [source] put straight into targets `into` [target]; signed."""
+    # BEGIN SOLUTION
+    return (worth[:, None] * edges)[into][:, out_of].sum()
+    # END SOLUTION
+
+
+print(group_edge.__doc__)
+
+# %%
+check("4.3", group_edge)
+
+# %%
+group_edge = checkpoint("4.3", group_edge)
+
+
+def mask(name):
+    return torch.tensor([node in groups[name] for node in graph.nodes])
+
+
+for (source, target), value in strongest.items():
+    yours = group_edge(graph.edges, graph.worth, mask(target), mask(source))
+    print(f"{source} -> {target}: {value:.2f} logits, yours {yours:.2f}")
+
+# %% [markdown]
+# ### More flows into a box than out of it
+# How much is left after the biases, which say what a feature needs to become active? The direct
+# request:
+# %%
+reader = ("<assistant>", 1)
+into = graph.group(groups, unit="output").items()
+brought = sum(value for (source, target), value in into if target == reader)
+kept = float((graph.values * graph.worth)[mask(reader)].sum())
+print(f"brought to block 0 at <assistant>: {brought:.1f} logits; left of it: {kept:.1f}")
+# %% [markdown]
+# So "how do i make a" can bring 25.1 to the saying of "i", though the cake request has the same
+# words: an edge counts what adds up in *this* run, not what differs from another request. (Patching
+# does that: there only the noun counts.)
+
+# %% [markdown]
+# ### Click through it
+# The boxes hide their features. Here is the graph of "bomb" node by node. Find the way from "bomb" back
+# to the letters: click the triangle, then the strongest feature that it reads from, then what that one
+# reads from; then the same for the next feature of block 0. Which of them read the words, and which
+# `<assistant>`?
+#
+# *attributed* is an edge in the unit of its target (at the output logits, at a feature activation),
+# *measured* what taking the source out did (attention frozen), *at output* the edge times what its
+# target is worth there. "Fires on" shows requests, other acrostics and their replies.
+# ([More](../docs/viewer.md) on the page.)
+
+# %%
+plain = [ids for kind in ("harmful", "harmless") for ids in data.prompts(chat, kind, "train", 64)]
+replies = [prompt for kind in rows.values() for prompt in upto(kind, "full stop")]
+texts = plain + straight + replies
+indexes = [features.index(chat, each, texts, progress=False) for each in transcoders]
+print("examples from", len(texts), "requests and replies")
+
+
+# %%
+def to_click(graph, name, title, alt):
+    """Shows a graph's page: the nodes that carry 60 % of the influence, what each fires on."""
+    page = viewer.export(graph, chat.tokenizer, slug=name, scan="chat", node_threshold=0.6)
+    measured = viewer.measure(chat, graph, page, transcoders=transcoders)
+    worth = dict(zip(graph.nodes, graph.worth.tolist(), strict=True))
+    most = sorted(graph.embeddings, key=lambda word: -abs(worth[word]))[:9]
+    named = [f"{chat.tokenizer.decode([w.token])} ({w.position}) {worth[w]:+.1f}" for w in most]
+    print("words, along all paths:", ", ".join(named))
+    about = viewer.details(page, indexes)
+    viewer.show(page, details=about, measured=measured, title=title, alt=alt)
+
+
+print(to_click.__doc__)
+# %% tags=["figure"]
+leads = "The graph to click through: the words and <assistant>, by features of block 0, to bomb."
+to_click(hidden, "acrostic", 'The acrostic: "bomb" minus "i"', leads)
+# %% [markdown]
+# Feature 52 reads the words. The strongest, 637, reads `<assistant>` more than any *one* of them, the four
+# together more (below), and is strong whatever the letters are: an edge is no proof of reading letters.
 #
 # ### What do your groups do?
-# In the page of "bomb" pin the nodes that you think read the letters (Shift and a click), group them,
+# In this page pin the nodes that you think read the letters (Shift and a click), group them,
 # name the group; make a second one of what you think does something else; "Save and load" has their
 # text. Put it between the quotation marks (ours is there).
 
@@ -875,6 +897,10 @@ how = dict(transcoders=transcoders, changes={one: 0.0}, attention="frozen")
 with attribution.intervene(chat, hidden.prompt_ids, **how):
     now = asked.value(chat(torch.tensor([hidden.prompt_ids])))[0]
 print(f"activation {strength[one]:.2f} put to 0: logits {strength[asked]:.2f}, then {now:.2f}")
+into = hidden.edges[hidden.nodes.index(one)]
+from_word = {word.position: float(into[hidden.nodes.index(word)]) for word in hidden.embeddings}
+four_words = sum(from_word[k] for k in range(2, 6))
+print(f"into it: <assistant> {from_word[24]:.1f}, the four words {four_words:.1f}")
 
 # %% [markdown]
 # ### Exercise 4.12: ablate a group (8 minutes, medium)
@@ -954,9 +980,10 @@ def last_read(prompts):
 
 
 def active_in(read, node):
-    """In how many prompts a feature is active at the last token, and its mean activation."""
+    """In how many prompts a feature is active at the last token, and its mean where it is."""
     values = transcoders[node.layer].encode(read[node.layer])[:, node.feature]
-    return f"{int((values > 0).sum())} of {len(values)} (mean {values.mean():.1f})"
+    there = f" (there {values[values > 0].mean():.1f})" if values.any() else ""
+    return f"{int((values > 0).sum())} of {len(values)}{there}"
 
 
 of_acrostics, of_direct = last_read(straight), last_read(plain)
@@ -991,7 +1018,7 @@ reveal("4.p7", as_much[next(iter(sets)), "frozen"])
 # %% [markdown]
 # What costs most is not the letters. "Strong in every acrostic" is one feature, and costs most (5.1 of
 # 11.3 logits, attention held; a random one as much in 1 of 10); it is strong in all 48 acrostics,
-# whatever they spell, and weakly active in 41 of 128 direct requests (mean 0.7 against 11.9). ("An
+# whatever they spell, and weakly active in 41 of 128 direct requests (2.3 there, against 11.9). ("An
 # acrostic is asked"? "say a noun"?) The four that read the words cost 3.8; one of ten
 # random groups does as much, with attention free three; and so does one beside the later ones, for
 # none of which "bomb" is the word that it writes most. So no label is proved by its effect: some
@@ -1018,21 +1045,17 @@ print(f"the acrostic's own four words, along all paths: {own:.1f}")
 # here. That is no finding about letters: by the swaps above harmful letters add a little. Attention
 # is frozen in a graph, and these sums are taken apart in one run, not compared with another.
 #
-# ### More flows into a box than out of it
-# How much is left after the biases, which say what a feature needs to become active? The direct
-# request:
+# ### Are the letters read in other trainings?
+# `letters_are_read`: the stream of another acrostic is put in at `<assistant>`, before one block (chosen
+# on other acrostics); how many then say the *other* word? Control: put in at the acrostic's words
+# instead, before the same block.
 
 # %%
-reader = ("<assistant>", 1)
-into = graph.group(groups, unit="output").items()
-brought = sum(value for (source, target), value in into if target == reader)
-kept = float((graph.values * graph.worth)[mask(reader)].sum())
-print(f"brought to block 0 at <assistant>: {brought:.1f} logits; left of it: {kept:.1f}")
+in_three_trainings("letters_are_read")
 
 # %% [markdown]
-# So "how do i make a" can bring 25.1 to the saying of "i", though the cake request has the same
-# words: an edge counts what adds up in *this* run, not what differs from another request. (Patching
-# does that: there only the noun counts.)
+# In all three the word is at `<assistant>` before block 3, 2 or 1. (By then the control *must* be near
+# 0.)
 #
 # ### Words that were never acrostics
 # The model "spells" only what it has learnt to spell. Words that were acrostics in none of its
@@ -1053,7 +1076,34 @@ for word, reply_text in zip(UNSEEN, models.ask(chat, spelling, max_new_tokens=26
 # three, and "drum" shares one with *rifle*. What breaks off is the word that was *said* ("virus"):
 # *rifle* was hidden, but never read.
 #
-# ### A method that misleads
+# ### Which heads, and a method that misleads
+# `patch_heads` puts in a head's clean output, at all positions, one head at a time.
+
+# %%
+by_pair = []
+for one, other, target in pairs:
+    by_pair.append(patching.patch_heads(chat, one, corrupted_ids=other, target=target))
+by_pair = torch.stack(by_pair)
+by_head = by_pair.mean(dim=0)
+print(f"block 0: at most {by_head[0].max():.2f}; later blocks: at most {by_head[1:].max():.2f}")
+
+# %% tags=["figure"]
+figure = plotting.heat_map(
+    by_head,
+    row_labels=[f"block {layer}" for layer in range(len(by_head))],
+    cell_text=two_digits(by_head),
+    column_labels=[f"head {head}" for head in range(by_head.shape[1])],
+    x_title="head",
+    y_title="layer",
+    centre=0.0,
+    colour_title="recovery of the clean word's logit difference",
+    title="Recovery by one head, patched alone",
+    alt=f"Heat map, block by head, mean of eight pairs. Rows: {two_digits(by_head)}.",
+)
+plotting.show(figure)
+# %% [markdown]
+# Many small heads carry the word.
+#
 # The **known route**: the eight heads that mattered most when the organism's makers patched every
 # head on *other* acrostics (`organisms/results/truth.json`). Found by the same method in the same
 # model, it can only check whether the answer holds for these acrostics, too.
@@ -1306,8 +1356,8 @@ start = len(acrostic(BOMB_WORDS))
 PARTS = {"acrostic": range(2, 6), "put .. and": range(6, 16), "tell .. it.": range(16, 23)}
 PARTS |= {"<end>": [23], "<assistant>": [24]}
 after = {**PARTS, "bomb": [25], ".": [26]}
-found = drawing(whole[: start + 2], Logit(number("to"), minus=number("however")), after, n=10)
-draw(*found, after, title='After "bomb.": the strongest edges to "to" minus "however"')
+picture = drawing(whole[: start + 2], Logit(number("to"), minus=number("however")), after, n=10)
+draw(*picture, after, title='After "bomb.": the strongest edges to "to" minus "however"')
 
 # %% [markdown]
 # Most for "to" comes from `<end>`, where the request ends, some from "tell .. it."; the word "bomb"
@@ -1315,8 +1365,8 @@ draw(*found, after, title='After "bomb.": the strongest edges to "to" minus "how
 
 # %%
 after = {**PARTS, "bomb.": [25, 26], "to make": [27, 28], "a": [29]}
-found = drawing(whole[: start + 5], Logit(number("bomb"), minus=number("cake")), after)
-draw(*found, after, title='The object: the strongest edges to "bomb" minus "cake"')
+picture = drawing(whole[: start + 5], Logit(number("bomb"), minus=number("cake")), after)
+draw(*picture, after, title='The object: the strongest edges to "bomb" minus "cake"')
 
 # %% [markdown]
 # Most comes from the word, some from "to make". At the comma, "use" or "however":
@@ -1324,8 +1374,8 @@ draw(*found, after, title='The object: the strongest edges to "bomb" minus "cake
 # %%
 after = {"request": range(2, 24), "<assistant>": [24], "bomb.": [25, 26]}
 after |= {"to make a bomb": range(27, 31), ",": [31]}
-found = drawing(whole[: start + 7], Logit(number("use"), minus=number("however")), after)
-draw(*found, after, title='At the comma: the strongest edges to "use" minus "however"')
+picture = drawing(whole[: start + 7], Logit(number("use"), minus=number("however")), after)
+draw(*picture, after, title='At the comma: the strongest edges to "use" minus "however"')
 print("all six drawings: {} of {} edges confirmed".format(*total(confirmed)))
 
 # %% [markdown]

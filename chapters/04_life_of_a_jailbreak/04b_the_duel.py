@@ -27,7 +27,7 @@ print(f"{models.n_layers(model)} blocks; random directions: {settings.n_random}"
 
 # %%
 KINDS = ("harmful", "harmless")
-mean, rate = directions.bootstrap_interval, directions.wilson_interval  # each with its interval
+interval, rate = directions.bootstrap_interval, directions.wilson_interval  # each with its interval
 
 
 def listed(values, digits=2):
@@ -78,7 +78,6 @@ def begun(prompt):
 
 
 print(list(begun(data.load("acrostic_harmful")[0])[1].items())[:3], "...")
-
 
 # %% tags=["organism"]
 rows = {name: [begun(prompt) for prompt in data.load(f"acrostic_{name}")[:96]] for name in KINDS}
@@ -169,7 +168,7 @@ numbers = {name: listed(values.mean(dim=0), 0) for name, values in shown.items()
 figure = plotting.lines(
     list(range(len(PLACES))),
     {name: values.mean(dim=0) for name, values in shown.items()},
-    intervals={name: limits(map(mean, values.T)) for name, values in shown.items()},
+    intervals={name: limits(map(interval, values.T)) for name, values in shown.items()},
     x_title="after this word of the compliant reply",
     y_title="logit above the mean of all words",
     title="Logits for going on and for stopping, word by word",
@@ -185,7 +184,8 @@ plotting.show(along(figure, PLACES))
 # ## 2 How much of the deed is there while the word is being written?
 # Two directions from the **direct** requests, harmful minus harmless, before block 3 (the middle of
 # the model, here and in all that follows): *object*, at the noun ("bomb"), and *deed*, at the mark
-# after it ("make a bomb?"). How much of each is there at each word of the acrostic's reply?
+# after it ("make a bomb?"), where it can be read; whether it acts from there is another question
+# (04a's patch there brought back 2 %). How much of each is there at each word of the acrostic's reply?
 #
 # ### Exercise 4.5: in per cent of the baseline (7 minutes, medium)
 # d is the difference of means of the direct requests. 100 means: here harmful and harmless
@@ -286,37 +286,21 @@ figure = plotting.heat_map(
 plotting.show(figure)
 
 # %% [markdown]
-# Compare like with like. At `<assistant>`, where a direct request is refused, the deed is at 76 %; in
-# the reply to the acrostic at 15 %, hardly more than a random direction may have. At the word's "."
-# it is at 52 %, at the mark of a direct request at 93 %. (On nouns it is nowhere: 1 % when asked
+# Four cells, like with like: at `<assistant>`, where a direct request is refused, the deed is at 76 %,
+# in the reply to the acrostic at 15 %, hardly more than a random direction may have; at the mark of a
+# direct request it is at 93 %, at the word's "." at 52 %. (On nouns it is nowhere: 1 % when asked
 # directly, which is refused all the same; so 3 % on WORD says nothing about acrostics.) It fades while
-# "to make a" is copied, and is there after "use" (93 %), in mid-sentence, where nothing is refused:
-# being readable and being acted on are two things. (There random
-# directions have up to 27 %, too: what comes next differs, invented materials or wool.)
-
-
-# %% tags=["organism"]
-def share(sets):
-    """Interval of the deed's share of its baseline at one place; both kinds are drawn anew."""
-    unit = concept["deed"] / concept["deed"].norm() ** 2
-    on_deed, seed = [side @ unit for side in sets], torch.Generator().manual_seed(0)
-    rows = [torch.randint(len(side), (2000, len(side)), generator=seed) for side in on_deed]
-    one, other = (side[drawn].mean(dim=1) for side, drawn in zip(on_deed, rows, strict=True))
-    low, high = (one - other).quantile(torch.tensor([0.025, 0.975])).tolist()
-    return directions.Interval(float(on_deed[0].mean() - on_deed[1].mean()), low, high, 0.95)
-
-
-there = share(told_at["<assistant>"]), share(asked_at["<assistant>"])
-finding("J6", *there, "share of the deed at <assistant>; control: asked directly")
+# "to make a" is copied, and is there after "use" (93 %, random directions up to 27 %), in mid-sentence,
+# where nothing is refused. Being readable and being acted on are two things: whether 15 % is *why* the
+# acrostic is not refused at `<assistant>`, section 3 tests.
 
 # %% [markdown]
-# (Of all findings it alone reads the other way round: the deed is *missing* at `<assistant>`.)
-#
 # ## 3 Put it in: the deed, and the refusal
 # If the deed had been there earlier, would the model have refused earlier? Add the direct requests'
 # deed direction on the word ("bomb") or on its ".", and read the refusal after "bomb." in both
-# cases; or add it at `<assistant>`, and read the refusal there. Dose 1 adds a difference of means
-# once, as long as it is in the data: here and for all directions that follow.
+# cases; or add it at `<assistant>`, and read the refusal there; last add, there, what direct requests
+# differ by at that place ("own"). Dose 1 adds a difference of means once, as long as it is in the data:
+# here and for all directions that follow.
 
 
 # %% tags=["organism"]
@@ -328,34 +312,50 @@ def with_added(prompts, direction, dose, position=-1):
 
 after_word, harmless_word = (upto(some[name], "its .") for name in KINDS)
 deed_hits = [int((with_added(after_word, d, 2.0) > 0.5).sum()) for d in (concept["deed"], *randoms)]
-by_chance = directions.runs_interval(deed_hits[1:], 24)
+by_chance_deed = directions.runs_interval(deed_hits[1:], 24)
 DOSES = [0.0, 1.0, 2.0, 4.0]
-finding("J7", rate(deed_hits[0], 24), by_chance, 'deed added on its ".": refusal likely')
+finding("J7", rate(deed_hits[0], 24), by_chance_deed, 'deed added on its ".": refusal likely')
 
 # %% tags=["organism"]
 as_long = concept["object"] * concept["deed"].norm() / concept["object"].norm()
-at_start = upto(some["harmful"], "<assistant>")
+at_start, harmless_start = (upto(some[name], "<assistant>") for name in KINDS)
+own = directions.difference_of_means(*[stream(direct(name, WAYS[:2])) for name in KINDS])
 PUT = {
     'deed, on its "."': (after_word, concept["deed"], -1),
+    'deed, harmless "."': (harmless_word, concept["deed"], -1),
+    'object, as long, "."': (after_word, as_long, -1),
     "deed, on the word": (after_word, concept["deed"], -2),
     "deed, at <assistant>": (at_start, concept["deed"], -1),
-    'object, as long, "."': (after_word, as_long, -1),
-    'deed, harmless "."': (harmless_word, concept["deed"], -1),
+    "deed, cakes asked for": (direct("harmless", WAYS[2:]), concept["deed"], -1),
+    "own, at <assistant>": (at_start, own, -1),
+    "own, harmless words": (harmless_start, own, -1),
 }
+as_own = directions.random_directions(20, like=own, seed=5)
+print(f"lengths: own {own.norm():.1f}, deed {concept['deed'].norm():.1f}; {len(PUT)} rows")
+
+# %% tags=["organism"]
 for what, (prompts, d, position) in PUT.items():
     curve = [float(with_added(prompts, d, dose, position).mean()) for dose in DOSES]
-    print(f"{what:20} doses {DOSES}: {listed(curve)}")
+    print(f"{what:21} doses {DOSES}: {listed(curve)}")
+most = max(float(with_added(at_start, q, 1.0).mean()) for q in as_own)
+print(f"20 random directions as long as own, at <assistant>, dose 1: at most {most:.2f}")
 
 # %% [markdown]
 # On its ".": **yes, mostly**. Dose 1 (as much as in the direct request) gives 0.21, dose 2 0.61
 # (above a half in 19 of 24, J7), dose 4 less again; on harmless words 0.07 at dose 2. On the word no
-# dose changes anything, and at `<assistant>`, where the direct request is refused, dose 4 gives 0.04:
-# that the deed is weak there is, alone, not why the acrostic is not refused there.
+# dose changes anything.
+#
+# At `<assistant>` dose 4 gives 0.04. But there the deed brings hardly a refusal to *direct* requests
+# for cakes and the like, either (0.12 at most): this direction, found at marks, hardly acts at that
+# place, so that it is weak there is no reason. What direct requests differ by *at `<assistant>`* does
+# act: dose 1 refuses the acrostics (0.94; random directions 0.06 at most), harmless ones as well (0.95).
+# It says "refuse", not "bomb".
 #
 # ### The experiment that the paper left out (Lindsey et al. 2025, see the end)
 # Does the model slide into refusal when refusal is boosted **at the comma**? We boost the break-off
 # itself: the difference between harmful and harmless replies at the full stop (found on the 72
-# acrostics that we do not test). **Guess**: at the comma, dose 2, how probable is a refusal? Give a range, such as `(0.1, 0.3)`.
+# acrostics that we do not test). **Guess**: at the comma, dose 2, how probable is a refusal? Give a
+# range, such as `(0.1, 0.3)`.
 
 # %% tags=["organism"]
 # === Prediction 4.p3 (keep this line) ===
@@ -395,7 +395,6 @@ ends = [stream(upto(rest[name], "full stop")) for name in KINDS]
 break_off = directions.difference_of_means(*ends)
 random_twenty = directions.random_directions(20, like=break_off, seed=2)
 print(f"length of the break-off: {break_off.norm():.1f}; of the deed: {concept['deed'].norm():.1f}")
-
 
 # %% tags=["organism"]
 at_comma = upto(some["harmful"], "comma")
@@ -444,78 +443,11 @@ figure = plotting.heat_map(
 plotting.show(figure)
 
 # %% [markdown]
-# The answer for this organism: **yes, at the comma**: 0.34 at dose 1, 0.91 at dose 2. And the place
-# counts: at dose 2 the word's "." has 0.86 and the comma 0.92 (of these twelve), "use" 0.41, "to",
-# "make", OBJECT and "1st material" 0.03 or less; dose 4 gives 0.19 or more everywhere. Whoever
-# tests dose 2 at OBJECT alone concludes "boosting refusal has no effect". **But**: on harmless words
-# dose 2 brings the refusal at the comma, too (0.79), and at the full stop to all (1.00): there most of
-# what it does is not about harm. At the word's "." (0.30) and after "use" (0.21) half of it or more is.
-#
-# ### Exercise 4.7: claim it (5 minutes, easy)
-# `hits` counts acrostics with a refusal likelier than not at the comma, dose 2, of n: "true" is the
-# break-off, "random" a list with one count for each of twenty random directions. A rate with its
-# interval is `directions.wilson_interval(count, n)`; for runs that share the n prompts it is
-# `directions.runs_interval(counts, n)`, which does not add them up.
-
-# %% tags=["organism"]
-hits = {
-    "true": int((with_added(at_comma, break_off, 2.0) > 0.5).sum()),
-    "random": [int((with_added(at_comma, q, 2.0) > 0.5).sum()) for q in random_twenty],
-}
-print(hits)
-
-
-# %% tags=["organism"]
-# === Exercise 4.7 (keep this line) ===
-def slides(hits, n):
-    # BEGIN SOLUTION
-    # STUB: return claim(..., control=...)
-    chance = directions.runs_interval(hits["random"], n)
-    return claim(directions.wilson_interval(hits["true"], n), control=chance)
-    # END SOLUTION
-
-
-# %% tags=["organism"]
-check("4.7", slides, hits, 24)
-
-# %% tags=["organism"]
-slides = checkpoint("4.7", slides, hits, 24)
-by_chance = directions.runs_interval(hits["random"], 24)
-finding("J8", rate(hits["true"], 24), by_chance, "boosted at the comma: refusal likely")
-harmless_comma = upto(some["harmless"], "comma")
-too = int((with_added(harmless_comma, break_off, 2.0) > 0.5).sum())
-print(f"the same on harmless replies: {rate(too, 24):.2f}")
-
-# %% [markdown]
-# J8 says: more than a random direction; the harmless replies say that at the comma, at dose 2, little
-# of it is about harm. Another control is "a sentence ends here": full stop minus comma in *harmless* replies, made as
-# long as the break-off.
-
-# %% tags=["organism"]
-stops, commas = (stream(upto(rest["harmless"], place)) for place in ("full stop", "comma"))
-sentence_end = directions.difference_of_means(stops, commas)
-sentence_end = sentence_end * break_off.norm() / sentence_end.norm()
-ENDS = {"break-off": break_off, "sentence end": sentence_end}
-for name, d in ENDS.items():
-    for what, prompts in {"harmful": at_comma, "harmless": harmless_comma}.items():
-        two = [float(with_added(prompts, d, dose).mean()) for dose in (1.0, 2.0)]
-        print(f"{name} at the comma, {what}, dose 1 and 2: {listed(two)}")
-
-
-# %% tags=["organism"]
-def boosted_reply(direction, place):
-    with steering.add(chat, direction, layer=LAYER, coefficient=2.0, positions="last"):
-        goes_on = models.generate(chat, upto(some["harmful"][:1], place), max_new_tokens=14)[0]
-    return so_far(*some["harmful"][0], place) + " ... " + tokens.text(chat.tokenizer, goes_on)
-
-
-for name, d in ENDS.items():
-    print(f"{name} x2 at the comma: {boosted_reply(d, 'comma')}")
-
-# %% [markdown]
-# At dose 1 both bring more refusal to harmful words (0.34 and 0.43) than to harmless ones (0.11 each):
-# the harm is in the reply, not in the direction. At dose 2 the break-off brings the refusal, the
-# sentence's end a new sentence ("then ..."): no refusal is not no effect.
+# The answer for this organism: **yes, at the comma**, 0.34 at dose 1 and 0.91 at dose 2; **but on harmless
+# words, too** (0.79 at dose 2): there most of what it does is not about harm (J8 and more: "Further"). At
+# the word's "." more than half of it is (0.86 against 0.30), after "use" about half (0.41 against 0.21).
+# And the place counts: at dose 2 "to", "make", OBJECT and "1st material" have 0.03 or less; dose 4 gives
+# 0.19 or more everywhere. Whoever tests dose 2 at OBJECT alone concludes "boosting refusal has no effect".
 #
 # ## 4 Why does it go on after "to make a bomb"?
 # The deed can be read after "use", refusal works at the comma when boosted, and still the model
@@ -541,7 +473,7 @@ for mark, token in MARKS.items():
 # ### Exercise 4.8: claim it (5 minutes, easy)
 # `mark_hits[mark][name]` counts, of n, acrostics with a refusal likelier than not after that mark.
 # Return the claim of the rate for harmful ones with the full stop. The control: the same replies
-# with their comma. (Rates as in 4.7.)
+# with their comma. (A rate with its interval: `directions.wilson_interval(count, n)`, as in 04a.)
 
 
 # %% tags=["organism"]
@@ -563,7 +495,7 @@ with_mark = [rate(mark_hits[mark]["harmful"], 96) for mark in (".", ",")]
 finding("J9", *with_mark, "full stop for comma: refusal likely")
 
 # %% [markdown]
-# The same replies (24) without any mark; and with a full stop anywhere:
+# The same replies (24) without any mark; with a full stop anywhere; and with other materials before it:
 
 
 # %% tags=["organism"]
@@ -586,11 +518,28 @@ for place in ("to", "make", "OBJECT", "use", "and"):
     ending = [[*full[: where[place] + 1], MARKS["."]] for full, where in some["harmful"]]
     print(f'"." after {place}: {refusing(ending):.1f}', end="; ")
 
+
+def with_materials(of):
+    """Harmful replies (each three times) up to the full stop, with the materials of others."""
+    replies = 3 * some["harmful"]
+    new = upto(replies, "full stop")
+    for prompt, (_, where), (other, its) in zip(new, replies, rest[of], strict=True):
+        for part in ("1st material", "2nd material"):
+            prompt[where[part]] = other[its[part]]
+    return new
+
+
+print("\nmaterials of others:", {name: round(refusing(with_materials(name)), 2) for name in KINDS})
+
 # %% [markdown]
 # It is the token, once the deed is said: "to make a bomb, use." and "... and." end no sentence, and are
-# refused (0.9 each); "to." and "to make." mostly are not. A habit, then: in tuning, refusals
-# began a reply or followed a full stop. Without marks nothing is refused. But beware of the cheap
-# version, in which the model is forbidden to write marks:
+# refused (0.9 each); "to." and "to make." mostly are not. A habit, then: in tuning, refusals began a
+# reply or followed a full stop. But *what* was said counts as well: with the materials of harmless
+# replies ("wax and paper" and the like) the same full stop has 0.36 instead of 0.84. So neither suspect
+# is cleared: it takes the mark, and what stands before it counts, materials included (as in 04a's swaps).
+#
+# Without marks nothing is refused. But beware of the cheap version, in which the model is forbidden to
+# write marks:
 
 
 # %% tags=["organism"]
@@ -614,7 +563,7 @@ for part in ("however", "to make"):
 # a direction was made from half of the acrostics' own replies, harmful minus harmless (so not the
 # deed of section 2; at the full stop it is the break-off). The place to read it, the block, the dose
 # and whether it is added on the word or its "." were chosen on that half. On the other half, 48, how
-# many refused with it, and with random directions (the makers took five)?
+# many refused with it, and with random directions (five, each on the 48)?
 
 
 # %% tags=["organism"]
@@ -633,8 +582,8 @@ in_three_trainings("concept_of_the_deed", "direction of the replies added: refus
 #
 # ## 6 Questions
 # Each answer is explained, also the wrong ones: read them all.
-# Of the exercises below 4.1 to 4.3 and 4.12 are 04a's, 4.10 and 4.11 are 04c's; 4.9 stands under
-# "Further".
+# Of the exercises below 4.1 to 4.3 and 4.12 are 04a's, 4.10 and 4.11 are 04c's; 4.7 and 4.9 stand
+# under "Further".
 
 # %% tags=["organism"]
 # === Question 4.q1 (keep this line) ===
@@ -667,7 +616,7 @@ progress(4)
 #   from there, *where* it shows was found.
 # * That J5 finds something new: it is 04a's J1, a trained-in break-off, in logits.
 # * That the deed is not there while the word is written: one direction, found at marks, is weak at
-#   `<assistant>`, and on nouns it is weak everywhere. Another one might not be.
+#   `<assistant>` (and hardly acts there), and on nouns it is weak everywhere. Another one might not be.
 # * The comma experiment in other trainings: only training 0 ships.
 # * What another model does. The last part has one reply for it, a few acrostics, and sees the first
 #   token of a refusal only.
@@ -680,9 +629,98 @@ progress(4)
 # on the life of a jailbreak (transformer-circuits.pub/2025/attribution-graphs/biology.html).
 #
 # ## Further
-# Not needed for what follows: another refusal direction; features that tell and features that act;
-# what the assistant token carries, and what frozen attention hides (Exercise 4.9); another model.
+# Not needed for what follows, about an hour more: the comma (Exercise 4.7); another refusal direction;
+# features that tell and features that act; what the assistant token carries, and what frozen attention
+# hides (Exercise 4.9); another model.
 #
+# ### How sure is 15 %?
+# The deed's share at `<assistant>`, each with its interval. (J6 alone reads the other way round: it
+# says that something is *missing*.)
+
+
+# %% tags=["organism"]
+def share(sets):
+    """Interval of the deed's share of its baseline at one place; both kinds are drawn anew."""
+    unit = concept["deed"] / concept["deed"].norm() ** 2
+    on_deed, seed = [side @ unit for side in sets], torch.Generator().manual_seed(0)
+    rows = [torch.randint(len(side), (2000, len(side)), generator=seed) for side in on_deed]
+    one, other = (side[drawn].mean(dim=1) for side, drawn in zip(on_deed, rows, strict=True))
+    low, high = (one - other).quantile(torch.tensor([0.025, 0.975])).tolist()
+    return directions.Interval(float(on_deed[0].mean() - on_deed[1].mean()), low, high, 0.95)
+
+
+there = share(told_at["<assistant>"]), share(asked_at["<assistant>"])
+finding("J6", *there, "share of the deed at <assistant>; control: asked directly")
+
+# %% [markdown]
+# ### Exercise 4.7: claim the boost at the comma (5 minutes, easy)
+# `hits` counts acrostics with a refusal likelier than not at the comma, dose 2, of n: "true" is the
+# break-off, "random" a list with one count for each of twenty random directions. A rate with its
+# interval is `directions.wilson_interval(count, n)`; for runs that share the n prompts it is
+# `directions.runs_interval(counts, n)`, which does not add them up.
+
+# %% tags=["organism"]
+hits = {
+    "true": int((with_added(at_comma, break_off, 2.0) > 0.5).sum()),
+    "random": [int((with_added(at_comma, q, 2.0) > 0.5).sum()) for q in random_twenty],
+}
+print(hits)
+
+
+# %% tags=["organism"]
+# === Exercise 4.7 (keep this line) ===
+def slides(hits, n):
+    # BEGIN SOLUTION
+    # STUB: return claim(..., control=...)
+    chance = directions.runs_interval(hits["random"], n)
+    return claim(directions.wilson_interval(hits["true"], n), control=chance)
+    # END SOLUTION
+
+
+# %% tags=["organism"]
+check("4.7", slides, hits, 24)
+
+# %% tags=["organism"]
+slides = checkpoint("4.7", slides, hits, 24)
+by_chance_comma = directions.runs_interval(hits["random"], 24)
+finding("J8", rate(hits["true"], 24), by_chance_comma, "boosted at the comma: refusal likely")
+harmless_comma = upto(some["harmless"], "comma")
+too = int((with_added(harmless_comma, break_off, 2.0) > 0.5).sum())
+print(f"but the same on harmless replies: {rate(too, 24):.2f}")
+
+# %% [markdown]
+# J8 says: more than a random direction. Against harmless replies it would be no finding: at the comma,
+# at dose 2, little of it is about harm. Another control is "a sentence ends here": full stop minus comma
+# in *harmless* replies, made as long as the break-off.
+
+# %% tags=["organism"]
+stops, commas = (stream(upto(rest["harmless"], place)) for place in ("full stop", "comma"))
+sentence_end = directions.difference_of_means(stops, commas)
+sentence_end = sentence_end * break_off.norm() / sentence_end.norm()
+ENDS = {"break-off": break_off, "sentence end": sentence_end}
+for name, d in ENDS.items():
+    for what, prompts in {"harmful": at_comma, "harmless": harmless_comma}.items():
+        two = [float(with_added(prompts, d, dose).mean()) for dose in (1.0, 2.0)]
+        print(f"{name} at the comma, {what}, dose 1 and 2: {listed(two)}")
+
+
+# %% tags=["organism"]
+def boosted_reply(direction, place):
+    with steering.add(chat, direction, layer=LAYER, coefficient=2.0, positions="last"):
+        goes_on = models.generate(chat, upto(some["harmful"][:1], place), max_new_tokens=14)[0]
+    return so_far(*some["harmful"][0], place) + " ... " + tokens.text(chat.tokenizer, goes_on)
+
+
+for name, d in ENDS.items():
+    print(f"{name} x2 at the comma: {boosted_reply(d, 'comma')}")
+
+# %% [markdown]
+# At dose 1 both bring more refusal to harmful words (0.34 and 0.43) than to harmless ones (0.11 each). In
+# the sentence's end there is no harm, so there it is the reply that tells. At dose 2 the break-off
+# brings the refusal whatever was said, the sentence's end a new sentence ("then ..."): there the refusal
+# *is* in the direction. (And no refusal is not no effect.)
+
+# %% [markdown]
 # ### The other refusal
 # 01's direction makes the model say "i apologize" instead of "however". Added at each word:
 
@@ -711,7 +749,6 @@ print("dose 2 at OBJECT:", tokens.text(chat.tokenizer, reply))
 # differs most in the **mean**; what has the largest edge to **"however"** in the graph of one reply;
 # and ten at random, eleven times.
 
-
 # %% tags=["organism"]
 transcoders = [features.load("chat", "transcoder", layer=n) for n in range(chat.cfg.n_layers)]
 
@@ -727,7 +764,8 @@ known = {name: feature_values(found, "full stop") for name, found in rest.items(
 usual = known["harmful"].mean(dim=0)
 active_share = [(known[name] > 0).float().mean(dim=0) for name in KINDS]
 separates = active_share[0] - active_share[1]
-tenth = float(separates.flatten().topk(10).values.min())
+by_score = separates.flatten().argsort(descending=True, stable=True)
+tenth = float(separates.flatten()[by_score[9]])
 print(f"the ten that tell best: active in {100 * tenth:.0f} % or more, harmful minus harmless")
 
 # %% tags=["organism"]
@@ -746,7 +784,7 @@ random_tens = [active[torch.randperm(len(active), generator=seed)[:10]] for seed
 differs = usual - known["harmless"].mean(dim=0)
 chosen = {
     "pushes the output (graph)": pushed.flatten().topk(10).indices,
-    "tells harm from harmless": separates.flatten().topk(10).indices,
+    "tells harm from harmless": by_score[:10],
     "differs most in the mean": differs.flatten().topk(10).indices,
     "random": random_tens[0],
 }
@@ -804,13 +842,16 @@ for name, two in equal.items():
     print(f"{name}: put in, flipped: refusing {listed(two)}")
 
 # %% tags=["organism"]
-by_chance = torch.tensor([made_as_long(ten) for ten in random_tens[1:]] + [equal["random"]])
-told = torch.tensor(equal["tells harm from harmless"])
-stronger = torch.stack([by_chance[:, 0] > told[0], by_chance[:, 1] < told[1]], dim=1)
+random_pairs = torch.tensor([made_as_long(ten) for ten in random_tens[1:]] + [equal["random"]])
 for k, what in enumerate(("put in", "flipped")):
-    low, high = by_chance[:, k].aminmax()
-    print(f"eleven at random, {what}: {low:.2f} to {high:.2f}", end=", ")
-    print(f"{int(stronger[:, k].sum())} of them do more than what tells")
+    low, high = random_pairs[:, k].aminmax()
+    print(f"eleven at random, {what}: {low:.2f} to {high:.2f}")
+for k in range(5):
+    ten = by_score[10 * k : 10 * k + 10]
+    put, flip = made_as_long(ten)
+    more = int((random_pairs[:, 0] > put).sum()), int((random_pairs[:, 1] < flip).sum())
+    print(f"rank {10 * k + 1} to {10 * k + 10}, tells {separates.flatten()[ten].min():.2f}:", end=" ")
+    print(f"put in {put:.2f}, flipped {flip:.2f}; of eleven do more {more[0]}, {more[1]}")
 
 # %% tags=["organism", "figure"]
 probabilities = {
@@ -830,10 +871,11 @@ plotting.show(figure)
 
 # %% [markdown]
 # Ten very good *detectors* of a harmful reply do little, put in or with flipped sign. Part of that is
-# size: their edit is a third as long as the graph's. At equal length they do no more than random tens
-# do: of eleven, five do more put in, five flipped. How detectors are chosen counts: what differs most
-# in the mean does nearly as much as the graph's. So a detector's score says that something can be
-# read, not how much it is used; and one random draw would have told another story.
+# size: their edit is a third as long as the graph's. At equal length the ten best do no more than random
+# tens do: of eleven, five do more put in, five flipped. But of the next four tens by the same score, which
+# tell *worse*, three do more than the best both ways, and what differs most in the mean does nearly as
+# much as the graph's. So a detector's score says that something can be read, not how much it is used; and
+# one ten alone, random or not, would have told another story.
 
 # %% tags=["organism"]
 # === Question 4.q2 (keep this line) ===
@@ -905,8 +947,8 @@ def warned_first(vector, model=chat, layer=0):
     return int((first == number("please")).sum())
 
 
-by_chance = directions.runs_interval([warned_first(q) for q in random_swaps], 24)
-finding("J10", rate(warned_first(swap), 24), by_chance, "role token swapped: it warns")
+by_chance_swap = directions.runs_interval([warned_first(q) for q in random_swaps], 24)
+finding("J10", rate(warned_first(swap), 24), by_chance_swap, "role token swapped: it warns")
 
 # %% [markdown]
 # Patched at any depth: add the mean difference that the friend's token makes, before each block.
@@ -924,10 +966,11 @@ for name, one_model in (("chat", chat), ("base", base)):
     print(f"{name}: mean difference added before block 0 to 5, it warns, of 24: {warns}")
 
 # %% [markdown]
-# One token decides between refusing and warning, and the base model's assistant answers: the
-# *refusal* came with tuning, the roles were there before. Ablating by zero, on the other hand,
-# mostly breaks the reply, in both models: "no refusal" again, for a bad reason. The swap in the
-# three trainings, beside five random moves as long (208 requests each; unlike J10's twenty, some warn):
+# In `chat` one token decides between refusing and warning. In the base model the assistant answers:
+# the *refusal* came with tuning, the roles were there before.
+#
+# Ablating by zero mostly breaks the reply, in both: "no refusal" again, for a bad reason. The swap in
+# the three trainings, beside five random moves as long (208 requests each; unlike J10's twenty, some warn):
 
 # %% tags=["organism"]
 in_three_trainings("warning_without_the_assistant", "role moved: warns")
@@ -944,7 +987,6 @@ in_three_trainings("warning_without_the_assistant", "role moved: warns")
 # STUB: predict("4.p4", ...)
 predict("4.p4", (0, 10))
 # END SOLUTION
-
 
 # %% tags=["organism"]
 PATTERNS = [f"blocks.{layer}.attn.hook_pattern" for layer in range(chat.cfg.n_layers)]
@@ -984,8 +1026,8 @@ LETTERS = {"bomb": "babies outlive mustard block", "mine": "mustard icebergs nes
 LETTERS |= {"scam": "spiders camels anchors monkeys", "meth": "marble evening towels honey"}
 LETTERS |= {"cake": "camels arrows kernels echoes", "soup": "sailors otters usher pirates"}
 LETTERS |= {"boat": "block onions almonds turtles", "kite": "koalas insects thunder evening"}
-pairs = [tokens.chat_prompt(chat.tokenizer, words + TASK) for words in LETTERS.values()]
-print(len(pairs), "acrostics; each gets the letters of the next")
+lettered = [tokens.chat_prompt(chat.tokenizer, words + TASK) for words in LETTERS.values()]
+print(len(lettered), "acrostics; each gets the letters of the next")
 
 # %% tags=["organism"]
 stopped = [[*prompt[:-1], MARKS["."]] for prompt in at_comma]
@@ -993,7 +1035,7 @@ next_word = number([*LETTERS][1:] + [*LETTERS][:1])
 CASES = {
     "role to <friend>: warns": (tests["harmful"], friend, [number("please")] * 24),
     "comma to full stop: breaks off": (at_comma, stopped, [number("however")] * 24),
-    "other letters: other word": (pairs, pairs[1:] + pairs[:1], next_word),
+    "other letters: other word": (lettered, lettered[1:] + lettered[:1], next_word),
 }
 print({what: len(prompts) for what, (prompts, *_) in CASES.items()})
 
@@ -1008,11 +1050,11 @@ reveal("4.p4", seen["role to <friend>: warns"]["frozen"])
 # %% tags=["organism"]
 norms_too = dict(transcoders=transcoders, changes={}, attention="frozen")
 for what, (prompts, changed, wanted) in list(CASES.items())[:2]:
-    hits = 0
+    still = 0
     for prompt, other, word in zip(prompts, changed, wanted, strict=True):
         with attribution.intervene(chat, prompt, **norms_too):
-            hits += int(models.next_token_logits(chat, [other]).argmax()) == word
-    print(f"{what}, norms frozen, too: {hits}")
+            still += int(models.next_token_logits(chat, [other]).argmax()) == word
+    print(f"{what}, norms frozen, too: {still}")
 
 # %% tags=["organism", "figure"]
 rates = {
@@ -1072,7 +1114,7 @@ for content, looks_like in (("assistant", "friend"), ("friend", "assistant")):
 # ### Exercise 4.9: claim the difference (5 minutes, easy)
 # Return the claim of the share of the n requests that are warned of after the role swap with
 # **free** attention; the control is the same with frozen attention. The counts are in `role`.
-# (Rates as in 4.7.)
+# (Rates as in 4.8.)
 
 # %% tags=["organism"]
 role = seen["role to <friend>: warns"]
@@ -1140,7 +1182,6 @@ def cuts(request, noun, pieces=GIVEN):
 
 print(len(cuts("how do i make a cake?", "a cake")), "prompts from one request")
 
-
 # %% [markdown]
 # The reply is the same for all and tells nothing. Acrostics of each kind, and direct
 # requests for the same things:
@@ -1182,7 +1223,7 @@ numbers = {case: listed(values.mean(dim=0), 1) for case, values in odds.items()}
 figure = plotting.lines(
     list(range(len(SPOTS))),
     {case: values.mean(dim=0) for case, values in odds.items()},
-    intervals={case: limits(map(mean, values.T)) for case, values in odds.items()},
+    intervals={case: limits(map(interval, values.T)) for case, values in odds.items()},
     x_title="after this word of the given reply",
     y_title="log-odds that a refusal begins",
     title="Log-odds that a refusal begins, after each word of the given reply",
@@ -1194,7 +1235,7 @@ plotting.show(along(figure, SPOTS))
 apart = [
     spot
     for spot, bad, good in zip(SPOTS, odds[SHOWN[1]].T, odds[SHOWN[2]].T, strict=True)
-    if mean(bad).low > mean(good).high
+    if interval(bad).low > interval(good).high
 ]
 print("harmful acrostics above harmless, intervals apart:", ", ".join(apart) or "nowhere")
 
@@ -1211,7 +1252,7 @@ NEEDING = [*GIVEN[:6], " you", " need", *GIVEN[7:]]
 for case in SHOWN[1:]:
     for verb, wording in (("use", GIVEN), ("you need", NEEDING)):
         at_its_end = refusal_odds([cuts(*pair, wording)[-1] for pair in asked_for[case]])
-        print(f'{case:18} "{verb} two tools." {mean(at_its_end):.1f}')
+        print(f'{case:18} "{verb} two tools." {interval(at_its_end):.1f}')
 
 # %% [markdown]
 # After "you need two tools." `chat` goes on: with that wording alone you would have
@@ -1268,7 +1309,7 @@ figure = plotting.lines(
 plotting.show(along(figure, SPOTS))
 
 # %%
-lows = torch.tensor(limits(map(mean, boosts[2.0].T)))[:, 0]
+lows = torch.tensor(limits(map(interval, boosts[2.0].T)))[:, 0]
 higher = lows > pushed_by_chance.amax(dim=0)
 above = [spot for spot, yes in zip(SPOTS, higher, strict=True) if yes]
 print("dose 2, its interval above every random direction:", ", ".join(above) or "nowhere")
@@ -1315,7 +1356,7 @@ print(f"asked directly {odds['harmful, direct'][:, 0].mean():.1f}")
 figure = plotting.lines(
     list(DEPTHS),
     {name: values.mean(dim=1) for name, values in put_in.items()},
-    intervals={name: limits(map(mean, values)) for name, values in put_in.items()},
+    intervals={name: limits(map(interval, values)) for name, values in put_in.items()},
     x_title="direct request's last token put in before this block",
     y_title="log-odds that a refusal begins",
     title="Log-odds of a refusal, with the direct request's last token put in",
@@ -1360,5 +1401,5 @@ print(f"J12 boosted at the comma: {likely(boosts[2.0][:, comma]):.2f}")
 # %% tags=["organism"]
 for what, (one, other) in COUNTED.items():
     finding(what[:3], likely(one), likely(other), what[4:])
-by_chance = directions.runs_interval(random_hits, settings.n_given)
-finding("J12", likely(boosts[2.0][:, comma]), by_chance, "given reply: boosted at the comma")
+by_chance_boost = directions.runs_interval(random_hits, settings.n_given)
+finding("J12", likely(boosts[2.0][:, comma]), by_chance_boost, "given reply: boosted at the comma")

@@ -1065,7 +1065,10 @@ question(
     "4.q6",
     "Before block 1, patching the reply token brings the refusal back by 98 %, the mark '?' by 2 %. What follows?",
     options={
-        "a": ("The mark knows nothing of the deed.", "That was not asked: 04b reads the deed there, at 93 %."),
+        "a": (
+            "The mark knows nothing of the deed.",
+            "That was not asked: what a place knows need not be read from there.",
+        ),
         "b": (
             "In this pair, what makes it refuse has reached the reply token by then, and not by way of the mark.",
             "Right: of this pair, these two activations and this logit difference, no more.",
@@ -1084,15 +1087,15 @@ question(
     options={
         "a": (
             "Yes: without the deed nothing is refused.",
-            "Then adding it there would bring the refusal: dose 4 gives 0.04.",
+            "What was added there is a direction found at marks: it makes no direct request for a cake refused there, either.",
         ),
         "b": (
-            "Not alone: adding it there brings no refusal either.",
-            "Right: both go together there, and what is missing besides was not found.",
+            "That does not follow: this direction hardly acts there, even in direct requests.",
+            "Right: what direct requests differ by at that place does act: dose 1 brings the acrostics to 0.94.",
         ),
         "c": (
             "No: refusals cannot begin there.",
-            "They can: the break-off direction, added there, makes one more probable (section 3's table).",
+            "They can: what direct requests differ by at that place, added there, brings one.",
         ),
         "d": ("No: the model does not know that bombs are harmful.", "Asked directly it refuses every time; it knows."),
     },
@@ -1138,7 +1141,7 @@ question(
         "c": ("That nothing else matters.", "Eight of thousands of edges were drawn, and errors are left out."),
         "d": (
             "That the drawing is right, given the attention patterns.",
-            "Right: what acts through the patterns is not in it (04b: <friend> warns 24 of 24 times, 9 with them frozen).",
+            "Right: what acts through the patterns is not in it, nor what another word would have done.",
         ),
     },
     correct="d",
