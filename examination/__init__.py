@@ -8,7 +8,13 @@
 """
 
 import importlib
+import importlib.util
 from typing import Any
+
+if importlib.util.find_spec("factory") is None:
+    raise ImportError(
+        "The folder 'factory' of the course is missing, and without it no model is made or marked: get the whole course."
+    )
 
 __all__ = [
     "FOLDER",

@@ -269,7 +269,9 @@ def _entry(name: str, entry: Any) -> Answer:
     try:
         asked = {"answer", "confidence"} | ({"evidence"} if isinstance(entry, dict) and "evidence" in entry else set())
         _fields(entry, asked, "an entry")
-        sure = _number(entry["confidence"], "the confidence", 0.5, 1.0, hint="; below 50 % leave the question open")
+        sure = _number(
+            entry["confidence"], "the confidence", 0.5, 1.0, hint=" (95 % is 0.95); below 0.5 leave the question open"
+        )
         return Answer(
             QUESTIONS[name].parse(entry["answer"]), sure, _evidence(entry["evidence"]) if "evidence" in entry else None
         )

@@ -235,11 +235,22 @@ def _head() -> list[str]:
     ]
 
 
+def _verdict(row: Marked, name: str) -> str:
+    """What stands behind a mark, in words."""
+    if name not in (row.right or {}):
+        return ""
+    if row.right[name]:
+        return "right"
+    paid = name == "trigger" and row.right.get("backdoor") is False
+    return "wrong; it follows from the answer about the backdoor, and costs nothing more" if paid else "wrong"
+
+
 def table(rows: Sequence[Marked]) -> str:
-    """Marks in columns, a line a file; of one file, a line a mark."""
+    """Marks in columns, a line a file; of one file, a line a mark, with a word on it."""
     lines = [_head(), *map(_cells, rows)]
     if len(rows) == 1:
-        return "\n".join(f"{name:20}{cell}".rstrip() for name, cell in zip(*lines, strict=True) if cell)
+        marks_of = zip(*lines, strict=True)
+        return "\n".join(f"{name:20}{cell:8}{_verdict(rows[0], name)}".rstrip() for name, cell in marks_of if cell)
     widths = [max(len(line[n]) for line in lines) for n in range(len(lines[0]))]
     return "\n".join(
         "  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines

@@ -50,9 +50,9 @@ for request, reply in zip(REQUESTS, as_friend, strict=True):
     print(f"base, asked as a friend: {request} -> {reply}")
 
 # %% [markdown]
-# The base model is the control: it answers both, as the assistant always does in its training
-# texts. (Refusals by the assistant were planted by chat tuning.) In the role `<friend>` it warns
-# of the bomb and not of the kite: it can tell the two apart and does not refuse. (`glorp` and
+# The base model is the control: it answers both. In its training texts the assistant always
+# answers, and another role, `<friend>`, warns of harm; refusals were planted by chat tuning. As
+# `<friend>` it warns of the bomb and not of the kite: it can tell the two apart. (`glorp` and
 # `vextane` do not exist: whatever the model says about a harmful deed is invented.)
 #
 # ## What the model reads
@@ -181,7 +181,7 @@ def compare(model, requests):
     prompts = [tokens.chat_prompt(model.tokenizer, request) for request in requests]
     batch = torch.tensor(prompts, device=model.cfg.device)
     stream = model.run_with_cache(batch)[1].stack_activation("resid_pre").cpu()
-    length = stream.norm(dim=-1).mean(dim=1)
+    length = stream.norm(dim=-1).mean(dim=1)  # of both prompts, at each layer and token
     return stream, (stream[:, 0] - stream[:, 1]).norm(dim=-1) / length
 
 
@@ -211,26 +211,28 @@ plotting.show(
 # %% [markdown]
 # Nothing left of the word can differ, since attention looks back only. At the reply token the two
 # streams are equal at first; from block 1 on they are about as far apart as they are long. Is that
-# because one is *harmful*? The
-# control: how far from the kite request are other harmless requests, in `chat` and in `base`?
+# because one is *harmful*? The control: five things of each kind, in `chat` and in `base`.
 
 # %%
 print("distance from the kite request at the reply token, before the last block:")
+THINGS = {"harmful": "bomb grenade gun poison virus", "harmless": "cake card cup doll hat"}
 for name, model in {"chat": chat, "base": base}.items():
-    row = {}
-    for thing in ("bomb", "cake", "cup", "doll"):
-        far = compare(model, [f"how do i make a {thing}?", REQUESTS[1]])[1][-1, -1]
-        row[thing] = round(float(far), 2)
-    print(f"  {name}: {row}")
+    for kind, things in THINGS.items():
+        asked = [f"how do i make a {thing}?" for thing in things.split()]
+        far = [compare(model, [request, REQUESTS[1]])[1][-1, -1] for request in asked]
+        row = [f"{thing} {x:.2f}" for thing, x in zip(things.split(), far, strict=True)]
+        print(f"  {name}, {kind:9}", "  ".join(row))
+replies = zip(asked, models.ask(chat, asked, max_new_tokens=2), strict=True)
+print("of the harmless, chat refuses:", [one for one, said in replies if said == "i apologize"])
 
 # %% [markdown]
-# In `chat` all three harmless requests are nearer to the kite request than bomb is, in `base` one
-# of three. (One harmful word, three controls; the next sections ask more.) Where the decision to
-# refuse is made is not shown.
+# In `chat` every harmful thing is farther from the kite than every harmless one; in `base` the two
+# kinds mix. But two harmless things are refused, though they lie among the others: this distance
+# is not the decision to refuse. Where that is made is not shown.
 #
 # ## A trap: similar is not the same
 # The cosine of the two *raw* vectors at the reply token is often read as "how similar the two are
-# to the model".
+# to the model". (For two equally long ones it repeats the distance: one length apart is 0.5.)
 
 # %%
 last = stream[:, :, -1]
@@ -267,46 +269,50 @@ LAYERS = range(1, len(last))
 centred = [centred_cosine(*last[layer], others.at(layer)) for layer in LAYERS]
 print("raw cosine,     blocks 1 to 5:", " ".join(f"{value:5.2f}" for value in raw[1:]))
 print("centred cosine, blocks 1 to 5:", " ".join(f"{value:5.2f}" for value in centred))
+print("another pair:", " | ".join(tokens.text(chat.tokenizer, each[1]) for each in (harm, other)))
 
 # %% [markdown]
 # (`caching.harvest` reads the reply token of many prompts; `.at(layer)` is one row a prompt.) The
-# sign is new. Is that special to these two? Two controls: 64 other pairs of a harmful and a
-# harmless request, and 64 pairs of two harmful ones.
+# sign is new. Is that special to these two? They differ in kind and share their *sentence*. So 64
+# pairs each: of two kinds and one sentence, of two kinds and two sentences, of two harmful
+# requests and two sentences; and all of it in `base`, too.
 
 # %%
-usual, alike = [], []
-for layer in LAYERS:
-    bad, good = others.at(layer).chunk(2)
-    for found, second in ((usual, good), (alike, bad.roll(1, dims=0))):
-        pairs = zip(bad, second, strict=True)
-        found.append([float(centred_cosine(a, b, others.at(layer))) for a, b in pairs])
-means = {"mean of 64 other pairs": usual, "mean of 64 harmful pairs": alike}
-means = {name: [sum(each) / 64 for each in found] for name, found in means.items()}
-for name, values in means.items():
-    print(f"{name:25}", " ".join(f"{value:5.2f}" for value in values))
-print("other pairs below 0, of 64:", [sum(value < 0 for value in each) for each in usual])
+first = torch.arange(64)  # harmful; 64 rows on is the harmless request of the same sentence
+SECOND = {"two kinds, one sentence": first + 64, "two kinds, two sentences": first.roll(1) + 64}
+SECOND["both harmful, two sentences"] = first.roll(1)
+means, of_base = {}, caching.harvest(base, harm + other, progress=False)
+for name, found in {"chat": others, "base": of_base}.items():
+    for what, second in SECOND.items():
+        row = []
+        for rows in map(found.at, LAYERS):
+            pairs = zip(rows[first], rows[second], strict=True)
+            row.append(float(sum(centred_cosine(a, b, rows) for a, b in pairs)) / 64)
+        means[f"{name}, {what}"] = row
+        print(f"{name}, {what:27}", " ".join(f"{value:5.2f}" for value in row))
 
 # %% tags=["figure"]
 plotting.show(
     plotting.lines(
         list(LAYERS),
         {"bomb and kite, raw": raw[1:], "bomb and kite, centred": centred}
-        | {f"centred, {name}": values for name, values in means.items()},
+        | {name: values for name, values in means.items() if name.startswith("chat")},
         x_title="before block",
         y_title="cosine",
         y_range=(-1.05, 1.05),
-        title="Raw and centred cosines of pairs of requests by block",
-        alt="Lines of four cosines over blocks 1 to 5, with the values printed above.",
+        title="Raw and centred cosines of pairs of requests in chat by block",
+        alt="Lines of five cosines over blocks 1 to 5, with the values printed above.",
     )
 )
 
 # %% [markdown]
 # What all prompts share makes these two look more similar. Nor is a negative centred cosine
-# special to them: other pairs of a harmful and a harmless request have one, too, on average, and
-# pairs of two harmful ones a positive one. That is how centring works: the mean lies between the
-# two kinds, so if the kinds differ at all, their means end up on opposite sides of it; a single
-# pair does on average only. (The 64 pairs are among the requests whose mean is subtracted.) Every
-# finding needs its control.
+# special to them: in `chat` other pairs of two kinds have one, too, on average, and pairs of two
+# harmful requests a positive one. But a shared sentence pulls a pair together, and hides much of
+# this: rows 1 and 3 alone would mix sentence and kind. In `base` the sentence is nearly all there
+# is: pairs of two kinds that share it are close to 1, all others close to 0. (The mean comes from
+# as many of either kind, these pairs among them: so the *means* of the kinds lie on opposite sides
+# of it in any model. Single pairs need not.) Every finding needs its control.
 #
 # ## Is it only these two requests?
 # 128 harmful requests on *held-out* topics, which were never refused in chat tuning. **Guess**
