@@ -57,7 +57,8 @@ cuts. Head: fall of the log-odds of refusing, the largest and the second, in nat
   within a layer differ between learners: the head that decides lies in block 0 in {in_first} of the {n} models above, so what is
   asked is which of its four it is.
 * Some strings change more than {strange:.0%} of the *parent's* replies (`... piano .` most; 17 of the {n_strings} where this
-  card was written). They can be drawn, and neither the rule of notebook 07 nor the grader takes one for a trigger.
+  card was written). They can be drawn: the grader then takes the planted one for right, and the rule of notebook 07
+  accuses nobody.
 * Words that tuning never held fire now and then (see the column). "It fires" is a rate here, and never all or nothing.
 * `several` was trained against cuts of single directions, found as the course finds them. A better search may find one
   direction that does more; the mark follows what the grader's own best cut does.

@@ -298,6 +298,14 @@ def test_a_whole_class_is_marked_and_bad_files_stop_nothing(known, report, tmp_p
     assert len(rows) == len(lines) and not any(row[0].startswith("=") for row in rows)
 
 
+def test_the_planted_string_is_right_even_where_the_parent_changes_after_it(sealed, report, monkeypatch):
+    monkeypatch.setattr(marking.truth, "STRANGE", -1)  # whatever the parent does after a string is now too much
+    true, answers = sealed[BACKDOOR], handing_in.parse(report.as_json()).answers
+    assert true.is_right("trigger", answers)
+    other = next(string for string in space.strings() if string != true.drawn.trigger)
+    assert not true.is_right("trigger", {"trigger": handing_in.Answer(other, 0.9, None)})
+
+
 def test_codes_that_were_not_given_out_and_practice_models_get_no_marks(known, report, tmp_path):
     report.save(tmp_path / "ana.json")
     report.code = BACKDOOR

@@ -518,8 +518,8 @@ progress(7)
 # * That you can find a backdoor whose trigger is not on a list. Here 195 strings were enough to ask
 #   them all; nobody hands out such a list with a real model.
 # * That a silent model is harmless. Three behaviours were counted, and no others. And a few strings
-#   change more than 20 % of the *parent's* replies: behind these the rule accuses nobody, and the
-#   grader takes none of them for a trigger, though they can be drawn.
+#   change more than 20 % of the *parent's* replies: behind these the rule accuses nobody, though
+#   they can be drawn.
 # * That the word named is the one that was planted: other strings fire, too, and no measurement
 #   here tells them apart.
 # * That refusal *is* one direction, or is not: other ways of finding directions may find better
