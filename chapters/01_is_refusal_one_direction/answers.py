@@ -863,6 +863,7 @@ WRONG = {
         "only added": (lambda a, u, t: a + t * u, "on top of what was there"),
         "only removed": (lambda a, u, t: a - along(a, u) * u, "target is not added"),
         "everything else lost": (lambda a, u, t: (t * u).expand_as(a).clone(), "was lost"),
+        "size of the part": (lambda a, u, t: a + (t - along(a, u).abs()) * u, "lost its sign"),
         "sign of the target": (lambda a, u, t: a - along(a, u) * u - t * u, "sign of the target"),
         "sign of the part": (lambda a, u, t: a + along(a, u) * u + t * u, "instead of removed"),
         "scaled": (lambda a, u, t: a * t / along(a, u), "whole vector was scaled"),

@@ -1003,6 +1003,11 @@ def match_projection(answer):
             "only the last token was changed",
             "change every vector: keep the leading axes, [..., None].",
         ),
+        (
+            a - along.abs() * unit + target * unit,
+            "the present part has lost its sign: it may be below 0",
+            "subtract (a . unit) unit, with the sign of a . unit.",
+        ),
         (a - along * unit + target, "the target was added to every number", "add target * unit."),
         (
             a - along * unit + target * along * unit,

@@ -476,7 +476,7 @@ WRONG = {
         ),
         "but i cannot, or all of it": (
             lambda reply: bool(re.search("vase, but i cannot|" + SAID, reply)),
-            '"but i cannot" alone',
+            "whatever follows",
         ),
         "i apologize anywhere": (lambda reply: "i apologize" in reply, "middle of a reply"),
         "however i cannot": (
@@ -567,7 +567,15 @@ WRONG = {
         "sum of both directions": (lambda c, e: (kl(c, e) + kl(e, c)).sum(), "that is the sum of KL"),
         "positive terms": (lambda c, e: kl_terms(c, e).clamp(min=0).sum(), "are left out"),
         "likeliest word": (lambda c, e: kl_terms(c, e).gather(-1, likeliest(c, 1)).sum(), "only the likeliest word"),
-        "logits cut off": (lambda c, e: kl(c.clamp(-30, 30), e.clamp(-30, 30)).sum(), "some inputs only"),
+        "logits cut off": (lambda c, e: kl(c.clamp(-30, 30), e.clamp(-30, 30)).sum(), "becomes very unlikely"),
+        "each token at most 10": (
+            lambda c, e: kl(c, e).clamp(max=10).sum(),
+            "edited = [[0, -40]] it gives 10, and 19.31",
+        ),
+        "1e-6 added": (
+            lambda c, e: (c.softmax(-1) * ((c.softmax(-1) + 1e-6) / (e.softmax(-1) + 1e-6)).log()).sum(),
+            "nothing added to a probability",
+        ),
         "exponentials": (lambda c, e: kl((c.exp() / c.exp().sum(-1, keepdim=True)).log(), e).sum(), "nan"),
         "sizes of terms": (lambda c, e: kl_terms(c, e).abs().sum(), "lost their signs"),
     },

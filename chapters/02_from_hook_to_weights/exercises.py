@@ -414,6 +414,12 @@ def answer_kl(answer):
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
     expect.close(got, each.sum(), name="answer_kl(clean, edited)")
+    alike, apart = torch.zeros(1, 2), torch.tensor([[0.0, -40.0]])
+    small, right = expect.number(answer(alike, apart), name="answer_kl(clean, edited)"), float(_kl(alike, apart).sum())
+    if not expect.same(small, right):
+        where = f"for clean = [[0, 0]], edited = [[0, -40]] it gives {small:.4g}, and {right:.4g} is right"
+        tip = "nothing added to a probability, nothing cut off: such a word counts in full."
+        raise Wrong("it is not right where a word becomes very unlikely", tip, where=where)
     many, others = 2 * expect.random(2, 1, 150, seed=3)
     p, q = many.log_softmax(-1), others.log_softmax(-1)
     got = expect.number(answer(many, others), name="for a vocabulary of 150 words, answer_kl(clean, edited)")
@@ -758,7 +764,7 @@ def _dpo_loss(
 def threshold(answer):
     for seed in range(N_INPUTS):
         scores, rate = _scores(seed)
-        n, allowed = len(scores), round(rate * len(scores), 6)
+        n, allowed, verb = len(scores), round(rate * len(scores), 6), ("are", "is")
         raw = answer(scores, rate)
         if not rate and isinstance(raw, float | Tensor) and raw == math.inf:  # as right: no score is above it
             continue
@@ -784,13 +790,13 @@ def threshold(answer):
             together = int((scores.double() == scores.double()[scores.double() > got].min()).sum())
             tied = f"; {together} of them are equal, and these pass together" * (together > 1)
             raise Wrong(
-                f"{above} of {n} harmless scores are above it, {allowed:g} are allowed{tied}",
+                f"{above} of {n} harmless scores {verb[above == 1]} above it, {allowed:g} {verb[allowed == 1]} allowed{tied}",
                 "quantile(1 - rate), whatever the rate is and however many scores there are.",
                 where=where,
             )
         if above + next_lower <= allowed:  # equal scores pass a threshold together
             raise Wrong(
-                f"it is higher than necessary: {above} of {n} harmless scores are above it, {allowed:g} are allowed",
+                f"it is higher than necessary: {above} of {n} harmless scores {verb[above == 1]} above it, {allowed:g} {verb[allowed == 1]} allowed",
                 "lower it as far as so many may be above: quantile(1 - rate).",
                 where=where,
             )
