@@ -100,11 +100,10 @@ plotting.show(figure.update_xaxes(tickvals=list(places), ticktext=short, tickang
 # directions add up to 1, so the share along any one is about 1 / sqrt(width).)
 #
 # The line stays near the band of the random directions and leaves it in three of thirteen places,
-# upwards (MLP 0 clearly): every matrix
-# writes a little along r, little more than along any direction. To remove r, *every* matrix must
-# stop writing along it. (*Another model?* Put a name from [this
-# list](../docs/real_models.md) into `MODEL`: sections 1 to 3 are then about that model. The text
-# describes `chat`.)
+# upwards (MLP 0 clearly): every matrix writes a little along r, little more than along any
+# direction. To remove r, *every* matrix must stop writing along it. (*Another model?* Put a name
+# from [this list](../docs/real_models.md) into `MODEL`: sections 1 to 3 are then about that model.
+# The text describes `chat`.)
 #
 # Is that little more than chance? We take the mean of the shares over all matrices, for r and for
 # each random direction. Each result is recorded with its control from here on; it is marked "yes"
