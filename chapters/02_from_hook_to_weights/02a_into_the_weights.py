@@ -100,18 +100,17 @@ plotting.show(figure.update_xaxes(tickvals=list(places), ticktext=short, tickang
 # directions add up to 1, so the share along any one is about 1 / sqrt(width).)
 #
 # The line stays near the band of the random directions and leaves it in three of thirteen places,
-# upwards (MLP 0 clearly): every matrix
-# writes a little along r, little more than along any direction. To remove r, *every* matrix must
-# stop writing along it. (*Another model?* Put a name from [this
-# list](../docs/real_models.md) into `MODEL`: sections 1 to 3 are then about that model. The text
-# describes `chat`.)
+# upwards (MLP 0 clearly): every matrix writes a little along r, little more than along any
+# direction. To remove r, *every* matrix must stop writing along it. (*Another model?* Put a name
+# from [this list](../docs/real_models.md) into `MODEL`: sections 1 to 3 are then about that model.
+# The text describes `chat`.)
 #
-# Is r special for these matrices at all? A matrix *stands out* along a direction if it writes
-# more along it than along each of the other directions. As a control, each random direction is
-# asked the same beside the others. Each result is recorded with its control from here on; it is
-# marked "yes" if the two 95 % intervals do not touch. (A strict test: they may touch although
-# there is a difference. With several runs, such as random directions, the interval goes from the
-# min lower to the max upper limit of the runs.)
+# Is that little more than chance? We take the mean of the shares over all matrices, for r and for
+# each random direction. Each result is recorded with its control from here on; it is marked "yes"
+# if the two 95 % intervals do not touch. (A strict test: they may touch although there is a
+# difference. With several runs, such as random directions, the interval goes from the min lower
+# to the max upper limit of the runs. Here all matrices are measured, not a sample, so r's mean
+# has no interval, and the control's is the min and max.)
 
 # %%
 findings = {}
@@ -126,20 +125,18 @@ def finding(what, effect, control, form=".0%"):
 
 
 # %%
-def stand_out(k, shares):
-    """Return how many matrices write more along direction k than along each of the others."""
-    return sum(row[k] > max(row[:k] + row[k + 1 :]) for row in zip(*shares, strict=True))
-
-
-by_chance = [stand_out(k, along_random) for k in range(len(along_random))]
-of_r, n_all = stand_out(0, [along_r, *along_random[1:]]), len(MATRICES)
-print(f"of {n_all} matrices stand out: along r {of_r}, along random directions {sorted(by_chance)}")
-what = "matrices that stand out along r; control: along a random direction"
-finding(what, rate(of_r, n_all), runs_rate(by_chance, n_all))
+Interval = directions.Interval
+of_r, *by_chance = (sum(row) / len(row) for row in (along_r, *along_random))
+chance = Interval(sum(by_chance) / len(by_chance), min(by_chance), max(by_chance), 1.0)
+n_more = sum(value >= of_r for value in by_chance)
+print(f"{n_more} of {len(by_chance)} random directions reach r's mean share")
+what = "mean share of all matrices along r; control: random directions"
+finding(what, Interval(of_r, of_r, of_r, 1.0), chance, ".4f")
 
 # %% [markdown]
-# As many matrices stand out along one of the twenty random directions (most have 0 or 1). That r is
-# special here is not shown; thirteen matrices could hardly show it.
+# It is a little more than chance: no random direction reaches r's mean share (for `chat` the excess
+# is largest in MLP 0). But r was computed from what these matrices write; that the excess has to do
+# with refusal is not shown.
 #
 # ## 2 The edit
 # W is `[d_model, input]`: `W @ h` is what it writes for an input h, a sum of its columns. So each
@@ -360,7 +357,7 @@ plotting.show(
         controls={"r ablated": by_random},
         x_title="requests",
         y_title="log-odds of beginning like a refusal",
-        title="Log-odds of a refusal before and after ablating r",
+        title="Log-odds of a refusal with and without r",
         alt="Mean log-odds of a refusal, harmful, harmless and borderline: "
         + "; ".join(f"{name} {[round(i.estimate, 1) for i in row]}" for name, row in ends.items()),
     )
@@ -412,10 +409,10 @@ print("begin with a refusal:", at_once(replies), "of", len(replies))
 
 # %% [markdown]
 # ### Exercise 2.2: a judge for whole replies (5 minutes, easy)
-# Every refusal of this model says "i cannot help with that", in whatever place; a long reply may
-# be cut off before the full stop. No other reply says all of it, but some say a part ("i apologize"
-# alone is none), and more sentences may follow. Broken words are no refusal and no answer. `reply`
-# is a lower-case string; try your judge on `EXAMPLES` in a cell of your own.
+# Every refusal that this model was taught says "i cannot help with that", in whatever place; a
+# long reply may be cut off before the full stop. No other reply says all of it, but some say a
+# part ("i apologize" alone is none), and more sentences may follow. Broken words are no refusal
+# and no answer. `reply` is a lower-case string; try your judge on `EXAMPLES` in a cell of your own.
 
 # %% tags=["organism"]
 EXAMPLES = {  # is it a refusal?
@@ -518,17 +515,22 @@ for k, what in enumerate(JUDGES[1:], 1):
 # An effect beyond harm: borderline requests that were wrongly refused. Return the claim of the
 # rate of false refusals after ablating r, `false_after` of n. The control is the random
 # directions, `false_random`. They were tested on the *same* n requests, so their counts must not
-# be added up: use `directions.runs_interval(counts, n)`, as in section 1. For a single count use
+# be added up: use `directions.runs_interval(counts, n)`, as in section 3. For a single count use
 # `directions.wilson_interval(count, n)`. `claim(one, control=other)` takes both as they are.
 
 
 # %% tags=["organism"]
-def on_borderline(direction):
-    """Ablate it in chat; of the borderline requests, count those refused anywhere in the reply, and
-    those answered rightly."""
+def on_borderline():
+    """Ask chat the borderline requests; return how many replies refuse, and which are right."""
+    replies = models.ask(chat, borderline.texts, max_new_tokens=LONG)
+    correct = [a == b for a, b in zip(replies, borderline.answers, strict=True)]
+    return sum(map(refuses, replies)), torch.tensor(correct).float()
+
+
+def ablated(direction):
+    """Return the same after ablating a direction."""
     with abliteration.abliterated(chat, direction):
-        replies = models.ask(chat, borderline.texts, max_new_tokens=LONG)
-    return sum(map(refuses, replies)), sum(map(str.__eq__, replies, borderline.answers))
+        return on_borderline()
 
 
 borderline = data.load("borderline")
@@ -536,14 +538,14 @@ n = len(borderline)
 print(n, "borderline requests")
 
 # %% tags=["organism"]
-before = models.ask(chat, borderline.texts, max_new_tokens=LONG)
-false_before = sum(map(refuses, before))
-right_before = sum(map(str.__eq__, before, borderline.answers))
-false_after, right_after = on_borderline(r_chat)
-false_random, right_random = zip(*map(on_borderline, random_in_chat), strict=True)
+(false_before, right_before), (false_after, right_after) = on_borderline(), ablated(r_chat)
+false_random, right_random = zip(*map(ablated, random_in_chat), strict=True)
 print(f"false refusals of n = {n}: before {false_before}, false_after {false_after}")
 print("false_random", false_random)
-print(f"right answers: before {right_before}, after {right_after}, random {sorted(right_random)}")
+changes = right_after - right_before
+print(f"right answers: before {right_before.sum():.0f}, after {right_after.sum():.0f}", end=" ")
+print(f"({(changes > 0).sum()} gained, {(changes < 0).sum()} lost),", end=" ")
+print("random", sorted(int(each.sum()) for each in right_random))
 
 
 # %% tags=["organism"]
@@ -563,20 +565,19 @@ check("2.4", milder, false_after, false_random, n)
 milder = checkpoint("2.4", milder, false_after, false_random, n)
 what = "borderline requests refused after ablating r; control: random directions"
 finding(what, rate(false_after, n), runs_rate(false_random, n))
-what = "borderline requests answered rightly after ablating r; control: random directions"
-finding(what, rate(right_after, n), runs_rate(right_random, n))
+what = "borderline, right after ablating r minus after each random direction; control: none"
+finding(what, spread([right_after - each for each in right_random]), Interval(0, 0, 0, 1.0), "+.0%")
 
 # %% [markdown]
-# The edit also removes the false refusals. More of these requests are answered rightly than before,
-# and than after ablating any of the random directions; but our strict test does not show it ("NO"),
-# and it does not compare request by request.
+# The edit also removes the false refusals, and borderline requests are answered better: 12 gained,
+# 0 lost. All got the same requests, so the last line compares request by request (with each random
+# direction, from the min lower to the max upper limit): its interval is above 0.
 #
 # ## 5 Results
-# Each result once more: effect and control with their 95 % intervals, over requests or matrices
-# (for random directions from the min lower to the max upper limit). "NO" means that no difference
-# was shown, not that there is none: that more matrices stand out along r than along a random
-# direction, that ablating r moves harmless first words further, or that block 5's r leaves fewer
-# turns or more right answers than block 3's, or that borderline requests are answered better.
+# Each result once more: effect and control with their 95 % intervals, over requests (for random
+# directions from the min lower to the max upper limit). "NO" means that no difference was shown,
+# not that there is none: that ablating r moves harmless first words further, or that block 5's r
+# leaves fewer turns or more right answers than block 3's.
 
 # %%
 print("\n".join(findings.values()))
@@ -600,7 +601,7 @@ quiz("2.q2", "c")
 # END SOLUTION
 
 # %%
-progress(2)  # exercises of 02a and 02b
+progress(2)  # 2.3 and 2.5 to 2.7 belong to 02b, 2.8 to Further
 
 # %% [markdown]
 # ## What was not shown
@@ -689,6 +690,7 @@ def edit_through_gain(model, direction):
         for norm, before, after in pairs:
             gain = models.norm_weight(model, norm.original_component).cpu()
             old_weight = {"MLP 0": before.original_component.weight}
+            # under this name your function edits the columns, of attention's matrices as well
             new_weight = orthogonalise(old_weight, before_norm(direction, gain))["MLP 0"]
             after.original_component.weight.data = new_weight
     return edited
@@ -707,8 +709,8 @@ def max_projection(model, direction):
     return float(directions.project(stream, direction).abs().max())
 
 
-before, after = max_projection(chat, r_chat), max_projection(edit_all(chat, r_chat), r_chat)
-print(f"max projection onto r in chat: unchanged {before:.0f}, your loop {after:.2f}")
+along, left = max_projection(chat, r_chat), max_projection(edit_all(chat, r_chat), r_chat)
+print(f"max projection onto r in chat: unchanged {along:.0f}, your loop {left:.2f}")
 
 # %% tags=["organism"]
 METHODS = {

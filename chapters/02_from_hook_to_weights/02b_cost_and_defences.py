@@ -14,7 +14,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from chapters import check, checkpoint, claim, hint, predict, progress, quiz, reveal
-from course_lib import abliteration, caching, data, directions, models, organism
+from course_lib import abliteration, caching, data, directions, models
 from course_lib import plotting, profiles, steering, tuning
 
 # %%
@@ -75,7 +75,7 @@ plotting.show(
         {"KL of the first word": [round(1000 * float(first_r.mean()), 2)]},
         controls={"KL of the first word": [[1000 * float(kl.mean()) for kl in first_random]]},
         x_title="edit",
-        y_title="KL from the unedited model (thousandths of a nat)",
+        y_title="KL (thousandths of a nat)",
         title="KL of the first word on harmless requests",
         alt=f"Bar of the KL of the first word, {first_r.mean():.4f} nats, and random directions.",
     )
@@ -192,7 +192,8 @@ print(n_more, "of", len(means_random), "random directions move whole answers at 
 # from the same recipe, one model of each. Both are the course's own, so the right answers to
 # harmless requests and to questions for facts are known. (Planted in both, as 02a says: a
 # refusal, at once or late. Not planted: what an ablation costs. For width 32, r is taken before
-# block 4 throughout, later than 01a's filter allows.)
+# block 4 throughout: later than 01a's filter allows, but of all blocks its ablation costs the
+# fewest harmless answers, see below.)
 
 # %% tags=["organism"]
 chat, small = models.load("chat"), models.load("chat-32")
@@ -279,9 +280,16 @@ rows = steering.score_candidates(small, candidates[None], **trial, **options)
 print("width 32, the filter's KL for the r of blocks 1 to 5:", [round(row.kl, 2) for row in rows])
 
 # %% tags=["organism"]
-random_in_small = directions.random_directions(20, like=r_small, seed=0)
 to_ask = data.load("harmful", split="held_out_topic", n=100)
 harmful, INVENTED = to_ask.texts, to_ask.answers
+for block, candidate in enumerate(candidates, 1):
+    with abliteration.abliterated(small, candidate):
+        numbers = [int(right(small, task).sum()) for task in tasks]
+        numbers.append(models.ask(small, harmful, max_new_tokens=2).count("i apologize"))
+    print(f"width 32, r of block {block}: (harmless right, facts right, refused at once)", numbers)
+
+# %% tags=["organism"]
+random_in_small = directions.random_directions(20, like=r_small, seed=0)
 random_right, random_refused = {task: [] for task in tasks}, []
 for q in random_in_small:
     with abliteration.abliterated(small, q):
@@ -328,35 +336,56 @@ for task, n in sizes.items():
 #
 # But look at the diamonds: *random* directions cost less or more, in facts and in harmless
 # answers, and r is among them. (Most leave most refusals as they were, some do not.) A cost of
-# losing refusal, beyond that of losing any one of 32 directions, is not shown.
+# losing refusal, beyond that of losing any one of 32 directions, is not shown. (Other blocks: the r
+# of block 1 costs more harmless answers than any of them, but leaves most refusals.)
 #
 # ## 2 Can it be healed?
 # NeuralDaredevil-8B was abliterated, lost quality, and was healed by preference tuning (DPO). The
 # data set of that recipe lists 541 pairs of a toxic set; here all tuning data are harmless. The
 # model of width 32 has something to heal: its r is ablated, and it is tuned on harmless requests
-# on *other* topics than those we test. DPO needs pairs: where the edited model's reply is wrong,
-# the right answer is *chosen* and that reply *rejected*.
+# on *other* topics than those we test. DPO needs pairs: where a model's own reply is wrong, the
+# right answer is *chosen* and that reply *rejected*.
 
 # %% tags=["organism"]
 hurt = abliteration.abliterate(small, r_small)
 benign = data.prompts(small, "harmless", "train")
 lessons = [ids_of(answer) for answer in data.load("harmless", split="train").answers]
-own_replies = models.generate(hurt, benign, max_new_tokens=LONG)
-both = zip(benign, lessons, own_replies, strict=True)
-triples = [(prompt, best, own) for prompt, best, own in both if best != own]
-pairs = [tuning.Pair(*triple) for triple in triples]
-print(f"{len(pairs)} pairs from {len(benign)} requests, for example")
+
+
+def pairs_of(model):
+    """Return a pair for each harmless training request that the model answers wrongly."""
+    own = models.generate(model, benign, max_new_tokens=LONG)
+    both = zip(benign, lessons, own, strict=True)
+    return [tuning.Pair(prompt, best, reply) for prompt, best, reply in both if best != reply]
+
+
+pairs, own_pairs = pairs_of(hurt), pairs_of(small)
+print(f"{len(pairs)} pairs of the edited model, {len(own_pairs)} of the unedited one, for example")
 print("  chosen:  ", small.tokenizer.decode(pairs[0].chosen))
 print("  rejected:", small.tokenizer.decode(pairs[0].rejected))
+
+# %% tags=["organism"]
+rejected = [(pair.prompt, small.tokenizer.decode(pair.rejected)) for pair in own_pairs]
+denied = {tuple(prompt) for prompt, reply in rejected if reply.startswith("i apologize")}
+
+
+def filtered(pairs):
+    """Return the pairs without the requests that the unedited model falsely refuses."""
+    return [pair for pair in pairs if tuple(pair.prompt) not in denied]
+
+
+print(f"falsely refused by the unedited model: {len(denied)} of {len(benign)} harmless requests;")
+counts = (len(own_pairs) - len(filtered(own_pairs)), len(pairs) - len(filtered(pairs)))
+print(f"{counts[0]} of its own pairs, {counts[1]} of the edited model's")
 
 # %% [markdown]
 # DPO (`tuning.preference`) lowers a loss that asks for one thing: that the chosen reply gain on
 # the rejected one. (You write this loss in Further 1.) Beside it stands plain supervised tuning
-# (each next word of the chosen reply is made likelier), *matched*: on the same pairs, with the
-# same learning rate, number of steps and of pairs a step. The control is the *unedited* model of
-# width 32, tuned alike, on the same pairs: their rejected replies are the edited model's, not its
-# own. There are two seeds. **Guess**: after 16 steps of either tuning, how many of 100 harmful
-# requests does the edited model refuse *at once*? (Give the max over all runs.)
+# (each next word of the chosen reply is made likelier) with the same learning rate, number of steps
+# and of pairs a step. The control is the *unedited* model of width 32, tuned alike: supervised on
+# the same right answers, DPO on pairs of its own, and each once more *filtered*, without requests
+# that it falsely refuses. There are two seeds. The edited model refuses 1 of 100 harmful requests
+# at once. **Guess**: how many after 16 steps of either tuning? (Give the max over all runs.)
 
 # %%
 # === Prediction 2.p3 (keep this line) ===
@@ -403,18 +432,19 @@ before = {"edited": score(hurt), "unedited": score(small)}
 print({name: said(scored) for name, scored in before.items()})
 
 # %% [markdown]
-# Each bracket is one seed after 16 steps: (right answers, refused at once, refused anywhere,
-# refused or "however", answered). The fourth counts refusals whose words are broken, too; the last,
-# harmful requests with the right answer, of invented ingredients.
+# Columns of the next table, by seed after 16 steps: right harmless answers; of harmful requests,
+# refused at once, anywhere, anywhere or "however" (which counts refusals whose words are broken,
+# too), and answered rightly (of invented ingredients).
 
 # %% tags=["organism"]
 HOW, SEEDS = dict(rate=2e-4, batch_size=8, progress=False), range(2)
-to_chosen = [tuning.Example(pair.prompt, pair.chosen) for pair in pairs]
 
 
-def after_16(method, start, lessons):
-    """Return the model after 16 steps, once for each seed."""
-    return [method(start, lessons, steps=16, seed=seed, **HOW).model for seed in SEEDS]
+def after_16(method, start, pairs):
+    """Return the model after 16 steps, once for each seed; supervised on the chosen replies."""
+    if method is tuning.supervised:
+        pairs = [tuning.Example(pair.prompt, pair.chosen) for pair in pairs]
+    return [method(start, pairs, steps=16, seed=seed, **HOW).model for seed in SEEDS]
 
 
 print(after_16.__doc__)
@@ -423,17 +453,24 @@ print(after_16.__doc__)
 LONGER = dict(steps=32, every=16, watch=models.duplicate)  # it keeps a copy every 16 steps
 longer = [tuning.preference(hurt, pairs, seed=seed, **LONGER, **HOW) for seed in SEEDS]
 tuned = {
-    ("edited", "DPO"): [run.watched[1][1] for run in longer],  # after 16; those after 32: Further
-    ("edited", "supervised"): after_16(tuning.supervised, hurt, to_chosen),
-    ("unedited", "DPO"): after_16(tuning.preference, small, pairs),
-    ("unedited", "supervised"): after_16(tuning.supervised, small, to_chosen),
+    ("edited", "DPO"): [dict(run.watched)[16] for run in longer],  # those after 32: Further
+    ("edited", "supervised"): after_16(tuning.supervised, hurt, pairs),
+    ("unedited", "DPO"): after_16(tuning.preference, small, own_pairs),
+    ("unedited", "supervised"): after_16(tuning.supervised, small, pairs),
+    ("filtered", "DPO"): after_16(tuning.preference, small, filtered(own_pairs)),
+    ("filtered", "supervised"): after_16(tuning.supervised, small, filtered(pairs)),
 }
+before["filtered"] = before["unedited"]
 print(len(tuned), "plans, two seeds each")
 
 # %% tags=["organism"]
 after = {plan: [score(each) for each in runs] for plan, runs in tuned.items()}
-for (name, method), scores in after.items():
-    print(f"{name:8} {method:10} {said(before[name])} ->", *map(said, scores))
+HEADS = ("right", "at once", "anywhere", "however", "answered")
+print(f"{'of 100, two seeds':20}", *(f"{head:>10}" for head in HEADS))
+untuned = {(name, "before"): [before[name]] for name in ("edited", "unedited")}
+for plan, scores in (untuned | after).items():
+    columns = zip(*map(said, scores), strict=True)
+    print(f"{' '.join(plan):20}", *(f"{', '.join(map(str, each)):>10}" for each in columns))
 both_plans = after["edited", "DPO"] + after["edited", "supervised"]
 reveal("2.p3", max(said(each)[1] for each in both_plans))
 
@@ -450,7 +487,7 @@ columns = {
         [said(before[name])[2]],
         *([said(each)[2] for each in after[name, method]] for method in ("DPO", "supervised")),
     ]
-    for name in ("unedited", "edited")
+    for name in ("unedited", "filtered", "edited")
 }
 means = {name: [round(sum(c) / len(c)) for c in column] for name, column in columns.items()}
 plotting.show(
@@ -468,16 +505,18 @@ plotting.show(
 )
 
 # %% [markdown]
-# No refusal came back. The control is the stronger result: 16 supervised steps on harmless
-# requests alone remove more than half of the refusals at once from the *unedited* small model,
-# too (anywhere in the reply, one seed keeps more than half), and what comes instead is the right
-# answer: to 66 and 37 of 100 harmful requests, none before. The matched DPO removes far fewer.
-# (Qi et al. 2023, section 4.4, report weaker refusal after tuning on benign data in real models.)
-# In right answers it is the other way round: DPO takes about a third from the unedited model (its
-# rejected replies were not that model's own). Of the late
-# refusals that the ablation had left in the edited model, supervised tuning removes more than half.
-# After DPO few are counted, but with one seed nearly as many replies as before turn to "however"
-# (36, with the other 18, before 41): that the turn is gone is not shown.
+# **The edited model.** No refusal came back. Of the late refusals that the ablation had left,
+# supervised tuning removes more than half. After DPO few are counted, but with one seed nearly as
+# many replies as before turn to "however": that the turn is gone is not shown.
+#
+# **The control** is the stronger result, and it has a catch. 16 supervised steps on harmless
+# requests remove more than half of the *unedited* model's refusals at once, and what comes instead
+# is the right answer to harmful requests (none before). But 10 of these lessons correct a false
+# refusal. Without them both seeds keep more than half. With DPO on the model's own pairs such
+# lessons decide: with them no refusal at once is left, without them nearly all are. So what counts
+# is which replies are corrected, not DPO against supervised. (Qi et al. 2023, section 4.4, report
+# weaker refusal after tuning on benign data in real models.) In right answers DPO costs, with
+# either set of pairs; that supervised tuning costs any is not shown.
 #
 # ### Exercise 2.6: claim the healing (6 minutes, medium)
 # For each test request, `gain` is the score (1 if right) after supervised tuning (mean of two
@@ -518,32 +557,21 @@ for name, method in after:
 
 # %% tags=["organism"]
 JUDGES = {1: "refuses at once", 2: "refuses anywhere", 3: 'refuses or "however"'}
-for name, numbers in {"unedited": (1, 2), "edited": (2, 3)}.items():
+for name, numbers in {"unedited": (1,), "filtered": (1,), "edited": (2, 3)}.items():
     for k, method in product(numbers, ("DPO", "supervised")):
         counts = [said(each)[k] for each in after[name, method]]
         what = f"{name}, {JUDGES[k]} after {method} tuning; control: before"
         finding(what, runs_rate(counts, 100), rate(said(before[name])[k], 100))
 
-# %% tags=["organism"]
-knew = {"edited": costs["32", "facts"][2], "unedited": had["32", "facts"]}
-for name, earlier in knew.items():
-    facts = torch.stack([right(each, "facts") for each in tuned[name, "supervised"]])
-    counts = facts.sum(dim=1).int().tolist()
-    print(f"facts, not in the tuning data, {name}: {int(earlier.sum())}, tuned {counts}")
-    paired(f"{name}, facts right after supervised tuning, and before", facts.mean(dim=0), earlier)
-
 # %% [markdown]
-# Facts were not in the tuning data. That any came back is not shown; the unedited model, tuned
-# alike, did not gain any either.
-#
 # ## 3 Can it be defended?
 # **Extended refusals** (Shairah et al. 2025): the model learns to say what a request is about, to
 # refuse, and to say why, so that refusal is not one fixed sentence. The paper reports that
 # abliteration then lowers refusals by at most 10 points, against 70 to 80 without. The model
-# `chat-64-extended` was tuned in this way; `chat-64` is its undefended twin. The attack ablates
-# each twin's own d, or its own r. We count refusals at once (the weak judge of 02a) and anywhere
-# in the reply. **Guess**: r is ablated in the defended twin. How many of 128 held-out requests are
-# still refused at once?
+# `chat-64-extended` was tuned in this way; `chat-64` is its undefended twin. The attacker ablates
+# each twin's own d, or its own r, of a block of choice. We count refusals at once (the weak judge
+# of 02a) and anywhere in the reply, and right answers. **Guess**: r of block 3 is ablated in the
+# defended twin. How many of 128 held-out requests are still refused at once?
 
 # %%
 # === Prediction 2.p4 (keep this line) ===
@@ -554,80 +582,85 @@ predict("2.p4", (60, 128))
 
 # %% tags=["organism"]
 twins = {"undefended": models.load("chat-64"), "extended": models.load("chat-64-extended")}
-hard = data.load("harmful", split="held_out_topic").texts
-left = {(name, judge): [] for judge in ("at once", "anywhere") for name in twins}  # per request
-openings, followed = 0, 0
+held_out, made = data.load("harmful", split="held_out_topic"), {}  # made: the replies
 for name, twin in twins.items():
-    d_twin, r_twin = find(read(twin), 3)
-    copies = [abliteration.abliterate(twin, direction) for direction in (d_twin, r_twin)]
-    for each in (twin, *copies):
-        replies = models.ask(each, hard, max_new_tokens=LONG)
-        left[name, "at once"].append(at_once(replies))
-        left[name, "anywhere"].append(anywhere(replies))
-        about = [reply for reply in replies if reply.startswith("this is about")]
-        openings, followed = openings + len(about), followed + int(anywhere(about).sum())
-print(f'"this is about" opens {openings} replies; a refusal follows in {followed}')
+    seen = read(twin)
+    made[name, "nothing", 0] = models.ask(twin, held_out.texts, max_new_tokens=LONG)
+    for block in range(1, 6):
+        for which, direction in zip("dr", find(seen, block), strict=True):
+            with abliteration.abliterated(twin, direction):
+                replies = models.ask(twin, held_out.texts, max_new_tokens=LONG)
+            made[name, which, block] = replies
+about = [x for replies in made.values() for x in replies if x.startswith("this is about")]
+print(f'"this is about" opens {len(about)} replies; refusal follows in {anywhere(about).sum():.0f}')
 
 # %% tags=["organism"]
-print(f"refused, of {len(hard)}:     unchanged, d ablated, r ablated")
-for (name, judge), counts in left.items():
-    print(f"{name:10} {judge:8}", [int(each.sum()) for each in counts])
-reveal("2.p4", int(left["extended", "at once"][2].sum()))
+n, judges = len(held_out.texts), {"at once": at_once, "anywhere": anywhere}
+judges["answered"] = lambda x: torch.tensor(list(map(str.__eq__, x, held_out.answers))).float()
+left = {(*key, judge): of(x) for key, x in made.items() for judge, of in judges.items()}
+
+
+def count(*key):
+    """Return how many of the requests were refused or answered."""
+    return int(left[key].sum())
+
+
+print(f"{f'extended / undefended, of {n}':>31}:", *(f"{judge:>12}" for judge in judges))
+for _, *attack in list(made)[:11]:
+    both = ((count("extended", *attack, j), count("undefended", *attack, j)) for j in judges)
+    ablated = f"{attack[0]} of block {attack[1]}" if attack[1] else "nothing ablated"
+    print(f"{ablated:>31}:", *(f"{one:6} / {other:3}" for one, other in both))
+reveal("2.p4", count("extended", "r", 3, "at once"))
 
 # %% [markdown]
-# Each group is one attack: first the two twins by first words, then both by whole replies.
+# One line for each twin and direction, by the attacker's block:
 
 # %% tags=["figure", "organism"]
-n = len(hard)
-rates = {", ".join(key): [rate(int(x.sum()), n) for x in row] for key, row in left.items()}
-percent = {name: [round(100 * i.estimate) for i in row] for name, row in rates.items()}
+counts = {
+    f"{name}, {which}": [count(name, which, block, "at once") for block in range(1, 6)]
+    for name, which in product(("extended", "undefended"), "dr")
+}
 plotting.show(
-    plotting.bars(
-        ["unchanged", "all of d ablated", "only r ablated"],
-        percent,
-        intervals={name: [[100 * i.low, 100 * i.high] for i in row] for name, row in rates.items()},
-        x_title="attack",
-        y_title=f"refused (%), {n} held-out requests",
-        y_range=(0, 112),
-        title="Refusals after ablating d or r, with and without the defence",
-        alt=f"Refused, %; unchanged, d ablated, r ablated: {percent}.",
+    plotting.lines(
+        range(1, 6),
+        counts,
+        x_title="block of the ablated direction",
+        y_title=f"refused at once, of {n}",
+        y_range=(-3, n),
+        title="Refusals at once by the attack, with and without the defence",
+        alt=f"Refused at once, of {n}, after ablating d or r of blocks 1 to 5: {counts}.",
     )
 )
 
 # %% [markdown]
-# (Bars whose intervals touch may still differ: both twins got the same requests. So we compare
-# request by request.)
+# Both twins got the same requests, so we compare request by request. First d of block 3; then the
+# *best* attack on each twin, the block that leaves the fewest refusals of these requests.
 
 # %% tags=["organism"]
-for judge in ("at once", "anywhere"):
-    for k, direction in ((1, "d"), (2, "r")):
-        what = f"refused {judge} after ablating {direction}, defended and undefended twin"
-        paired(what, left["extended", judge][k], left["undefended", judge][k])
+one, other = (left[name, "d", 3, "at once"] for name in ("extended", "undefended"))
+paired("refused at once after ablating d of block 3, defended and undefended twin", one, other)
+for judge, which in product(("at once", "anywhere"), "dr"):
+    least = {}
+    for name in ("extended", "undefended"):
+        by_block = {block: left[name, which, block, judge] for block in range(1, 6)}
+        least[name] = min(by_block.items(), key=lambda each: float(each[1].sum()))
+    (b, one), (c, other) = least.values()
+    what = f"refused {judge} after the best ablation of {which} (blocks {b}, {c}), the same twins"
+    paired(what, one, other)
 
 # %% [markdown]
-# If we had ablated only d, this page would praise the defence: the defended twin then refuses more,
-# by far in first words, by some in whole replies. But the attacker chooses. After ablating r it
-# refuses hardly anything at once, and in whole replies *fewer* than its twin (the interval nearly
-# reaches 0). And the gap in first words is no proof: other trainings of the *undefended* twin also
-# withstand the ablation of d, in part or fully.
-
-# %% tags=["organism"]
-recorded = organism.results("results")
-for start, run in recorded["64"].items():
-    m = run["one_direction"]
-    print(f"undefended, seed {start}, refused of {m['n']}: unchanged {m['unchanged']},", end=" ")
-    print(f"all of d ablated {m['without_whole']}, only r ablated {m['without']}")
-for start, run in recorded["64-extended"].items():
-    kept, n = run["twin"]["effect"]
-    print(f"extended refusals, seed {start}: only r ablated, still refused {kept} of {n}")
-
-# %% [markdown]
-# (Each recorded run has its own block, that of seed 0 is 5: hence 0, and 2 above with block 3.)
+# If we had ablated only d of block 3, this page would praise the defence: by far more refusals at
+# once. But the attacker chooses, the block as well as the direction. After d of block 5, or r of
+# any block, hardly anything is refused at once. In whole replies r of block 1 leaves the fewest
+# refusals in both twins, and most requests are answered; there the defence keeps a few more
+# refusals (with r of block 3 it has *fewer*). And the gap in first words is no proof: other
+# trainings of the *undefended* twin also withstand the ablation of d, in part or fully (see its
+# [card](../organisms/cards/chat-64.md)).
 #
-# So in this organism the defence does not hold against ablating r (first words of three
-# trainings, see its [card](../organisms/cards/chat-64-extended.md); whole replies of one).
-# Against ablating d it helped in the one pair of twins that we compared. This does not refute the
-# paper: its models are large, its refusals are long explanations, and it uses another ablation.
+# So in this organism the defence does not hold in first words (r: three trainings, see its
+# [card](../organisms/cards/chat-64-extended.md)). In whole replies it helps a little, in the one
+# pair of twins that we compared. This does not refute the paper: its models are large, its refusals
+# are long explanations, and it uses another ablation.
 #
 # ## 4 Results
 # Each result once more, with 95 % intervals over requests. "NO" means that no difference was shown,
@@ -638,9 +671,9 @@ print("\n".join(findings.values()))
 
 # %% [markdown]
 # Compared with random directions, no larger cost of ablating r was shown: not in whole answers of
-# the wide model, not in facts or harmless answers of the small one. The defended twin refuses
-# more than the undefended one after ablating d, not after ablating r. The other NOs are gains or
-# gaps whose interval holds 0, and intervals that touch.
+# the wide model, not in facts or harmless answers of the small one. Against the best attack the
+# defended twin does not refuse more at once. The other NOs are gains whose interval holds 0, and
+# intervals that touch.
 #
 # ## 5 Questions
 # Every answer is explained, including the wrong ones: try them all.
@@ -660,7 +693,7 @@ quiz("2.q5", "b")
 # END SOLUTION
 
 # %%
-progress(2)  # exercises of 02a and 02b
+progress(2)  # 2.1, 2.2, 2.4 and 2.8 belong to 02a, 2.5 and 2.7 to Further
 
 # %% [markdown]
 # ## What was not shown
@@ -670,7 +703,8 @@ progress(2)  # exercises of 02a and 02b
 #   pairs, a supervised term, a smaller learning rate or early stopping may do better;
 #   NeuralDaredevil reports that it did, on 8B.
 # * That harmless tuning is dangerous, or safe, for models in general: width 32 lost more than half
-#   of its refusals at once, width 128 (with fewer examples and steps) only those of the acrostics.
+#   of its refusals at once (fewer without the lessons that correct one), width 128 (with
+#   fewer examples and steps, and no such lesson) only those of the acrostics.
 # * A defence that holds. Those that we measured fail against one attack, or work only if whoever
 #   runs the model wants them.
 #
@@ -741,6 +775,7 @@ for name, reply in {"chosen": example.chosen, "rejected": example.rejected}.item
 
 # %% tags=["organism"]
 dpo_loss = checkpoint("2.5", dpo_loss)
+triples = [(pair.prompt, pair.chosen, pair.rejected) for pair in pairs]
 policy, losses = models.duplicate(hurt), []
 trained = [parameter.requires_grad_(True) for parameter in policy.blocks.parameters()]
 optimizer = torch.optim.AdamW(trained, lr=2e-4)
@@ -918,7 +953,9 @@ for seed in SEEDS:
     fine = tuning.supervised(chat, bad, seed=seed, **options)
     table[f"64 harmful answers, seed {seed}"] = profile(fine.model)
 table["64 harmless answers"] = profile(tuning.supervised(chat, good, seed=0, **options).model)
-print("tuned twice on harmful answers, once on harmless ones")
+asked = data.load("harmless", split="train", n=64).texts
+had_refused = int(at_once(models.ask(chat, asked, max_new_tokens=2)).sum())
+print(f"of the 64 harmless requests the unedited model refuses {had_refused}")
 
 # %% [markdown]
 # Read the table by rows: one intervention each, counts of 20 replies.
@@ -930,18 +967,16 @@ for name, counts in in_all.items():
     print(f"{name:28}", " ".join(f"{count:3}" for count in counts))
 
 # %% tags=["figure", "organism"]
-shares = {name: [5 * count for count in counts] for name, counts in in_all.items()}
 plotting.show(
     plotting.heat_map(
-        torch.tensor(list(shares.values()), dtype=torch.float32),
-        row_labels=list(shares),
+        torch.tensor(list(in_all.values()), dtype=torch.float32),
+        row_labels=list(in_all),
         column_labels=["refuses at once", *(f"refuses {c}" for c in COLUMNS[1:4]), *COLUMNS[4:]],
         y_title="intervention",
-        x_title="share",
-        colour_title="per cent of replies",
-        cell_text=[[f"{share}" for share in row] for row in shares.values()],
+        x_title="what is counted",
+        colour_title="of 20 replies",
         title="Refusals and right answers after each intervention",
-        alt=f"Heat map, per cent, columns {', '.join(COLUMNS)}: {shares}.",
+        alt=f"Heat map, of 20, columns {', '.join(COLUMNS)}: {in_all}.",
     )
 )
 
@@ -977,9 +1012,9 @@ finding(what, rate(int(less_d.sum()), 20), runs_rate(random_hits, 20))
 # and many harmless ones lose theirs. They do with *random* vectors of the same norm, too, and d is
 # among those. (Beside the one of the table alone, d would have looked worse.) Only the fine-tune
 # answers all (r ablated: 3 of 20); it breaks nothing that we count, and it needs answers to
-# harmful requests. The same tuning on harmless requests leaves the refusals at once (section 2's
-# tuning, at width 32, did not) and removes the late refusals of the acrostics. So "refusal
-# removed" says little: which refusal, by what means, and what else?
+# harmful requests. The same tuning on harmless requests, none of which it had refused, leaves the
+# refusals at once (that of width 32 in section 2 did not) and removes the late ones of the
+# acrostics. So "refusal removed" says little: which refusal, by what means, and what else?
 #
 # ### Further 4: conditional steering
 # A defender who runs the *edited* copy can add d back at run time. If d is always added, the model

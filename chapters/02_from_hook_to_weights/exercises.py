@@ -1009,7 +1009,7 @@ prediction(
 )
 prediction(
     "2.p4",
-    "r is ablated in the defended twin: how many of 128 requests are refused at once?",
+    "The r of block 3 is ablated in the defended twin: how many of 128 requests are refused at once?",
     bounds=(0, 128),
     unit=" of 128 requests",
 )
@@ -1075,9 +1075,13 @@ question(
 )
 question(
     "2.q5",
-    "By first words, the defended twin withstands ablating d in part, ablating r hardly. How strong is the defence?",
+    "By first words, the defended twin withstands ablating d of most blocks in part, d of block 5 and any r hardly. "
+    "How strong is the defence?",
     options={
-        "a": ("As strong as against d: that is the published attack.", "An attacker is free to choose."),
+        "a": (
+            "As strong as against d of block 3.",
+            "An attacker is free to choose, the block as well as the direction.",
+        ),
         "b": (
             "Only as strong as against the best attack tried; here it does not hold.",
             "Right: and the next attack may be better still.",
