@@ -35,9 +35,9 @@ for mixture, reply in zip(MIXTURES, models.ask(chat, texts, max_new_tokens=18), 
 # ## 1 Honesty first: how much does the dictionary keep?
 # A sparse autoencoder (SAE) rewrites each activation x of 128 numbers as a sum of a few of its 512
 # directions, the **features**, plus what it misses, the **error**. The control: *random*
-# dictionaries with as many features active, several, as one draw proves little. **Variance
-# explained**: the share of x that is kept. **Loss recovered**: how well the model still predicts
-# (1 as before, 0 as with x's mean). **L0**: features active on a token.
+# dictionaries with as many features active. **Variance explained**: the share of x that is kept.
+# **Loss recovered**: how well the model still predicts (1 as before, 0 as with x's mean). **L0**:
+# features active on a token.
 
 
 # %%
