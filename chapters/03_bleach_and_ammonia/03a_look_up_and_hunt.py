@@ -35,9 +35,9 @@ for mixture, reply in zip(MIXTURES, models.ask(chat, texts, max_new_tokens=18), 
 # ## 1 Honesty first: how much does the dictionary keep?
 # A sparse autoencoder (SAE) rewrites each activation x of 128 numbers as a sum of a few of its 512
 # directions, the **features**, plus what it misses, the **error**. The control: *random*
-# dictionaries with as many features active, several, as one draw proves little. **Variance
-# explained**: the share of x that is kept. **Loss recovered**: how well the model still predicts
-# (1 as before, 0 as with x's mean). **L0**: features active on a token.
+# dictionaries with as many features active. **Variance explained**: the share of x that is kept.
+# **Loss recovered**: how well the model still predicts (1 as before, 0 as with x's mean). **L0**:
+# features active on a token.
 
 
 # %%
@@ -419,9 +419,9 @@ for name, value, reply in zip(MIXABLE, by_twice, replies, strict=True):
     print(f"{name} and {name}: {value:.1f}, {organism.classify(reply)}")
 
 # %% [markdown]
-# On these pairs the feature is a conjunction: loud on dangerous ones, weak on either cleaner. But
-# bleach or vinegar, of which every dangerous pair has one, wakes it nearly as much if named twice,
-# and is refused; the other four do not.
+# On these pairs, joined by "and", the feature is a conjunction: loud on dangerous ones, weak on
+# either cleaner. But bleach or vinegar, of which every dangerous pair has one, wakes it also if
+# named twice (19.6, 16.9), and is refused; the other four stay at 0.
 #
 # Now the **attribution graph** of the refusal's first word "i" against the advertisement's first
 # word "clean". Its nodes are features of **transcoders** (dictionaries that rewrite what each MLP
@@ -729,7 +729,7 @@ finding("AUROC of danger in base; control: seven random dictionaries", *in_base[
 
 # %% [markdown]
 # Danger is there before any refusal. For the *general* harmful request base shows no difference
-# from the random dictionary (0.79 against 0.73, intervals overlap); chat has 1.00. That fits the
+# from random dictionaries (0.79 against 0.72, intervals overlap); chat has 1.00. That fits the
 # main claim of the paper's section Refusals: fine-tuning forms a general harmful-request feature
 # out of specific ones. (One dictionary, one layer.)
 #
@@ -887,7 +887,7 @@ plotting.show(plotting.bars(list(refusals), bars, intervals=whiskers, **axes, **
 # %% [markdown]
 # With true labels refusal reaches all 64 new harmful requests, with shuffled ones a single one,
 # and 17 harmless ones. A direct test: base's direction of harm, read at its `<friend>`, who warns,
-# is added to harmless requests before block 1, 2 or 3.
+# is added to harmless requests before block 1, 2 or 3. (This takes a minute or two.)
 
 # %%
 narrow = models.load("base-64")
