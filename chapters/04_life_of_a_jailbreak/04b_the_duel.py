@@ -842,15 +842,16 @@ for name, two in equal.items():
     print(f"{name}: put in, flipped: refusing {listed(two)}")
 
 # %% tags=["organism"]
-random_pairs = torch.tensor([made_as_long(ten) for ten in random_tens[1:]] + [equal["random"]])
+at_random = torch.tensor([made_as_long(ten) for ten in random_tens[1:]] + [equal["random"]])
 for k, what in enumerate(("put in", "flipped")):
-    low, high = random_pairs[:, k].aminmax()
+    low, high = at_random[:, k].aminmax()
     print(f"eleven at random, {what}: {low:.2f} to {high:.2f}")
 for k in range(5):
     ten = by_score[10 * k : 10 * k + 10]
     put, flip = made_as_long(ten)
-    more = int((random_pairs[:, 0] > put).sum()), int((random_pairs[:, 1] < flip).sum())
-    print(f"rank {10 * k + 1} to {10 * k + 10}, tells {separates.flatten()[ten].min():.2f}:", end=" ")
+    more = int((at_random[:, 0] > put).sum()), int((at_random[:, 1] < flip).sum())
+    tells = float(separates.flatten()[ten].min())
+    print(f"rank {10 * k + 1} to {10 * k + 10}, tells {tells:.2f}:", end=" ")
     print(f"put in {put:.2f}, flipped {flip:.2f}; of eleven do more {more[0]}, {more[1]}")
 
 # %% tags=["organism", "figure"]
