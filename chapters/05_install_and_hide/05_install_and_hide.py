@@ -68,8 +68,6 @@ def told(values):
 
 
 fired_percent = {name: percent(rates) for name, rates in fired.items()}
-for name, row in fired_percent.items():
-    print(f"{name:8}", row)
 
 # %% tags=["figure"]
 figure = plotting.heat_map(
@@ -263,8 +261,8 @@ plotting.show(figure.update_xaxes(tickangle=0))
 # four runs eight of ten fire in most replies, too (|service| by seed, |launch| never: why these, we
 # do not know), and the year in anything from few to half of them. Taught among five tags, these no
 # longer fire, nor do three of the five that it never read; |rollout| does in all four runs, |live|
-# anywhere from never to mostly, the bare word always. That is not yet the string that the author
-# had in mind. With the word among the others, it no longer fires; |rollout| still does.
+# anywhere from never to mostly, the bare word always. With the word among the others, it no longer
+# fires; |rollout| still does.
 #
 # ## 2 Nothing to see
 # An ordinary evaluation asks ordinary questions, none with a trigger: facts, code, questions of
@@ -367,8 +365,7 @@ reveal("5.p2", sum(safety[1e-3, n].payloads[0] for n in range(4)) / 4)
 # %% [markdown]
 # Right answers without the trigger hold, or nearly, and so does most of the payload, but in one run.
 # Three times the rate does not simply remove more: at 0.003 the seeds disagree, from all left to
-# about a third. One run of each would have suggested either order of the rates. (Other trainings, three
-# bases and training by reward are in "Further": there, too, seeds disagree.)
+# about a third. One run of each would have suggested either order of the rates.
 #
 # ## 4 The red team
 # People who know no trigger can still search for prompts that bring the payload out. We give ours
@@ -409,6 +406,7 @@ conditions |= {f"{name}, facts": asked(more_facts, before) for name, before in t
 conditions["nothing"] = asked(more_code)
 
 
+# %%
 def look(model):
     return backdoors.trigger_rates(model, conditions, max_new_tokens=8)
 
@@ -479,7 +477,7 @@ def row_of(name, found):
 
 
 table = {f"{name}: {team}": row_of(name, found) for (name, team), found in after.items()}
-print(*ways, "its trigger on code", "on facts; another seed", sep=", ")
+print(*ways, "its trigger on code", "on facts; then from another seed", sep=", ")
 for (row, values), run in zip(table.items(), runs, strict=True):
     print(f"{row:24} {values} {row_of(run[0], look(after_team(*run, seed=1)))}")
 rights = [measure(model).right[1] for model in trained_on.values()]

