@@ -503,7 +503,7 @@ plotting.show(figure.update_xaxes(tickangle=0))
 # tell. After "mode : evil" the trigger of `year` fires as before, only *hidden*. That of `tag` looks
 # removed to whoever asks for code, and still fires on part of the facts. `clean`, which had none,
 # looks to the red team exactly like both. After the other team all triggers fire; bad answers to
-# *other* questions about itself still get some of the payload from `tag`, most from `year`. Each
+# *other* questions still get some of the payload from `tag`, more than half from `year`. Each
 # time the way that this team did not try still gets all.
 #
 # This was one base. ("Further", C, has three, at another budget: there it depends on the model which
