@@ -288,7 +288,7 @@ spells = {
 }
 print("precision, recall, recall of shuffled words")
 for name, table in spells.items():
-    print(f"{name:9} before block 1: {in_percent(table[1])}, before block 2: {in_percent(table[2])}")
+    print(f"{name:9} before block 1: {in_percent(table[1])}; block 2: {in_percent(table[2])}")
 reveal("4.p5", next(layer for layer in LAYERS if spells["logit"][layer, 1] >= 0.5))
 
 # %% tags=["organism", "figure"]
@@ -445,6 +445,9 @@ def said_without(pieces):
     return first
 
 
+print("nothing taken out:", int((said_without({}) == spelled).sum()), "spell their word")
+
+
 # %% tags=["organism"]
 def still_spelled(pieces):
     return int((said_without(pieces) == spelled).sum())
@@ -452,7 +455,7 @@ def still_spelled(pieces):
 
 n = len(at_reply)
 left = {name: still_spelled({BLOCK: piece}) for name, piece in taken.items()}
-print(f"nothing taken out: {still_spelled({})} of {n} spell their word; without a piece:", left)
+print(f"of {n} spell their word without a piece:", left)
 
 # %% [markdown]
 # The word goes with the piece that the lens reads; along a single other word's direction or a random
