@@ -87,7 +87,7 @@ def on_other_data(
                 keys = " (an interval has .estimate, .low and .high)" if "Interval" in str(error) else keys
                 tip = f"it fails on this notebook's own data: print what each name in it holds{keys}."
                 if "must be an integer" in str(error):  # scipy's word on a count
-                    tip += " Intervals of a rate take counts, and divide by n themselves."
+                    tip += " wilson_interval takes one count, runs_interval a list; both divide by n themselves."
             return Off(f"your code raised {type(error).__name__}: {error}", tip)
         return None
 

@@ -127,7 +127,7 @@ def number(answer: Any, *, low: float = -math.inf, high: float = math.inf, name:
         raise Wrong(f"{name} is {value}", "look for a division by 0 or the mean of an empty set.")
     if not low <= value <= high:
         what = f"{name} is {value:.4g}, outside the possible range {low:g} to {high:g}"
-        raise Wrong(what, "check the unit and the sign.")
+        raise Wrong(what, "60 % is 0.6." if high == 1 < value <= 100 else "check the unit and the sign.")
     return value
 
 
