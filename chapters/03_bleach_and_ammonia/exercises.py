@@ -93,7 +93,7 @@ def _find(feature, concept: str, contrast, tested) -> None:
     if auroc < 0.45:
         raise Wrong(
             f"feature {feature} prefers the near misses of {concept}",
-            "contrast `there` against `near`, in that order: look-ups without near misses find what both have.",
+            "contrast `there` against `near`, in that order, and take the first of the ranking, not the last.",
         )
     other = max(tested, key=lambda name: float(tested[name].auroc[feature] - tested[name].auroc.max()))
     elsewhere = float(tested[other].auroc[feature])
