@@ -394,8 +394,8 @@ prediction(
 prediction(
     "0.p2",
     "Before block 0, at how many tokens do the two residual streams differ?",
-    bounds=(0, 10),
-    unit=" of 10 tokens",
+    bounds=(0, 11),
+    unit=" of 11 tokens",
 )
 prediction(
     "0.p3",

@@ -341,10 +341,10 @@ for task, n in sizes.items():
 #
 # ## 2 Can it be healed?
 # NeuralDaredevil-8B was abliterated, lost quality, and was healed by preference tuning (DPO). The
-# data set of that recipe lists 541 pairs of a toxic set; here all tuning data are harmless. The
-# model of width 32 has something to heal: its r is ablated, and it is tuned on harmless requests
-# on *other* topics than those we test. DPO needs pairs: where a model's own reply is wrong, the
-# right answer is *chosen* and that reply *rejected*.
+# data set of that recipe (mlabonne/orpo-dpo-mix-40k) lists 541 pairs of a toxic set; here all
+# tuning data are harmless. The model of width 32 has something to heal: its r is ablated, and it is
+# tuned on harmless requests on *other* topics than those we test. DPO needs pairs: where a model's
+# own reply is wrong, the right answer is *chosen* and that reply *rejected*.
 
 # %% tags=["organism"]
 hurt = abliteration.abliterate(small, r_small)
@@ -510,13 +510,13 @@ plotting.show(
 # many replies as before turn to "however": that the turn is gone is not shown.
 #
 # **The control** is the stronger result, and it has a catch. 16 supervised steps on harmless
-# requests remove more than half of the *unedited* model's refusals at once, and what comes instead
-# is the right answer to harmful requests (none before). But 10 of these lessons correct a false
+# requests remove more than half of the *unedited* model's refusals at once, and most of these
+# requests then get the right answer (none did before). But 10 of these lessons correct a false
 # refusal. Without them both seeds keep more than half. With DPO on the model's own pairs such
-# lessons decide: with them no refusal at once is left, without them nearly all are. So what counts
-# is which replies are corrected, not DPO against supervised. (Qi et al. 2023, section 4.4, report
-# weaker refusal after tuning on benign data in real models.) In right answers DPO costs, with
-# either set of pairs; that supervised tuning costs any is not shown.
+# lessons decide: with them no refusal at once is left, without them nearly all are. So which
+# replies are corrected counts; DPO against supervised tuning is open. (Qi et al. 2023, section 4.4,
+# report weaker refusal after tuning on benign data in real models.) In right answers DPO costs,
+# with either set of pairs; that supervised tuning costs any is not shown.
 #
 # ### Exercise 2.6: claim the healing (6 minutes, medium)
 # For each test request, `gain` is the score (1 if right) after supervised tuning (mean of two
@@ -653,14 +653,14 @@ for judge, which in product(("at once", "anywhere"), "dr"):
 # once. But the attacker chooses, the block as well as the direction. After d of block 5, or r of
 # any block, hardly anything is refused at once. In whole replies r of block 1 leaves the fewest
 # refusals in both twins, and most requests are answered; there the defence keeps a few more
-# refusals (with r of block 3 it has *fewer*). And the gap in first words is no proof: other
+# refusals (with r of any other block it has *fewer*). And the gap in first words is no proof: other
 # trainings of the *undefended* twin also withstand the ablation of d, in part or fully (see its
 # [card](../organisms/cards/chat-64.md)).
 #
 # So in this organism the defence does not hold in first words (r: three trainings, see its
-# [card](../organisms/cards/chat-64-extended.md)). In whole replies it helps a little, in the one
-# pair of twins that we compared. This does not refute the paper: its models are large, its refusals
-# are long explanations, and it uses another ablation.
+# [card](../organisms/cards/chat-64-extended.md)). In whole replies it helps a little against the
+# best attack, in the one pair of twins that we compared. This does not refute the paper: its models
+# are large, its refusals are long explanations, and it uses another ablation.
 #
 # ## 4 Results
 # Each result once more, with 95 % intervals over requests. "NO" means that no difference was shown,
@@ -704,7 +704,7 @@ progress(2)  # 2.1, 2.2, 2.4 and 2.8 belong to 02a, 2.5 and 2.7 to Further
 #   NeuralDaredevil reports that it did, on 8B.
 # * That harmless tuning is dangerous, or safe, for models in general: width 32 lost more than half
 #   of its refusals at once (fewer without the lessons that correct one), width 128 (with
-#   fewer examples and steps, and no such lesson) only those of the acrostics.
+#   64 examples, fewer but larger steps, and no such lesson) only those of the acrostics.
 # * A defence that holds. Those that we measured fail against one attack, or work only if whoever
 #   runs the model wants them.
 #
@@ -791,8 +791,8 @@ for start in range(0, 64, 8):
 print("loss of each step:", [round(value, 2) for value in losses])
 
 # %% [markdown]
-# The loss begins at 0.69, as it must, and falls. (`tuning.preference` does the same in larger
-# strides: replies padded into one batch, pairs shuffled by a seed, gradients clipped.) Is more of
+# The loss begins at 0.69, as it must, and falls. (`tuning.preference` does the same with
+# replies padded into one batch, pairs shuffled by a seed, and gradients clipped.) Is more of
 # it better? The edited model after 32 steps of DPO. (Supervised tuning was not run so long.)
 # Compare the line of the edited model with that of the unedited one.
 
@@ -1008,13 +1008,13 @@ finding(what, rate(int(less_d.sum()), 20), runs_rate(random_hits, 20))
 # %% [markdown]
 # Abliteration needs no answers to train on, keeps the right answers to harmless requests, and
 # leaves most late refusals. At the larger dose of d none of the harmful requests is refused (one
-# acrostic is), but none gets the right answer either (read some: words are mixed up or broken),
-# and many harmless ones lose theirs. They do with *random* vectors of the same norm, too, and d is
-# among those. (Beside the one of the table alone, d would have looked worse.) Only the fine-tune
-# answers all (r ablated: 3 of 20); it breaks nothing that we count, and it needs answers to
-# harmful requests. The same tuning on harmless requests, none of which it had refused, leaves the
-# refusals at once (that of width 32 in section 2 did not) and removes the late ones of the
-# acrostics. So "refusal removed" says little: which refusal, by what means, and what else?
+# acrostic is), but none gets the right answer either, and many harmless ones lose theirs. They do
+# with *random* vectors of the same norm, too, and d is among those. (Beside the one of the table
+# alone, d would have looked worse.) Only the fine-tune answers all (r ablated: 3 of 20); it breaks
+# nothing that we count, and it needs answers to harmful requests. The same tuning on harmless
+# requests, none of which it had refused, leaves the refusals at once (that of width 32 in section 2
+# did not) and removes the late ones of the acrostics. So "refusal removed" says little: which
+# refusal, by what means, and what else?
 #
 # ### Further 4: conditional steering
 # A defender who runs the *edited* copy can add d back at run time. If d is always added, the model
