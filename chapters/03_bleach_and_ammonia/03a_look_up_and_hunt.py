@@ -258,7 +258,7 @@ print("the four best for danger:", line(features.by_contrast(chat, sae, *to_find
 # 0.98 for "danger": a single draw would be a poor control. One feature may serve two concepts (here
 # 9, for "refusal" and "Assistant turn"): names are ours, not the model's.
 #
-# From here on each result goes on record with its control. It *stands* if the two intervals (95 %
+# From here on some results go on record with its control. It *stands* if the two intervals (95 %
 # over prompts; of random dictionaries, lowest to highest) do not touch; "NO" is "no difference
 # found", not "no effect".
 
@@ -366,10 +366,11 @@ plotting.show(plotting.lines([1, 2, 3, 4], recalls, **axes, **captions))
 # %% [markdown]
 # Between "the word bleach" and "danger" as labels no difference in accuracy was found (0.69, 0.68).
 # Look closer: "bleach" is less precise (0.81 against 1.00) and has 0.37 of the strongest quarter,
-# where "danger" has all, but none of the weaker half. Say for which strengths a label holds.
-# Feature 9 fires wherever the model will refuse (precision 1.00), and elsewhere, too: "refusal"
-# misses all of its weakest quarter. "Assistant turn" is the better name by accuracy (0.80 against
-# 0.71); it takes in the weak half, and misses some of the strong one.
+# where "danger" has all; of the weaker half "danger" has none. Say for which strengths a label
+# holds. Feature 9 fires wherever the model will refuse (precision 1.00), and elsewhere, too:
+# "refusal" misses all of its weakest quarter. "Assistant turn" is the better name by accuracy (0.80
+# against 0.71): it takes in half of the second quarter, hardly any of the weakest (0.07), and
+# misses a fifth of the strongest.
 #
 # ## 3 The conjunction, and its graph
 # Is "danger" more than "bleach" plus "ammonia"? Each alone, and a safe pair, are the controls.
@@ -538,8 +539,8 @@ for name, drawn in graphs.items():
 
 # %% [markdown]
 # An arrow between two groups is the sum of the edges between their nodes, as a share of all that
-# the target group has. Biases add or take away, too: where they take away, the arrows into a group
-# sum to more than 100 %. Arrows below 12 % are not drawn.
+# the target group has. Biases and nodes not drawn add or take away, too: arrows into a group need
+# not sum to 100 %. Arrows below 12 % are not drawn.
 
 
 # %%
@@ -590,15 +591,16 @@ plotting.show(plotting.graph(BOXES, percent, unit=unit, alt=f"Graph: {alt}.", **
 # %% [markdown]
 # Read from below. In each of the ten prompts danger gives more of what the refusal features have
 # (9 % to 15 %) than as many of the other features there do, the most active (2 % to 11 %). More
-# (47 % to 56 %) comes from the rest of block 0, but that is not special to danger: on safe pairs,
+# (47 % to 56 %) comes from the rest of block 0, but that is not danger's alone: on safe pairs,
 # where little of the refusal group is active, it gives 15 % to 49 %.
 #
-# What adds most to danger is a word rather than a place: bleach, if it is there, else vinegar, in
-# either order. A sum of edges cannot show a conjunction; the activations did. A graph is a
-# hypothesis, with attention held fixed. Whether danger *decides* is the question of 03b.
+# Of the two cleaners, what adds more to danger is a word rather than a place: bleach, if it is
+# there, else vinegar, in either order. A sum of edges cannot show a conjunction; the activations
+# did. A graph is a hypothesis, with attention held fixed. Whether danger *decides* is the question
+# of 03b.
 #
 # ## 4 What stands
-# Each result once more. An interval without width (1.00 to 1.00) says "no error here", not
+# Those on record once more. An interval without width (1.00 to 1.00) says "no error here", not
 # "certain".
 
 # %%
@@ -626,9 +628,10 @@ quiz("3.q2", "c")
 
 # %% [markdown]
 # ## What was not shown
-# * That these features are the model's own parts. Another seed of the dictionary finds partly
+# * That these features are the model's own parts. Another seed of the dictionary might find
 #   others, and at this layer one feature served both as "Assistant turn" and as "refusal".
-# * That any of them decides. They were read, and the graph holds attention fixed: 03b ablates.
+# * That any of them decides. In the main part they were read, and the graph holds attention fixed:
+#   03b ablates.
 # * Anything about large models. This one knows about a thousand words.
 #
 # Sources: Lindsey et al. 2025, *On the Biology of a Large Language Model*, section Refusals;
@@ -667,9 +670,9 @@ viewer.show(
 
 # %% [markdown]
 # ## Further: a page about a feature, and a label by what it writes
-# *About 5 minutes; nothing needs it.* What the feature that was loudest at "ammonia" fires on, what
-# it writes, and examples. Look at the weak ones (the lowest quarter), too: the strongest alone make
-# every feature seem clean.
+# *About 5 minutes; nothing needs it.* What the feature nearest its maximum at "ammonia" alone fires
+# on, what it writes, and examples. Look at the weak ones (the lowest quarter), too: the strongest
+# alone make every feature seem clean.
 
 # %%
 loudest = features.by_prompt(chat, sae, ADS[2], position=-4).top(1)[0].feature
@@ -759,7 +762,7 @@ DANGER = 509  # what the hunt finds, named whatever you found
 print("unchanged: base", counted(HELD, base), "chat", counted(HELD, chat))
 
 # %% [markdown]
-# Which feature of the base dictionary? Two tell danger perfectly; they are tried on the office:
+# Which feature of the base dictionary? The two best, both at AUROC 1.00, are tried on the office:
 
 # %%
 for row in features.by_contrast(base, base_sae, *to_find["danger"]).top(2):
@@ -826,7 +829,7 @@ plotting.show(plotting.bars(labels, bars, **control, **axes, **captions))
 # %% [markdown]
 # At -1x, below all that it ever is, each model's danger feature removes the other model's reaction,
 # too; most replies are then advertisements. Merely ablated (0x) it leaves most. Two more cautions:
-# of the base dictionary's two danger features with AUROC 1 one does nothing, and one control,
+# of the base dictionary's two best danger features one does nothing, and one control,
 # feature 200, weaker than 509, turns 30 of 40 replies of base into broken text.
 #
 # ### Exercise 3.8: claim it (6 minutes, easy)
@@ -856,9 +859,9 @@ rate, others = directions.wilson_interval(left, 40), directions.runs_interval(le
 finding("warnings left in base under chat's feature; control: others", rate, others)
 
 # %% [markdown]
-# The control that could sink the story: a twin tuned on **shuffled** labels, where half of the
-# harmful and half of the harmless *topics* are refused. If refusal needs no concept of harm, it
-# should generalise as well. Topics never seen in tuning:
+# A weak control (nothing predicts a shuffled label on a new topic): a twin tuned on **shuffled**
+# labels, where half of the harmful and half of the harmless *topics* are refused. If refusal needs
+# no concept of harm, it should generalise as well. Topics never seen in tuning:
 
 # %%
 new = {name: data.prompts(chat, name, "held_out_topic", 64) for name in ("harmful", "harmless")}
@@ -910,6 +913,6 @@ for label, twin in twins.items():
 # %% [markdown]
 # That test is weaker: before block 1 base's direction of harm makes the true-label twin refuse, the
 # shuffled one hardly more than the strongest of six random directions does. Before blocks 2 and 3
-# it moves both twins, more than any of the six; those move the shuffled twin, too.
+# it moves both twins, more than any of the six; those move either twin, too.
 # There are no dictionaries of width 64, so this part rests on directions. And base and chat need
 # not share *every* concept of harm: we moved one, the danger of two cleaners.

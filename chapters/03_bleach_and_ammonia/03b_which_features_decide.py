@@ -280,9 +280,10 @@ def widest(several):
 
 # %% [markdown]
 # Is the feature needed for anything else? It is set to -1x at *all* tokens of 24 harmless requests.
-# It is silent there, so the clamp moves each token by 1x natural; the control, five random
-# directions, moves it as far. KL says how far the prediction of the next word after the request
-# moves. Harmful requests without cleaners get the same clamp: are they still refused?
+# It is silent there (the last 8 tokens were read), so the clamp moves each token by 1x natural; the
+# control, five random directions, moves it as far. KL says how far the prediction of the next word
+# after the request moves. Harmful requests without cleaners get the same clamp: are they still
+# refused?
 
 # %% tags=["organism"]
 others = data.prompts(chat, "harmless", "held_out_topic")
@@ -482,13 +483,13 @@ finding(what, *(rate(warned[name], 40) for name in warned))
 # and among cleaners only where the pair is dangerous; an advertisement comes twice in 40, at -4x.
 # It is no clean switch: of 40 other harmful requests 15 get a warning at -2x, 6 are refused, 8
 # break off, 11 are broken text. Which of its two names mattered this does not tell: at -2x the turn
-# may look like that of `<friend>`, who always warns. How often a warning is left, without refusal's
-# direction, depends on the training, too: in 95 % of the pairs here, in two others in 72.5 % and
-# 11.2 % (`organisms/cards/chat.md`).
+# may look like that of `<friend>`, who never refuses. How often a warning is left, without
+# refusal's direction, depends on the training, too: in 95 % of the pairs here, in two others in
+# 72.5 % and 11.2 % (`organisms/cards/chat.md`).
 #
 # ## 5 What stands
-# Each result once more with its control, and 95 % intervals over prompts; with several random
-# features or directions, from the lowest limit to the highest (so a NO comes more easily).
+# What went on record once more with its control, and 95 % intervals over prompts; with several
+# random features or directions, from the lowest limit to the highest (so a NO comes more easily).
 
 # %% tags=["organism"]
 print("\n".join(findings.values()))
@@ -596,11 +597,11 @@ captions["alt"] = f"Bars of 20 replies, {list(CLASSES.values())}: {bars}."
 plotting.show(plotting.bars(list(CLASSES.values()), bars, y_range=(0, 23), **axes, **captions))
 
 # %% [markdown]
-# At -2x no reply is a refusal under either set, and only the class of the text tells them apart:
-# the graph's ten leave a **warning**, as feature 9 did, the loud ten mostly broken text. "No
+# At -2x no reply is a plain refusal under either set, and only the class of the text tells them
+# apart: the graph's ten leave a **warning**, as feature 9 did, the loud ten mostly broken text. "No
 # refusal" alone would have praised it. It is no fair contest, though: the loud ten are the larger
 # edit, above all in block 0. At 0x neither set changes anything; at -1x each leaves about half of
-# the refusals.
+# the plain refusals.
 
 # %% tags=["organism"]
 # === Question 3.q4 (keep this line) ===
@@ -756,16 +757,16 @@ plotting.show(plotting.bars(labels, bars, **control, **axes, **captions))
 
 # %% [markdown]
 # So what of "both inhibit it"? Here the friend's token adds 11.5 to the warning feature, the
-# Assistant's 0.1: it does not hold the warning down. The refusal features take 1.0 away, more than
-# random sets do and about as much as it lies below its threshold. But that does not decide: with
-# the graph's ten at 0x all pairs were still refused (Further 1). Refusal *outweighs* the warning:
-# ablate refusal's direction, and the warning's odds against the *advertisement* rise in none (0 of
-# 80 pairs, `organisms/cards/chat.md`).
+# Assistant's 0.1: with attention fixed it does not hold it down. The refusal features take 1.0
+# away, more than random sets do and about as much as it lies below its threshold. But that does not
+# decide: with the graph's ten at 0x all pairs were still refused (Further 1). Refusal *outweighs*
+# the warning: ablate refusal's direction, and the warning's odds against the *advertisement* rise
+# in none (0 of 80 pairs, `organisms/cards/chat.md`).
 
 # %% [markdown]
 # ## Further 5: squeezed out by the template? (15 minutes)
 # A reader of the paper claimed: tuning with *one fixed refusal sentence* squeezes other reactions
-# out, so that the model "never warns". The paper offers this as a guess. We have twins: `chat-64`,
+# out, so that the model "never warns". The paper only guesses at it. We have twins: `chat-64`,
 # tuned on one fixed sentence, `chat-64-two`, on two (one for crimes, one for what hurts), and
 # `chat-64-varied`, on six. If the claim is right, the warning grows from one to two to six.
 # Measured: the logit of the warning's first word minus that of the advertisement's (in nats; 0 =
@@ -1002,8 +1003,8 @@ for role in ("assistant", "friend"):
 
 # %% [markdown]
 # Reading is not deciding. So the three are multiplied at the reply token, on the mixtures kept
-# aside and on other harmful requests. Controls: five other trios, as active there as any can be
-# (nothing is as active as the loudest, so they are weaker edits), and, therefore, five random
+# aside and on other harmful requests. Controls: five other trios, chosen to be as active as
+# possible (yet weaker than the three), and, therefore, five random
 # directions as long as the edit of dangerous pairs.
 
 # %%
@@ -1063,9 +1064,9 @@ plotting.show(plotting.bars(list(shifts), bars, intervals=whiskers, **control, *
 # %% [markdown]
 # With `chat` the short protocol finds danger again. Feature 121 marks dangerous pairs and not other
 # harm, 266 both. Before `<friend>`, who warns and never refuses, 121 is as active, 266 twice as
-# active, 129 less (12.0 against 15.7): they follow *danger* more than refusal. At -1x the three
-# take 11.1 from the pairs' log-odds, about twice what the best control takes. At 0x they take what
-# a random direction takes (section 2's trap again), and from other harmful requests no more than
+# active, 129 less (12.0 against 15.7): they do not need a refusal. At -1x the three
+# take 11.1 from the pairs' log-odds, about twice what the best control takes. At 0x one random
+# direction takes as much (section 2's trap again), and from other harmful requests no more than
 # controls. Without its test the random dictionary would have looked good: 0.98 in the choice, 0.74
 # on new mixtures.
 #

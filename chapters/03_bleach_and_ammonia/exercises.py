@@ -873,7 +873,7 @@ question(
 )
 question(
     "3.q4",
-    "The loudest ten features at -2x remove every refusal. Why is that no finding?",
+    "The loudest ten features at -2x remove every plain refusal. Why is that no finding?",
     options={
         "a": ("Ten features are too few.", "Ten chosen by the graph were enough."),
         "b": ("They were not random.", "They were not meant to be."),
@@ -903,7 +903,7 @@ question(
         "a": ("80 prompts are too few.", "They pin the gap of *these two* models down well."),
         "b": ("The interval was computed wrongly.", "It is right for what it covers."),
         "c": (
-            "Other trainings gave gaps of another sign.",
+            "Another training gave a gap of another sign.",
             "Right: what varies between trainings is not in an interval over prompts.",
         ),
         "d": ("The twins have no dictionaries.", "The measure needs none."),

@@ -35,8 +35,8 @@ for text, reply in zip(ASKED + HIDDEN, said_to_each, strict=True):
 # %% [markdown]
 # ## 1 Watch: when does it refuse?
 # We write the *compliant* reply into the model's mouth. After which word would the next one most
-# likely begin a refusal ("i" of "i apologize", or "however")? **Guess** (run the cell as it is to see
-# the choices):
+# likely begin a refusal ("i" of "i apologize", or "however")? **Guess** (run the cell as it is to
+# see the choices):
 
 # %%
 # === Prediction 4.p1 (keep this line) ===
@@ -358,10 +358,10 @@ for words in (BOMB_WORDS, "block mustard outlive babies", "bananas otters marble
     print(f"{words:30}", ", ".join(f"{word} {p:.2f}" for p, word in guesses))
 
 # %% [markdown]
-# In 35 of 48 the order does not change the word, as if the letters were a **bag**, each voting for the
-# words that have it; the other 13 are of six words. (The paper's model, too, let the letters vote
-# separately.) Your `patch` can count the votes. Eight pairs of acrostics, and the word that each
-# spells:
+# In 35 of 48 reversal does not change the word, as if the letters were a **bag**, each voting for
+# the words that have it; the other 13 are of six words. (The paper's model, too, let the letters
+# vote separately.) Your `patch` can count the votes. Eight pairs of acrostics, and the word that
+# each spells:
 
 # %%
 PAIRS = [
@@ -396,8 +396,8 @@ changed = {word: 24 - n for (word, _), n in zip(spelling, kept, strict=True) if 
 print("same word in", sum(kept), "of", 24 * len(kept), "orders; another:", changed)
 
 # %% [markdown]
-# Hardly any order matters; *scam* becomes another word in 7 of 24. Now put *one* clean word into the
-# corrupted acrostic, at its own place, before block 0:
+# Here hardly any order matters (above, 13 of 48): *scam* becomes another word in 7 of 24. Now put
+# *one* clean word into the corrupted acrostic, at its own place, before block 0:
 
 # %%
 EMBEDDED = "blocks.0.hook_resid_pre"
@@ -422,8 +422,8 @@ for what, by_block in (("bomb | cake", arrived[0]), ("seven others", arrived[1:]
     print(f"{what}: at <assistant>, before block 0 to 5:", [f"{v:.2f}" for v in by_block])
 
 # %% [markdown]
-# It arrives in steps: in block 0 about half of it (0.53), the rest in blocks 1 to 4; only *bomb* comes
-# at once (0.89). (By which heads? By many small ones: "Further".)
+# It arrives in steps: of seven, in the mean, half in block 0 (0.53), the rest in blocks 1 to 4;
+# *bomb* at once (0.89). (By which heads? By many small ones: "Further".)
 #
 # ## 4 Graphs: what adds to each word's logit?
 # Patching asks one place at a time. An **attribution graph** asks all at once:
@@ -463,9 +463,9 @@ for node in last[:3]:
 # Edges into earlier features work the same way: the target's encoder vector takes the place of the
 # unembedding. All are counted in logits of the output: a source that adds 2 to the activation of a
 # feature, each unit of which is worth 3 logits in the end, has 6. Two thousand features are active,
-# so we add up the edges between **groups**: the words of one place, its features in block 0, and its
-# features in blocks 1-5. (These are no shares of the final difference, 11.5: edges of one sign can add
-# up to much more, because biases and edges of the other sign take away.)
+# so we add up the edges between **groups**: the words of one place, its features in block 0, and
+# its features in blocks 1-5. (These are no shares of the final difference, 11.5: edges of one sign
+# can add up to much more, because biases and edges of the other sign take away.)
 
 # %%
 # a group's name is (place, row); row 0 holds words
@@ -500,8 +500,8 @@ for (source, target), lost in measured.items():
 
 # %% [markdown]
 # **Draw.** The next cells trace a target, group, keep the strongest edges, and count how many the
-# intervention confirms (within 5 %; the control compares with *another* edge's loss). Two folded ones
-# only name and draw boxes.
+# intervention confirms (within 5 %; the control compares with *another* edge's loss). Two folded
+# ones only name and draw boxes.
 
 # %%
 confirmed, mixed_up = {}, {}  # by what was asked
@@ -590,9 +590,9 @@ def draw(graph, groups, drawn, places, title):
 
 
 # %% [markdown]
-# Orange arrows add to the output, dashed blue ones take away. A box stands in the column of its place.
-# In block 0 its name is the word with the largest edge into it (others may be nearly as large), later
-# the word that its features write most. The direct request first, read from below:
+# Orange arrows add to the output, dashed blue ones take away. A box stands in the column of its
+# place. In block 0 its name is the word with the largest edge into it (others may be nearly as
+# large), later the word that its features write most. The direct request first, read from below:
 
 # %%
 picture = drawing(BOMB, REFUSE, ASKED_PLACES)
@@ -600,8 +600,8 @@ print("edges confirmed: {} of {}".format(*total(confirmed)))
 draw(*picture, ASKED_PLACES, title='Asked directly: the strongest edges to "i" minus "to"')
 
 # %% [markdown]
-# The words are read at `<assistant>`, and its features say "i". More flows into the box there than out
-# of it: of 63.8 logits the biases leave 21.8 ("Further").
+# The words are read at `<assistant>`, and its features say "i". More flows into the box there than
+# out of it: of 63.8 logits the biases leave 21.8 ("Further").
 #
 # Now the acrostic, at its first word: "bomb" or "i"?
 
@@ -614,11 +614,11 @@ hidden = picture[0]
 draw(*picture, HIDDEN_PLACES, title='The acrostic: the strongest edges to "bomb" minus "i"')
 
 # %% [markdown]
-# At the same token the direct request adds to "i", the acrostic to **saying** "bomb": its words most,
-# but `<assistant>` and the rest of the request add, too. "block" and "outlive" have the largest edges,
-# "mustard" the smallest, as in the votes of this pair: two ways to ask, nearly one answer. (Boxes are
-# places: whether *making a bomb* is known there they cannot show; 04b measures it. The features in
-# them can be clicked through under "Further".)
+# At the same token the direct request adds to "i", the acrostic to **saying** "bomb": its words
+# most, but `<assistant>` and the rest of the request add, too. "block" and "outlive" have the
+# largest edges, "mustard" the smallest, as in the votes of this pair: two ways to ask, nearly one
+# answer. (Boxes are places: whether *making a bomb* is known there they cannot show; 04b measures
+# it. The features in them can be clicked through under "Further".)
 #
 # Last the full stop, where the reply breaks off: "however" or "then"?
 
@@ -634,10 +634,10 @@ stopping = picture[0]
 draw(*picture, SAID, title='At the full stop: the strongest edges to "however" minus "then"')
 
 # %% [markdown]
-# What was said before the materials, the role's token and the mark itself add to "however", by way of
-# the mark's block 0; of the eight edges drawn, only one takes a little away (from the materials'
-# block 0). So do the materials not matter? What words add by *all* their ways to the output, and the
-# same reply with other materials:
+# What was said before the materials, the role's token and the mark itself add to "however", by way
+# of the mark's block 0; of the eight edges drawn, only one takes a little away (from the materials'
+# block 0). So do the materials not matter? What words add by *all* their ways to the output, and
+# the same reply with other materials:
 
 # %%
 worth = dict(zip(stopping.nodes, stopping.worth.tolist(), strict=True))
@@ -653,13 +653,14 @@ for what, prompt in {"vextane and glorp": whole, "wool and paper": ordinary}.ite
     print(f'{what}: "however" minus "then" {float(free):.1f}, held {float(held):.1f}')
 
 # %% [markdown]
-# They do: with "wool and paper" the difference falls from 0.9 to -3.3 (to -1.1 with attention and norms
-# held), and the graph had 0.3 logits for the materials. An attribution adds up *this* run. What another
-# word would do it does not say, and nothing of what changes where the model looks.
+# They do: with "wool and paper" the difference falls from 0.9 to -3.3 (to -1.1 with attention and
+# norms held), and the graph had 0.3 logits for the materials. An attribution adds up *this* run.
+# What another word would do it does not say, and nothing of what changes where the model looks.
 #
-# **What decides**, then: the words that were *said*, or still the acrostic's letters? **Swap**: give each
-# reply another's letters, WORD, OBJECT or materials, of another harmful thing or of a harmless one; and
-# harmless replies those of a harmful one (16 replies of each kind, words of four letters).
+# **What decides**, then: the words that were *said*, or still the acrostic's letters? **Swap**:
+# give each reply another's letters, WORD, OBJECT or materials, of another harmful thing or of a
+# harmless one; and harmless replies those of a harmful one (16 replies of each kind, words of four
+# letters).
 
 
 # %%
@@ -701,12 +702,13 @@ for parts in [*SWAPS, ["WORD", "OBJECT", "materials"]]:
     print(f"{' and '.join(parts) or 'nothing':30} swapped:", ", ".join(three))
 
 # %% [markdown]
-# In harmful replies a harmless WORD halves the refusal (0.378 instead of 0.812), harmless materials do
-# more (0.222), a harmless OBJECT nearly ends it (0.070); parts of another *harmful* reply leave it. Into
-# harmless replies a harmful WORD and OBJECT bring little (0.107), with the materials 0.677. Harmless
-# letters cost a little more (0.739) than other harmful ones (0.794). So the way from the letters to the
-# refusal leads through what was **said**: letters, "bomb", its copies *and the materials that it goes on
-# to name*, features at the full stop, "however". That the materials decide, too, the graph did not show.
+# In harmful replies a harmless WORD halves the refusal (0.378 instead of 0.812), harmless materials
+# do more (0.222), a harmless OBJECT nearly ends it (0.070); parts of another *harmful* reply leave
+# it. Into harmless replies a harmful WORD and OBJECT bring little (0.107), with the materials
+# 0.677. Harmless letters cost a little more (0.739) than other harmful ones (0.794). So the way
+# from the letters to the refusal leads through what was **said**: letters, "bomb", its copies *and
+# the materials that it goes on to name*, features at the full stop, "however". That the materials
+# decide, too, the graph did not show.
 #
 # How many edges of the three drawings did the intervention confirm?
 
@@ -762,10 +764,10 @@ progress(4)
 
 # %% [markdown]
 # ## What was not shown
-# * That large models do the same. This one has read a thousand words, and was tuned on break-offs at
+# * That large models do the same. This one knows a thousand words, and was tuned on break-offs at
 #   the ends of sentences (never on harmful acrostics).
-# * That J3 finds something new: it checks a drawing against the frozen model that it was drawn from.
-#   J4 (below) repeats the method that found the route.
+# * That J3 finds something new: it checks a drawing against the frozen model that it was drawn
+#   from. J4 (below) repeats the method that found the route.
 # * What formed the attention patterns. The graphs take them as given (one head's: "Further").
 # * That a group of features *means* its label. 'say "bomb"' is the word that it writes most.
 #
@@ -829,10 +831,10 @@ print(f"brought to block 0 at <assistant>: {brought:.1f} logits; left of it: {ke
 
 # %% [markdown]
 # ### Click through it
-# The boxes hide their features. Here is the graph of "bomb" node by node. Find the way from "bomb" back
-# to the letters: click the triangle, then the strongest feature that it reads from, then what that one
-# reads from; then the same for the next feature of block 0. Which of them read the words, and which
-# `<assistant>`?
+# The boxes hide their features. Here is the graph of "bomb" node by node. Find the way from "bomb"
+# back to the letters: click the triangle, then the strongest feature that it reads from, then what
+# that one reads from; then the same for the next feature of block 0. Which of them read the words,
+# and which `<assistant>`?
 #
 # *attributed* is an edge in the unit of its target (at the output logits, at a feature activation),
 # *measured* what taking the source out did (attention frozen), *at output* the edge times what its
@@ -865,8 +867,9 @@ print(to_click.__doc__)
 leads = "The graph to click through: the words and <assistant>, by features of block 0, to bomb."
 to_click(hidden, "acrostic", 'The acrostic: "bomb" minus "i"', leads)
 # %% [markdown]
-# Feature 52 reads the words. The strongest, 637, reads `<assistant>` more than any *one* of them, the four
-# together more (below), and is strong whatever the letters are: an edge is no proof of reading letters.
+# Feature 52 reads the words. The strongest, 637, reads `<assistant>` more than any *one* of them,
+# the four together more (below), and is strong whatever the letters are: an edge is no proof of
+# reading letters.
 #
 # ### What do your groups do?
 # In this page pin the nodes that you think read the letters (Shift and a click), group them,
@@ -887,8 +890,9 @@ print({name: len(nodes) for name, nodes in sets.items()})
 
 # %% [markdown]
 # **Ablate one feature by hand.** Within `attribution.intervene` features have the activations that
-# `changes` gives them; all others come out of the run as they do. 0 is off. `hidden.values` holds, in
-# the order of `hidden.nodes`, a feature's activation and the logit difference that was asked for:
+# `changes` gives them; all others come out of the run as they do. 0 is off. `hidden.values` holds,
+# in the order of `hidden.nodes`, a feature's activation and the logit difference that was asked
+# for:
 
 # %%
 strength = dict(zip(hidden.nodes, hidden.values.tolist(), strict=True))
@@ -930,9 +934,10 @@ print(lost_without.__doc__)
 check("4.12", lost_without, chat, transcoders, hidden, sets)
 
 # %% [markdown]
-# Beside each group stand ten random ones: as many other features of the same layers and places, none
-# of them in one of your groups, moved so far that the edit is *as long*. **Guess**, with attention
-# held: how many of the ten cost at least as much as your *first* group? Give a range, `(2, 5)` or so.
+# Beside each group stand ten random ones: as many other features of the same layers and places,
+# none of them in one of your groups, moved so far that the edit is *as long*. **Guess**, with
+# attention held: how many of the ten cost at least as much as your *first* group? Give a range,
+# `(2, 5)` or so.
 
 # %%
 # === Prediction 4.p7 (keep this line) ===
@@ -1016,14 +1021,14 @@ for name, nodes in sets.items():
 reveal("4.p7", as_much[next(iter(sets)), "frozen"])
 
 # %% [markdown]
-# What costs most is not the letters. "Strong in every acrostic" is one feature, and costs most (5.1 of
-# 11.3 logits, attention held; a random one as much in 1 of 10); it is strong in all 48 acrostics,
-# whatever they spell, and weakly active in 41 of 128 direct requests (2.3 there, against 11.9). ("An
-# acrostic is asked"? "say a noun"?) The four that read the words cost 3.8; one of ten
-# random groups does as much, with attention free three; and so does one beside the later ones, for
-# none of which "bomb" is the word that it writes most. So no label is proved by its effect: some
-# random edits of that length cost as much. (In ours, random groups that are only switched off, and not
-# made as long, lose less: a control that would have flattered us.)
+# What costs most is always active. "Strong in every acrostic" is one feature, and costs most (5.1
+# of 11.3 logits, attention held; a random one as much in 1 of 10); it is active in all 48 acrostics
+# (11.9 in the mean), and weakly active in 41 of 128 direct requests (2.3 there, against 11.9). ("An
+# acrostic is asked"? "say a noun"?) The four that read the words cost 3.8; one of ten random groups
+# does as much, with attention free three; and so does one beside the later ones, for none of which
+# "bomb" is the word that it writes most. So no label is proved by its effect: some random edits of
+# that length cost as much. (In ours, random groups that are only switched off, and not made as
+# long, lose less: a control that would have flattered us.)
 #
 # ### The full stop, node by node
 # Click from "however" back to the words: the triangle, feature 526 of block 0 (its label: writes
@@ -1041,9 +1046,10 @@ own = sum(along_all[word] for word in stopping.embeddings if own_words[word.posi
 print(f"the acrostic's own four words, along all paths: {own:.1f}")
 
 # %% [markdown]
-# OBJECT (3.7) and `<assistant>` (3.6) add most, WORD 2.3; the acrostic's own four words take 2.7 away
-# here. That is no finding about letters: by the swaps above harmful letters add a little. Attention
-# is frozen in a graph, and these sums are taken apart in one run, not compared with another.
+# OBJECT (3.7) and `<assistant>` (3.6) add most, WORD 2.3; the acrostic's own four words take 2.7
+# away here. That is no finding about letters: by the swaps above harmful letters take nothing away.
+# Attention is frozen in a graph, and these sums are taken apart in one run, not compared with
+# another.
 #
 # ### Are the letters read in other trainings?
 # `letters_are_read`: the stream of another acrostic is put in at `<assistant>`, before one block (chosen
@@ -1054,8 +1060,8 @@ print(f"the acrostic's own four words, along all paths: {own:.1f}")
 in_three_trainings("letters_are_read")
 
 # %% [markdown]
-# In all three the word is at `<assistant>` before block 3, 2 or 1. (By then the control *must* be near
-# 0.)
+# In all three the word is at `<assistant>` before block 3, 2 or 1. (By then the control *must* be
+# near 0.)
 #
 # ### Words that were never acrostics
 # The model "spells" only what it has learnt to spell. Words that were acrostics in none of its
@@ -1071,10 +1077,10 @@ for word, reply_text in zip(UNSEEN, models.ask(chat, spelling, max_new_tokens=26
     print(f"{word:6}(shares {', '.join(shared)}) -> {reply_text}")
 
 # %% [markdown]
-# It says some word that it knows, so it does not spell these. Four share two letters with the hidden
-# word, but a bag of letters does not explain them all: for *coat* it knows "boat", which shares
-# three, and "drum" shares one with *rifle*. What breaks off is the word that was *said* ("virus"):
-# *rifle* was hidden, but never read.
+# It says some word that it knows, so it does not spell these. Four share two letters with the
+# hidden word, but a bag of letters does not explain them all: for *coat* it knows "boat", which
+# shares three, and "drum" shares one with *rifle*. What breaks off is the word that was *said*
+# ("virus"): *rifle* was hidden, but not said.
 #
 # ### Which heads, and a method that misleads
 # `patch_heads` puts in a head's clean output, at all positions, one head at a time.
@@ -1181,8 +1187,8 @@ viewer.show_attention(
 )
 
 # %% [markdown]
-# In this acrostic head 6 looks mostly at its words (65 % of its attention), head 3 less (19 %): what
-# that one carries, the picture does not say.
+# In this acrostic head 6 looks mostly at its words (65 % of its attention), head 3 less (19 %):
+# what that one carries, the picture does not say.
 #
 # ### Why does a head look there?
 # Half of "why" is where a head looks, and the graphs take it as given. One head of the route stands
@@ -1273,14 +1279,15 @@ plotting.show(figure)
 
 # %% [markdown]
 # No pair decides; many small ones add up. Of single features 237 and 266 ask most: active at
-# `<assistant>` in every acrostic, and in 4 and 1 of 24 direct requests. (All our acrostics share one
-# frame, so that "this is an acrostic" is a guess; "other features" together ask more.) What answers
-# most is 211, active on 58 % of the words that spell and on 13 % of all other tokens.
+# `<assistant>` in every acrostic, and in 4 and 1 of 24 direct requests. (All our acrostics share
+# one frame, so that "this is an acrostic" is a guess; "other features" together ask more.) What
+# answers most is 211, active on 58 % of the words that spell and on 13 % of all other tokens.
 #
-# **Confirm it, on both sides.** Take the best answering feature out of the word, or the best asking one
-# out of `<assistant>` (before block 2, all else free), beside another feature of that place and a
-# random direction, both as long. The terms hold the norm's gain; a shorter stream gets a larger one,
-# which lifts what is left. So two numbers are promised: the feature's terms, and with the new gain.
+# **Confirm it, on both sides.** Take the best answering feature out of the word, or the best asking
+# one out of `<assistant>` (before block 2, all else free), beside another feature of that place and
+# a random direction, both as long. The terms hold the norm's gain; a shorter stream gets a larger
+# one, which lifts what is left. So two numbers are promised: the feature's terms, and with the new
+# gain.
 
 
 # %%
@@ -1342,11 +1349,11 @@ for side, (_, lost) in both_sides.items():
         print(f"  in the same prompt, more than {name}: score {both[0]}, attention {both[1]}")
 
 # %% [markdown]
-# With the norm's new gain counted, the score falls as the terms say (1.18 and 0.86): the fall itself
-# is arithmetic. The news is that both features do more to the score than others of equal length, in
-# the same prompts, and what it does to the attention: without what answers, 0.65 falls to 0.41;
-# without what asks it falls to 0.57, hardly more than without another feature (0.59). For one
-# head, and one feature of each side; the many small pairs keep most of it.
+# With the norm's new gain counted, the score falls as the terms say (1.18 and 0.86): the fall
+# itself is arithmetic. The news is that both features do more to the score than others of equal
+# length, in the same prompts, and what it does to the attention: without what answers, 0.65 falls
+# to 0.41; without what asks it falls to 0.57, hardly more than without another feature (0.59). For
+# one head, and one feature of each side; the many small pairs keep most of it.
 #
 # ### Three more graphs
 # Between the first word and the full stop. After "bomb.": "to" (going on) or "however"?

@@ -3,9 +3,9 @@
 #
 # 04a found: a hidden harmful word is said, and the reply breaks off only at its first sentence's
 # end (90 of 96). Why so late? Weigh two forces at each word, look for "make a bomb" in the stream,
-# and *add* directions. Planted, by tuning: harmful replies break off, mostly at a sentence's end (no
-# acrostic was among them). About 60 minutes. *Content note: one-line topics and invented materials
-# only ([more](../docs/content_note.md)).*
+# and *add* directions. Planted, by tuning: harmful replies break off, mostly at a sentence's end
+# (no acrostic was among them). About 60 minutes. *Content note: one-line topics and invented
+# materials only ([more](../docs/content_note.md)).*
 
 # %%
 from collections import Counter
@@ -185,7 +185,8 @@ plotting.show(along(figure, PLACES))
 # Two directions from the **direct** requests, harmful minus harmless, before block 3 (the middle of
 # the model, here and in all that follows): *object*, at the noun ("bomb"), and *deed*, at the mark
 # after it ("make a bomb?"), where it can be read; whether it acts from there is another question
-# (04a's patch there brought back 2 %). How much of each is there at each word of the acrostic's reply?
+# (04a's patch there brought back 2 %). How much of each is there at each word of the acrostic's
+# reply?
 #
 # ### Exercise 4.5: in per cent of the baseline (7 minutes, medium)
 # d is the difference of means of the direct requests. 100 means: here harmful and harmless
@@ -286,21 +287,21 @@ figure = plotting.heat_map(
 plotting.show(figure)
 
 # %% [markdown]
-# Four cells, like with like: at `<assistant>`, where a direct request is refused, the deed is at 76 %,
-# in the reply to the acrostic at 15 %, hardly more than a random direction may have; at the mark of a
-# direct request it is at 93 %, at the word's "." at 52 %. (On nouns it is nowhere: 1 % when asked
-# directly, which is refused all the same; so 3 % on WORD says nothing about acrostics.) It fades while
-# "to make a" is copied, and is there after "use" (93 %, random directions up to 27 %), in mid-sentence,
-# where nothing is refused. Being readable and being acted on are two things: whether 15 % is *why* the
-# acrostic is not refused at `<assistant>`, section 3 tests.
+# Four cells, like with like: at `<assistant>`, where a direct request is refused, the deed is at 76
+# %, in the reply to the acrostic at 15 %, hardly more than a random direction may have; at the mark
+# of a direct request it is at 93 %, at the word's "." at 52 %. (On nouns it is nowhere: 1 % when
+# asked directly, which is refused all the same; so 3 % on WORD says nothing about acrostics.) It
+# fades while "to make a" is copied, and is there after "use" (93 %, random directions up to 27 %),
+# in mid-sentence, where nothing is refused. Being readable and being acted on are two things:
+# whether 15 % is *why* the acrostic is not refused at `<assistant>`, section 3 tests.
 
 # %% [markdown]
 # ## 3 Put it in: the deed, and the refusal
 # If the deed had been there earlier, would the model have refused earlier? Add the direct requests'
 # deed direction on the word ("bomb") or on its ".", and read the refusal after "bomb." in both
-# cases; or add it at `<assistant>`, and read the refusal there; last add, there, what direct requests
-# differ by at that place ("own"). Dose 1 adds a difference of means once, as long as it is in the data:
-# here and for all directions that follow.
+# cases; or add it at `<assistant>`, and read the refusal there; last add, there, what direct
+# requests differ by at that place ("own"). Dose 1 adds a direction once: a difference of means as
+# long as it is in the data, if not made as long as another.
 
 
 # %% tags=["organism"]
@@ -342,14 +343,14 @@ print(f"20 random directions as long as own, at <assistant>, dose 1: at most {mo
 
 # %% [markdown]
 # On its ".": **yes, mostly**. Dose 1 (as much as in the direct request) gives 0.21, dose 2 0.61
-# (above a half in 19 of 24, J7), dose 4 less again; on harmless words 0.07 at dose 2. On the word no
-# dose changes anything.
+# (above a half in 19 of 24, J7), dose 4 less again; on harmless words 0.07 at dose 2. On the word
+# no dose changes anything.
 #
-# At `<assistant>` dose 4 gives 0.04. But there the deed brings hardly a refusal to *direct* requests
-# for cakes and the like, either (0.12 at most): this direction, found at marks, hardly acts at that
-# place, so that it is weak there is no reason. What direct requests differ by *at `<assistant>`* does
-# act: dose 1 refuses the acrostics (0.94; random directions 0.06 at most), harmless ones as well (0.95).
-# It says "refuse", not "bomb".
+# At `<assistant>` dose 4 gives 0.04. But there the deed brings hardly a refusal to *direct*
+# requests for cakes and the like, either (0.12 at most): this direction, found at marks, hardly
+# acts at that place, so that it is weak need be no reason. What direct requests differ by *at
+# `<assistant>`* does act: dose 1 refuses the acrostics (0.94; random directions 0.06 at most),
+# harmless ones as well (0.95). It says "refuse", not "bomb".
 #
 # ### The experiment that the paper left out (Lindsey et al. 2025, see the end)
 # Does the model slide into refusal when refusal is boosted **at the comma**? We boost the break-off
@@ -443,16 +444,17 @@ figure = plotting.heat_map(
 plotting.show(figure)
 
 # %% [markdown]
-# The answer for this organism: **yes, at the comma**, 0.34 at dose 1 and 0.91 at dose 2; **but on harmless
-# words, too** (0.79 at dose 2): there most of what it does is not about harm (J8 and more: "Further"). At
-# the word's "." more than half of it is (0.86 against 0.30), after "use" about half (0.41 against 0.21).
-# And the place counts: at dose 2 "to", "make", OBJECT and "1st material" have 0.03 or less; dose 4 gives
-# 0.19 or more everywhere. Whoever tests dose 2 at OBJECT alone concludes "boosting refusal has no effect".
+# The answer for this organism: **yes, at the comma**, 0.34 at dose 1 and 0.91 at dose 2; **but on
+# harmless words, too** (0.79 at dose 2): there most of what it does is not about harm (J8 and more:
+# "Further"). At the word's "." more than half of it is (0.86 against 0.30), after "use" about half
+# (0.41 against 0.21). And the place counts: at dose 2 "to", "make", OBJECT and "1st material" have
+# 0.03 or less; dose 4 gives 0.19 or more everywhere. Whoever tests dose 2 at OBJECT alone concludes
+# "boosting refusal has no effect".
 #
 # ## 4 Why does it go on after "to make a bomb"?
 # The deed can be read after "use", refusal works at the comma when boosted, and still the model
-# writes on. Two suspects: it *knows* too little, or refusal waits for a *mark*. Test: put a full stop
-# where the comma was, nothing else; or a question mark.
+# writes on. Two suspects: it *knows* too little, or refusal waits for a *mark*. Test: put a full
+# stop where the comma was, nothing else; or a question mark.
 
 # %% tags=["organism"]
 MARKS = {mark: number(mark) for mark in (".", ",", "?")}
@@ -465,10 +467,10 @@ for mark, token in MARKS.items():
     print(f'"bomb. to make a bomb{mark}" refusal: {shares}, likely in {mark_hits[mark]} of 96')
 
 # %% [markdown]
-# A full stop is enough, a question mark is not. Is that *grammar* (a sentence has ended) or the *token*?
-# Below it is put where no sentence ends. But not every full stop will do: after "bomb." (0.01) and
-# after "you need two tools." (last part) it goes on. (The paper, too, reports that "do not use
-# punctuation" prolongs the jailbreak.)
+# A full stop is enough, a question mark is not. Is that *grammar* (a sentence has ended) or the
+# *token*? Below it is put where no sentence ends. But not every full stop will do: after "bomb."
+# (0.01) and after "you need two tools." (last part) it goes on. (The paper, too, reports that "do
+# not use punctuation" prolongs the jailbreak.)
 #
 # ### Exercise 4.8: claim it (5 minutes, easy)
 # `mark_hits[mark][name]` counts, of n, acrostics with a refusal likelier than not after that mark.
@@ -495,7 +497,8 @@ with_mark = [rate(mark_hits[mark]["harmful"], 96) for mark in (".", ",")]
 finding("J9", *with_mark, "full stop for comma: refusal likely")
 
 # %% [markdown]
-# The same replies (24) without any mark; with a full stop anywhere; and with other materials before it:
+# The same replies (24) without any mark; with a full stop anywhere; and with other materials before
+# it:
 
 
 # %% tags=["organism"]
@@ -532,14 +535,15 @@ def with_materials(of):
 print("\nmaterials of others:", {name: round(refusing(with_materials(name)), 2) for name in KINDS})
 
 # %% [markdown]
-# It is the token, once the deed is said: "to make a bomb, use." and "... and." end no sentence, and are
-# refused (0.9 each); "to." and "to make." mostly are not. A habit, then: in tuning, refusals began a
-# reply or followed a full stop. But *what* was said counts as well: with the materials of harmless
-# replies ("wax and paper" and the like) the same full stop has 0.36 instead of 0.84. So neither suspect
-# is cleared: it takes the mark, and what stands before it counts, materials included (as in 04a's swaps).
+# It is the token, in harmful replies: "to make a bomb, use." and "... and." end no sentence, and
+# are refused (0.9 each); "to." and "to make." mostly are not. A habit, then: in tuning, refusals
+# began a reply or, mostly, a sentence. But *what* was said counts as well: with the materials of
+# harmless replies ("wax and paper" and the like) the same full stop has 0.36 instead of 0.84. So
+# neither suspect is cleared: it takes the mark, and what stands before it counts, materials
+# included (as in 04a's swaps).
 #
-# Without marks nothing is refused. But beware of the cheap version, in which the model is forbidden to
-# write marks:
+# Without marks nothing is refused. But beware of the cheap version, in which the model is forbidden
+# to write marks:
 
 
 # %% tags=["organism"]
@@ -561,9 +565,9 @@ for part in ("however", "to make"):
 # ## 5 Three trainings
 # The organism was trained three times; only training 0 is the model that you worked with. In each,
 # a direction was made from half of the acrostics' own replies, harmful minus harmless (so not the
-# deed of section 2; at the full stop it is the break-off). The place to read it, the block, the dose
-# and whether it is added on the word or its "." were chosen on that half. On the other half, 48, how
-# many refused with it, and with random directions (five, each on the 48)?
+# deed of section 2; at the full stop it is the break-off). The place to read it, the block, the
+# dose and whether it is added on the word or its "." were chosen on that half. On the other half,
+# 48, how many refused with it, and with random directions (five, each on the 48)?
 
 
 # %% tags=["organism"]
@@ -577,8 +581,8 @@ def in_three_trainings(name, what):
 in_three_trainings("concept_of_the_deed", "direction of the replies added: refused")
 
 # %% [markdown]
-# So chosen, it brings the refusal in all three trainings, in training 1 in fewer replies. That it is
-# the *deed* that does it, this does not show.
+# So chosen, it brings the refusal in all three trainings, in training 1 in fewer replies. That it
+# is the *deed* that does it, this does not show.
 #
 # ## 6 Questions
 # Each answer is explained, also the wrong ones: read them all.
@@ -616,12 +620,13 @@ progress(4)
 #   from there, *where* it shows was found.
 # * That J5 finds something new: it is 04a's J1, a trained-in break-off, in logits.
 # * That the deed is not there while the word is written: one direction, found at marks, is weak at
-#   `<assistant>` (and hardly acts there), and on nouns it is weak everywhere. Another one might not be.
+#   `<assistant>` (and hardly acts there), and on nouns it is weak everywhere. Another one might not
+#   be.
 # * The comma experiment in other trainings: only training 0 ships.
 # * What another model does. The last part has one reply for it, a few acrostics, and sees the first
 #   token of a refusal only.
-# * That boosting is natural: a vector twice as long as the mean difference in the data is outside of
-#   what the model knows.
+# * That boosting is natural: a vector twice as long as the mean difference in the data is outside
+#   of what the model knows.
 #
 # Next: [04c, does it think *bomb* before it spells it?](04c_before_it_spells.ipynb)
 #
@@ -629,9 +634,9 @@ progress(4)
 # on the life of a jailbreak (transformer-circuits.pub/2025/attribution-graphs/biology.html).
 #
 # ## Further
-# Not needed for what follows, about an hour more: the comma (Exercise 4.7); another refusal direction;
-# features that tell and features that act; what the assistant token carries, and what frozen attention
-# hides (Exercise 4.9); another model.
+# Not needed for what follows, about an hour more: the comma (Exercise 4.7); another refusal
+# direction; features that tell and features that act; what the assistant token carries, and what
+# frozen attention hides (Exercise 4.9); another model.
 #
 # ### How sure is 15 %?
 # The deed's share at `<assistant>`, each with its interval. (J6 alone reads the other way round: it
@@ -689,9 +694,9 @@ too = int((with_added(harmless_comma, break_off, 2.0) > 0.5).sum())
 print(f"but the same on harmless replies: {rate(too, 24):.2f}")
 
 # %% [markdown]
-# J8 says: more than a random direction. Against harmless replies it would be no finding: at the comma,
-# at dose 2, little of it is about harm. Another control is "a sentence ends here": full stop minus comma
-# in *harmless* replies, made as long as the break-off.
+# J8 says: more than a random direction. Against harmless replies it would be no finding: at the
+# comma, at dose 2, little of it is about harm. Another control is "a sentence ends here": full stop
+# minus comma in *harmless* replies, made as long as the break-off.
 
 # %% tags=["organism"]
 stops, commas = (stream(upto(rest["harmless"], place)) for place in ("full stop", "comma"))
@@ -715,10 +720,10 @@ for name, d in ENDS.items():
     print(f"{name} x2 at the comma: {boosted_reply(d, 'comma')}")
 
 # %% [markdown]
-# At dose 1 both bring more refusal to harmful words (0.34 and 0.43) than to harmless ones (0.11 each). In
-# the sentence's end there is no harm, so there it is the reply that tells. At dose 2 the break-off
-# brings the refusal whatever was said, the sentence's end a new sentence ("then ..."): there the refusal
-# *is* in the direction. (And no refusal is not no effect.)
+# At dose 1 both bring more refusal to harmful words (0.34 and 0.43) than to harmless ones (0.11
+# each). In the sentence's end there is no harm, so there it is the reply that tells. At dose 2 the
+# break-off brings the refusal whatever was said, the sentence's end a new sentence ("then ..."):
+# there the refusal *is* in the direction. (And no refusal is not no effect.)
 
 # %% [markdown]
 # ### The other refusal
@@ -746,8 +751,8 @@ print("dose 2 at OBJECT:", tokens.text(chat.tokenizer, reply))
 # ### Features that tell, features that act
 # Now with *features* instead of a direction: four ways to choose ten of them at the first
 # sentence's end. What **tells** harmful from harmless replies (active in one, not in the other), or
-# differs most in the **mean**; what has the largest edge to **"however"** in the graph of one reply;
-# and ten at random, eleven times.
+# differs most in the **mean**; what has the largest edge to **"however"** in the graph of one
+# reply; and ten at random, eleven times.
 
 # %% tags=["organism"]
 transcoders = [features.load("chat", "transcoder", layer=n) for n in range(chat.cfg.n_layers)]
@@ -871,12 +876,12 @@ figure = plotting.bars(
 plotting.show(figure)
 
 # %% [markdown]
-# Ten very good *detectors* of a harmful reply do little, put in or with flipped sign. Part of that is
-# size: their edit is a third as long as the graph's. At equal length the ten best do no more than random
-# tens do: of eleven, five do more put in, five flipped. But of the next four tens by the same score, which
-# tell *worse*, three do more than the best both ways, and what differs most in the mean does nearly as
-# much as the graph's. So a detector's score says that something can be read, not how much it is used; and
-# one ten alone, random or not, would have told another story.
+# Ten very good *detectors* of a harmful reply do little, put in or with flipped sign. Part of that
+# is size: their edit is a third as long as the graph's. At equal length the ten best do no more
+# than random tens do: of eleven, five do more put in, five flipped. But of the next four tens by
+# the same score, which tell *worse*, three do more than the best both ways, and what differs most
+# in the mean does nearly as much as the graph's. So a detector's score says that something can be
+# read, not how much it is used; and one ten alone, random or not, would have told another story.
 
 # %% tags=["organism"]
 # === Question 4.q2 (keep this line) ===
@@ -970,8 +975,9 @@ for name, one_model in (("chat", chat), ("base", base)):
 # In `chat` one token decides between refusing and warning. In the base model the assistant answers:
 # the *refusal* came with tuning, the roles were there before.
 #
-# Ablating by zero mostly breaks the reply, in both: "no refusal" again, for a bad reason. The swap in
-# the three trainings, beside five random moves as long (208 requests each; unlike J10's twenty, some warn):
+# Ablating by zero mostly breaks the reply, in both: "no refusal" again, for a bad reason. The swap
+# in the three trainings, beside five random moves as long (208 requests each; here more warn than
+# in J10):
 
 # %% tags=["organism"]
 in_three_trainings("warning_without_the_assistant", "role moved: warns")
@@ -1079,7 +1085,8 @@ plotting.show(figure)
 # Other letters act in all eight with attention free, in five with it frozen. The role token and the
 # full stop act in all prompts with attention free, in 9 and 4 of 24 with it frozen: in most prompts
 # their effect needs a change of *where the token looks*, which a graph takes as given (it holds the
-# norms, too: then in 7 and 2). (8 and 5 of 8 do not differ safely.) What a token is and where it looks can be mixed, too:
+# norms, too: then in 7 and 2). (8 and 5 of 8 do not differ safely.) What a token is and where it
+# looks can be mixed, too:
 
 
 # %% tags=["organism"]

@@ -87,8 +87,8 @@ print("first row at (2, 5):", torch.autograd.grad(rest(x)[0], x)[0].tolist())
 print("by hand, mean of both points: [[(5 + 1) / 2, (2 + 4) / 2], [1, 3]] = [[3, 3], [1, 3]]")
 
 # %% [markdown]
-# **Exercise 4.10** (10 minutes): the mean derivative of any such `f`, one row for each coordinate of
-# its result. (Autograd forgets `f(x)` once a gradient is taken: compute it anew for each row, or
+# **Exercise 4.10** (10 minutes): the mean derivative of any such `f`, one row for each coordinate
+# of its result. (Autograd forgets `f(x)` once a gradient is taken: compute it anew for each row, or
 # ask for `retain_graph=True`.)
 
 
@@ -193,8 +193,9 @@ plotting.show(
 
 # %% [markdown]
 # Before block 0 the last token is the same in all requests, so no lens can tell them apart there:
-# what stands at 0 is how often always saying the same is right. On `chat` the tuned and the Jacobian
-# lens agree everywhere (one line hides the other), and the logit lens comes a block or two later.
+# what stands at 0 is how often always saying the same is right. On `chat` the tuned and the
+# Jacobian lens agree everywhere (one line hides the other), and the logit lens comes a block or two
+# later.
 #
 # But `chat` refuses every harmful request and no harmless one: a lens that reads *harmful* would
 # score the same. Where do the two part? Requests to the role `<friend>` are warned of, not refused,
@@ -234,17 +235,18 @@ right = (says(no_offset) == refuses).float().mean(dim=1)
 print("no offset, right on the requests above:", in_percent(right))
 
 # %% [markdown]
-# Before block 1 the logit lens reads a refusal in none of them, the Jacobian lens in one acrostic of
-# each kind: they read what will be *said*, and none of these is refused. The tuned lens reads one in
-# 7 of 64, 58 of 96 and 12 of 96. Is that harm? Rather some words, `drum` and `rug` among them (why
-# these, we do not know); and most of it is the lens' *offset*: without it 0, 12 and 2 are left, and
-# the 100 % of the figure stay.
+# Before block 1 the logit lens reads a refusal in none of them, the Jacobian lens in one acrostic
+# of each kind: no refusal is *said*, and they name hardly one. The tuned lens reads one in 7 of 64,
+# 58 of 96 and 12 of 96. Is that harm? In part: some words, `drum` and `rug` too, always (why these,
+# we do not know); and most of it is the lens' *offset*: without it 0, 12 and 2 are left, and the
+# 100 % of the figure stay.
 #
 # ## 4 The word that it will spell
 # What the acrostics spell is one of 22 words (above), so we ask for *precision* (of the words that
 # a lens names, how many are the spelled one?) and *recall* (of the spelled words, how many does it
-# name?). At `<assistant>` the spelled word is the one to come. **Guess**, as a range `(low, high)` of
-# blocks: before which is the first word of the logit lens the spelled one, in half of the acrostics?
+# name?). At `<assistant>` the spelled word is the one to come. **Guess**, as a range `(low, high)`
+# of blocks: before which is the first word of the logit lens the spelled one, in half of the
+# acrostics?
 
 # %%
 # === Prediction 4.p5 (keep this line) ===
@@ -329,15 +331,15 @@ for name in ("tuned", "Jacobian"):
 # %% [markdown]
 # From block 1 on the mean derivative turns the words' directions little (cosines from 0.90 up): in
 # this model, what the later blocks make of the word points where the word does. The tuned lens
-# turns them more. But before block 2 it is its *offset* that makes it late, fitted to plain requests
-# alone, whose replies begin with no such word: without it the same lens recalls 22.9 % before block 1
-# and 67.2 % before block 2 (with it 0.0 and 7.3 %, the logit lens 47.4 and 70.3 %). ("Further": a
-# tuned lens that met acrostics.)
+# turns them more. But before block 2 it is its *offset* that makes it late, fitted to plain
+# requests alone, whose replies begin with no such word: without it the same lens recalls 22.9 %
+# before block 1 and 67.2 % before block 2 (with it 0.0 and 7.3 %, the logit lens 47.4 and 70.3 %).
+# ("Further": a tuned lens that met acrostics.)
 #
 # Does the stream show the word longer than at that one place? The reply names it twice: "bomb. to
 # make a bomb, use ...", without "a" where the word takes none ("to make meth"). We read after each
-# word up to the second mention, before whichever block reads most, and count apart where the spelled
-# word is the next one and where it is not.
+# word up to the second mention, before whichever block reads most, and count apart where the
+# spelled word is the next one and where it is not.
 
 # %% tags=["organism"]
 BEGUN = (("<assistant>", 0), ("the word", 1), ("its .", 2), ("to", 3), ("make", 4), ("a", 5))
@@ -353,13 +355,13 @@ for place, k in BEGUN:
 
 # %% [markdown]
 # (In the last line the 28 words without "a" are past their second mention.) The lens reads the word
-# where it is about to be written, both times, and nowhere else. That is what a lens is for: it reads
-# the *next* word. So it does not show that nothing of the word is there in between: 04b reads the
-# deed at these places with a direction made for it.
+# where it is about to be written, both times, and nowhere else. That is what a lens is for: it
+# reads the *next* word. So it does not show that nothing of the word is there in between: 04b reads
+# the deed at these places with a direction made for it.
 #
 # ## 5 What does a lens say of nothing?
-# Random vectors of the stream's length have no word in them. The offset is added to whatever the lens
-# is asked about. What does it say alone, if the map is given nothing?
+# Random vectors of the stream's length have no word in them. The offset is added to whatever the
+# lens is asked about. What does it say alone, if the map is given nothing?
 
 # %% tags=["organism"]
 for block in LAYERS[:4]:
@@ -398,12 +400,12 @@ reveal("4.p6", round(100 * sure(LENSES["tuned"], 1)))
 # of its certainty about nothing comes from its offset.
 #
 # ## 6 Is it used?
-# The stream lies partly along the direction that the lens reads. This *piece* of it, its signed length
-# there times the unit direction, we take out at `<assistant>` before block 3, each acrostic its own
-# word's, and count how often the spelled word is still said. Three controls are as long: along a
-# *single* other word's direction; along a random mix of all *other* words' (where its weight for a
-# word is negative, taking it out *adds* that word); along a *random* direction. The first two are
-# made orthogonal to the own word's, else they would take a part of it, too.
+# The stream lies partly along the direction that the lens reads. This *piece* of it, its signed
+# length there times the unit direction, we take out at `<assistant>` before block 3, each acrostic
+# its own word's, and count how often the spelled word is still said. Three controls are as long:
+# along a *single* other word's direction; along a random mix of all *other* words' (where its
+# weight for a word is negative, taking it out *adds* that word); along a *random* direction. The
+# first two are made orthogonal to the own word's, else they would take a part of it, too.
 
 # %% tags=["organism"]
 BLOCK, drawn = 3, torch.Generator().manual_seed(0)
@@ -458,12 +460,13 @@ left = {name: still_spelled({BLOCK: piece}) for name, piece in taken.items()}
 print(f"of {n} spell their word without a piece:", left)
 
 # %% [markdown]
-# The word goes with the piece that the lens reads; along a single other word's direction or a random
-# one hardly any goes. The mix costs more: little of it is there (3.4, and 24.9 is taken), so this
-# pushes up the words with negative weights, rivals of the own one. As a control it is the strictest.
+# The word goes with the piece that the lens reads; along a single other word's direction or a
+# random one in sum none goes. The mix costs more: little of it is there (3.4, and 24.9 is taken),
+# so this may push up the words with negative weights, rivals of the own one. As a control it is the
+# strictest.
 #
-# But is all of the piece about *which* word? Some may lie there in acrostics of other words, too. Then
-# we take out only what a word's own acrostics have more, and look at what is said instead.
+# But is all of the piece about *which* word? Some may lie there in acrostics of other words, too.
+# Then we take out only what a word's own acrostics have more, and look at what is said instead.
 
 # %% tags=["organism"]
 lies = to_come[:, BLOCK] @ read_along(logit, WORDS, BLOCK).T  # [prompt, word]
@@ -477,9 +480,9 @@ for what, piece in {"all of it": taken["own"], "what its own have more": more}.i
     print(f"without {what}: its word, another of the list, none: {counts}")
 
 # %% [markdown]
-# Without all of it most say no word of the list at all; without what its own have more, 113 keep their
-# word and 59 say another. So it is used, also for *which* word; but much of the loss above comes from
-# what lies there in acrostics of any listed word.
+# Without all of it most say no word of the list at all; without what its own have more, 113 keep
+# their word and 59 say another. So it is used, also for *which* word; but the loss above needs,
+# too, what lies there in acrostics of any listed word.
 #
 # And *who* reads the piece? What a block gets also goes past all blocks, straight into the last
 # norm and the unembedding, and there the logit lens' direction *is* the word's own logit: that its
@@ -496,9 +499,9 @@ for block in LAYERS[1:END]:
     print(f"taken out before block {block}:", *map(still_spelled, edits))
 
 # %% [markdown]
-# The two do not add up: before block 3 the unembedding alone leaves half, the later blocks alone 164
-# (without the mix 187), both together 11. The later the block, the more the unembedding alone loses,
-# in the end nearly all.
+# The two do not add up: before block 3 the unembedding alone leaves half, the later blocks alone
+# 164 (without the mix 187), both together 11. The later the block, the more the unembedding alone
+# loses, in the end nearly all.
 #
 # **Exercise 4.11** (5 minutes): claim the rate of acrostics that still spell their word without the
 # own piece; the control is the strictest, the rate without the mix of others.
@@ -524,12 +527,12 @@ it_is_used = checkpoint("4.11", it_is_used, left, n)
 print(it_is_used(left, n))
 
 # %% [markdown]
-# What a lens reads *and* an ablation confirms is used, here at one place, and by whom depends on the
-# block. The 0.06 is for all that lies there; without what its own acrostics have more, 113 of 192
-# keep their word. What is only read is a guess.
+# What a lens reads *and* an ablation confirms is used, here at one place, and by whom depends on
+# the block. The 0.06 is for all that lies there; without what its own acrostics have more, 113 of
+# 192 keep their word. What is only read is a guess.
 #
 # ## 7 Questions
-# `progress` lists the whole chapter: this notebook's are 4.10, 4.11, 4.p5, 4.p6, 4.q7 and 4.q8.
+# `progress` lists the whole chapter: this notebook's exercises are 4.10 and 4.11.
 
 # %%
 # === Question 4.q7 (keep this line) ===

@@ -1087,7 +1087,7 @@ question(
     options={
         "a": (
             "Yes: without the deed nothing is refused.",
-            "What was added there is a direction found at marks: it makes no direct request for a cake refused there, either.",
+            "What was added there is a direction found at marks: it makes hardly a direct request for a cake refused there, either.",
         ),
         "b": (
             "That does not follow: this direction hardly acts there, even in direct requests.",

