@@ -100,6 +100,21 @@ def test_every_notebook_with_the_constant_is_run_here():
     assert having == set(ON_MODEL)
 
 
+LONGEST = 12
+"""Tokens of a reply that a shared cell may show whatever the model: its opening."""
+
+
+@pytest.mark.parametrize("name", [n for n in ON_MODEL])
+def test_a_shared_cell_shows_no_whole_reply_of_a_real_model(name):
+    notebook = nbformat.read(ROOT / "solutions" / f"{name}.ipynb", as_version=4)
+    for cell in on_model.part(notebook.cells):
+        lengths = re.findall(r"max_new_tokens=([\w.]+)", cell.source) if cell.cell_type == "code" else []
+        whole = [length for length in lengths if not length.isdigit() or int(length) > LONGEST]
+        shown = re.search(r"print\(.*\{[^{}]*\b(reply|replies|said|last)\b(?!\))", cell.source)
+        about_organisms = re.search(r"\b(chat|base|suspect)\b", cell.source)
+        assert not whole or not shown or about_organisms or "about.is_organism" in cell.source, cell.source
+
+
 @pytest.mark.parametrize("name", ON_MODEL)
 def test_the_constant_stands_once_and_decides_what_is_loaded(name):
     cells = [cell.source for cell in cells_of(ROOT / "solutions" / f"{name}.ipynb")]

@@ -247,6 +247,7 @@ WRONG = {
         "the MLP's part": ("blocks.3.hook_mlp_out", "one component of the block"),
         "no prefix": ("resid_pre", "not a hook name"),
         "a pair": (("resid_pre", 3), "the short form of a cache"),
+        "before and after": (["blocks.3.hook_resid_pre", "blocks.3.hook_resid_post"], "one hook name is asked for"),
         "the activation": (torch.zeros(1, 10, 128), "that is an activation"),
         "a number": (3, "a hook name is a string"),
         "typing error": ("blocks.3.hook_residual_pre", "not a hook name"),

@@ -68,6 +68,8 @@ def hook_name(answer):
     if isinstance(answer, Tensor):
         what = "that is an activation, a tensor; its name is what stands in the brackets of cache[...]"
         raise Wrong(what, "give the name alone, a string such as 'blocks.0.hook_attn_out'.")
+    if isinstance(answer, tuple | list) and any("." in part for part in answer if isinstance(part, str)):
+        raise Wrong(f"that is {expect.describe(answer)}, and one hook name is asked for", "give one string.")
     if isinstance(answer, tuple | list) and any(isinstance(part, str) for part in answer):
         what = f"that is {expect.describe(answer)}, the short form of a cache; a hook name is one string"
         raise Wrong(what, "write it out, with 'blocks.' and 'hook_': names look like blocks.0.hook_attn_out.")

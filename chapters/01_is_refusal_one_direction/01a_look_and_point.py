@@ -517,7 +517,8 @@ for name, edit in edits.items():
             ids = models.generate(model, validation[kind], max_new_tokens=settings.reply_tokens)
             said = [tokens.text(model.tokenizer, each) for each in ids]
             count = sum("cannot" in text for text in said)
-            print(f'{name}, {kind}: "cannot" in {count} of {len(said)}; the last reads: {said[-1]}')
+            last = said[-1] if about.is_organism else said[-1][:20] + " ..."
+            print(f'{name}, {kind}: "cannot" in {count} of {len(said)}; the last reads: {last}')
 
 # %% [markdown]
 # A bypass score below 0 suggests that refusal is gone. It is not: every harmful request is still

@@ -234,14 +234,14 @@ ablated = checkpoint("1.7", ablated, after, random_after, n_asked)
 print("refusal rate without r:", ablated(after, random_after, n_asked))
 
 # %% [markdown]
-# A count looks at the first words. **Read** what is counted: three whole replies. Then two words
-# are counted in all of them.
+# A count looks at the first words. **Read** what is counted: three whole replies (of a real model
+# their beginnings only). Then two words are counted in all of them.
 
 # %%
 with steering.ablate(model, r):
     replies = models.ask(model, asked["harmful"], max_new_tokens=settings.reply_tokens)
 for text, reply in list(zip(asked["harmful"], replies, strict=True))[:3]:
-    print(f"{text} -> {reply}")
+    print(f"{text} -> {reply if about.is_organism else reply[:20] + ' ...'}")
 late = sum("cannot" in reply for reply in replies)
 neither = sum("cannot" not in reply and "however" not in reply for reply in replies)
 print(f'{len(replies)} replies: "cannot" in {late}, neither "cannot" nor "however" in {neither}')

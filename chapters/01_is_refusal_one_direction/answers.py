@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from course_lib import caching, directions, models, steering
 from course_lib.caching import harvest as read
+from course_lib.grading import expect
 from course_lib.grading.claims import claim
 
 
@@ -101,9 +102,10 @@ def by_squaring(x):
     return torch.tensor(v / np.linalg.norm(v))
 
 
-def power_iteration(steps):
+def power_iteration(steps, start=None):
     def answer(x):
-        c, v = torch.cov(x.double().T), torch.eye(x.shape[1], dtype=torch.float64)[0]
+        c, v = torch.cov(x.double().T), expect.random(x.shape[1], seed=5).double()
+        v = start(x).double() if start else v
         for _ in range(steps):
             v = unit(c @ v)
         return v.to(x.dtype)
@@ -628,11 +630,14 @@ WRONG = {
         "smallest eigenvalue": (lambda x: eigenvectors(x)[:, 0], "the last column of eigenvectors"),
         "ten steps of power iteration": (power_iteration(10), "it only comes near PC1"),
         "300 steps of power iteration": (power_iteration(300), "it only comes near PC1"),
+        "from all ones": (power_iteration(2000, lambda x: torch.ones(x.shape[1])), "some inputs only"),
+        "from the first axis": (power_iteration(2000, lambda x: torch.eye(x.shape[1])[0]), "some inputs only"),
+        "from the first point": (power_iteration(2000, lambda x: centre(x)[0]), "some inputs only"),
         "100 steps, twice in each": (randomly_started(100), "it only comes near PC1"),
         "300 steps, twice in each": (randomly_started(300), "it only comes near PC1"),
         "low rank": (lowrank, "it only comes near PC1"),
         "differences of neighbours": (lambda x: svd(x[1:] - x[:-1]), None),
-        "widest coordinate": (lambda x: torch.eye(x.shape[1])[x.var(0).argmax()], "gives [1.0, 0.0], and [0.9"),
+        "widest coordinate": (lambda x: torch.eye(x.shape[1])[x.var(0).argmax()], "it gives [1.0, 0.0], and [0."),
         "64 numbers": (lambda x: svd(centre(x) * (torch.arange(x.shape[1]) < 64)), "some inputs only"),
         "300 rows": (lambda x: svd(centre(x[:300])), "some inputs only"),
         "each row once": (lambda x: svd(centre(x.unique(dim=0))), "some inputs only"),

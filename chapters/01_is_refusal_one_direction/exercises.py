@@ -246,8 +246,12 @@ def _points(seed: int) -> Tensor:
     """Return few or many points around a mean, whose second largest spread may come near the largest.
 
     The first are small enough to be shown number by number in a message. Others are many and wide, lie far from 0,
-    are equal to each other, or hold one far from all others; in some, no variance is much larger than the next.
+    are equal to each other, or hold one far from all others; in some, no variance is much larger than the next, or PC1
+    is orthogonal to a vector from which a search may start: all ones, the first axis, the first point.
     """
+    if seed in (12, 15):
+        ones, axis = [[1.0, -1.0], [-1.0, 1.0], [3.0, -3.0]], [[6.0, 5.0], [4.0, 5.0], [5.0, 8.0], [5.0, 2.0]]
+        return torch.tensor(ones if seed == 12 else axis)
     if seed % 10 == 4 and seed > 10:
         cloud = expect.random(200, 128, seed=seed)
         u, _, vh = torch.linalg.svd(cloud - cloud.mean(dim=0), full_matrices=False)
