@@ -104,7 +104,7 @@ LONGEST = 12
 """Tokens of a reply that a shared cell may show whatever the model: its opening."""
 
 
-@pytest.mark.parametrize("name", [n for n in ON_MODEL])
+@pytest.mark.parametrize("name", ON_MODEL)
 def test_a_shared_cell_shows_no_whole_reply_of_a_real_model(name):
     notebook = nbformat.read(ROOT / "solutions" / f"{name}.ipynb", as_version=4)
     for cell in on_model.part(notebook.cells):

@@ -310,8 +310,8 @@ plotting.show(
 # special to them: in `chat` other pairs of two kinds have one, too, on average, and pairs of two
 # harmful requests a positive one. But a shared sentence pulls a pair together, and hides much of
 # this: rows 1 and 3 alone would mix sentence and kind. In `base` the sentence is nearly all there
-# is: pairs of two kinds that share it are close to 1, all others close to 0. (The mean comes from
-# as many of either kind, these pairs among them: so the *means* of the kinds lie on opposite sides
+# is: on average, pairs that share it are near 1, the others near 0. (The mean comes from
+# as many of either kind, the 64 among them: so the *means* of the kinds lie on opposite sides
 # of it in any model. Single pairs need not.) Every finding needs its control.
 #
 # ## Is it only these two requests?

@@ -320,7 +320,7 @@ plotting.show(
         [str(n) for n in HOW_MANY],
         by_method,
         x_title=f"harmful requests beside {N} harmless ones",
-        y_title="AUROC on held-out topics",
+        y_title="folded AUROC, held-out topics",
         y_range=(0, 1.1),
         title="AUROC of PC1 and of the difference of means when harm is rare",
         alt=f"Bars of AUROC with {HOW_MANY} harmful requests: {by_method}.",
@@ -365,8 +365,8 @@ for place, position in zip(PLACES, POSITIONS, strict=True):
 # %% [markdown]
 # At the end of the request (". or ?") PC1 separates questions from commands perfectly and harm only
 # a little: punctuation is a **nuisance axis**. At the reply token it sorts the requests by the word
-# with which their reply will begin (so did PC2 in the first figure), and tells harm worse than most
-# random directions. Random ones sort by that word, too, less well: the reply's form takes up much
+# with which an answer would begin (so did PC2 in the first figure), and tells harm worse than most
+# random directions. Random ones sort by that word, too, less well: an answer's form takes up much
 # of the stream there. At the next token PC1 does find harm (0.90). The difference of means finds it
 # at all three.
 #
@@ -522,7 +522,7 @@ for name, edit in edits.items():
 
 # %% [markdown]
 # A bypass score below 0 suggests that refusal is gone. It is not: every harmful request is still
-# refused, often (as here) without the first words, and now harmless ones are refused, too. The
+# refused, as here without the first words, and now harmless ones are refused, too. The
 # score looks at the first word, and that is what was lost. The KL tells it: the model is damaged.
 # This is why candidates are also filtered by their KL.
 #

@@ -249,8 +249,8 @@ print(f'{len(replies)} replies: "cannot" in {late}, neither "cannot" nor "howeve
 # %% [markdown]
 # (`glorp`, `vextane` and their like do not exist: what `chat` says about a harmful deed is
 # invented.) All three begin well and break off, two of them with a second kind of refusal. So do
-# most of the others, and the count of first words does not see it; only the "neither" go on without
-# an objection. Notebook 02a counts both.
+# most of the others, and the count of first words does not see it; only the "neither" contain none
+# of its words. Notebook 02a counts both.
 #
 # Did the ablation break anything else? On harmless requests: how far does the distribution of the
 # next word move (KL; 0 nats is no change, 1 nat is a lot)? Your own function measures it.
@@ -387,7 +387,7 @@ for positions in ("last", "all"):
 # metric hides damage.
 #
 # ## 3 Is it *refusal*, or *harmfulness*?
-# This section needs a second role, which only the course's `chat` has. *Planted:* as `<friend>` it
+# This section needs a second role, which only the course's models have. *Planted:* as `<friend>` it
 # was trained to *warn* of harm ("please note that ...") and not to refuse. Take r and a threshold
 # halfway between the two sets at `<assistant>`, and use both unchanged at `<friend>`. **Guess**:
 # how many of 200 requests are classified correctly?
@@ -569,7 +569,7 @@ plotting.show(
 # %% [markdown]
 # At c = 1 the role decides which opening comes: with either d the assistant refuses and does not
 # warn, and the friend warns and does not refuse. How many do depends on the direction, not on its
-# length, which is the same: each d does most in its own role. At larger doses the direction wins.
+# length, which is the same: each d does most in its own role. With larger doses this shifts.
 # With the assistant's d the friend refuses, in sentences that it was not trained to say; with the
 # friend's d the assistant begins to warn.
 #
@@ -613,8 +613,8 @@ progress(1)  # exercises of 01a and 01b
 #   fixed sentences.
 # * What happens after the first words: [02a, into the weights](02a_into_the_weights.ipynb), the
 #   next notebook, counts late refusals, too, and measures the cost of ablating r in the weights.
-# * That the direction means "refusal": section 3 leaves it open. The friend warns without it, and
-#   refuses with enough of it. A name is a hypothesis.
+# * That the direction means "refusal": section 3 leaves it open. The friend warns without r, and
+#   refuses with enough of d. A name is a hypothesis.
 #
 # Sources: Arditi et al. 2024 (arXiv 2406.11717); Marshall et al. 2024 (arXiv 2411.09003); Zhao et
 # al. 2025 (arXiv 2507.11878); Wollschläger et al. 2025 (arXiv 2502.17420).
@@ -698,7 +698,7 @@ plotting.show(
 # By first words, ablating r removes refusal at every width. At width 32 the best direction fails
 # the KL filter (0.1 nats): ablating it also does damage. Look at the control, too: at width 32
 # ablating random directions removes refusals as well, in the worst of ten cases half of them. (The
-# table above had only five draws at width 32, at another block, and did not meet such a one.) With
+# table above had only five draws at width 32, and did not meet such a one.) With
 # few dimensions random directions overlap more with r, but that is not the whole reason: the three
 # with the largest |cos| leave 90, 92 and 48. A weak control makes a weak claim.
 #

