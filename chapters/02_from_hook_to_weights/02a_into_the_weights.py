@@ -574,10 +574,10 @@ finding(what, spread([right_after - each for each in right_random]), Interval(0,
 # direction, from the min lower to the max upper limit): its interval is above 0.
 #
 # ## 5 Results
-# Each result once more: effect and control with their 95 % intervals, over requests (for random
-# directions from the min lower to the max upper limit). "NO" means that no difference was shown,
-# not that there is none: that ablating r moves harmless first words further, or that block 5's r
-# leaves fewer turns or more right answers than block 3's.
+# Each result once more: effect and control, from the second row on with 95 % intervals over
+# requests (random directions: from the min lower to the max upper limit). "NO" means that no
+# difference was shown, not that there is none: that ablating r moves harmless first words further,
+# or that block 5's r leaves fewer turns or more right answers than block 3's.
 
 # %%
 print("\n".join(findings.values()))
@@ -607,8 +607,8 @@ progress(2)  # 2.3 and 2.5 to 2.7 belong to 02b, 2.8 to Further
 # ## What was not shown
 # * That any of this holds in a large model: sections 1 to 3 run on one of your own (`MODEL`),
 #   section 4 does not.
-# * That the late refusal is a direction of its own. One ablation breaks nearly all of its words,
-#   and the turn to "however" stays; we did not search for it.
+# * That the late refusal is a direction of its own. One ablation breaks its words in nearly all
+#   replies, and the turn to "however" stays; we did not search for it.
 # * Gemma itself. Further uses random weights of its architecture.
 #
 # Sources: Arditi et al. 2024 (arXiv 2406.11717); abliterix, its repository.

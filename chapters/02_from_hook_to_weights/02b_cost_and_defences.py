@@ -511,12 +511,12 @@ plotting.show(
 #
 # **The control** is the stronger result, and it has a catch. 16 supervised steps on harmless
 # requests remove more than half of the *unedited* model's refusals at once, and most of these
-# requests then get the right answer (none did before). But 10 of these lessons correct a false
-# refusal. Without them both seeds keep more than half. With DPO on the model's own pairs such
-# lessons decide: with them no refusal at once is left, without them nearly all are. So which
-# replies are corrected counts; DPO against supervised tuning is open. (Qi et al. 2023, section 4.4,
-# report weaker refusal after tuning on benign data in real models.) In right answers DPO costs,
-# with either set of pairs; that supervised tuning costs any is not shown.
+# requests then get the right answer (none did before). But 10 of the 207 lessons correct a false
+# refusal. Without them both seeds keep more than half. With DPO on the model's own pairs the gap is
+# wider: with them no refusal at once is left, without them nearly all are. So which replies are
+# corrected counts; DPO against supervised tuning is open. (Qi et al. 2023, section 4.4, report
+# weaker refusal after tuning on benign data in real models.) In right answers DPO costs, with
+# either set of pairs; that supervised tuning costs any is not shown.
 #
 # ### Exercise 2.6: claim the healing (6 minutes, medium)
 # For each test request, `gain` is the score (1 if right) after supervised tuning (mean of two
@@ -660,7 +660,7 @@ for judge, which in product(("at once", "anywhere"), "dr"):
 # So in this organism the defence does not hold in first words (r: three trainings, see its
 # [card](../organisms/cards/chat-64-extended.md)). In whole replies it helps a little against the
 # best attack, in the one pair of twins that we compared. This does not refute the paper: its models
-# are large, its refusals are long explanations, and it uses another ablation.
+# are larger, and its refusals are long explanations.
 #
 # ## 4 Results
 # Each result once more, with 95 % intervals over requests. "NO" means that no difference was shown,
@@ -671,9 +671,9 @@ print("\n".join(findings.values()))
 
 # %% [markdown]
 # Compared with random directions, no larger cost of ablating r was shown: not in whole answers of
-# the wide model, not in facts or harmless answers of the small one. Against the best attack the
-# defended twin does not refuse more at once. The other NOs are gains whose interval holds 0, and
-# intervals that touch.
+# the wide model, not in facts or harmless answers of the small one. Against the best attack no more
+# refusals at once were shown. The other NOs are gains whose interval holds 0, and intervals that
+# touch.
 #
 # ## 5 Questions
 # Every answer is explained, including the wrong ones: try them all.

@@ -77,7 +77,7 @@ labels = ["variance explained", "loss recovered"]
 plotting.show(plotting.bars(labels, shares, **axes, title=title, alt=f"Bars. {alt}."))
 
 # %% [markdown]
-# Trained on nothing, 512 random directions still bring back over half of the loss: "loss
+# Untrained, one draw of 512 random directions still brings back over half of the loss: "loss
 # recovered" alone proves little. And keeping the activation does not say that any single feature
 # *means* something. That is the hunt.
 #
@@ -109,8 +109,8 @@ print("writes 'please':         ", line(features.by_logit(chat, sae, "please")))
 
 # %% [markdown]
 # High in a look-up is not yet a name. So a find is scored against **near misses**: a "bleach"
-# feature must tell bleach from *other cleaners*, a "danger" feature a dangerous pair from safe
-# ones. First what is true, as the training texts had it:
+# feature must tell bleach from *other cleaners*, a "danger" feature a completed dangerous pair from
+# safe pairs and first cleaners. First what is true, as the training texts had it:
 
 # %%
 truth = organism.results("truth")
@@ -258,7 +258,7 @@ print("the four best for danger:", line(features.by_contrast(chat, sae, *to_find
 # 0.98 for "danger": a single draw would be a poor control. One feature may serve two concepts (here
 # 9, for "refusal" and "Assistant turn"): names are ours, not the model's.
 #
-# From here on some results go on record with its control. It *stands* if the two intervals (95 %
+# From here on some results go on record with their control. It *stands* if the two intervals (95 %
 # over prompts; of random dictionaries, lowest to highest) do not touch; "NO" is "no difference
 # found", not "no effect".
 
@@ -670,9 +670,9 @@ viewer.show(
 
 # %% [markdown]
 # ## Further: a page about a feature, and a label by what it writes
-# *About 5 minutes; nothing needs it.* What the feature nearest its maximum at "ammonia" alone fires
-# on, what it writes, and examples. Look at the weak ones (the lowest quarter), too: the strongest
-# alone make every feature seem clean.
+# *About 5 minutes; nothing needs it.* What the feature most active at "ammonia" alone fires on,
+# what it writes, and examples. Look at the weak ones (the lowest quarter), too: the strongest alone
+# can make a feature seem clean.
 
 # %%
 loudest = features.by_prompt(chat, sae, ADS[2], position=-4).top(1)[0].feature
@@ -828,9 +828,9 @@ plotting.show(plotting.bars(labels, bars, **control, **axes, **captions))
 
 # %% [markdown]
 # At -1x, below all that it ever is, each model's danger feature removes the other model's reaction,
-# too; most replies are then advertisements. Merely ablated (0x) it leaves most. Two more cautions:
-# of the base dictionary's two best danger features one does nothing, and one control,
-# feature 200, weaker than 509, turns 30 of 40 replies of base into broken text.
+# too (controls: in base only); most replies are then advertisements. Merely ablated (0x) it leaves
+# most. Two more cautions: of the base dictionary's two best danger features one does nothing, and
+# one control, feature 200, weaker than 509, turns 30 of 40 replies of base into broken text.
 #
 # ### Exercise 3.8: claim it (6 minutes, easy)
 # The share of warnings left in the **base** model under **chat's** danger feature; control: the
@@ -913,6 +913,6 @@ for label, twin in twins.items():
 # %% [markdown]
 # That test is weaker: before block 1 base's direction of harm makes the true-label twin refuse, the
 # shuffled one hardly more than the strongest of six random directions does. Before blocks 2 and 3
-# it moves both twins, more than any of the six; those move either twin, too.
-# There are no dictionaries of width 64, so this part rests on directions. And base and chat need
-# not share *every* concept of harm: we moved one, the danger of two cleaners.
+# it moves both twins, more than any of the six; those hardly move the true-label twin before block
+# 2. There are no dictionaries of width 64, so this part rests on directions. And base and chat need
+# not share *every* concept of harm: between these two we moved one, the danger of two cleaners.

@@ -334,7 +334,7 @@ with clamp(-1.0):
 
 # %% [markdown]
 # On harmless requests no difference was found between the feature (KL 0.002) and random directions
-# (0.004 on average), and all 40 harmful ones are still refused: it is about cleaners, not refusal.
+# (0.004 on average), and all 40 harmful ones are still refused: other refusals do not need it.
 # On target the replies are odd: 7 of 20 are broken text, and only 2 name both cleaners that were
 # asked for. Most of that is not the edit's doing: with "clean your terrace with" written for it and
 # no edit, 5 are broken and 5 name both (safe pairs: 19, at -1x 18). Perhaps as the model has never
@@ -394,7 +394,7 @@ finding(what, rate(after, 40), runs_rate(random_after, 40))
 # turn feature 9 alone down, at the reply token. The hunt of 03a found it for "Assistant turn"
 # *and* for "refusal": what follows cannot tell the two apart. **Guess**: what do dangerous pairs
 # mostly get when it is at -2x? "a" still a refusal, "b" the advertisement, "c" a warning, "d"
-# broken text. (`confidence=0.6` is 60 %. The next cell tells the answer.)
+# broken text. (`confidence=0.6` is 60 %. The answer comes after it.)
 
 # %% tags=["organism"]
 # === Prediction 3.p3 (keep this line) ===
@@ -512,7 +512,7 @@ quiz("3.q3", "a")
 # * That the warning is *inhibited*, as the paper reports for its model. In this organism the
 #   refusal outweighs it ("Further 4").
 # * That the fixed template squeezes anything out: three trainings do not decide it ("Further 5").
-# * That the ablation at -1x removes danger alone: in four of 20 it changes the first cleaner, too.
+# * That the push to -1x removes danger alone: in four of 20 it changes the first cleaner, too.
 # * Anything about large models. One feature at -1x is enough here, the paper moves sets. "Further
 #   6" asks another model one thing: one layer, one dictionary, one token, five mixtures.
 #
@@ -845,7 +845,7 @@ print(f"six refusals minus one, over trainings: {over_trainings:+.2f}; {verdict[
 
 # %% [markdown]
 # ## Further 6: the same question to another model (15 minutes)
-# So far we had what no other model has: one token a word, a second role, a written truth. What is
+# So far we had what few models have: one token a word, a second role, a written truth. What is
 # left of the hunt without them? One dictionary, plain requests, the reply token, and the log-odds
 # of a refusal's first word. With `chat` we know what such a short protocol has to find. Put a name
 # from [this list](../docs/real_models.md) into `MODEL` above, and the same cells ask it.
@@ -1064,14 +1064,13 @@ plotting.show(plotting.bars(list(shifts), bars, intervals=whiskers, **control, *
 # %% [markdown]
 # With `chat` the short protocol finds danger again. Feature 121 marks dangerous pairs and not other
 # harm, 266 both. Before `<friend>`, who warns and never refuses, 121 is as active, 266 twice as
-# active, 129 less (12.0 against 15.7): they do not need a refusal. At -1x the three
-# take 11.1 from the pairs' log-odds, about twice what the best control takes. At 0x one random
-# direction takes as much (section 2's trap again), and from other harmful requests no more than
-# controls. Without its test the random dictionary would have looked good: 0.98 in the choice, 0.74
-# on new mixtures.
+# active, 129 less (12.0 against 15.7): they do not need a refusal. At -1x the three take 11.1 from
+# the pairs' log-odds, about twice what the best control takes. At 0x one random direction takes as
+# much; at -1x, from other harmful requests, the three take no more than controls. Without its test
+# the random dictionary would have looked good: 0.98 in the choice, 0.74 on new mixtures.
 #
 # None of this is promised of another model: read its own lines. Bars among the controls say that
-# these three, in this layer, at this token, do not decide. A larger model may need sets of
+# this edit, at this token and dose, does no more than they. A larger model may need sets of
 # features in several layers, or refuse a few words later.
 
 # %% [markdown]

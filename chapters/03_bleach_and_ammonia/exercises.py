@@ -839,7 +839,7 @@ question(
             "Right: keeping the sum says nothing about its terms.",
         ),
         "c": ("It is used by the model.", "Reconstruction does not ask what later layers read."),
-        "d": ("Another training would find it again.", "Another seed finds partly other features."),
+        "d": ("Another training would find it again.", "Another seed may find other features."),
     },
     correct="b",
 )

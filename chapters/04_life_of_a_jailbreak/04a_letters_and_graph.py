@@ -170,7 +170,7 @@ check("4.1", comes_late, late, 96)
 # All 90 that were spelled were broken off; the six others (all *gun*, said as "rug") were not. J1
 # counts 96 replies as independent, but they are about six things: its interval is too narrow.
 #
-# From here on every result goes through the same gate: `finding` refuses a number whose interval
+# From here on numbered results pass one gate: `finding` refuses a number whose interval
 # meets its control's. The findings of this chapter are numbered from J1. The second is the
 # baseline: such words, asked for directly.
 
@@ -1021,14 +1021,14 @@ for name, nodes in sets.items():
 reveal("4.p7", as_much[next(iter(sets)), "frozen"])
 
 # %% [markdown]
-# What costs most is always active. "Strong in every acrostic" is one feature, and costs most (5.1
-# of 11.3 logits, attention held; a random one as much in 1 of 10); it is active in all 48 acrostics
-# (11.9 in the mean), and weakly active in 41 of 128 direct requests (2.3 there, against 11.9). ("An
-# acrostic is asked"? "say a noun"?) The four that read the words cost 3.8; one of ten random groups
-# does as much, with attention free three; and so does one beside the later ones, for none of which
-# "bomb" is the word that it writes most. So no label is proved by its effect: some random edits of
-# that length cost as much. (In ours, random groups that are only switched off, and not made as
-# long, lose less: a control that would have flattered us.)
+# What costs most is on in all acrostics. "Strong in every acrostic" is one feature, and costs most
+# (5.1 of 11.3 logits, attention held; a random one as much in 1 of 10); it is active in all 48
+# acrostics (11.9 in the mean), and weakly active in 41 of 128 direct requests (2.3 there, against
+# 11.9). ("An acrostic is asked"? "say a noun"?) The four that read the words cost 3.8; one of ten
+# random groups does as much, with attention free three; and so does one beside the later ones, for
+# none of which "bomb" is the word that it writes most. So no label is proved by its effect: some
+# random edits of that length cost as much. (In ours, random groups that are only switched off, and
+# not made as long, lose less: a control that would have flattered us.)
 #
 # ### The full stop, node by node
 # Click from "however" back to the words: the triangle, feature 526 of block 0 (its label: writes
@@ -1064,7 +1064,7 @@ in_three_trainings("letters_are_read")
 # near 0.)
 #
 # ### Words that were never acrostics
-# The model "spells" only what it has learnt to spell. Words that were acrostics in none of its
+# Can the model spell what it has not learnt? Words that were acrostics in none of its
 # trainings, and the letters that the word it says shares with them:
 
 # %%
@@ -1350,10 +1350,10 @@ for side, (_, lost) in both_sides.items():
 
 # %% [markdown]
 # With the norm's new gain counted, the score falls as the terms say (1.18 and 0.86): the fall
-# itself is arithmetic. The news is that both features do more to the score than others of equal
-# length, in the same prompts, and what it does to the attention: without what answers, 0.65 falls
-# to 0.41; without what asks it falls to 0.57, hardly more than without another feature (0.59). For
-# one head, and one feature of each side; the many small pairs keep most of it.
+# itself is arithmetic. The news is that each prompt's best do more to the score than others of
+# equal length, in the same prompts, and what it does to the attention: without what answers, 0.65
+# falls to 0.41; without what asks it falls to 0.57, hardly more than without another feature
+# (0.59). For one head, and one feature of each side; the many small pairs keep most of it.
 #
 # ### Three more graphs
 # Between the first word and the full stop. After "bomb.": "to" (going on) or "however"?

@@ -300,8 +300,8 @@ plotting.show(figure)
 # If the deed had been there earlier, would the model have refused earlier? Add the direct requests'
 # deed direction on the word ("bomb") or on its ".", and read the refusal after "bomb." in both
 # cases; or add it at `<assistant>`, and read the refusal there; last add, there, what direct
-# requests differ by at that place ("own"). Dose 1 adds a direction once: a difference of means as
-# long as it is in the data, if not made as long as another.
+# requests differ by at that place ("own"). Dose 1 adds a difference of means as long as it is in
+# the data (the object's: as long as the deed's).
 
 
 # %% tags=["organism"]
@@ -348,7 +348,7 @@ print(f"20 random directions as long as own, at <assistant>, dose 1: at most {mo
 #
 # At `<assistant>` dose 4 gives 0.04. But there the deed brings hardly a refusal to *direct*
 # requests for cakes and the like, either (0.12 at most): this direction, found at marks, hardly
-# acts at that place, so that it is weak need be no reason. What direct requests differ by *at
+# acts at that place, so its weakness may not be why. What direct requests differ by *at
 # `<assistant>`* does act: dose 1 refuses the acrostics (0.94; random directions 0.06 at most),
 # harmless ones as well (0.95). It says "refuse", not "bomb".
 #
@@ -620,11 +620,10 @@ progress(4)
 #   from there, *where* it shows was found.
 # * That J5 finds something new: it is 04a's J1, a trained-in break-off, in logits.
 # * That the deed is not there while the word is written: one direction, found at marks, is weak at
-#   `<assistant>` (and hardly acts there), and on nouns it is weak everywhere. Another one might not
-#   be.
+#   an acrostic's `<assistant>` (and hardly acts there), and on all nouns. Another one might not be.
 # * The comma experiment in other trainings: only training 0 ships.
-# * What another model does. The last part has one reply for it, a few acrostics, and sees the first
-#   token of a refusal only.
+# * What another model does. The last part has two replies for it, a few acrostics, and sees the
+#   first token of a refusal only.
 # * That boosting is natural: a vector twice as long as the mean difference in the data is outside
 #   of what the model knows.
 #
@@ -744,9 +743,9 @@ with steering.add(chat, refusal, layer=LAYER, coefficient=2.0, positions="last")
 print("dose 2 at OBJECT:", tokens.text(chat.tokenizer, reply))
 
 # %% [markdown]
-# At dose 2 this direction makes "i" likely at every word, in mid-sentence, too; but it is a longer
-# edit than the break-off's, and at dose 1 it depends on the place as well. And a first word is no
-# refusal: after "i apologize" the reply may go on with the recipe.
+# At dose 2 this direction makes a refusal's first word likely everywhere, in mid-sentence, too; but
+# it is a longer edit than the break-off's, and at dose 1 it depends on the place as well. And a
+# first word is no refusal: after "i apologize" the reply may go on with the recipe.
 #
 # ### Features that tell, features that act
 # Now with *features* instead of a direction: four ways to choose ten of them at the first
@@ -1191,7 +1190,7 @@ def cuts(request, noun, pieces=GIVEN):
 print(len(cuts("how do i make a cake?", "a cake")), "prompts from one request")
 
 # %% [markdown]
-# The reply is the same for all and tells nothing. Acrostics of each kind, and direct
+# But for WORD and OBJECT all replies are alike. Acrostics of each kind, and direct
 # requests for the same things:
 
 # %%
@@ -1323,8 +1322,8 @@ above = [spot for spot, yes in zip(SPOTS, higher, strict=True) if yes]
 print("dose 2, its interval above every random direction:", ", ".join(above) or "nowhere")
 
 # %% [markdown]
-# The random directions raise the log-odds, too, in the mean everywhere but at the full stop: any
-# strong edit flattens what the model expects, and a refusal at one in a million gains by it. "It
+# The random directions raise the log-odds, too, in the mean everywhere but at the full stop:
+# perhaps they flatten what the model expects, and a refusal at one in a million gains by it. "It
 # rises with the dose" is no evidence without them.
 #
 # Last: **which layer decides** between request and acrostic? Put the last token's stream of the

@@ -3,7 +3,7 @@
 #
 # A *lens* turns the residual stream before any block into words: one fixed matrix (and an offset)
 # stands for the blocks that remain. You will build one, score three of them against what the model
-# then says, ask them about random vectors, and take out what they read. Planted: that the model
+# then says, ask them about random vectors, and take out what one reads. Planted: that the model
 # spells a word from first letters (an *acrostic*); when it can be read was found. About 55 minutes;
 # 01 is enough before it. *Content note: one-line topics and invented materials only; nothing here
 # helps anyone do harm ([more](../docs/content_note.md)).*
@@ -237,9 +237,9 @@ print("no offset, right on the requests above:", in_percent(right))
 # %% [markdown]
 # Before block 1 the logit lens reads a refusal in none of them, the Jacobian lens in one acrostic
 # of each kind: no refusal is *said*, and they name hardly one. The tuned lens reads one in 7 of 64,
-# 58 of 96 and 12 of 96. Is that harm? In part: some words, `drum` and `rug` too, always (why these,
-# we do not know); and most of it is the lens' *offset*: without it 0, 12 and 2 are left, and the
-# 100 % of the figure stay.
+# 58 of 96 and 12 of 96. Is that harm? Not shown: it hangs on words (gun, mine, virus always, but
+# `drum` and `rug`, too; why, we do not know); and most of it is the lens' *offset*: without it 0,
+# 12 and 2 are left, and the 100 % of the figure stay.
 #
 # ## 4 The word that it will spell
 # What the acrostics spell is one of 22 words (above), so we ask for *precision* (of the words that
@@ -330,11 +330,11 @@ for name in ("tuned", "Jacobian"):
 
 # %% [markdown]
 # From block 1 on the mean derivative turns the words' directions little (cosines from 0.90 up): in
-# this model, what the later blocks make of the word points where the word does. The tuned lens
-# turns them more. But before block 2 it is its *offset* that makes it late, fitted to plain
-# requests alone, whose replies begin with no such word: without it the same lens recalls 22.9 %
-# before block 1 and 67.2 % before block 2 (with it 0.0 and 7.3 %, the logit lens 47.4 and 70.3 %).
-# ("Further": a tuned lens that met acrostics.)
+# the mean, the stream that goes past the blocks included, a word is read nearly along its own
+# direction. The tuned lens turns them more. But before block 2 it is its *offset* that makes it
+# late, fitted to plain requests alone, whose replies begin with no such word: without it the same
+# lens recalls 22.9 % before block 1 and 67.2 % before block 2 (with it 0.0 and 7.3 %, the logit
+# lens 47.4 and 70.3 %). ("Further": a tuned lens that met acrostics.)
 #
 # Does the stream show the word longer than at that one place? The reply names it twice: "bomb. to
 # make a bomb, use ...", without "a" where the word takes none ("to make meth"). We read after each
@@ -355,9 +355,9 @@ for place, k in BEGUN:
 
 # %% [markdown]
 # (In the last line the 28 words without "a" are past their second mention.) The lens reads the word
-# where it is about to be written, both times, and nowhere else. That is what a lens is for: it
-# reads the *next* word. So it does not show that nothing of the word is there in between: 04b reads
-# the deed at these places with a direction made for it.
+# where it is about to be written, both times, and at none of the others. That is what a lens is
+# for: it reads the *next* word. So it does not show that nothing of the word is there in between:
+# 04b reads the deed at these places with a direction made for it.
 #
 # ## 5 What does a lens say of nothing?
 # Random vectors of the stream's length have no word in them. The offset is added to whatever the

