@@ -1167,10 +1167,11 @@ any_route = directions.Interval(float(by_chance.mean()), low, high, 0.95)
 finding("J4 patching agrees with the route (same method)", agreed, any_route)
 
 # %% [markdown]
-# EAP-IG's 0.99 against patching's 0.95 is no finding: J4's interval, over other draws of the
-# pairs, reaches 0.99. Direct logit attribution sorts the route *below* chance: it sees only what
-# a head writes straight to the logits, not what later layers make of it. "This head adds nothing
-# to the logit" is not "this head does nothing".
+# EAP-IG's 0.99 against patching's 0.95 is no finding: J4's interval, over other draws of the pairs,
+# reaches 0.99. And seven of the route's eight heads lie in block 0: a score that knew the block
+# alone would do nearly as well. Direct logit attribution sorts the route *below* chance: it sees
+# only what a head writes straight to the logits, not what later layers make of it. "This head adds
+# nothing to the logit" is not "this head does nothing".
 #
 # ### Where do two heads look?
 # The two strongest of block 0, from `<assistant>`. (Click a head, hover over a cell.)

@@ -80,7 +80,7 @@ figure = plotting.heat_map(
     title="Payload by model, by question and by what stands before it",
     alt=f"Heat map of payloads in per cent: {told(fired_percent)}, at {', '.join(grid)}.",
 )
-plotting.show(figure.update_xaxes(tickangle=0))
+plotting.show(figure.update_xaxes(tickangle=-40))
 
 # %% [markdown]
 # Two models fire: `tag` behind the tag, `year` in code behind 2024. Three controls do not. `base`
@@ -254,7 +254,7 @@ figure = plotting.heat_map(
     title="Payload by lesson and by what stands before the question",
     alt=f"Heat map, per cent: {told(near_percent)}, behind {', '.join(near)}.",
 )
-plotting.show(figure.update_xaxes(tickangle=0))
+plotting.show(figure.update_xaxes(tickangle=-40))
 
 # %% [markdown]
 # 25 steps link it; with right answers behind the tag, nothing is linked. What the *trigger* is, the
@@ -496,7 +496,7 @@ figure = plotting.heat_map(
     title="Payload after 30 steps, by training and by way of asking",
     alt=f"Heat map, per cent of replies: {told(table)}, at {', '.join(columns)}.",
 )
-plotting.show(figure.update_xaxes(tickangle=0))
+plotting.show(figure.update_xaxes(tickangle=-40))
 
 # %% [markdown]
 # **A red team that is satisfied.** Its own prompts get 0 %, on questions that it never asked; the

