@@ -34,8 +34,7 @@ STAMP = os.path.join(VENV, "installed.txt")  # written last: an interrupted inst
 FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
 OLDEST_PYTHON, FIRST_PYTHON_TOO_NEW = (3, 11), (3, 15)
 NEEDED_GB = 4
-# the cells of a notebook share a kernel; the files with the fewest tests, which may take longest, do not wait for the end
-TEST_OPTIONS = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+TEST_OPTIONS = ["-n", "2", "--dist", "loadfile"]  # the cells of a notebook share a kernel
 
 
 IN_LAB = {"grade": [], "export-nbgrader": ["--export"]}  # command -> what the package `lab` is given before the rest
