@@ -196,17 +196,7 @@ def test_open_hands_its_options_to_jupyterlab(sandbox):
 def test_test_hands_its_options_to_pytest(sandbox):
     _, calls, _ = sandbox
     assert course.main(["test", "-k", "steering"]) == 0
-    assert calls[-1][1:] == [
-        "-m",
-        "pytest",
-        "-n",
-        "2",
-        "--dist",
-        "loadfile",
-        "--no-loadscope-reorder",
-        "-k",
-        "steering",
-    ]
+    assert calls[-1][1:] == ["-m", "pytest", "-n", "2", "--dist", "loadfile", "-k", "steering"]
 
 
 def test_site_hands_on_a_folder_that_is_named_from_where_the_command_was_given(sandbox, tmp_path, monkeypatch):
