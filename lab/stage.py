@@ -241,9 +241,14 @@ class Guarded:
 
 
 def _become_learner(names: dict[str, Any], end: socket.socket, limits: Limits, trust: bool, uid: int) -> None:
+    import torch
+
     from lab import learner
     from lab.wire import Channel
 
+    torch.set_num_threads(
+        1
+    )  # makes anew the pool that a fork leaves behind; several threads of an answer would race for it
     if trust:
         os.setsid()
         isolation.set_limits(limits)
