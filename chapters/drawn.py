@@ -57,7 +57,7 @@ def refuse_memory(answer: Callable[..., Any], given: Sequence[Any], truth: objec
 def untouched(name: str, *parts: Tensor) -> Iterator[None]:
     """Refuse a function that changes one of these tensors of the object `name` in place; they are put back.
 
-    Tensors, lists and dictionaries that are arguments themselves are watched by `check`; what an object holds is not.
+    Tensors, lists, sets and dictionaries that are arguments themselves are watched by `check`; what an object holds is not.
     """
     before = [part.clone() for part in parts]
     try:

@@ -160,14 +160,14 @@ class _Graded(torch.autograd.Function):
 
 
 def _become(was: Any, now: Any) -> None:
-    """Change a list, dictionary or tensor into what the child made of its copy."""
+    """Change a list, set, dictionary or tensor into what the child made of its copy."""
     was = was.cache_dict if type(was).__name__ == "ActivationCache" else was
     if isinstance(was, torch.Tensor) and isinstance(now, torch.Tensor):
         with torch.no_grad():
             was.data = now.detach().clone().to(was.dtype)
     elif isinstance(was, list) and isinstance(now, list):
         was[:] = now
-    elif isinstance(was, dict) and isinstance(now, dict):
+    elif isinstance(was, dict | set) and isinstance(now, type(was)):
         was.clear()
         was.update(now)
     elif isinstance(was, tuple) and isinstance(now, tuple):

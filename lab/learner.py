@@ -171,7 +171,7 @@ def _copied(value: Any) -> Any:
         return {key: _copied(part) for key, part in value.items()}
     if type(value) in (list, tuple):
         return type(value)(map(_copied, value))
-    return value.clone() if isinstance(value, torch.Tensor) else value
+    return value.clone() if isinstance(value, torch.Tensor) else set(value) if type(value) is set else value
 
 
 def _insides(value: Any) -> Any:
@@ -190,7 +190,7 @@ def _differ(before: Any, after: Any) -> bool:
         return len(before) != len(after) or any(map(_differ, before, after))
     if isinstance(before, torch.Tensor):
         return before.shape != after.shape or not torch.equal(torch.nan_to_num(before), torch.nan_to_num(after))
-    return isinstance(before, int | float | str | bool) and (
+    return isinstance(before, int | float | str | bool | set) and (
         type(before) is not type(after) or before != after and before == before
     )
 

@@ -141,6 +141,14 @@ def test_an_input_changed_in_place_is_named_and_not_passed_on():
     assert torch.equal(V, torch.tensor([3.0, 4.0])), "the notebook's own tensor was changed"
 
 
+def test_a_set_changed_in_place_is_named_and_not_passed_on():
+    given = {"a", "b"}
+    with pytest.raises(Wrong, match="changed `names` in place"):
+        watched(lambda names: [names.pop()])(given)
+    assert given == {"a", "b"}
+    assert watched(lambda names: names | {"c"})(given) == {"a", "b", "c"}
+
+
 @pytest.mark.parametrize("inputs", [({"a": V},), ([V, V],), (({"a": [V]}, 2),)])
 def test_an_input_changed_inside_a_collection_is_named_too(inputs):
     def in_place(x):

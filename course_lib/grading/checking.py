@@ -265,7 +265,7 @@ def watched(function: FunctionType) -> Callable[..., Any]:
         bind = inspect.signature(function).bind
         before, after = bind(*inputs, **named_inputs).arguments, bind(*copies[0], **copies[1]).arguments
         if changed := " and ".join(f"`{name}`" for name in before if _differ(before[name], after[name])):
-            tip = "build a new one: `x = x + y`, no `x += y`, no `x[...] = y`, no methods ending in _, no .append() or .extend()."
+            tip = "build a new one: `x = x + y`, no `x += y`, no `x[...] = y`, no methods ending in _, no .append() or .pop()."
             raise Wrong(f"your function changed {changed} in place: what it is given belongs to its caller", tip)
         return plain(result)
 
@@ -290,7 +290,7 @@ def _copy(value: Any) -> Any:
         return {key: _copy(part) for key, part in value.items()}
     if type(value) in (list, tuple):
         return type(value)(_copy(part) for part in value)
-    return value.clone() if isinstance(value, Tensor) else value
+    return value.clone() if isinstance(value, Tensor) else set(value) if type(value) is set else value
 
 
 def _differ(before: Any, after: Any) -> bool:
@@ -300,7 +300,7 @@ def _differ(before: Any, after: Any) -> bool:
         return len(before) != len(after) or any(map(_differ, before, after))
     if isinstance(before, Tensor):
         return not torch.equal(torch.nan_to_num(before), torch.nan_to_num(after))
-    return before is not after
+    return before != after if type(before) is set else before is not after
 
 
 def _wrong(item: str, wrong: Wrong) -> Verdict:
