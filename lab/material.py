@@ -139,7 +139,9 @@ def _models(path: Path) -> list[str]:
     """Return the models that a chapter's checks load, from the text of its module: what `_other(...)` and `load(...)` name."""
     calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
     named = [call for call in calls if ast.unparse(call.func) in ("_other", "models.load")]
-    found = {part.value for call in named for part in ast.walk(call) if isinstance(part, ast.Constant)}
+    found = {
+        part.value for call in named for arg in call.args for part in ast.walk(arg) if isinstance(part, ast.Constant)
+    }
     return sorted(name for name in found if isinstance(name, str))
 
 

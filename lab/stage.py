@@ -246,9 +246,8 @@ def _become_learner(names: dict[str, Any], end: socket.socket, limits: Limits, t
     from lab import learner
     from lab.wire import Channel
 
-    torch.set_num_threads(
-        1
-    )  # makes anew the pool that a fork leaves behind; several threads of an answer would race for it
+    # makes anew the pool that a fork leaves behind: several threads of an answer would race for it
+    torch.set_num_threads(1)
     if trust:
         os.setsid()
         isolation.set_limits(limits)
