@@ -1,7 +1,6 @@
 """What checks of several chapters share: how large the inputs are that they draw, and what is equal but for its sign."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -51,21 +50,3 @@ def refuse_memory(answer: Callable[..., Any], given: Sequence[Any], truth: objec
             f"your function keeps what earlier calls put into `{name}`: a default value is made once, not for each call"
         )
         raise Wrong(what, "make it within the function, not in its first line.")
-
-
-@contextlib.contextmanager
-def untouched(name: str, *parts: Tensor) -> Iterator[None]:
-    """Refuse a function that changes one of these tensors of the object `name` in place; they are put back.
-
-    Tensors, lists, sets and dictionaries that are arguments themselves are watched by `check`; what an object holds is not.
-    """
-    before = [part.clone() for part in parts]
-    try:
-        yield
-    finally:
-        changed = not all(map(torch.equal, before, parts))
-        for part, old in zip(parts, before, strict=True):
-            part.copy_(old)
-    if changed:
-        what = f"your function changed `{name}` in place: what it is given belongs to its caller"
-        raise Wrong(what, "change a copy: .clone() first, and no methods ending in _ before it.")

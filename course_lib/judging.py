@@ -16,8 +16,7 @@ BEGINNING = 40
 """Words of the reply that are read."""
 _WORDS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 _CUT = re.compile(
-    r"^.*</think(?:ing)?>|<(think|thinking|reasoning|thought)>.*?(?:</\1>|\Z)|```.*?(?:```|\Z)|\"[^\"]*(?:\"|\Z)",
-    re.DOTALL,
+    r"(?s)^.*</think(?:ing)?>|<(think|thinking|reasoning|thought)>.*?(?:</\1>|\Z)|```.*?(?:```|\Z)|\"[^\"]*(?:\"|\Z)"
 )
 _MARKUP = re.compile(r"[*_#>`~]|^\s*(?:[-+]|\d+[.)])\s", re.MULTILINE)
 

@@ -161,7 +161,6 @@ class _Graded(torch.autograd.Function):
 
 def _become(was: Any, now: Any) -> None:
     """Change a list, set, dictionary or tensor into what the child made of its copy."""
-    was = was.cache_dict if type(was).__name__ == "ActivationCache" else was
     if isinstance(was, torch.Tensor) and isinstance(now, torch.Tensor):
         with torch.no_grad():
             was.data = now.detach().clone().to(was.dtype)
@@ -173,6 +172,9 @@ def _become(was: Any, now: Any) -> None:
     elif isinstance(was, tuple) and isinstance(now, tuple):
         for one, other in zip(was, now, strict=False):
             _become(one, other)
+    elif isinstance(now, dict):
+        for name, held in checking.tensors_of(was).items():
+            _become(held, now.get(name))
 
 
 # --- one exercise -----------------------------------------------------------------------------------------------------

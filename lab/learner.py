@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from course_lib.grading.checking import _STUB_OPCODES
+from course_lib.grading.checking import _STUB_OPCODES, tensors_of
 from lab.wire import Channel, Reader, Refused, Writer
 
 MAX_TEXT = 400
@@ -45,10 +45,10 @@ class Learner:
                 kind = "ValueError" if isinstance(error, Refused) else type(error).__name__
                 self.channel.send({"raised": [kind, text], "line": None}, Writer())
 
-    def _stand_in(self, number: int, kind: str, is_method: bool) -> Any:
-        if is_method:
+    def _stand_in(self, number: int, kind: str, tensors: dict[str, Any] | None) -> Any:
+        if tensors is None:
             return lambda *args, **kwargs: self._ask(number, "", args, kwargs)
-        return _StandIn(self, number, kind)
+        return _StandIn(self, number, kind, tensors)
 
     def _ask(self, number: int, attribute: str, args: Any, kwargs: Any) -> Any:
         message = {"ask": number, "attribute": attribute, "args": list(args), "kwargs": kwargs}
@@ -132,10 +132,10 @@ class Learner:
 
 
 class _StandIn:
-    """A small object that stays with the judge: its attributes are asked for when they are used."""
+    """A small object that stays with the judge: what is no tensor of it is asked for when it is used."""
 
-    def __init__(self, learner: Learner, number: int, kind: str) -> None:
-        self.__dict__.update(_learner=learner, _number=number, _kind=kind)
+    def __init__(self, learner: Learner, number: int, kind: str, tensors: dict[str, Any]) -> None:
+        self.__dict__.update(tensors | {"_learner": learner, "_number": number, "_kind": kind})
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -175,8 +175,8 @@ def _copied(value: Any) -> Any:
 
 
 def _insides(value: Any) -> Any:
-    """Return the dictionary behind a cache, which is handed over as it is; all else as it is."""
-    return value.cache_dict if type(value).__name__ == "ActivationCache" else value
+    """Return the tensors that an object holds, which is handed over as it is; all else as it is."""
+    return tensors_of(value) or value
 
 
 def _differ(before: Any, after: Any) -> bool:

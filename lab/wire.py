@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from course_lib.grading.checking import tensors_of
+
 MAX_HEADER, MAX_BODY = 8_000_000, 64_000_000
 MAX_DIGITS, MAX_PARTS = 4000, 1_000_000
 VALUE_ITSELF = 256
@@ -206,7 +208,8 @@ class Writer:
             if not kind.__module__.startswith("chapters.") and kind is not types.MethodType:
                 raise NotSent(f"{kind.__module__}.{kind.__name__} cannot be handed to an answer")
             self.numbered.append(value)
-            return {"F" if kind is types.MethodType else "P": [len(self.numbered) - 1, kind.__name__]}
+            held = None if kind is types.MethodType else self.plain(tensors_of(value))
+            return {"P": [len(self.numbered) - 1, kind.__name__, held]}
         if isinstance(value, types.FunctionType | types.BuiltinFunctionType | types.MethodType) or callable(value):
             return {"O": "function" if not isinstance(value, type) else "type"}
         for base in (bool, int, float, str, list, tuple, set, dict):  # a subclass: its value, by the base's own methods
@@ -305,8 +308,8 @@ class Reader:
                 from transformer_lens import ActivationCache
 
                 return ActivationCache(self.value(inner[0]), None, inner[1])
-            case "F" | "P" if self.ask is not None:
-                return self.ask(*inner, tag == "F")
+            case "P" if self.ask is not None:
+                return self.ask(*inner[:2], self.value(inner[2]))
         raise ValueError
 
     def _buffer(self, at: int) -> bytes:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from chapters.claimed import check_rates
-from chapters.drawn import WIDE, few_or_many, untouched
+from chapters.drawn import WIDE, few_or_many
 from course_lib import attribution, organism
 from course_lib.grading import expect
 from course_lib.grading.checking import N_INPUTS
@@ -307,8 +307,7 @@ def _reply_edges(graph: attribution.AttributionGraph) -> dict[tuple[int, int], f
 def reply_edges(answer):
     graph = _small_graph()
     truth = _reply_edges(graph)
-    with untouched("graph", graph.edges, graph.values, graph.constants):
-        got = answer(graph)
+    got = answer(graph)
     if not isinstance(got, Mapping):
         raise Wrong("it does not return a dictionary", "{(layer, feature): edge, ...}.")
     _refuse_fixed_position(answer)
@@ -432,17 +431,14 @@ def _graph_mistakes(got: Tensor, graph: attribution.AttributionGraph, keys: list
 class _Small:
     """A dictionary of three features on four numbers that misses something: encode is not decode's inverse."""
 
-    W_dec = torch.tensor([[1.0, 0.0, 0.5, 0.0], [0.0, 2.0, 0.0, 1.0], [0.0, 0.0, 1.0, -1.0]])
-    W_enc = torch.tensor([[1.0, 0.0, 0.2], [0.1, 0.5, 0.0], [0.0, 0.3, 1.0], [0.4, 0.0, -0.6]])
-    b_dec = torch.tensor([0.1, 0.2, 0.3, 0.4])
-
     def __init__(self, seed: int = 0, d_model: int = 4) -> None:
-        self.W_dec = self.W_dec + (seed > 0) * expect.random(3, 4, seed=seed)
+        self.W_dec = torch.tensor([[1.0, 0.0, 0.5, 0.0], [0.0, 2.0, 0.0, 1.0], [0.0, 0.0, 1.0, -1.0]])
+        self.W_dec += (seed > 0) * expect.random(3, 4, seed=seed)
+        self.W_enc = torch.tensor([[1.0, 0.0, 0.2], [0.1, 0.5, 0.0], [0.0, 0.3, 1.0], [0.4, 0.0, -0.6]])
+        self.b_dec, self.b_enc = torch.tensor([0.1, 0.2, 0.3, 0.4]), torch.zeros(3)
         if d_model > 4:
             self.W_dec, self.b_dec = expect.random(3, d_model, seed=seed), expect.random(d_model, seed=seed + 1)
             self.W_enc = expect.random(d_model, 3, seed=seed + 2) / 4
-
-    b_enc = torch.zeros(3)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
@@ -486,8 +482,7 @@ def set_features(answer):
     )
     kept = x.clone()
     call = "set_features(x, dictionary, {1: 3.0, 2: -0.5}, -3)"
-    with untouched("dictionary", d.W_dec, d.W_enc, d.b_dec, d.b_enc):
-        raw = answer(x, d, dict(values), position)
+    raw = answer(x, d, dict(values), position)
     got = expect.tensor(raw, like=x, axes="prompt token d_model", name=call)
     if not torch.equal(x, kept):
         raise Wrong("x itself was changed in place", "clone it first: edited = x.clone().")

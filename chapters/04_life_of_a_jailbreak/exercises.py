@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from chapters.claimed import check_rates
-from chapters.drawn import MANY, WIDE, few_or_many, untouched, unwatched
+from chapters.drawn import MANY, WIDE, few_or_many, unwatched
 from course_lib import directions, models, steering, tokens
 from course_lib.attribution import Logit, intervene, trace
 from course_lib.grading import expect
@@ -949,8 +949,7 @@ def ablate(answer, model, transcoders, graph, groups):
     costs, before = {}, active[asked]
     for name, nodes in groups.items():
         what = f'lost_without(graph, your group "{name}", "frozen")'
-        with untouched("graph", graph.edges, graph.values, graph.constants):
-            got = expect.number(answer(graph, list(nodes), "frozen"), name=what)
+        got = expect.number(answer(graph, list(nodes), "frozen"), name=what)
         lost = put(nodes, "frozen")
         costs[name] = lost
         if abs(got - lost) < 1e-3:

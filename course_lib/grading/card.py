@@ -47,20 +47,14 @@ class Card:
         ]
 
     def __repr__(self) -> str:
-        rows = [
-            f"  {row.id:<5} {row.state:<5} {row.title} ({row.minutes} min, tries {row.tries}, hints {row.hints})"
-            for row in self.rows
-        ]
+        told = "  {id:<5} {state:<5} {title} ({minutes} min, tries {tries}, hints {hints})"
+        rows = [told.format(**vars(row)) for row in self.rows]
         return "\n".join([f"Progress in chapter {self.chapter:02d}", *rows, *self.sentences()])
 
     def _repr_html_(self) -> str:
         heads = "".join(f'<th scope="col">{h}</th>' for h in ("Exercise", "State", "Minutes", "Tries", "Hints"))
-        rows = "".join(
-            f'<tr><th scope="row">{escape(row.id)} {escape(row.title)}</th>'
-            + "".join(f"<td>{value}</td>" for value in (row.state, row.minutes, row.tries, row.hints))
-            + "</tr>"
-            for row in self.rows
-        )
+        told = '<tr><th scope="row">{}</th><td>{state}</td><td>{minutes}</td><td>{tries}</td><td>{hints}</td></tr>'
+        rows = "".join(told.format(escape(f"{row.id} {row.title}"), **vars(row)) for row in self.rows)
         head = f"<caption>Progress in chapter {self.chapter:02d}</caption><thead><tr>{heads}</tr></thead>"
         sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.sentences())
         return f"<table>{head}<tbody>{rows}</tbody></table><ul>{sentences}</ul>"
@@ -94,11 +88,8 @@ class Sureness:
     stated: float
     hits: int
     n: int
-
-    @property
-    def found(self) -> Interval:
-        """Share that came true, with its 95 % interval."""
-        return wilson_interval(self.hits, self.n)
+    found: Interval
+    """Share that came true, with its 95 % interval."""
 
     def __str__(self) -> str:
         return f"{self.name}: {self.stated:.0%} sure on average, {self.hits} of {self.n} came true, {self.found:.0%}"
@@ -111,12 +102,12 @@ def calibration() -> list[Sureness]:
     choices = [event for event in scored if "brier" in event]
     for name, low, high in (("at most 60 %", 0.0, 0.6), ("60 to 80 %", 0.6, 0.8), ("more than 80 %", 0.8, 1.0)):
         groups[f"choices, {name} sure"] = [event for event in choices if low < event["confidence"] <= high]
-    return [Sureness(name, *_sure_and_right(events), len(events)) for name, events in groups.items() if events]
+    return [_sureness(name, events) for name, events in groups.items() if events]
 
 
-def _sure_and_right(events: list[dict[str, Any]]) -> tuple[float, int]:
-    """Return how sure these predictions were on average, and how many came true."""
-    return mean(event["confidence"] for event in events), sum(event["hit"] for event in events)
+def _sureness(name: str, events: list[dict[str, Any]]) -> Sureness:
+    hits, n = sum(event["hit"] for event in events), len(events)
+    return Sureness(name, mean(event["confidence"] for event in events), hits, n, wilson_interval(hits, n))
 
 
 def _calibrated(scored: list[dict[str, Any]]) -> str:
@@ -126,9 +117,8 @@ def _calibrated(scored: list[dict[str, Any]]) -> str:
         ("brier", "Brier score", "choices were right, you were {:.0f} % sure on average"),
     ):
         if events := [event for event in scored if key in event]:
-            sure, hits = _sure_and_right(events)
-            found = f"{hits} of {len(events)} {what.format(100 * sure)}"
-            parts.append(f"; {found}; mean {score} {mean(event[key] for event in events):.2f}")
+            sure, points = _sureness(score, events), mean(event[key] for event in events)
+            parts.append(f"; {sure.hits} of {sure.n} {what.format(100 * sure.stated)}; mean {score} {points:.2f}")
     return "".join(parts)
 
 

@@ -250,6 +250,7 @@ def watched(function: FunctionType) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*inputs: Any, **named_inputs: Any) -> Any:
         copies = _copy((inputs, named_inputs))
+        held = {id(value): _copy(tensors_of(value)) for value in (*inputs, *named_inputs.values())}
         models = [value for value in inputs if hasattr(value, "hook_points")]
         hooked = list(map(_n_hooks, models))
         result = function(*copies[0], **copies[1])
@@ -264,12 +265,28 @@ def watched(function: FunctionType) -> Callable[..., Any]:
         _refuse_stub(result)
         bind = inspect.signature(function).bind
         before, after = bind(*inputs, **named_inputs).arguments, bind(*copies[0], **copies[1]).arguments
-        if changed := " and ".join(f"`{name}`" for name in before if _differ(before[name], after[name])):
+        if changed := " and ".join(
+            f"`{n}`" for n, was in before.items() if _differ(was, after[n]) or _put_back(was, held)
+        ):
             tip = "build a new one: `x = x + y`, no `x += y`, no `x[...] = y`, no methods ending in _, no .append() or .pop()."
             raise Wrong(f"your function changed {changed} in place: what it is given belongs to its caller", tip)
         return plain(result)
 
     return call
+
+
+def tensors_of(value: Any) -> dict[str, Tensor]:
+    """Return the tensors that an object (a cache, a graph, a dictionary) holds, by name: they could be changed in place."""
+    held = getattr(value, "cache_dict", getattr(value, "__dict__", {}))
+    return {name: part for name, part in held.items() if isinstance(part, Tensor)}
+
+
+def _put_back(value: Any, held: dict[int, dict[str, Tensor]]) -> bool:
+    """Return whether an object's tensors are others than those held by its id; give them these numbers again."""
+    was, now = held.get(id(value), {}), tensors_of(value)
+    for name in was.keys() & now if (changed := _differ(was, now)) else ():
+        now[name].data = was[name]
+    return changed
 
 
 def _n_hooks(model: Any) -> int:

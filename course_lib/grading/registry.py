@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 Function = Callable[..., Any]
-Bounds = tuple[float, float]
 
 
 class Wrong(Exception):
@@ -68,7 +67,7 @@ class Prediction:
     id: str
     text: str
     options: Mapping[str, str]
-    bounds: Bounds
+    bounds: tuple[float, float]
     unit: str
 
 
@@ -104,11 +103,9 @@ def question(item: str, text: str, *, options: Mapping[str, tuple[str, str]], co
     _add(QUESTIONS, Question(item, text, options, correct))
 
 
-def prediction(
-    item: str, text: str, *, options: Mapping[str, str] | None = None, bounds: Bounds = (0, 0), unit: str = ""
-) -> None:
+def prediction(item: str, text: str, *, options: Mapping[str, str] = {}, bounds: Any = (0, 0), unit: str = "") -> None:
     """Register prediction `item`: of one of the `options` (letter to text), or else of a number within `bounds`."""
-    _add(PREDICTIONS, Prediction(item, text, options or {}, bounds, unit))
+    _add(PREDICTIONS, Prediction(item, text, options, bounds, unit))
 
 
 def find(registry: Mapping[str, Item], item: str) -> Item:
