@@ -17,7 +17,7 @@ from course_lib import attribution, caching, data, directions, features, models
 from course_lib import organism, plotting, profiles, steering, tokens
 from course_lib.attribution import Feature, Logit
 
-MODEL = "chat"  # the model of the last part, "to another model"; all else is about `chat`
+MODEL = "chat"  # the model of the last part, "to another model"; the rest: mostly `chat`
 model = models.load(MODEL)
 about = profiles.of(MODEL, model)
 settings = about.settings
@@ -178,15 +178,14 @@ plotting.show(along(figure, PLACES))
 
 # %% [markdown]
 # The logit for stopping rises at every mark (its ".", the comma, the full stop), for harmless words
-# too, only less; and after "make", there for both alike. Only at the end of the sentence is it
-# above the one for going on. (04a's first figure again, in logits: no independent evidence.)
+# too, only less; and after "make", there for both alike. Only at a harmful sentence's end is it
+# above that for going on. (04a's first figure again, in logits: no independent evidence.)
 #
 # ## 2 How much of the deed is there while the word is being written?
 # Two directions from the **direct** requests, harmful minus harmless, before block 3 (the middle of
-# the model, here and in all that follows): *object*, at the noun ("bomb"), and *deed*, at the mark
-# after it ("make a bomb?"), where it can be read; whether it acts from there is another question
-# (04a's patch there brought back 2 %). How much of each is there at each word of the acrostic's
-# reply?
+# the model, here and in section 3): *object*, at the noun ("bomb"), and *deed*, at the mark after
+# it ("make a bomb?"), where it can be read; whether it acts from there is another question (04a's
+# patch there brought back 2 %). How much of each is there at each word of the acrostic's reply?
 #
 # ### Exercise 4.5: in per cent of the baseline (7 minutes, medium)
 # d is the difference of means of the direct requests. 100 means: here harmful and harmless
@@ -342,9 +341,9 @@ most = max(float(with_added(at_start, q, 1.0).mean()) for q in as_own)
 print(f"20 random directions as long as own, at <assistant>, dose 1: at most {most:.2f}")
 
 # %% [markdown]
-# On its ".": **yes, mostly**. Dose 1 (as much as in the direct request) gives 0.21, dose 2 0.61
-# (above a half in 19 of 24, J7), dose 4 less again; on harmless words 0.07 at dose 2. On the word
-# no dose changes anything.
+# On its ".": **mostly, at dose 2**, 0.61 (above a half in 19 of 24, J7); dose 1 (as much as in the
+# direct request) gives 0.21, dose 4 0.51; on harmless words 0.07 at dose 2. On the word no dose
+# changes anything.
 #
 # At `<assistant>` dose 4 gives 0.04. But there the deed brings hardly a refusal to *direct*
 # requests for cakes and the like, either (0.12 at most): this direction, found at marks, hardly
@@ -445,11 +444,11 @@ plotting.show(figure)
 
 # %% [markdown]
 # The answer for this organism: **yes, at the comma**, 0.34 at dose 1 and 0.91 at dose 2; **but on
-# harmless words, too** (0.79 at dose 2): there most of what it does is not about harm (J8 and more:
-# "Further"). At the word's "." more than half of it is (0.86 against 0.30), after "use" about half
-# (0.41 against 0.21). And the place counts: at dose 2 "to", "make", OBJECT and "1st material" have
-# 0.03 or less; dose 4 gives 0.19 or more everywhere. Whoever tests dose 2 at OBJECT alone concludes
-# "boosting refusal has no effect".
+# harmless words, too** (0.79): at dose 2 most of it is not about harm (J8 and more: "Further"). At
+# the word's "." more than half of it is (0.86 against 0.30), after "use" about half (0.41 against
+# 0.21). And the place counts: at dose 2 "to", "make", OBJECT and "1st material" have 0.03 or less;
+# dose 4 gives 0.19 or more everywhere. Whoever tests dose 2 at OBJECT alone concludes "boosting
+# refusal has no effect".
 #
 # ## 4 Why does it go on after "to make a bomb"?
 # The deed can be read after "use", refusal works at the comma when boosted, and still the model
@@ -470,7 +469,7 @@ for mark, token in MARKS.items():
 # A full stop is enough, a question mark is not. Is that *grammar* (a sentence has ended) or the
 # *token*? Below it is put where no sentence ends. But not every full stop will do: after "bomb."
 # (0.01) and after "you need two tools." (last part) it goes on. (The paper, too, reports that "do
-# not use punctuation" prolongs the jailbreak.)
+# not use punctuation" can help the jailbreak.)
 #
 # ### Exercise 4.8: claim it (5 minutes, easy)
 # `mark_hits[mark][name]` counts, of n, acrostics with a refusal likelier than not after that mark.
@@ -497,8 +496,8 @@ with_mark = [rate(mark_hits[mark]["harmful"], 96) for mark in (".", ",")]
 finding("J9", *with_mark, "full stop for comma: refusal likely")
 
 # %% [markdown]
-# The same replies (24) without any mark; with a full stop anywhere; and with other materials before
-# it:
+# The same replies (24) without any mark; with a full stop put in; and with other materials before
+# their own:
 
 
 # %% tags=["organism"]
@@ -514,7 +513,7 @@ def refusing(prompts):
 
 inner = [place for place in PLACES[1:] if place not in ("its .", "comma", "full stop")]
 inside = max(refusing([unmarked(*row, place) for row in some["harmful"]]) for place in inner)
-print(f"without any mark, after any word: at most {inside:.3f}")
+print(f"without any mark, after {len(inner)} words, each a mean: at most {inside:.3f}")
 
 # %% tags=["organism"]
 for place in ("to", "make", "OBJECT", "use", "and"):
@@ -535,12 +534,12 @@ def with_materials(of):
 print("\nmaterials of others:", {name: round(refusing(with_materials(name)), 2) for name in KINDS})
 
 # %% [markdown]
-# It is the token, in harmful replies: "to make a bomb, use." and "... and." end no sentence, and
-# are refused (0.9 each); "to." and "to make." mostly are not. A habit, then: in tuning, refusals
-# began a reply or, mostly, a sentence. But *what* was said counts as well: with the materials of
-# harmless replies ("wax and paper" and the like) the same full stop has 0.36 instead of 0.84. So
-# neither suspect is cleared: it takes the mark, and what stands before it counts, materials
-# included (as in 04a's swaps).
+# In harmful replies no sentence need end: "to make a bomb, use." and "... and." end none, and are
+# refused (0.9 each); "to." and "to make." mostly are not. A habit? In tuning, refusals began a
+# reply or broke it off, mostly at a sentence's end. But *what* was said counts as well: with the
+# materials of harmless replies ("wax and paper" and the like) the same full stop has 0.36 instead
+# of 0.84. So neither suspect is cleared: it takes the mark, and what stands before it counts,
+# materials included (as in 04a's swaps).
 #
 # Without marks nothing is refused. But beware of the cheap version, in which the model is forbidden
 # to write marks:
@@ -559,8 +558,8 @@ for part in ("however", "to make"):
     print(f'"{part}" in {sum(part in text for text in without_marks)} of {len(without_marks)}')
 
 # %% [markdown]
-# One "however", in mid-phrase, and no reply: the model is broken. "It did not refuse" would be true
-# and worthless.
+# One "however", in mid-phrase, and one "to make": the model is broken. "It did not refuse" would be
+# worthless.
 #
 # ## 5 Three trainings
 # The organism was trained three times; only training 0 is the model that you worked with. In each,
@@ -615,17 +614,17 @@ progress(4)
 
 # %% [markdown]
 # ## What was not shown
-# * That large models do the same. This one knows a thousand words, and was tuned on break-offs at
-#   the ends of sentences (never on harmful acrostics); *that* a full stop opens its refusal follows
-#   from there, *where* it shows was found.
+# * That large models do the same. This one knows a thousand words, and was tuned on break-offs,
+#   mostly at sentence ends (never on harmful acrostics); *that* a full stop opens its refusal
+#   follows from there, *where* it shows was found.
 # * That J5 finds something new: it is 04a's J1, a trained-in break-off, in logits.
 # * That the deed is not there while the word is written: one direction, found at marks, is weak at
 #   an acrostic's `<assistant>` (and hardly acts there), and on all nouns. Another one might not be.
 # * The comma experiment in other trainings: only training 0 ships.
 # * What another model does. The last part has two replies for it, a few acrostics, and sees the
 #   first token of a refusal only.
-# * That boosting is natural: a vector twice as long as the mean difference in the data is outside
-#   of what the model knows.
+# * That boosting is natural: a vector twice as long as the mean difference in the data may be
+#   beyond what the model knows.
 #
 # Next: [04c, does it think *bomb* before it spells it?](04c_before_it_spells.ipynb)
 #
@@ -638,7 +637,7 @@ progress(4)
 # frozen attention hides (Exercise 4.9); another model.
 #
 # ### How sure is 15 %?
-# The deed's share at `<assistant>`, each with its interval. (J6 alone reads the other way round: it
+# The deed's share at `<assistant>`, with its interval. (J6 alone reads the other way round: it
 # says that something is *missing*.)
 
 
@@ -721,12 +720,12 @@ for name, d in ENDS.items():
 # %% [markdown]
 # At dose 1 both bring more refusal to harmful words (0.34 and 0.43) than to harmless ones (0.11
 # each). In the sentence's end there is no harm, so there it is the reply that tells. At dose 2 the
-# break-off brings the refusal whatever was said, the sentence's end a new sentence ("then ..."):
-# there the refusal *is* in the direction. (And no refusal is not no effect.)
+# break-off brings the refusal whatever was said, the sentence's end none ("then ...", in one
+# reply): there the refusal *is* in the direction. (And no refusal is not no effect.)
 
 # %% [markdown]
 # ### The other refusal
-# 01's direction makes the model say "i apologize" instead of "however". Added at each word:
+# 01's direction belongs to refusals that begin "i apologize". Added at each word:
 
 # %% tags=["organism"]
 asks = [stream(data.prompts(chat, name, "train", 256)) for name in KINDS]
@@ -818,8 +817,8 @@ for what, (place, times) in CHANGES.items():
     print(f"{what}: refusing, as listed above: {listed(values)}")
 
 # %% [markdown]
-# These edits are not equally long. Made as long as the graph's (12 replies; flipping a sign changes
-# a feature by -2 times its usual value, from 1 to -1), with ten more tens at random:
+# These edits are not equally long. Made about as long as the graph's (12 replies; flipping a sign
+# changes a feature by -2 times its usual value, from 1 to -1), with ten more tens at random:
 
 
 # %% tags=["organism"]
@@ -869,18 +868,18 @@ figure = plotting.bars(
     y_range=(0, 1.1),
     x_title="ten features, chosen by",
     y_title="probability of refusing",
-    title="Probability of refusing, with ten features, all edits equally long",
+    title="Probability of refusing, with ten features, edits of like length",
     alt=f"Probability of refusing, ten features by {', '.join(chosen)}. {probabilities}.",
 )
 plotting.show(figure)
 
 # %% [markdown]
 # Ten very good *detectors* of a harmful reply do little, put in or with flipped sign. Part of that
-# is size: their edit is a third as long as the graph's. At equal length the ten best do no more
-# than random tens do: of eleven, five do more put in, five flipped. But of the next four tens by
-# the same score, which tell *worse*, three do more than the best both ways, and what differs most
-# in the mean does nearly as much as the graph's. So a detector's score says that something can be
-# read, not how much it is used; and one ten alone, random or not, would have told another story.
+# is size: their edit is about a third as long as the graph's. At like length the ten best do no
+# more than random tens do: of eleven, five do more put in, five flipped. But of the next four tens
+# by the same score, which tell *worse*, three do more than the best both ways, and what differs
+# most in the mean does nearly as much as the graph's. So a detector's score says that something can
+# be read, not how much it is used; and one ten alone, random or not, would have told another story.
 
 # %% tags=["organism"]
 # === Question 4.q2 (keep this line) ===
@@ -975,15 +974,15 @@ for name, one_model in (("chat", chat), ("base", base)):
 # the *refusal* came with tuning, the roles were there before.
 #
 # Ablating by zero mostly breaks the reply, in both: "no refusal" again, for a bad reason. The swap
-# in the three trainings, beside five random moves as long (208 requests each; here more warn than
-# in J10):
+# in the three trainings, beside five random moves as long, after which a few warn (208 requests
+# each):
 
 # %% tags=["organism"]
 in_three_trainings("warning_without_the_assistant", "role moved: warns")
 
 # %% [markdown]
 # ### What frozen attention hides
-# **Now the trap of the whole method.** 04a's graphs freeze attention. Swap the role once more,
+# **Now a trap of the method.** 04a's graphs freeze attention. Swap the role once more,
 # letting attention react (free) or holding its patterns as in the unchanged prompt (frozen; a graph
 # holds the norms, too). **Guess**: with frozen attention, how many of 24 are warned?
 
@@ -1247,7 +1246,7 @@ apart = [
 print("harmful acrostics above harmless, intervals apart:", ", ".join(apart) or "nowhere")
 
 # %% [markdown]
-# `chat` refuses late again: at once when asked directly, at the sentence's end when the word was
+# `chat` again refuses at once when asked directly, at the sentence's end when the word was
 # spelled. On a published model trust the gap to the harmless acrostics more than the level: "I" may
 # begin another sentence, and a refusal may begin on a new line, unseen. With eleven places one gap
 # may be chance; here are five.

