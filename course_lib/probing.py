@@ -336,7 +336,7 @@ class ProbeReport:
     def _beside(self, aurocs: Tensor) -> str:
         top, best = _unsigned(aurocs).quantile(torch.tensor([0.95, 1.0]))
         share = _share_reaching(aurocs, self.auroc.estimate)
-        return f"95 % of {len(aurocs)} below {top:.2f}, best {best:.2f}; {share:.1%} reach the probe"
+        return f"95 % of {len(aurocs)} up to {top:.2f}, best {best:.2f}; {share:.1%} reach the probe"
 
     def warnings(self) -> Iterator[str]:
         """Yield what undermines the claim, in words. None is no proof: only what was measured can warn."""
@@ -356,8 +356,7 @@ class ProbeReport:
                 yield f"The {name} alone reaches AUROC {_range(found)}: the probe may read {name.split()[-1]}."
         random, shuffled = (_share_reaching(aurocs, self.auroc.estimate) for aurocs in (self.random, self.shuffled))
         if random > MANY_RANDOM:
-            reason = "the two kinds differ along many directions, and that this one separates them is not special"
-            yield f"{random:.0%} of random directions reach the probe's AUROC: {reason}."
+            yield f"{random:.0%} of random directions reach the probe's AUROC: more than one separates the two kinds."
         if shuffled > MANY_SHUFFLED:
             yield f"{shuffled:.0%} of probes on shuffled labels reach its AUROC: with so few topics chance can do it."
         if threshold.n_benign * threshold.max_fpr < 1:
