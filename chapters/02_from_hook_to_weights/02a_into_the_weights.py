@@ -25,13 +25,13 @@ KINDS = ("harmful", "harmless")
 print(f"{model.cfg.n_layers} blocks, {model.cfg.d_model} numbers per token. {about.note}")
 
 # %% [markdown]
-# The direction r again (01a): of the candidates of `BLOCKS` (1 to 3) that move harmless first words
-# little (KL up to 0.1), the one of lowest *bypass* (log-odds of refusing without it).
+# The direction r again (01a): of the candidates of `BLOCKS` (1 to 3) that hardly move harmless
+# first words (KL up to 0.1), that of lowest *bypass* (log-odds of refusing without it).
 
 
 # %%
 def read(model):
-    """Return the stream at the reply token before every block, by kind of request."""
+    """Return the stream at the reply token before every block, by kind."""
     n = settings.n_train
     training = {kind: data.prompts(model, kind, "train", n) for kind in KINDS}
     return {kind: caching.harvest(model, training[kind], progress=False) for kind in KINDS}
@@ -106,11 +106,11 @@ plotting.show(figure.update_xaxes(tickvals=list(places), ticktext=short, tickang
 # text describes `chat`.)
 #
 # Is that little more than chance? We take the mean of the shares over all matrices, for r and for
-# each random direction. Each result is recorded with its control from here on; it is marked "yes"
-# if the two 95 % intervals do not touch. (A strict test: they may touch although there is a
-# difference. With several runs, such as random directions, the interval goes from the min lower
-# to the max upper limit of the runs. Here all matrices are measured, not a sample, so r's mean
-# has no interval, and the control's is the min and max.)
+# each random direction. Each result is recorded with its control from here on, and marked "yes" if
+# the two 95 % intervals do not touch. (A strict test: they may touch although there is a
+# difference. With several runs, such as random directions, the interval goes from the min lower to
+# the max upper limit of the runs. Here all matrices are measured, not a sample, so r's mean has no
+# interval, and the control's is the min and max.)
 
 # %%
 findings = {}
@@ -260,7 +260,7 @@ for kind, new in zip(KINDS, moved.split([len(asked[kind]) for kind in KINDS]), s
 
 # %% [markdown]
 # The three are equal up to rounding, as they should be: the stream is the sum of what these
-# matrices write. (In a model with a norm *behind* its matrices, as in Gemma 2, yours leaves a part
+# matrices write. (With a norm *behind* the matrices, as in Gemma 2, yours leaves a part
 # of r: see Further.)
 #
 # ## 3 What the first word shows
@@ -364,10 +364,10 @@ plotting.show(
 )
 
 # %% [markdown]
-# By the first word the edited copy refuses no harmful request, and it is less inclined to refuse
-# the borderline ones. (Diamonds: random directions.) The KL on harmless requests is small. That
-# on borderline ones is large in the table, beside the random directions: their first words move,
-# for better or worse (2.4 will tell). Is refusal gone, then?
+# By the first word the edited copy refuses no harmful request, and is less inclined to refuse
+# borderline ones. (Diamonds: random directions.) The KL on harmless requests is small. That on
+# borderline ones is large in the table, beside the random directions: their first words move, for
+# better or worse (2.4 will tell). Is refusal gone, then?
 #
 # ## 4 A judge that looks only at the beginning
 # All measures of section 3 look at the first words, and so did the choice of r.
@@ -702,7 +702,7 @@ print(edit_through_gain.__doc__)
 
 # %% tags=["organism"]
 def max_projection(model, direction):
-    """Return the max |projection| at the reply token, before block 0 and behind every block."""
+    """Return the max |projection| at the reply token, between blocks and at both ends."""
     blocks = range(model.cfg.n_layers)
     places = ["blocks.0.hook_resid_pre", *(f"blocks.{k}.hook_resid_post" for k in blocks)]
     requests = data.prompts(chat, "harmless", "held_out_topic", 20)
@@ -755,7 +755,7 @@ finding("max projection after the gain-aware edit; control: your loop", aware, l
 # The loop that was exact in section 2 leaves a part of the direction here; an edit that knows the
 # gain removes it. (The interval is the min and max of three seeds, the diamonds.) No error is
 # raised, and the report "0 along r in every matrix" would even be true. Measure in the *residual
-# stream*. One question on this:
+# stream*.
 
 # %%
 # === Question 2.q6 (keep this line) ===
