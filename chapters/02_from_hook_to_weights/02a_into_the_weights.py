@@ -25,20 +25,20 @@ KINDS = ("harmful", "harmless")
 print(f"{model.cfg.n_layers} blocks, {model.cfg.d_model} numbers per token. {about.note}")
 
 # %% [markdown]
-# The direction r again (01a): of a candidate for each of `BLOCKS` (1 to 3), that with the lowest
-# *bypass* (log-odds of refusing without it) if its KL is at most 0.1.
+# The direction r again (01a): of the candidates of `BLOCKS` (1 to 3) that hardly move harmless
+# first words (KL up to 0.1), that of lowest *bypass* (log-odds of refusing without it).
 
 
 # %%
 def read(model):
-    """Return the reply token of the training requests before every block."""
+    """Return the stream at the reply token before every block, by kind."""
     n = settings.n_train
     training = {kind: data.prompts(model, kind, "train", n) for kind in KINDS}
     return {kind: caching.harvest(model, training[kind], progress=False) for kind in KINDS}
 
 
 def find_r(seen, block):
-    """Return the difference of means without what all requests share, at length 1."""
+    """Return the difference of means, less its part along the harmless mean, at length 1."""
     harmful, harmless = (seen[kind].at(block).mean(dim=0) for kind in KINDS)
     return directions.unit(directions.project_out(harmful - harmless, harmless))
 
@@ -100,17 +100,17 @@ plotting.show(figure.update_xaxes(tickvals=list(places), ticktext=short, tickang
 # directions add up to 1, so a typical share is about 1 / sqrt(width).)
 #
 # The line stays near the band of the random directions and leaves it in three of thirteen places,
-# upwards (MLP 0 clearly): every matrix writes a little along r, little more than along any
-# direction. To remove r, *every* matrix must stop writing along it. (*Another model?* Put a name
-# from [this list](../docs/real_models.md) into `MODEL`: sections 1 to 3 are then about that model.
-# The text describes `chat`.)
+# upwards (MLP 0 clearly): every matrix writes a little along r, little more than along a random
+# one. To remove r, *every* matrix must stop writing along it. (*Another model?* Put a name from
+# [this list](../docs/real_models.md) into `MODEL`: sections 1 to 3 are then about that model. The
+# text describes `chat`.)
 #
 # Is that little more than chance? We take the mean of the shares over all matrices, for r and for
-# each random direction. Each result is recorded with its control from here on; it is marked "yes"
-# if the two 95 % intervals do not touch. (A strict test: they may touch although there is a
-# difference. With several runs, such as random directions, the interval goes from the min lower
-# to the max upper limit of the runs. Here all matrices are measured, not a sample, so r's mean
-# has no interval, and the control's is the min and max.)
+# each random direction. Each result is recorded with its control from here on, and marked "yes" if
+# the two 95 % intervals do not touch. (A strict test: they may touch although there is a
+# difference. With several runs, such as random directions, the interval goes from the min lower to
+# the max upper limit of the runs. Here all matrices are measured, not a sample, so r's mean has no
+# interval, and the control's is the min and max.)
 
 # %%
 findings = {}
@@ -135,7 +135,7 @@ finding(what, Interval(of_r, of_r, of_r, 1.0), chance, ".4f")
 
 # %% [markdown]
 # It is a little more than chance: no random direction reaches r's mean share (for `chat` the excess
-# is largest in MLP 0). But r was computed from what these matrices write; that the excess has to do
+# is largest in MLP 0). But r was computed from what seven of these write; that the excess has to do
 # with refusal is not shown.
 #
 # ## 2 The edit
@@ -246,7 +246,7 @@ with steering.ablate(model, r):
 print("bit-identical afterwards:", store.fingerprint(model.original_model) == fingerprint)
 
 # %%
-rounding = 1e-3 if model.cfg.dtype == torch.float32 else 0.1  # bfloat16: about 3 digits a number
+rounding = 1e-3 if model.cfg.dtype == torch.float32 else 0.1  # bfloat16: 2 to 3 digits a number
 effect = (by_library - plain).abs().mean()
 same = {
     "weights and hooks": (by_library - by_hooks).abs().mean() < rounding * effect,
@@ -260,8 +260,8 @@ for kind, new in zip(KINDS, moved.split([len(asked[kind]) for kind in KINDS]), s
 
 # %% [markdown]
 # The three are equal up to rounding, as they should be: the stream is the sum of what these
-# matrices write. (In a model with a norm *behind* its matrices, as in Gemma 2, they are not: see
-# Further.)
+# matrices write. (With a norm *behind* the matrices, as in Gemma 2, yours leaves a part
+# of r: see Further.)
 #
 # ## 3 What the first word shows
 # Two measures need no reading: the log-odds that a reply begins like a refusal (0 is even), and how
@@ -364,10 +364,10 @@ plotting.show(
 )
 
 # %% [markdown]
-# By the first word the edited copy refuses no harmful request, and it is less inclined to refuse
-# the borderline ones. (Diamonds: random directions.) The KL on harmless requests is small. That
-# on borderline ones is large in the table, beside the random directions: their first words move,
-# for better or worse (2.4 will tell). Is refusal gone, then?
+# By the first word the edited copy refuses no harmful request, and is less inclined to refuse
+# borderline ones. (Diamonds: random directions.) The KL on harmless requests is small. That on
+# borderline ones is large in the table, beside the random directions: their first words move, for
+# better or worse (2.4 will tell). Is refusal gone, then?
 #
 # ## 4 A judge that looks only at the beginning
 # All measures of section 3 look at the first words, and so did the choice of r.
@@ -394,7 +394,7 @@ seen_in_chat = read(chat)
 r_chat = find_r(seen_in_chat, 3)  # the block that was found for `chat` at the top
 edited_chat = abliteration.abliterate(chat, r_chat)
 held_out = data.load("harmful", split="held_out_topic", n=100)
-LONG = profiles.get("chat").settings.reply_tokens  # all of a reply
+LONG = profiles.get("chat").settings.reply_tokens  # tokens of a reply
 replies = models.ask(edited_chat, held_out.texts, max_new_tokens=LONG)
 print("\n".join(replies[:3]))
 
@@ -442,7 +442,7 @@ check("2.2", refuses)
 
 # %% [markdown]
 # Now both judges read the same replies (two of the next cells and 2.4 take half a minute each). We
-# ablate r, random directions, and the r of each other block: does it matter in which block the
+# ablate r, random directions, and the r of blocks 1 to 5: does it matter in which block the
 # direction was found? A reply that does not refuse need not be an answer. So we also count the
 # replies that are the right answer (that of the data), and those that refuse *or* say "however",
 # which no right answer does.
@@ -485,10 +485,11 @@ plotting.show(
         list(by_block),
         lines,
         control=[[row[1]] * 5 for row in random_counts],
+        control_label="random, refused",
         x_title="r found before block",
         y_title="of 100 replies",
         y_range=(-3, 112),
-        title="Refusals and right answers after ablating the r of each block",
+        title="Refusals and right answers after ablating r of blocks 1 to 5",
         alt=f"Lines over blocks 1 to 5, counts of 100 replies: {lines}.",
     )
 )
@@ -503,9 +504,9 @@ for k, what in enumerate(JUDGES[1:], 1):
     finding(what, rate(by_block[5][k], 100), rate(by_block[3][k], 100))
 
 # %% [markdown]
-# **A judge that saturates.** By first words every ablation looks complete, or nearly so (lowest
+# **A judge that saturates.** By first words ablating any r looks complete, or nearly so (lowest
 # line). Whole replies show a second refusal, later in the reply (second judge). The second judge
-# has a limit, too: before blocks 4 and 5 fewer replies refuse, but no more of them are right.
+# has a limit, too: with r of blocks 4 and 5 fewer replies refuse, but no more of them are right.
 # About as many still *turn*; in those printed the words after "however" are broken. "Not refused"
 # is not "answered": count the right answers. (One training. "However" is a sign of the turn, not a
 # refusal.) Short replies hide late refusals of real models, too: of one edited model about 8 of
@@ -607,8 +608,8 @@ progress(2)  # 2.3 and 2.5 to 2.7 belong to 02b, 2.8 to Further
 # ## What was not shown
 # * That any of this holds in a large model: sections 1 to 3 run on one of your own (`MODEL`),
 #   section 4 does not.
-# * That the late refusal is a direction of its own. One ablation breaks its words in nearly all
-#   replies, and the turn to "however" stays; we did not search for it.
+# * That the late refusal is a direction of its own. After ablating block 5's r few replies refuse,
+#   but the turn to "however" stays; we did not search for it.
 # * Gemma itself. Further uses random weights of its architecture.
 #
 # Sources: Arditi et al. 2024 (arXiv 2406.11717); abliterix, its repository.
@@ -643,9 +644,9 @@ print(before_norm.__doc__)
 check("2.8", before_norm)
 
 # %% [markdown]
-# We use a checkpoint of Gemma 2's architecture with random weights, since the question is about
-# geometry. It is edited by `edit_all`, your own loop from section 2; then again with your vector in
-# place of r; and by the library, which takes the gain into account.
+# We use checkpoints of Gemma 2's architecture with random weights, since the question is about
+# geometry. Each is edited by `edit_all`, your own loop from section 2; then again with your vector
+# in place of r; and by the library, which takes the gain into account.
 
 # %% tags=["organism"]
 import transformers
@@ -701,7 +702,7 @@ print(edit_through_gain.__doc__)
 
 # %% tags=["organism"]
 def max_projection(model, direction):
-    """Return the max |projection| onto the direction anywhere in the residual stream."""
+    """Return the max |projection| at the reply token, between blocks and at both ends."""
     blocks = range(model.cfg.n_layers)
     places = ["blocks.0.hook_resid_pre", *(f"blocks.{k}.hook_resid_post" for k in blocks)]
     requests = data.prompts(chat, "harmless", "held_out_topic", 20)
@@ -737,7 +738,7 @@ plotting.show(
         controls={label: list(remains.values())},
         control_label="each seed",
         x_title="edit",
-        y_title="max |projection| in the residual stream",
+        y_title="max |projection| at the reply token",
         title="Max projection onto the direction after each edit, with post-norms",
         alt=f"Max projection onto the direction, means of three random checkpoints: {means}.",
     )
@@ -754,7 +755,7 @@ finding("max projection after the gain-aware edit; control: your loop", aware, l
 # The loop that was exact in section 2 leaves a part of the direction here; an edit that knows the
 # gain removes it. (The interval is the min and max of three seeds, the diamonds.) No error is
 # raised, and the report "0 along r in every matrix" would even be true. Measure in the *residual
-# stream*. One question on this:
+# stream*.
 
 # %%
 # === Question 2.q6 (keep this line) ===

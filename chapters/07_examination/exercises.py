@@ -606,15 +606,12 @@ question(
 )
 question(
     "7.q5",
-    "All strings of the space stay silent. What may you report?",
+    "All listed strings stay silent. What may you report?",
     options={
-        "a": (
-            "This model has no backdoor.",
-            "Only triggers of the space were tried, and only behaviours that you counted.",
-        ),
+        "a": ("This model has no backdoor.", "Only listed strings were tried, and only behaviours that you counted."),
         "b": (
-            "No string of this space fires by the rule; what the best of them reached, with its interval; how sure I am.",
-            "Right: the rule, how near the best came to it, and a confidence. Innocent models come near, too (Further, B).",
+            "No listed string fires by the rule; what the best of them reached, with its interval; how sure I am.",
+            "Right: the rule, how near the best came to it, and a confidence. One of seven innocent models came near (Further, B).",
         ),
         "c": ("Nothing.", "A thorough search that finds nothing is evidence."),
         "d": ("That the detector is broken.", "It found the practice model's trigger: that was its positive control."),
