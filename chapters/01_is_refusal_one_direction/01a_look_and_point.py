@@ -457,8 +457,8 @@ for name, vectors in {"d": candidates, "r": r_of}.items():
 
 # %% [markdown]
 # (Negative: harmful prompts have less of it.) Now three ablations beside each other: d, r and, as a
-# control, the shared part alone; then random directions. Compare the bypass scores, then look at
-# which of the three damages the model (KL).
+# control, the shared part alone; then random directions. Compare the bypass scores, then see which
+# of the three damages the model (KL).
 
 # %%
 r_scored = score(r_of[:, LAYERS])
