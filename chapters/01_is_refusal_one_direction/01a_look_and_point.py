@@ -27,7 +27,7 @@ print(f"{model.cfg.n_layers} blocks, {model.cfg.d_model} numbers per token")
 # ## 1 Look: harmful and harmless requests
 # A request's score is its projection onto a direction. **AUROC** is the chance that a random
 # harmful request scores above a random harmless one: 0.5 is chance, 1 is perfect. **Guess** a
-# range: before the middle block, how many of 20 *random* directions have an AUROC > 0.95 or < 0.05?
+# range: before the middle block, how many of 20 *random* directions have AUROC > 0.95 or < 0.05?
 
 # %%
 # === Prediction 1.p1 (keep this line) ===
@@ -341,8 +341,7 @@ words = models.next_token_logits(model, requests).argmax(-1).cpu()
 commonest = words.mode().values
 asks = torch.tensor([text.endswith("?") for text in HARMLESS])
 forms = {"question": asks, "reply's word": words == commonest}
-few = [torch.randperm(N, generator=torch.Generator().manual_seed(i)) for i in range(20)]
-few = [order[: HOW_MANY[-1]] for order in few]
+draws = [torch.randperm(N, generator=torch.Generator().manual_seed(i)) for i in range(20)]
 print("commonest first word of a reply:", tokens.text(model.tokenizer, [int(commonest)]))
 both = torch.cat([kind.at(MIDDLE, "reply") for kind in (harmful, harmless)])
 pc2 = torch.as_tensor(PCA(2).fit(both).components_[1]).to(both)
@@ -353,7 +352,7 @@ for kind in KINDS:  # row i of both is a pair, alike in phrasing
 # %%
 for place, position in zip(PLACES, POSITIONS, strict=True):
     y, y_new = harmless.at(MIDDLE, position), new["harmless"].at(MIDDLE, position)
-    drawn = [harmful.at(MIDDLE, position)[rows] for rows in few]
+    drawn = [harmful.at(MIDDLE, position)[rows[: HOW_MANY[-1]]] for rows in draws]
     found_by = {"PC1": [pc1_of(torch.cat([x, y])) for x in drawn]}
     found_by["difference of means"] = [refusal_direction(x, y) for x in drawn]
     for name, vectors in (found_by | {"random": chance}).items():
