@@ -476,7 +476,7 @@ reveal("2.p3", max(said(each)[1] for each in both_plans))
 
 # %% [markdown]
 # Supervised tuning heals a part of the edited model; that DPO does is not shown (recorded below),
-# and twice as many steps of DPO end below where it began (Further 1). Does refusal come back with
+# and twice as many steps end below where it began (Further 1). Does refusal come back with
 # the quality? And what does the same tuning do to the unedited model? Compare each bar with that
 # before tuning; a diamond is one seed.
 
@@ -1013,9 +1013,9 @@ finding(what, rate(int(less_d.sum()), 20), runs_rate(random_hits, 20))
 # *random* vectors of the same norm, too, and d is among those. (Beside the one of the table alone,
 # d would have looked worse.) Only the fine-tune answers all (r ablated: 3 of 20); it breaks nothing
 # that we count, and it uses answers to harmful requests. The same tuning on harmless requests, none
-# of which the unedited model refuses, leaves the refusals at once (that of width 32 in section 2
-# did not) and removes the late ones of the acrostics. So "refusal removed" says little: which
-# refusal, by what means, and what else?
+# refused before, leaves the refusals at once (that of width 32 in section 2 did not) and removes
+# the late ones of the acrostics. So "refusal removed" says little: which refusal, by what means,
+# and what else?
 #
 # ### Further 4: conditional steering
 # A defender who runs the *edited* copy can add d back at run time. If d is always added, the model
@@ -1028,8 +1028,8 @@ finding(what, rate(int(less_d.sum()), 20), runs_rate(random_hits, 20))
 # A request's score is its projection onto the gate's direction. d is added if the score is above
 # the threshold. Choose the threshold so that a share `rate` of the harmless *training* scores is
 # above it. (A share that is no whole number of scores may be rounded down or up; 0.29 x 100 is 29,
-# though Python says 28.999999999999996. Equal scores pass together or not at all: then as many pass
-# as the share allows.)
+# though Python says 28.999999999999996. Equal scores pass together or not at all: as many as the
+# share allows.)
 
 
 # %%
