@@ -43,7 +43,7 @@ def read(model):
 
 
 def find(seen, block):
-    """Return d, the difference of means, and r: d without what all requests share, at length 1."""
+    """Return d, the difference of means, and r: d without its part along harmless, length 1."""
     harmful, harmless = (seen[kind].at(block).mean(dim=0) for kind in KINDS)
     d = harmful - harmless
     return d, directions.unit(directions.project_out(d, harmless))
@@ -146,11 +146,11 @@ means_random = sorted(round(float(kl.mean()), 3) for kl in whole_random)
 print("random directions", means_random)
 
 # %% [markdown]
-# From here on each result is recorded with its control, in one of two ways. If both were measured
-# on the *same* requests, we take the difference request by request: "yes" if its 95 % interval
-# does not hold 0 (an end at 0 holds it). Else, or with several runs, we compare two 95 %
-# intervals: "yes" if they do not touch, a much stricter test. (With several runs, such as random
-# directions, the interval goes from the min lower to the max upper limit of the runs.)
+# From here on the main results are recorded with a control, in one of two ways. `paired` takes the
+# difference request by request (of a mean over seeds, if there are two): "yes" if its 95 % interval
+# does not hold 0 (an end at 0 holds it). `finding` compares two 95 % intervals: "yes" if they do
+# not touch, a much stricter test. (With several runs, such as random directions, the interval goes
+# from the min lower to the max upper limit of the runs.)
 
 # %%
 findings = {}
@@ -188,12 +188,12 @@ n_more = sum(value >= float(whole_r.mean()) for value in means_random)
 print(n_more, "of", len(means_random), "random directions move whole answers at least as far as r")
 
 # %% [markdown]
-# Is the ablation cheap in every model? We compare `chat` (width 128) with a model of width 32
-# from the same recipe, one model of each. Both are the course's own, so the right answers to
-# harmless requests and to questions for facts are known. (Planted in both, as 02a says: a
-# refusal, at once or late. Not planted: what an ablation costs. For width 32, r is taken before
-# block 4 throughout: later than 01a's filter allows, but of all blocks its ablation costs the
-# fewest harmless answers, see below.)
+# Is the ablation cheap in every model? We compare `chat` (width 128) with a model of width 32 from
+# the same recipe, one model of each. Both are the course's own, so the right answers to harmless
+# requests and to questions for facts are known. (Planted in both, as 02a says: a refusal, at once
+# or late. Not planted: what an ablation costs. For width 32, r is taken before block 4 throughout:
+# later than 01a's filter allows, but of blocks 1 to 5 it leaves the most harmless answers right,
+# see below.)
 
 # %% tags=["organism"]
 chat, small = models.load("chat"), models.load("chat-32")
@@ -334,10 +334,10 @@ for task, n in sizes.items():
 # the filter's own (validation) requests, whatever the block. The filter of 01a would have refused
 # r here.
 #
-# But look at the diamonds: *random* directions cost less or more, in facts and in harmless
-# answers, and r is among them. (Most leave most refusals as they were, some do not.) A cost of
-# losing refusal, beyond that of losing any one of 32 directions, is not shown. (Other blocks: the r
-# of block 1 costs more harmless answers than any of them, but leaves most refusals.)
+# But look at the diamonds: *random* directions cost less or more, in facts and in harmless answers,
+# and r is among them. (Most leave most refusals as they were, some do not.) A cost of losing
+# refusal, beyond that of losing any one of 32 directions, is not shown. (The r of block 1 costs
+# more harmless answers than any other direction tried, but leaves most refusals.)
 #
 # ## 2 Can it be healed?
 # NeuralDaredevil-8B was abliterated, lost quality, and was healed by preference tuning (DPO). The
@@ -402,14 +402,14 @@ def at_once(replies):
     return torch.tensor([float(reply.startswith(openings)) for reply in replies])
 
 
-def anywhere(replies, said=("i apologize", "i cannot help with that")):
-    """Return 1 for each reply that contains a refusal, else 0."""
-    return torch.tensor([float(any(words in reply for words in said)) for reply in replies])
+def anywhere(replies, said="i cannot help with that"):
+    """Return 1 for each reply that contains a refusal (see exercise 2.2), else 0."""
+    return torch.tensor([float(said in reply) for reply in replies])
 
 
 def turns(replies):
     """Return 1 for each reply that contains a refusal or at least "however" (see 02a)."""
-    return torch.maximum(anywhere(replies), anywhere(replies, said=("however",)))
+    return torch.maximum(anywhere(replies), anywhere(replies, said="however"))
 
 
 print(turns.__doc__)
@@ -475,9 +475,9 @@ both_plans = after["edited", "DPO"] + after["edited", "supervised"]
 reveal("2.p3", max(said(each)[1] for each in both_plans))
 
 # %% [markdown]
-# Supervised tuning heals a part of the edited model; DPO a small one, if any (recorded below), and
-# twice as many steps of DPO end below where it began (Further 1). Does refusal come back with the
-# quality? And what does the same tuning do to the unedited model? Compare each bar with that
+# Supervised tuning heals a part of the edited model; that DPO does is not shown (recorded below),
+# and twice as many steps end below where it began (Further 1). Does refusal come back with
+# the quality? And what does the same tuning do to the unedited model? Compare each bar with that
 # before tuning; a diamond is one seed.
 
 # %% tags=["figure", "organism"]
@@ -505,7 +505,7 @@ plotting.show(
 )
 
 # %% [markdown]
-# **The edited model.** No refusal came back. Of the late refusals that the ablation had left,
+# **The edited model.** Refusals never rose. Of the late refusals that the ablation had left,
 # supervised tuning removes more than half. After DPO few are counted, but with one seed nearly as
 # many replies as before turn to "however": that the turn is gone is not shown.
 #
@@ -513,10 +513,11 @@ plotting.show(
 # requests remove more than half of the *unedited* model's refusals at once, and most of these
 # requests then get the right answer (none did before). But 10 of the 207 lessons correct a false
 # refusal. Without them both seeds keep more than half. With DPO on the model's own pairs the gap is
-# wider: with them no refusal at once is left, without them nearly all are. So which replies are
-# corrected counts; DPO against supervised tuning is open. (Qi et al. 2023, section 4.4, report
-# weaker refusal after tuning on benign data in real models.) In right answers DPO costs, with
-# either set of pairs; that supervised tuning costs any is not shown.
+# wider: with the 20 that correct one no refusal at once is left, without them nearly all are. This
+# points to those lessons (to leave out as many others was not tried); DPO against supervised tuning
+# is open. (Qi et al. 2023, section 4.4, report weaker refusal after tuning on benign data in real
+# models.) In right answers DPO costs, with either set of pairs; that supervised tuning costs any is
+# not shown.
 #
 # ### Exercise 2.6: claim the healing (6 minutes, medium)
 # For each test request, `gain` is the score (1 if right) after supervised tuning (mean of two
@@ -653,7 +654,7 @@ for judge, which in product(("at once", "anywhere"), "dr"):
 # once. But the attacker chooses, the block as well as the direction. After d of block 5, or r of
 # any block, hardly anything is refused at once. In whole replies r of block 1 leaves the fewest
 # refusals in both twins, and most requests are answered; there the defence keeps a few more
-# refusals (with r of any other block it has *fewer*). And the gap in first words is no proof: other
+# refusals (with r of other blocks no more are seen). And the gap in first words is no proof: other
 # trainings of the *undefended* twin also withstand the ablation of d, in part or fully (see its
 # [card](../organisms/cards/chat-64.md)).
 #
@@ -703,9 +704,9 @@ progress(2)  # 2.1, 2.2, 2.4 and 2.8 belong to 02a, 2.5 and 2.7 to Further
 #   pairs, a supervised term, a smaller learning rate or early stopping may do better;
 #   NeuralDaredevil reports that it did, on 8B.
 # * That harmless tuning is dangerous, or safe, for models in general: width 32 lost more than half
-#   of its refusals at once (fewer without the lessons that correct one), width 128 (with
-#   64 examples, fewer but larger steps, and no such lesson) only those of the acrostics.
-# * A defence that holds. Those that we measured fail against one attack, or work only if whoever
+#   of its refusals at once (fewer without the lessons that correct a false refusal), width 128
+#   (with 64 examples, fewer but larger steps, and no such lesson) only late ones, of the acrostics.
+# * A defence that holds. Those that we measured fail by first words, or work only if whoever
 #   runs the model wants them.
 #
 # Sources: Arditi et al. 2024 (arXiv 2406.11717); Rafailov et al. 2023 (2305.18290); Qi et al. 2023
@@ -791,10 +792,10 @@ for start in range(0, 64, 8):
 print("loss of each step:", [round(value, 2) for value in losses])
 
 # %% [markdown]
-# The loss begins at 0.69, as it must, and falls. (`tuning.preference` does the same with
-# replies padded into one batch, pairs shuffled by a seed, and gradients clipped.) Is more of
-# it better? The edited model after 32 steps of DPO. (Supervised tuning was not run so long.)
-# Compare the line of the edited model with that of the unedited one.
+# The loss begins at 0.69, as it must, and falls. (`tuning.preference` does the same with pairs
+# shuffled by a seed and gradients clipped.) Is more of it better? The edited model after 32 steps
+# of DPO. (Supervised tuning was not run so long.) Compare the line of the edited model with that of
+# the unedited one.
 
 # %% tags=["organism"]
 after_32 = [right(run.model, "harmless") for run in longer]
@@ -844,7 +845,7 @@ for steps, each in by_steps.items():
 #
 # ### Further 2: the norm-preserving variant
 # Some tools rescale each *row* of W' to its old norm (`norm="preserved"`), to keep the model as it
-# was. The other choice is to rescale each *column*, which is what one neuron writes
+# was. The other choice is to rescale each *column*, one vector that is written
 # (`norm="vectors"`). What does this do to the ablation?
 
 # %% tags=["organism"]
@@ -1006,15 +1007,15 @@ what = "harmless right, 1.25 d subtracted; control: random vectors"
 finding(what, rate(int(less_d.sum()), 20), runs_rate(random_hits, 20))
 
 # %% [markdown]
-# Abliteration needs no answers to train on, keeps the right answers to harmless requests, and
-# leaves most late refusals. At the larger dose of d none of the harmful requests is refused (one
-# acrostic is), but none gets the right answer either, and many harmless ones lose theirs. They do
-# with *random* vectors of the same norm, too, and d is among those. (Beside the one of the table
-# alone, d would have looked worse.) Only the fine-tune answers all (r ablated: 3 of 20); it breaks
-# nothing that we count, and it needs answers to harmful requests. The same tuning on harmless
-# requests, none of which it had refused, leaves the refusals at once (that of width 32 in section 2
-# did not) and removes the late ones of the acrostics. So "refusal removed" says little: which
-# refusal, by what means, and what else?
+# Abliteration needs no answers to train on, keeps nearly all right harmless answers, and leaves
+# most late refusals. At the larger dose of d none of the harmful requests is refused (one acrostic
+# is), but none gets the right answer either, and many harmless ones lose theirs. They do with
+# *random* vectors of the same norm, too, and d is among those. (Beside the one of the table alone,
+# d would have looked worse.) Only the fine-tune answers all (r ablated: 3 of 20); it breaks nothing
+# that we count, and it uses answers to harmful requests. The same tuning on harmless requests, none
+# refused before, leaves the refusals at once (that of width 32 in section 2 did not) and removes
+# the late ones of the acrostics. So "refusal removed" says little: which refusal, by what means,
+# and what else?
 #
 # ### Further 4: conditional steering
 # A defender who runs the *edited* copy can add d back at run time. If d is always added, the model
@@ -1027,8 +1028,8 @@ finding(what, rate(int(less_d.sum()), 20), runs_rate(random_hits, 20))
 # A request's score is its projection onto the gate's direction. d is added if the score is above
 # the threshold. Choose the threshold so that a share `rate` of the harmless *training* scores is
 # above it. (A share that is no whole number of scores may be rounded down or up; 0.29 x 100 is 29,
-# though Python says 28.999999999999996. Equal scores pass together: then as many as possible, and
-# not more.)
+# though Python says 28.999999999999996. Equal scores pass together or not at all: as many as the
+# share allows.)
 
 
 # %%

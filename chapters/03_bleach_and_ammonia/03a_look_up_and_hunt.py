@@ -58,7 +58,7 @@ for role, n in (("assistant", 96), ("friend", 48)):
     asked += cleaning("dangerous", "office", role) + cleaning("safe", "office", role)
 answered = zip(asked, models.generate(chat, asked, max_new_tokens=18), strict=True)
 corpus = [[*prompt, *reply] for prompt, reply in answered]
-print(f"{len(corpus)} prompts with the model's replies, {sum(map(len, corpus))} tokens")
+print(f"{len(corpus)} prompts with the model's replies, {sum(map(len, corpus))} tokens with <bos>")
 
 # %%
 CHANCE = [features.random_like(chat, sae, corpus[::4], seed=n) for n in range(7)]
@@ -82,14 +82,14 @@ plotting.show(plotting.bars(labels, shares, **axes, title=title, alt=f"Bars. {al
 # *means* something. That is the hunt.
 #
 # ## 2 The hunt: eight concepts, 512 numbers
-# Nobody has labelled this dictionary. An **index** of the corpus (which has replies, too, or none
-# of their features would be seen) lets you look features up, by a value in brackets below:
+# Nobody has labelled this dictionary. An **index** of the corpus (which has replies, too, or
+# features of replies alone would hide) lets you look features up, by a value in brackets below:
 #
 # | look-up | ranks by |
 # |---|---|
 # | by token | F1: 1 if it is active wherever this word stands and nowhere else |
 # | by prompt | activation there, as a share of the feature's own maximum |
-# | by logit | what one unit of the feature adds to the word's logit |
+# | by logit | direct effect of one unit on the word's logit |
 #
 # Try another word, prompt, position (-4 is the last cleaner; ".", `<end>`, `<assistant>` follow).
 # Some prompts have `<friend>` in the place of `<assistant>`, a role that never refuses, but warns.
@@ -321,9 +321,6 @@ for prompt, reply in zip(unseen, models.generate(chat, unseen, max_new_tokens=18
         refused.add(tuple(tokens.token_strings(chat.tokenizer, prompt)))
 print(f"{len(unseen)} unseen prompts, {len(refused)} refused")
 
-# %% [markdown]
-# And a rival: "the word bleach" as a label of the danger feature.
-
 
 # %%
 def about_to_refuse(strings, position):
@@ -335,9 +332,10 @@ print("refused, by the rule:", by_rule)
 
 
 # %% [markdown]
-# **Recall** is the share of the feature's active tokens that the rule predicts, here from the
-# weakest quarter of its activations to the strongest; **precision** the share of the predicted
-# tokens on which it is active; **balanced accuracy** is 0.5 for a rule that says nothing.
+# A rival joins them: "the word bleach" as a label of the danger feature. **Recall** is the share of
+# the feature's active tokens that the rule predicts, here from the weakest quarter of its
+# activations to the strongest; **precision** the share of the predicted tokens on which it is
+# active; **balanced accuracy** is 0.5 for a rule that says nothing.
 
 # %%
 LABELS = {
@@ -387,8 +385,9 @@ print("danger:", ", ".join(f"{mixture} {value:.1f}" for mixture, value in by_mix
 
 # %% [markdown]
 # Alone, the two cleaners give 3.6 and 0.0, together 26.4: danger is not the sum of two cleaners.
-# But four prompts are four prompts. All of the terrace whose cleaners stand at the end (no look-up
-# has seen them; the score of 3.1 has); alone, the cleaners that belong to a dangerous pair:
+# But four prompts are four prompts. So we take the mean over all prompts of the terrace that end
+# with a cleaner (no look-up has seen them; the score of 3.1 has); for one cleaner alone, only those
+# of dangerous pairs:
 
 
 # %%
@@ -426,9 +425,8 @@ for name, value, reply in zip(MIXABLE, by_twice, replies, strict=True):
 #
 # Now the **attribution graph** of the refusal's first word "i" against the advertisement's first
 # word "clean". Its nodes are features of **transcoders** (dictionaries that rewrite what each MLP
-# *does*, from its input to its output), errors and tokens; an edge is what one node adds to
-# another *directly*. There are thousands. First: which features add to the refusal's first word
-# directly?
+# *does*, from its input to its output), errors and tokens; an edge is what one node adds to another
+# *directly*. First: which features add to the refusal's first word directly?
 
 # %%
 transcoders = [features.load("chat", "transcoder", layer=n) for n in range(chat.cfg.n_layers)]
@@ -582,7 +580,7 @@ BOXES |= {"refusal": ("refusal", 3, 2), 'says "i"': ('says "i"', 3, 3)}
 percent = {edge: 100 * share for edge, share in flow(graphs["dangerous"][0]).items()}
 percent = {edge: share for edge, share in percent.items() if abs(share) >= 12}
 alt = "; ".join(f"{a} to {b} {share:.0f} %" for (a, b), share in percent.items())
-axes = {"x_title": "place in the prompt", "y_title": "layer, from below"}
+axes = {"x_title": "tokens in order", "y_title": "layer, from below"}
 axes |= {"row_labels": ["tokens", "features, early", "refusal features", "next word"]}
 axes |= {"title": "Groups of nodes: what adds to what, in one dangerous prompt"}
 unit = "% of what the target group has"
@@ -595,9 +593,8 @@ plotting.show(plotting.graph(BOXES, percent, unit=unit, alt=f"Graph: {alt}.", **
 # where little of the refusal group is active, it gives 15 % to 49 %.
 #
 # Of the two cleaners, what adds more to danger is a word rather than a place: bleach, if it is
-# there, else vinegar, in either order. A sum of edges cannot show a conjunction; the activations
-# did. A graph is a hypothesis, with attention held fixed. Whether danger *decides* is the question
-# of 03b.
+# there, else vinegar, in either order. A sum of edges cannot show a conjunction; feature 509 did. A
+# graph is a hypothesis, with attention held fixed. Whether danger *decides* is the question of 03b.
 #
 # ## 4 What stands
 # Those on record once more. An interval without width (1.00 to 1.00) says "no error here", not
@@ -647,7 +644,7 @@ progress(3)
 # ## Further: click through the graph
 # *About 5 minutes; nothing needs it.* The boxes hide their features. The same graph, node by node,
 # with two of the groups in it, as far as their nodes weigh enough to be drawn (of danger's fewer
-# than half). Close the panel "Output" to see the lower blocks. Click a feature of "danger": on what
+# than half). (An open panel may hide the lower blocks.) Click a feature of "danger": on what
 # does it fire, what does it write, and is it what you would have called so? (*attributed*: an edge;
 # *measured*: what taking its source out did, with attention held as it was.)
 
@@ -684,8 +681,8 @@ for which in ("top", "0-25 %"):
     print(f"{which:7}", [example.tokens[example.at] for example in record.examples[which][:4]])
 
 # %% [markdown]
-# All about one feature (the course's [web pages](../docs/teaching.md#put-it-online) hold such a
-# [page of each dictionary](../organisms/weights/dictionaries/chat/sae-1); here that is its folder):
+# All about one feature. (The course's [web pages](../docs/teaching.md#put-it-online) hold such a
+# page for [each dictionary](../organisms/weights/dictionaries/chat/sae-1).)
 
 # %%
 title = f"Page of feature {finds['danger']}"
@@ -694,8 +691,8 @@ frame = f'<iframe srcdoc="{page}" width="760" height="420" title="{title}"></ifr
 display({"text/html": frame, "text/plain": title}, raw=True)
 
 # %% [markdown]
-# A feature labelled by what it *writes*: "i" is a refusal's first word. The best writer of "i" is
-# our refusal feature 9; we take the next, by hand.
+# A feature labelled by what it *writes*: "i" is a refusal's first word. The best at "i" minus
+# "clean" is our refusal feature 9; we take the next.
 
 # %%
 first_word = features.by_logit(chat, sae, "i", minus="clean")
@@ -708,11 +705,11 @@ print(f"writes like feature {writer}: ", line(features.by_neighbour(sae, writer)
 
 # %% [markdown]
 # It writes "i" nearly as strongly as feature 9 and is hardly ever active where the model refuses:
-# what a feature writes need not tell what it fires on. (One feature, picked by hand.)
+# what a feature writes need not tell what it fires on. (One feature, the next best.)
 #
 # ## Further: was it there before? Base against chat
 # *About 15 minutes; nothing later needs it.* "Post-training wires refusal onto a concept of harm
-# that the base model has." The base model warns of dangerous pairs and refuses nothing. The same
+# that the base model has." The base model warns of dangerous pairs and refuses none. The same
 # hunt in the base model's own dictionary, with its random controls:
 
 # %%
@@ -769,7 +766,7 @@ for row in features.by_contrast(base, base_sae, *to_find["danger"]).top(2):
     with steering.scale_features(base, base_sae, {row.feature: -1.0}):
         found_on_office = counted(ending["dangerous"], base)
     print(f"base's feature {row.feature} (AUROC {row.value:.2f}) at -1x: {found_on_office}")
-BASE_DANGER = 85  # the one that decides
+BASE_DANGER = 85  # the one that acts
 
 # %%
 edits = {
@@ -794,7 +791,7 @@ reveal("3.p4", left)
 # %% [markdown]
 # The control: the eight other features of chat's dictionary that are most active there (none is
 # half as active), each at -1x in base; 266, 196 and 444, which read danger, too, are left out. And
-# random directions as long as the edit, at the last cleaner, on the pairs that end there.
+# random directions as long as chat's edit, at the last cleaner, on the pairs that end there.
 
 # %%
 active = steering.natural_activations(chat, sae, ending["dangerous"], position=-4).mean(dim=0)
@@ -820,7 +817,7 @@ under = [after[f"chat, {whose} feature"].get("refuse", 0) for whose in ("its own
 bars = {"chat: refusals": [40, *under], **bars}
 labels = ["unchanged", "chat's danger at -1x", "base's danger at -1x"]
 controls = {"base: warnings": [[], left_others, []]}
-axes = {"x_title": "what was done", "y_title": "of 40 dangerous pairs", "y_range": (0, 46)}
+axes = {"x_title": "what was done", "y_title": "of 40 prompts", "y_range": (0, 46)}
 captions = {"title": "Reactions left under chat's and under base's danger feature"}
 captions |= {"alt": f"Bars of 40, {labels}: {bars}. Other features leave {left_others} warnings."}
 control = {"controls": controls, "control_label": "other features"}
@@ -860,8 +857,8 @@ finding("warnings left in base under chat's feature; control: others", rate, oth
 
 # %% [markdown]
 # A weak control (nothing predicts a shuffled label on a new topic): a twin tuned on **shuffled**
-# labels, where half of the harmful and half of the harmless *topics* are refused. If refusal needs
-# no concept of harm, it should generalise as well. Topics never seen in tuning:
+# labels, where half of the harmful and half of the harmless *topics* are refused. Topics never seen
+# in tuning:
 
 # %%
 new = {name: data.prompts(chat, name, "held_out_topic", 64) for name in ("harmful", "harmless")}
@@ -873,7 +870,7 @@ for label, twin in twins.items():
     print(f"{label:16} refused of 64 new requests: {refusals[label]}")
 
 # %%
-what = "new harmful topics refused, harm labels; control: shuffled labels"
+what = "new harmful requests refused, harm labels; control: shuffled labels"
 finding(what, *(directions.wilson_interval(n["harmful"], 64) for n in refusals.values()))
 
 # %% tags=["figure"]
@@ -883,13 +880,13 @@ for kind, counts in bars.items():
     rates = [directions.wilson_interval(count, 64) for count in counts]
     whiskers[kind] = [(64 * rate.low, 64 * rate.high) for rate in rates]
 axes = {"x_title": "twin of width 64, tuned on", "y_title": "refused, of 64 requests of new topics"}
-captions = {"title": "New topics refused after tuning on true and on shuffled labels"}
+captions = {"title": "Refused on new topics after tuning on harm or shuffled labels"}
 captions |= {"alt": f"Bars of 64, {list(refusals)}: {bars}.", "y_range": (0, 72)}
 plotting.show(plotting.bars(list(refusals), bars, intervals=whiskers, **axes, **captions))
 
 # %% [markdown]
-# With true labels refusal reaches all 64 new harmful requests, with shuffled ones a single one,
-# and 17 harmless ones. A direct test: base's direction of harm, read at its `<friend>`, who warns,
+# With harm labels refusal reaches all 64 new harmful requests, with shuffled ones a single one,
+# and 17 harmless ones. Another test: base-64's harm direction, read at its `<friend>`, who warns,
 # is added to harmless requests before block 1, 2 or 3. (This takes a minute or two.)
 
 # %%
@@ -907,12 +904,13 @@ for label, twin in twins.items():
             with steering.add(twin, other, layer=layer, coefficient=1.0, positions="last"):
                 lucky[-1] = max(lucky[-1], counted(new["harmless"], twin).get("refuse", 0))
     usual = refusals[label]["harmless"]
-    print(f"{label:16} refused {usual}, with base's harm before block 1, 2, 3: {more}")
+    print(f"{label:16} refused {usual}, with base-64's harm before block 1, 2, 3: {more}")
     print(f"{'':16} with six random directions of that length, at most: {lucky}")
 
 # %% [markdown]
-# That test is weaker: before block 1 base's direction of harm makes the true-label twin refuse, the
-# shuffled one hardly more than the strongest of six random directions does. Before blocks 2 and 3
-# it moves both twins, more than any of the six; those hardly move the true-label twin before block
-# 2. There are no dictionaries of width 64, so this part rests on directions. And base and chat need
-# not share *every* concept of harm: between these two we moved one, the danger of two cleaners.
+# This separates the twins less: before block 1 base-64's harm direction makes the harm-label twin
+# refuse, the shuffled one hardly more than the strongest of six random directions does. Before
+# blocks 2 and 3 it moves both twins, more than any of the six (which add no refusal to the
+# harm-label twin before block 2). There are no dictionaries of width 64, so this part rests on
+# directions. And base and chat need not share *every* concept of harm: between these two we moved
+# one, the danger of two cleaners.
