@@ -69,9 +69,8 @@ plotting.show(figure)
 #
 # ## 2 Two more lenses
 # A **tuned lens** first applies a matrix and an offset to the stream before a block, fitted so that
-# its results come near that after the last one. A **Jacobian lens** applies the *mean
-# derivative* of that last stream by the one before the block: what do the later blocks make of a
-# small change?
+# its results come near that after the last one. A **Jacobian lens** applies the *mean derivative* of
+# that last stream by the one before the block: what do the later blocks make of a small change?
 #
 # By hand: a "rest of the model" with two coordinates, `f(x) = (x1 * x2, x1 + 3 * x2)`. Its
 # derivative at `x` has the rows `(x2, x1)` and `(1, 3)`.
