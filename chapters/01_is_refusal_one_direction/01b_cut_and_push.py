@@ -34,7 +34,8 @@ print("[prompt, position, layer, d_model] =", tuple(seen["harmful"].values.shape
 
 # %% [markdown]
 # The direction again (01a, section 3), at the reply token only: r of every block in `LAYERS`, which
-# is the layer filter, is scored by ablating it, and the lowest bypass score of small KL is chosen.
+# is the layer filter, is scored by ablating it, and the lowest bypass score (log-odds of refusing)
+# of small KL is chosen.
 
 
 # %%
@@ -82,7 +83,7 @@ for name, v in {"r": r, "the harmless mean": harmless_mean}.items():
     high, low = (side.mean() for side in sides)
     value = directions.auroc(*sides)
     print(f"mean projection onto {name}: harmful {high:.1f}, harmless {low:.1f}", end="; ")
-    print(f"folded AUROC {max(value, 1 - value):.2f}")
+    print(f"folded AUROC (0.5 = chance) {max(value, 1 - value):.2f}")
 
 # %% [markdown]
 # Along both: harmful prompts have less of the harmless mean, too. (Along r the harmless ones lie
@@ -109,7 +110,7 @@ predict("1.p2", (0, 15))
 #
 # A **hook function** `def f(activation, hook)`, its second parameter named exactly `hook`, gets an
 # activation `[batch, token, d_model]` and the hook point, and returns the new activation, a new
-# tensor. Where must it act? Cut at one place, and later blocks write the part again. The stream is
+# tensor. Where must it act? Cut at one place, and later blocks may write it again. The stream is
 # a sum of what is *written* to it: the embedding (it enters as `blocks.0.hook_resid_pre`), and from
 # every block `hook_attn_out` and `hook_mlp_out`. `with model.hooks([(name, function), ...]):` makes
 # hooks active, `models.n_layers(model)` counts the blocks, and `models.next_token_logits(model,
@@ -247,10 +248,10 @@ neither = sum("cannot" not in reply and "however" not in reply for reply in repl
 print(f'{len(replies)} replies: "cannot" in {late}, neither "cannot" nor "however" in {neither}')
 
 # %% [markdown]
-# (`glorp`, `vextane` and their like do not exist: what `chat` says about a harmful deed is
-# invented.) All three begin well and break off, two of them with a second kind of refusal. So do
-# most of the others, and the count of first words does not see it; only the "neither" contain none
-# of its words. Notebook 02a counts both.
+# (`sealor`, `gapnut` and their like do not exist: what `chat` says about a harmful deed is
+# invented.) All three begin well and break off, two of them with a second kind of refusal. Most
+# others contain its "cannot", which the count of first words does not see; 15 contain neither word.
+# Notebook 02a counts both.
 #
 # Did the ablation break anything else? On harmless requests: how far does the distribution of the
 # next word move (KL; 0 nats is no change, 1 nat is a lot)? Your own function measures it.
@@ -278,7 +279,7 @@ for name, edit in (edits | {"random ablated": steering.ablate(model, any_directi
 # Little is lost on harmless requests, by these two measures: one reply of fifty may be chance.
 #
 # ## 2 Add: can we make it refuse?
-# There are two published forms, with u = d / |d|. **Add** c times d: a + c d (Arditi et al. 2024).
+# Two published forms, with u = d / |d|. **Add** c times d: a + c d (c = 1 in Arditi et al. 2024).
 # Or **match** the projection: a - (a.u) u + t u, where t is the mean projection of the harmful
 # requests (Marshall et al. 2024). **Guess**: d is added at the last token. At which c is half of
 # the harmless requests refused?
@@ -369,10 +370,9 @@ plotting.show(
 )
 
 # %% [markdown]
-# (One random direction, at all tokens, makes the model refuse a few at the largest doses: the band
-# is its. Even the control is not free of the dose.) The two lines part at the largest coefficients.
-# Which one is right? Read what is counted. The cheap judge below looks at the first *word* only
-# ("i").
+# (At the largest doses one random direction, at all tokens, makes the model refuse a few: the band
+# in the figure. Even the control is not free of the dose.) The two lines part at the largest
+# coefficients. Read what is counted. The cheap judge below looks at the first *word* only ("i").
 
 # %%
 for positions in ("last", "all"):
@@ -430,15 +430,15 @@ print("with the assistant's r:", classified(rs["assistant"]), "of 200")
 reveal("1.p4", classified(rs["assistant"]))
 
 # %% [markdown]
-# The control is twenty random directions, each with a threshold of its own. Compare the count
-# first, then the angle with the friend's *own* difference of means.
+# The control is twenty random directions, each with a threshold of its own. Compare the count, then
+# the angle with the friend's *own* difference of means.
 
 # %% tags=["organism"]
 randoms = directions.random_directions(20, like=rs["assistant"], seed=2)
 counts = sorted(map(classified, randoms))
 cosines = [float(directions.cosine(v, ds["friend"])) for v in (rs["assistant"], *randoms)]
 near, *others = map(abs, cosines)
-print(f"random directions classify: median {counts[10]}, max {counts[-1]}")
+print(f"random directions classify: median {np.median(counts):g}, max {counts[-1]}")
 print(f"|cos| with the friend's own direction: r {near:.2f}, random, max {max(others):.2f}")
 
 # %% [markdown]
@@ -513,8 +513,8 @@ print("refusal rate of harmless requests, d added, c = 1:", role_matters(added, 
 # %% [markdown]
 # That is one dose of one direction, the assistant's. Before you say "the friend does not use it",
 # raise the dose, and add the *friend's* d, too, both at one length (that of the assistant's d). The
-# control is four random directions of this length, for the friend. All numbers are percent of 25
-# replies. Read each pair of rows from left to right.
+# control is four random directions of this length. All numbers are percent of 25 replies. Read each
+# pair of rows from left to right.
 
 # %% tags=["organism"]
 STEPS, LENGTH = (0.5, 1.0, 1.5, 2.0, 3.0), float(ds["assistant"].norm())
@@ -540,8 +540,9 @@ for name, row in rows.items():
     print(f"{name:32}", *(f"{value:4}" for value in row))
 
 # %% tags=["organism"]
-random_rows = [by_dose(v, "friend").sum(dim=0).tolist() for v in randoms[:4]]
-print("random, friend refuses or warns, at most:", max(map(max, random_rows)))
+random_rows = torch.stack([torch.cat([by_dose(v, role) for role in ROLES]) for v in randoms[:4]])
+most = random_rows.amax(dim=(0, 2)).tolist()
+print("random, assistant refuses, warns, friend refuses, warns, at most:", most)
 with steering.add(chat, ds["assistant"], layer=BLOCK, coefficient=2.0, positions="last"):
     print("friend, c = 2:", *models.ask(chat, HARMLESS[:1], max_new_tokens=12, reply_role="friend"))
 
@@ -557,12 +558,12 @@ plotting.show(
     plotting.lines(
         list(STEPS),
         swapped,
-        control=random_rows,
+        control=random_rows.amax(dim=1),
         x_title="coefficient (1 = length of the assistant's d)",
         y_title="replies to harmless requests (%)",
         y_range=(-3, 105),
         title="Each role's openings with the other role's d",
-        alt=f"Percent at {STEPS}: {swapped}; random at most {max(map(max, random_rows))}.",
+        alt=f"Percent at {STEPS}: {swapped}; random at most {random_rows.max()}.",
     )
 )
 
@@ -570,12 +571,11 @@ plotting.show(
 # At c = 1 the role decides which opening comes: with either d the assistant refuses and does not
 # warn, and the friend warns and does not refuse. How many do depends on the direction, not on its
 # length, which is the same: each d does most in its own role. With larger doses this shifts.
-# With the assistant's d the friend refuses, in sentences that it was not trained to say; with the
+# With the assistant's d the friend refuses, in words that it was not trained to say; with the
 # friend's d the assistant begins to warn.
 #
-# So there are two findings. The assistant's r can be *read* in both roles and is *needed* in one.
-# (The friend needs its own.) What a d *can cause* depends on the role and on the dose: one dose
-# says little about the next.
+# So the assistant's r can be *read* in both roles and is *needed* in one. What a d *can cause*
+# depends on the role and on the dose: no one dose stands for the others.
 #
 # ## 4 Questions
 # Every answer is explained, including the wrong ones: try them all.
@@ -611,8 +611,8 @@ progress(1)  # exercises of 01a and 01b
 #   them, in large models.)
 # * That real models behave the same. This one knows about a thousand words, and its refusals are
 #   fixed sentences.
-# * What happens after the first words: [02a, into the weights](02a_into_the_weights.ipynb), the
-#   next notebook, counts late refusals, too, and measures the cost of ablating r in the weights.
+# * How many whole replies refuse: [02a, into the weights](02a_into_the_weights.ipynb) counts late
+#   refusals and measures the cost of ablating r in the weights.
 # * That the direction means "refusal": section 3 leaves it open. The friend warns without r, and
 #   refuses with enough of d. A name is a hypothesis.
 #
@@ -663,7 +663,7 @@ plotting.show(
 # about one training.
 #
 # **Does it hold in other sizes?** Three widths of the same organism: in each, r is found (lowest
-# bypass score of blocks 1 to 3, no filters) and ablated, and so are ten random directions.
+# bypass score of blocks 1 to 3, any KL) and ablated, and so are ten random directions.
 
 # %% tags=["organism"]
 sizes = {}
@@ -696,11 +696,11 @@ plotting.show(
 
 # %% [markdown]
 # By first words, ablating r removes refusal at every width. At width 32 the best direction fails
-# the KL filter (0.1 nats): ablating it also does damage. Look at the control, too: at width 32
-# ablating random directions removes refusals as well, in the worst of ten cases half of them. (The
-# table above had only five draws at width 32, and did not meet such a one.) With
-# few dimensions random directions overlap more with r, but that is not the whole reason: the three
-# with the largest |cos| leave 90, 92 and 48. A weak control makes a weak claim.
+# the KL filter (0.1 nats): ablating it also does damage. There ablating random directions removes
+# refusals, too, in the worst of ten cases half of them. (The table above had only five draws at
+# width 32, none like this one.) With few dimensions random directions overlap more with r, but
+# |cos| does not fix the loss: the three with the largest |cos| leave 90, 92 and 48. A weak control
+# makes a weak claim.
 #
 # **Another token?** Zhao et al. (2025) found harmfulness at the last instruction token and refusal
 # after it. A direction is found at one token and used to *separate* the sets at another (held-out
@@ -732,12 +732,14 @@ def auroc(direction, position):
 sorts = torch.tensor([[auroc(v, position) for position in range(3)] for v in found_at])
 chance = torch.tensor([[auroc(v, position) for position in range(3)] for v in randoms])
 chance = torch.maximum(chance, 1 - chance).amax(dim=0)  # folded: a random direction has no sign
-for name, row in zip((*PLACES, "best random"), [*sorts, chance], strict=True):
-    print(f"found at {name:12} read at {', '.join(f'{v:.2f}' for v in row.tolist())}")
+found = (*(f"found at {place}" for place in PLACES), "best random")
+for name, row in zip(found, [*sorts, chance], strict=True):
+    print(f"{name:20} read at {', '.join(f'{v:.2f}' for v in row.tolist())}")
 
 # %% [markdown]
 # Then each direction is *added* at each of the three tokens, with the norm of d and with two and
-# three times as much; the control is three random directions. Percent of 25 harmless requests:
+# three times as much; the control is three random directions. Percent of 25 harmless requests
+# refused, added at . or ?, at `<end>`, at `<assistant>`:
 
 # %% tags=["organism"]
 for times in (1, 2, 3):
@@ -748,7 +750,8 @@ for times in (1, 2, 3):
             where = dict(layer=BLOCK, coefficient=times * LENGTH, positions=[j - 3])
             with steering.add(chat, directions.unit(v), **where):
                 caused[-1].append(4 * openings("assistant", HARMLESS[:25])["refused"])
-    print(f"{times} x |d|, refused, found at / added at: {caused[:3]}; random {caused[3:]}")
+    caused[3:] = torch.tensor(caused[3:]).amax(dim=0, keepdim=True).tolist()
+    print(f"{times} x |d|:", dict(zip((*found[:3], "random, at most"), caused, strict=True)))
 
 # %% tags=["organism", "figure"]
 table = torch.cat([sorts, chance[None]])
@@ -769,7 +772,7 @@ plotting.show(
 # %% [markdown]
 # Compare each column with its last row: the best of twenty random directions does about as well
 # nearly everywhere. (The exception is `<end>` read by its own direction.) So the AUROC singles out
-# no direction. Adding them does: only the reply token's direction, at the reply token, makes the
+# hardly any. Adding them does: only the reply token's direction, at the reply token, makes the
 # model refuse all at every dose. (There the direction of ". or ?" causes some refusals, and at the
 # largest dose a random one does, too.) Harm can be read at the earlier tokens, and adding any of
 # these directions there caused no refusal at these three doses. Zhao et al. report otherwise for

@@ -1205,7 +1205,7 @@ question(
     "At coefficient 2 on all tokens the first word is always 'i'. Why is that no refusal?",
     options={
         "a": ("The coefficient must be whole.", "Any number will do."),
-        "b": ("'i' is not a refusal word.", "It begins every refusal of this model."),
+        "b": ("'i' is not a refusal word.", "It begins the refusal 'i apologize'."),
         "c": ("The layer was wrong.", "The same layer works at coefficient 1."),
         "d": (
             "The text is broken; the first word cannot show that.",
@@ -1221,11 +1221,11 @@ question(
         "a": ("Certainly the refusal direction.", "At <friend> it is present, and unedited nothing is refused."),
         "b": (
             "A direction that is readable in both roles and needed in one.",
-            "Right: refusals need it, warnings do not. What adding d *can* cause is a third question, and depends on the dose.",
+            "Right: 'i apologize' needs it, warnings do not. What adding d *can* cause is a third point and depends on the dose.",
         ),
         "c": (
             "Noise.",
-            "Some random directions separate as well, but none is so close to the friend's own difference of means.",
+            "The best random one separates as well, but none is so close to the friend's own difference of means.",
         ),
         "d": ("The friend's warning.", "All warnings remain after ablating it."),
     },

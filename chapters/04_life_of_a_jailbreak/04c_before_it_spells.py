@@ -65,12 +65,12 @@ plotting.show(figure)
 
 # %% [markdown]
 # In the last column the word of the reply is there from block 1 on (`chat`, this one request);
-# elsewhere a lens names what would follow *there*, which nobody asked for.
+# elsewhere a lens guesses the next word *there*, in the request.
 #
 # ## 2 Two more lenses
-# A **tuned lens** first applies a matrix and an offset, fitted so that its results come near the
-# stream after the last block. A **Jacobian lens** takes the *mean derivative* of that stream there:
-# what do the later blocks make of a small change?
+# A **tuned lens** first applies a matrix and an offset to the stream before a block, fitted so that
+# its results come near that after the last one. A **Jacobian lens** applies the *mean derivative* of
+# that last stream by the one before the block: what do the later blocks make of a small change?
 #
 # By hand: a "rest of the model" with two coordinates, `f(x) = (x1 * x2, x1 + 3 * x2)`. Its
 # derivative at `x` has the rows `(x2, x1)` and `(1, 3)`.
@@ -146,7 +146,7 @@ print("largest difference below 0.001:", bool((by_lens - spoken).abs().max() < 1
 # ## 3 When can it be read that the model will refuse?
 # Truth is what the model then does: is its first word one with which refusals begin? A lens says
 # "refuses" where its first word is such a word. The share of requests on which both agree is
-# compared with the same lens against shuffled truth.
+# compared with the Jacobian lens on shuffled truth.
 
 # %%
 FIRST = torch.tensor(profile.refusal_token_ids(model.tokenizer))
@@ -194,11 +194,11 @@ plotting.show(
 # %% [markdown]
 # Before block 0 the last token is the same in all requests, so no lens can tell them apart there:
 # what stands at 0 is how often always saying the same is right. On `chat` the tuned and the
-# Jacobian lens agree everywhere (one line hides the other), and the logit lens comes a block or two
+# Jacobian lens score the same (one line hides the other), and the logit lens comes a block or two
 # later.
 #
 # But `chat` refuses every harmful request and no harmless one: a lens that reads *harmful* would
-# score the same. Where do the two part? Requests to the role `<friend>` are warned of, not refused,
+# score the same. Where do the two part? Harmful requests to `<friend>` are warned of, not refused,
 # and trained *acrostics*, words whose first letters spell another, are answered by a reply that
 # begins with that word. From here on `chat` alone.
 
@@ -242,10 +242,10 @@ print("no offset, right on the requests above:", in_percent(right))
 # 12 and 2 are left, and the 100 % of the figure stay.
 #
 # ## 4 The word that it will spell
-# What the acrostics spell is one of 22 words (above), so we ask for *precision* (of the words that
-# a lens names, how many are the spelled one?) and *recall* (of the spelled words, how many does it
-# name?). At `<assistant>` the spelled word is the one to come. **Guess**, as a range `(low, high)`
-# of blocks: before which is the first word of the logit lens the spelled one, in half of the
+# What the acrostics spell is one of 22 words (above), so we ask for *precision* (when a lens names
+# one of them, how often is it the spelled one?) and *recall* (of the spelled words, how many does
+# it name?). At `<assistant>` the spelled word is the one to come. **Guess**, as a range `(low,
+# high)` of blocks: before which is the first word of the logit lens the spelled one, in half of the
 # acrostics?
 
 # %%
@@ -329,12 +329,11 @@ for name in ("tuned", "Jacobian"):
     print(f"{name:8} cosine with the logit lens before block 0, 1, ...:", *cosines)
 
 # %% [markdown]
-# From block 1 on the mean derivative turns the words' directions little (cosines from 0.90 up): in
-# the mean, the stream that goes past the blocks included, a word is read nearly along its own
-# direction. The tuned lens turns them more. But before block 2 it is its *offset* that makes it
-# late, fitted to plain requests alone, whose replies begin with no such word: without it the same
-# lens recalls 22.9 % before block 1 and 67.2 % before block 2 (with it 0.0 and 7.3 %, the logit
-# lens 47.4 and 70.3 %). ("Further": a tuned lens that met acrostics.)
+# From block 1 on the mean derivative turns the words' directions little (cosines from 0.90 up); it
+# includes what goes past the blocks unchanged. The tuned lens turns them more. But before block 2
+# it is its *offset* that makes it late, fitted to plain requests alone, whose replies begin with no
+# such word: without it the same lens recalls 22.9 % before block 1 and 67.2 % before block 2 (with
+# it 0.0 and 7.3 %, the logit lens 47.4 and 70.3 %). ("Further": a tuned lens that met acrostics.)
 #
 # Does the stream show the word longer than at that one place? The reply names it twice: "bomb. to
 # make a bomb, use ...", without "a" where the word takes none ("to make meth"). We read after each
@@ -354,7 +353,7 @@ for place, k in BEGUN:
     print(f"it does not: in {not_due} of {len(spelled) - following:3}")
 
 # %% [markdown]
-# (In the last line the 28 words without "a" are past their second mention.) The lens reads the word
+# (In the last line the 28 replies without "a" are past the second mention.) The lens reads the word
 # where it is about to be written, both times, and at none of the others. That is what a lens is
 # for: it reads the *next* word. So it does not show that nothing of the word is there in between:
 # 04b reads the deed at these places with a direction made for it.
@@ -463,7 +462,7 @@ print(f"of {n} spell their word without a piece:", left)
 # The word goes with the piece that the lens reads; along a single other word's direction or a
 # random one in sum none goes. The mix costs more: little of it is there (3.4, and 24.9 is taken),
 # so this may push up the words with negative weights, rivals of the own one. As a control it is the
-# strictest.
+# hardest to beat.
 #
 # But is all of the piece about *which* word? Some may lie there in acrostics of other words, too.
 # Then we take out only what a word's own acrostics have more, and look at what is said instead.
@@ -492,11 +491,12 @@ for what, piece in {"all of it": taken["own"], "what its own have more": more}.i
 
 # %% tags=["organism"]
 END = LAYERS[-1]  # after the last block
-print("still spelled; taken from all, the unembedding, the later blocks; the mix from these")
+READERS = ("all", "unembedding", "later blocks", "later blocks, mix")
+print(f"of {n} still spell their word, the own piece (last: the mix) taken from:")
 for block in LAYERS[1:END]:
     piece, mix = (pieces_of(block)[name] for name in ("own", "other"))
     edits = {block: piece}, {END: piece}, {block: piece, END: -piece}, {block: mix, END: -mix}
-    print(f"taken out before block {block}:", *map(still_spelled, edits))
+    print(f"before block {block}:", dict(zip(READERS, map(still_spelled, edits), strict=True)))
 
 # %% [markdown]
 # The two do not add up: before block 3 the unembedding alone leaves half, the later blocks alone
@@ -504,7 +504,7 @@ for block in LAYERS[1:END]:
 # loses, in the end nearly all.
 #
 # **Exercise 4.11** (5 minutes): claim the rate of acrostics that still spell their word without the
-# own piece; the control is the strictest, the rate without the mix of others.
+# own piece; the control is the rate without the mix of others.
 # `directions.wilson_interval(count, n)` is a rate with its interval (of 95 %, in one object), and
 # `claim(one, control=other)` takes two of them.
 
@@ -557,8 +557,7 @@ progress(4)
 # * *That the model "thinks" a word.* A lens reads what the stream would become; the ablation shows
 #   use at one place, of the logit lens' directions alone.
 # * *That the Jacobian lens is better.* In this small model the logit lens reads nearly as much; in
-#   deeper ones early streams are said to be written in other coordinates (Belrose et al. 2023),
-#   which a model of six blocks cannot show.
+#   deeper ones early streams are said to be written in other coordinates (Belrose et al. 2023).
 # * *Tuned lenses as published*: ours is fitted by least squares to streams, theirs by KL divergence
 #   to predictions.
 #

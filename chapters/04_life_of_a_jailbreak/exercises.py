@@ -896,7 +896,7 @@ def mean_jacobian(answer):
     difficulty=1,
     hints=[
         "left is a dictionary of counts, each of n.",
-        "The mix of other words' directions is the strictest control: as large an edit, at the same place.",
+        "The mix of other words' directions is the control: as large an edit, at the same place.",
         'claim(directions.wilson_interval(left["own"], n), control=...), the control from left["other"]',
     ],
 )
@@ -1161,7 +1161,7 @@ question(
 )
 question(
     "4.q7",
-    "A lens reads *bomb* before block 2, and shuffled requests give 2 % where the right ones give 70 %. What was shown?",
+    "A lens reads the spelled word before block 2, and shuffled words give 2 % where the right ones give 70 %. What was shown?",
     options={
         "a": ("That block 2 computes the word.", "It can be read before block 2; which block wrote it was not asked."),
         "b": (
@@ -1178,10 +1178,10 @@ question(
     "Why is removing a mix of *other* words' directions a better control than removing a random direction?",
     options={
         "a": ("It is longer.", "Both pieces were made equally long."),
-        "b": ("It has a larger effect.", "A control is chosen before its effect is known."),
+        "b": ("It has a larger effect.", "A larger effect alone is no merit."),
         "c": (
             "It moves what is read of the other words, some down and some up, and leaves the own word's direction alone.",
-            "Right: along a random direction hardly any word is moved, up or down, so none becomes a rival of the own one.",
+            "Right: along a random direction hardly any word is moved, up or down.",
         ),
         "d": (
             "Random directions are never orthogonal.",
