@@ -197,7 +197,7 @@ print(n_more, "of", len(means_random), "random directions move whole answers at 
 
 # %% tags=["organism"]
 chat, small = models.load("chat"), models.load("chat-32")
-LONG = profiles.get("chat").settings.reply_tokens  # all of a reply
+LONG = profiles.get("chat").settings.reply_tokens  # tokens of a reply
 
 
 def ids_of(answer):
