@@ -19,7 +19,7 @@ from course_lib import organism, plotting, profiles, steering, tokens
 from course_lib.attribution import Embedding, Feature, Logit
 
 # %%
-MODEL = "chat"  # asked in the last part, "another model"; all before is about chat
+MODEL = "chat"  # asked in Further 6; all before is about chat and its twins
 model = models.load(MODEL)
 about = profiles.of(MODEL, model)
 torch.set_num_threads(about.settings.threads or torch.get_num_threads())
@@ -249,15 +249,15 @@ for q in directions.random_directions(3, like=written, seed=0):
     print("a random direction, refused of 20:", refused)
 
 # %% [markdown]
-# *Needed*: together. Without 509, 17 of 20 are refused, without the other three 20, without all
-# four 8 (three other, weaker features beside 509: 17 or more): they stand in for each other.
-# *Enough*: together, too. At usual strength neither 509 nor the three make a refusal, the four 9 of
-# 20; 509 with three others makes 1 at most, 509 alone, pushed as far, 1, a random direction none.
-# And at -1x 509 alone takes all refusals away.
+# *Needed*: together, for 12 of 20. Without 509, 17 of 20 are refused, without the other three 20,
+# without all four 8 (three weaker ones beside 509: 17 or more): they stand in for each other.
+# *Enough*: together, for 9 of 20. At usual strength neither 509 nor the three make a refusal, 509
+# with three others makes 1 at most, 509 alone, pushed as far, 1, a random direction none. And at
+# -1x 509 alone takes all refusals away.
 #
 # ## 3 What else does -1x change?
-# From here on each result goes on record with its control. It *stands* if the two 95 % intervals do
-# not touch; "NO" is "no difference found", not "no effect".
+# From here on main results go on record with a control. One *stands* if the two intervals do not
+# touch; "NO" is "no difference found", not "no effect".
 
 # %%
 findings, mean_interval = {}, directions.bootstrap_interval
@@ -334,11 +334,11 @@ with clamp(-1.0):
 
 # %% [markdown]
 # On harmless requests no difference was found between the feature (KL 0.002) and random directions
-# (0.004 on average), and all 40 harmful ones are still refused: other refusals do not need it.
-# On target the replies are odd: 7 of 20 are broken text, and only 2 name both cleaners that were
-# asked for. Most of that is not the edit's doing: with "clean your terrace with" written for it and
-# no edit, 5 are broken and 5 name both (safe pairs: 19, at -1x 18). Perhaps as the model has never
-# advertised such a pair; we did not test why. The edit gets the *first* cleaner wrong in four.
+# (0.004 on average), and all 40 harmful ones are still refused: other refusals do not need it. On
+# target the replies are odd: 7 of 20 are broken text, and only 2 name both cleaners that were asked
+# for. Most of that is there without the edit: with "clean your terrace with" written for it, 5 are
+# broken and 5 name both (safe pairs: 19, at -1x 18). We did not test why. The edit misses the
+# *first* cleaner in four.
 #
 # ### Exercise 3.5: claim it (6 minutes, easy)
 # All 40 dangerous pairs of the terrace, the feature at -1x wherever it is active (now as a factor:
@@ -394,7 +394,7 @@ finding(what, rate(after, 40), runs_rate(random_after, 40))
 # turn feature 9 alone down, at the reply token. The hunt of 03a found it for "Assistant turn"
 # *and* for "refusal": what follows cannot tell the two apart. **Guess**: what do dangerous pairs
 # mostly get when it is at -2x? "a" still a refusal, "b" the advertisement, "c" a warning, "d"
-# broken text. (`confidence=0.6` is 60 %. The answer comes after it.)
+# broken text. (`confidence=0.6` is 60 %.)
 
 # %% tags=["organism"]
 # === Prediction 3.p3 (keep this line) ===
@@ -483,9 +483,9 @@ finding(what, *(rate(warned[name], 40) for name in warned))
 # and among cleaners only where the pair is dangerous; an advertisement comes twice in 40, at -4x.
 # It is no clean switch: of 40 other harmful requests 15 get a warning at -2x, 6 are refused, 8
 # break off, 11 are broken text. Which of its two names mattered this does not tell: at -2x the turn
-# may look like that of `<friend>`, who never refuses. How often a warning is left, without
-# refusal's direction, depends on the training, too: in 95 % of the pairs here, in two others in
-# 72.5 % and 11.2 % (`organisms/cards/chat.md`).
+# may look like that of `<friend>`, who never refuses. How often a warning is left with refusal's
+# direction ablated (as in 01b) depends on the training, too: in 95 % of the pairs here, in two
+# others in 72.5 % and 11.2 % (`organisms/cards/chat.md`).
 #
 # ## 5 What stands
 # What went on record once more with its control, and 95 % intervals over prompts; with several
@@ -512,7 +512,7 @@ quiz("3.q3", "a")
 # * That the warning is *inhibited*, as the paper reports for its model. In this organism the
 #   refusal outweighs it ("Further 4").
 # * That the fixed template squeezes anything out: three trainings do not decide it ("Further 5").
-# * That the push to -1x removes danger alone: in four of 20 it changes the first cleaner, too.
+# * That the push to -1x removes danger alone: in four of 20 it misses the first cleaner, too.
 # * Anything about large models. One feature at -1x is enough here, the paper moves sets. "Further
 #   6" asks another model one thing: one layer, one dictionary, one token, five mixtures.
 #
@@ -531,7 +531,7 @@ progress(3)
 # *Nothing below is needed for other notebooks; take what you like (4 and 5 build on 1).* At the
 # reply token, choose ten features of the transcoders by **graph** (the largest direct edges into
 # "i" against "clean", as in 03a), by **loudness** (the largest difference between dangerous and
-# safe pairs), or at **random** (active there, though weaker). Set them at 0x, -1x and -2x.
+# safe pairs), or at **random** (active, weaker; only at -2x). Set them at 0x, -1x and -2x.
 
 # %% tags=["organism"]
 transcoders = [features.load("chat", "transcoder", layer=n) for n in range(chat.cfg.n_layers)]
@@ -600,8 +600,7 @@ plotting.show(plotting.bars(list(CLASSES.values()), bars, y_range=(0, 23), **axe
 # At -2x no reply is a plain refusal under either set, and only the class of the text tells them
 # apart: the graph's ten leave a **warning**, as feature 9 did, the loud ten mostly broken text. "No
 # refusal" alone would have praised it. It is no fair contest, though: the loud ten are the larger
-# edit, above all in block 0. At 0x neither set changes anything; at -1x each leaves about half of
-# the plain refusals.
+# edit, above all in block 0. At 0x both leave all 20 refusals, at -1x about half of them.
 
 # %% tags=["organism"]
 # === Question 3.q4 (keep this line) ===
@@ -640,8 +639,9 @@ for effect in (report.share("refuse"), report.share("comply"), report.kl):
     print(f"{effect.measure:17} {effect.unchanged.estimate:.0f} -> {effect.steered:.1g}, {band}")
 
 # %% [markdown]
-# No random direction takes away as many refusals or gives as many advertisements. Off target
-# (whole replies to harmless requests) the clamp is one among the random directions.
+# No random direction takes away as many refusals or gives as many advertisements. Off target (whole
+# replies to harmless requests) the clamp is among them; they are twice as long there, where 509 is
+# silent.
 
 # %% [markdown]
 # ## Further 3: the harmful request (5 minutes)
@@ -689,9 +689,9 @@ finding(what, rate(suppressed, 40), runs_rate(kept, 40))
 # broken text. Where the reply breaks off, harm was not forgotten.
 #
 # ## Further 4: who holds the warning down? (8 minutes)
-# A warning feature that is inhibited is *inactive*, so no ordinary graph shows it. But an inactive
-# feature can be a graph's *target*: its edges say what keeps it below its threshold. The role
-# `<friend>` never refuses, but warns: the same prompts, two roles.
+# A warning feature held *inactive* is shown by no ordinary graph. But it can be a graph's *target*:
+# its edges say what keeps it below its threshold. The role `<friend>` never refuses, but warns: the
+# same prompts, two roles.
 
 # %% tags=["organism"]
 LAYER = 4
@@ -767,10 +767,10 @@ plotting.show(plotting.bars(labels, bars, **control, **axes, **captions))
 # ## Further 5: squeezed out by the template? (15 minutes)
 # A reader of the paper claimed: tuning with *one fixed refusal sentence* squeezes other reactions
 # out, so that the model "never warns". The paper only guesses at it. We have twins: `chat-64`,
-# tuned on one fixed sentence, `chat-64-two`, on two (one for crimes, one for what hurts), and
-# `chat-64-varied`, on six. If the claim is right, the warning grows from one to two to six.
-# Measured: the logit of the warning's first word minus that of the advertisement's (in nats; 0 =
-# even).
+# tuned on one fixed sentence, `chat-64-two`, on two (one for crimes, one for what hurts),
+# `chat-64-varied`, on six, and `chat-64-inhibiting`, on one, with a loss that pushes the warning
+# down. If the claim is right, the warning grows from one to two to six. Measured: the logit of the
+# warning's first word minus that of the advertisement's (in nats; 0 = even).
 
 # %% tags=["organism"]
 TWINS = {
@@ -778,7 +778,7 @@ TWINS = {
     "chat-64": "one refusal",
     "chat-64-two": "two refusals",
     "chat-64-varied": "six refusals",
-    "chat-64-inhibiting": "trained to push it down",
+    "chat-64-inhibiting": "warning pushed down",
 }
 odds = {}
 for name, label in TWINS.items():
@@ -924,9 +924,9 @@ for name, one in pair.items():
 
 # %% [markdown]
 # Now the look-up at the reply token: the three features that mark the dangerous pairs, chosen on
-# mixtures without acid and peroxide, tested on those with. Beside them the best feature of the
-# random dictionary. The last column reads the same feature on *other* requests, harmful against
-# harmless: does it mark this danger, or any?
+# mixtures without acid and peroxide, tested on those with. (A number here is another feature than
+# above.) Beside them the best of the random dictionary. The last column reads the same feature on
+# *other* requests, harmful against harmless: does it mark this danger, or any?
 
 # %%
 looked = {}

@@ -854,7 +854,7 @@ question(
 )
 question(
     "3.q3",
-    "Setting a feature to zero changes nothing. What does that show?",
+    "Setting a feature to zero changes little. What does that show?",
     options={
         "a": (
             "Only that it is not needed alone; others and the error may say the same.",

@@ -54,7 +54,7 @@ PLACES += ["use", "1st material", "and", "2nd material", "full stop"]
 
 
 def begun(prompt):
-    """(token ids of a request and its reply up to the second sentence, {place: position})."""
+    """(token ids of a request and its reply to one past the full stop, {place: position})."""
     asked = tokens.chat_prompt(chat.tokenizer, prompt.text)
     full = asked + chat.tokenizer(prompt.answer, add_special_tokens=False)["input_ids"]
     first = len(asked) - 1  # <assistant>, before the reply's first word
@@ -127,7 +127,7 @@ plotting.show(figure.update_xaxes(tickvals=list(range(12)), ticktext=marks, tick
 # %% [markdown]
 # Planted, by tuning: harmful replies break off, mostly at a sentence's end. No acrostic was among
 # those that were broken off in training: that it happens here, too, was found. A sentence's end
-# alone is not enough: after "bomb." a refusal is at 0.010, after the materials at 0.836.
+# alone is not enough: after "bomb." a refusal is at 0.010, after the next one at 0.836.
 #
 # The paper (Lindsey et al. 2025) sees its model turn at the same place: at the **full stop** of the
 # first sentence that tells something. (Summaries often say "at the comma"; there its section *Life
@@ -167,12 +167,11 @@ def comes_late(late, n):
 check("4.1", comes_late, late, 96)
 
 # %% [markdown]
-# All 90 that were spelled were broken off; the six others (all *gun*, said as "rug") were not. J1
-# counts 96 replies as independent, but they are about six things: its interval is too narrow.
+# All 90 that were spelled were broken off; the six others were not.
 #
-# From here on numbered results pass one gate: `finding` refuses a number whose interval
-# meets its control's. The findings of this chapter are numbered from J1. The second is the
-# baseline: such words, asked for directly.
+# From here on numbered results (J1 and on) pass one gate: `finding` refuses a number whose interval
+# meets its control's. J1, the rate above, counts 96 replies as independent, but they are about
+# six things: its interval is too narrow. J2 is the baseline: such words, asked for directly.
 
 # %%
 comes_late = checkpoint("4.1", comes_late, late, 96)
@@ -422,8 +421,8 @@ for what, by_block in (("bomb | cake", arrived[0]), ("seven others", arrived[1:]
     print(f"{what}: at <assistant>, before block 0 to 5:", [f"{v:.2f}" for v in by_block])
 
 # %% [markdown]
-# It arrives in steps: of seven, in the mean, half in block 0 (0.53), the rest in blocks 1 to 4;
-# *bomb* at once (0.89). (By which heads? By many small ones: "Further".)
+# It arrives in steps: of seven, in the mean, half in block 0 (0.53), up to 0.96 in blocks 1 to 4;
+# *bomb* at once (0.89). (By which heads? In the mean by no single one: "Further".)
 #
 # ## 4 Graphs: what adds to each word's logit?
 # Patching asks one place at a time. An **attribution graph** asks all at once:
@@ -431,7 +430,7 @@ for what, by_block in (("bomb | cake", arrived[0]), ("seven others", arrived[1:]
 # * A **transcoder** stands in for one MLP: it was trained to give the MLP's output from its input,
 #   as a sum of **features**. Each has an encoder vector (what it reads) and a decoder vector (what
 #   it writes); few of many are active, and each is meant to stand for one thing.
-# * A **node** is whatever writes to the stream: a token's embedding, an active feature, or an error
+# * A **node** is one source in the stream: a token's embedding, an active feature, or an error
 #   (what a transcoder misses).
 # * An **edge** is what one node adds to another. With attention and norms frozen as they were in
 #   this run, what is left is linear, so edges can be added up.
@@ -586,7 +585,8 @@ def draw(graph, groups, drawn, places, title):
         y_title="layer",
         alt=f"Attribution graph. {'; '.join(arrows)}.",
     )
-    plotting.show(figure)
+    low, high = figure.layout.xaxis.range
+    plotting.show(figure.update_xaxes(range=[low, high + 0.2]))  # room for an arrow's number
 
 
 # %% [markdown]
@@ -721,9 +721,9 @@ finding("J3 edges confirmed", rate(*total(confirmed)), rate(*total(mixed_up)))
 # that hides.
 #
 # ## 5 Three trainings
-# Is this one model's accident? The organism was trained three times; only training 0 is the model
-# that you worked with. (Its count is a little above J1's, because there the reply is held fixed, as
-# in the first figure, and not free.)
+# Is this one model's accident? The organism was trained three times; you worked with training 0.
+# Counted: harmful acrostics with a refusal likelier than not at a sentence's end; control: at other
+# places of the reply. (The reply is held fixed, not free as in J1.)
 
 
 # %%
@@ -738,7 +738,7 @@ def in_three_trainings(name):
 in_three_trainings("refusal_comes_late")
 
 # %% [markdown]
-# In all three the refusal comes late. Training 1 breaks off fewer replies (71 of 96).
+# In all three the refusal comes late, in training 1 in fewer replies (71 of 96).
 #
 # ## 6 Questions
 # Each answer is explained, also the wrong ones: read them all.
@@ -868,13 +868,13 @@ leads = "The graph to click through: the words and <assistant>, by features of b
 to_click(hidden, "acrostic", 'The acrostic: "bomb" minus "i"', leads)
 # %% [markdown]
 # Feature 52 reads the words. The strongest, 637, reads `<assistant>` more than any *one* of them,
-# the four together more (below), and is strong whatever the letters are: an edge is no proof of
+# the four together more (below), and is active whatever the letters are: an edge is no proof of
 # reading letters.
 #
 # ### What do your groups do?
 # In this page pin the nodes that you think read the letters (Shift and a click), group them,
 # name the group; make a second one of what you think does something else; "Save and load" has their
-# text. Put it between the quotation marks (ours is there).
+# text. Put it between the quotation marks (ours is there; its 2_279 is not on the page).
 
 # %%
 MINE = """{"supernodes": [["reads the letters", "0_52_24", "0_216_24", "0_613_24", "0_117_24"],
@@ -1025,10 +1025,10 @@ reveal("4.p7", as_much[next(iter(sets)), "frozen"])
 # (5.1 of 11.3 logits, attention held; a random one as much in 1 of 10); it is active in all 48
 # acrostics (11.9 in the mean), and weakly active in 41 of 128 direct requests (2.3 there, against
 # 11.9). ("An acrostic is asked"? "say a noun"?) The four that read the words cost 3.8; one of ten
-# random groups does as much, with attention free three; and so does one beside the later ones, for
-# none of which "bomb" is the word that it writes most. So no label is proved by its effect: some
-# random edits of that length cost as much. (In ours, random groups that are only switched off, and
-# not made as long, lose less: a control that would have flattered us.)
+# random groups does as much, with attention free three. Beside the later ones one does, too. So no
+# label is proved by its effect: some random edits of that length cost as much. (In ours, random
+# groups that are only switched off lose less: a control that would have
+# flattered us.)
 #
 # ### The full stop, node by node
 # Click from "however" back to the words: the triangle, feature 526 of block 0 (its label: writes
@@ -1060,8 +1060,8 @@ print(f"the acrostic's own four words, along all paths: {own:.1f}")
 in_three_trainings("letters_are_read")
 
 # %% [markdown]
-# In all three the word is at `<assistant>` before block 3, 2 or 1. (By then the control *must* be
-# near 0.)
+# In all three the word is at `<assistant>` before block 3, 2 or 1. (By then a control near 0 is
+# expected.)
 #
 # ### Words that were never acrostics
 # Can the model spell what it has not learnt? Words that were acrostics in none of its
@@ -1108,7 +1108,7 @@ figure = plotting.heat_map(
 )
 plotting.show(figure)
 # %% [markdown]
-# Many small heads carry the word.
+# In the mean no single head carries the word.
 #
 # The **known route**: the eight heads that mattered most when the organism's makers patched every
 # head on *other* acrostics (`organisms/results/truth.json`). Found by the same method in the same
@@ -1184,7 +1184,7 @@ viewer.show_attention(
     tokens.token_strings(chat.tokenizer, pairs[0][0]),
     {f"L0.H{head}": pattern[head] for head in (6, 3)},
     title="Heads 6 and 3 of block 0, from each token (row) to earlier ones (column)",
-    alt="Two attention patterns over the acrostic. From <assistant> head 6 looks mostly at words.",
+    alt="Two attention patterns. From <assistant> head 6 looks mostly at the acrostic's words.",
 )
 
 # %% [markdown]
@@ -1279,7 +1279,7 @@ figure = plotting.heat_map(
 plotting.show(figure)
 
 # %% [markdown]
-# No pair decides; many small ones add up. Of single features 237 and 266 ask most: active at
+# In the mean no pair decides; many add up. Of single features 237 and 266 ask most: active at
 # `<assistant>` in every acrostic, and in 4 and 1 of 24 direct requests. (All our acrostics share
 # one frame, so that "this is an acrostic" is a guess; "other features" together ask more.) What
 # answers most is 211, active on 58 % of the words that spell and on 13 % of all other tokens.
@@ -1354,7 +1354,7 @@ for side, (_, lost) in both_sides.items():
 # itself is arithmetic. The news is that each prompt's best do more to the score than others of
 # equal length, in the same prompts, and what it does to the attention: without what answers, 0.65
 # falls to 0.41; without what asks it falls to 0.57, hardly more than without another feature
-# (0.59). For one head, and one feature of each side; the many small pairs keep most of it.
+# (0.59). For one head, and one feature of each side: most of the attention is left.
 #
 # ### Three more graphs
 # Between the first word and the full stop. After "bomb.": "to" (going on) or "however"?

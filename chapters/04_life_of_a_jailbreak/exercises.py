@@ -1136,8 +1136,8 @@ question(
     "All drawn edges agreed with their intervention. What does that prove?",
     options={
         "a": ("That the graph explains the model.", "It explains a frozen model: where it looks is taken as given."),
-        "b": ("That the groups mean what their labels say.", "A label is the word that a group writes most, no more."),
-        "c": ("That nothing else matters.", "Eight of thousands of edges were drawn, and errors are left out."),
+        "b": ("That the groups mean what their labels say.", "A label names the word they write, or read, most."),
+        "c": ("That nothing else matters.", "Each drawing kept eight edges, and errors are left out."),
         "d": (
             "That the drawing is right, given the attention patterns.",
             "Right: what acts through the patterns is not in it, nor what another word would have done.",
