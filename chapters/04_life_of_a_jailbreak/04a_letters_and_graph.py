@@ -764,7 +764,7 @@ progress(4)
 
 # %% [markdown]
 # ## What was not shown
-# * That large models do the same. This one knows a thousand words, and was tuned on break-offs at
+# * That large models do the same. This one knows a thousand words, and was tuned on break-offs, mostly at
 #   the ends of sentences (never on harmful acrostics).
 # * That J3 finds something new: it checks a drawing against the frozen model that it was drawn
 #   from. J4 (below) repeats the method that found the route.

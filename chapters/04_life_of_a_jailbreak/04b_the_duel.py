@@ -67,7 +67,7 @@ print(len(PLACES), "places; a refusal begins with token", FIRST_WORDS)
 
 # %% tags=["organism"]
 def begun(prompt):
-    """(token ids of a request and its reply up to the second sentence, {place: position})."""
+    """(token ids of a request and its reply to one past the full stop, {place: position})."""
     asked = tokens.chat_prompt(chat.tokenizer, prompt.text)
     full = asked + chat.tokenizer(prompt.answer, add_special_tokens=False)["input_ids"]
     first = len(asked) - 1  # <assistant>, before the reply's first word
