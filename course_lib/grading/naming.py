@@ -91,8 +91,10 @@ def unread(answer: FunctionType, worked: FunctionType) -> str:
     pairs = zip(_arguments(answer), _arguments(worked), strict=False)
     lost = [f"`{name}`" for name, other in pairs if name not in mine and other in theirs]
     values = {name: answer.__globals__[name] for name in sorted(outside - known) if name in answer.__globals__}
-    tables = () if lost else (dict, str)  # those in capitals are the learner's own, and no stand-in for an input
-    given = (n for n, v in values.items() if not isinstance(v, _CODE) and not (n.isupper() and isinstance(v, tables)))
+    tables = () if lost else (dict, str)
+    # tables in capitals, and what begins with _, are the learner's own, and no stand-ins for an input
+    own = {n for n, v in values.items() if n.startswith("_") or n.isupper() and isinstance(v, tables)}
+    given = (n for n, v in values.items() if not isinstance(v, _CODE) and n not in own)
     others = [f"`{name}`" for name in given]
     others = [name for name in others if name.lower() in lost] or others  # a namesake is to blame, no constant beside
     says = [f"never reads its argument{'s' * (len(lost) > 1)} {' and '.join(lost)}"] * bool(lost)
