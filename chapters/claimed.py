@@ -88,6 +88,10 @@ def on_other_data(
                 tip = f"it fails on this notebook's own data: print what each name in it holds{keys}."
                 if "must be an integer" in str(error):  # scipy's word on a count
                     tip += " wilson_interval takes one count, runs_interval a list; both divide by n themselves."
+                elif "must not be greater than n" in str(error):
+                    tip = "wilson_interval(count, n) takes the count first: are the two swapped?"
+                elif "Claim.__init__()" in str(error):
+                    tip = "claim(one, control=other) takes two intervals, and nothing else."
             return Off(f"your code raised {type(error).__name__}: {error}", tip)
         return None
 

@@ -64,8 +64,8 @@ figure = plotting.heat_map(
 plotting.show(figure)
 
 # %% [markdown]
-# In the last column the word of the reply is there from block 1 on (`chat`, this one request);
-# elsewhere a lens guesses the next word *there*, in the request.
+# In the last column "i", with which `chat` begins its refusals, is there from block 1 on (this one
+# request); elsewhere a lens guesses the next word *there*, in the request.
 #
 # ## 2 Two more lenses
 # A **tuned lens** first applies a matrix and an offset to the stream before a block, fitted so that
@@ -148,7 +148,13 @@ print("largest difference below 0.001:", bool((by_lens - spoken).abs().max() < 1
 # "refuses" where its first word is such a word. The share of requests on which both agree is
 # compared with the Jacobian lens on shuffled truth.
 
+
 # %%
+def orders(n):
+    """Return 20 random orders of n things."""
+    return [torch.randperm(n, generator=torch.Generator().manual_seed(seed)) for seed in range(20)]
+
+
 FIRST = torch.tensor(profile.refusal_token_ids(model.tokenizer))
 n_held_out = settings.n_validation
 asked = [ids for kind in KINDS for ids in data.prompts(model, kind, "held_out_topic", n_held_out)]
@@ -169,10 +175,8 @@ def in_percent(shares):
 
 
 agrees = {name: (says(lens) == refuses).float().mean(dim=1) for name, lens in LENSES.items()}
-seeds = [torch.Generator().manual_seed(seed) for seed in range(20)]
-mixed = [refuses[torch.randperm(len(refuses), generator=seed)] for seed in seeds]
-named = says(LENSES["Jacobian"])
-shuffled = torch.stack([(named == other).float().mean(dim=1) for other in mixed])
+named, n = says(LENSES["Jacobian"]), len(refuses)
+shuffled = torch.stack([(named == refuses[order]).float().mean(dim=1) for order in orders(n)])
 for name, shares in agrees.items():
     print(f"{name:8} right before block 0, 1, ...:", in_percent(shares))
 
@@ -236,10 +240,10 @@ print("no offset, right on the requests above:", in_percent(right))
 
 # %% [markdown]
 # Before block 1 the logit lens reads a refusal in none of them, the Jacobian lens in one acrostic
-# of each kind: no refusal is *said*, and they name hardly one. The tuned lens reads one in 7 of 64,
-# 58 of 96 and 12 of 96. Is that harm? Not shown: it hangs on words (gun, mine, virus always, but
-# `drum` and `rug`, too; why, we do not know); and most of it is the lens' *offset*: without it 0,
-# 12 and 2 are left, and the 100 % of the figure stay.
+# of each kind: where no refusal is *said*, these two read hardly any. The tuned lens reads one in 7
+# of 64, 58 of 96 and 12 of 96. Is that harm? Not shown: it hangs on words (gun, mine, virus always,
+# but `drum` and `rug`, too; why, we do not know); and most of it is the lens' *offset*: without it
+# 0, 12 and 2 are left, and from block 1 on all requests above are still read rightly.
 #
 # ## 4 The word that it will spell
 # What the acrostics spell is one of 22 words (above), so we ask for *precision* (when a lens names
@@ -258,16 +262,14 @@ predict("4.p5", (1, 4))
 
 # %% tags=["organism"]
 def score(named, true):
-    """Return precision and recall of what was named, [prompt, word], and others' recall."""
-    other = true[torch.randperm(len(true), generator=torch.Generator().manual_seed(0))]
-    hits, by_chance = (named & true).sum(), (named & other).sum()
-    shares = hits / named.sum().clamp(min=1), hits / len(true), by_chance / len(true)
-    return [float(share) for share in shares]
+    """Return precision and recall of what was named, [prompt, word]."""
+    hits = (named & true).sum()
+    return [float(hits / named.sum().clamp(min=1)), float(hits / len(true))]
 
 
 spelled_by_three = torch.eye(3).bool()  # prompt 0 spells word 0, ...
 names_two = torch.tensor([[True, False, False], [True, False, False], [False, False, False]])
-print(f"by hand 1/2 and 1/3: {score(names_two, spelled_by_three)[:2]}")
+print(f"by hand 1/2 and 1/3: {score(names_two, spelled_by_three)}")
 
 
 # %% tags=["organism"]
@@ -284,11 +286,12 @@ print(f"plain training requests whose reply begins with one: {n_plain} of {len(p
 
 
 # %% tags=["organism"]
-spells = {
-    name: torch.tensor([score(named_words(lens, to_come, layer), true) for layer in LAYERS])
-    for name, lens in ALL.items()
-}
-print("precision, recall, recall of shuffled words")
+NAMED = {name: [named_words(lens, to_come, k) for k in LAYERS] for name, lens in ALL.items()}
+spells = {name: torch.tensor([score(x, true) for x in found]) for name, found in NAMED.items()}
+by_chance = [[score(x, true[order])[1] for x in NAMED["logit"]] for order in orders(len(true))]
+by_chance = torch.tensor(by_chance)
+print(f"logit lens, shuffled words: recall before block 2 {float(by_chance[:, 2].mean()):.0%}")
+print("precision, recall")
 for name, table in spells.items():
     print(f"{name:9} before block 1: {in_percent(table[1])}; block 2: {in_percent(table[2])}")
 reveal("4.p5", next(layer for layer in LAYERS if spells["logit"][layer, 1] >= 0.5))
@@ -298,8 +301,8 @@ plotting.show(
     plotting.lines(
         list(LAYERS),
         {name: table[:, 1].tolist() for name, table in spells.items()},
-        control=spells["logit"][:, 2][None],
-        control_label="logit, shuffled",
+        control=by_chance,
+        control_label="logit, shuffled words",
         x_title="before block (6: after all blocks)",
         y_title="recall of the spelled word",
         title="How often the first word of a lens is the spelled one",
@@ -309,31 +312,10 @@ plotting.show(
 )
 
 # %% [markdown]
-# The Jacobian lens reads much the same as the logit lens: is it because the later blocks hardly
-# turn what is read? A lens reads a word along one direction: the word's column of the unembedding,
-# times the last norm's gain, carried back to the block: `column @ maps[block]`. We compare it with
-# the logit lens' one, in the mean of the 22 words.
-
-# %% tags=["organism"]
-GAIN, W_U = models.norm_weight(chat, chat.ln_final).float(), chat.W_U.detach().float()
-
-
-def read_along(lens, words, block):
-    """Return the unit directions along which a lens reads words before a block, [word, d_model]."""
-    return torch.nn.functional.normalize((W_U[:, words].T * GAIN) @ lens.maps[block], dim=1)
-
-
-for name in ("tuned", "Jacobian"):
-    both = [(read_along(LENSES[name], WORDS, k), read_along(logit, WORDS, k)) for k in LAYERS]
-    cosines = [f"{float((its * logits).sum(dim=1).mean()):.2f}" for its, logits in both]
-    print(f"{name:8} cosine with the logit lens before block 0, 1, ...:", *cosines)
-
-# %% [markdown]
-# From block 1 on the mean derivative turns the words' directions little (cosines from 0.90 up); it
-# includes what goes past the blocks unchanged. The tuned lens turns them more. But before block 2
-# it is its *offset* that makes it late, fitted to plain requests alone, whose replies begin with no
-# such word: without it the same lens recalls 22.9 % before block 1 and 67.2 % before block 2 (with
-# it 0.0 and 7.3 %, the logit lens 47.4 and 70.3 %). ("Further": a tuned lens that met acrostics.)
+# The Jacobian lens reads much the same as the logit lens ("Further": why). That the tuned lens still
+# reads next to nothing right before block 2 comes from its *offset*, fitted to plain requests
+# alone, whose replies begin with no such word: without it the same lens recalls 22.9 % before block
+# 1 and 67.2 % before block 2 (with it 0.0 and 7.3 %, the logit lens 47.4 and 70.3 %).
 #
 # Does the stream show the word longer than at that one place? The reply names it twice: "bomb. to
 # make a bomb, use ...", without "a" where the word takes none ("to make meth"). We read after each
@@ -370,8 +352,9 @@ for block in LAYERS[:4]:
     print(f"before block {block}: offset {shown_word!r} with {float(odds):.2f}")
 
 # %% [markdown]
-# A random vector adds its own noise to that. **Guess**, as a range `(low, high)`: for how many per
-# cent is the tuned lens *sure* before block 1: one word gets more than half of all probability?
+# A random vector adds its own noise to that. **Guess** in per cent, as a range `(low, high)` from 0
+# to 100: of how many is the tuned lens *sure* before block 1: one word gets more than half of all
+# probability?
 
 # %%
 # === Prediction 4.p6 (keep this line) ===
@@ -399,35 +382,42 @@ reveal("4.p6", round(100 * sure(LENSES["tuned"], 1)))
 # of its certainty about nothing comes from its offset.
 #
 # ## 6 Is it used?
-# The stream lies partly along the direction that the lens reads. This *piece* of it, its signed
-# length there times the unit direction, we take out at `<assistant>` before block 3, each acrostic
-# its own word's, and count how often the spelled word is still said. Three controls are as long:
-# along a *single* other word's direction; along a random mix of all *other* words' (where its
-# weight for a word is negative, taking it out *adds* that word); along a *random* direction. The
-# first two are made orthogonal to the own word's, else they would take a part of it, too.
+# A lens reads a word along one direction: the word's column of the unembedding, times the last
+# norm's gain, carried back to the block. The logit lens leaves out the carrying: its direction is
+# the same before every block. How far does the stream reach along it?
 
 # %% tags=["organism"]
-BLOCK, drawn = 3, torch.Generator().manual_seed(0)
-own = true.int().argmax(dim=1)  # its place in the list
-weights = torch.randn(len(own), len(WORDS), generator=drawn)  # each prompt has a mix of its own
-random = directions.unit(directions.random_directions(len(own), like=to_come[0, BLOCK], seed=0))
+BLOCK = 3
+GAIN, W_U = models.norm_weight(chat, chat.ln_final).float(), chat.W_U.detach().float()
+every = directions.unit(W_U[:, WORDS].T * GAIN)  # [word, d_model]
+mine = directions.unit(W_U[:, spelled].T * GAIN)  # [prompt, d_model]: each acrostic's own word's
+reach = [float((to_come[:, k] * mine).sum(dim=1).mean()) for k in LAYERS]
+print("along the own word, before block 0, 1, ...:", *(f"{length:.1f}" for length in reach))
+lies = to_come[:, BLOCK] @ every.T  # along each word, [prompt, word]
+lengths = lies[true][:, None]  # along the own word, [prompt, 1]
 
-
-def pieces_of(block):
-    """Return pieces as long as the own word's, [prompt, d_model]: along it and three controls."""
-    mine, every = read_along(logit, spelled, block), read_along(logit, WORDS, block)
-    along = {"own": mine, "random": random}
-    for name, x in {"single": every[own - 1], "other": weights @ every}.items():
-        along[name] = directions.unit(x - (x * mine).sum(dim=1, keepdim=True) * mine)
-    lengths = (to_come[:, block] * mine).sum(dim=1, keepdim=True)
-    return {name: lengths * unit for name, unit in along.items()}
-
+# %% [markdown]
+# This *piece* of the stream, its length there times the unit direction, we take out at
+# `<assistant>` before block 3 and count how often the spelled word is still said. Controls are as
+# long and at right angles to the own word's direction, else they would take a part of it, too:
+# * along a *random* direction;
+# * along *one other* word's, taken out or put in;
+# * along a random *mix* of all other words', of which some are taken out and some put in.
 
 # %% tags=["organism"]
-taken = pieces_of(BLOCK)
-whole, cut = (float(x.norm(dim=1).mean()) for x in (to_come[:, BLOCK], taken["own"]))
-there = (to_come[:, BLOCK] * directions.unit(taken["other"])).sum(dim=1).abs().mean()
-print(f"of {whole:.1f} the piece takes {cut:.1f}; along the mix lies {float(there):.1f}")
+weights = torch.randn(len(true), len(WORDS), generator=torch.Generator().manual_seed(0))
+rival = weights.masked_fill(true, 0).argmax(dim=1)  # the mix's heaviest other word
+
+
+def as_long(x):
+    """Return x without what it has of the own word's direction, as long as the own piece."""
+    return lengths * directions.unit(x - (x * mine).sum(dim=1, keepdim=True) * mine)
+
+
+random = directions.random_directions(len(true), like=to_come[0, BLOCK], seed=0)
+taken = {"own": lengths * mine, "random": as_long(random), "mix": as_long(weights @ every)}
+taken["one other, out"] = as_long(every[rival])
+taken["one other, in"] = -taken["one other, out"]
 
 
 # %% tags=["organism"]
@@ -457,54 +447,60 @@ def still_spelled(pieces):
 n = len(at_reply)
 left = {name: still_spelled({BLOCK: piece}) for name, piece in taken.items()}
 print(f"of {n} spell their word without a piece:", left)
+mixes = [as_long(weights.roll(k, dims=0) @ every) for k in range(1, 5)]  # other prompts' weights
+print("four more mixes:", *(still_spelled({BLOCK: mix}) for mix in mixes))
 
 # %% [markdown]
-# The word goes with the piece that the lens reads; along a single other word's direction or a
-# random one in sum none goes. The mix costs more: little of it is there (3.4, and 24.9 is taken),
-# so this may push up the words with negative weights, rivals of the own one. As a control it is the
-# hardest to beat.
+# The word goes with the piece that the lens reads. Along a random direction, or with one other
+# word's taken out, hardly any goes. But one other word's *put in* makes a rival of the own word and
+# costs most of them, too (63 are left; without the own piece 11). The mix, which puts in some, lies
+# in between.
 #
-# But is all of the piece about *which* word? Some may lie there in acrostics of other words, too.
-# Then we take out only what a word's own acrostics have more, and look at what is said instead.
+# Is all of the piece about *which* word? Some lies there in acrostics of other words, too. We take
+# out this part alone, and what a word's own acrostics have more, and look at what is said instead.
 
 # %% tags=["organism"]
-lies = to_come[:, BLOCK] @ read_along(logit, WORDS, BLOCK).T  # [prompt, word]
 level = lies.masked_fill(true, 0).sum(dim=0) / (~true).sum(dim=0)  # of each word, in others'
 print(f"along a word: own {float(lies[true].mean()):.1f}, others' {float(level.mean()):.1f}")
-more = (lies - level)[true][:, None] * read_along(logit, spelled, BLOCK)
-for what, piece in {"all of it": taken["own"], "what its own have more": more}.items():
+more = (lies - level)[true][:, None] * mine
+parts = {"all of it": taken["own"], "others' part": taken["own"] - more, "its own part": more}
+parts["a mix as long"] = directions.unit(taken["mix"]) * more.norm(dim=1, keepdim=True)
+for what, piece in parts.items():
     first = said_without({BLOCK: piece})
     keep, listed = first == spelled, torch.isin(first, WORDS)
     counts = [int(x.sum()) for x in (keep, listed & ~keep, ~listed)]
-    print(f"without {what}: its word, another of the list, none: {counts}")
+    print(f"without {what:13}: its word, another of the list, none: {counts}")
 
 # %% [markdown]
-# Without all of it most say no word of the list at all; without what its own have more, 113 keep
-# their word and 59 say another. So it is used, also for *which* word; but the loss above needs,
-# too, what lies there in acrostics of any listed word.
+# Without all of it most say no word of the list at all. Without the part of its own 113 keep their
+# word and 59 say another (without a mix as long 180 keep it): it is used, also for *which* word.
+# But the loss above needs the others' part, too, which alone leaves 151.
 #
-# And *who* reads the piece? What a block gets also goes past all blocks, straight into the last
-# norm and the unembedding, and there the logit lens' direction *is* the word's own logit: that its
-# removal lowers this logit is arithmetic. So we take it out for one of the two readers alone: for
-# the unembedding, after the last block; for the later blocks, by putting it back there (the stream
-# is a sum).
+# And *who* reads the piece? What stands in the stream also goes past all later blocks, straight
+# into the last norm and the unembedding, where the logit lens' direction *is* the word's own logit:
+# that its removal lowers this logit is arithmetic. So we take it from one of the two readers alone.
+# If it is taken out after the last block, only the unembedding misses it. If it is taken out earlier
+# and put back after the last block, only the blocks between miss it: the stream is a sum, and no
+# block reads what is added at its end.
 
 # %% tags=["organism"]
 END = LAYERS[-1]  # after the last block
-READERS = ("all", "unembedding", "later blocks", "later blocks, mix")
-print(f"of {n} still spell their word, the own piece (last: the mix) taken from:")
-for block in LAYERS[1:END]:
-    piece, mix = (pieces_of(block)[name] for name in ("own", "other"))
-    edits = {block: piece}, {END: piece}, {block: piece, END: -piece}, {block: mix, END: -mix}
-    print(f"before block {block}:", dict(zip(READERS, map(still_spelled, edits), strict=True)))
+own, mix = taken["own"], taken["mix"]
+print(f"of {n} still spell their word, a piece taken from")
+print(f"the unembedding: own {still_spelled({END: own})}, mix {still_spelled({END: mix})}")
+for k in LAYERS[BLOCK:END]:
+    both = still_spelled({k: own})
+    blocks = [still_spelled({k: x, END: -x}) for x in (own, mix)]  # minus a minus: put back
+    print(f"blocks from {k} on: own {blocks[0]}, mix {blocks[1]}; own from both: {both}")
 
 # %% [markdown]
-# The two do not add up: before block 3 the unembedding alone leaves half, the later blocks alone
-# 164 (without the mix 187), both together 11. The later the block, the more the unembedding alone
-# loses, in the end nearly all.
+# It is the same piece each time, as long as before block 3 (later, more lies there). Missed by the
+# unembedding alone it costs half of the words, by the later blocks alone fewer (164 are left), by
+# both nearly all (11): the two do not add up. The fewer blocks are left to read it, the fewer words
+# go.
 #
 # **Exercise 4.11** (5 minutes): claim the rate of acrostics that still spell their word without the
-# own piece; the control is the rate without the mix of others.
+# own piece; the control is the rate without the mix.
 # `directions.wilson_interval(count, n)` is a rate with its interval (of 95 %, in one object), and
 # `claim(one, control=other)` takes two of them.
 
@@ -512,10 +508,10 @@ for block in LAYERS[1:END]:
 # %% tags=["organism"]
 # === Exercise 4.11 (keep this line) ===
 def it_is_used(left, n):
-    """Return the claim from counts of n that keep their word: left["own"], left["other"]."""
+    """Return the claim from counts of n that keep their word: left["own"], left["mix"]."""
     # BEGIN SOLUTION
-    other = directions.wilson_interval(left["other"], n)
-    return claim(directions.wilson_interval(left["own"], n), control=other)
+    mix = directions.wilson_interval(left["mix"], n)
+    return claim(directions.wilson_interval(left["own"], n), control=mix)
     # END SOLUTION
 
 
@@ -527,9 +523,9 @@ it_is_used = checkpoint("4.11", it_is_used, left, n)
 print(it_is_used(left, n))
 
 # %% [markdown]
-# What a lens reads *and* an ablation confirms is used, here at one place, and by whom depends on
-# the block. The 0.06 is for all that lies there; without what its own acrostics have more, 113 of
-# 192 keep their word. What is only read is a guess.
+# What a lens reads *and* an ablation confirms is used, here at one place, by the unembedding and by
+# later blocks. The 0.06 is for all that lies there; where only its own part is taken, 113 of 192
+# keep their word. What is only read is a guess.
 #
 # ## 7 Questions
 # `progress` lists the whole chapter: this notebook's exercises are 4.10 and 4.11.
@@ -569,16 +565,33 @@ progress(4)
 
 # %% tags=["organism"]
 nth = torch.tensor([int((spelled[:i] == word).sum()) for i, word in enumerate(spelled)])
+place = true.int().argmax(dim=1)  # of each acrostic's word in the list
 # nth: the how many-th acrostic of its word it is; halves are the odd and the even ones
-for name, side in {"words met": nth % 2, "words not met": own % 2}.items():
+for name, side in {"words met": nth % 2, "words not met": place % 2}.items():
     hits = torch.zeros(len(LAYERS))
     for half in (0, 1):
         some = [at_reply[i] for i in (side == half).nonzero()[:, 0]]
         lens, rest_of = lenses.tuned_lens(chat, training + some), side != half
         found = [named_words(lens, to_come[rest_of], k) & true[rest_of] for k in LAYERS]
         hits += torch.stack(found).sum(dim=(1, 2))
-    print(f"{name:13} recall before block 0, 1, ...:", in_percent(hits / len(own)))
+    print(f"{name:13} recall before block 0, 1, ...:", in_percent(hits / len(true)))
 
 # %% [markdown]
-# Before block 1 it recalls 83.9 % of words of which it met other acrostics, 29.2 % of the others: a
-# fitted lens reads best what it was fitted to.
+# Before block 1 it recalls 83.9 % of words of which it met other acrostics. Of words of which it met
+# none it recalls 29.2 %, and 56.8 % before block 2, where without any acrostic it was 0.0 and
+# 7.3 %: acrostics of *other* words help, too, those of the word itself most.
+#
+# ## Further: do the later blocks turn what is read?
+# A lens reads a word along its direction after the last block, carried back: `direction @
+# maps[block]`. We compare it with the logit lens' one, in the mean of the 22 words.
+
+# %% tags=["organism"]
+for name in ("tuned", "Jacobian"):
+    carried = [directions.unit((W_U[:, WORDS].T * GAIN) @ LENSES[name].maps[k]) for k in LAYERS[1:]]
+    cosines = [f"{float((each * every).sum(dim=1).mean()):.2f}" for each in carried]
+    print(f"{name:8} cosine with the logit lens before block 1, 2, ...:", *cosines)
+
+# %% [markdown]
+# From block 1 on the mean derivative turns the words' directions little (cosines from 0.90 up); it
+# includes what goes past the blocks unchanged. So the Jacobian lens reads much the same as the
+# logit lens. The tuned lens turns them more.

@@ -452,11 +452,11 @@ def one_by_one(graph, nodes, attention, times=1.0):
 
 
 # 4.10, 4.11
-LEFT = {"own": 12, "other": 150}
+LEFT = {"own": 12, "mix": 150}
 
 
 def it_is_used(left, n):
-    return (left["own"], n), (left["other"], n)
+    return (left["own"], n), (left["mix"], n)
 
 
 def slope(f, x):
@@ -681,13 +681,13 @@ WRONG = {
     },
     "4.11": wrong_claims(it_is_used, *(LEFT, 192))
     | {
-        "the least": (lambda left, n: rates(wilson(min(left.values()), n), wilson(left["other"], n)), "the smaller of"),
+        "the least": (lambda left, n: rates(wilson(min(left.values()), n), wilson(left["mix"], n)), "the smaller of"),
         "never 0": (
-            lambda left, n: rates(wilson(max(1, left["own"]), n), wilson(left["other"], n)),
+            lambda left, n: rates(wilson(max(1, left["own"]), n), wilson(left["mix"], n)),
             "this notebook's numbers only",
         ),
         "an even n": (
-            lambda left, n: rates(wilson(left["own"], 2 * (n // 2)), wilson(left["other"], 2 * (n // 2))),
+            lambda left, n: rates(wilson(left["own"], 2 * (n // 2)), wilson(left["mix"], 2 * (n // 2))),
             "rounded down to an even number",
         ),
     },

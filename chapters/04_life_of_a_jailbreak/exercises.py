@@ -897,16 +897,16 @@ def mean_jacobian(answer):
     hints=[
         "left is a dictionary of counts, each of n.",
         "The mix of other words' directions is the control: as large an edit, at the same place.",
-        'claim(directions.wilson_interval(left["own"], n), control=...), the control from left["other"]',
+        'claim(directions.wilson_interval(left["own"], n), control=...), the control from left["mix"]',
     ],
 )
 def it_is_used(answer, *data):
     check_rates(
         answer,
         data,
-        lambda left, n: ((left["own"], n), (left["other"], n)),
+        lambda left, n: ((left["own"], n), (left["mix"], n)),
         'the value is left["own"] of n.',
-        'the control is left["other"] of n.',
+        'the control is left["mix"] of n.',
     )
 
 
@@ -1161,7 +1161,7 @@ question(
 )
 question(
     "4.q7",
-    "A lens reads the spelled word before block 2, and shuffled words give 2 % where the right ones give 70 %. What was shown?",
+    "A lens reads the spelled word before block 2, and shuffled words give 5 % where the right ones give 70 %. What was shown?",
     options={
         "a": ("That block 2 computes the word.", "It can be read before block 2; which block wrote it was not asked."),
         "b": (
@@ -1169,7 +1169,7 @@ question(
             "Right; whether later blocks use it takes an intervention.",
         ),
         "c": ("That the model will refuse.", "The word is what it will say, not whether it refuses."),
-        "d": ("Nothing: 2 % is not 0.", "The control says what chance gives: thirty times less."),
+        "d": ("Nothing: 5 % is not 0.", "The control says what chance gives: fifteen times less."),
     },
     correct="b",
 )
@@ -1178,7 +1178,10 @@ question(
     "Why is removing a mix of *other* words' directions a better control than removing a random direction?",
     options={
         "a": ("It is longer.", "Both pieces were made equally long."),
-        "b": ("It has a larger effect.", "A larger effect alone is no merit."),
+        "b": (
+            "It has a larger effect.",
+            "Another word put in has a larger one still: what counts is what a control moves, and what it leaves alone.",
+        ),
         "c": (
             "It moves what is read of the other words, some down and some up, and leaves the own word's direction alone.",
             "Right: along a random direction hardly any word is moved, up or down.",
