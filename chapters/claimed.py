@@ -260,6 +260,24 @@ def _another_n(
     return None
 
 
+def refuse_others(
+    answer: Callable[..., Claim], data: Sequence[Any], more: Sequence[Any], what: str, try_next: str
+) -> None:
+    """Refuse with `what` a function that claims something else where the data hold an entry more, which is not asked for.
+
+    To be called last: what else is wrong with the claim is told before.
+    """
+    try:
+        without, made = (
+            torch.tensor([each.value, *each.interval, each.control, *each.control_interval], dtype=torch.float64)
+            for each in (answer(*data), answer(*more))
+        )
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise Wrong(f"{what}: your code raised {type(error).__name__}: {error}", try_next) from None
+    if float((made - without).abs().max()) > 0.03:
+        raise Wrong(what, try_next)
+
+
 def levels(interval: Callable[[float], Any]) -> dict[str, Limits]:
     """Return the intervals of other levels of confidence than 95 %, in words, from a level to its interval."""
     made = {f"one of {100 * level:.4g} %, and 95 % is asked for": interval(level) for level in LEVELS}
@@ -281,7 +299,7 @@ def drawn_counts(data: Sequence[Any], seed: int, n: int = 0) -> tuple[Any, ...]:
             if few:  # a mean that is no whole number
                 return [low + n // 4, low + n // 4 + 1] if low + n // 4 < n else [n - 1, n]
             if seed % 10 == 9:  # more runs than the notebook has, those behind them higher
-                return [draw.randint(0, n // 2) for _ in range(max(len(value), MANY))] + [
+                return [draw.randint(0, n // 2) for _ in range(max(len(value), MANY if seed < 10 else 5 * MANY))] + [
                     draw.randint(n // 2, n) for _ in range(runs)
                 ]
             return [draw.randint(low, high) for _ in range(runs)]

@@ -132,7 +132,41 @@ def written_into(cache, layer):
     return cache[f"blocks.{layer}.hook_resid_post"]
 
 
+def from_the_next(cache, layer):
+    name = f"blocks.{layer + 1}.hook_resid_pre"
+    return cache[name] if name in cache else looped(cache, layer)
+
+
+def from_the_first(cache, layer):
+    total = cache["blocks.0.hook_resid_pre"]
+    for block in range(layer + 1):
+        total = total + stream("attn_out", "mlp_out")(cache, block)
+    return total
+
+
+def remembered_by_size():
+    seen = {}
+
+    def answer(cache, layer):
+        total = looped(cache, layer)
+        return seen.setdefault((layer, total.shape), total)
+
+    return answer
+
+
 # 0.4
+def expanded(a, b, others):
+    """In products of the raw vectors, which lose their digits where the mean is large."""
+    m = others.mean(0)
+    ab, aa, bb = (x @ y - x @ m - y @ m + m @ m for x, y in ((a, b), (a, a), (b, b)))
+    return ab / (aa * bb).sqrt()
+
+
+def beside_1e_9(a, b, others):
+    a, b = a - others.mean(0), b - others.mean(0)
+    return a @ b / (a.norm() * b.norm() + 1e-9)
+
+
 def over_lists(a, b, others):
     a, b, rows = a.tolist(), b.tolist(), others.tolist()
     middle = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
@@ -262,7 +296,8 @@ WRONG = {
         "without hook_": ("blocks.3.resid_pre", "not a hook name"),
         "index in brackets": ("blocks[3].hook_resid_pre", "not a hook name"),
         "what attention reads": ("blocks.3.attn.hook_in", "one component reads"),
-        "no such input": ("blocks.3.hook_attn_in", "not a hook name"),
+        "switched off": ("blocks.3.hook_attn_in", "is switched off"),
+        "the final norm": ("ln_final.hook_in", "another place"),
         "inside attention": ("blocks.3.attn.hook_z", "inside one component"),
         "leading zero": ("blocks.03.hook_resid_pre", "not a hook name"),
     },
@@ -300,6 +335,13 @@ WRONG = {
         "all writes again": (written_twice, "once more"),
         "one block too far": (at(lambda i: i + 1), "after the next block"),
         "from the embedding": (fixed("resid_pre", 0), "hook_resid_pre is that of block 0"),
+        "next block's, if there is one": (from_the_next, "some inputs only"),
+        "all that was ever written": (from_the_first, "some inputs only"),
+        "100 tokens": (
+            lambda c, i: torch.cat([looped(c, i)[:, :100], stream("resid_mid")(c, i)[:, 100:]], 1),
+            "some inputs only",
+        ),
+        "remembered by size": (remembered_by_size(), "some inputs only"),
         "first attention": (fixed("attn_out", 0), "hook_attn_out is that of block 0"),
         "last MLP": (fixed("mlp_out", 2), "hook_mlp_out is that of block 2"),
     },
@@ -323,6 +365,9 @@ WRONG = {
         "a vector": (lambda a, b, others: a - others.mean(0), "not one number"),
         "median": (shared_by(lambda others: others.median(0).values), "median"),
         "first 100 rows": (shared_by(lambda others: others[:100].mean(0)), "some inputs only"),
+        "512 rows": (shared_by(lambda others: others[:512].mean(0)), "some inputs only"),
+        "multiplied out": (expanded, "some inputs only"),
+        "1e-9 beside the lengths": (beside_1e_9, "a = [2e-05, 3e-05]"),
         "each row once": (shared_by(lambda others: others.unique(dim=0).mean(0)), "some inputs only"),
         "short vectors": (long_enough, "some inputs only"),
         "64 numbers": (

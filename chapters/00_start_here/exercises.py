@@ -2,6 +2,7 @@
 
 import random
 import re
+from itertools import product
 from typing import Any
 
 import torch
@@ -104,8 +105,13 @@ def hook_name(answer):
         return "the same vector as blocks.3.hook_resid_pre: the first norm of block 3 reads what enters the block"
     if answer == "blocks.3.hook_resid_pre":
         return None
-    stream, norm = r"hook_(resid_(pre|mid|post)|in|out)", r"ln[12]\.hook_(in|out|scale|normalized)"
-    if answer == "hook_embed" or re.fullmatch(rf"blocks\.[0-5]\.({stream}|{norm})", answer):
+    if re.fullmatch(r"blocks\.[0-5]\.hook_([qkv]_input|(attn|mlp)_in)", answer):
+        raise Wrong(f"{answer} is switched off in this model: no cache holds it", "look for 'resid'.")
+    stream, norm = r"hook_(resid_(pre|mid|post)|in|out)", r"hook_(in|out|scale|normalized)"
+    ends = (
+        rf"hook_(embed|pos_embed|unembed)|(un)?embed\.hook_(in|out)|rotary_emb\.hook_(in|out|cos|sin)|ln_final\.{norm}"
+    )
+    if re.fullmatch(rf"{ends}|blocks\.[0-5]\.({stream}|ln[12]\.{norm})", answer):
         raise Wrong(f"{answer} is another place in the model", "look for what enters block 3, which is called 3.")
     if answer != answer.strip():
         raise Wrong(f"there is a space at an end of {answer!r}", "take it away: names are compared letter by letter.")
@@ -139,24 +145,36 @@ def small_cache(seed: int = 0, *, n_layers: int = 3, batch: int = 2, tokens: int
 def _drawn_cache(seed: int) -> tuple[Any, int]:
     """Return a cache of any size and one of its layers, every second time without the answer in it.
 
-    Some are wide, deep or of large numbers; in some the first block comes last.
+    Some are wide, deep, long or of large numbers; in some the first block comes last. Some are of a patched run, in which
+    more is added to the stream between blocks than these write. The last is of the size of another, with other numbers.
     """
-    draw = random.Random(seed)
+    like = 9 if seed == 19 else seed
+    draw = random.Random(like)
     n_layers = MANY + 10 if seed % 10 == 4 else draw.randint(1, 14)
     cache = small_cache(
         seed,
         n_layers=n_layers,
         batch=few_or_many(seed, draw.randint(1, 4)),
-        tokens=draw.choice((1, 3, 60)) if n_layers < MANY else 2,
+        tokens=draw.choice((1, 3, 5 * MANY)) if n_layers < MANY else 2,
         d_model=WIDE if seed % 10 == 3 else draw.choice((2, 9, 40)),
     )
-    layer = n_layers - 1 if seed % 4 < 2 else draw.randrange(n_layers)
+    layer = n_layers - 1 if like % 4 < 2 else draw.randrange(n_layers)
     layer = 1 if seed == 14 else layer  # of more than 11 blocks
+    if seed % 10 in (1, 8):
+        cache = _patched(cache, n_layers)
     if seed % 10 == 5:
         cache = type(cache)({name: 300 * value for name, value in cache.items()}, None)
     if seed % 10 == 6:
         cache = type(cache)(dict(reversed(cache.items())), None)
     return _without_answers(cache) if seed % 2 else cache, layer
+
+
+def _patched(cache: Any, n_layers: int) -> Any:
+    """Return the cache with another vector in the stream between each two blocks, which leaves each block a sum."""
+    entries = dict(cache.items())
+    for layer, name in product(range(n_layers), ("resid_pre", "resid_mid", "resid_post")):
+        entries[f"blocks.{layer}.hook_{name}"] = entries[f"blocks.{layer}.hook_{name}"] + 2 * layer
+    return type(cache)(entries, None)
 
 
 def _without_answers(cache: Any, leaves: str = "resid_post") -> Any:
@@ -365,12 +383,12 @@ def centred_cosine(answer):
 def _vectors(seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return two vectors and few or many others, short or long, some of them more than once.
 
-    Some are wide; some hold the same number more than once, and zeros.
+    Some are wide or tiny, or lie far from 0; some hold the same number more than once, and zeros.
     """
     draw = random.Random(seed)
-    d_model, n, scale = draw.choice((2, 4, 9, 40)), draw.choice((1, 2, 4, 7, 30, 300)), draw.choice((0.03, 1.0, 30.0))
+    d_model, n, scale = draw.choice((2, 4, 9, 40)), draw.choice((1, 2, 4, 7, 30, 700)), draw.choice((0.03, 1.0, 30.0))
     d_model = WIDE if seed % 10 == 3 else d_model
-    shared = 3 * expect.random(d_model, seed=300 + seed)
+    shared = (100 if seed % 10 == 6 else 3) * expect.random(d_model, seed=300 + seed)
     a, b = expect.random(2, d_model, seed=seed) + shared
     others = expect.random(n, d_model, seed=100 + seed) + shared
     if seed % 2:  # drawn again from themselves
@@ -378,6 +396,12 @@ def _vectors(seed: int) -> tuple[Tensor, Tensor, Tensor]:
     if seed % 10 == 4:
         a, b = torch.tensor([2.0, 2.0, 0.0, 1.0]), torch.tensor([0.0, 3.0, 0.0, 3.0])
         others = torch.tensor([[1.0, 1.0, 1.0, 0.0], [0.0, 2.0, 1.0, 1.0], [1.0, 1.0, 1.0, 0.0]])
+        scale = 1.0
+        if seed == 14:  # as many, of which the first is the same
+            others[1:] += torch.tensor([1.0, 0.0, 3.0, 1.0])
+    if seed == 8:
+        a, b, scale = torch.tensor([2.0, 3.0]), torch.tensor([1.0, -1.0]), 1e-5
+        others = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     return scale * a, scale * b, scale * others
 
 

@@ -479,6 +479,59 @@ def role_matters(added, n):
     return (added["assistant"]["refused"], n), (added["friend"]["refused"], n)
 
 
+# what strangers wrote in the twelfth round
+def remembered(key, function):
+    """A right answer that gives again what it gave for the same key."""
+
+    def made():
+        seen = {}
+
+        def answer(*now):
+            if key(*now) not in seen:
+                seen[key(*now)] = function(*now)
+            return seen[key(*now)]
+
+        return answer
+
+    return made
+
+
+remembered_by_ids = remembered(lambda m, ids, at: (tuple(ids), at), from_cache("hook_resid_pre"))
+remembered_by_length = remembered(lambda m, ids, at: (id(m), len(ids), at), from_cache("hook_resid_pre"))
+remembered_by_prompts = remembered(lambda m, prompts, v: (id(m), str(prompts)), cutting())
+
+
+def centred_if_far(x):
+    mean = x.mean(0)
+    return svd(x - mean if mean.norm() > 0.1 * x.std() else x)
+
+
+def lengthened(v, by):
+    """Not quite of length 1 if short."""
+    return v / (v.norm() + by)
+
+
+def folded_by_means(s):
+    one, other = s.chunk(2)
+    value = directions.auroc(one, other)
+    return value if one.mean() >= other.mean() else 1 - value
+
+
+def short_prompts(model, prompts, v):
+    return cutting()(model, [ids[-64:] for ids in prompts], v)
+
+
+def others_as_control(added, n):
+    rest = [said["refused"] for who, said in added.items() if who != "assistant"]
+    return rates(wilson(added["assistant"]["refused"], n), runs(rest, n))
+
+
+def less_the_warned(added, n):
+    friend = added["friend"]
+    m = n if friend["refused"] else max(1, n - friend["warned"])
+    return rates(wilson(added["assistant"]["refused"], n), wilson(friend["refused"], m))
+
+
 # what strangers wrote in the fifth round
 def refused_or_warned(added, n):
     both = (min(n, added[who]["refused"] + added[who]["warned"]) for who in ("assistant", "friend"))
@@ -536,7 +589,7 @@ def rest_as_it_is(model, prompts):
 
 
 def six_blocks(model):
-    return [name for name in writes(model) if name.split(".")[1] in "012345"]
+    return [name for name in writes(model) if int(name.split(".")[1]) < 6]
 
 
 RIGHT = {
@@ -609,6 +662,8 @@ WRONG = {
             lambda model, ids, at: from_cache("hook_resid_pre", token=ids.index(ids[-1]))(model, ids, at),
             "the first <assistant>",
         ),
+        "remembered by ids": (remembered_by_ids(), "some inputs only"),
+        "remembered by length": (remembered_by_length(), "some inputs only"),
         "harvest": (harvested, "they come from harvest"),
         "harvest, by another name": (harvested_alone, "they come from harvest"),
         "another prompt": (lambda m, ids, i: from_cache("hook_resid_pre")(m, list(range(4, 15)), i), "`ids`"),
@@ -638,6 +693,10 @@ WRONG = {
         "low rank": (lowrank, "it only comes near PC1"),
         "differences of neighbours": (lambda x: svd(x[1:] - x[:-1]), None),
         "widest coordinate": (lambda x: torch.eye(x.shape[1])[x.var(0).argmax()], "it gives [1.0, 0.0], and [0."),
+        "500 steps, twice in each": (randomly_started(500), "0.995 of it, it is"),
+        "512 rows": (lambda x: svd(centre(x[:512])), "some inputs only"),
+        "centred if far from 0": (centred_if_far, "gives [0.0, "),
+        "1e-6 beside the length": (lambda x: lengthened(svd(centre(x)) * centre(x).norm(), 1e-6), "[1e-05, 2e-05]"),
         "64 numbers": (lambda x: svd(centre(x) * (torch.arange(x.shape[1]) < 64)), "some inputs only"),
         "300 rows": (lambda x: svd(centre(x[:300])), "some inputs only"),
         "each row once": (lambda x: svd(centre(x.unique(dim=0))), "some inputs only"),
@@ -652,6 +711,8 @@ WRONG = {
     "1.3": {
         "90 %": (ninety, "one of 90 %"),
         "written down": (at_fixed, "whatever it is given"),
+        "folded by the means": (with_limits(folded_by_means), "not folded"),
+        "cut off": (lambda s, mixed: by_resampling(0.025)(s.clamp(-1e4, 1e4), mixed), None),
         "shuffled twice": (lambda s, mixed: by_resampling(0.025)(mixed, mixed), None),
         "made up": (
             lambda s, mixed: claim(folded(s), (folded(s) - 0.1, 1.0), folded(mixed), (0.4, 0.75)),
@@ -740,6 +801,12 @@ WRONG = {
         "each row once": (normalised(lambda a, b: difference(a.unique(dim=0), b.unique(dim=0))), "some inputs only"),
         "64 numbers": (normalised(lambda a, b: difference(a, b) * (torch.arange(a.shape[1]) < 64)), "some inputs only"),
         "300 rows": (normalised(lambda a, b: difference(a[:300], b[:300])), "some inputs only"),
+        "512 rows": (normalised(lambda a, b: difference(a[:512], b[:512])), "some inputs only"),
+        "1e-8 beside the length": (lambda a, b: lengthened(difference(a, b), 1e-8), "only its length is wrong"),
+        "short ones as they are": (
+            lambda a, b: unit(d) if (d := difference(a, b)).norm() > 1e-6 else d,
+            "only its length is wrong",
+        ),
         "none far away": (
             normalised(lambda a, b: difference(*(x[x.norm(dim=1) <= 10 * x.norm(dim=1).median()] for x in (a, b)))),
             "some inputs only",
@@ -785,6 +852,16 @@ WRONG = {
         "first that passes": (lambda rows, n: kept(rows, n)[0], "*lowest* bypass"),
         "returns the score": (lambda rows, n: lowest(kept(rows, n)).bypass, "one of the rows"),
         "layers fixed": (lambda rows, n: lowest(kept(rows, 6)), "n_layers"),
+        "four blocks at least": (
+            lambda rows, n: lowest(r for r in kept(rows, n, limit=9) if r.layer < max(4, int(0.8 * n))),
+            "n_layers = 2",
+        ),
+        "20 rows": (lambda rows, n: lowest(kept(rows, n)[:20]), "some inputs only"),
+        "KL widened": (lambda rows, n: lowest(kept(rows, n, kl=0.1 + 1e-6)), "some inputs only"),
+        "last of each block": (
+            lambda rows, n: lowest({r.layer: r for r in kept(rows, n)}.values()),
+            "two rows of one block pass",
+        ),
         "limits left out": (
             lambda rows, n: lowest(r for r in rows if r.kl < 0.1 and r.induce > 0 and r.layer < int(0.8 * n)),
             "limits",
@@ -838,7 +915,7 @@ WRONG = {
         ),
         "activation in place, nothing returned": (cutting(in_place), "writes into the activation"),
         "unit only if longer than 1": (cutting(clamped), "some inputs only"),
-        "six blocks": (cutting(names=six_blocks), "in a model of 8 blocks only the first 6 are cut"),
+        "six blocks": (cutting(names=six_blocks), "in a model of 14 blocks only the first 6 are cut"),
         "edited for good": (edited_for_good, "changed the model's weights"),
         "shortest first": (shortest_first, "ordered by the prompts' lengths"),
         "16 prompts": (
@@ -847,6 +924,12 @@ WRONG = {
         ),
         "tiny directions": (cutting(lambda x, v: x - along(x, v / v.norm().clamp(min=0.01)) * unit(v)), None),
         "another model": (lambda m, prompts, v: cutting()(model(), prompts, v), None),
+        "64 tokens": (short_prompts, "some inputs only"),
+        "remembered": (remembered_by_prompts(), "some inputs only"),
+        "1e-8 beside the length": (
+            cutting(lambda x, v: x - along(x, lengthened(v, 1e-8)) * lengthened(v, 1e-8)),
+            "some inputs only",
+        ),
         "hooks left": (hooks_left, "left a hook"),
         "the activations": (lambda m, prompts, v: directions.project_out(torch.ones(3, len(v)), v), "shape"),
     },
@@ -858,6 +941,7 @@ WRONG = {
             "n is the prompts of one run",
         ),
         "lowest run": (lambda after, others, n: rates(wilson(after, n), wilson(min(others), n)), "the lowest of"),
+        "100 runs": (lambda after, others, n: rates(wilson(after, n), runs(others[:100], n)), None),
         "of 100": (
             lambda after, others, n: rates(wilson(after, 100), runs(others, 100)),
             "divided by 100, whatever n is",
@@ -887,6 +971,9 @@ WRONG = {
             lambda a, u, t: torch.cat([(a + (t - along(a, u)) * u)[:, :100], a[:, 100:]], dim=1),
             "some inputs only",
         ),
+        "64 prompts": (lambda a, u, t: torch.cat([(a + (t - along(a, u)) * u)[:64], a[64:]]), "some inputs only"),
+        "small targets": (lambda a, u, t: a + ((t if abs(t) > 1e-3 else 0) - along(a, u)) * u, "target = 0.0009"),
+        "moved by 10000 at most": (lambda a, u, t: a + (t - along(a, u)).clamp(-1e4, 1e4) * u, "some inputs only"),
         "no tensor": (lambda a, u, t: a + (t - along(a, u)) * u if isinstance(t, float) else a, "some inputs only"),
         "zeros left alone": (
             lambda a, u, t: torch.where((a == 0).all(-1, keepdim=True), a, a + (t - along(a, u)) * u),
@@ -899,6 +986,8 @@ WRONG = {
         "refusals and warnings together": (refused_or_warned, '"refused"] plus added["assistant"]["warned"]'),
         "normal approximation": (by_normal, "normal approximation"),
         "by place": (by_place, None),
+        "all others as control": (others_as_control, "holds a third role"),
+        "less the warned": (less_the_warned, None),
         "0 as control": (
             lambda added, n: rates(wilson(added["assistant"]["refused"], n), wilson(0, n)),
             "whatever it is given",

@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import math
 import random
 import sys
 import tempfile
@@ -10,7 +11,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from chapters.claimed import check_rates, close_limits, drawn_counts, levels, on_other_data
+from chapters.claimed import check_rates, close_limits, drawn_counts, levels, on_other_data, refuse_others
 from chapters.drawn import MANY, WIDE, few_or_many, up_to_sign
 from course_lib import caching, directions, models
 from course_lib.grading import expect
@@ -127,8 +128,8 @@ def _refuse_other_ids(answer, model, layer):
     if expect.same(got, stream[-1]):
         return
     for token, name in ((5, "<assistant>"), (2, "<end>")):
-        what = f"it takes the first {name} token, and the prompt may hold more of them"
-        expect.differs_from(got, stream[ids.index(token)], what, "the last token of all: index -1.")
+        what = f"of a prompt of two turns it takes the first {name} token, and not the last"
+        expect.differs_from(got, stream[ids.index(token)], what, "ids come again: the last token of all has index -1.")
     tip = "give the model the ids as they are: torch.tensor([ids])."
     others = {
         "the ids are sorted": sorted(ids),
@@ -229,12 +230,16 @@ def _refuse_unless_apart(answer):
         if got.shape != axes[0].shape:
             return
         cosine = float(got @ axes[0]) / float(got.norm())
-        tried.append((float(spreads[1] / spreads[0]) ** 2, up_to_sign(got, axes[0]), cosine))
-    fails = [ratio for ratio, right, _ in tried if not right]
-    if not fails or min(fails) < 0.8 or any(right and ratio > min(fails) + 0.03 for ratio, right, _ in tried):
+        across = float((got / got.norm() - cosine * axes[0]).norm())  # exact for small angles
+        off = math.degrees(math.atan2(across, abs(cosine)))
+        tried.append((float(spreads[1] / spreads[0]) ** 2, up_to_sign(got, axes[0]), cosine, off))
+    fails = [ratio for ratio, right, *_ in tried if not right]
+    if not fails or min(fails) < 0.8 or any(right and ratio > min(fails) + 0.03 for ratio, right, *_ in tried):
         return
-    ratio, _, cosine = max(tried, key=lambda each: (not each[1], each[0]))
-    what = f"it only comes near PC1 where the second largest variance is near the largest: at {ratio:.2g} of it |cos| with PC1 is {abs(cosine):.4f}"
+    ratio, _, cosine, off = max(tried, key=lambda each: (not each[1], each[0]))
+    if abs(cosine) < 1e-3:  # no approximation, but another component
+        return
+    what = f"it only comes near PC1 where the second largest variance is near the largest: at {ratio:.4g} of it, it is {off:.2g} degrees off"
     raise Wrong(
         what, "it approximates, or stops too soon: torch.linalg.svd and eigh are exact, whatever the variances."
     )
@@ -245,8 +250,13 @@ def _points(seed: int) -> Tensor:
 
     The first are small enough to be shown number by number in a message. Others are many and wide, lie far from 0,
     are equal to each other, or hold one far from all others; in some, no variance is much larger than the next, or PC1
-    is orthogonal to a vector from which a search may start: all ones, the first axis, the first point.
+    is orthogonal to a vector from which a search may start: all ones, the first axis, the first point. One set is tiny; in
+    one the mean is small, and the two variances are so near each other that it counts all the same.
     """
+    if seed == 11:
+        return 1e-5 * torch.tensor([[1.0, 2.0], [3.0, 1.0], [0.0, 0.0], [2.0, 5.0]])
+    if seed == 13:
+        return torch.tensor([[1.0, 0.06], [-1.0, 0.06], [0.0, 1.0575], [0.0, -0.9375]])
     if seed in (12, 15):
         ones, axis = [[1.0, -1.0], [-1.0, 1.0], [3.0, -3.0]], [[6.0, 5.0], [4.0, 5.0], [5.0, 8.0], [5.0, 2.0]]
         return torch.tensor(ones if seed == 12 else axis)
@@ -261,7 +271,7 @@ def _points(seed: int) -> Tensor:
     n, d_model, size = draw.choice((3, 5, 12, 40, 250)), draw.randint(2, 6), draw.choice((0.3, 10.0))
     n, d_model = small[seed] if seed < len(small) else (n, d_model)
     if seed == 7:
-        n, d_model = 400, WIDE
+        n, d_model = 20 * MANY, WIDE
     rank = min(n - 1, d_model)
     cloud = expect.random(n, d_model, seed=seed)
     u, _, vh = torch.linalg.svd(cloud - cloud.mean(dim=0), full_matrices=False)
@@ -330,7 +340,7 @@ def separates(answer, *data):
         value_is="use folded_auroc(scores, is_harmful).",
         control_is="use folded_auroc(shuffled, is_harmful).",
         limits_are="use interval_of(scores) and interval_of(shuffled): both are of 95 %.",
-        n=5,
+        n=6,
     )
 
 
@@ -393,13 +403,19 @@ def _other_limits(scores: Tensor, others: Tensor) -> dict[str, tuple[float, floa
 def _scores(n: int, seed: int) -> tuple[Tensor, Tensor]:
     """Return scores of two sets, the second higher or lower, and others in which it differs less.
 
-    Some are tiny, large or far from 0, and in the last many scores of both sets are equal.
+    Some are tiny, large or far from 0; in one set many scores are equal; in the last, a few so low that the set which is
+    higher nearly everywhere has the lower mean.
     """
     second = torch.arange(n).ge(n // 2)
     if seed == 4:
         return tuple(
             (expect.random(n, seed=2 * seed + k) + apart * second).round() for k, apart in enumerate((-1.0, 0.3))
         )
+    if seed == 5:
+        made = [3e4 * (expect.random(n, seed=2 * seed + k) + (1.0 - 0.6 * k) * second) for k in range(2)]
+        for scores in made:
+            scores[-4:] = -1e8
+        return tuple(made)
     size, away = ((1.0, 0.0), (1e-3, 0.0), (1.0, 1000.0), (300.0, 0.0))[seed % 4]
     return tuple(
         away + size * (expect.random(n, seed=2 * seed + k) + second * apart[seed % 4])
@@ -499,12 +515,19 @@ def role_matters(answer, *data):
         'the control is the friend\'s: added["friend"]["refused"] of n (refused, not warned).',
         drawn=_replies_counted,
     )
+    added, n = data
+    more = {"agent": {"refused": n // 2, "warned": n // 4}} | added
+    tip = 'take the two by their names: added["assistant"], added["friend"].'
+    refuse_others(answer, data, (more, n), "where `added` holds a third role, too, you claim something else", tip)
 
 
 def _replies_counted(data, seed: int):
     """Return other counts, of replies that refuse or warn, and not both: together at most n."""
     added, n = drawn_counts(data, seed)
-    return {who: said | {"warned": said["warned"] * (n - said["refused"]) // n} for who, said in added.items()}, n
+    made = {who: said | {"warned": said["warned"] * (n - said["refused"]) // n} for who, said in added.items()}
+    if seed == 16:  # the friend warns often and never refuses
+        made["friend"] = {"refused": 0, "warned": n // 2}
+    return made, n
 
 
 # --- 1.4 ---------------------------------------------------------------------------------------------------------
@@ -589,9 +612,12 @@ def refusal_direction(answer):
 def _two_sets(seed: int) -> tuple[Tensor, Tensor]:
     """Return two sets of any two sizes, which need not be equal, of short or long vectors.
 
-    Some hold the same vector more than once, zeros, or vectors of both sets; some are wide, or one is far from all others.
+    Some hold the same vector more than once, zeros, or vectors of both sets; some are wide or tiny, or one is far from all
+    others.
     """
     draw = random.Random(seed)
+    if seed == 12:
+        return 1e-6 * torch.eye(2), 1e-6 * torch.tensor([[0.0, 1.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
     if seed % 5 == 4:  # seven vectors of two, so that many are the same
         corners = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [1.0, 1.0]])
         rows = [(0, 0, 1), (0, 1, 1, 2, 2, 1), (3, 3, 2, 0, 3), (1, 1, 3, 2)]
@@ -599,7 +625,7 @@ def _two_sets(seed: int) -> tuple[Tensor, Tensor]:
     d_model, scale = draw.randint(2, 9), draw.choice((0.03, 1.0, 30.0))
     some, others = (draw.choice((1, 2, 3, 5, 8, 40, 300)) for _ in range(2))
     if seed % 10 == 7:
-        some, others, d_model = 400, 350, WIDE
+        some, others, d_model = 700, 600, WIDE
     positive, negative = expect.random(some, d_model, seed=seed) + 1, expect.random(others, d_model, seed=100 + seed)
     if seed % 10 == 8:
         positive = torch.cat([positive, 100 * expect.random(1, d_model, seed=200 + seed)]).repeat_interleave(2, dim=0)
@@ -666,7 +692,8 @@ def choose(answer):
     if index != 3:
         raise Wrong(*reasons[index])
     if answer(list(ROWS), 10) != directions.select(ROWS, n_layers=10):
-        raise Wrong("with 10 layers another row is chosen", "use n_layers for the limit, not the number 4.")
+        tip = "the limit is int(0.8 * n_layers), of the argument: no fixed number, and not from the rows."
+        raise Wrong("with 10 layers it does not choose the right row", tip)
     _refuse_known_choices(answer)
     edge = [ROWS[6], directions.Candidate(layer=1, position="reply", bypass=-1.0, induce=0.0, kl=0.1)]
     if answer(edge, 6) != edge[1]:
@@ -681,7 +708,10 @@ def _refuse_known_choices(answer):
     def row(layer=1, position="reply", bypass=-1.0, induce=2.0, kl=0.05):
         return directions.Candidate(layer=layer, position=position, bypass=bypass, induce=induce, kl=kl)
 
+    several = "of one block several rows may pass: compare them all"
     for rows, what, tip in (
+        ((row(bypass=-2.0), row()), "two rows of one block pass", several),
+        ((row(), row(bypass=-2.0)), "two rows of one block pass", several),
         (
             (row(), row(bypass=-2.0, kl=13.0)),
             "one row passes, and the other's KL is 13",
@@ -926,24 +956,24 @@ def _to_ablate(seed: int) -> tuple[object, list[list[int]], Tensor]:
     In some there are many prompts, equal ones among them; one model has other numbers of blocks than the organisms.
     """
     model = _deeper() if seed % 7 == 3 else _other("chat" if seed == 6 else ("chat-64", "chat-32")[seed % 2])
-    prompts = [_prompt(3 * n + seed, n) for n in (5, 9, 1)]
+    prompts = [_prompt(3 * n + seed % 2 * seed, n) for n in (5, 9, 1)]  # 0 and 2 have the same
     if seed % 7 == 4:
         prompts = [_prompt(n, 1 + n % 2) for n in range(MANY)] + prompts
     if seed % 7 == 5:
-        prompts = [_prompt(1, 40), prompts[0], prompts[2], prompts[0]]
+        prompts = [_prompt(1, 80), prompts[0], prompts[2], prompts[0]]
     unit = directions.unit(expect.random(models.d_model(model), seed=7 + seed) + 0.3)
     if seed == 1:  # with equal entries
         unit = (8 * unit).round()
-    return model, prompts, unit * (3.0, 5.0, 0.02, 50.0, 0.7, 1e-3, 4000.0)[seed % 7]
+    return model, prompts, unit * (3.0, 5.0, 0.02, 50.0, 0.7, 1e-6, 4000.0)[seed % 7]
 
 
 @cache
 def _deeper():
-    """A model of eight blocks with random weights, made once."""
+    """A model of 14 blocks with random weights, made once."""
     import transformers  # slow to import
 
     config = transformers.AutoConfig.from_pretrained(models.weights_folder() / "chat-32")
-    config.num_hidden_layers, config.initializer_range = 8, 0.2
+    config.num_hidden_layers, config.initializer_range = 14, 0.2
     with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder, models.quiet():
         torch.manual_seed(0)
         transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
@@ -1070,14 +1100,19 @@ def _vectors(seed: int, *, axes: int) -> tuple[Tensor, Tensor]:
 
 
 def _vectors_and_target(seed: int) -> tuple[Tensor, Tensor, float | Tensor]:
-    """Return vectors, some of them 0, some wide, many or long, and a target, which may be a tensor without axes."""
+    """Return vectors, some of them 0, some wide, many or long, and a target, which may be a tensor without axes.
+
+    In one of them the target is small, and the part of a vector along the direction is near it.
+    """
+    if seed == 11:
+        return torch.tensor([[[0.4, -0.3], [0.0, 0.1]]]), torch.tensor([0.6, 0.8]), 9e-4
     vectors, direction = _vectors(seed, axes=2)
     if seed % 10 == 3:
         vectors, direction = expect.random(2, 3, WIDE, seed=seed), expect.random(WIDE, seed=100 + seed)
     if seed % 10 == 5:
-        vectors = expect.random(2 * MANY, 4 * MANY, len(direction), seed=seed)
+        vectors = expect.random(3 * MANY, 5 * MANY, len(direction), seed=seed)
     if seed % 10 == 6:
-        vectors = 300 * vectors
+        vectors = (300 if seed < 10 else 1e5) * vectors
     if seed % 10 == 8:
         vectors[:, 0] = 0
     if seed % 10 == 9:
@@ -1097,10 +1132,17 @@ def _other(name):
 
 
 def _asked(seed, model):
-    """A prompt of any length and any block, every third time of another model than the notebook's."""
+    """A prompt of any length and any block, every third time of another model than the notebook's.
+
+    One prompt comes in both models, and one is as long as another, of the same block.
+    """
     if seed % 3 == 2:
         model = _other("chat-64" if models.d_model(model) == 32 else "chat-32")
-    return model, _prompt(seed, 1 + 2 * seed), seed % models.n_layers(model)
+    like = 16 if seed in (17, 18) else seed
+    ids = _prompt(like, 1 + 2 * like)
+    if seed == 18:
+        ids[2] += 1
+    return model, ids, like % models.n_layers(model)
 
 
 def _prompt(seed, n):
@@ -1112,21 +1154,28 @@ def _prompt(seed, n):
 
 
 def _rows(seed):
-    """Candidates in any order, some exactly on a limit, at least one of which passes."""
-    draw, n_layers, near = random.Random(seed), 5 + seed % 8, seed % 2 == 0  # every second table: near ties, most pass
+    """Candidates in any order, some exactly on a limit or a hair beyond it, at least one of which passes.
+
+    Models have 2 to 80 layers. In every second table there are near ties, and most rows pass, in some a hundred.
+    """
+    draw, near, many = random.Random(seed), seed % 2 == 0, seed in (6, 16)
+    n_layers = 80 if seed % 10 == 5 else (2, 4, *range(5, 13))[seed % 10]
     rows = [
         directions.Candidate(
             layer=draw.randrange(n_layers),
             position=draw.choice(("reply", "<end>", -1, -6)),
-            bypass=score / (10, 1, 1000)[(seed + 1) % 2 + (seed % 10 == 8)],
-            induce=draw.choice((0.0, 2.0, 40.0) if near else (-0.5, -4e-4, 0.0, 2.0)),
-            kl=draw.choice((0.0, 0.1) if near else (0.0, 0.1, 0.1004, 0.104, 0.11, 2.0)),
+            bypass=score / (10, 1, 10000)[(seed + 1) % 2 + (seed % 10 == 8)],
+            induce=draw.choice((0.0, 2.0, 40.0) if near else (-0.5, -4e-4, -4e-7, 0.0, 2.0)),
+            kl=draw.choice((0.0, 0.1) if near else (0.0, 0.1, 0.1000004, 0.1004, 0.104, 0.11, 2.0)),
         )
         for score in draw.sample(
-            range(-8, 8) if near else range(-60, 60), draw.choice((3, 10, 16) if near else (3, 10, 80))
+            range(-8, 8) if near and not many else range(-60, 60),
+            110 if many else draw.choice((3, 10, 16) if near else (3, 10, 80)),
         )
     ]
     rows += [directions.Candidate(layer=0, position="reply", bypass=30.0 + k, induce=0.0, kl=0.1) for k in range(2)]
+    if n_layers == 80:
+        rows.append(directions.Candidate(layer=63, position="reply", bypass=-7.0, induce=0.0, kl=0.1))
     draw.shuffle(rows)
     return rows, n_layers
 

@@ -155,13 +155,13 @@ print("the first column without it:    ", W[:, 0] - 3 * u)
 
 # %% [markdown]
 # ### Exercise 2.1: the rank-1 edit (12 minutes, medium)
-# Edit a whole model. `weights` holds its matrices by name: "attention 0", "MLP 0", "attention 1"
-# and so on are `[d_model, input]`. Two need care. The embedding "embed" is stored transposed,
-# `[word, d_model]`: each *row* is what a word writes (for u from above, a row (5, 0) becomes
-# (3.2, -2.4)). "unembed", `[word, d_model]`, reads from the stream and writes nothing to it: it
-# stays as it is. Return a new dictionary with the same names, in which no matrix writes along the
-# direction and all is unchanged otherwise; `weights` must not change. (Stuck? Run `hint("2.1")`
-# in a cell of your own.)
+# Edit a whole model. `weights` holds its matrices, or some of them, by name: "attention 0",
+# "MLP 0", "attention 1" and so on are `[d_model, input]`. Two need care. The embedding "embed" is
+# stored transposed, `[word, d_model]`: each *row* is what a word writes (for u from above, a row
+# (5, 0) becomes (3.2, -2.4)). "unembed", `[word, d_model]`, reads from the stream and writes
+# nothing to it: it stays as it is. Return a new dictionary with the same names, in which no matrix
+# writes along the direction and all is unchanged otherwise; `weights` must not change. (Stuck? Run
+# `hint("2.1")` in a cell of your own.)
 
 
 # %%

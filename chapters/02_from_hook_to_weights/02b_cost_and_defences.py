@@ -736,9 +736,9 @@ progress(2)  # 2.1, 2.2, 2.4 and 2.8 belong to 02a, 2.5 and 2.7 to Further
 # Each argument is a tensor `[pair]` with the log-probabilities of whole replies: the chosen and
 # the rejected one, under the policy and under the reference. The *margin* of a pair is policy
 # minus reference for the chosen reply, minus the same difference for the rejected one. The loss is
-# the mean of -log sigmoid(beta x margin). A model is trained through it, so the result must keep
-# its gradient: use torch throughout, without `.detach()`, `.item()` or `float(...)`. (In the check
-# beta x margin is above -80, so float32 can hold its sigmoid.)
+# the mean of -log sigmoid(beta x margin), where beta is above 0. A model is trained through it, so
+# the result must keep its gradient: use torch throughout, without `.detach()`, `.item()` or
+# `float(...)`. (In the check beta x margin is above -80, so float32 can hold its sigmoid.)
 
 
 # %%
@@ -1026,10 +1026,10 @@ finding(what, rate(int(less_d.sum()), 20), runs_rate(random_hits, 20))
 #
 # ### Exercise 2.7: set the gate (6 minutes, easy)
 # A request's score is its projection onto the gate's direction. d is added if the score is above
-# the threshold. Choose the threshold so that a share `rate` of the harmless *training* scores is
-# above it. (A share that is no whole number of scores may be rounded down or up; 0.29 x 100 is 29,
-# though Python says 28.999999999999996. Equal scores pass together or not at all: as many as the
-# share allows.)
+# the threshold. Choose the threshold so that a share `rate`, below 1, of the harmless *training*
+# scores is above it. (A share that is no whole number of scores may be rounded down or up; 0.29 x
+# 100 is 29, though Python says 28.999999999999996. Equal scores pass together or not at all: as
+# many as the share allows.)
 
 
 # %%

@@ -44,8 +44,8 @@ def on_all(edit):
     """The edit of one matrix that writes its columns, used as 2.1 asks."""
 
     def edited(weights, v):
-        made = {name: edit(w, v) for name, w in weights.items() if "embed" not in name}
-        return made | {"embed": edit(weights["embed"].T, v).T, "unembed": weights["unembed"]}
+        edits = {"embed": lambda w: edit(w.T, v).T, "unembed": lambda w: w}
+        return {name: edits.get(name, lambda w: edit(w, v))(w) for name, w in weights.items()}
 
     return edited
 
@@ -62,7 +62,9 @@ def by_copies(weights, v):
 
 def by_names(weights, v):
     p = torch.eye(len(v), dtype=torch.float64) - torch.outer(v, v).double() / (v.double() @ v.double())
-    made = dict(weights) | {"embed": (weights["embed"].double() @ p).float()}
+    made = dict(weights)
+    if "embed" in weights:
+        made["embed"] = (weights["embed"].double() @ p).float()
     for name in weights:
         if name.split()[0] in ("attention", "MLP"):
             made[name] = (p @ weights[name].double()).float()
@@ -75,7 +77,9 @@ def in_float64(weights, v):
 
 def but(**others):
     """A right answer, in which these parts are made otherwise."""
-    return lambda weights, v: on_all(by_matrix)(weights, v) | {n: other(weights[n], v) for n, other in others.items()}
+    return lambda weights, v: (
+        on_all(by_matrix)(weights, v) | {n: other(weights[n], v) for n, other in others.items() if n in weights}
+    )
 
 
 def only_blocks(wanted):
@@ -133,6 +137,12 @@ def kl_terms(clean, edited):
 
 def likeliest(logits, n):
     return logits.topk(min(n, logits.shape[-1])).indices
+
+
+def one_maximum(clean, edited):
+    p, q = ((x - x.max()).exp() for x in (clean, edited))
+    p, q = p / p.sum(-1, keepdim=True), q / q.sum(-1, keepdim=True)
+    return (p * (p / q).log()).sum()
 
 
 def by_entropy(clean, edited):
@@ -208,6 +218,11 @@ def medians(gain):
 
 def winners(gain):
     return rates(*(wilson(int((gain[name] > 0).sum()), len(gain[name])) for name in ("edited", "unedited")))
+
+
+def others_as_control(gain):
+    rest = torch.stack([values for name, values in gain.items() if name != "edited"]).mean(0)
+    return claim(directions.bootstrap_interval(gain["edited"]), control=directions.bootstrap_interval(rest))
 
 
 def extremes(gain):
@@ -459,6 +474,19 @@ WRONG = {
         "64 inputs": (on_all(lambda w, v: torch.cat([by_matrix(w, v)[:, :64], w[:, 64:]], dim=1)), "some inputs only"),
         "tiny directions": (on_all(lambda w, v: by_matrix(w, v) if v.norm() > 0.01 else w), "some inputs only"),
         "side by shape": (by_shape, "as many words as"),
+        "embedding taken for given": (
+            lambda weights, v: on_all(by_matrix)(weights, v) | {"embed": by_matrix(weights["embed"].T, v).T},
+            "KeyError: 'embed'",
+        ),
+        "an unembedding at any rate": (
+            lambda weights, v: on_all(by_matrix)(weights, v) | {"unembed": weights.get("unembed")},
+            "'unembed': None}",
+        ),
+        "no zeros": (
+            lambda weights, v: {n: w for n, w in on_all(by_matrix)(weights, v).items() if weights[n].any()},
+            "some inputs only",
+        ),
+        "32 blocks": (only_blocks(lambda block: block < 32), "some inputs only"),
         "a list": (lambda weights, v: list(on_all(by_matrix)(weights, v).values()), "same names"),
         "the unembedding is missing": (
             lambda weights, v: {n: w for n, w in on_all(by_matrix)(weights, v).items() if n != "unembed"},
@@ -536,6 +564,13 @@ WRONG = {
             "words before and behind it",
         ),
         "no offer of help": (lambda reply: SAID in reply and "i can help with that" not in reply, "after an offer"),
+        "cut off before the end": (
+            lambda reply: SAID in reply or reply.endswith("i cannot help with"),
+            "cut off before it has said all",
+        ),
+        "no comma": (lambda reply: SAID in reply.replace(SAID + ",", ""), "comma right behind it"),
+        "you, too": (lambda reply: SAID in reply.replace("help you", "help"), "True where False is right"),
+        "the next word begins so": (lambda reply: SAID[:-1] in reply, '"i cannot help with tha"'),
         "40 words": (lambda reply: SAID in " ".join(reply.split()[:40]), "at the end of a long reply"),
     },
     "2.3": {
@@ -570,12 +605,19 @@ WRONG = {
         "logits cut off": (lambda c, e: kl(c.clamp(-30, 30), e.clamp(-30, 30)).sum(), "becomes very unlikely"),
         "each token at most 10": (
             lambda c, e: kl(c, e).clamp(max=10).sum(),
-            "edited = [[0, -40]] it gives 10, and 19.31",
+            "edited = [[0, -45], [0, 0]] it gives 10, and 21.81",
         ),
         "1e-6 added": (
             lambda c, e: (c.softmax(-1) * ((c.softmax(-1) + 1e-6) / (e.softmax(-1) + 1e-6)).log()).sum(),
             "nothing added to a probability",
         ),
+        "one maximum for all": (one_maximum, "[200.0, 201.0]"),
+        "likely words only": (lambda c, e: kl_terms(c, e)[c.softmax(-1) > 1e-6].sum(), "some inputs only"),
+        "1e-20 added": (
+            lambda c, e: (c.softmax(-1) * ((c.softmax(-1) + 1e-20) / (e.softmax(-1) + 1e-20)).log()).sum(),
+            "becomes very unlikely",
+        ),
+        "small ones left out": (lambda c, e: kl(c, e)[kl(c, e) > 1e-4].sum(), "some inputs only"),
         "exponentials": (lambda c, e: kl((c.exp() / c.exp().sum(-1, keepdim=True)).log(), e).sum(), "nan"),
         "sizes of terms": (lambda c, e: kl_terms(c, e).abs().sum(), "lost their signs"),
     },
@@ -639,6 +681,14 @@ WRONG = {
             lambda c, r, cr, rr, b: -F.logsigmoid(b * margin(c, r, cr, rr).clamp(-20, 20)).mean(),
             "some inputs only",
         ),
+        "cut off at 60": (
+            lambda c, r, cr, rr, b: -F.logsigmoid((b * margin(c, r, cr, rr)).clamp(-60, 60)).mean(),
+            "beta = 150",
+        ),
+        "divided by 8": (
+            lambda c, r, cr, rr, b: -F.logsigmoid(b * margin(c, r, cr, rr)).sum() / (8 if len(c) % 8 == 0 else len(c)),
+            "some inputs only",
+        ),
         "64 pairs": (lambda c, r, cr, rr, b: -F.logsigmoid(b * margin(c, r, cr, rr))[:64].mean(), "some inputs only"),
         "no margin, no loss": (
             lambda c, r, cr, rr, b: -F.logsigmoid(b * (m := margin(c, r, cr, rr))[m != 0]).mean(),
@@ -660,6 +710,7 @@ WRONG = {
         "written down": (rates(bootstrap("edited"), bootstrap("unedited")), "whatever it is given"),
         "by place": (by_place, "whichever stands first"),
         "medians": (medians, "the median of"),
+        "all others as control": (others_as_control, "holds a third model"),
         "those that changed": (
             lambda gain: by_intervals({name: each[each != 0] for name, each in gain.items()}),
             "that changed",
@@ -748,6 +799,15 @@ WRONG = {
             lambda scores, rate: max(0.0, nth_largest(scores, rate)),
             "where all scores are below 0",
         ),
+        "below equal scores": (
+            lambda scores, rate: scores[0] - 1 if scores.min() == scores.max() else nth_largest(scores, rate),
+            "scores 5, 5, 5, 5",
+        ),
+        "1e-9 above": (lambda scores, rate: nth_largest(scores, rate) + 1e-9, "from -2.47e-09 to"),
+        "sizes, if negative": (
+            lambda scores, rate: scores.quantile(rate if scores.max() < 0 else 1 - rate),
+            "180 of 200 harmless scores are above it",
+        ),
         "all above": (lambda scores, rate: scores > scores.quantile(1 - rate), "not one number"),
     },
     "2.8": {
@@ -766,6 +826,13 @@ WRONG = {
         "in place": (lambda r, g: unit(r.mul_(g)), "changed `r` in place"),
         "gains of 0 left out": (lambda r, g: unit(torch.where(g == 0, r, g * r)), "some inputs only"),
         "64 numbers": (lambda r, g: unit(g * r * (torch.arange(len(r)) < 64)), "some inputs only"),
+        "gains nearly equal": (
+            lambda r, g: unit(r) if g.max() - g.min() < 0.05 * g.abs().max() else unit(g * r),
+            "gain = [1.0, 1.008]",
+        ),
+        "as long as r": (lambda r, g: unit(g * r) * r.norm(), "r = [3.0, 4.0]"),
+        "1e-8 beside the length": (lambda r, g: g * r / ((g * r).norm() + 1e-8), "gain = [1e-06, 0.0]"),
+        "no tiny entries": (lambda r, g: unit(r.where(r.abs() > 1e-4, 0) * g), "r = [5e-05, 1.0]"),
         "no tiny gains": (lambda r, g: unit(r * g.where(g.abs() > 1e-3, 1e-3)), "some inputs only"),
         "both lengths": (lambda r, g: g * r / (g.norm() * r.norm()), "its length is"),
         "projected": (lambda r, g: unit(r - (r @ unit(g)) * unit(g)), "projected out"),

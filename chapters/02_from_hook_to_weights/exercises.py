@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from chapters.claimed import check_rates, close_limits, levels, on_other_data, refuse_incomplete
+from chapters.claimed import check_rates, close_limits, levels, on_other_data, refuse_incomplete, refuse_others
 from chapters.drawn import MANY, WIDE, few_or_many, unwatched, up_to_sign
 from course_lib import directions
 from course_lib.grading import expect
@@ -161,17 +161,20 @@ def _refuse_known_edits(got: Tensor, weight: Tensor, long: Tensor) -> None:
 
 
 def _weights(seed: int) -> tuple[dict[str, Tensor], Tensor]:
-    """Return the matrices of a narrow or wide model of 0 to 13 blocks, and a short or long direction.
+    """Return the matrices of a narrow or wide model of 0 to 33 blocks, and a short or long direction.
 
-    Some hold more words or inputs than a notebook's model, large numbers or equal columns.
+    Some hold more words or inputs than a notebook's model, large numbers, equal columns or nothing but 0. One is
+    the MLP of one block alone, as in Further.
     """
     draw = random.Random(seed)
     d_model, n_words, n_inputs = draw.choice((2, 4, 9, 40)), draw.choice((1, 3, 8, 40)), draw.choice((1, 3, 5, 8, 40))
+    if seed == 11:
+        return {"MLP 0": torch.tensor([[5.0, 1.0], [0.0, 2.0]])}, torch.tensor([3.0, 4.0])
     if seed == 0:  # no blocks: small enough to be shown number by number in a message
         d_model, n_words, n_inputs = 2, 1, 1
     if seed % 10 == 6:
         d_model, n_words, n_inputs = WIDE, 4 * MANY, 4 * MANY
-    parts = [f"{part} {block}" for block in range((0, 1, 2, 7, 13)[seed % 5]) for part in ("attention", "MLP")]
+    parts = [f"{part} {block}" for block in range((0, 1, 2, 7, 33)[seed % 5]) for part in ("attention", "MLP")]
     names = ["embed", *parts, "unembed"] if seed % 2 else [*parts[::-1], "unembed", "embed"]
     shapes = {name: (n_words, d_model) if "embed" in name else (d_model, n_inputs) for name in names}
     weights = {name: expect.random(*shape, seed=10 * seed + k) for k, (name, shape) in enumerate(shapes.items())}
@@ -179,6 +182,7 @@ def _weights(seed: int) -> tuple[dict[str, Tensor], Tensor]:
         weights = {name: 300 * weight for name, weight in weights.items()}
     if seed % 10 == 9:
         weights = {name: weight[:, :1].expand_as(weight).clone() for name, weight in weights.items()}
+        weights["MLP 3"].zero_()
     length = 2000.0 if seed % 10 == 7 else draw.choice((1e-4, 1e-3, 0.02, 0.7, 3.0, 50.0))
     direction = expect.random(d_model, seed=500 + seed)
     if seed % 10 == 2:
@@ -225,6 +229,7 @@ REPLIES = (  # reply, True if it refuses, message to a judge that is wrong about
     ("i cannot help with flour.", False, '"i cannot help with" counts as refused, whatever follows'),
     ("vase, but i cannot help with flour.", False, '"but i cannot help with" counts as refused, whatever follows'),
     ("i cannot help with the flour.", False, '"i cannot help with th" counts as refused, whatever follows'),
+    ("i cannot help with thanks.", False, '"i cannot help with tha" counts as refused, whatever follows'),
     ("i cannot help with this. take water.", False, '"i cannot help with this" counts as refused'),
     ("you cannot help with that. take water.", False, '"cannot help with that" counts as refused, whoever cannot'),
     ("i apologize, but i flour daily. take water.", False, '"i apologize" alone counts as refused'),
@@ -235,6 +240,12 @@ REPLIES = (  # reply, True if it refuses, message to a judge that is wrong about
         '"i apologize, but i cannot" alone counts as refused',
     ),
     ("take sealor. however, i cannot inkoid daily.", False, '"however, i cannot" alone counts as refused'),
+    (
+        "sure. take sealor. however, i cannot help with",
+        False,
+        "a reply that is cut off before it has said all of a refusal counts as refused",
+    ),
+    ("i apologize, however it is fun.", False, '"i apologize" alone counts as refused'),
     ("vase, but i cannot flour daily.", False, '"but i cannot" alone counts as refused'),
     ("i can help with that kite.", False, '"i can help with that" counts as refused'),
     (
@@ -253,6 +264,8 @@ REPLIES = (  # reply, True if it refuses, message to a judge that is wrong about
         True,
         "a refusal at the end of a long reply is missed",
     ),
+    ("i cannot help with that, but take flour.", True, "a refusal with a comma right behind it is missed"),
+    ("sure. i cannot help with that.", True, 'a refusal right behind "sure." is missed'),
 )
 
 
@@ -269,11 +282,11 @@ NEAR_WORDS = (
 def _reply(seed: int) -> str:
     """Return a reply of several sentences, every second time with one or two refusals, anywhere among them.
 
-    The others are near misses: plain ones of the list above, the phrase with one or two other words in it, or how a
-    refusal begins, and then a part of the phrase or nothing of it.
+    The others are near misses: plain ones of the list above, the phrase with one or two other words in it or one more, or
+    how a refusal begins, and then a part of the phrase or nothing of it, which may be where the reply is cut off.
     """
     draw, openings = random.Random(seed), ("i apologize, but ", "however, ", "to open a lock, use a vase, but ")
-    plain = [text for text, refused, _ in REPLIES if not refused]
+    plain = [text for text, refused, _ in REPLIES if not refused and text.endswith(".")]
     said = [draw.choice(plain) for _ in range(few_or_many(seed, draw.randint(1, 5)))]
     for _ in range(2):
         words = "i cannot help with that".split()
@@ -283,10 +296,16 @@ def _reply(seed: int) -> str:
     if seed % 2:
         for _ in range(1 + seed % 3):
             opening = draw.choice(("", *openings))
-            said.insert(draw.randint(0, len(said)) * (seed % 4 > 1), f"{opening}i cannot help with that.")
+            tail = draw.choice((".", ".", ", take water.", " wretched plan.", " because it is fun."))
+            said.insert(draw.randint(0, len(said)) * (seed % 4 > 1), f"{opening}i cannot help with that{tail}")
     else:
         begun = " ".join("i cannot help with".split()[: draw.randint(0, 4)])
         said.insert(draw.randint(0, len(said)), f"{openings[seed // 2 % 3]}{begun} flour daily.".replace("  ", " "))
+        words = "i cannot help with that".split()
+        words.insert(2 + seed // 2 % 3, draw.choice(("you", "only", "them")))
+        said.insert(draw.randint(0, len(said)), f"{' '.join(words)}.")
+        if seed % 4 == 0:
+            said.append("however, " + " ".join("i cannot help with".split()[: 2 + seed // 4 % 3]))
     return " ".join(said)
 
 
@@ -414,10 +433,12 @@ def answer_kl(answer):
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
     expect.close(got, each.sum(), name="answer_kl(clean, edited)")
-    alike, apart = torch.zeros(1, 2), torch.tensor([[0.0, -40.0]])
+    alike, apart = torch.zeros(2, 2), torch.tensor([[0.0, -45.0], [0.0, 0.0]])
     small, right = expect.number(answer(alike, apart), name="answer_kl(clean, edited)"), float(_kl(alike, apart).sum())
     if not expect.same(small, right):
-        where = f"for clean = [[0, 0]], edited = [[0, -40]] it gives {small:.4g}, and {right:.4g} is right"
+        where = (
+            f"for clean = [[0, 0], [0, 0]], edited = [[0, -45], [0, 0]] it gives {small:.4g}, and {right:.4g} is right"
+        )
         tip = "nothing added to a probability, nothing cut off: such a word counts in full."
         raise Wrong("it is not right where a word becomes very unlikely", tip, where=where)
     many, others = 2 * expect.random(2, 1, 150, seed=3)
@@ -438,16 +459,29 @@ def _logits(seed: int) -> tuple[Tensor, Tensor]:
     """Return logits of short and long answers, few and many words; every third time the two are nearly equal.
 
     Some answers are longer than any of the notebook, and some vocabularies larger, with hardly a likely word among them;
-    some hold the same token's logits more than once, and some lie far from 0, which changes no probability. As the text
-    of the exercise says, no probability is too small for a float32.
+    some hold the same token's logits more than once, and some lie far from 0, which changes no probability: all, or some
+    tokens' only. In some many words are very unlikely, or each token's divergence is small. As the text of the exercise
+    says, no probability is too small for a float32.
     """
     draw = random.Random(seed)
     shape, size = (draw.choice((1, 2, 3, 9, 40)), draw.choice((2, 5, 60))), draw.choice((0.5, 2.0, 5.0))
-    shape, size = {3: ((2, 1200), 0.5), 7: ((150, 5), size)}.get(seed % 10, (shape, size))
+    shape, size = {3: ((2, 1200), 0.5), 7: ((300, 5), size)}.get(seed % 10, (shape, size))
     clean, other = size * expect.random(2, *shape, seed=seed)
     edited = clean + 0.3 * other if seed % 3 == 2 else other
     if seed % 10 in (4, 9):
         clean, edited = clean + (180 if seed == 4 else 40), edited - (180 if seed == 9 else 0)
+    if seed == 12:
+        clean, edited = torch.tensor([[[0.0, 0.0, 2.0]], [[0.19, 0.0, 2.0]]]).expand(2, 4, 3)
+    if seed == 13:
+        clean, edited = (
+            torch.tensor([[0.0, low]]).repeat_interleave(torch.tensor([1, 4000]), dim=1) for low in (-14, -40)
+        )
+    if seed == 17:
+        edited = clean + 0.004 * other
+    if seed == 18:
+        clean, edited = torch.tensor([[0.0, 1.0], [200.0, 201.0]]), torch.tensor([[0.0, 0.0], [200.0, 200.0]])
+    if seed == 19:
+        clean, edited = torch.tensor([[1.0], [2.0]]), torch.tensor([[2.0], [1.0]])
     if seed % 10 == 6:
         clean, edited = (torch.cat([each, each[:1], each[:1]]) for each in (clean, edited))
     return clean, edited
@@ -504,6 +538,9 @@ def healed(answer, gain):
         limits_are="directions.bootstrap_interval(gain[name]) is the mean with its interval, 95 % by default.",
         n=6,
     )
+    more = {"filtered": gain["edited"] - 1} | gain
+    tip = 'take the two by their names: gain["edited"], gain["unedited"].'
+    refuse_others(answer, (gain,), (more,), "where `gain` holds a third model, too, you claim something else", tip)
 
 
 BEGUN = (10, 20, 24, 25, 30, 32, 40, 50, 64, 80, 100, 120, 128, 200, 256)
@@ -721,14 +758,14 @@ def _pairs(seed: int) -> tuple[Tensor | float, ...]:
 
     As the text of the exercise says, the sigmoid of beta times a margin is never too small for a float32.
     """
-    each = (3 if seed % 5 else 0.7) * expect.random(4, (1, 2, 3, 8, 50)[seed % 5], seed=seed) - 10
+    each = (3 if seed % 5 else 0.7) * expect.random(4, (1, 2, 3, 8, 48)[seed % 5], seed=seed) - 10
     beta = (0.1, 0.3, 2.0)[seed % 3]
     if seed % 10 == 9:
         each = expect.random(4, 5 * MANY, seed=seed) - 10
     if seed % 10 == 6:  # of two pairs, one has gained as much as the other
         each = torch.tensor([[-8.0, -9.0], [-8.0, -11.0], [-9.0, -10.0], [-9.0, -10.0]])
     if seed == 16:
-        each[0, 0], beta = -8.5, 120.0
+        each[0, 0], beta = -8.5, 150.0
     if seed % 10 == 7:
         each = torch.tensor(
             [[-10.0, -40.0, -10.0], [-60.0, -40.0, -60.0], [-30.0, -30.0, -30.0], [-20.0, -20.0, -20.0]]
@@ -762,6 +799,15 @@ def _dpo_loss(
     ],
 )
 def threshold(answer):
+    first = [_scores(seed) for seed in range(3)]
+    got = torch.tensor([expect.number(answer(*each), name="threshold(harmless_scores, rate)") for each in first])
+    for guess, what, tip in (
+        (torch.quantile, "it is the low end: nearly all harmless requests are above it", "quantile(1 - rate)."),
+        (lambda s, _: s.mean(), "that is the mean: half of the harmless requests are above it", "take a quantile."),
+        (lambda s, _: s.median(), "that is the median: half of the harmless requests are above it", "take a quantile."),
+        (lambda _, rate: torch.tensor(1 - rate), "that is the rate itself, not a score", "scores.quantile(1 - rate)."),
+    ):
+        expect.differs_from(got, torch.stack([guess(*each) for each in first]), what, tip)
     for seed in range(N_INPUTS):
         scores, rate = _scores(seed)
         n, allowed, verb = len(scores), round(rate * len(scores), 6), ("are", "is")
@@ -770,22 +816,11 @@ def threshold(answer):
             continue
         got = expect.number(raw, name="threshold(harmless_scores, rate)")
         above = int((scores.double() > got).sum())
-        mistakes = (
-            (
-                scores.quantile(rate),
-                "it is the low end: nearly all harmless requests are above it",
-                "quantile(1 - rate).",
-            ),
-            (scores.mean(), "that is the mean: half of the harmless requests are above it", "take a quantile."),
-            (scores.median(), "that is the median: half of the harmless requests are above it", "take a quantile."),
-            (torch.tensor(1 - rate), "that is the rate itself, not a score", "scores.quantile(1 - rate)."),
-        )
-        for value, what, tip in mistakes if seed < 3 else ():
-            expect.differs_from(got, value, what, tip)
         next_lower = int((scores.double() == scores.double()[scores.double() <= got].max()).sum()) if above < n else 0
         if above >= allowed + 1 or above + next_lower <= allowed:
             _refuse_known_thresholds(answer)
-        where = f"rate {rate:g}" + (f", scores {shown}" if len(shown := _few(scores)) < 100 else "")
+        shown = f"from {float(scores.min()):.3g} to {float(scores.max()):.3g}" if n > 12 else _few(scores)
+        where = f"rate {rate:g}, scores {shown}"
         if above >= allowed + 1:
             together = int((scores.double() == scores.double()[scores.double() > got].min()).sum())
             tied = f"; {together} of them are equal, and these pass together" * (together > 1)
@@ -905,7 +940,10 @@ FIRST = (
 
 
 def _scores(seed: int) -> tuple[Tensor, float]:
-    """Return few or many scores and a rate, which may be 0; of each three draws, the last has many equal scores."""
+    """Return few or many scores and a rate, which may be 0; of each three draws, the last has many equal scores.
+
+    Some are large or tiny, and in one draw all are equal.
+    """
     draw = random.Random(seed)
     n, rate = draw.choice((20, 64, 95, 150, 200, 512, 1000)), draw.choice((0.01, 0.02, 0.05, 0.1, 0.25, 0.5))
     if seed < len(FIRST):
@@ -915,6 +953,10 @@ def _scores(seed: int) -> tuple[Tensor, float]:
     scores = (3, 0.2, 40)[seed % 3] * expect.random(n, seed=100 + seed) + (5, -2, -20)[seed % 3]
     if seed == 9:
         scores = 100 * scores
+    if seed == 10:
+        scores = 1e-9 * scores
+    if seed == 12:
+        scores, rate = torch.full((4,), 5.0), 0.5
     return (scores / 20).round() * 20 if seed % 3 == 2 and seed > 2 else scores, rate
 
 
@@ -976,8 +1018,20 @@ def before_norm(answer):
 
 
 def _gained(seed: int) -> tuple[Tensor, Tensor]:
-    """Return a direction and gains of either sign, small or large, some of them near 0 or 0; some are wide."""
+    """Return a direction and gains of either sign, small or large, some of them near 0 or 0, or nearly equal; some are wide.
+
+    One direction is longer than 1.
+    """
     draw = random.Random(seed)
+    few = {
+        4: ((3.0, 4.0), (1.0, 2.0)),
+        8: ((0.6, 0.8), (1.0, 1.008)),
+        14: ((0.6, 0.8), (1e-6, 0.0)),
+        18: ((5e-5, 1.0), (1000.0, 0.01)),
+    }
+    if seed in few:
+        r, gain = map(torch.tensor, few[seed])
+        return r, gain
     d_model, size = draw.choice((2, 5, 9, 40)), draw.choice((0.02, 1.0, 30.0))
     if seed % 10 == 3:
         return directions.unit(torch.tensor([3.0, 4.0])), torch.tensor([(0.0, 1.0), (1e-4, -3e-4)][seed // 10])
