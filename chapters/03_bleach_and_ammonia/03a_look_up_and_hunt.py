@@ -438,7 +438,7 @@ for name in office:
     ends_so = [p for p in cleaning(name, "terrace") if at_cleaner(p)]
     graphs[name] = [draw(p) for p in ends_so[::2]]
     least = min(graph.replacement_score for graph in graphs[name])
-    print(f"{len(graphs[name])} {name}: at least {least:.0%} of what flows begins at words, not errors")
+    print(f"{len(graphs[name])} {name}: at least {least:.0%} begins at words, not at errors")
 
 # %% [markdown]
 # Thousands of nodes become a picture in groups, "supernodes": three tokens; danger features at the
@@ -510,8 +510,8 @@ unit = "% of what the target group has"
 plotting.show(plotting.graph(BOXES, percent, unit=unit, alt=f"Graph: {alt}.", **axes))
 
 # %% [markdown]
-# Read from below (arrows below 12 % are not drawn; one may exceed 100 %, such as bleach's 181 % into
-# the rest of block 0: biases take away what is too much).
+# Read from below (arrows below 12 % are not drawn; one may exceed 100 %, such as bleach's 181 %
+# into the rest of block 0: biases take away what is too much).
 #
 # In each of the ten dangerous prompts danger adds more (4.3 to 7.3) to what the refusal features
 # have (46.5 to 52.4) than all others there together. But the rest of block 0, whose attention reads
