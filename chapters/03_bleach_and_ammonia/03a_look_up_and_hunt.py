@@ -72,10 +72,19 @@ print(f"{len(corpus)} prompts with the model's replies, {sum(map(len, corpus))} 
 
 # %%
 CHANCE = [features.random_like(chat, sae, corpus[::4], seed=n) for n in range(7)]
+kept = {}
 for name, dictionary in {"trained": sae, "random": CHANCE[0]}.items():
-    kept = features.reconstruction(chat, dictionary, corpus[::4])
-    print(f"{name:8} variance explained {kept.variance_explained:.2f},", end=" ")
-    print(f"loss recovered {kept.loss_recovered:.2f}, L0 {kept.l0:.0f}")
+    kept[name] = features.reconstruction(chat, dictionary, corpus[::4])
+    print(f"{name:8} variance explained {kept[name].variance_explained:.2f},", end=" ")
+    print(f"loss recovered {kept[name].loss_recovered:.2f}, L0 {kept[name].l0:.0f}")
+
+# %% tags=["figure"]
+shares = {name: [one.variance_explained, one.loss_recovered] for name, one in kept.items()}
+alt = "; ".join(f"{name}: explained {a:.2f}, recovered {b:.2f}" for name, (a, b) in shares.items())
+axes = {"x_title": "measure (1 = nothing lost)", "y_title": "share", "y_range": (0, 1.12)}
+title = "What is kept: trained dictionary against a random one"
+labels = ["variance explained", "loss recovered"]
+plotting.show(plotting.bars(labels, shares, **axes, title=title, alt=f"Bars. {alt}."))
 
 # %% [markdown]
 # Untrained, one draw of 512 random directions still brings back over half of the loss: "loss
@@ -350,6 +359,7 @@ for name in ("dangerous", "safe", "alone"):
     prompts = [p for p in cleaning(name, "terrace") if at_cleaner(p)]
     prompts = [p for p in prompts if name != "alone" or words_of(p)[-4] in MIXABLE]
     awake[name] = directions.bootstrap_interval(strength(finds["danger"], prompts))
+    print(len(prompts), "prompts:", name)
 
 # %%
 for name in ("safe", "alone"):
