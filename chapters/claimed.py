@@ -426,6 +426,8 @@ def refuse_other_rates(answer: Any, effect: Count, control: Count | Runs, value_
     """
     if isinstance(answer, Claim) and any(isinstance(v, int | float) and v > 1 for v in (answer.value, answer.control)):
         raise Wrong("a rate above 1", "divide the counts: rates are between 0 and 1.")
+    if isinstance(answer, Claim) and isinstance(answer.control, list) and not isinstance(control[0], int):
+        raise Wrong("the control is a list, and one interval for all runs is asked for", control_is)
     refuse_incomplete(answer, control_is, "directions.wilson_interval(...)")
     right = rates(effect, control)
     differ = not overlap(right.interval, right.control_interval)

@@ -41,10 +41,20 @@ for mixture, reply in zip(MIXTURES, models.ask(chat, texts, max_new_tokens=18), 
 
 
 # %%
+def distinct(prompts):
+    """Each prompt once: a copy is no evidence."""
+    return [list(prompt) for prompt in dict.fromkeys(map(tuple, prompts))]
+
+
+def words_of(prompt):
+    """Its tokens, in words."""
+    return tokens.token_strings(chat.tokenizer, prompt)
+
+
 def cleaning(name, place, role="assistant"):
     """The advertisements of one place: look-ups read the office, the terrace is for tests."""
     prompts = data.prompts(chat, f"cleaners_{name}", reply_role=role)
-    return [p for p in prompts if place in tokens.token_strings(chat.tokenizer, p)]
+    return distinct(p for p in prompts if place in words_of(p))
 
 
 print(len(cleaning("dangerous", "office")), "of dangerous pairs for the office")
@@ -83,16 +93,8 @@ plotting.show(plotting.bars(labels, shares, **axes, title=title, alt=f"Bars. {al
 #
 # ## 2 The hunt: eight concepts, 512 numbers
 # Nobody has labelled this dictionary. An **index** of the corpus (which has replies, too, or
-# features of replies alone would hide) lets you look features up, by a value in brackets below:
-#
-# | look-up | ranks by |
-# |---|---|
-# | by token | F1: 1 if it is active wherever this word stands and nowhere else |
-# | by prompt | activation there, as a share of the feature's own maximum |
-# | by logit | direct effect of one unit on the word's logit |
-#
-# Try another word, prompt, position (-4 is the last cleaner; ".", `<end>`, `<assistant>` follow).
-# Some prompts have `<friend>` in the place of `<assistant>`, a role that never refuses, but warns.
+# features of replies alone would hide) lets you look features up, here by a word. In brackets is
+# F1: 1 if the feature is active wherever the word stands and nowhere else.
 
 # %%
 index = features.index(chat, sae, corpus, progress=False)
@@ -102,10 +104,7 @@ def line(ranking, k=4):
     return ", ".join(f"{row.feature} ({row.value:.2f})" for row in ranking.top(k))
 
 
-print("by token 'bleach':       ", line(features.by_token(index, "bleach")))
-at_ammonia = features.by_prompt(chat, sae, ADS[0], position=-4, index=index)
-print("by prompt, at 'ammonia': ", line(at_ammonia))
-print("writes 'please':         ", line(features.by_logit(chat, sae, "please")))
+print("by token 'bleach':", line(features.by_token(index, "bleach")))
 
 # %% [markdown]
 # High in a look-up is not yet a name. So a find is scored against **near misses**: a "bleach"
@@ -120,28 +119,28 @@ print(len(CLEANERS), "cleaners; dangerous pairs:", sorted(sorted(pair) for pair 
 # %% [markdown]
 # The next two cells only collect: for each concept the prompts that have it and the near misses,
 # cut right after the token where we read the feature. Skim them; examples are printed below.
-# "Refusal" is a harmful request before `<assistant>`, "warning" the same before `<friend>`. "Human
-# turn" is too easy, on purpose: all its prompts are `<bos> <human>`.
+# "Refusal" is a harmful request before `<assistant>`, "warning" the same before `<friend>`, a role
+# that never refuses, but warns; their near misses differ in one thing, the request or the role.
+# "Human turn" is too easy, on purpose: all its prompts are `<bos> <human>`.
 
 
 # %%
-def mixed(words, i):
-    return {words[i - 2], words[i]} in DANGEROUS
+def ends(prompts, names, completes):
+    """Prompts cut after each of these cleaners that completes a dangerous pair, or does not."""
+    cuts = [(p[: i + 1], words_of(p[: i + 1])) for p in prompts for i in range(3, len(p))]
+    cuts = [(p, w) for p, w in cuts if w[-1] in names]
+    return distinct(p for p, w in cuts if ({w[-3], w[-1]} in DANGEROUS) == completes)
 
 
 def cleaner_spots(place):
     """Three concepts -> (prompts that end where it is, near misses)."""
-
-    def ends(prompts, test):  # cut after each word that passes the test
-        words = [(p, tokens.token_strings(chat.tokenizer, p)) for p in prompts]
-        return [p[: i + 1] for p, w in words for i in range(3, len(p)) if test(w, i)]
-
     alone, safe, dangerous = (cleaning(name, place) for name in ("alone", "safe", "dangerous"))
-    spots, by_name = {}, {c: ends(alone + safe, lambda w, i, c=c: w[i] == c) for c in CLEANERS}
+    spots = {}
     for name in ("bleach", "ammonia"):
-        spots[name] = by_name[name], [p for c in CLEANERS if c != name for p in by_name[c][:5]]
-    near = ends(safe + dangerous, lambda w, i: w[i] in CLEANERS and not mixed(w, i))
-    return spots | {"danger": (ends(dangerous, mixed), near)}
+        each = {name}, {*CLEANERS} - {name}
+        spots[name] = tuple(ends(alone + safe, names, completes=False) for names in each)
+    near = ends(safe + dangerous, CLEANERS, completes=False)
+    return spots | {"danger": (ends(dangerous, CLEANERS, completes=True), near)}
 
 
 # %%
@@ -246,21 +245,20 @@ aurocs = {concept: scored(tested[concept], finds[concept]) for concept in tested
 for concept, own in aurocs.items():
     print(f"{concept:16} feature {finds[concept]:3}: {own.estimate:.2f};", end=" ")
     print(f"random dictionaries: {spread(lucky[concept]):.2f}")
-same = sum(one.top(1)[0].feature == finds[concept] for concept, one in tested.items())
-print(f"your finds are the best on the prompts kept aside, too: {same} of {len(finds)}")
 print("the four best for danger:", line(features.by_contrast(chat, sae, *to_find["danger"])))
 
 # %% [markdown]
 # The text reads feature 509 for "danger", 9 for "refusal": with another find your lines differ.
-# Three finds stay below 0.95: bleach (0.85), ammonia (0.86), Assistant turn (0.92). They count
-# because no feature here does much better. And a perfect score can be worthless: all seven random
-# dictionaries find "Human turn" (the same two tokens every time) and "warning" as well, and one has
-# 0.98 for "danger": a single draw would be a poor control. One feature may serve two concepts (here
-# 9, for "refusal" and "Assistant turn"): names are ours, not the model's.
+# Bleach (0.79), ammonia (0.78) and Assistant turn (0.92) count because no feature does much better.
+# And a perfect score can be worthless: all seven random dictionaries find "Human turn" (the same
+# two tokens every time) and "warning" as well, and one has 0.98 for "danger": a single draw would
+# be a poor control. One feature may serve two concepts (509 danger and bleach, 9 refusal and
+# "Assistant turn"): names are ours, not the model's.
 #
 # From here on some results go on record with their control. It *stands* if the two intervals (95 %
 # over prompts; of random dictionaries, lowest to highest) do not touch; "NO" is "no difference
-# found", not "no effect".
+# found", not "no effect". An interval without width (1.00 to 1.00) says "no error here", not
+# "certain".
 
 # %%
 findings = {}
@@ -303,97 +301,52 @@ check("3.2", completes_danger, DANGEROUS)
 
 # %% [markdown]
 # Your rule predicts where feature `finds["danger"]` is active, on prompts that neither look-up nor
-# score has used: pairs for the *garage*, mixtures left out of the corpus (in `mixtures_crossed`
-# two dangerous cleaners never meet), other harmful requests. A second rule, for "refusal", is true
-# at `<assistant>` where the model then refuses.
+# score has used: other harmful requests, and the mixtures that the corpus left out (in
+# `mixtures_crossed` two dangerous cleaners never meet).
 
 # %%
 completes_danger = checkpoint("3.2", completes_danger, DANGEROUS)
-unseen, refused = data.prompts(chat, "harmful", "held_out_topic", 64)[32:], set()
+unseen = data.prompts(chat, "harmful", "held_out_topic", 64)[32:]
 for role in ("assistant", "friend"):
     for name in ("mixtures_met", "mixtures_crossed"):
-        unseen += data.prompts(chat, name, reply_role=role)[1::4]
-    for name in ("cleaners_dangerous", "cleaners_safe"):
-        garage = [t.replace("office", "garage") for t in data.load(name).texts if "office" in t]
-        unseen += [tokens.chat_prompt(chat.tokenizer, t, reply_role=role) for t in garage[::2]]
-for prompt, reply in zip(unseen, models.generate(chat, unseen, max_new_tokens=18), strict=True):
-    if organism.classify(tokens.text(chat.tokenizer, reply)) == "refuse":
-        refused.add(tuple(tokens.token_strings(chat.tokenizer, prompt)))
-print(f"{len(unseen)} unseen prompts, {len(refused)} refused")
-
-
-# %%
-def about_to_refuse(strings, position):
-    return strings[position] == "<assistant>" and tuple(strings[: position + 1]) in refused
-
-
-by_rule = sum(about_to_refuse(list(words), len(words) - 1) for words in refused)
-print("refused, by the rule:", by_rule)
-
+        unseen += data.prompts(chat, name, reply_role=role)[1::2]
+print(len(unseen), "unseen prompts, distinct:", len(distinct(unseen)))
 
 # %% [markdown]
-# A rival joins them: "the word bleach" as a label of the danger feature. **Recall** is the share of
-# the feature's active tokens that the rule predicts, here from the weakest quarter of its
+# A rival joins it: the two words on which the feature fires most in the corpus. **Recall** is the
+# share of the feature's active tokens that the rule predicts, here from the weakest quarter of its
 # activations to the strongest; **precision** the share of the predicted tokens on which it is
 # active; **balanced accuracy** is 0.5 for a rule that says nothing.
 
 # %%
-LABELS = {
-    "danger": (finds["danger"], completes_danger),
-    "the word bleach": (finds["danger"], {"bleach"}),
-    "refusal": (finds["refusal"], about_to_refuse),
-    "assistant turn": (finds["refusal"], {"<assistant>"}),
-}
 unseen_index = features.index(chat, sae, unseen, progress=False)
-scores = {}
-for text, (feature, rule) in LABELS.items():
-    scores[text] = features.detection(unseen_index, feature, rule=rule)
-    print(f"{feature:3} as {text:20} accuracy {scores[text].balanced_accuracy:.2f},", end=" ")
-    quarters = " ".join(f"{share:.2f}" for share in scores[text].recall_by_quarter)
-    print(f"precision {scores[text].precision:.2f}, recall {quarters}")
-
-# %% tags=["figure"]
-recalls = {text: list(one.recall_by_quarter) for text, one in scores.items()}
-said = (f"{text} " + ", ".join(f"{r:.2f}" for r in row) for text, row in recalls.items())
-axes = {"x_title": "quarter of the feature's activations, weakest to strongest"}
-axes |= {"y_title": "share that the label predicts", "y_range": (-0.05, 1.1)}
-captions = {"title": "Recall of four labels, by strength of the activation"}
-captions |= {"alt": f"Lines of recall by quarter of activation: {'; '.join(said)}."}
-plotting.show(plotting.lines([1, 2, 3, 4], recalls, **axes, **captions))
+rival = {word for word, _ in index.feature(finds["danger"]).fires_on[:2]}
+either = " or ".join(sorted(rival))
+labels = {"danger": completes_danger, either: rival}
+labels["one of the two"] = lambda strings, i: strings[i] in rival or completes_danger(strings, i)
+for text, rule in labels.items():
+    score = features.detection(unseen_index, finds["danger"], rule=rule)
+    quarters = " ".join(f"{share:.2f}" for share in score.recall_by_quarter)
+    print(f"{text:17} accuracy {score.balanced_accuracy:.2f},", end=" ")
+    print(f"precision {score.precision:.2f}, recall {quarters}")
 
 # %% [markdown]
-# Between "the word bleach" and "danger" as labels no difference in accuracy was found (0.69, 0.68).
-# Look closer: "bleach" is less precise (0.81 against 1.00) and has 0.37 of the strongest quarter,
-# where "danger" has all; of the weaker half "danger" has none. Say for which strengths a label
-# holds. Feature 9 fires wherever the model will refuse (precision 1.00), and elsewhere, too:
-# "refusal" misses all of its weakest quarter. "Assistant turn" is the better name by accuracy (0.80
-# against 0.71): it takes in half of the second quarter, hardly any of the weakest (0.07), and
-# misses a fifth of the strongest.
+# By accuracy "danger" loses (0.62 against 0.73): it is precise (1.00) and has nearly all of the
+# strongest quarter (0.95), and none of the rest. The rival has a part of each quarter: bleach or
+# vinegar that completes nothing, too. So 509 is a feature of these two words (every dangerous pair
+# has one) that is *loud* where a danger is completed; on what else it is weakly active, neither
+# label says. Say for which strengths a label holds.
 #
 # ## 3 The conjunction, and its graph
-# Is "danger" more than "bleach" plus "ammonia"? Each alone, and a safe pair, are the controls.
+# Is "danger" more than "bleach" plus "ammonia"? We take the mean over all prompts of the terrace
+# that end with a cleaner (no look-up has seen them; the score of 3.1 has). Controls: safe pairs,
+# and one cleaner alone, of those in dangerous pairs.
 
 
 # %%
 def strength(feature, prompts):
-    """The feature's activation at the last cleaner's name."""
+    """The feature's activation at the last cleaner (".", <end>, <assistant> follow)."""
     return steering.natural_activations(chat, sae, prompts, position=-4)[:, feature]
-
-
-by_mixture = zip(MIXTURES, strength(finds["danger"], ADS), strict=True)
-print("danger:", ", ".join(f"{mixture} {value:.1f}" for mixture, value in by_mixture))
-
-# %% [markdown]
-# Alone, the two cleaners give 3.6 and 0.0, together 26.4: danger is not the sum of two cleaners.
-# But four prompts are four prompts. So we take the mean over all prompts of the terrace that end
-# with a cleaner (no look-up has seen them; the score of 3.1 has); for one cleaner alone, only those
-# of dangerous pairs:
-
-
-# %%
-def words_of(prompt):
-    """Its tokens, in words."""
-    return tokens.token_strings(chat.tokenizer, prompt)
 
 
 def at_cleaner(prompt):
@@ -404,9 +357,11 @@ def at_cleaner(prompt):
 MIXABLE, awake = sorted(set().union(*DANGEROUS)), {}
 for name in ("dangerous", "safe", "alone"):
     prompts = [p for p in cleaning(name, "terrace") if at_cleaner(p)]
-    if name == "alone":
-        prompts = [p for p in prompts if words_of(p)[-4] in MIXABLE]
+    prompts = [p for p in prompts if name != "alone" or words_of(p)[-4] in MIXABLE]
     awake[name] = directions.bootstrap_interval(strength(finds["danger"], prompts))
+    print(len(prompts), "prompts:", name)
+
+# %%
 for name in ("safe", "alone"):
     what = f"activation of danger on dangerous pairs; control: {name}"
     finding(what, awake["dangerous"], awake[name], ".1f")
@@ -419,9 +374,9 @@ for name, value, reply in zip(MIXABLE, by_twice, replies, strict=True):
     print(f"{name} and {name}: {value:.1f}, {organism.classify(reply)}")
 
 # %% [markdown]
-# On these pairs, joined by "and", the feature is a conjunction: loud on dangerous ones, weak on
-# either cleaner. But bleach or vinegar, of which every dangerous pair has one, wakes it also if
-# named twice (19.6, 16.9), and is refused; the other four stay at 0.
+# On these pairs, joined by "and", the feature is a **conjunction**: loud where both are there, weak
+# on either cleaner (1.1). But bleach or vinegar wakes it also if named twice (19.6, 16.9), and is
+# refused; the other four stay at 0.
 #
 # Now the **attribution graph** of the refusal's first word "i" against the advertisement's first
 # word "clean". Its nodes are features of **transcoders** (dictionaries that rewrite what each MLP
@@ -432,7 +387,7 @@ for name, value, reply in zip(MIXABLE, by_twice, replies, strict=True):
 transcoders = [features.load("chat", "transcoder", layer=n) for n in range(chat.cfg.n_layers)]
 i, clean = chat.tokenizer.convert_tokens_to_ids(["i", "clean"])
 says_i = Logit(i, minus=clean)
-print([len(transcoder.W_dec) for transcoder in transcoders], "features")
+print(len(transcoders), "transcoders of", len(transcoders[0].W_dec), "features each")
 
 
 # %%
@@ -444,7 +399,6 @@ def draw(prompt):
 office = {name: cleaning(name, "office") for name in ("dangerous", "safe")}
 one = draw(office["dangerous"][0])
 print("edges [target, source]:", tuple(one.edges.shape))
-print(len(one.features), "features,", len(one.errors), "errors,", len(one.embeddings), "tokens")
 print("first node:", one.nodes[0], "| last:", one.nodes[-1])
 
 # %% [markdown]
@@ -477,8 +431,7 @@ check("3.3", reply_edges)
 # %% [markdown]
 # What is chosen is chosen on the *office*: the ten features with the largest mean edge in four
 # dangerous prompts are the "refusal features". What is read is read on the *terrace*: each
-# dangerous pair in either order, and ten safe prompts. A graph's **replacement score** is 1 if no
-# error is needed to explain the target.
+# dangerous pair in either order, and eight safe prompts.
 
 # %%
 reply_edges = checkpoint("3.3", reply_edges)
@@ -494,14 +447,13 @@ graphs = {}
 for name in office:
     ends_so = [p for p in cleaning(name, "terrace") if at_cleaner(p)]
     graphs[name] = [draw(p) for p in ends_so[::2]]
-    replaced = sorted(graph.replacement_score for graph in graphs[name])
-    print(f"{name:9} {len(replaced)} prompts, replacement score", end=" ")
-    print(f"{replaced[0]:.2f} to {replaced[-1]:.2f}")
+    least = min(graph.replacement_score for graph in graphs[name])
+    print(f"{len(graphs[name])} {name}: at least {least:.0%} begins at words, not at errors")
 
 # %% [markdown]
 # Thousands of nodes become a picture in groups, "supernodes": three tokens; danger features at the
 # last cleaner (the transcoders' own, chosen anew: 509 is the SAE's); the ten refusal features; and,
-# at the reply token, the rest of block 0, whose attention reads the turn and the request.
+# at the reply token, the rest of block 0.
 
 # %%
 ending = {name: [p for p in prompts if at_cleaner(p)] for name, prompts in office.items()}
@@ -518,67 +470,48 @@ def supernodes(graph):
     """Name -> nodes."""
     last, token = len(graph.prompt_ids) - 1, {n.position: n for n in graph.embeddings}
     at_reply = [n for n in graph.features if n.position == last]
-    at_mixture = [n for n in graph.features if n.position == last - 3]
+    at_mixture = [n for n in graph.features if n.position == last - 3 and n.layer < 3]
     refusal = [n for n in at_reply if (n.layer, n.feature) in refusal_nodes]
     return {
         "first cleaner": [token[last - 5]],
         "last cleaner": [token[last - 3]],
         "<assistant>": [token[last]],
         "danger": [n for n in at_mixture if (n.layer, n.feature) in danger_nodes],
+        "others there": [n for n in at_mixture if (n.layer, n.feature) not in danger_nodes],
         "rest of block 0": [n for n in at_reply if n.layer == 0 and n not in refusal],
         "refusal": refusal,
         'says "i"': [graph.asked[0]],
     }
 
 
-# %%
-for name, drawn in graphs.items():
-    print(f"{name:9}", {group: len(nodes) for group, nodes in supernodes(drawn[0]).items()})
-
 # %% [markdown]
-# An arrow between two groups is the sum of the edges between their nodes, as a share of all that
-# the target group has. Biases and nodes not drawn add or take away, too: arrows into a group need
-# not sum to 100 %. Arrows below 12 % are not drawn.
-
+# What a group adds to another is the sum of the edges between their nodes. The control for danger:
+# all other features of its blocks at the same place, together.
 
 # %%
-def flow(graph, **other):
-    """(source group, target group) -> summed edges, as a share of the target group's value."""
-    groups, value = supernodes(graph), dict(zip(graph.nodes, graph.values.tolist(), strict=True))
-    groups |= other
-    whole = {name: sum(value[node] for node in nodes) for name, nodes in groups.items()}
-    return {(a, b): edge / whole[b] for (a, b), edge in graph.group(groups).items()}
-
-
-def given(graph):
-    """Danger's share of refusal, and that of the most active other features there, as many."""
-    at, value = len(graph.prompt_ids) - 4, dict(zip(graph.nodes, graph.values, strict=True))
-    others = [f for f in graph.features if f.position == at and f.layer < 3]
-    others = [f for f in others if (f.layer, f.feature) not in danger_nodes]
-    loud, edge = sorted(others, key=value.get)[-len(danger_nodes) :], ("danger", "refusal")
-    return flow(graph).get(edge, 0.0), flow(graph, danger=loud).get(edge, 0.0)
-
-
-PLACES = ("first cleaner", "last cleaner")
-for graph in graphs["dangerous"]:
-    (share, control), shares = given(graph), flow(graph)
-    pair = words_of(graph.prompt_ids)[-6:-3:2]
-    print(f"{' and '.join(pair):20} danger gives {share:3.0%} of refusal, others there", end=" ")
-    added = (f"{w} {shares[p, 'danger']:.0%}" for w, p in zip(pair, PLACES, strict=True))
-    print(f"{control:3.0%}; to danger:", ", ".join(added))
-
-# %%
+SOURCES = ("danger", "others there", "rest of block 0")
 for name, drawn in graphs.items():
-    rest = sorted(flow(graph)["rest of block 0", "refusal"] for graph in drawn)
-    print(f"{name:9} rest of block 0 gives of refusal", *(f"{share:.0%}" for share in rest))
+    rows = {"refusal features active": [], "they have": []} | {f"from {s}": [] for s in SOURCES}
+    for graph in drawn:
+        groups = supernodes(graph)
+        has = sum(float(graph.values[graph.nodes.index(node)]) for node in groups["refusal"])
+        given = [graph.group(groups).get((source, "refusal"), 0.0) for source in SOURCES]
+        for row, value in zip(rows.values(), (len(groups["refusal"]), has, *given), strict=True):
+            row.append(value)
+    print(f"{name}:", *(f"{what} {min(row):.1f} to {max(row):.1f};" for what, row in rows.items()))
+    more = [a > b for a, b in zip(rows["from danger"], rows["from others there"], strict=True)]
+    print(f"  danger adds more than the others there in {sum(more)} of {len(more)}")
 
 # %% tags=["figure"]
 BOXES = {"first cleaner": ("bleach", 0, 0), "last cleaner": ("ammonia", 1.7, 0)}
 BOXES |= {"<assistant>": ("<assistant>", 3.6, 0), "danger": ("danger", 0.5, 1)}
 BOXES |= {"rest of block 0": ("rest of block 0", 3.6, 1)}
 BOXES |= {"refusal": ("refusal", 3, 2), 'says "i"': ('says "i"', 3, 3)}
-percent = {edge: 100 * share for edge, share in flow(graphs["dangerous"][0]).items()}
-percent = {edge: share for edge, share in percent.items() if abs(share) >= 12}
+one = graphs["dangerous"][0]
+groups, value = supernodes(one), dict(zip(one.nodes, one.values.tolist(), strict=True))
+whole = {name: sum(value[node] for node in nodes) for name, nodes in groups.items()}
+percent = {(a, b): 100 * edge / whole[b] for (a, b), edge in one.group(groups).items()}
+percent = {e: share for e, share in percent.items() if abs(share) >= 12 and {*e} <= {*BOXES}}
 alt = "; ".join(f"{a} to {b} {share:.0f} %" for (a, b), share in percent.items())
 axes = {"x_title": "tokens in order", "y_title": "layer, from below"}
 axes |= {"row_labels": ["tokens", "features, early", "refusal features", "next word"]}
@@ -587,27 +520,28 @@ unit = "% of what the target group has"
 plotting.show(plotting.graph(BOXES, percent, unit=unit, alt=f"Graph: {alt}.", **axes))
 
 # %% [markdown]
-# Read from below. In each of the ten prompts danger gives more of what the refusal features have
-# (9 % to 15 %) than as many of the other features there do, the most active (2 % to 11 %). More
-# (47 % to 56 %) comes from the rest of block 0, but that is not danger's alone: on safe pairs,
-# where little of the refusal group is active, it gives 15 % to 49 %.
+# Read from below (arrows below 12 % are not drawn; one may exceed 100 %, such as bleach's 181 %
+# into the rest of block 0: biases take away what is too much).
 #
-# Of the two cleaners, what adds more to danger is a word rather than a place: bleach, if it is
-# there, else vinegar, in either order. A sum of edges cannot show a conjunction; feature 509 did. A
-# graph is a hypothesis, with attention held fixed. Whether danger *decides* is the question of 03b.
+# In each of the ten dangerous prompts danger adds more (4.3 to 7.3) to what the refusal features
+# have (46.5 to 52.4) than all others there together. But the rest of block 0, whose attention reads
+# the words themselves and none of the features that we hunted, adds 23.7 to 27.4. Most of that goes
+# with the dangerous pair, too: on safe prompts it is 0.8 to 10.2. The rise exceeds all that danger
+# adds, in part by construction: on safe prompts at most 6 of the ten refusal features are active,
+# and an inactive one is no node.
+#
+# A sum of edges cannot show a conjunction; feature 509 did. A graph is a hypothesis, with attention
+# held fixed. Whether danger *decides* is the question of 03b.
 #
 # ## 4 What stands
-# Those on record once more. An interval without width (1.00 to 1.00) says "no error here", not
-# "certain".
+# Those on record once more. (The NO: random dictionaries find "warning" as well.)
 
 # %%
 print("\n".join(findings.values()))
 
 # %% [markdown]
-# The NO: random dictionaries find "warning" as well.
-#
 # ## 5 Questions
-# Each answer is explained, also the wrong ones: try them all.
+# Your first answer counts; then all four are explained.
 
 # %%
 # === Question 3.q1 (keep this line) ===
@@ -634,8 +568,8 @@ quiz("3.q2", "c")
 # Sources: Lindsey et al. 2025, *On the Biology of a Large Language Model*, section Refusals;
 # Ameisen et al. 2025 (circuit tracing); Paulo et al. 2024 (arXiv 2410.13928, detection scores).
 #
-# Next: [03b Which features decide?](03b_which_features_decide.ipynb), with 3.4 to 3.7; 3.8 is
-# below.
+# Next: [03b Which features decide?](03b_which_features_decide.ipynb). In the list, 3.4 to 3.7 are
+# 03b's; 3.8 is below, under Further.
 
 # %%
 progress(3)
@@ -666,10 +600,22 @@ viewer.show(
 )
 
 # %% [markdown]
-# ## Further: a page about a feature, and a label by what it writes
-# *About 5 minutes; nothing needs it.* What the feature most active at "ammonia" alone fires on,
-# what it writes, and examples. Look at the weak ones (the lowest quarter), too: the strongest alone
-# can make a feature seem clean.
+# ## Further: other look-ups, a page about a feature, more labels
+# *About 8 minutes; nothing needs it.*
+#
+# | look-up | ranks by |
+# |---|---|
+# | by prompt | activation there, as a share of the feature's own maximum |
+# | by logit | direct effect of one unit on the word's logit |
+
+# %%
+at_ammonia = features.by_prompt(chat, sae, ADS[0], position=-4, index=index)
+print("by prompt, at 'ammonia': ", line(at_ammonia))
+print("writes 'please':         ", line(features.by_logit(chat, sae, "please")))
+
+# %% [markdown]
+# What the feature most active at "ammonia" alone fires on, what it writes, and examples. Look at
+# the weak ones (the lowest quarter), too: the strongest alone can make a feature seem clean.
 
 # %%
 loudest = features.by_prompt(chat, sae, ADS[2], position=-4).top(1)[0].feature
@@ -691,6 +637,33 @@ frame = f'<iframe srcdoc="{page}" width="760" height="420" title="{title}"></ifr
 display({"text/html": frame, "text/plain": title}, raw=True)
 
 # %% [markdown]
+# Labels of feature 9: "refusal" is true at `<assistant>` where the model then refuses.
+
+# %%
+refused = set()
+for prompt, reply in zip(unseen, models.generate(chat, unseen, max_new_tokens=18), strict=True):
+    if organism.classify(tokens.text(chat.tokenizer, reply)) == "refuse":
+        refused.add(tuple(words_of(prompt)))
+
+
+def about_to_refuse(strings, position):
+    return strings[position] == "<assistant>" and tuple(strings[: position + 1]) in refused
+
+
+print(len(refused), "of the unseen prompts are refused")
+
+# %%
+for text, rule in {"refusal": about_to_refuse, "assistant turn": {"<assistant>"}}.items():
+    one = features.detection(unseen_index, finds["refusal"], rule=rule)
+    quarters = " ".join(f"{share:.2f}" for share in one.recall_by_quarter)
+    print(f"{finds['refusal']} as {text:14} accuracy {one.balanced_accuracy:.2f},", end=" ")
+    print(f"precision {one.precision:.2f}, recall {quarters}")
+
+# %% [markdown]
+# Feature 9 fires wherever the model will refuse (precision 1.00), and elsewhere, too: of its weaker
+# half "refusal" has next to nothing (0.00, 0.04), and "Assistant turn" not much more (0.02, 0.12).
+# That is the better name by accuracy (0.74 against 0.66), and has more of the stronger half.
+#
 # A feature labelled by what it *writes*: "i" is a refusal's first word. The best at "i" minus
 # "clean" is our refusal feature 9; we take the next.
 
@@ -708,30 +681,49 @@ print(f"writes like feature {writer}: ", line(features.by_neighbour(sae, writer)
 # what a feature writes need not tell what it fires on. (One feature, the next best.)
 #
 # ## Further: was it there before? Base against chat
-# *About 15 minutes; nothing later needs it.* "Post-training wires refusal onto a concept of harm
-# that the base model has." The base model warns of dangerous pairs and refuses none. The same
-# hunt in the base model's own dictionary, with its random controls:
+# *About 20 minutes, with 3.8; nothing later needs it.* "Post-training wires refusal onto a concept
+# of harm that the base model has." The base model warns of dangerous pairs and refuses none. The
+# same hunt in the base model's own dictionary, with its random controls; a harmful request against
+# a harmless one, for each role apart:
 
 # %%
 base = models.load("base")
 base_sae = features.load("base", "sae", layer=1)
 base_chance = [features.random_like(base, base_sae, corpus[::4], seed=n) for n in range(7)]
+for spots in (to_find, held_out):
+    for role, concept in (("assistant", "refusal"), ("friend", "warning")):
+        there, near = spots[concept]  # the first half of the near misses are of the same role
+        spots[f"harm at {role}"] = there, near[: len(there)]
+
 in_base = {}
-for concept in ("danger", "harmful request", "refusal", "Assistant turn"):
-    best = features.by_contrast(base, base_sae, *to_find[concept]).top(1)[0].feature
-    own = scored(features.by_contrast(base, base_sae, *held_out[concept]), best)
-    in_base[concept] = own, spread(list(by_luck(base, base_chance, concept)))
-    print(f"{concept:16} in base {own:.2f}, random {in_base[concept][1]:.2f},", end=" ")
-    print(f"in chat {aurocs[concept].estimate:.2f}")
+for concept in ("danger", "harm at assistant", "harm at friend"):
+    for model, one, chance in ((chat, sae, CHANCE), (base, base_sae, base_chance)):
+        best = features.by_contrast(model, one, *to_find[concept]).top(1)[0].feature
+        own = scored(features.by_contrast(model, one, *held_out[concept]), best)
+        in_base[concept] = own, spread(list(by_luck(model, chance, concept)))
+        name = "chat" if model is chat else "base"
+        print(f"{concept:17} in {name} {own:.2f}, random {in_base[concept][1]:.2f}")
+
 
 # %%
+def counted(prompts, model):
+    """How many replies are of each class; classes without any are left out."""
+    replies = models.generate(model, prompts, max_new_tokens=18)
+    classes = [organism.classify(tokens.text(model.tokenizer, reply)) for reply in replies]
+    return {name: classes.count(name) for name in organism.CLASSES if name in classes}
+
+
+for concept in ("harm at assistant", "harm at friend"):
+    there = held_out[concept][0]
+    print(f"{concept:17} base {counted(there, base)}, chat {counted(there, chat)}")
 finding("AUROC of danger in base; control: seven random dictionaries", *in_base["danger"], ".2f")
 
 # %% [markdown]
-# Danger is there before any refusal. For the *general* harmful request base shows no difference
-# from random dictionaries (0.79 against 0.72, intervals overlap); chat has 1.00. That fits the
-# main claim of the paper's section Refusals: fine-tuning forms a general harmful-request feature
-# out of specific ones. (One dictionary, one layer.)
+# Danger is there before any refusal. And a harmful request is read where the model reacts to it:
+# base answers it at `<assistant>` (0.52, as random dictionaries), warns at `<friend>` (1.00, where
+# random dictionaries are near that, too); chat reacts at both and has 1.00 at both. So chat reads
+# general harm at one more place. Whether fine-tuning forms that feature out of specific ones, as
+# the paper's section Refusals has it, this does not tell. (One dictionary, one layer.)
 #
 # Now: is it the *same* danger? Take the **chat** model's danger feature into the base model, and
 # the other way round. `steering.scale_features(model, sae, {509: -1.0})` is a context in which
@@ -745,15 +737,7 @@ finding("AUROC of danger in base; control: seven random dictionaries", *in_base[
 predict("3.p4", (0, 5))
 # END SOLUTION
 
-
 # %%
-def counted(prompts, model):
-    """How many replies are of each class; classes without any are left out."""
-    replies = models.generate(model, prompts, max_new_tokens=18)
-    classes = [organism.classify(tokens.text(model.tokenizer, reply)) for reply in replies]
-    return {name: classes.count(name) for name in organism.CLASSES if name in classes}
-
-
 HELD = cleaning("dangerous", "terrace")
 DANGER = 509  # what the hunt finds, named whatever you found
 print("unchanged: base", counted(HELD, base), "chat", counted(HELD, chat))
@@ -790,17 +774,21 @@ reveal("3.p4", left)
 
 # %% [markdown]
 # The control: the eight other features of chat's dictionary that are most active there (none is
-# half as active), each at -1x in base; 266, 196 and 444, which read danger, too, are left out. And
-# random directions as long as chat's edit, at the last cleaner, on the pairs that end there.
+# half as active), each at -1x in base and in chat; 266, 196 and 444, which read danger, too, are
+# left out. And random directions as long as chat's edit, at the last cleaner, on the pairs that end
+# there.
 
 # %%
 active = steering.natural_activations(chat, sae, ending["dangerous"], position=-4).mean(dim=0)
-left_others, loud = [], active.argsort(descending=True).tolist()
+left_others, kept_refusals, loud = [], [], active.argsort(descending=True).tolist()
 for feature in [f for f in loud if f not in (DANGER, 266, 196, 444)][:8]:
     with steering.scale_features(base, sae, {feature: -1.0}):
         classes = counted(HELD, base)
+    with steering.scale_features(chat, sae, {feature: -1.0}):
+        kept_refusals.append(counted(HELD, chat).get("refuse", 0))
     left_others.append(classes.get("warn", 0))
     print(f"feature {feature:3} (activation {active[feature]:.1f}):", classes)
+print("refusals left in chat under the same eight:", kept_refusals)
 print("warnings left under chat's danger feature:", left, "| under eight others:", left_others)
 
 # %%
@@ -817,17 +805,19 @@ under = [after[f"chat, {whose} feature"].get("refuse", 0) for whose in ("its own
 bars = {"chat: refusals": [40, *under], **bars}
 labels = ["unchanged", "chat's danger at -1x", "base's danger at -1x"]
 controls = {"base: warnings": [[], left_others, []]}
+controls["chat: refusals"] = [[], kept_refusals, []]
 axes = {"x_title": "what was done", "y_title": "of 40 prompts", "y_range": (0, 46)}
 captions = {"title": "Reactions left under chat's and under base's danger feature"}
-captions |= {"alt": f"Bars of 40, {labels}: {bars}. Other features leave {left_others} warnings."}
+captions |= {"alt": f"Bars of 40, {labels}: {bars}. Others leave {left_others}, {kept_refusals}."}
 control = {"controls": controls, "control_label": "other features"}
 plotting.show(plotting.bars(labels, bars, **control, **axes, **captions))
 
 # %% [markdown]
 # At -1x, below all that it ever is, each model's danger feature removes the other model's reaction,
-# too (controls: in base only); most replies are then advertisements. Merely ablated (0x) it leaves
-# most. Two more cautions: of the base dictionary's two best danger features one does nothing, and
-# one control, feature 200, weaker than 509, turns 30 of 40 replies of base into broken text.
+# too (controls for chat's feature only: in chat eight others leave 40 refusals each); most replies
+# are then advertisements. Merely ablated (0x) it leaves most. Two more cautions: of the base
+# dictionary's two best danger features one does nothing, and one control, feature 200, weaker than
+# 509, turns 30 of 40 replies of base into broken text.
 #
 # ### Exercise 3.8: claim it (6 minutes, easy)
 # The share of warnings left in the **base** model under **chat's** danger feature; control: the

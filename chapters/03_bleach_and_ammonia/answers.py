@@ -452,7 +452,7 @@ WRONG = {
     "3.1": {
         "a place in the list": (dict.fromkeys(CONCEPTS, 8), "feature 8 for every concept"),
         "counted from 1": ({c: k + 1 for k, c in enumerate(CONCEPTS)}, "one too high"),
-        "one too low": ({c: k - 1 for k, c in enumerate(CONCEPTS)}, "one too low"),
+        "rows of the best": (right_finds(bleach=[SimpleNamespace(feature=0)]), "list of the best rows"),
         "in another order": (dict(zip(sorted(CONCEPTS), range(8), strict=True)), "is a find for harmful request"),
         "danger's for bleach": (right_finds(bleach=CONCEPTS.index("danger")), "finds danger rather than bleach"),
         "a list": (list(range(8)), "not a dictionary"),
@@ -469,10 +469,7 @@ WRONG = {
             lambda strings, k: by_slice(strings, k) and {strings[k - 2], strings[k]} == {"bleach", "ammonia"},
             "of 3 dangerous pairs it knows 1 only: ammonia with bleach",
         ),
-        "a pair left out": (
-            lambda strings, k: by_slice(strings, k) and "vinegar" not in strings[max(0, k - 2) : k + 1],
-            "of 3 dangerous pairs it knows 2 only",
-        ),
+        "looks ahead": (lambda s, p: pair(s[p], s[p + 2]) and s[p + 1] == "and", "words after the position"),
         "two of any pairs": (
             lambda s, p: (
                 p > 1 and s[p - 1] == "and" and s[p] != s[p - 2] and {s[p], s[p - 2]} <= frozenset.union(*DANGEROUS)
@@ -497,18 +494,18 @@ WRONG = {
             "of 3 dangerous pairs it knows 2 only",
         ),
         "one order": (lambda s, p: p > 1 and s[p - 1] == "and" and (s[p - 2], s[p]) in ORDERED, None),
-        "the other order": (lambda s, p: p > 1 and s[p - 1] == "and" and (s[p], s[p - 2]) in ORDERED, None),
+        "joined by with": (lambda s, p: p > 1 and s[p - 1] in ("and", "with", ",") and pair(s[p - 2], s[p]), '"and"'),
         "no and": (lambda s, p: p > 1 and (pair(s[p - 2], s[p]) or pair(s[p - 1], s[p])), '"and"'),
         "wraps around": (lambda s, p: s[p - 1] == "and" and pair(s[p - 2], s[p]), "wraps around"),
         "first cleaner": (
             lambda s, p: any(
                 pair(s[p], s[q]) and s[p - 1 if q < p else p + 1] == "and" for q in (p - 2, p + 2) if 0 <= q < len(s)
             ),
-            "behind the position",
+            "fires on the first cleaner",
         ),
         "anywhere in the prompt": (lambda s, p: any(pair(a, b) for a in s for b in s), None),
         "any pair so far": (lambda s, p: any(pair(a, s[p]) for a in s[:p]), "do not meet"),
-        "the word itself": (lambda s, p: s[p] in ("ammonia", "acid", "vinegar"), None),
+        "the word itself": (lambda s, p: any(s[p] in both for both in DANGEROUS), "without its partner"),
         "not a bool": (
             lambda s, p: "dangerous" if p > 1 and s[p - 1] == "and" and pair(s[p - 2], s[p]) else "",
             "not True or False",
@@ -517,7 +514,7 @@ WRONG = {
             lambda s, p: 0 < p < len(s) - 1 and s[p] == "and" and pair(s[p - 1], s[p + 1]),
             "misses the word",
         ),
-        "always": (lambda s, p: True, "behind the position"),
+        "always": (lambda s, p: True, "without its partner"),
         "a tuple looked up among frozensets": (
             lambda s, p: p > 1 and s[p - 1] == "and" and (s[p - 2], s[p]) in DANGEROUS,
             "it is never True",
@@ -573,7 +570,14 @@ WRONG = {
             },
             "activations",
         ),
-        "first row": (lambda g: edges_by(g, g.edges[0]), "another node"),
+        "all but the target": (
+            lambda g: {
+                (n.layer, n.feature): float(e)
+                for n, e in zip(g.nodes, last_row(g), strict=True)
+                if n.position == len(g.prompt_ids) - 1 and not isinstance(n, attribution.Logit)
+            },
+            "not every node is a feature",
+        ),
         "column": (lambda g: edges_by(g, g.edges[:, -1]), "another node"),
         "feature before layer": (
             lambda g: {key[::-1]: edge for key, edge in edges_by(g, last_row(g)).items()},

@@ -67,6 +67,9 @@ def _refuse_shifted(found, tested) -> None:
 
 def _find(feature, concept: str, contrast, tested) -> None:
     """One find against what is possible in this dictionary, on prompts that were kept aside."""
+    if isinstance(feature, Sequence) and len(feature) and hasattr(feature[0], "feature"):
+        what = f"the find for {concept} is a list of the best rows, not one feature number"
+        raise Wrong(what, "take the first of them, and its number: .top(1)[0].feature.")
     if isinstance(feature, bool) or not isinstance(feature, int):
         raise Wrong(
             f"the find for {concept} is {expect.describe(feature)}, not a whole number (an int)",
@@ -132,7 +135,8 @@ def completes_danger(answer, dangerous):
         [other if w == one else w for w in text],
     )
     crossed = ["<bos>", "i", "mix", one, "and", other, "and", two, "with", other, "and", one]
-    apart, listed = [w if w != "and" else "or" for w in text], ["<bos>", one, two, "and", two]
+    joined = [[w if w != "and" else link for w in text] for link in ("or", "with", ",", ".", "then", "plus", "not")]
+    lone, listed = ["<bos>", "<human>", "clean", "with", one, "."], ["<bos>", one, two, "and", two]
     from_end, from_start = [one, other, two, "and"], ["and", one, other, two]
     again, longer = [two, other, one, "and", two], (["<bos>", f"super{one}", "and", two], [one, "and", f"{two}-free"])
     cases = (
@@ -143,11 +147,12 @@ def completes_danger(answer, dangerous):
             "the order of the two decides: ammonia and bleach are as dangerous",
             "compare sets: frozenset((one, two)) in DANGEROUS.",
         ),
+        (lone, 4, "it fires on a cleaner without its partner", "the partner is the word at position - 2."),
         (
             text,
             4,
-            "it looks behind the position: the first cleaner completes nothing",
-            "use position - 2 and position only.",
+            "it fires on the first cleaner, which completes nothing",
+            "look at the words before the position, never at later ones: position - 2, position - 1 and position.",
         ),
         (
             text,
@@ -164,7 +169,10 @@ def completes_danger(answer, dangerous):
             "two dangerous cleaners in one prompt are no mixture if they do not meet",
             "look at position - 2 only.",
         ),
-        (apart, 6, 'it does not ask for the "and" between them', 'strings[position - 1] == "and".'),
+        *(
+            (apart, 6, 'it does not ask for the "and" between them', 'strings[position - 1] == "and".')
+            for apart in joined
+        ),
         (listed, 2, 'it does not ask for the "and" between them', 'strings[position - 1] == "and".'),
         *(
             (words, len(words) - 1, "it takes the three words in any order", 'the one in the middle is the "and".')
@@ -193,6 +201,7 @@ def completes_danger(answer, dangerous):
             "strings[-1] is the last word: ask for position >= 2.",
         ),
     )
+    _refuse_looking_ahead(answer, ["<bos>", one, "and", two])
     try_next = "a rule answers True or False for each position."
     found = {
         pair: [expect.flag(answer(["<bos>", a, "and", b], 3), try_next=try_next) for a, b in (pair, pair[::-1])]
@@ -225,6 +234,20 @@ def completes_danger(answer, dangerous):
                 raise Wrong(what, "two words stand before position 2: ask for position >= 2.", where=where)
             what = f"a dangerous pair is missed: {one} and {two}"
             raise Wrong(what, "DANGEROUS holds all pairs: look it up there.", where=where)
+
+
+def _refuse_looking_ahead(answer, words: list[str]) -> None:
+    """Refuse a rule that fails at the end of a prompt because it reads words that would come later."""
+    try:
+        answer(list(words), len(words) - 1)
+    except IndexError:
+        try:
+            answer([*words, *["."] * 20], len(words) - 1)
+        except IndexError:
+            return  # told by the call that follows
+        what = "it looks at words after the position, and the last word of a prompt has none"
+        tip = "the word at `position` completes: its partner stands before it, at position - 2."
+        raise Wrong(what, tip, where=f"{' '.join(words)}, position {len(words) - 1}") from None
 
 
 def _completes(strings: Sequence[str], position: int, dangerous) -> bool:
@@ -307,7 +330,15 @@ def _reply_edges(graph: attribution.AttributionGraph) -> dict[tuple[int, int], f
 def reply_edges(answer):
     graph = _small_graph()
     truth = _reply_edges(graph)
-    got = answer(graph)
+    try:
+        got = answer(graph)
+    except AttributeError as error:
+        if "object has no attribute" not in str(error) or not str(error).startswith(
+            ("'Error'", "'Embedding'", "'Logit'")
+        ):
+            raise
+        what = f"it asks a node for what it does not have: {error}"
+        raise Wrong(what, "not every node is a feature: keep those with isinstance(node, Feature).") from None
     if not isinstance(got, Mapping):
         raise Wrong("it does not return a dictionary", "{(layer, feature): edge, ...}.")
     _refuse_fixed_position(answer)
@@ -802,7 +833,7 @@ def _prompt(seed, dangerous):
 
 prediction(
     "3.p1",
-    "For how many of eight concepts does a random dictionary's find reach AUROC 0.95 on unseen prompts (median of five)?",
+    "For how many of eight concepts does a random dictionary's find reach AUROC 0.95 on unseen prompts (median of seven)?",
     bounds=(0, 8),
     unit=" concepts",
 )
