@@ -106,9 +106,11 @@ def on_other_data(
     if not callable(answer):
         raise Wrong(f"you gave {expect.describe(answer)}, and a function is asked for", "def ...: return claim(...).")
     first, others = refusal(data), [drawn(seed) for seed in range(n)]
-    wrong = [(now, found) for now in others if (found := refusal(now))]
-    alike = sum(expect.kind(found) == expect.kind(first) for _, found in wrong) if first else 0
-    same = alike >= max(1, min(2, len(wrong)))  # on one of the others two mistakes may look the same by chance
+    found_in = [refusal(now) for now in others]
+    wrong = [(now, found) for now, found in zip(others, found_in, strict=True) if found]
+    usual = [found for found in found_in[:N_OTHERS] if found]
+    alike = sum(expect.kind(found) == expect.kind(first) for found in usual) if first else 0
+    same = alike >= max(1, min(2, len(usual)))  # on one of the others two mistakes may look the same by chance
     if first and str(first).startswith("your code raised"):
         raise first
     if first and (same or not wrong) and not isinstance(first, Off):
@@ -450,7 +452,7 @@ def refuse_other_rates(answer: Any, effect: Count, control: Count | Runs, value_
         expect.differs_from(made.control * len(runs), right.control, f"n is the prompts of one run, {n}", control_is)
     expect.close(made.control, right.control, name="the control", try_next=control_is, tolerance=0.006)
     _refuse_another("interval", made.interval, right.interval, effect[1])
-    if not isinstance(runs, int) and made.control_interval[0] < made.control_interval[1]:
+    if not isinstance(runs, int) and len(runs) > 1 and made.control_interval[0] < made.control_interval[1]:
         _refuse_pooled(made.control_interval, runs, n)
     tip = "" if isinstance(runs, int) else f"directions.runs_interval(counts, {n})"
     _refuse_another("control's interval", made.control_interval, right.control_interval, n, tip)
