@@ -1,6 +1,7 @@
 """Checks of the exercises that ask for a claim: what is claimed is tried on other data, and what it is instead is named."""
 
 import inspect
+import itertools
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,17 @@ NEAR, NEAR_ALWAYS = 0.08, 0.006
 """By how much a limit may differ from the recomputed one: in parts of the interval's width, and at least."""
 RATE_LIMITS = "directions.wilson_interval gives 95 % by default, and for several runs directions.runs_interval."
 """What to try where the interval of a rate is another one."""
+EDGES = (
+    (40, (40,), (40, 40)),  # all
+    (40, (0,), (0, 0, 0)),  # none
+    (48, (20,), (20, 20)),  # all alike
+    (28, (8, 5), (7, 8)),  # the effect among the runs
+    (60, (33, 12), (21,)),  # a single run
+    (3000, (1501, 700), (700, 1)),  # many prompts
+    (800, (1, 700), (5, 9)),
+    (24, (9,), (*[1] * 5 * MANY, 20)),  # many runs, and the highest last
+)
+"""Prompts, counts in turn, and counts of runs, on which a claim has to be right, too."""
 LEVELS = (0.5, 0.68, 0.8, 0.9, 0.98, 0.99, 0.999)
 """Other levels of confidence than the 95 % of the course."""
 ALIKE = 0.002
@@ -98,16 +110,18 @@ def on_other_data(
     if not callable(answer):
         raise Wrong(f"you gave {expect.describe(answer)}, and a function is asked for", "def ...: return claim(...).")
     first, others = refusal(data), [drawn(seed) for seed in range(n)]
-    wrong = [(now, found) for now in others if (found := refusal(now))]
-    alike = sum(expect.kind(found) == expect.kind(first) for _, found in wrong) if first else 0
-    same = alike >= max(1, min(2, len(wrong)))  # on one of the others two mistakes may look the same by chance
+    found_in = [refusal(now) for now in others]
+    wrong = [(now, found) for now, found in zip(others, found_in, strict=True) if found]
+    usual = [found for found in found_in[:N_OTHERS] if found]
+    alike = sum(expect.kind(found) == expect.kind(first) for found in usual) if first else 0
+    same = alike >= max(1, min(2, len(usual)))  # on one of the others two mistakes may look the same by chance
     if first and str(first).startswith("your code raised"):
         raise first
     if first and (same or not wrong) and not isinstance(first, Off):
         raise first
     if not (first or wrong):
         return
-    if named := _named(answer, [data, *others], right, at_hand, limits, (value_is, control_is, limits_are)):
+    if named := _named(answer, [data, *others[:N_OTHERS]], right, at_hand, limits, (value_is, control_is, limits_are)):
         raise named
     names = _arguments(answer, len(data))
 
@@ -125,9 +139,9 @@ def on_other_data(
     if str(found).startswith("your code raised"):
         raise Off(str(found), found.try_next, where=where)
     what = (
-        (str(found) if same else "it is not right")
+        (str(found) if same else f"it is not right: {found}")
         if first
-        else f"it is right for this notebook's numbers only: {found}"
+        else f"it is right for this notebook's numbers only, or ones like them: {found}"
     )
     claimed, truth = answer(*now), right(*now)
     mine, theirs = expect.shown(claimed), expect.shown(truth)
@@ -213,17 +227,23 @@ def check_rates(
     def check(made: Any, *now: Any) -> None:
         refuse_other_rates(made, *counts(*now), value_is, control_is)
 
+    def drawn_here(seed: int) -> Sequence[Any]:
+        if drawn:
+            return drawn(data, seed)
+        return drawn_counts(data, seed) if seed < N_OTHERS else edge_counts(data, seed - N_OTHERS)
+
     try:
         on_other_data(
             answer,
             check,
             data,
-            lambda seed: (drawn or drawn_counts)(data, seed),
+            drawn_here,
             right=lambda *now: rates(*counts(*now)),
             at_hand=_rates_at_hand,
             limits=lambda *now: [_other_limits(*part) for part in counts(*now)],
             value_is=value_is,
             control_is=control_is,
+            n=N_OTHERS + (0 if drawn else len(EDGES)),
         )
     except Off as off:
         raise _another_n(answer, data, counts) or off from None
@@ -276,6 +296,19 @@ def refuse_others(
         raise Wrong(f"{what}: your code raised {type(error).__name__}: {error}", try_next) from None
     if float((made - without).abs().max()) > 0.03:
         raise Wrong(what, try_next)
+
+
+def edge_counts(data: Sequence[Any], which: int) -> tuple[Any, ...]:
+    """Return counts in the same form, one of EDGES."""
+    n, counts, runs = EDGES[which]
+    each = itertools.cycle(counts)
+
+    def like(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: like(value[key]) for key in value}
+        return list(runs) if isinstance(value, list | tuple) else next(each)
+
+    return *map(like, data[:-1]), n
 
 
 def levels(interval: Callable[[float], Any]) -> dict[str, Limits]:
@@ -443,7 +476,7 @@ def refuse_other_rates(answer: Any, effect: Count, control: Count | Runs, value_
         expect.differs_from(made.control * len(runs), right.control, f"n is the prompts of one run, {n}", control_is)
     expect.close(made.control, right.control, name="the control", try_next=control_is, tolerance=0.006)
     _refuse_another("interval", made.interval, right.interval, effect[1])
-    if not isinstance(runs, int) and made.control_interval[0] < made.control_interval[1]:
+    if not isinstance(runs, int) and len(runs) > 1 and made.control_interval[0] < made.control_interval[1]:
         _refuse_pooled(made.control_interval, runs, n)
     tip = "" if isinstance(runs, int) else f"directions.runs_interval(counts, {n})"
     _refuse_another("control's interval", made.control_interval, right.control_interval, n, tip)
@@ -483,6 +516,9 @@ def close_limits(name: str, interval: Limits, measured: Limits, *, near: float =
 def _refuse_another(name: str, interval: Limits, measured: Limits, n: int, tip: str = "") -> None:
     """Refuse an interval that this rate of n prompts does not give; exact, bootstrapped and Wilson's are close enough."""
     _refuse_no_width(name, interval, n)
+    if interval[0] < -ROUNDING or interval[1] > 1 + ROUNDING:
+        what = f"the {name} {shown_limits(interval)} goes beyond 0 or 1, where no rate can lie"
+        raise Off(what, tip or f"directions.wilson_interval(count, {n}), which keeps within 0 and 1.")
     if _away(interval, measured) > NEAR * (measured[1] - measured[0]) + NEAR_ALWAYS:
         wider = "wider" if interval[1] - interval[0] > measured[1] - measured[0] else "narrower"
         what = f"the {name} {shown_limits(interval)} is not that of {n} prompts: it is {wider}, or lies elsewhere"

@@ -356,6 +356,12 @@ def mean_of_whole_counts(left, left_others, n):
     return rates(wilson(left, n), (round(sum(left_others) / len(left_others)) / n, limits))
 
 
+def normal(count, n):
+    """A rate with the limits of the normal approximation, where there are many prompts."""
+    p, half = count / n, 1.96 * (count * (n - count) / n**3) ** 0.5
+    return (p, (p - half, p + half)) if n > 500 else wilson(count, n)
+
+
 def edges_taken(graph):
     """Right edges, and zeros in their place in the graph."""
     found = edges_by(graph, last_row(graph))
@@ -488,6 +494,13 @@ WRONG = {
         "the text ends on a pair": (by_end_of_text, "a longer word"),
         "a word that begins with a cleaner": (by_beginning, "a longer word"),
         "first place of the word": (first_place, "another place"),
+        "nothing in a reply": (lambda s, p: by_slice(s, p) and "<assistant>" not in s[:p], None),
+        "not where the two were mixed before": (lambda s, p: by_slice(s, p) and not by_slice(s, p - 2), None),
+        "not after a mark, nor where it is advised against": (
+            lambda s, p: by_slice(s, p) and (p < 3 or s[p - 3] not in (".", ",", "?", "not", "no", "without")),
+            None,
+        ),
+        "the first hundred words": (lambda s, p: p < 100 and by_slice(s, p), None),
         "a pair with anything between": (lambda s, p: p > 1 and pair(s[p - 2], s[p]), 'ask for the "and"'),
         "with bleach only": (
             lambda s, p: p > 1 and s[p - 1] == "and" and "bleach" in (s[p - 2], s[p]) and pair(s[p - 2], s[p]),
@@ -526,6 +539,18 @@ WRONG = {
     "3.3": {
         "times activation": (edges_times(lambda value: value), "multiplied by the features' activations"),
         "by activation": (edges_times(lambda value: 1 / value), "divided by the features' activations"),
+        "where the last token stands first": (
+            lambda g: edges_by(g, last_row(g), lambda n, _: n.position == g.prompt_ids.index(g.prompt_ids[-1])),
+            None,
+        ),
+        "as many positions as tokens differ": (
+            lambda g: edges_by(g, last_row(g), lambda n, _: n.position == len(set(g.prompt_ids)) - 1),
+            None,
+        ),
+        "features below 512": (
+            lambda g: edges_by(g, last_row(g), lambda n, last: n.position == last and n.feature < 512),
+            None,
+        ),
         "taken out of the graph": (edges_taken, "changed `graph` in place"),
         "shares": (
             lambda g: {k: e / sum(edges_by(g, last_row(g)).values()) for k, e in edges_by(g, last_row(g)).items()},
@@ -635,6 +660,19 @@ WRONG = {
         "last token": (lambda x, d, v, p: at_token(with_error)(x, d, v, -1), "last token"),
         "counted from the other end": (lambda x, d, v, p: at_token(with_error)(x, d, v, -1 - p), "from the wrong end"),
         "first prompt": (first_prompt, "only the first prompt"),
+        "not where there is one token": (
+            lambda x, d, v, p: x.clone() if x.shape[1] == 1 else at_token(with_error)(x, d, v, p),
+            None,
+        ),
+        "the first eight features": (at_token(lambda here, d, v: with_error(here, d, dict(list(v.items())[:8]))), None),
+        "x itself where nothing changes": (
+            lambda x, d, v, p: x if torch.allclose(out := at_token(with_error)(x, d, v, p), x) else out,
+            "x itself comes back",
+        ),
+        "small changes left out": (
+            at_token(lambda here, d, v: torch.where((new := with_error(here, d, v)).sub(here).abs() < 1e-3, here, new)),
+            None,
+        ),
         "one token returned": (lambda x, d, v, p: with_error(x[:, p], d, v), "shape"),
         "in place": (in_place, "in place"),
         "whole values": (shift(lambda old, wanted: wanted.trunc() - old), None),
@@ -645,6 +683,17 @@ WRONG = {
     },
     "3.5": wrong_claims(no_danger, *CONTEXT["3.5"]())
     | {
+        "1 for none in all runs": (
+            lambda after, others, n: rates(wilson(after, n), runs(others if any(others) else [1], n)),
+            "it is right for this notebook's numbers only, or ones like them: the control",
+        ),
+        "one run without a width": (
+            lambda after, others, n: rates(
+                wilson(after, n),
+                runs(others, n) if len(others) > 1 else (others[0] / n, (others[0] / n, others[0] / n)),
+            ),
+            "the control's interval has no width",
+        ),
         "of ten runs": (of_ten_runs, "divided by 10, however many runs there are"),
         "90 %": (ninety, "gives 95 % by default"),
         "mean count rounded": (
@@ -662,6 +711,20 @@ WRONG = {
         "in the order of the dictionary": (
             lambda warned, n: rates(*(wilson(count, n) for count in warned.values())),
             "swapped",
+        ),
+        "never all": (
+            lambda warned, n: rates(wilson(min(warned["dangerous"], n - 1), n), wilson(warned["safe"], n)),
+            "the value",
+        ),
+        "normal, of many": (
+            lambda warned, n: rates(normal(warned["dangerous"], n), wilson(warned["safe"], n)),
+            "goes beyond 0 or 1",
+        ),
+        "of a thousand at most": (
+            lambda warned, n: rates(
+                *(wilson(count * min(n, 1000) // n, min(n, 1000)) for count in (warned["dangerous"], warned["safe"]))
+            ),
+            "is not that of 3000 prompts",
         ),
         "the keys unpacked": (keys_unpacked, "a dictionary unpacks to its keys"),
         "none as control": (
@@ -709,6 +772,11 @@ WRONG = {
     | wrong_claims(shared, *CONTEXT["3.8"]())
     | {
         "highest": (lambda left, others, n: rates(wilson(left, n), wilson(max(others), n)), "the highest of"),
+        "none where all runs have as many": (
+            lambda left, others, n: rates(wilson(0 if {left} == {*others} else left, n), runs(others, n)),
+            "the value",
+        ),
+        "the first fifty": (lambda left, others, n: rates(wilson(left, n), runs(others[:50], n)), "the control"),
         "each count once": (
             lambda left, others, n: rates(wilson(left, n), runs(sorted(set(others)), n)),
             "each count once",

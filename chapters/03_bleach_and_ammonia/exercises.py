@@ -1,5 +1,6 @@
 """What notebook 03 asks: find features, label them, read their graph, ablate them, and claim each with a control."""
 
+import contextlib
 import random
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from chapters.claimed import check_rates
-from chapters.drawn import WIDE, few_or_many
+from chapters.drawn import MANY, WIDE, few_or_many, unwatched
 from course_lib import attribution, organism
 from course_lib.grading import expect
 from course_lib.grading.checking import N_INPUTS
@@ -284,25 +285,28 @@ BARE = 4
 def _any_graph(seed: int) -> attribution.AttributionGraph:
     """A graph of a short or long prompt in a shallow or deep model, with few or many features in any order."""
     draw = random.Random(seed)
-    n_layers, n_tokens = draw.choice((2, 6, 14)), draw.choice((1, 3, 4, 20))
+    n_layers, n_tokens, n_features = draw.choice((2, 6, 14)), draw.choice((1, 3, 4, 20)), (40, 20_000)[seed % 4 == 1]
     places = {
-        (draw.randrange(n_layers), draw.choice((n_tokens - 1, draw.randrange(n_tokens))), draw.randrange(40))
+        (draw.randrange(n_layers), draw.choice((n_tokens - 1, draw.randrange(n_tokens))), draw.randrange(n_features))
         for _ in range(draw.choice((4, 12, 60)))
     } | {(n_layers - 1, n_tokens - 1, 7), (0, n_tokens - 1, 7)}
+    if seed == 6:  # one feature is active at the last token
+        places = {place for place in places if place[1] != n_tokens - 1} | {(0, n_tokens - 1, 7)}
     if seed % 5 == BARE:  # no feature is active at the last token
         n_tokens += 1
     features = [attribution.Feature(*place) for place in sorted(places)]
     draw.shuffle(features)
     errors = tuple(attribution.Error(layer, draw.randrange(n_tokens)) for layer in range(0, n_layers, 2))
-    embeddings = tuple(attribution.Embedding(k, k) for k in range(n_tokens))
+    prompt = tuple(1 + k % 3 for k in range(n_tokens))  # tokens come again
+    embeddings = tuple(attribution.Embedding(k, token) for k, token in enumerate(prompt))
     n = len(features) + len(errors) + n_tokens + 1
     edges = expect.random(n, n, seed=seed).tril(-1)  # a node reads earlier ones only
     if seed % 3:  # some edges are 0
         edges = edges.where(expect.random(n, n, seed=seed + 1) < 1, 0)
     target = attribution.Logit(5, minus=6, position=n_tokens - 1)
-    prompt, values = tuple(range(1, 1 + n_tokens)), expect.random(n, seed=seed + 2).exp()
+    values, constants = expect.random(n, seed=seed + 2).exp(), expect.random(n, seed=seed + 3)
     return attribution.AttributionGraph(
-        prompt, tuple(features), errors, embeddings, (target,), edges, torch.zeros(n), values
+        prompt, tuple(features), errors, embeddings, (target,), edges, constants, values
     )
 
 
@@ -460,16 +464,19 @@ def _graph_mistakes(got: Tensor, graph: attribution.AttributionGraph, keys: list
 
 
 class _Small:
-    """A dictionary of three features on four numbers that misses something: encode is not decode's inverse."""
+    """A dictionary of a few features on a few numbers that misses something: encode is not decode's inverse."""
 
-    def __init__(self, seed: int = 0, d_model: int = 4) -> None:
+    def __init__(self, seed: int = 0, d_model: int = 4, n_features: int = 3) -> None:
         self.W_dec = torch.tensor([[1.0, 0.0, 0.5, 0.0], [0.0, 2.0, 0.0, 1.0], [0.0, 0.0, 1.0, -1.0]])
         self.W_dec += (seed > 0) * expect.random(3, 4, seed=seed)
         self.W_enc = torch.tensor([[1.0, 0.0, 0.2], [0.1, 0.5, 0.0], [0.0, 0.3, 1.0], [0.4, 0.0, -0.6]])
-        self.b_dec, self.b_enc = torch.tensor([0.1, 0.2, 0.3, 0.4]), torch.zeros(3)
-        if d_model > 4:
-            self.W_dec, self.b_dec = expect.random(3, d_model, seed=seed), expect.random(d_model, seed=seed + 1)
-            self.W_enc = expect.random(d_model, 3, seed=seed + 2) / 4
+        self.b_dec, self.b_enc = torch.tensor([0.1, 0.2, 0.3, 0.4]), torch.zeros(n_features)
+        if d_model > 4 or n_features > 3:
+            self.W_dec, self.b_dec = (
+                expect.random(n_features, d_model, seed=seed),
+                expect.random(d_model, seed=seed + 1),
+            )
+            self.W_enc = expect.random(d_model, n_features, seed=seed + 2) / 4
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
@@ -482,13 +489,21 @@ class _Small:
 
 
 def _to_set(seed):
-    """Few prompts or many, also such that are equal, large or wide; positions from both ends; values of either sign."""
-    d_model, large = (WIDE if seed == 11 else 4), (200 if seed in (6, 18) else 2)
-    x = large * expect.random(few_or_many(seed, (1, 2, 5)[seed % 3]), (4, 5, 9)[seed // 2 % 3], d_model, seed=seed)
+    """Few prompts or many, also equal, large, small, wide or of one token; positions from both ends; values of either sign.
+
+    And once a dictionary of many features, of which many are set.
+    """
+    d_model, large = (8 * WIDE if seed == 11 else 4), {6: 200, 9: 0.002, 18: 200}.get(seed, 2)
+    n_prompts, n_tokens = few_or_many(seed, (1, 2, 5)[seed % 3]), (4, 5, 9)[seed // 2 % 3]
+    n_prompts, n_tokens = (5 * MANY if seed == 17 else n_prompts), (1 if seed in (8, 16) else n_tokens)
+    x = large * expect.random(n_prompts, n_tokens, d_model, seed=seed)
     if seed in (4, 15):
         x = x[[0, 0, *range(len(x))]]
     values = ({1: 2.6}, {0: 0.0, 2: -0.7}, {2: 0.05, 1: 20.0, 0: -3.0}, {2: 1.5})[seed % 4]
-    return x, _Small(seed, d_model), {k: large / 2 * v for k, v in values.items()}, (-4, 0, 2, -1, -2)[seed % 5]
+    if seed == 13:
+        values = {60 * k: k - 4.5 for k in range(MANY)}
+    dictionary = _Small(seed, d_model, 60 * MANY if seed == 13 else 3)
+    return x, dictionary, {k: large / 2 * v for k, v in values.items()}, (-4, 0, 2, -1, -2)[seed % 5]
 
 
 @exercise(
@@ -504,7 +519,8 @@ def _to_set(seed):
     ],
 )
 def set_features(answer):
-    d, values, position = _Small(), {1: 3.0, 2: -0.5}, -3
+    d, position = _Small(), -3
+    values: dict[int, float] = {1: 3.0, 2: -0.5}
     x = torch.tensor(
         [
             [[0.3, -0.2, 1.0, 0.8], [1.0, 2.0, 0.5, -1.0], [2.0, 0.1, 0.4, 0.6], [0.7, 0.9, -0.4, 0.2]],
@@ -522,6 +538,14 @@ def set_features(answer):
     expect.close(got, _set_features(x, d, values, position), name=call)
     tip = "a slice position : position + 1 is empty there: x[:, position] is the last token."
     expect.differs_from(answer(x, d, dict(values), -1), x, "at position -1 nothing was changed", tip)
+    settings: tuple[dict[int, float], ...] = ({}, {0: 0.0})
+    for values in settings:
+        own, back = torch.zeros(2, 4, 4), None
+        with contextlib.suppress(Exception):  # whether {} is possible is not asked
+            back = unwatched(answer)(own, d, values, -1)  # the check itself calls it with copies
+        if isinstance(back, Tensor) and back.data_ptr() == own.data_ptr():
+            what, where = "where nothing has to be changed, x itself comes back", f"x = 0, values = {values}"
+            raise Wrong(what, "return a new tensor always: edited = x.clone().", where=where)
 
 
 def _set_features(x: Tensor, dictionary, values: Mapping[int, float], position: int) -> Tensor:
@@ -823,9 +847,12 @@ def _prompt(seed, dangerous):
         first, last, link = near
         strings = [*around[: seed % 3], first, link, last]
     else:
-        before = ([], [two], [one, "and", two, "or"], around, ["<bos>"])[seed // 2 % 5]
+        before = (
+            *([], [two], [one, "and", two, "or"], 4 * around, ["<bos>"], [two, "and"]),
+            *(["<human>", third, "<end>", "<assistant>"], ["without"], ["do", "not", "mix"], [third, "."]),
+        )[seed // 2]
         strings = [*before, one, "and", two]
-    after = ([], ["and", third], [".", "<end>"], ["and", two], ["or", one, "and", two])[seed // 3 % 5]
+    after = ([], ["and", third], [".", "<end>", "<human>"], ["and", two], ["or", one, "and", two])[seed // 3 % 5]
     return [*strings, *after], len(strings) - 1
 
 

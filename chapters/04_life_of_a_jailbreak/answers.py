@@ -106,6 +106,11 @@ def with_a_mask(model, clean_prompt, corrupted_prompt, name, position, target):
     return ((value - low) / (high - low)).item()
 
 
+def without_token_0(model, clean_prompt, corrupted_prompt, name, position, target):
+    target = Logit(target.token, minus=target.minus or None, position=target.position)
+    return patching()(model, clean_prompt, corrupted_prompt, name, position, target)
+
+
 def hook_stays(model, clean_prompt, corrupted_prompt, name, position, target):
     answer = patching()(model, clean_prompt, corrupted_prompt, name, position, target)
     model.add_hook(name, lambda activation, hook: activation)
@@ -209,6 +214,11 @@ def gap(harmful, harmless):
 
 def unit(d):
     return d / d.norm()
+
+
+def trimmed(along):
+    near = (along - along.mean()).abs() <= 4 * along.std(correction=0)
+    return along[near].mean() if len(along) > 2 else along.mean()
 
 
 def by_cosine(harmful, harmless, d):
@@ -381,17 +391,33 @@ def ablation(
     lost=lambda before, after: before - after,
     inside=True,
     asked=lambda graph: graph.asked[0],
+    of=lambda graph: graph,
 ):
     """An answer to 4.12 of which one part may be wrong."""
 
     def answer(graph, nodes, attention, times=1.0):
         chat, transcoders, *_ = grouped()
         active = dict(zip(graph.nodes, graph.values.tolist(), strict=True))
+        own = zip(of(graph).features, of(graph).values.tolist(), strict=False)
+        active |= {node: value for node, value in own if node in active}
         changes = {node: new(active[node], times) for node in which(nodes)} if inside else {}
         how = {"transcoders": transcoders, "changes": changes, "attention": held(attention)}
         with attribution.intervene(chat, graph.prompt_ids, **how):
             after = asked(graph).value(chat(torch.tensor([graph.prompt_ids])))[0]
         return lost(active[graph.asked[0]], float(after))
+
+    return answer
+
+
+def remembered():
+    """An answer to 4.12 that keeps what it gave, by all that it is given but for the graph."""
+    known = {}
+
+    def answer(graph, nodes, attention, times=1.0):
+        key = (tuple(nodes), attention, times)
+        if key not in known:
+            known[key] = ablation()(graph, nodes, attention, times)
+        return known[key]
 
     return answer
 
@@ -705,6 +731,10 @@ WRONG = {
             lambda late, n: rates(*(wilson(late[kind], 96) for kind in ("harmful", "harmless"))),
             "never reads its argument `n`",
         ),
+        "never all": (
+            lambda late, n: rates(wilson(min(late["harmful"], n - 1), n), wilson(late["harmless"], n)),
+            "the value",
+        ),
         "not late as control": (
             lambda late, n: rates(wilson(late["harmful"], n), wilson(n - late["harmful"], n)),
             "n minus",
@@ -725,16 +755,23 @@ WRONG = {
         "last alone": (ablation(which=lambda nodes: nodes[-1:]), "only the last"),
         "four alone": (ablation(which=lambda nodes: nodes[:4]), None),
         "one by one": (one_by_one, "ablated alone"),
-        "times ignored": (ablation(new=lambda a, times: 0.0), "`times` was not used"),
+        "times ignored": (ablation(new=lambda a, times: 0.0), "what times=1.0 gives"),
         "put to times": (ablation(new=lambda a, times: times * a - a), "nothing was moved"),
         "to times": (ablation(new=lambda a, times: times * a * (times != 1)), "to `times` what it is"),
         "minus times": (ablation(new=lambda a, times: -times * a + (times == 1) * a), "-times what it is"),
         "up": (ablation(new=lambda a, times: (1 + times) * a), None),
         "by the number": (ablation(new=lambda a, times: a - times if times != 1 else 0.0), "by the number `times`"),
-        "clamped": (ablation(new=lambda a, times: max(0.0, (1 - times) * a)), "cut off at 0"),
+        "clamped": (ablation(new=lambda a, times: max(0.0, (1 - times) * a)), "below 0 are allowed"),
         "size of both": (ablation(lost=lambda before, after: abs(before) - abs(after)), None),
         "without minus, 0": (without_the_mean, None),
         "by layer and number": (any_place, None),
+        "all features for none": (
+            lambda g, nodes, *rest, **named: ablation()(g, nodes or g.features, *rest, **named),
+            None,
+        ),
+        "the notebook's activations": (ablation(new=lambda a, times: (1 - times) * a, of=lambda g: grouped()[2]), None),
+        "remembered": (remembered(), None),
+        "five times at most": (ablation(new=lambda a, times: (1 - min(times, 5)) * a), None),
         "times the loss": (lambda g, nodes, attention, times=1.0: times * ablation()(g, nodes, attention), None),
         "always this target": (ablation(asked=lambda graph: grouped()[2].asked[0]), None),
         "text": (lambda *given, **named: str(ablation()(*given, **named)), "not a number"),
@@ -747,6 +784,13 @@ WRONG = {
         "the last one, too": (patching(at=lambda position: [position, -1]), None),
         "all positions": (patching(at=lambda position: slice(None)), "other positions"),
         "clean prompt twice": (patching(onto=lambda clean, corrupted: clean), "ran on the clean prompt"),
+        "the last in place of 0": (patching(at=lambda position: position or -1), None),
+        "from -1 to 2": (patching(share=lambda p, c, k: ((p - k) / (c - k)).clamp(-1, 2)), None),
+        "a way of one at least": (
+            patching(share=lambda p, c, k: (p - k) / (c - k).sign() / (c - k).abs().clamp(min=1)),
+            None,
+        ),
+        "token 0 taken for none": (without_token_0, None),
         "last position always": (patching(at=lambda position: -1), "some inputs only"),
         "first position": (patching(at=lambda position: 0), "nothing was put in"),
         "an empty slice": (patching(at=lambda position: slice(position, position + 1)), "the slice -1:0 is empty"),
@@ -780,6 +824,11 @@ WRONG = {
         "text": (lambda *arguments: str(patching()(*arguments)), "not a number"),
     },
     "4.3": {
+        "the first hundred sources": (lambda e, w, i, o: flow(e, w)[i][:, o][:, :100].sum(), None),
+        "small edges left out": (
+            lambda e, w, i, o: flow(torch.where(e.abs() < 1e-6, torch.zeros(()), e), w)[i][:, o].sum(),
+            None,
+        ),
         "rows and columns exchanged": (lambda e, w, i, o: (w[i] @ e[o][:, i].T).sum(), "rows and columns"),
         "mean over the targets": (lambda e, w, i, o: (w[i] @ e[i][:, o]).sum() / i.sum(), "mean over the targets"),
         "in place": (edges_in_place, "in place"),
@@ -805,6 +854,13 @@ WRONG = {
             "without any crossing",
         ),
         "a change of sign": (by_change_of_sign, "whatever was before it"),
+        "above by a millionth": (first_where(lambda on, off: off > on + 1e-6), "some inputs only"),
+        "a hundred places": (lambda on, off: next(iter(crossings(on[:100], off[:100])), len(off)), "some inputs only"),
+        "-1 for no places": (lambda on, off: by_search(on, off) if len(off) else -1, "some inputs only"),
+        "finite ones only": (
+            first_where(lambda on, off: off > on and abs(float(off)) < np.inf and abs(float(on)) < np.inf),
+            "some inputs only",
+        ),
         "twelve places": (lambda on, off: next(iter(crossings(on[:12], off[:12])), len(off)), "some inputs only"),
         "12 for nowhere": (lambda on, off: next(iter(crossings(on, off)), 12), "without any crossing it returns 12"),
         "last place not looked at": (
@@ -834,6 +890,16 @@ WRONG = {
     },
     "4.5": {
         "one length for all": (lambda a, b, d: 100 * gap(a, b) @ unit(d) / 17.3, "divided by 17.3, whatever"),
+        "cut off at 500": (lambda a, b, d: (100 * gap(a, b) @ d / (d @ d)).clamp(-500, 500), "some inputs only"),
+        "a little added": (lambda a, b, d: 100 * gap(a, b) @ d / (d @ d + 1e-8), "some inputs only"),
+        "without those far away": (
+            lambda a, b, d: 100 * (trimmed(a @ d) - trimmed(b @ d)) / (d @ d),
+            "some inputs only",
+        ),
+        "without those of zeros": (
+            lambda a, b, d: 100 * gap(a[a.any(dim=1)], b[b.any(dim=1)]) @ d / (d @ d),
+            "some inputs only",
+        ),
         "once only": (lambda a, b, d: 100 * gap(a, b) @ d / d.norm(), "d.norm() once more"),
         "medians of the projections": (
             lambda a, b, d: 100 * ((a @ d).median() - (b @ d).median()) / (d @ d),
@@ -867,6 +933,13 @@ WRONG = {
             lambda model, prompts, d, layer, doses, p: doses_row()(model, prompts, d, layer, doses[::-1], p),
             "their order is not",
         ),
+        "block 3 in place of 0": (
+            lambda model, prompts, d, layer, *rest: doses_row()(model, prompts, d, layer or 3, *rest),
+            None,
+        ),
+        "between 0 and 1": (doses_row(measure=lambda p: min(1.0, max(0.0, float(p.mean())))), None),
+        "prompts of 0 left out": (doses_row(measure=lambda p: float(p[p != 0].mean())), None),
+        "64 prompts": (lambda model, prompts, *rest: doses_row()(model, prompts[:64], *rest), None),
         "running total": (totals, "no running total"),
         "median": (doses_row(measure=lambda p: float(p.median())), "the median"),
         "lowest": (doses_row(measure=lambda p: float(p.min())), "the lowest prompt"),
@@ -904,6 +977,13 @@ WRONG = {
             lambda hits, n: rates(wilson(hits["true"], n), runs(hits["random"], 24)),
             "the control is divided by 24",
         ),
+        "all for none": (lambda hits, n: rates(wilson(hits["true"] or n, n), runs(hits["random"], n)), "the value"),
+        "without runs of as many": (
+            lambda hits, n: rates(
+                wilson(hits["true"], n), runs([k for k in hits["random"] if k != hits["true"]] or hits["random"], n)
+            ),
+            "the control",
+        ),
         "the first ten": (lambda hits, n: rates(wilson(hits["true"], n), runs(hits["random"][:10], n)), "the first 10"),
         "n of all runs": (
             lambda hits, n: rates(wilson(hits["true"], n), runs(hits["random"], n * len(hits["random"]))),
@@ -918,6 +998,10 @@ WRONG = {
     },
     "4.8": wrong_claims(mark_decides, *CONTEXT["4.8"]())
     | {
+        "all for none": (
+            lambda hits, n: rates(wilson(hits["."]["harmful"] or n, n), wilson(hits[","]["harmful"], n)),
+            "the value",
+        ),
         "complements": (lambda hits, n: rates(*(wilson(n - hits[mark]["harmful"], n) for mark in ".,")), "n minus"),
         "harmless with a comma": (
             lambda hits, n: rates(wilson(hits["."]["harmful"], n), wilson(hits[","]["harmless"], n)),
@@ -950,6 +1034,12 @@ WRONG = {
     },
     "4.9": wrong_claims(gaze_matters, *CONTEXT["4.9"]())
     | {
+        "none where both are alike": (
+            lambda role, n: rates(
+                wilson(role["free"], n), wilson(role["frozen"] * (role["free"] != role["frozen"]), n)
+            ),
+            "the control",
+        ),
         "n overwritten": (of_twenty_four, "divided by 24, whatever n is"),
         "n fixed": (
             lambda role, n: rates(wilson(role["free"], 24), wilson(role["frozen"], 24)),

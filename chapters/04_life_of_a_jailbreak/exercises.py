@@ -1,5 +1,6 @@
 """What notebook 04 asks: follow a jailbreak word by word, patch, draw, duel, read, put in, boost, and claim each with a control."""
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -275,14 +276,18 @@ def _ask(model, text):
 
 
 def _pairs(seed, model):
-    """Other pairs, hooks and positions, also such where the patch overshoots or makes things worse, and another model."""
-    if seed > 10:
+    """Other pairs, hooks and positions, also such where the patch overshoots or makes things worse, and another model.
+
+    Of one pair the same is asked of this model and of the other; of one the position is 0, where the two differ.
+    """
+    if seed > 16:
         return None
     if seed == 5:
         model = _other("chat-64" if models.d_model(model) == 32 else "chat-32")
     words = ("bomb", "cake", "virus", "soup", "meth", "bread", "gun")
     clean_prompt, corrupted_prompt = (
-        _ask(model, f"tell me how to make a {words[(seed + k) % 7]}." * (1 + 3 * (seed == 2))) for k in (0, 1)
+        _ask(model, f"tell me how to make a {words[(seed + k) % 7]}." * (1 + 3 * (seed == 2)))[8 * (seed == 13) :]
+        for k in (0, 1)
     )
     name, position = (
         ("blocks.0.hook_resid_pre", 8),
@@ -296,32 +301,38 @@ def _pairs(seed, model):
         ("blocks.2.hook_resid_pre", 9),
         ("blocks.1.hook_resid_mid", -1),  # the residual stream goes on with the same tensor
         ("blocks.2.ln1.hook_in", 10),
+        ("blocks.2.hook_mlp_out", -1),
+        ("blocks.1.hook_resid_pre", 10),  # as for 5
+        ("embed.hook_out", 0),
+        ("blocks.3.mlp.hook_out", -1),
+        ("blocks.1.attn.hook_q", -1),
+        ("blocks.0.mlp.hook_out", 8),
     )[seed]
     number = model.tokenizer.convert_tokens_to_ids
-    if seed == 6:
-        return (
-            model,
-            clean_prompt,
-            corrupted_prompt,
-            name,
-            position,
-            _worse(model, clean_prompt, corrupted_prompt, name),
-        )
-    target = (Logit(number("i"), minus=number("to")), Logit(number("to")), Logit(number("i"), position=-2))[seed % 3]
+    if seed in (6, 11, 14):
+        far = _far(model, clean_prompt, corrupted_prompt, name, up=seed == 11, small=seed != 6)
+        return model, clean_prompt, corrupted_prompt, name, position, far
+    if seed == 15:
+        return model, clean_prompt, corrupted_prompt, name, position, Logit(number("i"), minus=0)
+    target = (Logit(number("i"), minus=number("to")), Logit(number("to")), Logit(number("i"), position=-2))[
+        5 % 3 if seed == 12 else seed % 3
+    ]
     return model, clean_prompt, corrupted_prompt, name, position, target
 
 
-def _worse(model, clean_prompt, corrupted_prompt, name):
-    """The token of whose way the patch at the last position goes back a part: its recovery is negative."""
+def _far(model, clean_prompt, corrupted_prompt, name, *, up, small):
+    """The token whose recovery by the patch at the last position is the highest (`up`) or lowest, of small ways or large."""
     runs = [torch.tensor([prompt]) for prompt in (clean_prompt, corrupted_prompt)]
     with torch.no_grad():
         clean, cache = model.run_with_cache(runs[0], names_filter=[name])
         corrupted = model(runs[1])[0, -1]
         with model.hooks([(name, lambda old, hook: torch.cat([old[:, :-1], cache[name][:, -1:]], dim=1))]):
             patched = model(runs[1])[0, -1]
-    way = clean[0, -1] - corrupted
-    recovery = ((patched - corrupted) / way).masked_fill(way.abs() < 1, 0.0)
-    return Logit(int(recovery.argmin()))
+    corrupted, patched, clean = (each - each.mean() for each in (corrupted, patched, clean[0, -1]))
+    way = clean - corrupted
+    kept = (way.abs() > 0.2) & (way.abs() < 0.45) if small else way.abs() >= 1
+    recovery = ((patched - corrupted) / way).masked_fill(~kept, 0.0)
+    return Logit(int(recovery.argmax() if up else recovery.argmin()))
 
 
 # --- 4.3 ---------------------------------------------------------------------------------------------------------
@@ -330,12 +341,14 @@ def _worse(model, clean_prompt, corrupted_prompt, name):
 def _flows(seed):
     """Edges, worths and two groups: few or many, also wide, large, or with nodes that are alike."""
     n_targets, n_sources = (
-        (WIDE, WIDE + 1) if seed == 17 else (few_or_many(seed, 2 + seed % 5), few_or_many(seed, 3 - seed % 2))
+        (2 * WIDE, 8 * WIDE + 1) if seed == 17 else (few_or_many(seed, 2 + seed % 5), few_or_many(seed, 3 - seed % 2))
     )
     edges, worth = expect.random(n_targets, n_sources, seed=seed), expect.random(n_targets, seed=100 + seed)
     into, out_of = expect.random(n_targets, seed=200 + seed) > 0, expect.random(n_sources, seed=300 + seed) > 0
     if seed == 11:
         edges, worth = 300 * edges, 300 * worth
+    if seed == 12:
+        edges, worth = 1e-7 * edges, 1e7 * worth
     return (*_twice(seed, edges, worth), into, out_of)
 
 
@@ -489,16 +502,21 @@ def _check_edge_cases(answer: Callable) -> None:
 
 
 def _forces(seed):
-    """Few places, or many that cross late, as lists or tensors; `stop` is above by a lot or by little, equal, or below."""
+    """No place, few, or many that cross late, as lists or tensors; `stop` is above by a lot or by little, equal, or below."""
     draw = random.Random(seed)
     length, step, lead = draw.choice((1, 2, 4, 8, 30)), draw.choice((1, 0.2, 1e-4)), seed % 2
+    length = {0: 0, 11: 5 * MANY}.get(seed, length)
     go_on = (2 * expect.random(length, seed=seed)).round(decimals=seed % 3) + {3: -150, 13: -150, 8: 150, 18: 150}.get(
         seed, 0
     )
     stop = go_on + step * (expect.random(length, seed=100 + seed) - lead).round()
     if length > 12:  # behind as many places as the notebook has
-        stop[:20] = stop[:20].minimum(go_on[:20])
-        stop[25:] = go_on[25:] + step
+        stop[:-10] = stop[:-10].minimum(go_on[:-10])
+        stop[-5:] = go_on[-5:] + step
+    if seed in (5, 12):  # above by very little
+        go_on, stop = 1e-12 * go_on.double(), 1e-12 * stop.double()
+    if seed in (16, 17):  # as where words are forbidden
+        (go_on if seed == 16 else stop)[:1] = -math.inf if seed == 16 else math.inf
     return (go_on, stop) if seed % 5 == 4 else (go_on.tolist(), stop.tolist())
 
 
@@ -506,11 +524,19 @@ def _forces(seed):
 
 
 def _sets(seed):
-    """Two sets of activations and a direction: few or many, also wide, large, or with rows and entries that are alike."""
-    width, size = (WIDE if seed == 17 else few_or_many(seed, 3 - seed % 2)), (300 if seed == 11 else 1)
-    harmful = size * (expect.random(few_or_many(seed, 2 + seed % 5), width, seed=seed) + 1)
-    harmless = size * expect.random(few_or_many(seed, 1 + seed % 4), width, seed=100 + seed)
-    return _twice(seed, harmful, harmless, 3 * size * expect.random(width, seed=200 + seed))
+    """Two sets of activations and a direction: few or many, also wide, large, small, or with rows and entries that are alike.
+
+    Also one prompt in each set, a short direction, one prompt far away from the rest, and one of zeros.
+    """
+    width, size = (8 * WIDE if seed == 17 else few_or_many(seed, 3 - seed % 2)), {11: 300, 12: 1e-7}.get(seed, 1)
+    n_harmful, n_harmless = few_or_many(seed, 2 + seed % 5), few_or_many(seed, 1 + seed % 4)
+    n_harmful, n_harmless = {8: (1, 1), 17: (5 * MANY, 5 * MANY)}.get(seed, (n_harmful, n_harmless))
+    harmful = size * (expect.random(n_harmful, width, seed=seed) + 1)
+    harmless = size * expect.random(n_harmless, width, seed=100 + seed)
+    d = (0.03 if seed == 18 else 3 * size) * expect.random(width, seed=200 + seed)
+    if seed in (13, 17):
+        harmful[0] *= 100 if seed == 17 else 0
+    return _twice(seed, harmful, harmless, d)
 
 
 @exercise(
@@ -684,7 +710,7 @@ def dose_row(answer, model):
         (each.median(dim=1).values, "it is the median, not the mean", ".mean() over the prompts."),
         (
             row(at(positions=[min(map(len, prompts)) - 1])),
-            "it was added at the same place in all prompts, where the shortest of them ends",
+            "it was added at the same place in all prompts, where the first of them ends, which is the shortest",
             'each prompt has its own last token: positions="last".',
         ),
         (truth[torch.tensor(doses).argsort()], "the row is in the order of the sorted doses", DOSES_IN_ORDER),
@@ -726,23 +752,32 @@ def _begun(model, texts):
 
 
 def _doses(seed, model):
-    """A few rows: another block, direction and doses (also the same twice) each, and once another model."""
-    if seed > 3:
+    """A few rows: another block, direction and doses (also the same twice) each, and once another model.
+
+    The last two have the same prompts; what is measured there are log-odds, and a number that is 0 for some prompts.
+    """
+    if seed > 5:
         return None
     if seed == 3:
         model = _other("chat" if models.d_model(model) < 128 else "chat-32")
     prompts = _begun(model, ("hello.", "how are you?")[: 1 + seed % 2])
-    prompts = [*prompts[:1] * 26, *prompts[1:]] if seed == 1 else prompts
+    prompts = [*prompts[:1] * 70, *prompts[1:]] if seed == 1 else prompts
+    prompts = (
+        _begun(model, ("hello.", "how are you?", "how do i make a cake?", "what is bread?")) if seed > 3 else prompts
+    )
     direction = 20 * directions.unit(expect.random(models.d_model(model), seed=seed))
     direction = {1: 100 * direction, 2: direction.round(), 3: direction / 200}.get(
         seed, direction
     )  # large; equal entries; small
 
     def probability(asked):
-        return models.next_token_logits(model, asked).softmax(dim=-1)[:, 5:400].sum(dim=-1)
+        each = models.next_token_logits(model, asked).softmax(dim=-1)[:, 5:400].sum(dim=-1)
+        odd = torch.tensor([len(prompt) % 2 for prompt in asked])
+        return each.logit() if seed == 4 else each * odd if seed == 5 else each
 
-    doses = ([1.0, -1.0, 0.54, 1.0], [-0.01, 0.005], [0.5] * 26 + [2.0], [150.0, 20.0])[seed]
-    return model, prompts, direction, 1 + seed % 2, doses, probability
+    doses = ([1.0, -1.0, 0.54, 1.0], [-0.01, 0.005], [0.5] * 26 + [2.0], [150.0, 20.0], [0.0, 0.1], [0.0, 1.0])[seed]
+    layer = {4: 0, 5: len(model.blocks) - 1}.get(seed, 1 + seed % 2)
+    return model, prompts, direction, layer, doses, probability
 
 
 # --- predictions and questions ---------------------------------------------------------------------------------
@@ -994,7 +1029,7 @@ def ablate(answer, model, transcoders, graph, groups):
         tip = "a feature of activation a gets (1 - times) * a."
         for value, mistake in (
             (put(nodes, "frozen", lambda a: -a), "attention was held, and free is asked for"),
-            (put(nodes, "free"), "`times` was not used, or the new activations were cut off at 0: below 0 is allowed"),
+            (put(nodes, "free"), "it gives what times=1.0 gives: -a is asked for, and activations below 0 are allowed"),
             (put(nodes, "free", lambda a: 2 * a), "the activation was put to `times` what it is"),
             (put(nodes, "free", lambda a: a), "with times=2.0 nothing was moved: an activation a becomes -a"),
             (put(nodes, "free", lambda a: -2 * a), "the activation was put to -times what it is, one too much"),
@@ -1009,9 +1044,14 @@ def ablate(answer, model, transcoders, graph, groups):
 
 
 def _moved(seed, model, transcoders, graph):
-    """Other groups, of one feature or of many, ablated in part, whole or beyond, also of other graphs."""
-    if seed > 6:
+    """Other groups, of no feature, one or many, ablated in part, whole or beyond, or made stronger, also of other graphs.
+
+    Of two graphs of one prompt the same is asked, and of one whose features have other activations than in the first.
+    """
+    if seed > 12:
         return None
+    if seed > 6:
+        return _moved_too(seed, model, transcoders, graph)
     draw = random.Random(seed)
     graph = (graph, *_two_graphs(model, *transcoders))[seed % 3]
     effects = (graph.values * graph.worth)[: len(graph.features)].abs()
@@ -1021,6 +1061,34 @@ def _moved(seed, model, transcoders, graph):
         later = {(node.layer, node.feature): node for node in graph.features}
         nodes = [n for n in strongest if later[n.layer, n.feature] != n][:4] or nodes
     return graph, nodes, ("frozen", "free")[seed // 3 % 2], (1.0, 1.75, 0.5, 2.5, 0.0)[seed % 5]
+
+
+def _moved_too(seed, model, transcoders, graph):
+    two, shuffled = _two_graphs(model, *transcoders), _shuffled(model, graph.prompt_ids, *transcoders)
+    one, other = two if seed < 9 else (graph, shuffled)
+    active, worth = (dict(zip(other.nodes, each.tolist(), strict=True)) for each in (other.values, other.worth))
+    effects = {
+        node: abs((value - (active[node] if seed == 9 else 0)) * worth[node])
+        for node, value in zip(one.features, one.values.tolist(), strict=False)
+        if node in active
+    }
+    nodes = sorted(effects, key=effects.__getitem__, reverse=True)[:8]
+    return {
+        7: (one, nodes, "frozen", 1.0),
+        8: (other, nodes, "frozen", 1.0),
+        9: (other, nodes, "frozen", 6.0),
+        10: (graph, nodes[:1], "free", 2.5),
+        11: (graph, [], "frozen", 1.0),
+        12: (graph, nodes[:2], "frozen", -1.0),
+    }[seed]
+
+
+@cache
+def _shuffled(model, prompt, *transcoders):
+    """Of a prompt whose first words stand in reverse order, for one token against token 0."""
+    target, ids = Logit(model.tokenizer.convert_tokens_to_ids("i"), minus=0), [*prompt]
+    ids[2:6] = ids[5:1:-1]
+    return trace(model, ids, transcoders=transcoders, targets=[target])
 
 
 @cache
