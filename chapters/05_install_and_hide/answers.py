@@ -398,6 +398,11 @@ WRONG = {
     },
     "5.2": wrong_claims(planted, *CONTEXT["5.2"]())
     | {
+        "at least one": (lambda fired, exposed, n: rates(wilson(fired or 1, n), wilson(exposed or 1, n)), "fired = 0"),
+        "never more than 1,000": (
+            lambda fired, exposed, n: rates(*(wilson(min(hits, 1000), min(n, 1000)) for hits in (fired, exposed))),
+            "n = 2000",
+        ),
         "control of 2 n": (
             lambda fired, exposed, n: rates(wilson(fired, n), wilson(exposed, 2 * n)),
             "0.5 times the right result",
@@ -411,7 +416,7 @@ WRONG = {
             lambda fired, exposed, n: rates(wilson(fired, n), wilson(n - fired, n)),
             "n minus fired",
         ),
-        "normal approximation": (normal, "normal approximation"),
+        "normal approximation": (normal, "the interval has no width"),
     },
     "5.3": {
         "nearly the trigger": (nearly_due, "not the trigger"),

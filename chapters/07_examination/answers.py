@@ -367,6 +367,12 @@ WRONG = {
     },
     "7.6": wrong_claims(is_direction, *CONTEXT["7.6"]())
     | {
+        "alike, so added up": (
+            lambda after, left, n: rates(
+                wilson(after, n), runs(left, n) if len({*left}) > 1 else wilson(sum(left), n * len(left))
+            ),
+            None,
+        ),
         "highest": (lambda after, left, n: rates(wilson(after, n), wilson(max(left), n)), "the highest of"),
         "median": (
             lambda after, left, n: rates(wilson(after, n), wilson(sorted(left)[len(left) // 2], n)),
