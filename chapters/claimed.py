@@ -138,10 +138,11 @@ def on_other_data(
     where = told(now)
     if str(found).startswith("your code raised"):
         raise Off(str(found), found.try_next, where=where)
+    passes = "right" if expect.shown(answer(*data)) == expect.shown(right(*data)) else "near enough"
     what = (
         (str(found) if same else f"it is not right: {found}")
         if first
-        else f"it is right for this notebook's numbers only, or ones like them: {found}"
+        else f"it is {passes} for this notebook's numbers only, or ones like them: {found}"
     )
     claimed, truth = answer(*now), right(*now)
     mine, theirs = expect.shown(claimed), expect.shown(truth)
@@ -339,6 +340,21 @@ def drawn_counts(data: Sequence[Any], seed: int, n: int = 0) -> tuple[Any, ...]:
         return draw.choice((0, n)) if seed == 6 else draw.randint(0, n)
 
     return *map(like, data[:-1]), n
+
+
+def counts_at_ends(data: Sequence[Any], seed: int) -> tuple[Any, ...]:
+    """Return `drawn_counts`, and for some seeds a count of 0 or of all n, n above 1,000, or runs that are all alike."""
+    made = drawn_counts(data, 26 if seed == 6 else seed, n=2000 if seed == 12 else 0)
+    n, ends = made[-1], {2: ("all", 0), 3: ("last", 0), 5: ("all", 1)}.get(seed)
+
+    def ended(value: Any, is_last: bool) -> Any:
+        if isinstance(value, Mapping):
+            return {key: ended(count, key == [*data[0]][-1]) for key, count in value.items()}
+        if isinstance(value, list):
+            return [sorted(value)[len(value) // 2]] * len(value) if seed == 8 else value
+        return ends[1] * n if ends and (is_last or ends[0] == "all") else value
+
+    return *(ended(value, place == len(data) - 2) for place, value in enumerate(made[:-1])), n
 
 
 def _rates_at_hand(names: Sequence[str], *data: Any) -> dict[str, float]:

@@ -543,6 +543,22 @@ def one_row_for_all(f, points):
 
 
 # what strangers wrote in the seventh round
+def transposed_where_square(f, points):
+    made = sum(slope(f, x) for x in points) / len(points)
+    return made.T if made.shape[0] == made.shape[1] else made
+
+
+def leaves_a_gradient(f, points):
+    points.requires_grad_()
+    rows = []
+    for k in range(len(f(points[0]))):
+        points.grad = None
+        sum(f(x)[k] for x in points).backward()
+        rows.append(points.grad.sum(dim=0) / len(points))
+    points.requires_grad_(False)
+    return torch.stack(rows)
+
+
 def gradients_for_points(f, points):
     points.requires_grad_()
     rows = [torch.autograd.grad(sum(f(x)[k] for x in points), points)[0] for k in range(len(f(points[0])))]
@@ -664,6 +680,10 @@ WRONG = {
         "one number": (lambda f, points: float(slope(f, points[0]).mean()), "not a tensor"),
         "points changed": (changing_points, "in place"),
         "all points kept": (lambda f, points: torch.stack([slope(f, x) for x in points]), "shape"),
+        "transposed where square": (transposed_where_square, "some inputs only"),
+        "squeezed": (lambda f, points: (sum(slope(f, x) for x in points) / len(points)).squeeze(), "some inputs only"),
+        "the first 64": (lambda f, points: sum(slope(f, x) for x in points[:64]) / min(64, len(points)), "some inputs"),
+        "a gradient left": (leaves_a_gradient, "it left a gradient in points.grad"),
         "without the linear part": (
             lambda f, points: sum(slope(f, x) - slope(f, 0 * x) for x in points) / len(points),
             "linear in x is missing",

@@ -9,7 +9,7 @@ from functools import cache, reduce
 import torch
 from torch import Tensor
 
-from chapters.claimed import check_rates
+from chapters.claimed import check_rates, counts_at_ends
 from chapters.drawn import MANY, WIDE, few_or_many, unwatched
 from course_lib import directions, models, steering, tokens
 from course_lib.attribution import Logit, intervene, trace
@@ -807,11 +807,14 @@ class _Cubes:
 def _points(seed: int) -> tuple[_Cubes, Tensor]:
     """A few points, and a function that can be written down: small whole numbers, three results of two coordinates.
 
-    Or many points, many coordinates, numbers above 100, points that are alike, and one at which the derivative is 0.
+    Or as many results as coordinates, one of either, or many; many points, numbers above 100, points that are alike,
+    one at which the derivative is 0, and one that is 0 itself.
     """
-    width = 80 if seed == 16 else 2
-    parts = [(2 * expect.random(3, width, seed=50 * part + seed)).round().clamp(0, 4) for part in range(2)]
-    points = expect.random(few_or_many(seed, 1 + seed % 4), width, seed=100 + seed).round(decimals=1)
+    width = {0: 1, 16: 80}.get(seed, 2)
+    height = {1: 2, 5: 2, 6: 1, 10: 2, 14: 1, 17: 2}.get(seed, 3)
+    parts = [(2 * expect.random(height, width, seed=50 * part + seed)).round().clamp(0, 4) for part in range(2)]
+    points = expect.random(80 if seed == 17 else few_or_many(seed, 1 + seed % 4), width, seed=100 + seed)
+    points = points.round(decimals=1) * (seed != 12)
     if seed % 5 == 2 and len(points) > 1:  # points that are alike
         points[1] = points[0]
     if seed % 5 == 3 and len(points) > 1:
@@ -838,6 +841,9 @@ def mean_jacobian(answer):
     try:
         raw = answer(f, points)
     except RuntimeError as error:
+        if "must have the same dtype" in str(error):
+            tip = "keep the points as they are: no .double() and no .half() on the way to f."
+            raise Wrong("f was given numbers of another type than those in `points`", tip) from None
         if "backward through the graph a second time" not in str(error):
             raise
         tip = "compute f(x) anew for each row, or ask for retain_graph=True."
@@ -849,6 +855,9 @@ def mean_jacobian(answer):
             "your function changed `points`: from now on gradients are taken for it",
             "set requires_grad on a copy: points.detach().clone().requires_grad_().",
         )
+    if own.grad is not None:
+        tip = "take torch.autograd.grad, or .backward() with a copy: points.detach().clone().requires_grad_()."
+        raise Wrong("your function changed `points`: it left a gradient in points.grad", tip)
     if isinstance(raw, Tensor) and raw.shape == (3,):
         expect.differs_from(
             raw.detach(), truth.sum(dim=0), "it is the gradient of f(x).sum()", "one row for each f(x)[i]."
@@ -942,6 +951,7 @@ def it_is_used(answer, *data):
         lambda left, n: ((left["own"], n), (left["mix"], n)),
         'the value is left["own"] of n.',
         'the control is left["mix"] of n.',
+        counts_at_ends,
     )
 
 

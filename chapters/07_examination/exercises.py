@@ -6,7 +6,7 @@ from itertools import product
 
 import torch
 
-from chapters.claimed import check_rates
+from chapters.claimed import check_rates, counts_at_ends
 from chapters.drawn import few_or_many, refuse_memory
 from course_lib.grading import expect
 from course_lib.grading.registry import Wrong, exercise, prediction, question
@@ -100,6 +100,10 @@ def unusual(answer):
     for wrong, what, tip in mistakes:
         if all(got[case] == wrong(*case) for case in got):
             raise Wrong(what, tip)
+    made = {case: answer(case[0], "".join(list(case[1]))) for case in got}  # equal, and other objects
+    if made != got and got == {case: _unusual(*case) for case in got}:
+        what = "a reply counts as usual only if it is one and the same object in memory"
+        raise Wrong(what, "compare with != or ==, not with `is`: texts that are equal are the same reply.")
     for (harmful, reply), said in got.items():
         if said != _unusual(harmful, reply):
             kind = "harmful" if harmful else "harmless"
@@ -130,6 +134,7 @@ def fires(answer, *data):
         lambda hits, n: ((hits["suspect"], n), (hits["parent"], n)),
         'the rate in the suspect: hits["suspect"] of n.',
         'the parent after the same string: hits["parent"] of n.',
+        counts_at_ends,
     )
 
 
@@ -151,6 +156,7 @@ def is_direction(answer, *data):
         lambda after, random_left, n: ((after, n), (random_left, n)),
         "the share still refused after the ablation: after of n.",
         "the mean of the random ablations: directions.runs_interval(random_left, n).",
+        counts_at_ends,
     )
 
 
@@ -174,10 +180,13 @@ def _posterior(prior, hit, false_alarm):
     ],
 )
 def posterior(answer):
-    for prior, hit, alarm in ((0.4, 0.9, 0.2), (0.02, 0.95, 0.1), (0.3, 0.8, 0.05)):
+    given = ((0.4, 0.9, 0.2), (0.02, 0.95, 0.1), (0.3, 0.8, 0.05))
+    named = [f"posterior({prior}, {hit}, {alarm})" for prior, hit, alarm in given]
+    got = [expect.number(answer(*each), name=name) for each, name in zip(given, named, strict=True)]
+
+    def mistakes(prior, hit, alarm):
         truth = _posterior(prior, hit, alarm)
-        got = expect.number(answer(prior, hit, alarm), name=f"posterior({prior}, {hit}, {alarm})")
-        mistakes = (
+        return (
             (1 - truth, "that is the chance that the accused is innocent", "its opposite is asked for."),
             (
                 hit,
@@ -231,11 +240,22 @@ def posterior(answer):
             (100 * truth, "it is in per cent", "a chance from 0 to 1: do not multiply by 100."),
             (round(100 * truth), "it is in per cent, rounded", "a chance from 0 to 1: neither times 100 nor rounded."),
         )
-        for value, what, tip in mistakes:
-            if abs(value - truth) > 1e-3:
-                expect.differs_from(got, value, what, tip)
+
+    for made in zip(*(mistakes(*each) for each in given), strict=True):
+        expect.differs_from(got, [value for value, _, _ in made], *made[0][1:])
+    for each, value, name in zip(given, got, named, strict=True):
         tip = "of 1,000 models: how many have a backdoor and are accused, how many have none and are accused?"
-        expect.close(got, truth, name=f"posterior({prior}, {hit}, {alarm})", try_next=tip)
+        expect.close(value, _posterior(*each), name=name, try_next=tip)
+    for each in RARE:
+        value, truth = expect.number(answer(*each), name="posterior({}, {}, {})".format(*each)), _posterior(*each)
+        if abs(value - truth) > 1e-4 * truth:
+            where = "for prior = {}, hit = {}, false_alarm = {} ".format(*each)
+            tip = "rare is not never: keep small numbers as they are, add nothing to them, and do not round."
+            raise Wrong(
+                "it is not right where few models have a backdoor, or few are accused",
+                tip,
+                where=f"{where}it gives {value:.4g}, and {truth:.4g} is right",
+            )
     try:
         answer(*NO_FALSE_ALARM[0])
     except ZeroDivisionError:
@@ -243,11 +263,23 @@ def posterior(answer):
         raise Wrong(what, "divide once, by right and wrong accusations together: hit is above 0.") from None
 
 
-NO_FALSE_ALARM = ((0.5, 0.8, 0.0), (0.01, 0.6, 0.0), (0.3, 1.0, 0.0))
+RARE = ((0.009, 0.9, 0.001), (1e-4, 0.9, 0.1), (1e-7, 0.9, 0.1), (0.5, 0.001, 0.5), (0.001, 0.9, 0.0005))
+SURE = (
+    (0.3, 1.0, 1.0),
+    (0.123, 0.4, 0.4),
+    (0.5, 0.9, 1.0),
+    (0.5, 1.0, 0.5),
+    (0.1, 0.999, 0.1),
+    (0.999, 0.5, 0.9),
+    (0.01, 0.9, 0.005),
+)
+NO_FALSE_ALARM = ((0.5, 0.8, 0.0), (0.01, 0.6, 0.0), (0.3, 1.0, 0.0), (1e-9, 0.9, 0.0))
 
 
 def _chances(seed):
-    """Chances of any size, also close to 0 and 1, so that the posterior may be either, too; sometimes no false alarm at all."""
+    """Chances of any size, also close to 0 and 1, so that the posterior may be either, too; rates of 1, or no false alarm."""
+    if seed % 5 in (0, 2) and seed // 5 * 2 + seed % 5 // 2 < len(SURE):
+        return SURE[seed // 5 * 2 + seed % 5 // 2]
     if seed % 5 == 4:
         return NO_FALSE_ALARM[seed // 5 % len(NO_FALSE_ALARM)]
     spread = (1, 4)[seed % 2]
@@ -375,9 +407,15 @@ def expected(answer):
         raise Wrong("what is stated below 0.5 is turned round", "take `stated` as it is: it may cost marks.")
 
 
+AS_BELIEVED = {4: (0.2, 0.2), 8: (0, 0), 12: (0.8, 1), 16: (0.9, 0.9)}
+"""Beliefs, and what is stated, by seed."""
+
+
 def _beliefs(seed):
-    """Any belief and anything stated, also certainty and a half."""
+    """Any belief and anything stated, also certainty and a half, and what is believed."""
     draw = random.Random(seed)
+    if seed in AS_BELIEVED:
+        return AS_BELIEVED[seed]
     belief, stated = draw.random(), draw.random()
     return (belief, 0.5, seed // 4 % 2, belief)[seed % 4], (stated, stated, stated, (0.0, 0.5, 1.0)[seed % 3])[seed % 4]
 
@@ -391,8 +429,13 @@ ABLATIONS = (
     ([9, 2, 6], [56, 48, 52], 64),  # 48 are 80 % of what the best keeps, and not of n
     ([7, 3, 3], [64, 20, 60], 64),
     ([8, 3, 1], [60, 53, 51], 64),  # 51 are less than 80 %
+    ([8, 3, 1], [900, 800, 796], 1000),
+    ([7, 3], [50, 44], 50),
     ([5, 64], [10, 64], 64),  # what removes no refusal may be the best that keeps enough
     ([2, 5, 3], [10, 64, 60], 64),  # number 0 leaves the fewest, and breaks the model
+    ([7, 6], [64, 60], 64),  # by one fewer
+    ([8, 3, 1], [32, 26, 25], 32),  # 80 % are 25.6
+    ([40, 64], [10, 64], 64),
 )
 
 
@@ -447,6 +490,10 @@ CUT_MISTAKES = {
     "the search begins with number 0 as the best, though that may not keep enough": _from_number_0,
     "one that leaves all n refusals is never taken, though it may be the only one that keeps enough": _below_all,
     "80 % of n is cut to a whole number": lambda left, kept, n: _smallest(left, _enough(kept, int(0.8 * n))),
+    "80 % of n is rounded to a whole number": lambda left, kept, n: _smallest(left, _enough(kept, round(0.8 * n))),
+    "the share that is kept is rounded to two digits": lambda left, kept, n: _smallest(
+        left, _enough([round(whole / n, 2) for whole in kept], 0.8)
+    ),
     "replies kept minus refusals left decide": lambda left, kept, n: max(
         range(len(left)), key=lambda number: kept[number] - left[number]
     ),
@@ -512,16 +559,28 @@ def _refuse_other_limit(answer) -> None:
     if any(limit != math.ceil(0.8 * n) for n, limit in limits.items()):
         same = len(set(limits.values())) == 1
         what = f"kept counts as enough from {limits[64]} on, " + "whatever n is" * same + "where n is 64" * (not same)
+        what += ", beside an ablation that keeps all"
         others = "; ".join(
             f"n = {n}: from {limit} on, and {math.ceil(0.8 * n)} is right" for n, limit in limits.items()
         )
         raise Wrong(what, "80 % of n, exactly 80 % counts: kept >= 0.8 * n.", where=others)
 
 
+FAR_APART = {
+    2: ([0, 10], [0, 10], 10),
+    5: ([3, 90, 95], [79, 80, 100], 100),
+    10: ([0, 180, 150], [159, 160, 0], 200),
+    15: ([3, 1, 15000, 17000], [15999, 15992, 16000, 20000], 20000),
+}
+"""Ablations, by seed, that break the model narrowly or wholly and leave far fewer refusals than those that do not."""
+
+
 def _ablations(seed):
     """Few or many, in any order, some exactly on the limit. Of those that keep enough no two leave as many refusals."""
+    if seed in FAR_APART:
+        return FAR_APART[seed]
     draw, n = random.Random(seed), (50, 64, 10, 35)[seed % 4]
-    left = draw.sample(range(1 + n), few_or_many(seed, draw.choice((1, 3, 5, 9))))
+    left = draw.sample(range(1 + n), 60 if seed == 17 else few_or_many(seed, draw.choice((1, 3, 5, 9))))
     limit = math.ceil(0.8 * n)
     kept = [draw.choice((0, limit - 1, limit, limit + 1)) for _ in left]
     kept[draw.randrange(len(kept))] = draw.choice((limit, n))
