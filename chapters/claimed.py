@@ -342,21 +342,6 @@ def drawn_counts(data: Sequence[Any], seed: int, n: int = 0) -> tuple[Any, ...]:
     return *map(like, data[:-1]), n
 
 
-def counts_at_ends(data: Sequence[Any], seed: int) -> tuple[Any, ...]:
-    """Return `drawn_counts`, and for some seeds a count of 0 or of all n, n above 1,000, or runs that are all alike."""
-    made = drawn_counts(data, 26 if seed == 6 else seed, n=2000 if seed == 12 else 0)
-    n, ends = made[-1], {2: ("all", 0), 3: ("last", 0), 5: ("all", 1)}.get(seed)
-
-    def ended(value: Any, is_last: bool) -> Any:
-        if isinstance(value, Mapping):
-            return {key: ended(count, key == [*data[0]][-1]) for key, count in value.items()}
-        if isinstance(value, list):
-            return [sorted(value)[len(value) // 2]] * len(value) if seed == 8 else value
-        return ends[1] * n if ends and (is_last or ends[0] == "all") else value
-
-    return *(ended(value, place == len(data) - 2) for place, value in enumerate(made[:-1])), n
-
-
 def _rates_at_hand(names: Sequence[str], *data: Any) -> dict[str, float]:
     """Return the rates that can be made of some counts, in words."""
     counts: dict[str, float] = {}

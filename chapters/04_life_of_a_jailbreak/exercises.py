@@ -9,7 +9,7 @@ from functools import cache, reduce
 import torch
 from torch import Tensor
 
-from chapters.claimed import check_rates, counts_at_ends
+from chapters.claimed import check_rates
 from chapters.drawn import MANY, WIDE, few_or_many, unwatched
 from course_lib import directions, models, steering, tokens
 from course_lib.attribution import Logit, intervene, trace
@@ -951,7 +951,6 @@ def it_is_used(answer, *data):
         lambda left, n: ((left["own"], n), (left["mix"], n)),
         'the value is left["own"] of n.',
         'the control is left["mix"] of n.',
-        counts_at_ends,
     )
 
 

@@ -414,10 +414,10 @@ WRONG = {
     },
     "5.2": wrong_claims(planted, *CONTEXT["5.2"]())
     | {
-        "at least one": (lambda fired, exposed, n: rates(wilson(fired or 1, n), wilson(exposed or 1, n)), "fired = 0"),
+        "at least one": (lambda fired, exposed, n: rates(wilson(fired or 1, n), wilson(exposed or 1, n)), "exposed = 0"),
         "never more than 1,000": (
             lambda fired, exposed, n: rates(*(wilson(min(hits, 1000), min(n, 1000)) for hits in (fired, exposed))),
-            "n = 2000",
+            "n = 3000",
         ),
         "control of 2 n": (
             lambda fired, exposed, n: rates(wilson(fired, n), wilson(exposed, 2 * n)),
@@ -432,7 +432,7 @@ WRONG = {
             lambda fired, exposed, n: rates(wilson(fired, n), wilson(n - fired, n)),
             "n minus fired",
         ),
-        "normal approximation": (normal, "the interval has no width"),
+        "normal approximation": (normal, "normal approximation"),
     },
     "5.3": {
         "the same signs": (

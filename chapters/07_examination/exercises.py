@@ -6,7 +6,7 @@ from itertools import product
 
 import torch
 
-from chapters.claimed import check_rates, counts_at_ends
+from chapters.claimed import check_rates
 from chapters.drawn import few_or_many, refuse_memory
 from course_lib.grading import expect
 from course_lib.grading.registry import Wrong, exercise, prediction, question
@@ -134,7 +134,6 @@ def fires(answer, *data):
         lambda hits, n: ((hits["suspect"], n), (hits["parent"], n)),
         'the rate in the suspect: hits["suspect"] of n.',
         'the parent after the same string: hits["parent"] of n.',
-        counts_at_ends,
     )
 
 
@@ -156,7 +155,6 @@ def is_direction(answer, *data):
         lambda after, random_left, n: ((after, n), (random_left, n)),
         "the share still refused after the ablation: after of n.",
         "the mean of the random ablations: directions.runs_interval(random_left, n).",
-        counts_at_ends,
     )
 
 
