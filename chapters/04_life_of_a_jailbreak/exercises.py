@@ -773,7 +773,7 @@ def _doses(seed, model):
     def probability(asked):
         each = models.next_token_logits(model, asked).softmax(dim=-1)[:, 5:400].sum(dim=-1)
         odd = torch.tensor([len(prompt) % 2 for prompt in asked])
-        return each.logit() if seed == 4 else each * odd if seed == 5 else each
+        return -each.logit() if seed == 4 else each * odd if seed == 5 else each
 
     doses = ([1.0, -1.0, 0.54, 1.0], [-0.01, 0.005], [0.5] * 26 + [2.0], [150.0, 20.0], [0.0, 0.1], [0.0, 1.0])[seed]
     layer = {4: 0, 5: len(model.blocks) - 1}.get(seed, 1 + seed % 2)
