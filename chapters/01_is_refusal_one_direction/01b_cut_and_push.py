@@ -696,7 +696,7 @@ plotting.show(
 
 # %% [markdown]
 # By first words, ablating r removes refusal at every width. At width 32 the best direction fails
-# the KL filter (0.1 nats): ablating it also does damage. There ablating random directions removes
+# the KL filter (0.1 nats): harmless first words move. There ablating random directions removes
 # refusals, too, in the worst of ten cases half of them. (The table above had only five draws at
 # width 32, none like this one.) With few dimensions random directions overlap more with r, but
 # |cos| does not fix the loss: the three with the largest |cos| leave 90, 92 and 48. A weak control
