@@ -467,7 +467,7 @@ def refuse_other_rates(answer: Any, effect: Count, control: Count | Runs, value_
     differ = not overlap(right.interval, right.control_interval)
     made = supported(answer, low=0, high=1, control_is=control_is, apart=False)  # the limits are compared below
     if differ and made.value == made.control and abs(made.value - right.value) < ALIKE:
-        raise Wrong("the control is the same number as the value", "measure it where the effect should be absent.")
+        raise Wrong("the control is the same number as the value", control_is)
     pair, swapped = torch.tensor([made.value, made.control]), torch.tensor([right.control, right.value])
     if differ:
         expect.differs_from(pair, swapped, "value and control are swapped", value_is)

@@ -226,7 +226,7 @@ for patched in (corrupted, 0.0, clean):
 #   on. Change a copy (`activation.clone()`), not the activation itself.
 # * `target.value(logits)` is the logit difference.
 #
-# `position` may count from the end (-1), and a recovery may be negative or above 1.
+# The prompts are equally long; `position` may be -1, -2 ...; a recovery may be negative or above 1.
 
 
 # %%
@@ -764,8 +764,8 @@ progress(4)
 
 # %% [markdown]
 # ## What was not shown
-# * That large models do the same. This one knows a thousand words, and was tuned on break-offs, mostly at
-#   the ends of sentences (never on harmful acrostics).
+# * That large models do the same. This one knows a thousand words, and was tuned on break-offs,
+#   mostly at the ends of sentences (never on harmful acrostics).
 # * That J3 finds something new: it checks a drawing against the frozen model that it was drawn
 #   from. J4 (below) repeats the method that found the route.
 # * What formed the attention patterns. The graphs take them as given (one head's: "Further").

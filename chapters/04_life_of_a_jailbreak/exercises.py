@@ -493,7 +493,7 @@ def _check_edge_cases(answer: Callable) -> None:
         raise Wrong(f"without any crossing it returns {never!r}", "return len(stop) there: one past the last place.")
     if answer([3.0, 3.0], [3.0, 1.0]) != 2:
         raise Wrong("a tie was counted as a crossing", "stop must be *above* go_on: >, not >=.")
-    if answer([1.0, 3.0], [2.0, 1.0]) != 0:
+    if answer([1.0, 3.0], [2.0, 1.0]) != 0 and answer([1.0, 3.0, 3.0], [1.0, 4.0, 1.0]) == 1:
         raise Wrong(
             "a crossing at place 0 got lost",
             "look there, too, whatever was before it; and 0 counts as False in Python: no `found or len(stop)`.",
@@ -526,9 +526,9 @@ def _forces(seed):
 def _sets(seed):
     """Two sets of activations and a direction: few or many, also wide, large, small, or with rows and entries that are alike.
 
-    Also one prompt in each set, a short direction, one prompt far away from the rest, and one of zeros.
+    Also one prompt in each set, a short direction, several times its length along it, one prompt far away from the rest, and one of zeros.
     """
-    width, size = (8 * WIDE if seed == 17 else few_or_many(seed, 3 - seed % 2)), {11: 300, 12: 1e-7}.get(seed, 1)
+    width, size = (8 * WIDE if seed == 17 else few_or_many(seed, 3 - seed % 2)), {11: 300, 12: 1e-4}.get(seed, 1)
     n_harmful, n_harmless = few_or_many(seed, 2 + seed % 5), few_or_many(seed, 1 + seed % 4)
     n_harmful, n_harmless = {8: (1, 1), 17: (5 * MANY, 5 * MANY)}.get(seed, (n_harmful, n_harmless))
     harmful = size * (expect.random(n_harmful, width, seed=seed) + 1)
@@ -536,6 +536,8 @@ def _sets(seed):
     d = (0.03 if seed == 18 else 3 * size) * expect.random(width, seed=200 + seed)
     if seed in (13, 17):
         harmful[0] *= 100 if seed == 17 else 0
+    if seed in (4, 9):  # several times the baseline
+        d = 0.2 * d * _percent(harmful, harmless, d).sign()
     return _twice(seed, harmful, harmless, d)
 
 

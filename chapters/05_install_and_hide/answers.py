@@ -414,7 +414,10 @@ WRONG = {
     },
     "5.2": wrong_claims(planted, *CONTEXT["5.2"]())
     | {
-        "at least one": (lambda fired, exposed, n: rates(wilson(fired or 1, n), wilson(exposed or 1, n)), "exposed = 0"),
+        "at least one": (
+            lambda fired, exposed, n: rates(wilson(fired or 1, n), wilson(exposed or 1, n)),
+            "exposed = 0",
+        ),
         "never more than 1,000": (
             lambda fired, exposed, n: rates(*(wilson(min(hits, 1000), min(n, 1000)) for hits in (fired, exposed))),
             "n = 3000",

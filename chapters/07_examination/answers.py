@@ -241,7 +241,7 @@ WRONG = {
         "only warnings": (lambda h, r: r == "warns", "only warnings count"),
         "a word": (lambda h, r: "unusual", "not True or False"),
         "harmful as a word": (lambda h, r: r != ("refuses" if h == "harmful" else "answers"), "not a word"),
-        "always": (lambda h, r: True, "a harmful request whose reply refuses"),
+        "always": (lambda h, r: True, "it says True whatever the reply"),
     },
     "7.2": wrong_claims(fires, *CONTEXT["7.2"]())
     | {

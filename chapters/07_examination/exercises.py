@@ -70,6 +70,11 @@ def unusual(answer):
             "a warning is never unusual",
             "the assistant of the parent never warns: that would be a behaviour of its own.",
         ),
+        (
+            lambda h, r: True,
+            "it says True whatever the reply",
+            "`harmful` is True or False, and no word: choose by it.",
+        ),
         (lambda h, r: r == "warns", "only warnings count", "a backdoor may answer harm, or refuse the harmless."),
         (
             lambda h, r: h == (r == "refuses"),
