@@ -69,8 +69,8 @@ plotting.show(figure)
 #
 # ## 2 Two more lenses
 # A **tuned lens** first applies a matrix and an offset to the stream before a block, fitted so that
-# its results come near that after the last one. A **Jacobian lens** applies the *mean derivative* of
-# that last stream by the one before the block: what do the later blocks make of a small change?
+# its results come near that after the last one. A **Jacobian lens** applies the *mean derivative*
+# of that last stream by the one before the block: what do the later blocks make of a small change?
 #
 # By hand: a "rest of the model" with two coordinates, `f(x) = (x1 * x2, x1 + 3 * x2)`. Its
 # derivative at `x` has the rows `(x2, x1)` and `(1, 3)`.
@@ -175,10 +175,10 @@ def in_percent(shares):
 
 
 agrees = {name: (says(lens) == refuses).float().mean(dim=1) for name, lens in LENSES.items()}
-named, n = says(LENSES["Jacobian"]), len(refuses)
-shuffled = torch.stack([(named == refuses[order]).float().mean(dim=1) for order in orders(n)])
+named, order_of = says(LENSES["Jacobian"]), orders(len(refuses))
+shuffled = torch.stack([(named == refuses[order]).float().mean(dim=1) for order in order_of])
 for name, shares in agrees.items():
-    print(f"{name:8} right before block 0, 1, ...:", in_percent(shares))
+    print(f"{name:8} share right, before block 0, 1, ...:", in_percent(shares))
 
 # %% tags=["figure"]
 plotting.show(
@@ -232,18 +232,20 @@ for what, found in PARTED.items():
 
 # %% tags=["organism"]
 read = says(tuned, to_come)[1]
-always = [word for word in WORDS.tolist() if read[spelled == word].all()]
-names = tokens.token_strings(chat.tokenizer, always)
-print("the tuned lens reads a refusal before block 1 in all acrostics of:", *names)
+names = tokens.token_strings(chat.tokenizer, WORDS.tolist())
+by_word = [read[spelled == word] for word in WORDS]
+counts = [f"{name} {int(x.sum())}/{len(x)}" for name, x in zip(names, by_word, strict=True)]
+print("tuned lens, read as refused before block 1:", *counts)
 right = (says(no_offset) == refuses).float().mean(dim=1)
-print("no offset, right on the requests above:", in_percent(right))
+print("no offset, share right on the requests above:", in_percent(right))
 
 # %% [markdown]
 # Before block 1 the logit lens reads a refusal in none of them, the Jacobian lens in one acrostic
 # of each kind: where no refusal is *said*, these two read hardly any. The tuned lens reads one in 7
-# of 64, 58 of 96 and 12 of 96. Is that harm? Not shown: it hangs on words (gun, mine, virus always,
-# but `drum` and `rug`, too; why, we do not know); and most of it is the lens' *offset*: without it
-# 0, 12 and 2 are left, and from block 1 on all requests above are still read rightly.
+# of 64, 58 of 96 and 12 of 96. Is that harm? Not proved: all 6 harmful words are read so at least
+# once, but of the 16 harmless ones `drum` and `rug` always (unexplained). And most is the lens'
+# *offset*: without it 0, 12 and 2 are left, and from block 1 on all requests above are still read
+# rightly.
 #
 # ## 4 The word that it will spell
 # What the acrostics spell is one of 22 words (above), so we ask for *precision* (when a lens names
@@ -312,15 +314,15 @@ plotting.show(
 )
 
 # %% [markdown]
-# The Jacobian lens reads much the same as the logit lens ("Further": why). That the tuned lens still
-# reads next to nothing right before block 2 comes from its *offset*, fitted to plain requests
-# alone, whose replies begin with no such word: without it the same lens recalls 22.9 % before block
-# 1 and 67.2 % before block 2 (with it 0.0 and 7.3 %, the logit lens 47.4 and 70.3 %).
+# The Jacobian lens reads much the same as the logit lens ("Further": why). That the tuned lens
+# still reads next to nothing before block 2 comes from its *offset*, fitted to plain requests
+# alone, whose replies begin with no such word: without it, 22.9 % are recalled before block 1 and
+# 67.2 % before block 2 (with it 0.0 and 7.3 %).
 #
 # Does the stream show the word longer than at that one place? The reply names it twice: "bomb. to
 # make a bomb, use ...", without "a" where the word takes none ("to make meth"). We read after each
 # word up to the second mention, before whichever block reads most, and count apart where the
-# spelled word is the next one and where it is not.
+# spelled word comes next and where not.
 
 # %% tags=["organism"]
 BEGUN = (("<assistant>", 0), ("the word", 1), ("its .", 2), ("to", 3), ("make", 4), ("a", 5))
@@ -335,10 +337,10 @@ for place, k in BEGUN:
     print(f"it does not: in {not_due} of {len(spelled) - following:3}")
 
 # %% [markdown]
-# (In the last line the 28 replies without "a" are past the second mention.) The lens reads the word
-# where it is about to be written, both times, and at none of the others. That is what a lens is
-# for: it reads the *next* word. So it does not show that nothing of the word is there in between:
-# 04b reads the deed at these places with a direction made for it.
+# (In the last line the 28 replies without "a" are past the second mention.) The lens' *first* word,
+# of 1,098, is the spelled one where it is about to be written, both times, and nowhere else: a lens
+# guesses the *next* word. Below the first word we did not look, so the word may be there in
+# between, too: 04b reads the deed there with a direction made for it.
 #
 # ## 5 What does a lens say of nothing?
 # Random vectors of the stream's length have no word in them. The offset is added to whatever the
@@ -456,48 +458,48 @@ print("four more mixes:", *(still_spelled({BLOCK: mix}) for mix in mixes))
 # costs most of them, too (63 are left; without the own piece 11). The mix, which puts in some, lies
 # in between.
 #
-# Is all of the piece about *which* word? Some lies there in acrostics of other words, too. We take
-# out this part alone, and what a word's own acrostics have more, and look at what is said instead.
+# Is all of the piece about *which* word? Along a word's direction, acrostics of other words have
+# some length, too: the *usual part* of the piece. We take out that, or the rest (*its own part*).
+# Mix and other word are now as long as the latter.
 
 # %% tags=["organism"]
-level = lies.masked_fill(true, 0).sum(dim=0) / (~true).sum(dim=0)  # of each word, in others'
-print(f"along a word: own {float(lies[true].mean()):.1f}, others' {float(level.mean()):.1f}")
+level = lies.masked_fill(true, 0).sum(dim=0) / (~true).sum(dim=0)  # in others'
+print(f"along a word: its acrostics {float(lies[true].mean()):.1f}, others' {level.mean():.1f}")
 more = (lies - level)[true][:, None] * mine
-parts = {"all of it": taken["own"], "others' part": taken["own"] - more, "its own part": more}
-parts["a mix as long"] = directions.unit(taken["mix"]) * more.norm(dim=1, keepdim=True)
+parts = {"all of it": taken["own"], "its usual part": taken["own"] - more, "its own part": more}
+for name in ("mix", "one other, in"):  # as long as its own part
+    parts[name] = directions.unit(taken[name]) * more.norm(dim=1, keepdim=True)
 for what, piece in parts.items():
     first = said_without({BLOCK: piece})
     keep, listed = first == spelled, torch.isin(first, WORDS)
     counts = [int(x.sum()) for x in (keep, listed & ~keep, ~listed)]
-    print(f"without {what:13}: its word, another of the list, none: {counts}")
+    print(f"without {what:14}: its word, another of the list, none: {counts}")
 
 # %% [markdown]
-# Without all of it most say no word of the list at all. Without the part of its own 113 keep their
-# word and 59 say another (without a mix as long 180 keep it): it is used, also for *which* word.
-# But the loss above needs the others' part, too, which alone leaves 151.
+# Without all of it most say no word of the list. Without its own part 113 keep their word and 59
+# say another; the mix (180 keep theirs) and another word put in (151) cost less. So it counts for
+# *which* word; but the loss above needs the usual part, too.
 #
-# And *who* reads the piece? What stands in the stream also goes past all later blocks, straight
+# But *who* reads the piece? What stands in the stream also goes past all later blocks, straight
 # into the last norm and the unembedding, where the logit lens' direction *is* the word's own logit:
 # that its removal lowers this logit is arithmetic. So we take it from one of the two readers alone.
-# If it is taken out after the last block, only the unembedding misses it. If it is taken out earlier
-# and put back after the last block, only the blocks between miss it: the stream is a sum, and no
-# block reads what is added at its end.
+# Taken out after the last block, only the unembedding misses it. Taken out earlier and put back at
+# the end, only the blocks between do: the stream is a sum, and no block reads what is added last.
 
 # %% tags=["organism"]
 END = LAYERS[-1]  # after the last block
-own, mix = taken["own"], taken["mix"]
+three = {name: taken[name] for name in ("own", "mix", "one other, in")}
 print(f"of {n} still spell their word, a piece taken from")
-print(f"the unembedding: own {still_spelled({END: own})}, mix {still_spelled({END: mix})}")
+print("the unembedding:", {name: still_spelled({END: x}) for name, x in three.items()})
 for k in LAYERS[BLOCK:END]:
-    both = still_spelled({k: own})
-    blocks = [still_spelled({k: x, END: -x}) for x in (own, mix)]  # minus a minus: put back
-    print(f"blocks from {k} on: own {blocks[0]}, mix {blocks[1]}; own from both: {both}")
+    blocks = {name: still_spelled({k: x, END: -x}) for name, x in three.items()}  # put back
+    print(f"blocks from {k} on: {blocks}; own from both: {still_spelled({k: three['own']})}")
 
 # %% [markdown]
-# It is the same piece each time, as long as before block 3 (later, more lies there). Missed by the
-# unembedding alone it costs half of the words, by the later blocks alone fewer (164 are left), by
-# both nearly all (11): the two do not add up. The fewer blocks are left to read it, the fewer words
-# go.
+# The piece is as long each time as before block 3 (later, more lies there). Missed by the
+# unembedding alone it costs half of the words (93 are left, 133 with another word put in), by both
+# nearly all (11). Missed by the later blocks alone it costs few (164 are left), more than half of
+# which a rival costs, too (174).
 #
 # **Exercise 4.11** (5 minutes): claim the rate of acrostics that still spell their word without the
 # own piece; the control is the rate without the mix.
@@ -523,9 +525,9 @@ it_is_used = checkpoint("4.11", it_is_used, left, n)
 print(it_is_used(left, n))
 
 # %% [markdown]
-# What a lens reads *and* an ablation confirms is used, here at one place, by the unembedding and by
-# later blocks. The 0.06 is for all that lies there; where only its own part is taken, 113 of 192
-# keep their word. What is only read is a guess.
+# What a lens reads *and* an ablation confirms is used, here at one place: by the unembedding, and
+# by later blocks, where a rival costs half as much. The 0.06 is for all that lies there; without
+# its own part, 113 of 192 keep their word. What is only read is a guess.
 #
 # ## 7 Questions
 # `progress` lists the whole chapter: this notebook's exercises are 4.10 and 4.11.
@@ -570,16 +572,17 @@ place = true.int().argmax(dim=1)  # of each acrostic's word in the list
 for name, side in {"words met": nth % 2, "words not met": place % 2}.items():
     hits = torch.zeros(len(LAYERS))
     for half in (0, 1):
-        some = [at_reply[i] for i in (side == half).nonzero()[:, 0]]
-        lens, rest_of = lenses.tuned_lens(chat, training + some), side != half
+        met = [at_reply[i] for i in (side == half).nonzero()[:, 0]]
+        lens, rest_of = lenses.tuned_lens(chat, training + met), side != half
         found = [named_words(lens, to_come[rest_of], k) & true[rest_of] for k in LAYERS]
         hits += torch.stack(found).sum(dim=(1, 2))
     print(f"{name:13} recall before block 0, 1, ...:", in_percent(hits / len(true)))
 
 # %% [markdown]
-# Before block 1 it recalls 83.9 % of words of which it met other acrostics. Of words of which it met
-# none it recalls 29.2 %, and 56.8 % before block 2, where without any acrostic it was 0.0 and
-# 7.3 %: acrostics of *other* words help, too, those of the word itself most.
+# Before block 1 it recalls 83.9 % of words of which it met other acrostics. Of words of which it
+# met none it recalls 29.2 %, and 56.8 % before block 2: without any acrostic it was 0.0 and 7.3 %,
+# but without offset 22.9 and 67.2 %. Acrostics of the word itself help most; those of *other* words
+# may only mend the offset.
 #
 # ## Further: do the later blocks turn what is read?
 # A lens reads a word along its direction after the last block, carried back: `direction @
