@@ -43,7 +43,7 @@ def stated(source):
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_the_minutes_of_each_notebook_are_those_of_the_rule_and_an_hour_at_most(source):
     """The rule counts what stands in this one notebook: its exercises, its lines, its words; not what is under Further."""
-    assert 0.85 < stated(source) / minutes.of(source).total < 1.4  # more where strangers, reading cold, took more
+    assert 0.85 < stated(source) / minutes.of(source).total < 1.55  # more where strangers, reading cold, took more
     assert stated(source) <= 60 and stated(source) % 5 == 0
 
 

@@ -5,7 +5,7 @@ words a minute), given code (3.3 s a line, a folded figure half a minute), the m
 minute for each prediction and each question. The 3.3 s were fitted to readings with a watch of the eight notebooks that
 the course had before it was cut into sittings (27 to 155 minutes); the rule then was off by 12 % in the mean, by 31 % at
 most. Of messages read, wrong tries and tables pondered it knows nothing: strangers who read the fourteen notebooks cold
-took 1.0 to 1.4 times as long by their own estimates, and a notebook announces theirs where it is more.
+took 1.0 to 1.6 times as long by their own estimates, and a notebook announces theirs where it is more.
 """
 
 import re

@@ -4,7 +4,7 @@
 # A *lens* turns the residual stream before any block into words: one fixed matrix (and an offset)
 # stands for the blocks that remain. You will build one, score three of them against what the model
 # then says, ask them about random vectors, and take out what one reads. Planted: that the model
-# spells a word from first letters (an *acrostic*); when it can be read was found. About 55 minutes;
+# spells a word from first letters (an *acrostic*); when it can be read was found. About 60 minutes;
 # 01 is enough before it. *Content note: one-line topics and invented materials only; nothing here
 # helps anyone do harm ([more](../docs/content_note.md)).*
 

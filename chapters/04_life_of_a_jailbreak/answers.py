@@ -910,6 +910,7 @@ WRONG = {
     },
     "4.5": {
         "one length for all": (lambda a, b, d: 100 * gap(a, b) @ unit(d) / 17.3, "divided by 17.3, whatever"),
+        "cut off at 100": (lambda a, b, d: (100 * gap(a, b) @ d / (d @ d)).clamp(max=100), "it gives 100, and"),
         "cut off at 500": (lambda a, b, d: (100 * gap(a, b) @ d / (d @ d)).clamp(-500, 500), "some inputs only"),
         "a little added": (lambda a, b, d: 100 * gap(a, b) @ d / (d @ d + 1e-8), "some inputs only"),
         "without those far away": (

