@@ -358,8 +358,10 @@ MIXABLE, awake = sorted(set().union(*DANGEROUS)), {}
 for name in ("dangerous", "safe", "alone"):
     prompts = [p for p in cleaning(name, "terrace") if at_cleaner(p)]
     prompts = [p for p in prompts if name != "alone" or words_of(p)[-4] in MIXABLE]
-    awake[name] = directions.bootstrap_interval(strength(finds["danger"], prompts))
-    print(len(prompts), "prompts:", name)
+    values = strength(finds["danger"], prompts)
+    awake[name] = directions.bootstrap_interval(values)
+    loudest = words_of(prompts[int(values.argmax())])[-4]
+    print(f"{len(prompts)} prompts: {name}, {values.min():.1f} to {values.max():.1f} ({loudest})")
 
 # %%
 for name in ("safe", "alone"):
@@ -371,12 +373,12 @@ twice = [texts[1].replace("bleach", f"{c} and {c}") for c in MIXABLE]
 by_twice = strength(finds["danger"], [tokens.chat_prompt(chat.tokenizer, t) for t in twice])
 replies = models.ask(chat, twice, max_new_tokens=18)
 for name, value, reply in zip(MIXABLE, by_twice, replies, strict=True):
-    print(f"{name} and {name}: {value:.1f}, {organism.classify(reply)}")
+    print(f"{name} and {name}: {value:.1f}, {reply}")
 
 # %% [markdown]
 # On these pairs, joined by "and", the feature is a **conjunction**: loud where both are there, weak
-# on either cleaner (1.1). But bleach or vinegar wakes it also if named twice (19.6, 16.9), and is
-# refused; the other four stay at 0.
+# on either cleaner (at most 5.4, vinegar). But bleach or vinegar wakes it also if named twice
+# (19.6, 16.9), and is refused; the other four stay at 0.
 #
 # Now the **attribution graph** of the refusal's first word "i" against the advertisement's first
 # word "clean". Its nodes are features of **transcoders** (dictionaries that rewrite what each MLP
@@ -485,8 +487,8 @@ def supernodes(graph):
 
 
 # %% [markdown]
-# What a group adds to another is the sum of the edges between their nodes. The control for danger:
-# all other features of its blocks at the same place, together.
+# What a group adds to another is the net sum of the edges between their nodes. The control for
+# danger: all other features of its blocks at the same place, together.
 
 # %%
 SOURCES = ("danger", "others there", "rest of block 0")
@@ -523,12 +525,12 @@ plotting.show(plotting.graph(BOXES, percent, unit=unit, alt=f"Graph: {alt}.", **
 # Read from below (arrows below 12 % are not drawn; one may exceed 100 %, such as bleach's 181 %
 # into the rest of block 0: biases take away what is too much).
 #
-# In each of the ten dangerous prompts danger adds more (4.3 to 7.3) to what the refusal features
-# have (46.5 to 52.4) than all others there together. But the rest of block 0, whose attention reads
-# the words themselves and none of the features that we hunted, adds 23.7 to 27.4. Most of that goes
-# with the dangerous pair, too: on safe prompts it is 0.8 to 10.2. The rise exceeds all that danger
-# adds, in part by construction: on safe prompts at most 6 of the ten refusal features are active,
-# and an inactive one is no node.
+# In each of the ten dangerous prompts danger adds more, net (4.3 to 7.3), to what the refusal
+# features have (46.5 to 52.4) than all others there together. But the rest of block 0, whose
+# attention reads the words themselves and none of the features that we hunted, adds 23.7 to 27.4.
+# Most of that goes with the dangerous pair, too: on safe prompts it is 0.8 to 10.2. The rise
+# exceeds all that danger adds, in part by construction: on safe prompts at most 6 of the ten
+# refusal features are active, and an inactive one is no node.
 #
 # A sum of edges cannot show a conjunction; feature 509 did. A graph is a hypothesis, with attention
 # held fixed. Whether danger *decides* is the question of 03b.
@@ -719,11 +721,11 @@ for concept in ("harm at assistant", "harm at friend"):
 finding("AUROC of danger in base; control: seven random dictionaries", *in_base["danger"], ".2f")
 
 # %% [markdown]
-# Danger is there before any refusal. And a harmful request is read where the model reacts to it:
-# base answers it at `<assistant>` (0.52, as random dictionaries), warns at `<friend>` (1.00, where
-# random dictionaries are near that, too); chat reacts at both and has 1.00 at both. So chat reads
-# general harm at one more place. Whether fine-tuning forms that feature out of specific ones, as
-# the paper's section Refusals has it, this does not tell. (One dictionary, one layer.)
+# Danger is there before any refusal. And at this layer each dictionary shows a harmful request
+# where its model reacts to it: base answers it at `<assistant>` (0.52, as random dictionaries; its
+# activations may hold it all the same), warns at `<friend>` (1.00, random ones near that, too);
+# chat reacts at both (1.00). Whether fine-tuning forms that feature out of specific ones, as the
+# paper's section Refusals has it, this does not tell.
 #
 # Now: is it the *same* danger? Take the **chat** model's danger feature into the base model, and
 # the other way round. `steering.scale_features(model, sae, {509: -1.0})` is a context in which
@@ -743,86 +745,91 @@ DANGER = 509  # what the hunt finds, named whatever you found
 print("unchanged: base", counted(HELD, base), "chat", counted(HELD, chat))
 
 # %% [markdown]
-# Which feature of the base dictionary? The two best, both at AUROC 1.00, are tried on the office:
+# Of the base dictionary we take the more active of two features at AUROC 1.00. We count (replies
+# that open as the reaction, whole advertisements).
 
 # %%
-for row in features.by_contrast(base, base_sae, *to_find["danger"]).top(2):
-    with steering.scale_features(base, base_sae, {row.feature: -1.0}):
-        found_on_office = counted(ending["dangerous"], base)
-    print(f"base's feature {row.feature} (AUROC {row.value:.2f}) at -1x: {found_on_office}")
-BASE_DANGER = 85  # the one that acts
+active, best, pairs = {}, {}, ending["dangerous"]
+for whose, model, one in (("chat", chat, sae), ("base", base, base_sae)):
+    active[whose] = steering.natural_activations(model, one, pairs, position=-4).mean(dim=0)
+    best[whose] = features.by_contrast(model, one, *to_find["danger"]).top(4)
+    values = (f"{r.feature} ({r.value:.2f}, {active[whose][r.feature]:.1f})" for r in best[whose])
+    print(f"{whose}, best for danger (AUROC, activation):", ", ".join(values))
+BASE_DANGER = 85
+
 
 # %%
-edits = {
-    "base, chat's feature": (base, sae, DANGER),
-    "base, its own feature": (base, base_sae, BASE_DANGER),
-    "chat, base's feature": (chat, base_sae, BASE_DANGER),
-    "chat, its own feature": (chat, sae, DANGER),
-}
-after = {}
-for what, (model, dictionary, feature) in edits.items():
-    for factor in (0.0, -1.0):
-        with steering.scale_features(model, dictionary, {feature: factor}):
-            after[what] = counted(HELD, model)
-        print(f"{what} at {factor}x: {after[what]}")
+def reactions(model, edit, prompts):
+    """How many replies open as a warning or refusal, and how many are whole advertisements."""
+    with edit:
+        replies = models.generate(model, prompts, max_new_tokens=18)
+    said = [tokens.text(model.tokenizer, reply) for reply in replies]
+    whole = [s for s in said if s.startswith("clean your") and s.endswith("it will shine.")]
+    return sum(s.startswith(("please note", "i apologize")) for s in said), len(whole)
+
+
+def scaled(model, dictionary, feature, factor):
+    return reactions(model, steering.scale_features(model, dictionary, {feature: factor}), HELD)
+
 
 # %%
-similar = directions.cosine(sae.W_dec[DANGER], base_sae.W_dec[BASE_DANGER])
-print(f"cosine of the two directions: {similar:.2f}")
-left = after["base, chat's feature"].get("warn", 0)
+sides, after = {"chat": (sae, DANGER), "base": (base_sae, BASE_DANGER)}, {}
+for whose, edit in sides.items():
+    for name, model in (("base", base), ("chat", chat)):
+        ablated, after[whose, name] = (scaled(model, *edit, factor) for factor in (0.0, -1.0))
+        print(f"{whose}'s {edit[1]} in {name}: at 0x {ablated}, at -1x {after[whose, name]}")
+print(f"cosine: {directions.cosine(sae.W_dec[DANGER], base_sae.W_dec[BASE_DANGER]):.2f}")
+left = after["chat", "base"][0]
 reveal("3.p4", left)
 
 # %% [markdown]
-# The control: the eight other features of chat's dictionary that are most active there (none is
-# half as active), each at -1x in base and in chat; 266, 196 and 444, which read danger, too, are
-# left out. And random directions as long as chat's edit, at the last cleaner, on the pairs that end
-# there.
+# The control: each dictionary's eight other features most active there (without the four above),
+# by edits *as long* on average at the last cleaner (none is half as active). Then only at the last
+# cleaner: chat's eight, and random directions of that length, on the pairs that end there.
 
 # %%
-active = steering.natural_activations(chat, sae, ending["dangerous"], position=-4).mean(dim=0)
-left_others, kept_refusals, loud = [], [], active.argsort(descending=True).tolist()
-for feature in [f for f in loud if f not in (DANGER, 266, 196, 444)][:8]:
-    with steering.scale_features(base, sae, {feature: -1.0}):
-        classes = counted(HELD, base)
-    with steering.scale_features(chat, sae, {feature: -1.0}):
-        kept_refusals.append(counted(HELD, chat).get("refuse", 0))
-    left_others.append(classes.get("warn", 0))
-    print(f"feature {feature:3} (activation {active[feature]:.1f}):", classes)
-print("refusals left in chat under the same eight:", kept_refusals)
-print("warnings left under chat's danger feature:", left, "| under eight others:", left_others)
+loud, lefts = {}, {}
+for whose, (one, feature) in sides.items():
+    mine, taken = active[whose], [row.feature for row in best[whose]]
+    loud[whose] = [f for f in mine.argsort(descending=True).tolist() if f not in taken][:8]
+    as_long = {f: 1 - 2 * float(mine[feature] / mine[f]) for f in (taken[1], *loud[whose])}
+    print(f"{whose}'s second and eight others, at", *(f"{f}: {k:.1f}x" for f, k in as_long.items()))
+    for name, model in (("base", base), ("chat", chat)):
+        second, *eight = (scaled(model, one, *edit) for edit in as_long.items())
+        print(f"  in {name}: {second} | ", *eight)
+        lefts[whose, name] = [count for count, _ in eight]
+left_others = lefts["chat", "base"]
 
 # %%
-to_end, edit = [p for p in HELD if at_cleaner(p)], 2 * active[DANGER] * sae.W_dec[DANGER].detach()
-left_random = []
-for q in directions.random_directions(8, like=edit, seed=3):
-    with steering.add(base, q, layer=2, coefficient=1.0, positions=[-4]):
-        left_random.append(counted(to_end, base).get("warn", 0))
-print(f"under eight random directions, as long as the edit, of {len(to_end)}: {left_random}")
+to_end, length = [p for p in HELD if at_cleaner(p)], 2 * active["chat"][DANGER]
+own = -length * sae.W_dec[[DANGER, *loud["chat"]]].detach()
+edits = *own, *directions.random_directions(8, like=own[0], seed=3)
+there = {"layer": 2, "coefficient": 1.0, "positions": [-4]}
+by_edit = [reactions(base, steering.add(base, edit, **there), to_end) for edit in edits]
+print(f"of {len(to_end)}: 509 {by_edit[0]} | eight:", *by_edit[1:9], "| random:", *by_edit[9:])
 
 # %% tags=["figure"]
-bars = {"base: warnings": [40, left, after["base, its own feature"].get("warn", 0)]}
-under = [after[f"chat, {whose} feature"].get("refuse", 0) for whose in ("its own", "base's")]
-bars = {"chat: refusals": [40, *under], **bars}
+kinds = {"base: warnings": "base", "chat: refusals": "chat"}
+bars = {kind: [40, *(after[whose, m][0] for whose in sides)] for kind, m in kinds.items()}
+controls = {kind: [[], *(lefts[whose, m] for whose in sides)] for kind, m in kinds.items()}
 labels = ["unchanged", "chat's danger at -1x", "base's danger at -1x"]
-controls = {"base: warnings": [[], left_others, []]}
-controls["chat: refusals"] = [[], kept_refusals, []]
 axes = {"x_title": "what was done", "y_title": "of 40 prompts", "y_range": (0, 46)}
 captions = {"title": "Reactions left under chat's and under base's danger feature"}
-captions |= {"alt": f"Bars of 40, {labels}: {bars}. Others leave {left_others}, {kept_refusals}."}
-control = {"controls": controls, "control_label": "other features"}
+captions |= {"alt": f"Bars of 40, {labels}: {bars}. Others, as long, leave {controls}."}
+control = {"controls": controls, "control_label": "other features, as long"}
 plotting.show(plotting.bars(labels, bars, **control, **axes, **captions))
 
 # %% [markdown]
-# At -1x, below all that it ever is, each model's danger feature removes the other model's reaction,
-# too (controls for chat's feature only: in chat eight others leave 40 refusals each); most replies
-# are then advertisements. Merely ablated (0x) it leaves most. Two more cautions: of the base
-# dictionary's two best danger features one does nothing, and one control, feature 200, weaker than
-# 509, turns 30 of 40 replies of base into broken text.
+# At -1x, below all that it ever is, each model's danger feature removes the other's reaction, too;
+# ablated (0x) it leaves most. That reactions go does not set these two apart (one control leaves no
+# warning in base); that all 40 replies become advertisements does: under controls at most 12 do, at
+# the last cleaner 3 of 20 (under 509 all). In base's dictionary danger is not *one* feature: as
+# long, 323 brings 36 and 35.
 #
 # ### Exercise 3.8: claim it (6 minutes, easy)
-# The share of warnings left in the **base** model under **chat's** danger feature; control: the
-# eight others. `left` is a count of n: `directions.wilson_interval(count, n)` gives its rate with
-# an interval. `left_others` are several counts of the *same* n prompts:
+# The share of warnings left in the **base** model under **chat's** danger feature; control: chat's
+# eight others, as long. `left` is a count of n: `directions.wilson_interval(count, n)` gives its
+# rate with an interval. `left_others` are several counts of the *same* n prompts:
 # `directions.runs_interval(counts, n)` does not add them up. `claim(one, control=other)` takes both
 # as they are.
 
@@ -843,7 +850,7 @@ check("3.8", shared, left, left_others, 40)
 # %%
 shared = checkpoint("3.8", shared, left, left_others, 40)
 rate, others = directions.wilson_interval(left, 40), directions.runs_interval(left_others, 40)
-finding("warnings left in base under chat's feature; control: others", rate, others)
+finding("warnings left in base under chat's feature; control: others, as long", rate, others)
 
 # %% [markdown]
 # A weak control (nothing predicts a shuffled label on a new topic): a twin tuned on **shuffled**
