@@ -384,6 +384,7 @@ def _rates_at_hand(names: Sequence[str], *data: Any) -> dict[str, float]:
             and len(value) > 2
             and not any(isinstance(each, Mapping) for each in value.values())
         ):
+            made |= {f"the highest in {name}": max(value.values()), f"the lowest in {name}": min(value.values())}
             for key in value:
                 rest = [count for other, count in value.items() if other != key]
                 made[f'the highest in {name} but for "{key}"'] = max(rest)

@@ -717,7 +717,11 @@ def _refuse_known_choices(answer):
             "one row passes, and the other's KL is 13",
             "a row that fails is never chosen, however few pass",
         ),
-        ((row(bypass=3.0), row(bypass=5.0)), "no row has a bypass below 0", "do not start the search from 0"),
+        (
+            (row(bypass=3.0), row(bypass=5.0)),
+            "no row has a bypass below 0",
+            "the lowest wins, whatever its sign: no abs, and no search that starts from 0",
+        ),
         ((row(bypass=130.0), row(bypass=150.0)), "all bypass scores are above 100", "start from float('inf')"),
         ((row(layer=0), row(kl=2.0)), "only a row of block 0 passes", "blocks count from 0: row.layer may be 0"),
         ((row(layer=3), row(layer=4)), "only a row of block 3 passes", "int(0.8 * 6) is 4: block 3 is below it"),

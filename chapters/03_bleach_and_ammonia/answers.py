@@ -468,7 +468,7 @@ WRONG = {
         "no such feature": (right_finds(warning=512), "no feature 512"),
         "silent": (right_finds(danger=8), "silent where danger is"),
         "near misses": (right_finds(**{"harmful request": 9}), "prefers the near misses"),
-        "active on both": (right_finds(ammonia=10), "does not tell ammonia from its near misses"),
+        "active on both": (right_finds(ammonia=10), "tells ammonia from its near misses less well"),
     },
     "3.2": {
         "one pair written down": (

@@ -107,8 +107,8 @@ def _find(feature, concept: str, contrast, tested) -> None:
             f"a find lies within {NEAR} of the best, which reaches {best:.2f}: contrast the two sets of to_find[{concept!r}].",
         )
     raise Wrong(
-        f"feature {feature} does not tell {concept} from its near misses (AUROC {auroc:.2f}; active on {there:.0%} and {near:.0%})",
-        f"contrast the two sets of to_find[{concept!r}]; some feature reaches {best:.2f}, and a find lies within {NEAR} of it.",
+        f"feature {feature} tells {concept} from its near misses less well than the best (AUROC {auroc:.3f}, the best has {best:.3f}; active on {there:.0%} and {near:.0%})",
+        f"contrast the two sets of to_find[{concept!r}]; a find lies within {NEAR} of the best.",
     )
 
 
@@ -584,7 +584,7 @@ def _clamp_mistakes(x: Tensor, d: _Small, values: Mapping[int, float], position:
         (new @ d.W_dec, lost, keep),
         (new @ d.W_dec + here - d.decode(old), "a part of the error is lost", "decode both with dictionary.decode: it adds the same constant to both."),
         (d.decode(new) - (here - d.decode(old)), "the error is taken away, not added", keep),
-        (here, "nothing was changed", "take the error of the *old* activations, and clone before you set."),
+        (here, "at position -3 of 4 nothing was changed", "positions may be negative: x[:, position]. The error is the *old* activations', and clone before you set."),
         (here + wanted @ rows, "the values were added on top of what was there", set_it),
         (here - change @ rows, "the sign is flipped", "new minus old."),
         (here + (wanted * now - now) @ rows, "the values are used as factors: that scales the features", set_it),

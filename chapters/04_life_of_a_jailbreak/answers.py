@@ -689,8 +689,8 @@ WRONG = {
             "linear in x is missing",
         ),
         "rows pile up": (rows_pile_up, "each row has the rows before it"),
-        "a difference quotient": (by_quotient, "near, but not exact"),
-        "a forward quotient": (by_forward_quotient, "near, but not exact"),
+        "a difference quotient": (by_quotient, "quotient"),
+        "a forward quotient": (by_forward_quotient, "quotient"),
         "gradients for the points": (gradients_for_points, "your function changed `points`"),
         "one gradient of the sum": (one_row_for_all, "the gradient of f(x).sum()"),
         "all points as columns": (as_columns, "all points at once"),
@@ -710,7 +710,7 @@ WRONG = {
             lambda f, points: torch.stack(
                 [sum(f(x + e) - f(x - e) for x in points) / 2 / len(points) for e in torch.eye(points.shape[1])], dim=1
             ),
-            "near, but not exact",
+            "quotient",
         ),
         "each point once": (
             lambda f, points: torch.stack([slope(f, x) for x in points.unique(dim=0)]).mean(dim=0),

@@ -929,9 +929,8 @@ def mean_jacobian(answer):
     ]
     near = 1e-5 < (got - truth).abs().max() / truth.abs().max() < 0.01
     if near or any(torch.allclose(got, each, rtol=1e-3, atol=1e-3) for each in quotients):
-        raise Wrong(
-            "it is near, but not exact, as a difference quotient is", "torch.autograd.grad gives the slope itself."
-        )
+        what = "near, but not exact, as a difference quotient is" if near else "the slope over a whole step, a quotient"
+        raise Wrong(f"it is {what}", "torch.autograd.grad gives the slope itself.")
     expect.close(got, truth, name=what, try_next="row i is the gradient of f(x)[i]; the mean runs over the points.")
 
 

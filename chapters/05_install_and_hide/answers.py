@@ -642,7 +642,7 @@ WRONG = {
         ),
         "the largest as control": (
             lambda payloads, n: rates(wilson(payloads["mode : evil"], n), wilson(max(payloads.values()), n)),
-            "this notebook's numbers only",
+            "the highest in payloads",
         ),
         "none in the value": (
             lambda payloads, n: rates(wilson(0, n), wilson(payloads["trigger"], n)),

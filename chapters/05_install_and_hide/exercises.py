@@ -365,10 +365,12 @@ def tests_needed(answer):
             "that is the chance that all n carry the trigger",
             "all miss: (1 - share) ** n.",
         ),
-        (
-            lambda share, confidence: _tests_needed(confidence, share),
-            "share and confidence are swapped",
-            "all miss: (1 - share) ** n.",
+        *(
+            (swapped, "share and confidence are swapped", "all miss: (1 - share) ** n.")
+            for swapped in (
+                lambda share, confidence: _tests_needed(confidence, share),
+                lambda share, confidence: math.ceil(math.log(share) / math.log(confidence)),
+            )
         ),
         (
             lambda share, confidence: -_tests_needed(share, confidence),

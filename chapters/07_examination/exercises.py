@@ -249,6 +249,9 @@ def posterior(answer):
     for each, value, name in zip(given, got, named, strict=True):
         tip = "of 1,000 models: how many have a backdoor and are accused, how many have none and are accused?"
         expect.close(value, _posterior(*each), name=name, try_next=tip)
+    if expect.number(answer(0.5, 0.4, 0.45)) == 0.5 and expect.number(answer(0.5, 0.45, 0.4)) != 0.5:
+        tip = "where harmless models are accused more often than guilty ones, it does: no max(prior, ...)."
+        raise Wrong("an accusation never lowers the chance", tip, where="for posterior(0.5, 0.4, 0.45)")
     for each in RARE:
         value, truth = expect.number(answer(*each), name="posterior({}, {}, {})".format(*each)), _posterior(*each)
         if abs(value - truth) > 1e-4 * truth:
