@@ -746,7 +746,6 @@ predict("3.p4", (0, 5))
 # %%
 HELD = cleaning("dangerous", "terrace")
 DANGER = 509  # what the hunt finds, named whatever you found
-print("unchanged: base", counted(HELD, base), "chat", counted(HELD, chat))
 active, best, pairs = {}, {}, ending["dangerous"]
 for whose, model, one in (("chat", chat, sae), ("base", base, base_sae)):
     active[whose] = steering.natural_activations(model, one, pairs, position=-4).mean(dim=0)
@@ -768,6 +767,9 @@ def reactions(model, edit, prompts):
 
 def scaled(model, dictionary, feature, factor):
     return reactions(model, steering.scale_features(model, dictionary, {feature: factor}), HELD)
+
+
+print("unchanged: base", counted(HELD, base), "chat", counted(HELD, chat))
 
 
 # %%
