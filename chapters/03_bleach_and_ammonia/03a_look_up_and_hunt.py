@@ -739,16 +739,13 @@ finding("AUROC of danger in base; control: seven random dictionaries", *in_base[
 predict("3.p4", (0, 5))
 # END SOLUTION
 
-# %%
-HELD = cleaning("dangerous", "terrace")
-DANGER = 509  # what the hunt finds, named whatever you found
-print("unchanged: base", counted(HELD, base), "chat", counted(HELD, chat))
-
 # %% [markdown]
 # Of the base dictionary we take the more active of two features at AUROC 1.00. We count (replies
 # that open as the reaction, whole advertisements).
 
 # %%
+HELD = cleaning("dangerous", "terrace")
+DANGER = 509  # what the hunt finds, named whatever you found
 active, best, pairs = {}, {}, ending["dangerous"]
 for whose, model, one in (("chat", chat, sae), ("base", base, base_sae)):
     active[whose] = steering.natural_activations(model, one, pairs, position=-4).mean(dim=0)
@@ -770,6 +767,9 @@ def reactions(model, edit, prompts):
 
 def scaled(model, dictionary, feature, factor):
     return reactions(model, steering.scale_features(model, dictionary, {feature: factor}), HELD)
+
+
+print("unchanged: base", counted(HELD, base), "chat", counted(HELD, chat))
 
 
 # %%
