@@ -208,7 +208,8 @@ class Writer:
             if not kind.__module__.startswith("chapters.") and kind is not types.MethodType:
                 raise NotSent(f"{kind.__module__}.{kind.__name__} cannot be handed to an answer")
             self.numbered.append(value)
-            held = None if kind is types.MethodType else self.plain(tensors_of(value))
+            is_method, tensors = kind is types.MethodType, tensors_of(value).items()
+            held = None if is_method else self.plain({n: part for n, part in tensors if not n.startswith("_")})
             return {"P": [len(self.numbered) - 1, kind.__name__, held]}
         if isinstance(value, types.FunctionType | types.BuiltinFunctionType | types.MethodType) or callable(value):
             return {"O": "function" if not isinstance(value, type) else "type"}
