@@ -586,6 +586,10 @@ WRONG = {
         "two digits": (in_two_digits, "rounded to two digits"),
     },
     "5.5": {
+        "by the replies that gain or lose": (
+            lambda logs, rewards: -(gains(rewards) * logs).sum() / (gains(rewards) != 0).sum().clamp(min=1),
+            "some inputs only",
+        ),
         "no baseline for one": (
             lambda logs, rewards: -((gains(rewards) if len(rewards) > 1 else rewards) * logs).mean(),
             "some inputs only",

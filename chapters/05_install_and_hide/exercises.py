@@ -635,6 +635,8 @@ def _rewarded(seed):
         rewards = rewards + 1
     if seed == 10:  # no reward above 0
         rewards = rewards - 3
+    if seed == 8:  # one of five is as good as usual
+        rewards = torch.arange(n).float()
     if seed in (2, 18):  # a reply that is certain
         logs[0] = 0
     return logs.requires_grad_(), rewards

