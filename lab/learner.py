@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from course_lib.grading.checking import _STUB_OPCODES, tensors_of
+from course_lib.grading.checking import _STUB_OPCODES, _copy, _n_hooks, tensors_of
 from lab.wire import Channel, Reader, Refused, Writer
 
 MAX_TEXT = 400
@@ -94,9 +94,9 @@ class Learner:
         """Call the answer; return its result, what it did to its inputs, and the gradient of the sum of its result."""
         args, kwargs = message["args"], message["kwargs"]
         trained = [part for part in args if isinstance(part, torch.Tensor) and part.requires_grad]
-        given = _copied(args)
+        given = _copy(args)
         before, models = (
-            _copied(list(map(_insides, args))),
+            _copy(list(map(_insides, args))),
             [part for part in args if isinstance(part, torch.nn.Module)],
         )
         hooks = [_n_hooks(model) for model in models]
@@ -160,18 +160,6 @@ def _parameters(answer: Any) -> list[list[Any]]:
 
 def _is_stub(function: types.FunctionType) -> bool:
     return {step.opname for step in dis.get_instructions(function)} <= _STUB_OPCODES
-
-
-def _n_hooks(model: Any) -> int:
-    return sum(len(point.fwd_hooks) for point in model.hook_points())
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _copied(part) for key, part in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(map(_copied, value))
-    return value.clone() if isinstance(value, torch.Tensor) else set(value) if type(value) is set else value
 
 
 def _insides(value: Any) -> Any:

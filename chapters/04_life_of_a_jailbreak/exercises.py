@@ -498,6 +498,7 @@ def _check_edge_cases(answer: Callable) -> None:
             "a crossing at place 0 got lost",
             "look there, too, whatever was before it; and 0 counts as False in Python: no `found or len(stop)`.",
         )
+    expect.close(int(answer([1.0, 3.0], [2.0, 1.0])), 0, name="first_crossing([1, 3], [2, 1])")
     expect.close(int(answer(torch.tensor([1.0, 1.0]), torch.tensor([0.0, 2.0]))), 1, name="first_crossing of tensors")
 
 
