@@ -34,7 +34,8 @@ STAMP = os.path.join(VENV, "installed.txt")  # written last: an interrupted inst
 FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
 OLDEST_PYTHON, FIRST_PYTHON_TOO_NEW = (3, 11), (3, 15)
 NEEDED_GB = 4
-TEST_OPTIONS = ["-n", "2", "--dist", "loadfile"]  # the cells of a notebook share a kernel
+# The cells of a notebook share a kernel; the order of pyproject's testpaths is kept: the longest file of tests begins early.
+TEST_OPTIONS = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
 IN_LAB = {"grade": [], "export-nbgrader": ["--export"]}  # command -> what the package `lab` is given before the rest
@@ -48,9 +49,10 @@ class SetupError(Exception):
 def main(arguments):
     """Runs one command and returns its exit status."""
     command = arguments[0] if arguments else "help"
-    if command not in COMMANDS and command not in IN_LAB:
+    helped = any(option in ("-h", "--help") for option in arguments[1:])  # before anything is installed
+    if (helped and command in COMMANDS) or command not in (*COMMANDS, *IN_LAB):
         print(__doc__)
-        asked = command in ("help", "-h", "--help")
+        asked = command in (*COMMANDS, "help", "-h", "--help")
         print(
             ""
             if asked

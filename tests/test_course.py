@@ -196,7 +196,17 @@ def test_open_hands_its_options_to_jupyterlab(sandbox):
 def test_test_hands_its_options_to_pytest(sandbox):
     _, calls, _ = sandbox
     assert course.main(["test", "-k", "steering"]) == 0
-    assert calls[-1][1:] == ["-m", "pytest", "-n", "2", "--dist", "loadfile", "-k", "steering"]
+    assert calls[-1][1:] == [
+        "-m",
+        "pytest",
+        "-n",
+        "2",
+        "--dist",
+        "loadfile",
+        "--no-loadscope-reorder",
+        "-k",
+        "steering",
+    ]
 
 
 def test_site_hands_on_a_folder_that_is_named_from_where_the_command_was_given(sandbox, tmp_path, monkeypatch):
@@ -208,7 +218,7 @@ def test_site_hands_on_a_folder_that_is_named_from_where_the_command_was_given(s
     assert calls[-1][-1] == str(Path(root) / "site")
 
 
-@pytest.mark.parametrize("arguments, status", [([], 0), (["help"], 0), (["--help"], 0), (["opne"], 2)])
+@pytest.mark.parametrize("arguments, status", [([], 0), (["help"], 0), (["open", "--help"], 0), (["opne"], 2)])
 def test_help_is_shown_for_help_and_for_unknown_commands(arguments, status, capsys):
     assert course.main(arguments) == status
     out = capsys.readouterr().out
