@@ -1,12 +1,15 @@
 """What checks of several chapters share: how large the inputs are that they draw, and what is equal but for its sign."""
 
+import tempfile
 from collections.abc import Callable, Sequence
+from functools import cache
 from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from course_lib import models
 from course_lib.grading import expect
 from course_lib.grading.registry import Wrong
 
@@ -20,6 +23,23 @@ WIDE = 80
 def few_or_many(seed: int, few: int) -> int:
     """Return `few`, and for one of ten seeds MANY."""
     return MANY if seed % 10 == 7 else few
+
+
+@cache
+def other(name: str) -> Any:
+    """Return another model than the notebook's, loaded or made once: a name, or "14 blocks of NAME" with random weights."""
+    n_layers, made, of = name.rpartition(" blocks of ")
+    if not made:
+        return models.load(name)
+    import transformers  # slow to import
+
+    config = transformers.AutoConfig.from_pretrained(models.weights_folder() / of)
+    config.num_hidden_layers, config.initializer_range = int(n_layers), 0.2
+    with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder, models.quiet():
+        torch.manual_seed(0)
+        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+        other(of).tokenizer.save_pretrained(folder)
+        return models.load(folder, device="cpu", checked=False)
 
 
 def up_to_sign(got: object, truth: Tensor) -> bool:

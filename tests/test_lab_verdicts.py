@@ -10,13 +10,14 @@ import test_answers as bank
 import torch
 from bank import Given
 
+from chapters import drawn
 from course_lib import models
 from course_lib.grading import checking, registry
 from lab import isolation, judging, learner, material, wire
 
+NOT_CLAIMS = [item for item in bank.ITEMS if item not in bank.CLAIMS]
 SAMPLE = ("0.1", "0.3", "0.4", "2.1", "2.5", "3.3", "3.4", "5.5", "6.9")
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
-LOADED: dict = {}
 
 
 def entries(item):
@@ -65,10 +66,9 @@ def through_the_pipe(item, answer, context, names):
 
 def compared(item, many):
     torch.set_num_threads(1)  # a child cannot use its parent's threads
-    context, load = bank.context_of(item), models.load
+    context, load, other = bank.context_of(item), models.load, drawn.other
     names = {f"given {n}": value for n, value in enumerate(context)}
-    for name in material.having(item).models:
-        names[f"model {name}"] = LOADED.setdefault(name, LOADED.get(name) or load(name))
+    names |= {f"model {name}": other(name) for name in material.having(item).models}
     judging.the_same_models(names)
     try:
         for answer in list(entries(item))[:many]:
@@ -79,7 +79,7 @@ def compared(item, many):
             ):  # which is said of the code itself, and that stays in the child
                 assert there.message.split("\n")[0] == here.message.split("\n")[0]
     finally:
-        models.load = load
+        models.load, drawn.other = load, other
 
 
 @pytest.mark.parametrize("item", SAMPLE)
@@ -87,8 +87,13 @@ def test_a_verdict_through_the_pipe_is_that_in_the_notebook(item):
     compared(item, 8)
 
 
+@pytest.mark.parametrize("item", NOT_CLAIMS)
+def test_a_right_answer_passes_through_the_pipe(item):
+    compared(item, 1)
+
+
 @pytest.mark.nightly
-@pytest.mark.parametrize("item", [item for item in bank.ITEMS if item not in bank.CLAIMS])
+@pytest.mark.parametrize("item", NOT_CLAIMS)
 def test_all_verdicts_through_the_pipe_are_those_in_the_notebook(item):
     compared(item, None)
 

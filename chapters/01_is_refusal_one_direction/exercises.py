@@ -5,12 +5,11 @@ import inspect
 import math
 import random
 import sys
-import tempfile
-from functools import cache
 
 import torch
 from torch import Tensor
 
+from chapters import drawn
 from chapters.claimed import check_rates, close_limits, drawn_counts, levels, on_other_data, refuse_others
 from chapters.drawn import MANY, WIDE, few_or_many, up_to_sign
 from course_lib import caching, directions, models
@@ -959,7 +958,11 @@ def _to_ablate(seed: int) -> tuple[object, list[list[int]], Tensor]:
 
     In some there are many prompts, equal ones among them; one model has other numbers of blocks than the organisms.
     """
-    model = _deeper() if seed % 7 == 3 else _other("chat" if seed == 6 else ("chat-64", "chat-32")[seed % 2])
+    model = (
+        _other("14 blocks of chat-32")
+        if seed % 7 == 3
+        else _other("chat" if seed == 6 else ("chat-64", "chat-32")[seed % 2])
+    )
     prompts = [_prompt(3 * n + seed % 2 * seed, n) for n in (5, 9, 1)]  # 0 and 2 have the same
     if seed % 7 == 4:
         prompts = [_prompt(n, 1 + n % 2) for n in range(MANY)] + prompts
@@ -969,20 +972,6 @@ def _to_ablate(seed: int) -> tuple[object, list[list[int]], Tensor]:
     if seed == 1:  # with equal entries
         unit = (8 * unit).round()
     return model, prompts, unit * (3.0, 5.0, 0.02, 50.0, 0.7, 1e-6, 4000.0)[seed % 7]
-
-
-@cache
-def _deeper():
-    """A model of 14 blocks with random weights, made once."""
-    import transformers  # slow to import
-
-    config = transformers.AutoConfig.from_pretrained(models.weights_folder() / "chat-32")
-    config.num_hidden_layers, config.initializer_range = 14, 0.2
-    with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder, models.quiet():
-        torch.manual_seed(0)
-        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-        _other("chat-32").tokenizer.save_pretrained(folder)
-        return models.load(folder, device="cpu", checked=False)
 
 
 def _refuse_changed_weights(model, weights):
@@ -1129,10 +1118,9 @@ def _match(a: Tensor, unit: Tensor, target: float) -> Tensor:
     return a - (a @ unit)[..., None] * unit + target * unit
 
 
-@cache
 def _other(name):
     """Another model than the notebook's, loaded once."""
-    return models.load(name)
+    return drawn.other(name)
 
 
 def _asked(seed, model):
