@@ -406,7 +406,7 @@ plotting.show(
         y_range=(0, 1.1 * n),
         x_title="who misses the piece",
         y_title=f"of {n} acrostics, spell their word",
-        title="Without the own piece few spell their word",
+        title="Fewest spell their word without the own piece",
         alt="Acrostics that still spell their word, by the piece taken out and who misses it. "
         + "; ".join(f"{name} {dict(zip(READERS, row, strict=True))}" for name, row in kept.items()),
     )
@@ -417,11 +417,11 @@ plotting.show(
 # costs most. Of the two readers the unembedding misses it more. Missed by the blocks alone it costs
 # few words, more than half of which a rival costs, too.
 #
-# **Exercise 4.11** (5 minutes): `left` has the counts where both miss a piece (`left["rival"]` is
-# 63). Claim the rate without the own piece. Choose the control: the piece that moves what is read
+# **Exercise 4.11** (5 minutes): claim the rate without the own piece, missed by both; `left` has
+# these counts of `n` (`left["rival"]` is 63). Choose the control: the piece that moves what is read
 # of *many* other words and leaves the own word's direction alone.
-# `directions.wilson_interval(count, n)` is a rate with its interval of 95 %, and `claim(one,
-# control=other)` takes two of them.
+# `directions.wilson_interval(count, n)` is a rate with its interval of 95 %; `claim(one,
+# control=other)` takes two.
 
 
 # %% tags=["organism"]
