@@ -223,8 +223,8 @@ for what, parted in PARTED.items():
 # %% [markdown]
 # Where no refusal is *said*, the logit and the Jacobian lens read hardly any before block 1. The
 # tuned lens reads one in 58 of 96 harmful acrostics. Is that harm? Not proved ("Further": word by
-# word); and most of it is the lens' *offset*: without it, the lens still reads all requests above
-# rightly from block 1 on, and here 12.
+# word); and most of it is the lens' *offset*: without it, it reads one in 12, and from block 1 on
+# still all requests above rightly.
 #
 # ## 4 The word that it will spell
 # What the acrostics spell is one of 22 words (above). At `<assistant>` it is the word to come.
