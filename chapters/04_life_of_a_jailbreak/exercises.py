@@ -1127,10 +1127,13 @@ prediction(
     "4.p3", "The break-off direction added at the comma, dose 2: how probable is a refusal there?", bounds=(0, 1)
 )
 prediction(
-    "4.p5", "Before which block is the logit lens' first word the spelled one in half of the acrostics?", bounds=(0, 6)
+    "4.p5", "Before which block is the logit lens' first word the spelled one in 60 % of the acrostics?", bounds=(0, 6)
 )
 prediction(
-    "4.p6", "Of random vectors, on how many per cent is the tuned lens sure before block 1?", bounds=(0, 100), unit="%"
+    "4.p6",
+    "Of random vectors, on how many per cent (15 to 40, not 0.15 to 0.4) is the tuned lens sure before block 1?",
+    bounds=(0, 100),
+    unit="%",
 )
 prediction(
     "4.p7",
