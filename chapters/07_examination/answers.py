@@ -142,6 +142,10 @@ def fewest(left, which):
     return min(which, key=lambda k: left[k])
 
 
+def enough_kept(kept, n):
+    return [k for k, whole in enumerate(kept) if whole >= 0.8 * n]
+
+
 def among_kept(left, kept, n):
     enough = [count for count, whole in zip(left, kept, strict=True) if whole >= 0.8 * n]
     return enough.index(min(enough))
@@ -245,6 +249,7 @@ WRONG = {
     },
     "7.2": wrong_claims(fires, *CONTEXT["7.2"]())
     | {
+        "by their place": (lambda hits, n: rates(*(wilson(count, n) for count in hits.values())), "by its place"),
         "68 %": (at_level(0.68), "one of 68 %"),
         "n plus 16": (
             lambda hits, n: rates(wilson(hits["suspect"], n + 16), wilson(hits["parent"], n + 16)),
@@ -270,6 +275,8 @@ WRONG = {
         ),
     },
     "7.3": {
+        "prior left out below": (lambda p, h, f: p * h / (h + f), "added without the prior"),
+        "hit left out above": (lambda p, h, f: p / (p * h + (1 - p) * f), "missing above"),
         "equal rates say nothing": (lambda p, h, f: 0.5 if h == f else by_thousand(p, h, f), "some inputs only"),
         "rates of 1 in per cent": (
             lambda p, h, f: by_thousand(p, *(rate / 100 if rate >= 1 else rate for rate in (h, f))),
@@ -299,6 +306,9 @@ WRONG = {
         "by odds": (lambda p, h, f: p / (1 - p) * h / f / (1 + p / (1 - p) * h / f), "divides by 0"),
     },
     "7.4": {
+        "2 for 4": (lambda b, s: b * (1 - 2 * (1 - s) ** 2) + (1 - b) * (1 - 2 * s**2), "not 4 in either case"),
+        "wrong, not weighed": (lambda b, s: b * (1 - 4 * (1 - s) ** 2) + 1 - 4 * s**2, "are not weighed"),
+        "raised to a half": (lambda b, s: by_marks(b, max(s, 0.5)), "counts as 0.5"),
         "a square when honest": (
             lambda b, s: (2 * b - 1) * abs(2 * b - 1) if b == s else by_marks(b, s),
             "some inputs only",
@@ -327,6 +337,11 @@ WRONG = {
         "turned round": (lambda b, s: by_marks(b, max(s, 1 - s)), "turned round"),
     },
     "7.5": {
+        "most left": (
+            lambda left, kept, n: max(enough_kept(kept, n), key=lambda k: left[k]),
+            "leaves the most refusals of those",
+        ),
+        "the first that keeps enough": (lambda left, kept, n: enough_kept(kept, n)[0], "the first that keeps"),
         "put back by 64": (
             lambda left, kept, n: fewest(
                 [more + 64 * (5 * k < 4 * n) for more, k in zip(left, kept, strict=True)], range(len(left))

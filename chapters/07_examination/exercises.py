@@ -6,7 +6,7 @@ from itertools import product
 
 import torch
 
-from chapters.claimed import check_rates
+from chapters.claimed import check_rates, refuse_by_place
 from chapters.drawn import few_or_many, refuse_memory
 from course_lib.grading import expect
 from course_lib.grading.registry import Wrong, exercise, prediction, question
@@ -133,6 +133,7 @@ def unusual(answer):
     ],
 )
 def fires(answer, *data):
+    refuse_by_place(answer, data, 'hits["suspect"] and hits["parent"], wherever they stand.')
     check_rates(
         answer,
         data,
@@ -195,6 +196,16 @@ def posterior(answer):
                 hit,
                 "that is the chance of an alarm given a backdoor, not of a backdoor given an alarm",
                 "weigh it against the false alarms.",
+            ),
+            (
+                prior * hit / (hit + alarm),
+                "all alarms were added without the prior",
+                "prior * hit + (1 - prior) * false_alarm.",
+            ),
+            (
+                prior / (prior * hit + (1 - prior) * alarm),
+                "it is divided by all alarms, but `hit` is missing above",
+                "only prior * hit are accused rightly.",
             ),
             (prior * hit, "it was not divided by all alarms", "divide by right and wrong accusations together."),
             (
@@ -352,6 +363,44 @@ def expected(answer):
                 "add (1 - belief) times the marks of a wrong one.",
             ),
             (
+                belief * (1 - 4 * (1 - stated) ** 2) + (1 - 4 * stated**2),
+                "the marks of a wrong answer are not weighed",
+                "(1 - belief) times the marks of a wrong one.",
+            ),
+            (
+                (1 - 4 * (1 - stated) ** 2) + (1 - belief) * (1 - 4 * stated**2),
+                "the marks of a right answer are not weighed",
+                "`belief` times the marks of a right one.",
+            ),
+            (
+                belief * (2 - 4 * (1 - stated) ** 2 - 4 * stated**2),
+                "a wrong answer has the weight of a right one",
+                "it is wrong with chance 1 - belief.",
+            ),
+            *(
+                (
+                    belief * (1 - right * (1 - stated) ** 2) + (1 - belief) * (1 - wrong * stated**2),
+                    f"the factor is not 4 {where}",
+                    "1 - 4 (...)^2 in both cases.",
+                )
+                for factor in (2, 3, 8)
+                for right, wrong, where in (
+                    (factor, factor, f"in either case, but {factor}"),
+                    (factor, 4, f"where the answer is right, but {factor}"),
+                    (4, factor, f"where the answer is wrong, but {factor}"),
+                )
+            ),
+            (
+                belief * (1 - 4 * (1 - stated) ** 2) + 1 - belief * (1 - 4 * stated**2),
+                "brackets are missing around 1 - belief",
+                "(1 - belief) * (...): * binds before -.",
+            ),
+            (
+                belief * (1 - 4 * (1 - stated**2)) + (1 - belief) * (1 - 4 * stated**2),
+                "1 - stated^2 stands where (1 - stated)^2 is due",
+                "(1 - stated) ** 2: subtract first, then square.",
+            ),
+            (
                 belief * (1 - (1 - stated) ** 2) + (1 - belief) * (1 - stated**2),
                 "the factor 4 is missing",
                 "1 - 4 (...)^2.",
@@ -411,6 +460,16 @@ def expected(answer):
     turned = [(0.7, 0.3), (0.9, 0.1)]
     if expect.same([answer(*given) for given in turned], [_expected(belief, 1 - stated) for belief, stated in turned]):
         raise Wrong("what is stated below 0.5 is turned round", "take `stated` as it is: it may cost marks.")
+    if not any(
+        expect.number(answer(*given), name="expected({}, {})".format(*given)) for given in [*turned, (0.2, 0.2)]
+    ):
+        where = f"for belief = 0.7, stated = 0.3 it gives 0, and {_expected(0.7, 0.3):.4g} is right"
+        raise Wrong("what is stated below 0.5 counts as 0.5", "take `stated` as it is: it may cost marks.", where=where)
+    turned = [(0.3, 0.7), (0.1, 0.2)]
+    if expect.same([answer(*given) for given in turned], [_expected(1 - belief, stated) for belief, stated in turned]):
+        raise Wrong(
+            "a belief below 0.5 is turned round", "take `belief` as it is: the answer is right with that chance."
+        )
 
 
 AS_BELIEVED = {4: (0.2, 0.2), 8: (0, 0), 12: (0.8, 1), 16: (0.9, 0.9)}
@@ -431,7 +490,7 @@ def _beliefs(seed):
 ABLATIONS = (
     ([40, 6, 12, 1, 30], [64, 62, 63, 20, 64], 64),
     ([10, 9, 0, 7], [50, 40, 39, 32], 50),
-    ([5, 5, 2], [64, 64, 52], 64),
+    ([5, 6, 2], [64, 64, 52], 64),
     ([9, 2, 6], [56, 48, 52], 64),  # 48 are 80 % of what the best keeps, and not of n
     ([7, 3, 3], [64, 20, 60], 64),
     ([8, 3, 1], [60, 53, 51], 64),  # 51 are less than 80 %
@@ -442,6 +501,8 @@ ABLATIONS = (
     ([7, 6], [64, 60], 64),  # by one fewer
     ([8, 3, 1], [32, 26, 25], 32),  # 80 % are 25.6
     ([40, 64], [10, 64], 64),
+    ([60, 30, 9, 2], [10, 52, 64, 60], 64),  # the first, what leaves most, what keeps most: each another one
+    ([9, 30, 2], [60, 52, 64], 64),
 )
 
 
@@ -503,6 +564,16 @@ CUT_MISTAKES = {
     "replies kept minus refusals left decide": lambda left, kept, n: max(
         range(len(left)), key=lambda number: kept[number] - left[number]
     ),
+    "it takes the one that leaves the most refusals of those that keep enough, and not the fewest": lambda left, kept, n: (
+        max(_enough(kept, 0.8 * n), key=lambda number: left[number])
+    ),
+    "it takes the first that keeps enough, however many refusals it leaves": lambda left, kept, n: _enough(
+        kept, 0.8 * n
+    )[0],
+    "it takes the last that keeps enough, however many refusals it leaves": lambda left, kept, n: _enough(
+        kept, 0.8 * n
+    )[-1],
+    "it takes the one that leaves the most refusals": lambda left, kept, n: left.index(max(left)),
     "it takes the one that keeps most": lambda left, kept, n: kept.index(max(kept)),
     "it takes the one that keeps most, and among these the fewest refusals": lambda left, kept, n: max(
         range(len(left)), key=lambda number: (kept[number], -left[number])
