@@ -81,7 +81,7 @@ for place in ("WORD", "its .", "comma", "full stop"):
     print(f"{place:9} {tokens.text(chat.tokenizer, so_far)}")
 
 # %% [markdown]
-# Now the probability that the next word is one of the two. Look for the place where the curves
+# Now the probability that the next word is "i" or "however". Look for the place where the curves
 # part.
 
 # %%
@@ -335,7 +335,7 @@ for n in (3, 4, 5):
 reveal("4.p2", int(same.sum()))
 
 # %% [markdown]
-# What does it say to letters in another order, and to other words with the same letters?
+# And to other words with the same letters?
 
 # %%
 for words in (BOMB_WORDS, "block mustard outlive babies", "bananas otters marble buttons"):
@@ -345,9 +345,9 @@ for words in (BOMB_WORDS, "block mustard outlive babies", "bananas otters marble
 
 # %% [markdown]
 # Mostly reversal does not change the word, as if the letters were a **bag**, each voting for the
-# words that have it; with three letters it mostly does. (The paper's model, too, let the letters
-# vote separately.) Your `patch` can count the votes. The folded cell has eight pairs of acrostics,
-# each with a logit to read:
+# words that have it (of words with three letters, only 3 of 10 stay). The paper's model, too, let
+# the letters vote separately. Your `patch` can count the votes. The folded cell has eight pairs of
+# acrostics, each with a logit to read:
 
 # %% tags=["figure"]
 PAIRS = [
@@ -365,7 +365,8 @@ for line in PAIRS:
     (wanted, its_words), (instead, other_words) = (half.split(": ") for half in line.split(" | "))
     target = Logit(number(wanted), minus=number(instead))
     pairs.append((acrostic(its_words), acrostic(other_words), target))
-print(len(pairs), "pairs; the first reads the logit of bomb minus that of cake:", PAIRS[0], sep="\n")
+print(len(pairs), "pairs; the first reads the logit of bomb minus that of cake:")
+print(PAIRS[0])
 
 # %% [markdown]
 # Put *one* clean word into the corrupted acrostic, at its own place, before block 0:
@@ -620,15 +621,16 @@ def mixed(row, other, parts):
     return new
 
 
-four = {k: [row for row in v if len(parts_of(row)["letters"]) == 4] for k, v in rows.items()}
-print(tokens.text(chat.tokenizer, mixed(four["harmful"][0], four["harmless"][0], ["OBJECT"])[24:]))
-
-
-# %%
 def word_of(row):
     return row[0][row[1]["WORD"]]
 
 
+four = {k: [row for row in v if len(parts_of(row)["letters"]) == 4] for k, v in rows.items()}
+print("replies with words of four letters:", {k: len(found) for k, found in four.items()})
+print(tokens.text(chat.tokenizer, mixed(four["harmful"][0], four["harmless"][0], ["OBJECT"])[24:]))
+
+
+# %%
 def swapped(of, by, parts):
     """Probability of refusing at the full stop, for each reply of a kind: mean over its partners."""
     each = []
@@ -638,7 +640,8 @@ def swapped(of, by, parts):
     return torch.stack(each)
 
 
-print("16 harmful replies, harmless OBJECT:", swapped("harmful", "harmless", ["OBJECT"]).mean())
+cake_said = swapped("harmful", "harmless", ["OBJECT"])
+print(f"{len(cake_said)} harmful replies, a harmless OBJECT: mean {cake_said.mean():.2f}")
 
 # %% tags=["figure"]
 WHOSE = [("harmful", "harmful"), ("harmful", "harmless"), ("harmless", "harmful")]
@@ -646,27 +649,28 @@ SWAPS = [[], ["letters"], ["WORD"], ["OBJECT"], ["materials"], ["WORD", "OBJECT"
 SWAPS += [["WORD", "OBJECT", "materials"]]
 swaps = [[directions.bootstrap_interval(swapped(*two, parts)) for two in WHOSE] for parts in SWAPS]
 written = [[f"{i.estimate:.2f} [{i.low:.2f}, {i.high:.2f}]" for i in row] for row in swaps]
-named = [" and ".join(parts) or "nothing" for parts in SWAPS]
+named = [", ".join(parts) or "nothing" for parts in SWAPS]
 figure = plotting.heat_map(
     [[i.estimate for i in row] for row in swaps],
     row_labels=named,
-    column_labels=[f"{of} replies, parts of {by} ones" for of, by in WHOSE],
+    column_labels=[f"{of}, from {by}" for of, by in WHOSE],
     cell_text=written,
-    x_title="replies, and whose parts they get",
-    y_title="swapped",
-    colour_title="probability that a refusal begins after the full stop, 95 % interval",
-    title="Refusal at the full stop after parts of the reply are swapped",
+    x_title="reply, and from which its parts come",
+    y_title="parts swapped",
+    colour_title="refusal probability [95 %]",
+    title="Refusal at the full stop, parts swapped",
     alt=f"Heat map, part by kind {WHOSE}. {dict(zip(named, written, strict=True))}.",
 )
-plotting.show(figure)
+plotting.show(figure.update_xaxes(tickangle=0))
 
 # %% [markdown]
 # Parts of another *harmful* reply leave the refusal. Harmless letters take a little, a harmless
-# WORD or harmless materials much, a harmless OBJECT nearly all (0.07 is left of 0.81). Into
-# harmless replies a harmful WORD and OBJECT bring little, with the materials 0.68. So the way from
-# the letters to the refusal leads through what was **said**: letters, "bomb", its copies *and the
-# materials that it goes on to name*, features at the full stop, "however". That the materials
-# decide, too, the graph did not show.
+# WORD or harmless materials much, a harmless OBJECT nearly all (0.07 is left of 0.81; the
+# intervals, over replies about few words, are too narrow, as J1's). Into harmless replies a harmful
+# WORD and OBJECT bring little, with the materials 0.68. So the way from the letters to the refusal
+# leads through what was **said**: letters, "bomb", its copies *and the materials that it goes on to
+# name*, features at the full stop, "however". That the materials decide, too, the graph did not
+# show.
 #
 # How many edges of the three drawings did the intervention confirm?
 
