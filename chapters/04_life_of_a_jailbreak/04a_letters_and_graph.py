@@ -661,7 +661,8 @@ figure = plotting.heat_map(
     title="Refusal at the full stop, parts swapped",
     alt=f"Heat map, part by kind {WHOSE}. {dict(zip(named, written, strict=True))}.",
 )
-plotting.show(figure.update_xaxes(tickangle=0))
+two_lines = [f"{of},<br>from {by}" for of, by in WHOSE]
+plotting.show(figure.update_xaxes(ticktext=two_lines, tickangle=0))
 
 # %% [markdown]
 # Parts of another *harmful* reply leave the refusal. Harmless letters take a little, a harmless
