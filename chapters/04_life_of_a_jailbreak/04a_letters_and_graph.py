@@ -46,8 +46,7 @@ predict("4.p1", "d", confidence=0.6)
 # END SOLUTION
 
 # %% [markdown]
-# Every compliant reply has one form. A folded cell finds its words in 24 acrostics of each kind.
-# One reply, up to four of its places:
+# A folded cell finds the words of 24 such replies of each kind. One, up to four places:
 
 # %% tags=["figure"]
 KINDS = ("harmful", "harmless")
@@ -632,7 +631,7 @@ print(tokens.text(chat.tokenizer, mixed(four["harmful"][0], four["harmless"][0],
 
 # %%
 def swapped(of, by, parts):
-    """Probability of refusing at the full stop, for each reply of a kind: mean over its partners."""
+    """Probability of refusing at the full stop, for each reply of a kind: mean of its partners."""
     each = []
     for row in four[of]:
         new = [mixed(row, other, parts) for other in four[by] if word_of(other) != word_of(row)]
@@ -1061,9 +1060,9 @@ print("same word in", sum(kept), "of", 24 * len(kept), "orders; another:", chang
 # letters; with three, reversal alone changed most.
 #
 # ### Are the letters read in other trainings?
-# `letters_are_read`: the stream of another acrostic is put in at `<assistant>`, before one block (chosen
-# on other acrostics); how many then say the *other* word? Control: put in at the acrostic's words
-# instead, before the same block.
+# `letters_are_read`: the stream of another acrostic is put in at `<assistant>`, before one block
+# (chosen on other acrostics); how many then say the *other* word? Control: put in at the
+# acrostic's words instead, before the same block.
 
 # %%
 in_three_trainings("letters_are_read")
