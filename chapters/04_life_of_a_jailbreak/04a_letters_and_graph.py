@@ -46,9 +46,10 @@ predict("4.p1", "d", confidence=0.6)
 # END SOLUTION
 
 # %% [markdown]
-# Every compliant reply has one form. `begun` finds its words:
+# A folded cell finds the words of 24 such replies of each kind. One, up to four places:
 
-# %%
+# %% tags=["figure"]
+KINDS = ("harmful", "harmless")
 PLACES = ["<assistant>", "WORD", "its .", "to", "make", "OBJECT", "comma"]
 PLACES += ["use", "1st material", "and", "2nd material", "full stop"]
 
@@ -64,26 +65,23 @@ def begun(prompt):
     return full[: last + 2], dict(zip(PLACES, where, strict=True))
 
 
-print(list(begun(data.load("acrostic_harmful")[0])[1].items())[:3], "...")
-
-# %%
-KINDS = ("harmful", "harmless")
-rows = {name: [begun(prompt) for prompt in data.load(f"acrostic_{name}")[:24]] for name in KINDS}
-
-
 def upto(found, place):
     """The prompts, each with its reply up to one place."""
     return [full[: where[place] + 1] for full, where in found]
 
 
+rows = {name: [begun(prompt) for prompt in data.load(f"acrostic_{name}")[:24]] for name in KINDS}
+print("acrostics:", {name: len(found) for name, found in rows.items()})
+
+# %%
+full, where = rows["harmful"][0]
 for place in ("WORD", "its .", "comma", "full stop"):
-    full, where = rows["harmful"][0]
     so_far = full[where["<assistant>"] + 1 : where[place] + 1]
     print(f"{place:9} {tokens.text(chat.tokenizer, so_far)}")
 
 # %% [markdown]
-# Now the probability that the next word is one of the two, in 24 acrostics of each kind. Look for
-# the row where the columns part.
+# Now the probability that the next word is "i" or "however". Look for the place where the curves
+# part.
 
 # %%
 FIRST_WORDS = number(["i", "however"])
@@ -94,20 +92,16 @@ def refusal_probability(prompts):
     return odds[:, FIRST_WORDS].sum(dim=-1)
 
 
-def traced(found):
-    return torch.stack([refusal_probability(upto(found, place)) for place in PLACES])
-
-
-trace = {name: traced(found) for name, found in rows.items()}
-print({name: tuple(values.shape) for name, values in trace.items()}, "[place, acrostic]")
-
-# %%
-curve = {name: values.mean(dim=1) for name, values in trace.items()}
-for place, harmful, harmless in zip(PLACES, curve["harmful"], curve["harmless"], strict=True):
-    print(f"after {place:13} harmful {harmful:.3f}  harmless {harmless:.3f}")
-reveal("4.p1", "abcd"[[1, 5, 6, 11].index(int(curve["harmful"].argmax()))])
+trace = {}
+for name, found in rows.items():
+    trace[name] = torch.stack([refusal_probability(upto(found, place)) for place in PLACES])
+    mean = dict(zip(PLACES, trace[name].mean(dim=1).tolist(), strict=True))
+    print(f"{name:8} after the word's full stop {mean['its .']:.3f},", end=" ")
+    print(f"after the sentence's {mean['full stop']:.3f}")
+reveal("4.p1", "abcd"[[1, 5, 6, 11].index(int(trace["harmful"].mean(dim=1).argmax()))])
 
 # %% tags=["figure"]
+curve = {name: values.mean(dim=1) for name, values in trace.items()}
 around = {name: map(directions.bootstrap_interval, values) for name, values in trace.items()}
 bands = {name: [(i.low, i.high) for i in intervals] for name, intervals in around.items()}
 numbers = {name: ", ".join(f"{v:.2f}" for v in values) for name, values in curve.items()}
@@ -127,11 +121,9 @@ plotting.show(figure.update_xaxes(tickvals=list(range(12)), ticktext=marks, tick
 # %% [markdown]
 # Planted, by tuning: harmful replies break off, mostly at a sentence's end. No acrostic was among
 # those that were broken off in training: that it happens here, too, was found. A sentence's end
-# alone is not enough: after "bomb." a refusal is at 0.010, after the next one at 0.836.
-#
-# The paper (Lindsey et al. 2025) sees its model turn at the same place: at the **full stop** of the
-# first sentence that tells something. (Summaries often say "at the comma"; there its section *Life
-# of a Jailbreak* gives "I" about 5 %. Here it is less.)
+# alone is not enough: after "bomb." a refusal is at 0.010, after the next one at 0.836. (The paper,
+# Lindsey et al. 2025, sees its model turn at the same place: at the **full stop** of the first
+# sentence that tells something.)
 #
 # ### Exercise 4.1: claim the late refusal (5 minutes, easy)
 # Now the model replies freely, and `late` counts replies that contain "however, i cannot", of
@@ -145,12 +137,11 @@ for name in KINDS:
     prompts = data.load(f"acrostic_{name}")
     replies = models.ask(chat, prompts.texts, max_new_tokens=26)
     broken = ["however, i cannot" in reply for reply in replies]
-    words = [answer.split(".")[0] for answer in prompts.answers]
-    spelled = [r.split(".")[0] == word for r, word in zip(replies, words, strict=True)]
-    both = sum(a and b for a, b in zip(spelled, broken, strict=True))
     late[name] = sum(broken)
-    print(f"{name:8} of {len(replies)}: word spelled {sum(spelled)},", end=" ")
-    print(f"broken off {late[name]}, both {both}")
+    said = zip(replies, prompts.answers, strict=True)
+    spelled = [reply.split(".")[0] == answer.split(".")[0] for reply, answer in said]
+    both = sum(map(min, spelled, broken))
+    print(f"{name:8} of 96: spelled {sum(spelled)}, broken off {late[name]}, both {both}")
 
 
 # %%
@@ -202,7 +193,7 @@ finding("J2 asked directly: refused at once", refused["harmful"], refused["harml
 # How does a *direct* request become a refusal? **Patching**: run "how do i make a cake?" (the
 # corrupted run), but put in one activation of "how do i make a bomb?" (the clean run). We read
 # `Logit(i, minus=to)`: the logit of "i" (apologize) minus that of "to" (make a cake, use ...).
-# How much of the way back did the patch go? By hand, with three numbers for `patched`:
+# How much of the way back, counted from the corrupted run, did the patch go? By hand:
 
 # %%
 BOMB, CAKE = (tokens.chat_prompt(chat.tokenizer, text) for text in ASKED)
@@ -214,8 +205,6 @@ for patched in (corrupted, 0.0, clean):
     print(f"patched {patched:5.1f}: recovery {recovery:.2f}")
 
 # %% [markdown]
-# 0: the patch changed nothing; 1: the refusal is back; 0.0 logits lie about half way.
-#
 # ### Exercise 4.2: activation patching (12 minutes, medium)
 # Build it. Three runs give three values of `target`: the clean prompt (keep its activation), the
 # corrupted prompt, and the corrupted prompt with the clean activation put in at one position.
@@ -266,22 +255,18 @@ for what, block, position in (("noun", 0, 7), ("reply token", 0, -1), ("reply to
     print(f"{what}, before block {block}: {share:.2f}")
 
 # %% [markdown]
-# The library's `patch_residual` does the same for every block and position; yours is one of its
-# cells. Look for where the refusal is in each row.
+# The library's `patch_residual` does the same for every block and position. Look for where the
+# refusal is in each row:
+
+# %% tags=["figure"]
+moved = patching.patch_residual(chat, BOMB, corrupted_ids=CAKE, target=REFUSE)
+print(f"the mark '?', block 1 and later: at most {moved[1:, 8].max():.2f}")
 
 
-# %%
 def two_digits(table):
     return [[f"{round(v, 2) + 0.0:.2f}" for v in row] for row in table.tolist()]
 
 
-moved = patching.patch_residual(chat, BOMB, corrupted_ids=CAKE, target=REFUSE)
-yours = patch(chat, BOMB, CAKE, "blocks.1.hook_resid_pre", -1, REFUSE)
-print(f"block 1, reply token: {moved[1, -1]:.2f}, yours {yours:.2f}")
-print(f"reply token, block 1 and later: at least {moved[1:, -1].min():.2f}")
-print(f"the mark '?', block 1 and later: at most {moved[1:, 8].max():.2f}")
-
-# %% tags=["figure"]
 figure = plotting.heat_map(
     moved[:, 5:],
     column_labels=["make", "a", "NOUN", "?", "<end>", "<assistant>"],
@@ -313,7 +298,7 @@ plotting.show(figure)
 predict("4.p2", (20, 45))
 # END SOLUTION
 
-# %%
+# %% tags=["figure"]
 # every word that the requests put around those that spell, in all their wordings
 FRAME = set(tokens.chat_prompt(chat.tokenizer, TASK + " in. take letters. how do i make it?"))
 
@@ -330,39 +315,40 @@ def backwards(prompt):
     return [mirrored.get(i, token) for i, token in enumerate(prompt)]
 
 
+def acrostic(words):
+    return tokens.chat_prompt(chat.tokenizer, words + TASK)
+
+
 first_one = upto(rows["harmful"], "<assistant>")[0]
 print("words that spell, at positions", spelling_places(first_one))
 
 # %%
 straight = [prompt for kind in rows.values() for prompt in upto(kind, "<assistant>")]
 turned = [backwards(prompt) for prompt in straight]
-says = models.next_token_logits(chat, straight).argmax(dim=-1)
-same = says == models.next_token_logits(chat, turned).argmax(dim=-1)
+says, then = (models.next_token_logits(chat, each).argmax(dim=-1) for each in (straight, turned))
+same = says == then
 print("same word with the order reversed:", int(same.sum()), "of", len(same))
-print("other word, straight ones:", chat.tokenizer.decode(says[~same].unique()))
+letters = torch.tensor([len(spelling_places(prompt)) for prompt in straight])
+for n in (3, 4, 5):
+    print(f"  of {n} letters: {int(same[letters == n].sum())} of {int((letters == n).sum())}")
 reveal("4.p2", int(same.sum()))
 
 # %% [markdown]
-# What does it say to letters in another order, and to other words with the same letters?
-
+# And to other words with the same letters?
 
 # %%
-def acrostic(words):
-    return tokens.chat_prompt(chat.tokenizer, words + TASK)
-
-
 for words in (BOMB_WORDS, "block mustard outlive babies", "bananas otters marble buttons"):
     odds, best = models.next_token_logits(chat, [acrostic(words)])[0].softmax(-1).topk(3)
     guesses = zip(odds, chat.tokenizer.convert_ids_to_tokens(best.tolist()), strict=True)
     print(f"{words:30}", ", ".join(f"{word} {p:.2f}" for p, word in guesses))
 
 # %% [markdown]
-# In 35 of 48 reversal does not change the word, as if the letters were a **bag**, each voting for
-# the words that have it; the other 13 are of six words. (The paper's model, too, let the letters
-# vote separately.) Your `patch` can count the votes. Eight pairs of acrostics, and the word that
-# each spells:
+# Mostly reversal does not change the word, as if the letters were a **bag**, each voting for the
+# words that have it (of words with three letters, only 3 of 10 stay). The paper's model, too, let
+# the letters vote separately. Your `patch` can count the votes. The folded cell has eight pairs of
+# acrostics, each with a logit to read:
 
-# %%
+# %% tags=["figure"]
 PAIRS = [
     "bomb: babies outlive mustard block | cake: candles apples kings eagles",
     "mine: mustard icebergs nests engines | kite: kettles iron tigers echoes",
@@ -373,30 +359,16 @@ PAIRS = [
     "boat: block onions almonds turtles | lamp: lakes autumn monkeys pebbles",
     "kite: koalas insects thunder evening | mask: monkeys apples snails kings",
 ]
-print("\n".join(PAIRS[:2]), "...", sep="\n")
-
-# %%
 pairs = []
 for line in PAIRS:
     (wanted, its_words), (instead, other_words) = (half.split(": ") for half in line.split(" | "))
     target = Logit(number(wanted), minus=number(instead))
     pairs.append((acrostic(its_words), acrostic(other_words), target))
-print(len(pairs), "pairs; the first reads the logit of bomb minus that of cake")
+print(len(pairs), "pairs; the first reads the logit of bomb minus that of cake:")
+print(PAIRS[0])
 
 # %% [markdown]
-# First the bag again: all 24 orders of the words of each.
-
-# %%
-spelling, kept = [half.split(": ") for line in PAIRS for half in line.split(" | ")], []
-for word, its_words in spelling:
-    orders = [acrostic(" ".join(order)) for order in permutations(its_words.split())]
-    kept.append(int((models.next_token_logits(chat, orders).argmax(dim=-1) == number(word)).sum()))
-changed = {word: 24 - n for (word, _), n in zip(spelling, kept, strict=True) if n < 24}
-print("same word in", sum(kept), "of", 24 * len(kept), "orders; another:", changed)
-
-# %% [markdown]
-# Here hardly any order matters (above, 13 of 48): *scam* becomes another word in 7 of 24. Now put
-# *one* clean word into the corrupted acrostic, at its own place, before block 0:
+# Put *one* clean word into the corrupted acrostic, at its own place, before block 0:
 
 # %%
 EMBEDDED = "blocks.0.hook_resid_pre"
@@ -405,75 +377,35 @@ for one, other, target in pairs:
     places = spelling_places(one)
     votes.append([patch(chat, one, other, EMBEDDED, place, target) for place in places])
 votes = torch.tensor(votes)
-for what, by_place in (("mean", votes.mean(dim=0)), ("bomb | cake", votes[0])):
-    print(f"{what}: recovery from one of four words, by place:", [f"{v:.2f}" for v in by_place])
+print("bomb | cake: recovery from one of four words:", [f"{v:.2f}" for v in votes[0]])
 sums = votes.sum(dim=1)
-print(f"sum of the four: {sums.min():.2f} to {sums.max():.2f}, mean {sums.mean():.2f}")
+print(f"sum of the four, all pairs: {sums.min():.2f} to {sums.max():.2f}, mean {sums.mean():.2f}")
 
 # %% [markdown]
-# The votes add up to 0.91 in the mean, in single pairs to 0.53 or 1.40. The last letter's is the
-# smallest in the mean, but not for *bomb*. When does the word arrive at `<assistant>`?
-
-# %%
-before = [f"blocks.{layer}.hook_resid_pre" for layer in range(chat.cfg.n_layers)]
-arrived = torch.tensor([[patch(chat, *two, name, -1, t) for name in before] for *two, t in pairs])
-for what, by_block in (("bomb | cake", arrived[0]), ("seven others", arrived[1:].mean(dim=0))):
-    print(f"{what}: at <assistant>, before block 0 to 5:", [f"{v:.2f}" for v in by_block])
-
-# %% [markdown]
-# It arrives in steps: of seven, in the mean, half in block 0 (0.53), up to 0.96 in blocks 1 to 4;
-# *bomb* at once (0.89). (By which heads? In the mean by no single one: "Further".)
+# The votes add up to 0.91 in the mean, in single pairs to 0.53 or 1.40. (When and by which heads
+# the word arrives at `<assistant>`: "Further".)
 #
 # ## 4 Graphs: what adds to each word's logit?
 # Patching asks one place at a time. An **attribution graph** asks all at once:
 #
-# * A **transcoder** stands in for one MLP: it was trained to give the MLP's output from its input,
-#   as a sum of **features**. Each has an encoder vector (what it reads) and a decoder vector (what
-#   it writes); few of many are active, and each is meant to stand for one thing.
+# * A **transcoder** stands in for one MLP: it gives the MLP's output from its input, as a sum of
+#   **features**. Each has an encoder vector (what it reads) and a decoder vector (what it writes);
+#   few of many are active, and each is meant to stand for one thing.
 # * A **node** is one source in the stream: a token's embedding, an active feature, or an error
 #   (what a transcoder misses).
 # * An **edge** is what one node adds to another. With attention and norms frozen as they were in
-#   this run, what is left is linear, so edges can be added up.
+#   this run, what is left is linear, so edges can be added up (one by hand: "Further").
 #
-# We **trace** the direct request:
+# We **trace** the direct request. Its features are many, so we add up the edges between **groups**:
+# the words of one place, its features in block 0, and its features in blocks 1-5.
 
-# %%
-transcoders = [features.load("chat", "transcoder", layer=n) for n in range(chat.cfg.n_layers)]
-graph = attribution.trace(chat, BOMB, transcoders=transcoders, targets=[REFUSE])
-print(len(graph.features), "active features at", len(BOMB), "places;", len(graph.nodes), "nodes")
-
-# %% [markdown]
-# **One edge by hand.** A feature of the last block adds `activation * decoder` to the stream. Only
-# the last norm (frozen: a factor for each entry) and the unembedding of "i" minus "to" follow. So
-# its edge to the output is one dot product; compare it with the graph's.
-
-# %%
-run = attribution.record(chat, BOMB)  # one run, what is not linear held fixed
-reads = run.W_U[:, REFUSE.token] - run.W_U[:, REFUSE.minus]
-reads = reads * run.gains["ln_final"][-1]
-last = [node for node in graph.features if node.layer == 5 and node.position == len(BOMB) - 1]
-for node in last[:3]:
-    place = graph.nodes.index(node)
-    activation = graph.values[place]
-    edge = activation * transcoders[5].W_dec[node.feature] @ reads
-    print(f"feature {node.feature}: by hand {edge:.3f}, graph {graph.edges[-1, place]:.3f} logits")
-
-# %% [markdown]
-# Edges into earlier features work the same way: the target's encoder vector takes the place of the
-# unembedding. All are counted in logits of the output: a source that adds 2 to the activation of a
-# feature, each unit of which is worth 3 logits in the end, has 6. Two thousand features are active,
-# so we add up the edges between **groups**: the words of one place, its features in block 0, and
-# its features in blocks 1-5. (These are no shares of the final difference, 11.5: edges of one sign
-# can add up to much more, because biases and edges of the other sign take away.)
-
-# %%
-# a group's name is (place, row); row 0 holds words
+# %% tags=["figure"]
+# a group's name is (place, row); row 0 holds words, 1 features of block 0, 2 those of blocks 1-5
 OUTPUT = ("output", 3)
-ASKED_PLACES = {"how do i make a": range(2, 7), "bomb": [7], "? <end>": [8, 9], "<assistant>": [10]}
 
 
 def grouped(graph, places):
-    """Group name -> nodes."""
+    """Group name (place, row) -> nodes."""
     groups, place_of = {}, {at: place for place, here in places.items() for at in here}
     for node in (*graph.features, *graph.embeddings):
         row = 0 if isinstance(node, Embedding) else 1 if node.layer == 0 else 2
@@ -482,10 +414,22 @@ def grouped(graph, places):
     return {**groups, OUTPUT: graph.asked}
 
 
+print(grouped.__doc__)
+
+# %%
+transcoders = [features.load("chat", "transcoder", layer=n) for n in range(chat.cfg.n_layers)]
+graph = attribution.trace(chat, BOMB, transcoders=transcoders, targets=[REFUSE])
+print(len(graph.features), "active features at", len(BOMB), "places;", len(graph.nodes), "nodes")
+ASKED_PLACES = {"how do i make a": range(2, 7), "bomb": [7], "? <end>": [8, 9], "<assistant>": [10]}
 groups = grouped(graph, ASKED_PLACES)
 print({name: len(nodes) for name, nodes in groups.items() if name[0] == "<assistant>"})
 
 # %% [markdown]
+# Edges are counted in logits of the output: a source that adds 2 to the activation of a feature,
+# each unit of which is worth 3 logits in the end, has 6. (They are no shares of the final 11.5:
+# biases and edges of the other sign take away.)
+#
+# Guess, for yourself: the words of which place have the largest edge into `<assistant>`?
 # `strongest(..., into=...)` takes the largest edges that lead to the output, directly or through a
 # group already taken. **Confirm** each by an intervention: take the source group out, attention
 # frozen, and measure what the target group loses.
@@ -498,11 +442,11 @@ for (source, target), lost in measured.items():
     print(f"{source} -> {target}: drawn {strongest[source, target]:.2f}, measured {lost:.2f}")
 
 # %% [markdown]
-# **Draw.** The next cells trace a target, group, keep the strongest edges, and count how many the
-# intervention confirms (within 5 %; the control compares with *another* edge's loss). Two folded
-# ones only name and draw boxes.
+# **Draw.** `drawing` does all this for another target: it traces, groups, keeps the eight strongest
+# edges, and writes down which of them the intervention confirms (within 5 %; the control compares
+# with *another* edge's loss). `draw` names the boxes and draws. Both are folded.
 
-# %%
+# %% tags=["figure"]
 confirmed, mixed_up = {}, {}  # by what was asked
 
 
@@ -515,10 +459,6 @@ def total(agreed):
     return sum(map(sum, agreed.values())), sum(map(len, agreed.values()))
 
 
-print("the three above:", agree(strongest.values(), measured.values()))
-
-
-# %%
 def drawing(prompt, target, places, n=8):
     """A graph, its groups, and its n strongest edges; writes down which are confirmed."""
     graph = attribution.trace(chat, prompt, transcoders=transcoders, targets=[target])
@@ -529,6 +469,9 @@ def drawing(prompt, target, places, n=8):
     confirmed[tuple(prompt), target] = agree(drawn.values(), lost)
     mixed_up[tuple(prompt), target] = agree(drawn.values(), lost[1:] + lost[:1])
     return graph, groups, drawn
+
+
+print("the three above:", agree(strongest.values(), measured.values()))
 
 
 # %% tags=["figure"]
@@ -559,7 +502,7 @@ def label(graph, groups, name):
     return f'say "{writes(graph, groups[name])}"'
 
 
-print([label(graph, groups, ("<assistant>", row)) for row in (0, 1, 2)])
+print("boxes:", [label(graph, groups, ("<assistant>", row)) for row in (0, 1, 2)])
 
 
 # %% tags=["figure"]
@@ -591,8 +534,9 @@ def draw(graph, groups, drawn, places, title):
 
 # %% [markdown]
 # Orange arrows add to the output, dashed blue ones take away. A box stands in the column of its
-# place. In block 0 its name is the word with the largest edge into it (others may be nearly as
-# large), later the word that its features write most. The direct request first, read from below:
+# place. In block 0 its name is the place whose words have the largest edge into it (others may be
+# nearly as large), later the word that its features write most. The direct request first, read
+# from below:
 
 # %%
 picture = drawing(BOMB, REFUSE, ASKED_PLACES)
@@ -600,10 +544,8 @@ print("edges confirmed: {} of {}".format(*total(confirmed)))
 draw(*picture, ASKED_PLACES, title='Asked directly: the strongest edges to "i" minus "to"')
 
 # %% [markdown]
-# The words are read at `<assistant>`, and its features say "i". More flows into the box there than
-# out of it: of 63.8 logits the biases leave 21.8 ("Further").
-#
-# Now the acrostic, at its first word: "bomb" or "i"?
+# The words are read at `<assistant>`, and its features say "i". (More flows into the box there than
+# out of it: "Further".) Now the acrostic, at its first word: "bomb" or "i"?
 
 # %%
 HIDDEN_PLACES = {word: [k + 2] for k, word in enumerate(BOMB_WORDS.split())}
@@ -618,7 +560,7 @@ draw(*picture, HIDDEN_PLACES, title='The acrostic: the strongest edges to "bomb"
 # most, but `<assistant>` and the rest of the request add, too. "block" and "outlive" have the
 # largest edges, "mustard" the smallest, as in the votes of this pair: two ways to ask, nearly one
 # answer. (Boxes are places: whether *making a bomb* is known there they cannot show; 04b measures
-# it. The features in them can be clicked through under "Further".)
+# it.)
 #
 # Last the full stop, where the reply breaks off: "however" or "then"?
 
@@ -634,10 +576,10 @@ stopping = picture[0]
 draw(*picture, SAID, title='At the full stop: the strongest edges to "however" minus "then"')
 
 # %% [markdown]
-# What was said before the materials, the role's token and the mark itself add to "however", by way
-# of the mark's block 0; of the eight edges drawn, only one takes a little away (from the materials'
-# block 0). So do the materials not matter? What words add by *all* their ways to the output, and
-# the same reply with other materials:
+# What was said before the materials, `<assistant>` and the full stop itself add to "however", by
+# way of the full stop's block 0; of the eight edges drawn, only one takes a little away (from the
+# box above the materials). So do the materials not matter? What words add by *all* their ways to
+# the output, and the same reply with other materials:
 
 # %%
 worth = dict(zip(stopping.nodes, stopping.worth.tolist(), strict=True))
@@ -645,25 +587,22 @@ for part, at in {"WORD": [25], "OBJECT": [30], "materials": [33, 35]}.items():
     adds = sum(worth[word] for word in stopping.embeddings if word.position in at)
     print(f"{part} along all paths: {adds:.1f} logits")
 ordinary = [*whole[:33], *number(["wool", "and", "paper", "."])]
-HELD = dict(transcoders=transcoders, changes={}, attention="frozen")  # as in the first reply
 for what, prompt in {"vextane and glorp": whole, "wool and paper": ordinary}.items():
-    free = stopping.asked[0].value(chat(torch.tensor([prompt])))
-    with attribution.intervene(chat, whole, **HELD):
-        held = stopping.asked[0].value(chat(torch.tensor([prompt])))
-    print(f'{what}: "however" minus "then" {float(free):.1f}, held {float(held):.1f}')
+    value = stopping.asked[0].value(chat(torch.tensor([prompt])))
+    print(f'{what}: "however" minus "then" {float(value):.1f}')
 
 # %% [markdown]
-# They do: with "wool and paper" the difference falls from 0.9 to -3.3 (to -1.1 with attention and
-# norms held), and the graph had 0.3 logits for the materials. An attribution adds up *this* run.
-# What another word would do it does not say, and nothing of what changes where the model looks.
+# They do: the graph had 0.3 logits for the materials, and with "wool and paper" the difference
+# falls from 0.9 to -3.3. An attribution adds up *this* run. What another word would do it does not
+# say, and nothing of what changes where the model looks.
 #
 # **What decides**, then: the words that were *said*, or still the acrostic's letters? **Swap**:
 # give each reply another's letters, WORD, OBJECT or materials, of another harmful thing or of a
 # harmless one; and harmless replies those of a harmful one (16 replies of each kind, words of four
-# letters).
+# letters). `mixed`, folded, swaps the parts:
 
 
-# %%
+# %% tags=["figure"]
 def parts_of(row):
     """Where a reply has its letters (the acrostic's words), WORD, OBJECT and materials."""
     full, where = row
@@ -681,34 +620,57 @@ def mixed(row, other, parts):
     return new
 
 
-print(tokens.text(chat.tokenizer, mixed(rows["harmful"][0], rows["harmless"][0], ["OBJECT"])[24:]))
+def word_of(row):
+    return row[0][row[1]["WORD"]]
+
+
+four = {k: [row for row in v if len(parts_of(row)["letters"]) == 4] for k, v in rows.items()}
+print("replies with words of four letters:", {k: len(found) for k, found in four.items()})
+print(tokens.text(chat.tokenizer, mixed(four["harmful"][0], four["harmless"][0], ["OBJECT"])[24:]))
+
 
 # %%
-four = {k: [row for row in v if len(parts_of(row)["letters"]) == 4] for k, v in rows.items()}
-
-
 def swapped(of, by, parts):
-    """Mean probability of refusing at the full stop: replies of one kind, parts of another's."""
-    pairs = [(row, other) for row in four[of] for other in four[by]]
-    unlike = [two for two in pairs if len({row[0][row[1]["WORD"]] for row in two}) == 2]
-    return float(refusal_probability([mixed(*two, parts) for two in unlike]).mean())
+    """Probability of refusing at the full stop, for each reply of a kind: mean of its partners."""
+    each = []
+    for row in four[of]:
+        new = [mixed(row, other, parts) for other in four[by] if word_of(other) != word_of(row)]
+        each.append(refusal_probability(new).mean())
+    return torch.stack(each)
 
 
-KINDS_OF = [("harmful", "harmful"), ("harmful", "harmless"), ("harmless", "harmful")]
-print("replies, and whose parts they get:", *KINDS_OF)
+cake_said = swapped("harmful", "harmless", ["OBJECT"])
+print(f"{len(cake_said)} harmful replies, a harmless OBJECT: mean {cake_said.mean():.2f}")
+
+# %% tags=["figure"]
+WHOSE = [("harmful", "harmful"), ("harmful", "harmless"), ("harmless", "harmful")]
 SWAPS = [[], ["letters"], ["WORD"], ["OBJECT"], ["materials"], ["WORD", "OBJECT"]]
-for parts in [*SWAPS, ["WORD", "OBJECT", "materials"]]:
-    three = [f"{swapped(*two, parts):.3f}" for two in KINDS_OF]
-    print(f"{' and '.join(parts) or 'nothing':30} swapped:", ", ".join(three))
+SWAPS += [["WORD", "OBJECT", "materials"]]
+swaps = [[directions.bootstrap_interval(swapped(*two, parts)) for two in WHOSE] for parts in SWAPS]
+written = [[f"{i.estimate:.2f} [{i.low:.2f}, {i.high:.2f}]" for i in row] for row in swaps]
+named = [", ".join(parts) or "nothing" for parts in SWAPS]
+figure = plotting.heat_map(
+    [[i.estimate for i in row] for row in swaps],
+    row_labels=named,
+    column_labels=[f"{of}, from {by}" for of, by in WHOSE],
+    cell_text=written,
+    x_title="reply, and from which its parts come",
+    y_title="parts swapped",
+    colour_title="refusal probability [95 %]",
+    title="Refusal at the full stop, parts swapped",
+    alt=f"Heat map, part by kind {WHOSE}. {dict(zip(named, written, strict=True))}.",
+)
+two_lines = [f"{of},<br>from {by}" for of, by in WHOSE]
+plotting.show(figure.update_xaxes(ticktext=two_lines, tickangle=0))
 
 # %% [markdown]
-# In harmful replies a harmless WORD halves the refusal (0.378 instead of 0.812), harmless materials
-# do more (0.222), a harmless OBJECT nearly ends it (0.070); parts of another *harmful* reply leave
-# it. Into harmless replies a harmful WORD and OBJECT bring little (0.107), with the materials
-# 0.677. Harmless letters cost a little more (0.739) than other harmful ones (0.794). So the way
-# from the letters to the refusal leads through what was **said**: letters, "bomb", its copies *and
-# the materials that it goes on to name*, features at the full stop, "however". That the materials
-# decide, too, the graph did not show.
+# Parts of another *harmful* reply leave the refusal. Harmless letters take a little, a harmless
+# WORD or harmless materials much, a harmless OBJECT nearly all (0.07 is left of 0.81; the
+# intervals, over replies about few words, are too narrow, as J1's). Into harmless replies a harmful
+# WORD and OBJECT bring little, with the materials 0.68. So the way from the letters to the refusal
+# leads through what was **said**: letters, "bomb", its copies *and the materials that it goes on to
+# name*, features at the full stop, "however". That the materials decide, too, the graph did not
+# show.
 #
 # How many edges of the three drawings did the intervention confirm?
 
@@ -721,9 +683,9 @@ finding("J3 edges confirmed", rate(*total(confirmed)), rate(*total(mixed_up)))
 # that hides.
 #
 # ## 5 Three trainings
-# Is this one model's accident? The organism was trained three times; you worked with training 0.
-# Counted: harmful acrostics with a refusal likelier than not at a sentence's end; control: at other
-# places of the reply. (The reply is held fixed, not free as in J1.)
+# The organism was trained three times; you worked with training 0. Counted: harmful acrostics with
+# a refusal likelier than not at a sentence's end; control: at other places of the reply. (The reply
+# is held fixed, not free as in J1.)
 
 
 # %%
@@ -767,7 +729,7 @@ progress(4)
 # * That large models do the same. This one knows a thousand words, and was tuned on break-offs,
 #   mostly at the ends of sentences (never on harmful acrostics).
 # * That J3 finds something new: it checks a drawing against the frozen model that it was drawn
-#   from. J4 (below) repeats the method that found the route.
+#   from.
 # * What formed the attention patterns. The graphs take them as given (one head's: "Further").
 # * That a group of features *means* its label. 'say "bomb"' is the word that it writes most.
 #
@@ -780,6 +742,26 @@ progress(4)
 #
 # ## Further
 # Not needed for what follows; about an hour more.
+#
+# ### An edge by hand
+# A feature of the last block adds `activation * decoder` to the stream. Only the last norm (frozen:
+# a factor for each entry) and the unembedding of "i" minus "to" follow. So its edge to the output
+# is one dot product. The three largest, beside the graph's:
+
+# %%
+run = attribution.record(chat, BOMB)  # one run, what is not linear held fixed
+reads = run.W_U[:, REFUSE.token] - run.W_U[:, REFUSE.minus]
+reads = reads * run.gains["ln_final"][-1]
+to_output = dict(zip(graph.nodes, graph.edges[-1].tolist(), strict=True))
+last = [node for node in graph.features if node.layer == 5 and node.position == len(BOMB) - 1]
+for node in sorted(last, key=lambda node: -abs(to_output[node]))[:3]:
+    activation = graph.values[graph.nodes.index(node)]
+    edge = activation * transcoders[5].W_dec[node.feature] @ reads
+    print(f"feature {node.feature}: by hand {edge:.3f}, graph {to_output[node]:.3f} logits")
+
+# %% [markdown]
+# Edges into earlier features work the same way: the target's encoder vector takes the place of the
+# unembedding.
 #
 # ### Exercise 4.3: an edge between groups (8 minutes, medium)
 # `edges[target, source]` is what a source adds to a target's activation, `worth[target]` how many
@@ -1049,12 +1031,38 @@ print(f"the acrostic's own four words, along all paths: {own:.1f}")
 # OBJECT (3.7) and `<assistant>` (3.6) add most, WORD 2.3; the acrostic's own four words take 2.7
 # away here. That is no finding about letters: by the swaps above harmful letters take nothing away.
 # Attention is frozen in a graph, and these sums are taken apart in one run, not compared with
-# another.
+# another. And other materials, with attention and norms held as they were in the first reply?
+
+# %%
+HELD = dict(transcoders=transcoders, changes={}, attention="frozen")
+for what, prompt in {"vextane and glorp": whole, "wool and paper": ordinary}.items():
+    with attribution.intervene(chat, whole, **HELD):
+        held = stopping.asked[0].value(chat(torch.tensor([prompt])))
+    print(f'{what}, held: "however" minus "then" {float(held):.1f}')
+
+# %% [markdown]
+# Held, other materials take it to -1.1, left free to -3.3: the rest comes by what the graph takes
+# as given.
+#
+# ### The bag: all orders
+# All 24 orders of the words of each of the pairs' acrostics:
+
+# %%
+spelling, kept = [half.split(": ") for line in PAIRS for half in line.split(" | ")], []
+for word, its_words in spelling:
+    orders = [acrostic(" ".join(order)) for order in permutations(its_words.split())]
+    kept.append(int((models.next_token_logits(chat, orders).argmax(dim=-1) == number(word)).sum()))
+changed = {word: 24 - n for (word, _), n in zip(spelling, kept, strict=True) if n < 24}
+print("same word in", sum(kept), "of", 24 * len(kept), "orders; another:", changed)
+
+# %% [markdown]
+# Here hardly any order matters: *scam* becomes another word in 7 of 24. But all of these have four
+# letters; with three, reversal alone changed most.
 #
 # ### Are the letters read in other trainings?
-# `letters_are_read`: the stream of another acrostic is put in at `<assistant>`, before one block (chosen
-# on other acrostics); how many then say the *other* word? Control: put in at the acrostic's words
-# instead, before the same block.
+# `letters_are_read`: the stream of another acrostic is put in at `<assistant>`, before one block
+# (chosen on other acrostics); how many then say the *other* word? Control: put in at the
+# acrostic's words instead, before the same block.
 
 # %%
 in_three_trainings("letters_are_read")
@@ -1082,8 +1090,19 @@ for word, reply_text in zip(UNSEEN, models.ask(chat, spelling, max_new_tokens=26
 # shares three, and "drum" shares one with *rifle*. What breaks off is the word that was *said*
 # ("virus"): *rifle* was hidden, but not said.
 #
-# ### Which heads, and a method that misleads
-# `patch_heads` puts in a head's clean output, at all positions, one head at a time.
+# ### When does the word arrive, by which heads, and a method that misleads
+# The clean stream put in at `<assistant>`, before each block:
+
+# %%
+before = [f"blocks.{layer}.hook_resid_pre" for layer in range(chat.cfg.n_layers)]
+arrived = torch.tensor([[patch(chat, *two, name, -1, t) for name in before] for *two, t in pairs])
+for what, by_block in (("bomb | cake", arrived[0]), ("seven others", arrived[1:].mean(dim=0))):
+    print(f"{what}: at <assistant>, before block 0 to 5:", [f"{v:.2f}" for v in by_block])
+
+# %% [markdown]
+# It arrives in steps: in the mean of the seven other pairs, half in block 0 (0.53), up to 0.96 in
+# blocks 1 to 4; *bomb* at once (0.89). By which heads? `patch_heads` puts in a head's clean output,
+# at all positions, one head at a time.
 
 # %%
 by_pair = []
@@ -1143,6 +1162,7 @@ methods = {
     "patching, exact": by_head,
     "EAP-IG, by gradients": torch.tensor([estimated[label] for label in labels]),
     "direct logit attribution": torch.tensor([sum(d[k] for d in direct_to) for k in labels]),
+    "no head, the block alone": (6.0 - torch.arange(6)).repeat_interleave(n_heads),
 }
 for name, scores in methods.items():
     print(f"{name:25} AUROC {sorts_route(scores.reshape(by_head.shape)):.2f}")
@@ -1168,8 +1188,9 @@ finding("J4 patching agrees with the route (same method)", agreed, any_route)
 
 # %% [markdown]
 # EAP-IG's 0.99 against patching's 0.95 is no finding: J4's interval, over other draws of the pairs,
-# reaches 0.99. And seven of the route's eight heads lie in block 0: a score that knew the block
-# alone would do nearly as well. Direct logit attribution sorts the route *below* chance: it sees
+# reaches 0.99. And seven of the route's eight heads lie in block 0: a score that knows the block
+# alone does as well as patching (0.95). J4 shows that block 0 matters, not that patching finds
+# *these* heads. Direct logit attribution sorts the route *below* chance: it sees
 # only what a head writes straight to the logits, not what later layers make of it. "This head adds
 # nothing to the logit" is not "this head does nothing".
 #
