@@ -257,7 +257,8 @@ def first_component(answer):
         (_axes(x - x[0])[0], "the points are centred on the first of them, not on their mean", "x.mean(dim=0)."),
     )
     for value, what, tip in mistakes:
-        if abs(float(directions.cosine(got, value))) > 1 - 1e-5:
+        alike = abs(float(directions.cosine(truth, value))) > 1 - 1e-4  # by chance, on the second inputs
+        if not alike and abs(float(directions.cosine(got, value))) > 1 - 1e-5:
             raise Wrong(what, tip)
     expect.close(abs(float(directions.cosine(got, truth))), 1.0, name="|cos| with the first component")
     _refuse_unless_apart(answer)
@@ -677,7 +678,7 @@ def _two_sets(seed: int) -> tuple[Tensor, Tensor]:
     if seed == 12:
         return 1e-6 * torch.eye(2), 1e-6 * torch.tensor([[0.0, 1.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
     if seed == 13:  # a set of one
-        return torch.tensor([[1.0, 2.0], [3.0, 2.0]]), torch.tensor([[1.0, 1.0]])
+        return torch.tensor([[1.0, 2.0], [3.0, 2.0]]), torch.tensor([[0.0, 1.0]])
     if seed % 5 == 4:  # seven vectors of two, so that many are the same
         corners = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [1.0, 1.0]])
         rows = [(0, 0, 1), (0, 1, 1, 2, 2, 1), (3, 3, 2, 0, 3), (1, 1, 3, 2)]
@@ -990,7 +991,9 @@ def ablated_logits(answer, model):
 def _refuse_one_place(got, hooked, right, n):
     """Refuse by name what cuts the stream at one place only; n is the number of blocks."""
     tip = "cut at all places where something is written: embedding, every hook_attn_out and every hook_mlp_out."
-    places = [f"blocks.{k}.hook_{name}" for k in range(n) for name in ("resid_pre", "resid_mid", "resid_post")]
+    places = [
+        f"blocks.{k}.hook_{name}" for k in range(n) for name in ("resid_pre", "resid_mid")
+    ]  # post is the next pre
     places += [f"blocks.{k}.hook_{name}_out" for k in range(n) for name in ("attn", "mlp")]
     for place in places:
         what = (

@@ -1000,20 +1000,24 @@ def _refuse_known_thresholds(answer: Callable[[Tensor, float], float]) -> None:
 
 def _refuse_a_hair(answer: Callable[[Tensor, float], float]) -> None:
     """Refuse by name a threshold that is a score with a little added, or taken from it, and one that is rounded."""
-    below, above = [], []
-    for n, rate, k in ((100, 0.1, 10), (200, 0.25, 50), (50, 0.02, 1)):
-        got = float(answer(torch.arange(float(n)).roll(n // 2), rate))
-        below.append(n - k - got)
-        above.append(got - (n - k - 1))
-    for gaps, which, tip in (
-        (below, "below the lowest score that may be above it", "scores that are equal to it pass, too, all together"),
-        (above, "above the highest score that may not be above it", "other scores may lie nearer than that"),
-    ):
-        if all(0 < gap < 0.02 for gap in gaps):
-            what = f"it is a hair ({gaps[0]:.1g}) {which}: {tip}, and beside large scores a float32 loses the hair"
-            raise Wrong(
-                what, "take a score itself, which is not above itself: the next lower one, or quantile(1 - rate)."
-            )
+    for scale in (1.0, 2.0**-10):  # scores far apart, and so near to each other that a float32 holds a millionth
+        below, above = [], []
+        for n, rate, k in ((100, 0.1, 10), (200, 0.25, 50), (50, 0.02, 1)):
+            got = float(answer(scale * torch.arange(float(n)).roll(n // 2), rate))
+            below.append(scale * (n - k) - got)
+            above.append(got - scale * (n - k - 1))
+        for gaps, which, because in (
+            (
+                below,
+                "below the lowest score that may be above it",
+                "scores equal to it pass, too, and beside large ones a float32 loses the hair",
+            ),
+            (above, "above the highest score that may not be above it", "other scores may lie nearer to it"),
+        ):
+            if all(0 < gap < 0.02 * scale for gap in gaps):
+                what = f"it is a hair ({gaps[0]:.1g}) {which}: {because}"
+                tip = "take a score itself, which is not above itself: the next lower one, or quantile(1 - rate)."
+                raise Wrong(what, tip)
     spread = [float(answer(torch.arange(100.0) / 7 + seed / 11, 0.1)) for seed in range(6)]
     for decimals in range(5):
         if len(set(spread)) > 1 and all(abs(round(each, decimals) - each) < 1e-9 + 2e-7 * abs(each) for each in spread):
