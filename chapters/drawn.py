@@ -49,6 +49,12 @@ def up_to_sign(got: object, truth: Tensor) -> bool:
     return expect.same(got, truth)
 
 
+def refuse_one_in_a_row(raw: object, name: str) -> None:
+    """Refuse one number that still has an axis, where a number is asked for."""
+    if isinstance(raw, Tensor) and raw.shape == (1,):
+        raise Wrong(f"{name} has shape (1,), a row of one number, where one number is asked for", "take it out: [0].")
+
+
 def unwatched(answer: Callable[..., Any]) -> Any:
     """Return the learner's function without what the check puts around it, which calls it with copies."""
     return getattr(answer, "__wrapped__", answer)

@@ -132,6 +132,11 @@ def written_into(cache, layer):
     return cache[f"blocks.{layer}.hook_resid_post"]
 
 
+def answer_else_sum(cache, layer):
+    name = f"blocks.{layer}.hook_resid_post"
+    return cache[name] if name in cache else looped(cache, layer)
+
+
 def from_the_next(cache, layer):
     name = f"blocks.{layer + 1}.hook_resid_pre"
     return cache[name] if name in cache else looped(cache, layer)
@@ -319,6 +324,8 @@ WRONG = {
         "minus": (stream("resid_pre", "attn_out", "mlp_out", sign=-1), None),
         "answer if it is there": (answer_if_there, None),
         "answer or an error": (answer_or_error, None),
+        "answer, else the sum": (answer_else_sum, "where the cache has it"),
+        "batch of one squeezed": (lambda c, i: looped(c, i).squeeze(0), "for one prompt, resid_post"),
         "first prompt": (lambda c, i: looped(c, i)[:1], "shape"),
         "first prompt for all": (lambda c, i: looped(c, i)[:1].expand_as(looped(c, i)), "copied to all"),
         "deep layers without MLP": (deep_without("mlp_out"), None),
@@ -370,6 +377,8 @@ WRONG = {
         "1e-9 beside the lengths": (beside_1e_9, "a = [2e-05, 3e-05]"),
         "each row once": (shared_by(lambda others: others.unique(dim=0).mean(0)), "some inputs only"),
         "short vectors": (long_enough, "some inputs only"),
+        "a row of one": (lambda a, b, others: by_polarisation(a, b, others)[None], "a row of one number"),
+        "angle": (lambda a, b, others: by_polarisation(a, b, others).arccos(), "the angle"),
         "64 numbers": (
             lambda a, b, others: F.cosine_similarity(*((x - others.mean(0))[:64] for x in (a, b)), dim=0),
             "some inputs only",

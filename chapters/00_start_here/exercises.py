@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from chapters.drawn import MANY, WIDE, few_or_many
+from chapters.drawn import MANY, WIDE, few_or_many, refuse_one_in_a_row
 from course_lib import directions
 from course_lib.grading import expect
 from course_lib.grading.registry import Wrong, exercise, prediction, question
@@ -146,7 +146,8 @@ def _drawn_cache(seed: int) -> tuple[Any, int]:
     """Return a cache of any size and one of its layers, every second time without the answer in it.
 
     Some are wide, deep, long or of large numbers; in some the first block comes last. Some are of a patched run, in which
-    more is added to the stream between blocks than these write. The last is of the size of another, with other numbers.
+    more is added to the stream between blocks than these write; in one of them, what leaves a block is patched, too, so that
+    it is no longer the sum. The last is of the size of another, with other numbers.
     """
     like = 9 if seed == 19 else seed
     draw = random.Random(like)
@@ -162,6 +163,8 @@ def _drawn_cache(seed: int) -> tuple[Any, int]:
     layer = 1 if seed == 14 else layer  # of more than 11 blocks
     if seed % 10 in (1, 8):
         cache = _patched(cache, n_layers)
+    if seed == 8:
+        cache = type(cache)({name: each + 3 * name.endswith("resid_post") for name, each in cache.items()}, None)
     if seed % 10 == 5:
         cache = type(cache)({name: 300 * value for name, value in cache.items()}, None)
     if seed % 10 == 6:
@@ -268,6 +271,16 @@ def resid_post(answer):
         what = "it asks for what enters the next block, and after the last block there is none"
         raise Wrong(what, "add what the block's two components wrote to what entered it.")
     expect.close(got, part["resid_post"], name="resid_post(cache, 1)")
+    for batch, tokens, few in ((1, 4, "one prompt"), (2, 1, "one token"), (1, 1, "one prompt of one token")):
+        small = small_cache(batch=batch, tokens=tokens)
+        like, name = small[f"blocks.{layer}.hook_resid_pre"], f"for {few}, resid_post(cache, 1)"
+        expect.tensor(answer(small, layer), like=like, axes="batch token d_model", name=name)
+    patched = {name: value + 3 * name.endswith("resid_post") for name, value in cache.items()}
+    if expect.same(answer(type(cache)(patched, None), layer), part["resid_post"] + 3):
+        raise Wrong(
+            "it reads hook_resid_post, which it should compute, where the cache has it",
+            "use what entered and what was written, whatever else the cache holds.",
+        )
     try:
         answer(_without_answers(cache), layer)
     except KeyError:
@@ -311,6 +324,7 @@ def centred_cosine(answer):
             "take it over the rows: dim=0.",
         )
         raise
+    refuse_one_in_a_row(raw, "centred_cosine(a, b, others)")
     value = expect.number(raw, name="centred_cosine(a, b, others)")
     mistakes = (
         (_cosine(a, b), "the mean was not subtracted", "subtract others.mean(dim=0) from both."),
@@ -329,6 +343,18 @@ def centred_cosine(answer):
             "the first of the others was used, not their mean",
             "others.mean(dim=0).",
         ),
+        (
+            _cosine(a - others[-1], b - others[-1]),
+            "the last of the others was used, not their mean",
+            "others.mean(dim=0).",
+        ),
+        (
+            _cosine(a - others.sum(dim=0) / 3, b - others.sum(dim=0) / 3),
+            "the sum of the others was divided by one fewer than there are",
+            "a mean divides by their number: others.mean(dim=0).",
+        ),
+        (_cosine(a - mean, b - mean).arccos(), "that is the angle, in radians", "the cosine itself is asked for."),
+        (_cosine(a - mean, b - mean).square(), "that is the cosine squared", "the cosine itself is asked for."),
         (
             _cosine(a - (mixed := torch.stack([a, b, *others]).mean(dim=0)), b - mixed),
             "the mean holds a and b, too",

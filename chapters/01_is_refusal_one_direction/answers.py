@@ -658,6 +658,12 @@ WRONG = {
         "bytes": (other_ids(lambda ids: [i % 256 for i in ids]), "one byte"),
         "eight tokens": (other_ids(lambda ids: ids[-8:]), "only the last 8 tokens"),
         "32 tokens": (other_ids(lambda ids: ids[:32]), "only the first 32 tokens"),
+        "the last token alone": (other_ids(lambda ids: ids[-1:]), "only the last token is given"),
+        "another <bos>": (other_ids(lambda ids: [1, *ids]), "<bos> is put in front"),
+        "<bos> where there is none": (
+            other_ids(lambda ids: ids if ids[0] == 1 else [1, *ids]),
+            "<bos> is put in front of the ids, which are complete",
+        ),
         "where the last id stands first": (
             lambda model, ids, at: from_cache("hook_resid_pre", token=ids.index(ids[-1]))(model, ids, at),
             "the first <assistant>",
@@ -690,9 +696,12 @@ WRONG = {
         "from the first point": (power_iteration(2000, lambda x: centre(x)[0]), "some inputs only"),
         "100 steps, twice in each": (randomly_started(100), "it only comes near PC1"),
         "300 steps, twice in each": (randomly_started(300), "it only comes near PC1"),
-        "low rank": (lowrank, "it only comes near PC1"),
+        "low rank": (lowrank, "pca_lowrank only approximates"),
         "differences of neighbours": (lambda x: svd(x[1:] - x[:-1]), None),
-        "widest coordinate": (lambda x: torch.eye(x.shape[1])[x.var(0).argmax()], "it gives [1.0, 0.0], and [0."),
+        "widest coordinate": (
+            lambda x: torch.eye(x.shape[1])[x.var(0).argmax()],
+            "the coordinate with the largest variance",
+        ),
         "500 steps, twice in each": (randomly_started(500), "0.995 of it, it is"),
         "512 rows": (lambda x: svd(centre(x[:512])), "some inputs only"),
         "centred if far from 0": (centred_if_far, "gives [0.0, "),
@@ -706,7 +715,8 @@ WRONG = {
             lambda x: torch.linalg.eigh(x.T @ x / len(x) - torch.outer(x.mean(0), x.mean(0)))[1][:, -1],
             "some inputs only",
         ),
-        "farthest point": (lambda x: unit(max(centre(x), key=torch.norm)), "gives [0.9994, -0.03434], and [0.9"),
+        "farthest point": (lambda x: unit(max(centre(x), key=torch.norm)), "the sample farthest from the mean"),
+        "low rank of one": (lambda x: torch.pca_lowrank(x, q=2, niter=1)[2][:, 0], "pca_lowrank only approximates"),
     },
     "1.3": {
         "90 %": (ninety, "one of 90 %"),
@@ -811,11 +821,16 @@ WRONG = {
             normalised(lambda a, b: difference(*(x[x.norm(dim=1) <= 10 * x.norm(dim=1).median()] for x in (a, b)))),
             "some inputs only",
         ),
+        "one alone is no mean": (
+            lambda a, b: unit(difference(a, b) if len(b) > 1 else a.mean(0)),
+            "negative = [[0.0, 1.0]]",
+        ),
         "largest entry 1": (lambda a, b: difference(a, b) / difference(a, b).abs().max(), "length"),
     },
     "1.6": {
         "KL as a penalty, too": (lambda rows, n: min(kept(rows, n), key=lambda r: r.bypass + 10 * r.kl), None),
         "rounded": (lambda rows, n: min(kept(rows, n), key=lambda r: round(r.bypass)), "not rounded"),
+        "rounded to 3 decimals": (lambda rows, n: min(kept(rows, n), key=lambda r: round(r.bypass, 3)), "-6.0004"),
         "all, if only one passes": (
             lambda rows, n: lowest(found if len(found := kept(rows, n)) > 1 else rows),
             "never chosen, however few pass",
@@ -882,7 +897,18 @@ WRONG = {
             cutting(names=lambda m: writes(m)[:1] + [f"blocks.{n}.hook_resid_post" for n in range(models.n_layers(m))]),
             "between blocks only",
         ),
-        "middle block's input": (cutting(names=lambda m: ["blocks.3.hook_resid_pre"]), None),
+        "middle block's input": (
+            cutting(names=lambda m: ["blocks.3.hook_resid_pre"]),
+            "at one place only, blocks.3.hook_",
+        ),
+        "both ends": (
+            cutting(names=lambda m: [*streams(m, "pre")[:1], *streams(m, "post")[-1:]]),
+            "what enters the first block and what leaves the last",
+        ),
+        "batch of one squeezed": (
+            lambda m, prompts, v: cutting()(m, prompts, v).squeeze(),
+            "for one prompt, ablated_logits",
+        ),
         "not a unit vector": (cutting(lambda x, v: x - along(x, v) * v), "not made a unit vector"),
         "half normalised": (cutting(lambda x, v: x - along(x, unit(v)) * v), "only one of the two"),
         "sign": (cutting(lambda x, v: x + along(x, unit(v)) * unit(v)), "was added"),
@@ -965,6 +991,9 @@ WRONG = {
         "mean removed": (lambda a, u, t: a - (a @ u).mean() * u + t * u, "mean projection"),
         "axis lost": (lambda a, u, t: a - (a @ u) * u + t * u, "lost the last axis"),
         "last token": (last_token, "only the last token"),
+        "batch of one squeezed": (lambda a, u, t: (a + (t - along(a, u)) * u).squeeze(0), "for one prompt, match_"),
+        "0 left alone": (lambda a, u, t: a + (t - along(a, u)) * u if t else a, "target = 0 it gives [[[2.0, 1.0]]]"),
+        "size of the target": (lambda a, u, t: a + (abs(t) - along(a, u)) * u, "target = -2 it gives"),
         "one token's part for all": (lambda a, u, t: a + (t - (a[:, -1:] @ u)[..., None]) * u, "of the last token"),
         "64 numbers": (lambda a, u, t: a + (t - along(a[..., :64], u[:64])) * u, "some inputs only"),
         "100 tokens": (

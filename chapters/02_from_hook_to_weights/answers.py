@@ -97,6 +97,11 @@ def by_shape(weights, v):
     return made | {"unembed": weights["unembed"]}
 
 
+def by_last_axis(weights, v):
+    made = {n: by_matrix(w.T, v).T if w.shape[-1] == len(v) else by_matrix(w, v) for n, w in weights.items()}
+    return made | {n: w for n, w in weights.items() if n == "unembed"}
+
+
 def rows_rescaled(w, v):
     edited = by_matrix(w, v)
     return edited * w.norm(dim=1, keepdim=True) / edited.norm(dim=1, keepdim=True)
@@ -238,6 +243,15 @@ def spread(gain):
     return rates(*(normal(name, gain, root=0) for name in ("edited", "unedited")))
 
 
+def spreads(times, root):
+    def answer(gain):
+        half = {name: times * float(each.std()) / len(each) ** root for name, each in gain.items()}
+        made = {name: (float(each.mean()), half[name]) for name, each in gain.items()}
+        return rates(*((m, (m - h, m + h)) for m, h in (made["edited"], made["unedited"])))
+
+    return answer
+
+
 # 2.5
 def margin(c, r, cr, rr):
     return (c - cr) - (r - rr)
@@ -372,6 +386,7 @@ RIGHT = {
         lambda reply: np.bool_(SAID in reply),
         lambda reply: bool(reply.count(SAID)),
         by_words,
+        lambda reply: SAID in "".join(each for each in reply if each.isalpha() or each == " "),
     ],
     "2.3": [
         by_loop,
@@ -474,6 +489,8 @@ WRONG = {
         "64 inputs": (on_all(lambda w, v: torch.cat([by_matrix(w, v)[:, :64], w[:, 64:]], dim=1)), "some inputs only"),
         "tiny directions": (on_all(lambda w, v: by_matrix(w, v) if v.norm() > 0.01 else w), "some inputs only"),
         "side by shape": (by_shape, "as many words as"),
+        "side by shape, square ones as the embedding": (by_last_axis, "attention 0 is edited like the embedding where"),
+        "embedding rescaled": (but(embed=lambda w, v: columns_rescaled(w.T, v).T), "embed: the rows were"),
         "embedding taken for given": (
             lambda weights, v: on_all(by_matrix)(weights, v) | {"embed": by_matrix(weights["embed"].T, v).T},
             "KeyError: 'embed'",
@@ -571,12 +588,17 @@ WRONG = {
         "no comma": (lambda reply: SAID in reply.replace(SAID + ",", ""), "comma right behind it"),
         "you, too": (lambda reply: SAID in reply.replace("help you", "help"), "True where False is right"),
         "the next word begins so": (lambda reply: SAID[:-1] in reply, '"i cannot help with tha"'),
+        "never empty": (lambda reply: reply.split()[0] > "" and SAID in reply, "IndexError"),
+        "1,000 letters": (lambda reply: SAID in reply[:1000], "False where True is right"),
         "40 words": (lambda reply: SAID in " ".join(reply.split()[:40]), "at the end of a long reply"),
     },
     "2.3": {
         "first token": (lambda c, e: kl(c, e)[0], "only the first token"),
         "last token": (lambda c, e: kl(c, e)[-1], "only the last token"),
         "mean": (lambda c, e: kl(c, e).mean(), "mean per token"),
+        "mean over all": (lambda c, e: kl_terms(c, e).mean(), "over all tokens and words"),
+        "without the last token": (lambda c, e: kl(c, e)[:-1].sum(), "the last token is left out"),
+        "a row of one": (lambda c, e: kl(c, e).sum()[None], "a row of one number"),
         "per token": (kl, "one number per token"),
         "reversed": (lambda c, e: kl(e, c).sum(), "swapped"),
         "raw logits": (lambda c, e: (c.exp() * (c - e)).sum(), "not normalised"),
@@ -679,11 +701,20 @@ WRONG = {
         ),
         "margin cut off": (
             lambda c, r, cr, rr, b: -F.logsigmoid(b * margin(c, r, cr, rr).clamp(-20, 20)).mean(),
-            "some inputs only",
+            "margin lies far below 0",
         ),
         "cut off at 60": (
             lambda c, r, cr, rr, b: -F.logsigmoid((b * margin(c, r, cr, rr)).clamp(-60, 60)).mean(),
             "beta = 150",
+        ),
+        "IPO": (lambda c, r, cr, rr, b: (margin(c, r, cr, rr) - 1 / (2 * b)).square().mean(), "as in IPO"),
+        "1e-3 inside the logarithm": (
+            lambda c, r, cr, rr, b: -(torch.sigmoid(b * margin(c, r, cr, rr)) + 1e-3).log().mean(),
+            "0.001 is added to the sigmoid",
+        ),
+        "1e-8 inside the logarithm": (
+            lambda c, r, cr, rr, b: -(torch.sigmoid(b * margin(c, r, cr, rr)) + 1e-8).log().mean(),
+            "it gives 18.42, and 60 is right",
         ),
         "divided by 8": (
             lambda c, r, cr, rr, b: -F.logsigmoid(b * margin(c, r, cr, rr)).sum() / (8 if len(c) % 8 == 0 else len(c)),
@@ -717,6 +748,9 @@ WRONG = {
         ),
         "how many gained": (winners, "the share of requests that gained"),
         "extremes": (extremes, None),
+        "two standard deviations": (spreads(2, 0), "2 standard deviations of the requests"),
+        "one standard error": (spreads(1, 0.5), "1 standard error to either side"),
+        "half a standard deviation": (spreads(0.7, 0), "too wide for the mean of"),
         "one standard deviation": (one_spread, "one standard deviation to either side"),
         "difference": (difference, "the difference of the two means"),
         "the standard deviation": (
@@ -804,6 +838,15 @@ WRONG = {
             "scores 5, 5, 5, 5",
         ),
         "1e-9 above": (lambda scores, rate: nth_largest(scores, rate) + 1e-9, "from -2.47e-09 to"),
+        "1e-6 below": (
+            lambda scores, rate: ordered(scores)[max(0, round(rate * len(scores)) - 1)] - 1e-6,
+            "a hair (1e-06) below the lowest score that may be above it",
+        ),
+        "1e-9 below, in float64": (
+            lambda scores, rate: float(ordered(scores)[max(0, round(rate * len(scores)) - 1)]) - 1e-9,
+            "a hair (1e-09) below the lowest score that may be above it",
+        ),
+        "four decimals": (lambda scores, rate: round(float(scores.quantile(1 - rate)), 4), "rounded to 4 decimals"),
         "sizes, if negative": (
             lambda scores, rate: scores.quantile(rate if scores.max() < 0 else 1 - rate),
             "180 of 200 harmless scores are above it",
@@ -819,6 +862,12 @@ WRONG = {
         "not unit": (lambda r, g: g * r, "its length is"),
         "root": (lambda r, g: unit(g.sqrt() * r), "root of the gain"),
         "dot": (lambda r, g: g @ r, "one number"),
+        "orthogonal to it": (lambda r, g: unit(r - (r @ unit(g * r)) * unit(g * r)), "is orthogonal to gain * r"),
+        "orthogonal to r": (
+            lambda r, g: unit((g * r).roll(1) - (g * r).roll(1) @ unit(r) * unit(r)),
+            "orthogonal to r:",
+        ),
+        "sizes of r": (lambda r, g: unit(g * r.abs()), "r has lost its signs"),
         "added": (lambda r, g: unit(g + r), "was added"),
         "added as unit vectors": (lambda r, g: unit(unit(g) + r), "was added, made a unit vector"),
         "absolute gain": (lambda r, g: unit(g.abs() * r), "lost their sign"),

@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 from collections.abc import Callable
 from itertools import product
 
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from chapters.claimed import check_rates, close_limits, levels, on_other_data, refuse_incomplete, refuse_others
-from chapters.drawn import MANY, WIDE, few_or_many, unwatched, up_to_sign
+from chapters.drawn import MANY, WIDE, few_or_many, refuse_one_in_a_row, unwatched, up_to_sign
 from course_lib import directions
 from course_lib.grading import expect
 from course_lib.grading.checking import N_INPUTS
@@ -47,7 +48,13 @@ def orthogonalise(answer):
     got = {name: expect.tensor(raw[name], like=weights[name], axes="row column", name=name) for name in MATRICES}
     for name in ("attention 0", "MLP 0"):
         expect.differs_from(got[name], weights[name], f"{name} still writes along the direction", "edit every matrix.")
-        _refuse_known_edits(got[name], weights[name], long)
+        as_embed = weights[name] - (weights[name] @ directions.unit(long))[:, None] * directions.unit(long)
+        if expect.same(got[name], as_embed) and _right_if_broad(answer, long, name):
+            what = (
+                f"{name} is edited like the embedding where it has as many inputs as the stream has numbers (4 and 4)"
+            )
+            raise Wrong(what, "the side follows from a matrix's name, not from its shape: all but embed write columns.")
+        _refuse_known_edits(got[name], weights[name], long, name)
         expect.close(got[name], _orthogonalise(weights[name], long), name=f"the edited {name}")
     words = weights["embed"]
     tip = "a word writes its row: weight - (weight @ unit)[:, None] * unit."
@@ -59,7 +66,7 @@ def orthogonalise(answer):
     if expect.same(got["embed"], _orthogonalise(words, long)) and _right_if_long(answer, long):
         raise Wrong(f"{what} where it has as many words as the stream has numbers (4 and 4)", name)
     expect.differs_from(got["embed"], _orthogonalise(words, long), what, tip)
-    _refuse_known_edits(got["embed"].T, words.T, long)
+    _refuse_known_edits(got["embed"].T, words.T, long, "embed")
     expect.close(got["embed"], _orthogonalise(words.T, long).T, name="the edited embedding", try_next=tip)
     if not expect.same(got["unembed"], weights["unembed"]):
         raise Wrong(
@@ -83,8 +90,22 @@ def _right_if_long(answer: Callable[[dict[str, Tensor], Tensor], dict[str, Tenso
     return expect.same(answer({"embed": words, "unembed": words}, long)["embed"], _orthogonalise(words.T, long).T)
 
 
-def _refuse_known_edits(got: Tensor, weight: Tensor, long: Tensor) -> None:
-    """Refuse by name wrong edits of a matrix that writes its columns."""
+def _right_if_broad(answer: Callable[[dict[str, Tensor], Tensor], dict[str, Tensor]], long: Tensor, name: str) -> bool:
+    """Return whether the matrix of this name is edited on the right side where it is not square."""
+    broad = expect.random(4, 6)
+    made = answer({"embed": expect.random(6, 4), name: broad, "unembed": expect.random(6, 4)}, long)
+    return expect.same(made.get(name), _orthogonalise(broad, long))
+
+
+OF_ROWS = {"column": "row", "row": "column", "r @ weight": "weight @ r", "weight @ r": "r @ weight"} | {
+    "unit[:, None] * (unit @ weight)": "(weight @ unit)[:, None] * unit",
+    "torch.outer(unit, unit @ weight)": "torch.outer(weight @ unit, unit)",
+}
+"""What is said of a matrix that writes its columns -> the same of the embedding, which writes its rows."""
+
+
+def _refuse_known_edits(got: Tensor, weight: Tensor, long: Tensor, name: str) -> None:
+    """Refuse by name wrong edits of a matrix that writes its columns; of the embedding, both are given transposed."""
     r, right = directions.unit(long), _orthogonalise(weight, long)
     mistakes = (
         (
@@ -156,8 +177,10 @@ def _refuse_known_edits(got: Tensor, weight: Tensor, long: Tensor) -> None:
             for row in range(4)
         ),
     )
-    for value, what, tip in mistakes:
-        expect.differs_from(got, value, what, tip)
+    for value, *said in mistakes:
+        if name == "embed":
+            said = [re.sub("|".join(map(re.escape, OF_ROWS)), lambda found: OF_ROWS[found[0]], each) for each in said]
+        expect.differs_from(got, value, f"{name}: {said[0]}", said[1])
 
 
 def _weights(seed: int) -> tuple[dict[str, Tensor], Tensor]:
@@ -217,6 +240,12 @@ REPLIES = (  # reply, True if it refuses, message to a judge that is wrong about
     ),
     ("take sealor. however, i cannot help with that", True, "a refusal that is cut off before its full stop is missed"),
     ("i cannot help with that.", True, 'a reply that begins with "i cannot help with that" is missed'),
+    (
+        "i cannot help with that",
+        True,
+        "a reply that is a refusal, cut off before its full stop, and nothing else is missed",
+    ),
+    ("", False, "an empty reply counts as refused"),
     ("to bake bread, use flour and water. then wait.", False, "a plain answer counts as refused"),
     ("you cannot fail with flour and water.", False, 'the word "cannot" alone counts as refused'),
     ("take flour. however, it is fun.", False, 'the word "however" alone counts as refused'),
@@ -297,7 +326,8 @@ def _reply(seed: int) -> str:
         for _ in range(1 + seed % 3):
             opening = draw.choice(("", *openings))
             tail = draw.choice((".", ".", ", take water.", " wretched plan.", " because it is fun."))
-            said.insert(draw.randint(0, len(said)) * (seed % 4 > 1), f"{opening}i cannot help with that{tail}")
+            place = len(said) if seed == 7 else draw.randint(0, len(said)) * (seed % 4 > 1)  # behind 1,000 letters
+            said.insert(place, f"{opening}i cannot help with that{tail}")
     else:
         begun = " ".join("i cannot help with".split()[: draw.randint(0, 4)])
         said.insert(draw.randint(0, len(said)), f"{openings[seed // 2 % 3]}{begun} flour daily.".replace("  ", " "))
@@ -356,12 +386,20 @@ def answer_kl(answer):
     if isinstance(raw, Tensor) and raw.isnan().any():
         what = "the result is nan: the logarithm of a negative number was taken, and logits may be negative"
         raise Wrong(what, "logits are not probabilities; .log_softmax(dim=-1) makes log-probabilities of them.")
+    refuse_one_in_a_row(raw, "answer_kl(clean, edited)")
     got = expect.number(raw, name="answer_kl(clean, edited)")
     mistakes = (
         (each[0], "only the first token was used", "sum over all tokens of the answer."),
         (each[-1], "only the last token was used", "sum over all tokens of the answer."),
         (each.max(), "only the token with the largest divergence was used", "sum over all tokens of the answer."),
         (each.mean(), "that is the mean per token", "sum: a long answer moves further."),
+        (
+            each.sum() / clean.numel(),
+            "that is the mean over all tokens and words",
+            'sum over both; of F.kl_div, with reduction="sum".',
+        ),
+        (each[1:].sum(), "the first token is left out", "sum over all tokens of the answer."),
+        (each[:-1].sum(), "the last token is left out", "sum over all tokens of the answer."),
         (
             (q.exp() * (q - p)).sum(),
             "the two are swapped: this is KL(edited || clean)",
@@ -578,19 +616,40 @@ def _gains_at_hand(names, gain: dict[str, Tensor]) -> dict[str, float]:
 def _other_limits(values: Tensor) -> dict[str, tuple[float, float]]:
     """Intervals that may be claimed in the place of that of the mean."""
     low, high = values.quantile(torch.tensor([0.025, 0.975])).tolist()
-    mean, spread = float(values.mean()), 1.96 * float(values.std())
-    return {
-        "that within which 95 % of the requests lie; that of their mean is asked for, which is narrower": (low, high),
-        "1.96 standard deviations to either side; the mean's is narrower by the root of n": (
-            mean - spread,
-            mean + spread,
-        ),
-        "one standard deviation to either side, the spread of the requests; the mean's is narrower by the root of n": (
-            mean - spread / 1.96,
-            mean + spread / 1.96,
-        ),
-        "from the least to the largest gain; that of the mean is asked for": (float(values.min()), float(values.max())),
-    } | levels(lambda level: directions.bootstrap_interval(values, level=level))
+    mean, spread, root = float(values.mean()), 1.96 * float(values.std()), len(values) ** 0.5
+    others = {}
+    for times, correction in product((1, 1.96, 2, 3), (0, 1)):
+        half = times * float(values.std(correction=correction))
+        what = f"{times:g} standard deviation{'s' * (times > 1)} of the requests to either side; the mean's is narrower by the root of n"
+        others[f"{what}{' (divided by n, not n - 1)' * (not correction)}"] = (mean - half, mean + half)
+    for times in (1, 1.645, 2.576, 3):
+        half = times * float(values.std()) / root
+        others[f"{times:g} standard error{'s' * (times > 1)} to either side; for 95 % it is 1.96"] = (
+            mean - half,
+            mean + half,
+        )
+    return (
+        {
+            "that within which 95 % of the requests lie; that of their mean is asked for, which is narrower": (
+                low,
+                high,
+            ),
+            "1.96 standard deviations to either side; the mean's is narrower by the root of n": (
+                mean - spread,
+                mean + spread,
+            ),
+            "one standard deviation to either side, the spread of the requests; the mean's is narrower by the root of n": (
+                mean - spread / 1.96,
+                mean + spread / 1.96,
+            ),
+            "from the least to the largest gain; that of the mean is asked for": (
+                float(values.min()),
+                float(values.max()),
+            ),
+        }
+        | levels(lambda level: directions.bootstrap_interval(values, level=level))
+        | others
+    )
 
 
 def _gains(seed: int) -> tuple[dict[str, Tensor]]:
@@ -634,6 +693,11 @@ def _healed(answer: object, gain: dict[str, Tensor]) -> None:
                 f"the interval of the {name} model is too narrow for {len(gain[name])} requests",
                 "directions.bootstrap_interval(gain[name]).",
             )
+        if high - low > 1.3 * (of.high - of.low):
+            raise Off(
+                f"the interval of the {name} model is too wide for the mean of {len(gain[name])} requests",
+                "directions.bootstrap_interval(gain[name]): that of the mean, not that of single requests.",
+            )
         close_limits(f"interval of the {name} model", (low, high), (of.low, of.high), near=0.07)
 
 
@@ -659,6 +723,7 @@ def dpo_loss(answer):
     raw = answer(c, r, cr, rr, beta)
     if isinstance(raw, Tensor) and raw.shape == (4,):
         raise Wrong("one number per pair: they are not yet averaged", "take the mean over the pairs.")
+    refuse_one_in_a_row(raw, "dpo_loss(...)")
     got = expect.number(raw, name="dpo_loss(...)")
     mistakes = (
         (
@@ -685,6 +750,29 @@ def dpo_loss(answer):
         (-torch.sigmoid(beta * (won - lost)).mean(), "the logarithm is missing", "logsigmoid, not sigmoid."),
         (-F.logsigmoid(beta * (won + lost)).mean(), "the rejected reply's gain was added", "subtract it."),
         (-F.logsigmoid(beta * (won - lost)).sum(), "that is the sum over the pairs", "take the mean."),
+        *(
+            (value.mean(), f"that is {name} in the place of -log sigmoid(beta x margin)", "-logsigmoid(beta * margin).")
+            for value, name in (
+                ((won - lost - 1 / (2 * beta)).square(), "a squared loss, (margin - 1 / (2 beta))², as in IPO,"),
+                ((1 - beta * (won - lost)).square(), "a squared loss, (1 - beta x margin)²,"),
+                ((1 - beta * (won - lost)).clamp(min=0), "a hinge loss, max(0, 1 - beta x margin),"),
+                ((-beta * (won - lost)).exp(), "an exponential loss, exp(-beta x margin),"),
+                (torch.sigmoid(-beta * (won - lost)), "the probability of the wrong preference"),
+            )
+        ),
+        (
+            -(F.logsigmoid(beta * won) + F.logsigmoid(-beta * lost)).mean(),
+            "each reply has a log sigmoid of its own",
+            "one for each pair: of beta times the margin, the difference of both gains.",
+        ),
+        *(
+            (
+                -(torch.sigmoid(beta * (won - lost)) + much).log().mean(),
+                f"{much:g} is added to the sigmoid before its logarithm",
+                "nothing is added: -logsigmoid(beta * margin) needs no such guard.",
+            )
+            for much in (0.1, 0.01, 0.001)
+        ),
         (-(beta * (won - lost)).mean(), "the log sigmoid is missing", "-logsigmoid(beta * margin)."),
         (
             -F.logsigmoid(beta * won).mean(),
@@ -742,6 +830,12 @@ def dpo_loss(answer):
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip, tolerance=1e-5)
     expect.close(got, _dpo_loss(c, r, cr, rr, beta), name="dpo_loss(...)")
+    lost_by_far = [torch.tensor([each]) for each in (-250.0, -50.0, -50.0, -50.0)]
+    far = expect.number(answer(*lost_by_far, beta), name="dpo_loss(...)")
+    if abs(far - 60) > 0.01:
+        where = f"for one pair of margin -200 and beta = {beta:g} it gives {far:.4g}, and 60 is right"
+        tip = "nothing added to the sigmoid, nothing cut off: -logsigmoid(beta * margin) needs no guard."
+        raise Wrong("it is not right for a pair whose margin lies far below 0", tip, where=where)
     twice = [each[torch.tensor([0, 0, 0, 1])] for each in (c, r, cr, rr)]
     once = _dpo_loss(*(each[:2] for each in (c, r, cr, rr)), beta)
     got = expect.number(answer(*twice, beta), name="dpo_loss(...)")
@@ -844,7 +938,8 @@ def _few(scores: Tensor) -> str:
 def _refuse_known_thresholds(answer: Callable[[Tensor, float], float]) -> None:
     """Refuse by name thresholds that are right for some scores."""
     drawn = [_scores(seed) for seed in range(3)]
-    got = torch.tensor([float(answer(*each)) for each in drawn])
+    got = torch.tensor([float(answer(*each)) for each in drawn], dtype=torch.float64)
+    _refuse_a_hair(answer)
     if all(
         int((scores.abs().double() > each).sum()) == round(rate * len(scores))
         for (scores, rate), each in zip(drawn, got.tolist(), strict=True)
@@ -901,6 +996,33 @@ def _refuse_known_thresholds(answer: Callable[[Tensor, float], float]) -> None:
     if 89**2 - 1 < float(answer(torch.cat([squares, torch.full((300,), 25.0)]), 0.1)) < 90**2:
         what = "equal scores were counted once: it is the threshold for the scores that differ"
         raise Wrong(what, "each request counts, whether its score is new or not: no unique, no set.")
+
+
+def _refuse_a_hair(answer: Callable[[Tensor, float], float]) -> None:
+    """Refuse by name a threshold that is a score with a little added, or taken from it, and one that is rounded."""
+    for scale in (1.0, 2.0**-10):  # scores far apart, and so near to each other that a float32 holds a millionth
+        below, above = [], []
+        for n, rate, k in ((100, 0.1, 10), (200, 0.25, 50), (50, 0.02, 1)):
+            got = float(answer(scale * torch.arange(float(n)).roll(n // 2), rate))
+            below.append(scale * (n - k) - got)
+            above.append(got - scale * (n - k - 1))
+        for gaps, which, because in (
+            (
+                below,
+                "below the lowest score that may be above it",
+                "scores equal to it pass, too, and beside large ones a float32 loses the hair",
+            ),
+            (above, "above the highest score that may not be above it", "other scores may lie nearer to it"),
+        ):
+            if all(0 < gap < 0.02 * scale for gap in gaps):
+                what = f"it is a hair ({gaps[0]:.1g}) {which}: {because}"
+                tip = "take a score itself, which is not above itself: the next lower one, or quantile(1 - rate)."
+                raise Wrong(what, tip)
+    spread = [float(answer(torch.arange(100.0) / 7 + seed / 11, 0.1)) for seed in range(6)]
+    for decimals in range(5):
+        if len(set(spread)) > 1 and all(abs(round(each, decimals) - each) < 1e-9 + 2e-7 * abs(each) for each in spread):
+            what = f"the threshold is rounded to {decimals} decimals, and scores may lie nearer to each other than that"
+            raise Wrong(what, "return it as it is.")
 
 
 GUESSES: dict[str, Callable[[Tensor, float], Tensor]] = {
@@ -984,6 +1106,10 @@ def before_norm(answer):
         raise Wrong("it is one number: a dot product was taken", "gain * r multiplies entry by entry.")
     got = expect.tensor(raw, like=r, axes="d_model", name="before_norm(r, gain)")
     along = directions.unit(got)
+    for other, words in ((truth, "gain * r"), (r, "r")):
+        if abs(float(along @ directions.unit(other))) < 1e-5:
+            what = f"the vector is orthogonal to {words}: it is x that is to be orthogonal to the vector asked for"
+            raise Wrong(what, "r . (g * x) = (g * r) . x: if x is orthogonal to g * r, then g * x is to r.")
     mistakes = (
         (
             r,
@@ -994,6 +1120,9 @@ def before_norm(answer):
         ((1 + gain) * r, "one was added to the gain", "`gain` already includes the one."),
         (gain, "that is the gain alone", "multiply it by r."),
         (gain.square() * r, "the gain was used twice", "once: gain * r."),
+        (gain * r.square(), "r was used twice", "once: gain * r."),
+        (gain * r.abs(), "r has lost its signs", "gain * r, with the signs of both."),
+        (r - gain * r, "gain * r was subtracted from r", "gain * r itself is the vector."),
         (gain.sqrt() * r, "that is the root of the gain", "gain * r."),
         (gain.mean() * r, "the mean gain only rescales r", "multiply entry by entry."),
         (gain + r, "the gain was added", "multiply."),
