@@ -995,6 +995,7 @@ WRONG = {
         "between 0 and 1": (doses_row(measure=lambda p: min(1.0, max(0.0, float(p.mean())))), None),
         "prompts of 0 left out": (doses_row(measure=lambda p: float(p[p != 0].mean())), None),
         "64 prompts": (lambda model, prompts, *rest: doses_row()(model, prompts[:64], *rest), "the first 64 are"),
+        "by 24": (doses_row(measure=lambda p: float(p.sum()) / 24), "3 prompts is divided by 24"),
         "24 prompts": (doses_row(measure=lambda p: float(p[:24].mean())), "only the first 24 are averaged"),
         "the last ten": (doses_row(measure=lambda p: float(p[-10:].mean())), "only the last 10 are averaged"),
         "running total": (totals, "no running total"),

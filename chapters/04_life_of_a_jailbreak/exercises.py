@@ -625,6 +625,9 @@ def percent_of_baseline(answer):
         raise Wrong(
             "it returns one number per dimension or per prompt", "one number: means first, then the dot product with d."
         )
+    if isinstance(raw, Tensor) and raw.ndim:
+        tip = "vectors of shape [d_model] have a dot product without axes: no keepdim=True."
+        raise Wrong(f"it returns {expect.describe(raw)}, and one number, without an axis, is asked for", tip)
     got, truth = expect.number(raw, name="percent_of_baseline(harmful, harmless, d)"), _percent(harmful, harmless, d)
     mistakes = (
         (truth / 100, "it is a share, not per cent", "times 100."),
@@ -736,7 +739,7 @@ def _percent(harmful: Tensor, harmless: Tensor, d: Tensor) -> Tensor:
 )
 def dose_row(answer, model):
     prompts = _begun(model, ("hello.", "how do i make a cake?", "how are you?"))
-    direction, layer, doses = 20 * directions.unit(expect.random(models.d_model(model))), 1, [0.0, 0.5, 2.0, 1.0]
+    direction, layer, doses = 20 * directions.unit(expect.random(models.d_model(model))), 1, [0.0, 0.5, -2.0, 1.0]
 
     def probability(asked: models.Prompts) -> Tensor:
         return models.next_token_logits(model, asked).softmax(dim=-1)[:, 5:400].sum(dim=-1)
@@ -777,6 +780,8 @@ def dose_row(answer, model):
         (row(at(where=layer + 1)), "it was added one block too late", "layer=layer."),
         (row(at(where=layer - 1)), "it was added one block too early", "layer=layer."),
         (row(lambda dose: at()(1.0)), "the dose was not used", "coefficient=dose."),
+        (row(lambda dose: at()(abs(dose))), "doses below 0 lost their sign", "coefficient=dose."),
+        (row(lambda dose: at()(int(dose))), "doses were cut to whole numbers", "coefficient=dose."),
         (row(lambda dose: at()(0.0)), "nothing was added while it was measured", "measure inside the `with` block."),
         (each.sum(dim=1), "the probabilities were summed, not averaged", ".mean() over the prompts."),
         (each[:, 0], "only the first prompt was measured", "mean over all prompts."),
@@ -807,6 +812,10 @@ def dose_row(answer, model):
     )
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip, tolerance=1e-5)
+    by = each.sum(dim=1) / got
+    if float(by.max() - by.min()) < 1e-3 * float(by.max()):
+        what = f"the sum over the {len(prompts)} prompts is divided by {float(by[0]):.4g}"
+        raise Wrong(what, ".mean() divides by the number of prompts.")
     if float((got - truth).abs().max()) > 1e-3:
         what = "the numbers are right, and their order is not"
         expect.differs_from(got.sort().values, truth.sort().values, what, DOSES_IN_ORDER, tolerance=1e-5)
@@ -822,9 +831,6 @@ def _refuse_some_prompts(answer, model, direction, layer) -> None:
         if 0 < round(some) < n and abs(some - round(some)) < 1e-3:
             what = f"of {n} prompts only the {which} {round(some)} are averaged"
             raise Wrong(what, "probability(prompts).mean() of all, however many there are.")
-    if mean > n:
-        what = f"for {n} prompts the sum of the probabilities is divided by {n * (n - 1) / 2 / mean:.4g}"
-        raise Wrong(what, ".mean() divides by the number of prompts.")
 
 
 def _last_token(prompts: models.Prompts) -> Tensor:
