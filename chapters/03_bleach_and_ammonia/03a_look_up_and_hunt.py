@@ -280,7 +280,8 @@ for concept in ("danger", "warning"):
 # ### Exercise 3.2: a label must be able to fail (10 minutes, medium)
 # A label predicts *on which tokens* a feature is active. Write the rule for "danger": the word
 # that completes a dangerous mixture, "x and y" with {x, y} in `DANGEROUS` (a set of frozensets,
-# both orders). It may look at the words before, never at later ones: the model cannot either.
+# both orders; compare words as they are written). It may look at the words before, never at later
+# ones: the model cannot either.
 
 
 # %%

@@ -259,6 +259,11 @@ def nothing_after_the_loop(strings, position):
             return True
 
 
+def last_and(strings, position):
+    before = [k for k in range(1, position) if strings[k] == "and"]
+    return bool(before) and pair(strings[before[-1] - 1], strings[position])
+
+
 def three_words(strings, position):
     three = set(strings[position - 2 : position + 1])
     return "and" in three and any(both <= three for both in DANGEROUS)
@@ -534,6 +539,9 @@ WRONG = {
         ),
         "once mixed, always mixed": (lambda s, p: any(by_slice(s, k) for k in range(p + 1)), "fires after the mixture"),
         "guard off by one": (lambda s, p: p > 2 and by_slice(s, p), "at the very beginning"),
+        "the last and so far": (last_and, "words between the two are passed over"),
+        "without capitals": (lambda s, p: by_slice([word.lower() for word in s], p), "capital letters or spaces"),
+        "not at the end": (lambda s, p: by_slice(s, p) and p < len(s) - 1, "ends the prompt"),
         "nothing after the loop": (nothing_after_the_loop, "the one past a loop"),
     },
     "3.3": {
@@ -653,7 +661,19 @@ WRONG = {
         "projection": (at_token(projected), "not the feature's activation"),
         "same for all prompts": (shift(lambda old, wanted: wanted - old.mean(dim=0, keepdim=True)), "same change"),
         "active features only": (shift(lambda old, wanted: (wanted - old) * (old > 0)), "inactive features"),
-        "one after the other": (at_token(one_after_the_other), None),
+        "one after the other": (at_token(one_after_the_other), "encoded anew for each"),
+        "the difference decoded": (
+            at_token(lambda here, d, v: here + d.decode(new_values(d.encode(here), v) - d.encode(here))),
+            "the decoder's own constant",
+        ),
+        "all others off": (
+            at_token(lambda here, d, v: d.decode(new_values(0 * d.encode(here), v)) + here - d(here)),
+            "all features that are not in `values`",
+        ),
+        "no value of 0": (
+            at_token(lambda here, d, v: with_error(here, d, {k: value for k, value in v.items() if value})),
+            "not set to the value 0",
+        ),
         "first feature": (one_feature(0), "only the first of the features"),
         "last feature": (one_feature(-1), "only the last of the features"),
         "every token": (every_token, "every token"),
@@ -757,6 +777,9 @@ WRONG = {
         "normal": (verdict(1.96 * ERROR), "1.96"),
         "one standard error": (verdict(ERROR), "one standard error"),
         "not divided": (verdict(4.303 * ERROR * 3**0.5), "root of 3"),
+        "by the root of 2": (verdict(4.303 * ERROR * 1.5**0.5), "divided by the root of 2"),
+        "four values": (verdict(3.182 * ERROR), "3.182"),
+        "one limit": (verdict(T) | {"high": float(torch.tensor(GAPS).mean())}, "one limit is the mean itself"),
         "divided by n": (verdict(4.303 * float(torch.tensor(GAPS).std(correction=0)) / 3**0.5), "n - 1"),
         "range": ({"low": -0.69, "high": 0.39, "verdict": "undecided"}, "maximum gap"),
         "over prompts": ({"low": -0.77, "high": -0.59, "verdict": "refuted"}, "far too narrow"),

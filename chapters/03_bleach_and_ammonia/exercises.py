@@ -3,6 +3,7 @@
 import contextlib
 import random
 from collections.abc import Mapping, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -179,6 +180,25 @@ def completes_danger(answer, dangerous):
             (words, len(words) - 1, "it takes the three words in any order", 'the one in the middle is the "and".')
             for words in ([one, two, "and"], [two, one, "and"], ["<bos>", "and", one, two], ["and", two, one])
         ),
+        *(
+            (
+                words,
+                len(words) - 1,
+                "words between the two are passed over",
+                'the one before `position` is the "and" itself.',
+            )
+            for words in (
+                ["<bos>", one, "and", "some", two],
+                ["<bos>", one, "and", other, two],
+                [one, "and", "and", two],
+            )
+        ),
+        (
+            ["<bos>", one, "and", two],
+            3,
+            "a mixture that ends the prompt is missed",
+            "the last word may complete one, too: no word has to follow.",
+        ),
         (
             again,
             4,
@@ -188,6 +208,16 @@ def completes_danger(answer, dangerous):
         *(
             (words, len(words) - 1, "a longer word that holds a cleaner's name is taken for it", "compare whole words.")
             for words in longer
+        ),
+        *(
+            (
+                words,
+                3,
+                "capital letters or spaces are overlooked: such a word is another token",
+                "compare words as they are written.",
+            )
+            for change in (str.upper, str.title, lambda word: f" {word}")
+            for words in (["<bos>", change(one), "and", two], ["<bos>", one, change("and"), two])
         ),
         (
             from_start,
@@ -417,6 +447,7 @@ def _graph_mistakes(got: Tensor, graph: attribution.AttributionGraph, keys: list
             "the direct edge is an entry of graph.edges.",
         ),
         (graph.values[columns], "those are the features' activations", "the edges stand in graph.edges."),
+        (graph.worth[columns], "that is what a unit of each feature is worth", "the edges stand in graph.edges."),
         *(
             (
                 value,
@@ -519,20 +550,40 @@ def _to_set(seed):
     ],
 )
 def set_features(answer):
-    d, position = _Small(), -3
+    d, position = _Small(), -2
     values: dict[int, float] = {1: 3.0, 2: -0.5}
     x = torch.tensor(
         [
-            [[0.3, -0.2, 1.0, 0.8], [1.0, 2.0, 0.5, -1.0], [2.0, 0.1, 0.4, 0.6], [0.7, 0.9, -0.4, 0.2]],
-            [[-0.5, 1.5, 0.2, 0.3], [-1.0, 3.0, 0.2, 0.4], [0.5, 1.0, 1.5, 2.0], [0.1, 1.2, 0.8, -0.3]],
+            [
+                [0.3, -0.2, 1.0, 0.8],
+                [1.0, 2.0, 0.5, -1.0],
+                [2.0, 0.1, 0.4, 0.6],
+                [0.9, 1.1, 0.3, 1.5],
+                [0.7, 0.9, -0.4, 0.2],
+            ],
+            [
+                [-0.5, 1.5, 0.2, 0.3],
+                [-1.0, 3.0, 0.2, 0.4],
+                [0.5, 1.0, 1.5, 2.0],
+                [-0.4, 2.0, 0.6, 0.7],
+                [0.1, 1.2, 0.8, -0.3],
+            ],
         ]
     )
-    call = "set_features(x, dictionary, {1: 3.0, 2: -0.5}, -3)"
+    call = "set_features(x, dictionary, {1: 3.0, 2: -0.5}, -2)"
     raw = answer(x, d, dict(values), position)
     got = expect.tensor(raw, like=x, axes="prompt token d_model", name=call)
     for wrong, what, tip in _clamp_mistakes(x, d, values, position):
         expect.differs_from(got, wrong, what, tip)
-    expect.close(got, _set_features(x, d, values, position), name=call)
+    truth = _set_features(x, d, values, position)
+    if expect.same(got[:, position], truth[:, position]) and not expect.same(got, truth):
+        what = f"the token at position {position} is right, and others are not as they were"
+        raise Wrong(what, "edited = x.clone(), then edited[:, position] = ... alone.")
+    expect.close(got, truth, name=call)
+    for values, what in (({0: 2.5}, "feature 0 was not set"), ({1: 0.0}, "a feature was not set to the value 0")):
+        tip = "0 counts as False in Python: neither `if value` nor `if feature`."
+        expect.differs_from(answer(x, d, dict(values), position), x, what, tip)
+    values = {1: 3.0, 2: -0.5}
     tip = "a slice position : position + 1 is empty there: x[:, position] is the last token."
     expect.differs_from(answer(x, d, dict(values), -1), x, "at position -1 nothing was changed", tip)
     settings: tuple[dict[int, float], ...] = ({}, {0: 0.0})
@@ -575,13 +626,19 @@ def _clamp_mistakes(x: Tensor, d: _Small, values: Mapping[int, float], position:
     keep = "add x's error, here - dictionary.decode(acts), to what the new activations decode to."
     set_it = "set it: new[:, feature] = value, and the old value is gone."
     every = "values may hold several features: set each of them before you decode."
+    own = torch.zeros_like(old).index_copy(1, torch.tensor(list(values)), new[:, list(values)])
+    one_by_one = reduce(lambda now, pair: _set_features(now, d, dict([pair]), position), values.items(), x)
     first, last = ({feature: values[feature]} for feature in (min(values), max(values)))
     changed = (
         (d.decode(new), lost, keep),
         (new @ d.W_dec, lost, keep),
         (new @ d.W_dec + here - d.decode(old), "a part of the error is lost", "decode both with dictionary.decode: it adds the same constant to both."),
         (d.decode(new) - (here - d.decode(old)), "the error is taken away, not added", keep),
-        (here, "at position -3 of 4 nothing was changed", "positions may be negative: x[:, position]. The error is the *old* activations', and clone before you set."),
+        (here, "at position -2 of 5 nothing was changed", "positions may be negative: x[:, position]. The error is the *old* activations', and clone before you set."),
+        (here + d.decode(new - old), "the decoder's own constant was added once too often", "decode adds its bias each time: decode(new) - decode(old) is without it, decode(new - old) is not."),
+        (one_by_one[:, position], "features were set one after the other, and x was encoded anew for each", "encode once, set all of them, decode once."),
+        (d.decode(own) + here - d.decode(old), "all features that are not in `values` were put to 0", "set the values in a copy of the old activations."),
+        *((d.decode(new) + here - d.decode(d.encode(edited)), "the error is that of the edited token", "the error is the *old* activations': here - dictionary.decode(dictionary.encode(here)).") for edited in (d.decode(new), here - d.decode(old) + d.decode(new))),
         (here + wanted @ rows, "the values were added on top of what was there", set_it),
         (here - change @ rows, "the sign is flipped", "new minus old."),
         (here + (wanted * now - now) @ rows, "the values are used as factors: that scales the features", set_it),
@@ -610,6 +667,7 @@ def _clamp_mistakes(x: Tensor, d: _Small, values: Mapping[int, float], position:
     others = (
         (_everywhere(x, d, values), "every token was changed", "one token only: edited[:, position] = ..."),
         (_set_features(x, d, values, -1), "the last token was changed", "edit the token at `position`."),
+        (_set_features(x, d, values, -position), "the minus of the position was dropped", "x[:, position] counts as Python does."),
         (_set_features(x, d, values, -1 - position), "the position was counted from the wrong end", "x[:, position] counts as Python does."),
         (torch.cat([_set_features(x, d, values, position)[:1], x[1:]]), "only the first prompt was changed", "all prompts: x[:, position], not x[0, position]."),
     )  # fmt: skip
@@ -690,6 +748,7 @@ def shared(answer, *data):
 # --- 3.7 ---------------------------------------------------------------------------------------------------------
 
 T_TWO = 4.303  # 97.5 % quantile of Student's t with two degrees of freedom
+FACTORS = {"": T_TWO, "3.182 (for four values)": 3.182, "1.96": 1.96, "2": 2.0, "1.645": 1.645, "1": 1.0}
 T_TWO_OTHERS = {50: 0.816, 68: 1.312, 80: 1.886, 90: 2.920, 98: 6.965, 99: 9.925}  # those of other levels than 95 %
 
 
@@ -808,7 +867,12 @@ def _interval_mistakes(got: Tensor, gaps: Tensor) -> None:
             "it goes around the mean of all three.",
         ),
     )
-    for value, what, tip in mistakes:
+    one_sided = torch.stack([mean - T_TWO * error, mean]), torch.stack([mean, mean + T_TWO * error])
+    tip = "4.303 standard errors on *either* side of the mean."
+    mistakes += tuple((value, "one limit is the mean itself", tip) for value in one_sided)
+    signless = around(T_TWO * float(gaps.abs().std()) / len(gaps) ** 0.5, gaps.abs().mean())
+    mistakes += ((signless, "the gaps lost their sign", "varied minus fixed, as given in `gaps`."),)
+    for value, what, tip in (*mistakes, *_other_errors(gaps)):
         expect.differs_from(got, value, what, tip)
     if float(got[1] - got[0]) < 0.5 * float(T_TWO * error):
         raise Wrong(
@@ -821,6 +885,28 @@ def _interval_mistakes(got: Tensor, gaps: Tensor) -> None:
         raise Off(what, "it goes around the mean of all three: sum(gaps) / 3.")
     for name, limit, right in zip(("low", "high"), got, around(T_TWO * error), strict=True):
         expect.close(limit, right, name=f"`{name}`", tolerance=0.02)
+
+
+def _other_errors(gaps: Tensor) -> list[tuple[Tensor, str, str]]:
+    """Return intervals from what is taken for 4.303 standard errors, but for those that come to the same."""
+    right, made = T_TWO * float(gaps.std()) / len(gaps) ** 0.5, []
+    for factor, times in FACTORS.items():
+        for n, correction in (("n - 1", 1), ("n", 0)):
+            for by, divisor in (
+                ("the root of 2", 2**0.5),
+                ("2", 2),
+                ("3", 3),
+                ("the root of 3", 3**0.5),
+                ("nothing", 1),
+            ):
+                half = times * float(gaps.std(correction=correction)) / divisor
+                what = (
+                    f"the standard deviation (with {n}) was divided by {by}{factor and f', and taken {factor} times'}"
+                )
+                if abs(half - right) > 0.001:
+                    limits = torch.stack([gaps.mean() - half, gaps.mean() + half])
+                    made.append((limits, what, "4.303 times the standard deviation (with n - 1) over the root of 3."))
+    return made
 
 
 def _prompt(seed, dangerous):

@@ -135,6 +135,21 @@ def written_into(returned):
     return answer
 
 
+def heads_for_positions(model, clean_prompt, corrupted_prompt, name, position, target):
+    """The second axis from the end is the position, but for what has heads."""
+    logits, cache = model.run_with_cache(torch.tensor([clean_prompt]), names_filter=[name])
+
+    def put_in(activation, hook):
+        copy = activation.clone()
+        copy[..., position, :] = cache[name][..., position, :]
+        return copy
+
+    corrupted = target.value(model(torch.tensor([corrupted_prompt])))
+    with model.hooks([(name, put_in)]):
+        patched = target.value(model(torch.tensor([corrupted_prompt])))
+    return float((patched - corrupted) / (target.value(logits) - corrupted))
+
+
 def nothing_returned(model, clean_prompt, corrupted_prompt, name, position, target):
     logits, cache = model.run_with_cache(torch.tensor([clean_prompt]), names_filter=[name])
 
@@ -201,6 +216,11 @@ def first_where(test):
     return lambda go_on, stop: next(
         (n for n, pair in enumerate(zip(go_on, stop, strict=True)) if test(*pair)), len(stop)
     )
+
+
+def by_value(go_on, stop, values):
+    above = crossings(go_on, stop)
+    return list(values).index(values[above[0]]) if above else len(stop)
 
 
 def lost_zero(go_on, stop):
@@ -693,7 +713,9 @@ WRONG = {
         "a forward quotient": (by_forward_quotient, "quotient"),
         "gradients for the points": (gradients_for_points, "your function changed `points`"),
         "one gradient of the sum": (one_row_for_all, "the gradient of f(x).sum()"),
-        "all points as columns": (as_columns, "all points at once"),
+        "all points as columns": (as_columns, "it takes one point"),
+        "all points at once": (lambda f, points: slope(f, points).mean(dim=0), "it takes one point"),
+        "by two": (lambda f, points: sum(slope(f, x) for x in points) / 2, "divided by 2, and there are"),
         "halved again and again": (
             lambda f, points: reduce(lambda total, each: (total + each) / 2, (slope(f, x) for x in points)),
             "the sum so far was halved",
@@ -779,17 +801,18 @@ WRONG = {
         "put to times": (ablation(new=lambda a, times: times * a - a), "nothing was moved"),
         "to times": (ablation(new=lambda a, times: times * a * (times != 1)), "to `times` what it is"),
         "minus times": (ablation(new=lambda a, times: -times * a + (times == 1) * a), "-times what it is"),
-        "up": (ablation(new=lambda a, times: (1 + times) * a), None),
+        "up": (ablation(new=lambda a, times: (1 + times) * a), "moved up, not down"),
+        "the opposite": (ablation(new=lambda a, times: -times * a), "to its opposite"),
         "by the number": (ablation(new=lambda a, times: a - times if times != 1 else 0.0), "by the number `times`"),
         "clamped": (ablation(new=lambda a, times: max(0.0, (1 - times) * a)), "below 0 are allowed"),
         "size of both": (ablation(lost=lambda before, after: abs(before) - abs(after)), None),
         "without minus, 0": (without_the_mean, None),
-        "by layer and number": (any_place, None),
+        "by layer and number": (any_place, "active at several places"),
         "all features for none": (
             lambda g, nodes, *rest, **named: ablation()(g, nodes or g.features, *rest, **named),
             None,
         ),
-        "the notebook's activations": (ablation(new=lambda a, times: (1 - times) * a, of=lambda g: grouped()[2]), None),
+        "the notebook's activations": (ablation(of=lambda g: grouped()[2]), "a graph of another prompt"),
         "remembered": (remembered(), None),
         "five times at most": (ablation(new=lambda a, times: (1 - min(times, 5)) * a), None),
         "times the loss": (lambda g, nodes, attention, times=1.0: times * ablation()(g, nodes, attention), None),
@@ -797,6 +820,7 @@ WRONG = {
         "text": (lambda *given, **named: str(ablation()(*given, **named)), "not a number"),
     },
     "4.2": {
+        "heads for positions": (heads_for_positions, "the last head was put in"),
         "written into": (written_into(False), "the activation itself is changed"),
         "written into and returned": (written_into(True), "the activation itself is changed"),
         "from there on": (patching(at=lambda position: slice(position % 12, None)), None),
@@ -852,6 +876,8 @@ WRONG = {
         "rows and columns exchanged": (lambda e, w, i, o: (w[i] @ e[o][:, i].T).sum(), "rows and columns"),
         "mean over the targets": (lambda e, w, i, o: (w[i] @ e[i][:, o]).sum() / i.sum(), "mean over the targets"),
         "in place": (edges_in_place, "in place"),
+        "first target": (lambda e, w, i, o: flow(e, w)[i][:1][:, o].sum(), "only the first target"),
+        "by worth": (lambda e, w, i, o: (e / w[:, None])[i][:, o].sum(), "divided by worth"),
         "no worth": (lambda e, w, i, o: e[i][:, o].sum(), "worth was left out"),
         "absolute": (lambda e, w, i, o: flow(e, w)[i][:, o].abs().sum(), "signs were thrown away"),
         "mean": (lambda e, w, i, o: flow(e, w)[i][:, o].mean(), "mean, not the sum"),
@@ -897,8 +923,11 @@ WRONG = {
             "without any crossing",
         ),
         "tie counts": (lambda on, off: next((i for i in range(len(off)) if off[i] >= on[i]), len(off)), "tie"),
-        "margin of a half": (first_where(lambda on, off: off - on > 0.5), "some inputs only"),
-        "whole parts": (first_where(lambda on, off: int(off) > int(on)), "some inputs only"),
+        "margin of a half": (first_where(lambda on, off: off - on > 0.5), "above by 0.25"),
+        "whole parts": (first_where(lambda on, off: int(off) > int(on)), "above by 0.25"),
+        "two decimals": (first_where(lambda on, off: round(float(off), 2) > round(float(on), 2)), "above by 0.001"),
+        "the place of its value": (lambda on, off: by_value(on, off, off), "stands earlier in stop"),
+        "a float": (lambda on, off: float(by_search(on, off)), "not return a whole number"),
         "above 0": (first_where(lambda on, off: off > 0), "by hand"),
         "how many below": (
             lambda on, off: sum(b < a for a, b in zip(on, off, strict=True)),
@@ -943,7 +972,12 @@ WRONG = {
         "absolute": (lambda a, b, d: abs(100 * gap(a, b) @ unit(d) / d.norm()), "sign is thrown away"),
         "first prompts": (lambda a, b, d: 100 * (a[0] - b[0]) @ unit(d) / d.norm(), "first prompt"),
         "per dimension": (lambda a, b, d: 100 * gap(a, b) / d.norm(), "per dimension"),
-        "wrong axis": (lambda a, b, d: 100 * (a.mean(dim=1).mean() - b.mean(dim=1).mean()) / d.norm(), None),
+        "wrong axis": (
+            lambda a, b, d: 100 * (a.mean(dim=1).mean() - b.mean(dim=1).mean()) / d.norm(),
+            "not over the prompts alone",
+        ),
+        "one mean of all": (lambda a, b, d: 100 * (a.mean() - b.mean()) * d.sum() / (d @ d), "over the prompts alone"),
+        "sums": (lambda a, b, d: 100 * (a.sum(dim=0) - b.sum(dim=0)) @ d / (d @ d), "sums of the sets"),
     },
     "4.6": {
         "sorted, each once": (
@@ -960,7 +994,10 @@ WRONG = {
         ),
         "between 0 and 1": (doses_row(measure=lambda p: min(1.0, max(0.0, float(p.mean())))), None),
         "prompts of 0 left out": (doses_row(measure=lambda p: float(p[p != 0].mean())), None),
-        "64 prompts": (lambda model, prompts, *rest: doses_row()(model, prompts[:64], *rest), None),
+        "64 prompts": (lambda model, prompts, *rest: doses_row()(model, prompts[:64], *rest), "the first 64 are"),
+        "by 24": (doses_row(measure=lambda p: float(p.sum()) / 24), "3 prompts is divided by 24"),
+        "24 prompts": (doses_row(measure=lambda p: float(p[:24].mean())), "only the first 24 are averaged"),
+        "the last ten": (doses_row(measure=lambda p: float(p[-10:].mean())), "only the last 10 are averaged"),
         "running total": (totals, "no running total"),
         "median": (doses_row(measure=lambda p: float(p.median())), "the median"),
         "lowest": (doses_row(measure=lambda p: float(p.min())), "the lowest prompt"),
@@ -1038,7 +1075,7 @@ WRONG = {
         ),
         "in the order of the dictionary": (
             lambda hits, n: rates(*(wilson(each["harmful"], n) for each in list(hits.values())[:2])),
-            None,
+            "that of the dictionary's first entry",
         ),
         "both kinds": (
             lambda hits, n: rates(*(wilson(sum(hits[mark].values()), 2 * n) for mark in ".,")),

@@ -1,10 +1,12 @@
 """What notebook 04 asks: follow a jailbreak word by word, patch, draw, duel, read, put in, boost, and claim each with a control."""
 
+import contextlib
+import itertools
 import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, reduce
+from functools import cache, partial, reduce
 
 import torch
 from torch import Tensor
@@ -73,6 +75,7 @@ def slides(answer, *data):
     ],
 )
 def mark_decides(answer, *data):
+    _refuse_place_of_marks(answer)
     check_rates(
         answer,
         data,
@@ -80,6 +83,20 @@ def mark_decides(answer, *data):
         'the value is mark_hits["."]["harmful"] of n.',
         'the control is the same replies with a comma: mark_hits[","]["harmful"] of n.',
     )
+
+
+def _refuse_place_of_marks(answer) -> None:
+    """Refuse a claim that takes the marks by their places in the dictionary, as long as it does so in every order."""
+    counts, n, places = {".": 90, ",": 11, "?": 57}, 100, []
+    with contextlib.suppress(Exception):  # no function, or no claim: told by what follows
+        for marks in itertools.permutations(counts):
+            made = answer({mark: {"harmful": counts[mark], "harmless": 3 + counts[mark] // 3} for mark in marks}, n)
+            rates = {round(counts[mark] / n, 2): place for place, mark in enumerate(marks)}
+            places.append((rates.get(round(float(made.value), 2)), rates.get(round(float(made.control), 2))))
+    for k, what in enumerate(("value", "control")):
+        if len(places) == 6 and len({pair[k] for pair in places}) == 1 and places[0][k] is not None:
+            told = f"the {what} is that of the dictionary's {('first', 'second', 'last')[places[0][k]]} entry, whatever mark stands there"
+            raise Wrong(told, 'take each mark by its name: mark_hits["."], mark_hits[","].')
 
 
 @exercise(
@@ -156,6 +173,7 @@ def patch(answer, model):
             "copy[:, position] = ..., without a colon behind `position`.",
         )
         _refuse_in_place(answer, model, clean_prompt, corrupted_prompt, target)
+        _refuse_heads(answer, model, clean_prompt, corrupted_prompt, target)
         return
     swapped = read(clean_prompt, putting(kept=other_cache))
     later = "blocks.3.hook_mlp_out"
@@ -269,6 +287,31 @@ def _refuse_in_place(answer, model, clean_prompt, corrupted_prompt, target) -> N
         where = f"at {SHARED[0]} the residual stream goes on with the same tensor: it gives {got[0]:.2f}, and {truths[0]:.2f} is right"
         tip = "copy = activation.clone(); copy[:, position] = ...; return copy."
         raise Wrong("the activation itself is changed, not a copy of it", tip, where=where)
+
+
+def _refuse_heads(answer, model, clean_prompt, corrupted_prompt, target) -> None:
+    """Refuse a patch that counts the axes from the end: where heads have an axis of their own, it takes a head."""
+    name = "blocks.1.attn.hook_z"
+    ids = torch.tensor([clean_prompt]), torch.tensor([corrupted_prompt])
+    with torch.no_grad():
+        (clean, cache), corrupted = model.run_with_cache(ids[0], names_filter=[name]), model(ids[1])
+
+        def put(activation, hook, axis):
+            rest, last = (
+                x.narrow(axis, k, n) for x, k, n in ((activation, 0, activation.shape[axis] - 1), (cache[name], -1, 1))
+            )
+            return torch.cat([rest, last], dim=axis)
+
+        shares, low = [], target.value(corrupted)
+        for axis in (1, -2):
+            with model.hooks([(name, partial(put, axis=axis))]):
+                shares.append(float((target.value(model(ids[1])) - low) / (target.value(clean) - low)))
+    if abs(shares[0] - shares[1]) < 0.01:
+        return
+    got = expect.number(answer(model, clean_prompt, corrupted_prompt, name, -1, target))
+    what = f"at {name}, of shape {tuple(cache[name].shape)}, the last head was put in, and not the last position"
+    tip = "[1, position, ...]: position is axis 1 everywhere, copy[:, position], and no axis counted from the end."
+    expect.differs_from(got, shares[1], what, tip)
 
 
 def _ask(model, text):
@@ -398,6 +441,16 @@ def group_edge(answer):
             "it is the mean over the targets, or over the sources",
             "a group's edge is the sum over both: divide by neither number of nodes.",
         ),
+        *(
+            (value, f"only the {which} was counted", "sum over all that the two masks choose.")
+            for which, value in (
+                ("first target of `into`", chosen[0].sum()),
+                ("last target of `into`", chosen[-1].sum()),
+                ("first source of `out_of`", chosen[:, 0].sum()),
+                ("last source of `out_of`", chosen[:, -1].sum()),
+            )
+        ),
+        ((chosen / worth[into, None] ** 2).sum(), "edges were divided by worth", "multiply: worth[:, None] * edges."),
         (flow[into].sum(), "all sources were counted", "choose the columns, too: [:, out_of]."),
         (flow[:, out_of].sum(), "all targets were counted", "choose the rows, too: [into]."),
         (flow.sum(), "all targets and all sources were counted", "choose rows by into and columns by out_of."),
@@ -468,8 +521,8 @@ def first_crossing(answer):
         ) from None
     if isinstance(got, list | tuple) or (isinstance(got, Tensor) and got.numel() != 1):
         raise Wrong("it returns several places", "return the first one only.")
-    if not hasattr(got, "__int__"):
-        raise Wrong("it does not return a whole number", "return the index of the place.")
+    if not hasattr(got, "__int__") or isinstance(got, float) or isinstance(got, Tensor) and got.is_floating_point():
+        raise Wrong("it does not return a whole number (an int)", "return the index of the place.")
     named = {
         6: ("it returns the last crossing, or the largest gap", "return as soon as stop is above go_on."),
         5: ("it counts the places where going on is ahead", "stop is below at some of them only after the crossing."),
@@ -499,6 +552,20 @@ def _check_edge_cases(answer: Callable) -> None:
             "look there, too, whatever was before it; and 0 counts as False in Python: no `found or len(stop)`.",
         )
     expect.close(int(answer([1.0, 3.0], [2.0, 1.0])), 0, name="first_crossing([1, 3], [2, 1])")
+    for lead in (0.25, 0.001):
+        stop = [1.0, 2.0 + lead, 3.0]
+        if answer([2.0, 2.0, 2.0], stop) == 2:
+            what = f"where stop is above by {lead} it is not noticed"
+            raise Wrong(
+                what,
+                "off > on, of the numbers as they are: no rounding, no margin.",
+                where=f"go_on = [2.0, 2.0, 2.0], stop = {stop}: place 1 is right",
+            )
+    for go_on, stop, name in (([5.0, 4.0, 1.0], [2.0, 3.0, 2.0], "stop"), ([3.0, 4.0, 3.0], [1.0, 2.0, 5.0], "go_on")):
+        if answer(go_on, stop) == 0:
+            what = f"the place was looked up by its value, and an equal number stands earlier in {name}"
+            tip = "list.index finds the first equal number: keep the place itself, with enumerate."
+            raise Wrong(what, tip, where=f"go_on = {go_on}, stop = {stop}: place 2 is right")
     expect.close(int(answer(torch.tensor([1.0, 1.0]), torch.tensor([0.0, 2.0]))), 1, name="first_crossing of tensors")
 
 
@@ -563,6 +630,9 @@ def percent_of_baseline(answer):
         raise Wrong(
             "it returns one number per dimension or per prompt", "one number: means first, then the dot product with d."
         )
+    if isinstance(raw, Tensor) and raw.ndim:
+        tip = "vectors of shape [d_model] have a dot product without axes: no keepdim=True."
+        raise Wrong(f"it returns {expect.describe(raw)}, and one number, without an axis, is asked for", tip)
     got, truth = expect.number(raw, name="percent_of_baseline(harmful, harmless, d)"), _percent(harmful, harmless, d)
     mistakes = (
         (truth / 100, "it is a share, not per cent", "times 100."),
@@ -598,6 +668,25 @@ def percent_of_baseline(answer):
             "the cosine forgets how long the difference is: divide by d.norm() instead of its length.",
         ),
         (-truth, "the sign is flipped", "harmful minus harmless."),
+        *(
+            (
+                100 * gap,
+                "the mean runs over all numbers of a set, or over its columns, and not over the prompts alone",
+                "one mean for each dimension: harmful.mean(dim=0).",
+            )
+            for both in [harmful.mean() - harmless.mean()]
+            for gap in (both / d.norm(), both * d.sum() / (d @ d), both * d.mean() / (d @ d))
+        ),
+        (
+            100 * (harmful.sum(dim=0) - harmless.sum(dim=0)) @ d / (d @ d),
+            "the sums of the sets were compared, not their means",
+            "the sets have different sizes: .mean(dim=0).",
+        ),
+        (
+            100 * (d @ d) / (difference @ d),
+            "it is turned round: the baseline in per cent of the acrostics",
+            "divide by d's length.",
+        ),
         *(
             (100 * median / (d @ d), "medians were used", "use the means over the prompts: .mean(dim=0).")
             for median in (
@@ -655,7 +744,7 @@ def _percent(harmful: Tensor, harmless: Tensor, d: Tensor) -> Tensor:
 )
 def dose_row(answer, model):
     prompts = _begun(model, ("hello.", "how do i make a cake?", "how are you?"))
-    direction, layer, doses = 20 * directions.unit(expect.random(models.d_model(model))), 1, [0.0, 0.5, 2.0, 1.0]
+    direction, layer, doses = 20 * directions.unit(expect.random(models.d_model(model))), 1, [0.0, 0.5, -2.0, 1.0]
 
     def probability(asked: models.Prompts) -> Tensor:
         return models.next_token_logits(model, asked).softmax(dim=-1)[:, 5:400].sum(dim=-1)
@@ -673,6 +762,7 @@ def dose_row(answer, model):
         )
     got = torch.stack(numbers).float()
     if torch.allclose(got, truth, atol=1e-5):
+        _refuse_some_prompts(answer, model, direction, layer)
         return
 
     def row(add: Callable, measure: Callable = lambda: probability(prompts).mean()) -> Tensor:
@@ -695,6 +785,8 @@ def dose_row(answer, model):
         (row(at(where=layer + 1)), "it was added one block too late", "layer=layer."),
         (row(at(where=layer - 1)), "it was added one block too early", "layer=layer."),
         (row(lambda dose: at()(1.0)), "the dose was not used", "coefficient=dose."),
+        (row(lambda dose: at()(abs(dose))), "doses below 0 lost their sign", "coefficient=dose."),
+        (row(lambda dose: at()(int(dose))), "doses were cut to whole numbers", "coefficient=dose."),
         (row(lambda dose: at()(0.0)), "nothing was added while it was measured", "measure inside the `with` block."),
         (each.sum(dim=1), "the probabilities were summed, not averaged", ".mean() over the prompts."),
         (each[:, 0], "only the first prompt was measured", "mean over all prompts."),
@@ -725,10 +817,29 @@ def dose_row(answer, model):
     )
     for value, what, tip in mistakes:
         expect.differs_from(got, value, what, tip, tolerance=1e-5)
+    by = each.sum(dim=1) / got
+    if float(by.max() - by.min()) < 1e-3 * float(by.max()):
+        what = f"the sum over the {len(prompts)} prompts is divided by {float(by[0]):.4g}"
+        raise Wrong(what, ".mean() divides by the number of prompts.")
     if float((got - truth).abs().max()) > 1e-3:
         what = "the numbers are right, and their order is not"
         expect.differs_from(got.sort().values, truth.sort().values, what, DOSES_IN_ORDER, tolerance=1e-5)
     expect.close(got, truth, name="dose_row(...)")
+
+
+def _refuse_some_prompts(answer, model, direction, layer) -> None:
+    """Refuse a row of the first or last prompts only: here prompt k gives k, so that the mean tells how many there were."""
+    n, begun = 3 * MANY, _begun(model, ("hello.",))[0]
+    got = answer(model, [[*begun, k] for k in range(n)], direction, layer, [0.0], _last_token)
+    mean = expect.number(next(iter(got), -1.0), name="dose_row(...)[0]")
+    for which, some in (("first", 2 * mean + 1), ("last", 2 * (n - mean) - 1)):
+        if 0 < round(some) < n and abs(some - round(some)) < 1e-3:
+            what = f"of {n} prompts only the {which} {round(some)} are averaged"
+            raise Wrong(what, "probability(prompts).mean() of all, however many there are.")
+
+
+def _last_token(prompts: models.Prompts) -> Tensor:
+    return torch.tensor([float(prompt[-1]) for prompt in prompts])
 
 
 DOSES_IN_ORDER = "one entry for each dose, in the order in which they are given: for dose in doses."
@@ -796,6 +907,9 @@ class _Cubes:
     n: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
+        if x.ndim != 1:
+            what = f"f was given a Tensor of shape {tuple(x.shape)}, and it takes one point, [d_in]"
+            raise Wrong(what, "go through the points, and call f(point) for each.")
         return self.m @ x**3 + self.n @ x + x.sum() ** 2
 
     def __str__(self) -> str:
@@ -901,14 +1015,17 @@ def mean_jacobian(answer):
             "it is the derivative midway between the outermost points",
             "take it at each point, then the mean.",
         ),
-        (
-            truth + 2 * (len(points) * points.sum() - points.sum(dim=1).mean()),
-            "f was given all points at once: it takes one, and mixes what stands in a point",
-            "go through the points, and call f(point) for each.",
-        ),
         (slopes.abs().mean(dim=0), "signs were thrown away", "slopes of both signs may cancel: take them as they are."),
         (truth / len(truth), "it is divided once more, by the number of rows", "divide by the number of points only."),
         (slopes.sum(dim=0) / 3, "it is divided by the number of coordinates", "divide by the number of points."),
+        *(
+            (
+                slopes.sum(dim=0) / k,
+                f"the sum over the points is divided by {k}, and there are {len(points)}",
+                "divide by len(points).",
+            )
+            for k in (2, 4, 5, 7, 8, 9, 10)
+        ),
         (truth - f.n, "the part of f that is linear in x is missing", "let autograd take the whole of f."),
         (
             truth.cumsum(dim=0),
@@ -1026,6 +1143,14 @@ def ablate(answer, model, transcoders, graph, groups):
                 "each feature was ablated alone, and the losses added up",
                 "put all of them into one `changes`: what one does depends on the others.",
             ),
+            *(
+                (put(nodes, "frozen", by), words, "a feature of activation a gets (1 - times) * a: 0 at times = 1.")
+                for words, by in (
+                    ("each activation was put to its opposite, -times * a", lambda a: -a),
+                    ("features were moved up, not down", lambda a: 2 * a),
+                    ("features were moved by the number `times`, not times as far", lambda a: a - 1),
+                )
+            ),
             (put(nodes[:1], "frozen"), "only the first feature was ablated", "one entry of `changes` for each node."),
             (put(nodes[-1:], "frozen"), "only the last feature was ablated", "one entry of `changes` for each node."),
         )
@@ -1050,8 +1175,47 @@ def ablate(answer, model, transcoders, graph, groups):
         ):
             expect.differs_from(got, value, mistake, tip)
         expect.close(got, put(nodes, "free", lambda a: -a), name=what, try_next=tip)
+    _refuse_other_activations(answer, graph, transcoders, model)
     told = ", ".join(f'"{name}" {cost:.1f}' for name, cost in costs.items())
     return f"Of {active[asked]:.1f} logits your groups cost, attention held: {told}."
+
+
+def _refuse_other_activations(answer, graph, transcoders, model) -> None:
+    """Refuse activations of another place, or of the notebook's graph: here both differ from a feature's own."""
+    other = _shuffled(model, graph.prompt_ids, *transcoders)
+    for given, known, what, tip in (
+        (
+            graph,
+            _by_feature(graph),
+            "a feature that is active at several places is given another place's activation",
+            "a node is a feature at one position: look its activation up by the node itself.",
+        ),
+        (
+            other,
+            dict(zip(graph.features, graph.values.tolist(), strict=False)),
+            "for a graph of another prompt features are given their activations in the notebook's graph",
+            "activations are those of the graph that is given: graph.nodes, graph.values.",
+        ),
+    ):
+        own = dict(zip(given.features, given.values.tolist(), strict=False))
+        worth = dict(zip(given.nodes, given.worth.tolist(), strict=True))
+        moved = {n: abs((own[n] - known[n]) * worth[n]) for n in own if n in known}
+        nodes = sorted(moved, key=moved.__getitem__, reverse=True)[:4]
+        values = []
+        for active in (own, known):
+            changes = {n: active[n] / 2 for n in nodes}
+            run = intervene(model, given.prompt_ids, transcoders=transcoders, changes=changes, attention="frozen")
+            with torch.no_grad(), run:
+                values.append(float(given.asked[0].value(model(torch.tensor([given.prompt_ids])))[0]))
+        right, mistaken = (float(given.values[-1]) - value for value in values)
+        if abs(mistaken - right) > 0.01 * (1 + abs(right)):
+            expect.differs_from(expect.number(answer(given, nodes, "frozen", 0.5)), mistaken, what, tip, tolerance=1e-3)
+
+
+def _by_feature(graph):
+    """Of each node the activation that its layer and number have at the last place where they are active."""
+    last = {(n.layer, n.feature): a for n, a in zip(graph.features, graph.values.tolist(), strict=False)}
+    return {n: last[n.layer, n.feature] for n in graph.features}
 
 
 def _moved(seed, model, transcoders, graph):
