@@ -205,6 +205,10 @@ class Writer:
                 return {"A": [self.plain(dict(value.cache_dict)), bool(value.has_batch_dim)]}
             if kind is types.FunctionType:
                 return self._function(value)
+            if callable(value) and dataclasses.is_dataclass(
+                value
+            ):  # numbers and a function of them: gradients are taken
+                return {"bound": [self._function(kind.__call__), self.plain(types.SimpleNamespace(**vars(value)))]}
             if not kind.__module__.startswith("chapters.") and kind is not types.MethodType:
                 raise NotSent(f"{kind.__module__}.{kind.__name__} cannot be handed to an answer")
             self.numbered.append(value)
@@ -305,6 +309,8 @@ class Reader:
                 return self.names[inner]
             case "code" if self.names is not None:
                 return self._function(*inner)
+            case "bound" if self.names is not None:
+                return types.MethodType(*map(self.value, inner))
             case "A" if self.names is not None:
                 from transformer_lens import ActivationCache
 

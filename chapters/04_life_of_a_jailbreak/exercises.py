@@ -908,8 +908,7 @@ class _Cubes:
 
     def __call__(self, x: Tensor) -> Tensor:
         if x.ndim != 1:
-            what = f"f was given a Tensor of shape {tuple(x.shape)}, and it takes one point, [d_in]"
-            raise Wrong(what, "go through the points, and call f(point) for each.")
+            raise ValueError(f"f was given a Tensor of shape {tuple(x.shape)}, and it takes one point, [d_in]")
         return self.m @ x**3 + self.n @ x + x.sum() ** 2
 
     def __str__(self) -> str:
@@ -957,7 +956,9 @@ def mean_jacobian(answer):
     truth, what = slopes.mean(dim=0), "mean_jacobian(f, points)"
     try:
         raw = answer(f, points)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
+        if "takes one point" in str(error):
+            raise Wrong(str(error), "go through the points, and call f(point) for each.") from None
         if "must have the same dtype" in str(error):
             tip = "keep the points as they are: no .double() and no .half() on the way to f."
             raise Wrong("f was given numbers of another type than those in `points`", tip) from None
