@@ -785,7 +785,7 @@ reveal("3.p4", left)
 
 # %% [markdown]
 # The control: each dictionary's eight other features most active there (without the four above),
-# by edits *as long* on average at the last cleaner (none is half as active). Then only at the last
+# by edits *as long* on average in its own model (none is half as active). Then only at the last
 # cleaner: chat's eight, and random directions of that length, on the pairs that end there.
 
 # %%
