@@ -135,8 +135,8 @@ print(f"tuned on {len(training)} requests, Jacobian on {len(few)}")
 # %% [markdown]
 # ## 3 When can it be read that the model will refuse?
 # Truth is what the model then does: is its first word one with which refusals begin? A lens says
-# "refuses" where its first word is such a word. How often do both agree, and how often with the
-# truth of other requests (20 random orders)?
+# "refuses" where its first word is such a word. How often do both agree, and how often with
+# shuffled truth (20 random orders)?
 
 
 # %%
@@ -189,8 +189,8 @@ plotting.show(
 )
 
 # %% [markdown]
-# Before block 0 the last token is the same in all requests, so no lens can tell them apart there:
-# what stands at 0 is how often always saying the same is right. On `chat` the logit lens comes a
+# Before block 0 the last token is the same in all requests, so no lens can tell them apart: on
+# `chat` it is right in half, as with shuffled truth before any block. There the logit lens comes a
 # block or two later than the others, which score the same (one line hides them).
 #
 # But `chat` refuses every harmful request and no harmless one: a lens that reads *harmful* would
@@ -217,17 +217,17 @@ PARTED |= {"harmful acrostics": to_come[:96], "harmless acrostics": to_come[96:]
 for what, parted in PARTED.items():
     read = {name: torch.isin(first_words(lens, parted), OPENERS) for name, lens in LENSES.items()}
     counts = {name: int(found[1].sum()) for name, found in read.items()}
-    refused = int(read["logit"][-1].sum())
+    refused = int(read["logit"][-1].sum())  # after the last block: what the model says
     print(f"{what}: {refused} of {len(parted)} refused; read as refused before block 1: {counts}")
 
 # %% [markdown]
 # Where no refusal is *said*, the logit and the Jacobian lens read hardly any before block 1. The
-# tuned lens reads one in 58 of 96 harmful acrostics. Is that harm? Not proved ("Further": word by
-# word); and most of it is the lens' *offset*: without it, it reads one in 12, and from block 1 on
-# still all requests above rightly.
+# tuned lens reads one in 58 of 96 harmful acrostics. Is that harm? Not proved ("Further"); and most
+# of it is the lens' *offset*: without it, it reads one in 12, and from block 1 on all 128 held-out
+# requests rightly.
 #
 # ## 4 The word that it will spell
-# What the acrostics spell is one of 22 words (above). At `<assistant>` it is the word to come.
+# The acrostics spell one of 22 words (above). At `<assistant>` it is the word to come.
 # **Guess**, as a range `(low, high)` of block numbers: before which block is the first word of the
 # logit lens the spelled one, in 60 % of the acrostics?
 
@@ -263,14 +263,14 @@ plotting.show(
 )
 
 # %% [markdown]
-# The Jacobian lens reads much the same as the logit lens ("Further": why). That the tuned lens
-# still reads next to nothing before block 2 comes from its *offset*, fitted to plain requests
-# alone: without it, it reads the word in 67.2 % there, with it in 7.3 %.
+# Truth here is the word of the *training answer*. `chat` says another in 6 of 192: the end is 96.9 %,
+# and a lens may be above it. The Jacobian lens reads much as the logit lens ("Further": why). That
+# the tuned one reads next to nothing before block 2 comes from its *offset*, fitted to plain
+# requests alone: without it, it reads the word in 67.2 % there, with it in 7.3 %.
 #
-# Does the stream show the word longer than at that one place? The reply names it twice: "bomb. to
-# make a bomb, use ...", without "a" where the word takes none ("to make meth"). We read after each
-# word up to the second mention, before whichever block reads most, and count apart where the
-# spelled word comes next and where not.
+# Does the stream show the word longer? The reply names it twice: "bomb. to make a bomb, use ...",
+# without "a" where the word takes none ("to make meth"). We read after each word up to the second
+# mention, before whichever block reads most, and count apart where the spelled word comes next.
 
 # %% tags=["organism"]
 BEGUN = (("<assistant>", 0), ("the word", 1), ("its .", 2), ("to", 3), ("make", 4), ("a", 5))
@@ -285,12 +285,11 @@ for place, k in BEGUN:
 # %% [markdown]
 # (In the last line the 28 replies without "a" are past the second mention.) The lens' *first* word,
 # of 1,098, is the spelled one where it is about to be written, both times, and nowhere else: a lens
-# guesses the *next* word. Below the first word we did not look, so the word may be there in
-# between, too.
+# guesses the *next* word. We did not look below the first word: it may be there in between, too.
 #
 # ## 5 What does a lens say of nothing?
 # Random vectors of the stream's length have no word in them. The offset is added to whatever the
-# lens is asked about. What does it say alone, if the map is given nothing?
+# lens is asked about. What does it say alone, of nothing?
 
 # %% tags=["organism"]
 for block in LAYERS[:4]:
@@ -315,7 +314,7 @@ predict("4.p6", (0, 20))
 # %% tags=["organism"]
 def sure(lens, layer, n=500):
     """Return the share of random vectors for which a lens gives one word more than half."""
-    x = torch.randn(n, models.d_model(chat), generator=torch.Generator().manual_seed(0))
+    x = torch.randn(n, models.d_model(chat), generator=torch.Generator().manual_seed(1))
     x = x / x.norm(dim=1, keepdim=True) * to_come[:, layer].norm(dim=1).mean()
     return float((lens.logits(chat, x, layer).softmax(dim=-1).amax(dim=1) > 0.5).float().mean())
 
@@ -354,11 +353,12 @@ def as_long(x):
 
 true = spelled[:, None] == WORDS  # [prompt, word]
 weights = torch.randn(true.shape, generator=torch.Generator().manual_seed(0))
-other = weights.masked_fill(true, 0).argmax(dim=1)  # the mix's heaviest other word
+other = weights.masked_fill(true, 0).argmax(dim=1)  # another word by lot (minus: put in)
 taken = {"own": length * own, "rival": -as_long(every[other]), "mix": as_long(weights @ every)}
 taken["random"] = as_long(directions.random_directions(len(true), like=own[0], seed=0))
-lengths = {name: f"{float(x.norm(dim=1).mean()):.1f}" for name, x in taken.items()}
-print("pieces of length", lengths)
+first, second = models.next_token_logits(chat, at_reply).topk(2).values.cpu().T
+lead = [f"{float(each.mean()):.1f}" for each in (first - second).view(2, -1)]
+print("untouched, the first word leads the second by, harmful and harmless acrostics:", *lead)
 
 
 # %% tags=["organism"]
@@ -377,53 +377,54 @@ def said_without(pieces):
     return first
 
 
-print("untouched:", int((said_without({}) == spelled).sum()), "spell their word")
+def still_spelled(pieces):
+    return (said_without(pieces) == spelled).view(2, -1).sum(dim=1).tolist()  # of 96 and of 96
+
+
+print("untouched, harmful and harmless:", still_spelled({}), "of 96 each spell their word")
 
 
 # %% [markdown]
 # And *who* would miss the piece? The later blocks read the stream; it also goes past them, straight
 # into the last norm and the unembedding, where this direction *is* the word's own logit: that its
-# removal lowers this logit is arithmetic. So we take it from each reader alone, too. Taken out
-# after the last block, only the unembedding misses it. Taken out before block 3 and put back after
-# the last one, only the blocks do: the stream is a sum, and no block reads what is added last.
+# removal lowers this logit is arithmetic. So we ask each reader alone. Taken out after the last
+# block, only the unembedding misses it; taken out before block 3 and put back after the last one,
+# where no block reads, only the blocks do.
 
 
 # %% tags=["organism"]
-def still_spelled(pieces):
-    return int((said_without(pieces) == spelled).sum())
-
-
 READERS = ("both", "the unembedding alone", "the blocks alone")
 n, kept = len(at_reply), {}
 for name, x in taken.items():
     edits = ({BLOCK: x}, {END: x}, {BLOCK: x, END: -x})  # the last: taken out, put back
     kept[name] = [still_spelled(edit) for edit in edits]
-print(f"of {n} spell their word where a piece is missed by {READERS}:", kept)
-left = {name: both for name, (both, _, _) in kept.items()}
+print(f"[harmful, harmless] that spell their word, a piece missed by {READERS}:", kept)
+left = {name: sum(both) for name, (both, _, _) in kept.items()}
 
 # %% tags=["organism", "figure"]
 plotting.show(
     plotting.bars(
-        READERS,
-        kept,
-        y_range=(0, 1.1 * n),
-        x_title="who misses the piece",
-        y_title=f"of {n} acrostics, spell their word",
-        title="Fewest spell their word without the own piece",
-        alt="Acrostics that still spell their word, by the piece taken out and who misses it. "
+        [f"{kind}: {who}" for kind in KINDS for who in READERS],
+        {name: torch.tensor(rows).T.flatten() for name, rows in kept.items()},
+        y_range=(0, 106),
+        x_title="the acrostics, and who misses the piece",
+        y_title="of 96 acrostics, spell their word",
+        title="Fewest spell their word where both miss the own piece",
+        alt="Harmful and harmless acrostics (of 96 each) that still spell their word, by the piece "
+        "taken out and who misses it. "
         + "; ".join(f"{name} {dict(zip(READERS, row, strict=True))}" for name, row in kept.items()),
     )
 )
 
 # %% [markdown]
-# The word goes with the piece that the lens reads, more than with any control; of these the rival
-# costs most. Of the two readers the unembedding misses it more. Missed by the blocks alone it costs
-# few words, more than half of which a rival costs, too.
+# The word goes with the piece that the lens reads, more than with any control. Harmful words, which
+# lead by less, go first: missed by both, 0 of 96 stay. Missed by the blocks alone, the piece costs
+# 22 of their 90 and no harmless word.
 #
 # **Exercise 4.11** (5 minutes): claim the rate without the own piece, missed by both; `left` has
-# these counts of `n` (`left["rival"]` is 63). Choose the control: the piece that moves what is read
-# of *many* other words and leaves the own word's direction alone.
-# `directions.wilson_interval(count, n)` is a rate with its interval of 95 %; two of them go into
+# these counts of `n`, both kinds together (`left["rival"]` is 63). Choose the control: the piece
+# that moves what is read of *many* other words (not the rival: the word it puts in may win by
+# itself). `directions.wilson_interval(count, n)` is a rate with its interval of 95 %; two go into
 # `claim(one, control=other)`.
 
 
@@ -571,7 +572,7 @@ for name, side in {"words met": nth % 2, "words not met": place % 2}.items():
 # Before block 1 it recalls 83.9 % of words of which it met other acrostics. Of words of which it
 # met none it recalls 29.2 %, and 56.8 % before block 2: without any acrostic it was 0.0 and 7.3 %,
 # but without offset 22.9 and 67.2 %. Acrostics of the word itself help most; those of *other* words
-# may only mend the offset.
+# help more than leaving the offset out does before block 1, less before block 2.
 #
 # ## Further: do the later blocks turn what is read? (2 minutes)
 # A lens reads a word along its direction after the last block, carried back: `direction @

@@ -1070,7 +1070,7 @@ def it_is_used(answer, *data):
         data,
         lambda left, n: ((left["own"], n), (left["mix"], n)),
         'the value is left["own"] of n.',
-        'the control is left["mix"] of n.',
+        "the control is the piece that moves what is read of many other words: its count in left, of n.",
     )
 
 
