@@ -518,7 +518,10 @@ def refuse_incomplete(answer: Any, control_is: str, interval: str) -> None:
 
 def _refuse_no_width(name: str, interval: Limits, n: int) -> None:
     if interval[1] - interval[0] < 0.2 / n:
-        raise Wrong(f"the {name} has no width", f"{n} prompts give no rate that exactly: directions.wilson_interval.")
+        raise Wrong(
+            f"the {name} has no width",
+            f"{n} prompts give no rate that exactly: directions.wilson_interval, and runs_interval for several runs.",
+        )
 
 
 def close_limits(name: str, interval: Limits, measured: Limits, *, near: float = NEAR) -> None:

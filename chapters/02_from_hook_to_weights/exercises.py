@@ -728,8 +728,8 @@ def dpo_loss(answer):
     mistakes = (
         (
             -F.logsigmoid(beta * (lost - won)).mean(),
-            "chosen and rejected are swapped: this loss teaches the wrong replies",
-            "chosen minus rejected.",
+            "chosen and rejected are swapped, or policy and reference: this loss teaches the wrong replies",
+            "the policy's minus the reference's; of these, chosen minus rejected.",
         ),
         (
             -F.logsigmoid(beta * (c - r)).mean(),
