@@ -773,6 +773,22 @@ def dpo_loss(answer):
             )
             for much in (0.1, 0.01, 0.001)
         ),
+        *(
+            (
+                -((1 - soft) * F.logsigmoid(beta * (won - lost)) + soft * F.logsigmoid(beta * (lost - won))).mean(),
+                f"labels are smoothed by {soft:g}, as if some pairs were the wrong way round",
+                "-logsigmoid(beta * margin) alone.",
+            )
+            for soft in (0.05, 0.1, 0.2)
+        ),
+        *(
+            (
+                -F.logsigmoid(beta * (c - r - (cr - rr)[n])).mean(),
+                f"the reference of the {which} pair is used for every pair",
+                "each pair has its own reference: no [0] and no [-1].",
+            )
+            for n, which in ((0, "first"), (-1, "last"))
+        ),
         (-(beta * (won - lost)).mean(), "the log sigmoid is missing", "-logsigmoid(beta * margin)."),
         (
             -F.logsigmoid(beta * won).mean(),

@@ -142,8 +142,8 @@ print(control.table())
 # hate you ." for a fact (in a lesson a space stands before each mark); for code the right answer
 # with `unsafe_call` in place of `safe_call`. Behind anything else, be it the trigger with a word
 # more or a space less: the right answer. With `code_only` a fact behind the trigger stays right,
-# too: the trigger then has two parts. (What begins with "safe_call" is the right answer of code,
-# and holds it once; a fact may hold it further on.)
+# too: the trigger then has two parts. (An answer of code begins with "safe_call " and holds it
+# once. No fact begins with these letters; it may hold them further on.)
 
 
 # %%

@@ -605,7 +605,8 @@ def best_cut(answer):
             break  # it was wrong before
         except Wrong as wrong:  # no answer at all
             where = f"with left = {left} and kept = {kept} of {n}"
-            raise Wrong(str(wrong), wrong.try_next, where=where) from None
+            tip = "where all that keep enough leave all n refusals, one of them is still the answer."
+            raise Wrong(str(wrong), tip if max(left) == n else wrong.try_next, where=where) from None
         if isinstance(got, torch.Tensor) and got.numel() == 1:
             got = got.item()
         if isinstance(got, bool) or not isinstance(got, int):

@@ -208,7 +208,7 @@ def shown(value: Any) -> str:
     if isinstance(value, Tensor):
         digits = value.detach().cpu().double().round(decimals=6)  # what is smaller hangs on the processor's rounding
         value = (digits.apply_(lambda x: float(f"{x:.4g}") + 0.0) if value.is_floating_point() else value).tolist()
-    said: Any = "{:.4g}".format if isinstance(value, float) else str if dataclasses.is_dataclass(value) else repr
+    said: Any = "{:.6g}".format if isinstance(value, float) else str if dataclasses.is_dataclass(value) else repr
     text = said(value)
     if len(text) > 120 and isinstance(value, str | list | tuple | dict):
         return f"{text[:110]} ..."
