@@ -491,7 +491,7 @@ def test_a_mistake_is_named_only_where_it_is_made_on_other_counts_too():
         )
     made = rates((22, 24), (3, 24))
     with pytest.raises(
-        Wrong, match="^the value is wrong: it gives 0.9167 whatever"
+        Wrong, match="^the value is wrong: it gives 0.916667 whatever"
     ):  # not swapped, as it happens to look
         check_rates(lambda *data: made, (3, [22, 22], 24), beside, "", "")
 
