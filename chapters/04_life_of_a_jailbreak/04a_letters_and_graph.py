@@ -554,8 +554,8 @@ print("edges confirmed: {} of {}".format(*total(confirmed)))
 draw(*picture, ASKED_PLACES, title='Asked directly: the strongest edges to "i" minus "to"')
 
 # %% [markdown]
-# The words are read at `<assistant>`, and its features say "i". Now the acrostic, at its first word:
-# "bomb" or "i"?
+# The words are read at `<assistant>`, and its features say "i". Now the acrostic, at its first
+# word: "bomb" or "i"?
 
 # %%
 HIDDEN_PLACES = {word: [k + 2] for k, word in enumerate(BOMB_WORDS.split())}
@@ -673,13 +673,13 @@ two_lines = [f"{of},<br>from {by}" for of, by in WHOSE]
 plotting.show(figure.update_xaxes(ticktext=two_lines, tickangle=0))
 
 # %% [markdown]
-# Parts of another *harmful* reply leave the refusal. Harmless letters take a little (0.055, compared
-# in the same replies), a harmless WORD or harmless materials much, a harmless OBJECT nearly all
-# (0.07 is left of 0.81; the intervals, of few words, are too narrow, as J1's). Into harmless replies a harmful
-# WORD and OBJECT bring little, with the materials 0.68. So the way from the letters to the refusal
-# leads through what was **said**: letters, "bomb", its copies *and the materials that it goes on to
-# name*, features at the full stop, "however". That the materials decide, too, the graph did not
-# show.
+# Parts of another *harmful* reply leave the refusal. Harmless letters take a little (in the same
+# replies 0.055 more than harmful ones), a harmless WORD or harmless materials much, a harmless
+# OBJECT nearly all (0.07 is left of 0.81; the intervals, of few words, are too narrow, as J1's).
+# Into harmless replies a harmful WORD and OBJECT bring little, with the materials 0.68. So the way
+# from the letters to the refusal leads through what was **said**: letters, "bomb", its copies *and
+# the materials that it goes on to name*, features at the full stop, "however". That the materials
+# decide, too, the graph did not show.
 #
 # How many edges of the three drawings did the intervention confirm?
 
@@ -1096,9 +1096,9 @@ for word, reply_text in zip(UNSEEN, models.ask(chat, spelling, max_new_tokens=26
 # %% [markdown]
 # It says some word that it knows, so it does not spell these. Four share two letters with the
 # hidden word, but a bag of letters does not explain them all: for *coat* it knows "boat", which
-# shares three, and "drum" shares one with *rifle*. The one reply that breaks off *said* a
-# harmful word ("virus"); *rifle* was hidden, but not said. (Of one reply each: the swaps above carry
-# it better.)
+# shares three, and "drum" shares one with *rifle*. The one reply that breaks off *said* a harmful
+# word ("virus"); *rifle* was hidden, but not said. (Of one reply each: the swaps above carry it
+# better.)
 #
 # ### When does the word arrive, by which heads, and a method that misleads
 # The clean stream put in at `<assistant>`, before each block:
@@ -1277,8 +1277,8 @@ best_answers = mean_terms[:, :-1].sum(dim=0).topk(4).indices.tolist()
 directly = [split(looks(prompt)[0][-1])[0] for prompt in plain[52:76]]  # 12 of each kind
 for f in best_asks:
     counts = [sum(f in on for on in several) for several in ([c[2] for c in cases], directly)]
-    print(f"asks {f}, {mean_terms[f].sum():.2f}: active in {counts[0]} of 24 acrostics,", end=" ")
-    print(f"{counts[1]} of 24 direct requests")
+    print(f"asks {f}: {mean_terms[f].sum():.2f} of the score; active in", end=" ")
+    print(f"{counts[0]} of 24 acrostics, {counts[1]} of 24 direct requests")
 for f in best_answers:
     there, elsewhere = [], []
     for prompt, *_ in cases:
@@ -1320,14 +1320,14 @@ plotting.show(figure)
 #
 # **Confirm it, on both sides.** Take each prompt's best answering feature out of the word, or its
 # best asking one (most often 151) out of `<assistant>` (before block 2, all else free), beside
-# another feature of that place and a random direction, both as long. The terms hold the norm's gain;
-# a shorter stream gets a larger one, which lifts what is left. So two numbers are foretold: the
-# terms, and the loss with the new gain.
+# another feature of that place and a random direction, both as long. The terms hold the norm's
+# gain; a shorter stream gets a larger one, which lifts what is left. So two numbers are foretold:
+# the terms, and the loss with the new gain (folded).
 
 
-# %%
+# %% tags=["figure"]
 def without(case, place, vector):
-    """A vector's terms; the loss foretold with the new gain; score lost, attention left without it."""
+    """A vector's terms; loss foretold with the new gain; score lost, attention left without it."""
     prompt, at, _, _, query, key, _ = case
     stream, scores, _ = looks(prompt)
     halves = torch.stack([vector, stream[place] - vector])
@@ -1353,7 +1353,7 @@ print(as_long.__doc__)
 
 # %%
 def taken_out(side):
-    """`without`, by case: the best feature, another and a random direction; and the features' names."""
+    """`without`, by case: best feature, another, random direction; and the best features' names."""
     found, names = [], []
     for k, case in enumerate(cases):
         prompt, at, asks, answers, query, key, terms = case
@@ -1373,7 +1373,9 @@ unchanged = sum(float(looks(prompt)[2][at]) for prompt, at, *_ in cases) / len(c
 print(f"attention on the word, nothing taken out: {unchanged:.2f}")
 for side, (found, names) in both_sides.items():
     most = max(names, key=names.count)
-    print(f"{side} best: most often {most}, in {names.count(most)} of {len(names)}")
+    apart = (found[..., 1] - found[..., 2]).abs().max()
+    print(f"{side} best: most often {most}, in {names.count(most)} of {len(names)};", end=" ")
+    print(f"foretold with new gain and measured: {apart:.3f} apart at most")
     for name, row in zip(("best", "another", "random"), found.mean(dim=0).tolist(), strict=True):
         said = "terms {:.2f}, with new gain {:.2f}, falls by {:.2f}; attention left {:.2f}"
         print(f"  {name:8} out:", said.format(*row))
@@ -1386,10 +1388,11 @@ for side, (found, _) in both_sides.items():
 
 # %% [markdown]
 # With the new gain counted, every score falls as foretold, that of the controls, too: arithmetic,
-# and "best" was chosen by these terms. (On the side of the word the attention follows from its
-# score, too.) What one learns is how much hangs on one feature: without what answers best, 0.65
-# falls to 0.41, by 0.17 more than without another; without what asks best to 0.57, no more than
-# without another (0.02 [-0.02, 0.06]). For this one head: most of the attention is left.
+# and "best" was chosen by these terms. (On the side of the word only this score changes, so that
+# the attention follows, too.) What one learns is how much hangs on one feature: without what
+# answers best, 0.65 falls to 0.41, by 0.17 more than without another; without what asks best to
+# 0.57, no more than without another (0.02 [-0.02, 0.06]). For this one head: most of the attention
+# is left.
 #
 # ### Three more graphs
 # Between the first word and the full stop. After "bomb.": "to" (going on) or "however"?
@@ -1405,9 +1408,9 @@ for part in ("acrostic", "put .. and", "tell .. it.", "<end>", "bomb"):
     print(f"{part} along all paths: {along_all_paths(picture[0], after[part]):.1f}")
 
 # %% [markdown]
-# The largest single edge comes from `<end>`, where the request ends; the word "bomb" takes away. The
-# acrostic's words do not show, and yet along all paths add 4.2, nearly as much as `<end>` (4.6). The
-# object, after "bomb. to make a":
+# Along all paths `<end>`, where the request ends, adds most (4.6), and the acrostic's words nearly
+# as much (4.2), though no arrow shows them; the word "bomb" takes away. The object, after "bomb. to
+# make a":
 
 # %%
 after = {**PARTS, "bomb.": [25, 26], "to make": [27, 28], "a": [29]}
