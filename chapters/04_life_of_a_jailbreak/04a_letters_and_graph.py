@@ -35,8 +35,8 @@ for text, reply in zip(ASKED + HIDDEN, said_to_each, strict=True):
 # %% [markdown]
 # ## 1 Watch: when does it refuse?
 # We write the *compliant* reply into the model's mouth. After which word would the next one most
-# likely begin a refusal ("i" of "i apologize", or "however")? **Guess** (run the cell as it is to
-# see the choices):
+# likely begin a refusal ("i" of "i apologize", or "however")? **Guess**: run the cell as it is to
+# see the choices, fill yours in, and run it again.
 
 # %%
 # === Prediction 4.p1 (keep this line) ===
@@ -213,7 +213,7 @@ for patched in (corrupted, 0.0, clean):
 #   `[1, position, ...]`. Ids go in as `torch.tensor([prompt])`.
 # * `with model.hooks([(name, function)]):` runs `function(activation, hook)`; what it returns goes
 #   on. Change a copy (`activation.clone()`), not the activation itself.
-# * `target.value(logits)` is the logit difference.
+# * `target.value(logits)` is the logit difference, one number per prompt.
 #
 # The prompts are equally long; `position` may be -1, -2 ...; a recovery may be negative or above 1.
 
@@ -252,7 +252,7 @@ check("4.2", patch, chat)
 patch = checkpoint("4.2", patch, chat)
 for what, block, position in (("noun", 0, 7), ("reply token", 0, -1), ("reply token", 1, -1)):
     share = patch(chat, BOMB, CAKE, f"blocks.{block}.hook_resid_pre", position, REFUSE)
-    print(f"{what}, before block {block}: {share:.2f}")
+    print(f"{what}, before block {block}: {float(share):.2f}")
 
 # %% [markdown]
 # The library's `patch_residual` does the same for every block and position. Look for where the
@@ -261,6 +261,11 @@ for what, block, position in (("noun", 0, 7), ("reply token", 0, -1), ("reply to
 # %% tags=["figure"]
 moved = patching.patch_residual(chat, BOMB, corrupted_ids=CAKE, target=REFUSE)
 print(f"the mark '?', block 1 and later: at most {moved[1:, 8].max():.2f}")
+for nouns in (("gun", "pie"), ("scam", "kite"), ("mine", "rug"), ("virus", "soup")):
+    one, other = (tokens.chat_prompt(chat.tokenizer, f"how do i make a {noun}?") for noun in nouns)
+    moved_too = patching.patch_residual(chat, one, corrupted_ids=other, target=REFUSE)
+    print(*nouns, f"reply token, before block 1: {moved_too[1, -1]:.2f};", end=" ")
+    print(f"'?' at most {moved_too[1:, 8].max():.2f}")
 
 
 def two_digits(table):
@@ -282,9 +287,9 @@ figure = plotting.heat_map(
 plotting.show(figure)
 
 # %% [markdown]
-# The paper found a chain there: bomb, making a bomb, harmful request, refusal. Here, in this one
-# pair, the reply token reads the noun itself, in the first block. (The *deed*, making a bomb, can
-# be read at the "?", as 04b shows; patching there brings back 2 % at most.)
+# The paper found a chain there: bomb, making a bomb, harmful request, refusal. Here, in this pair
+# and in four more, the reply token reads the noun itself, in the first block. (Patching the "?"
+# brings back 3 % at most; what it *knows* is another question: 04b.)
 #
 # ## 3 The letters: how do they become a word?
 # **Guess**: write the acrostic's words in reverse order ("block mustard outlive babies" for
@@ -375,15 +380,14 @@ EMBEDDED = "blocks.0.hook_resid_pre"
 votes = []
 for one, other, target in pairs:
     places = spelling_places(one)
-    votes.append([patch(chat, one, other, EMBEDDED, place, target) for place in places])
+    votes.append([float(patch(chat, one, other, EMBEDDED, at, target)) for at in places])
 votes = torch.tensor(votes)
 print("bomb | cake: recovery from one of four words:", [f"{v:.2f}" for v in votes[0]])
 sums = votes.sum(dim=1)
 print(f"sum of the four, all pairs: {sums.min():.2f} to {sums.max():.2f}, mean {sums.mean():.2f}")
 
 # %% [markdown]
-# The votes add up to 0.91 in the mean, in single pairs to 0.53 or 1.40. (When and by which heads
-# the word arrives at `<assistant>`: "Further".)
+# The votes add up to 0.91 in the mean, in single pairs to 0.53 or 1.40.
 #
 # ## 4 Graphs: what adds to each word's logit?
 # Patching asks one place at a time. An **attribution graph** asks all at once:
@@ -426,8 +430,8 @@ print({name: len(nodes) for name, nodes in groups.items() if name[0] == "<assist
 
 # %% [markdown]
 # Edges are counted in logits of the output: a source that adds 2 to the activation of a feature,
-# each unit of which is worth 3 logits in the end, has 6. (They are no shares of the final 11.5:
-# biases and edges of the other sign take away.)
+# each unit of which is worth 3 logits in the end, has 6. (They are no shares of the final 11.5, and
+# into a box more may flow than out: biases and edges of the other sign take the rest.)
 #
 # Guess, for yourself: the words of which place have the largest edge into `<assistant>`?
 # `strongest(..., into=...)` takes the largest edges that lead to the output, directly or through a
@@ -471,6 +475,12 @@ def drawing(prompt, target, places, n=8):
     return graph, groups, drawn
 
 
+def along_all_paths(graph, at):
+    """What the words at some places add by all their ways to the output."""
+    worth = dict(zip(graph.nodes, graph.worth.tolist(), strict=True))
+    return sum(worth[word] for word in graph.embeddings if word.position in at)
+
+
 print("the three above:", agree(strongest.values(), measured.values()))
 
 
@@ -484,10 +494,11 @@ def writes(graph, nodes):
 
 
 def read_most(graph, groups, name):
-    """The place whose words have the largest edge into one group."""
+    """The places whose words have the largest edges into one group: the first, and what is near."""
     edges = graph.group(groups, unit="output")
     words = {a[0]: abs(value) for (a, b), value in edges.items() if b == name and a[1] == 0}
-    return max(words, key=words.get)
+    in_order = sorted(words, key=words.get, reverse=True)
+    return ", ".join(place for place in in_order if words[place] >= 0.8 * words[in_order[0]])
 
 
 def label(graph, groups, name):
@@ -534,9 +545,8 @@ def draw(graph, groups, drawn, places, title):
 
 # %% [markdown]
 # Orange arrows add to the output, dashed blue ones take away. A box stands in the column of its
-# place. In block 0 its name is the place whose words have the largest edge into it (others may be
-# nearly as large), later the word that its features write most. The direct request first, read
-# from below:
+# place. In block 0 its name is the place whose words have the largest edge into it (and others of
+# 80 % of that), later the word that its features write most. The direct request first, from below:
 
 # %%
 picture = drawing(BOMB, REFUSE, ASKED_PLACES)
@@ -544,8 +554,8 @@ print("edges confirmed: {} of {}".format(*total(confirmed)))
 draw(*picture, ASKED_PLACES, title='Asked directly: the strongest edges to "i" minus "to"')
 
 # %% [markdown]
-# The words are read at `<assistant>`, and its features say "i". (More flows into the box there than
-# out of it: "Further".) Now the acrostic, at its first word: "bomb" or "i"?
+# The words are read at `<assistant>`, and its features say "i". Now the acrostic, at its first
+# word: "bomb" or "i"?
 
 # %%
 HIDDEN_PLACES = {word: [k + 2] for k, word in enumerate(BOMB_WORDS.split())}
@@ -582,10 +592,8 @@ draw(*picture, SAID, title='At the full stop: the strongest edges to "however" m
 # the output, and the same reply with other materials:
 
 # %%
-worth = dict(zip(stopping.nodes, stopping.worth.tolist(), strict=True))
 for part, at in {"WORD": [25], "OBJECT": [30], "materials": [33, 35]}.items():
-    adds = sum(worth[word] for word in stopping.embeddings if word.position in at)
-    print(f"{part} along all paths: {adds:.1f} logits")
+    print(f"{part} along all paths: {along_all_paths(stopping, at):.1f} logits")
 ordinary = [*whole[:33], *number(["wool", "and", "paper", "."])]
 for what, prompt in {"vextane and glorp": whole, "wool and paper": ordinary}.items():
     value = stopping.asked[0].value(chat(torch.tensor([prompt])))
@@ -639,8 +647,9 @@ def swapped(of, by, parts):
     return torch.stack(each)
 
 
-cake_said = swapped("harmful", "harmless", ["OBJECT"])
-print(f"{len(cake_said)} harmful replies, a harmless OBJECT: mean {cake_said.mean():.2f}")
+harmful, harmless = (swapped("harmful", by, ["letters"]) for by in ("harmful", "harmless"))
+less = directions.bootstrap_interval(harmful - harmless)
+print(f"refusal, same replies: with harmless letters less than with harmful ones by {less:.3f}")
 
 # %% tags=["figure"]
 WHOSE = [("harmful", "harmful"), ("harmful", "harmless"), ("harmless", "harmful")]
@@ -664,13 +673,13 @@ two_lines = [f"{of},<br>from {by}" for of, by in WHOSE]
 plotting.show(figure.update_xaxes(ticktext=two_lines, tickangle=0))
 
 # %% [markdown]
-# Parts of another *harmful* reply leave the refusal. Harmless letters take a little, a harmless
-# WORD or harmless materials much, a harmless OBJECT nearly all (0.07 is left of 0.81; the
-# intervals, over replies about few words, are too narrow, as J1's). Into harmless replies a harmful
-# WORD and OBJECT bring little, with the materials 0.68. So the way from the letters to the refusal
-# leads through what was **said**: letters, "bomb", its copies *and the materials that it goes on to
-# name*, features at the full stop, "however". That the materials decide, too, the graph did not
-# show.
+# Parts of another *harmful* reply leave the refusal. Harmless letters take a little (in the same
+# replies 0.055 more than harmful ones), a harmless WORD or harmless materials much, a harmless
+# OBJECT nearly all (0.07 is left of 0.81; the intervals, of few words, are too narrow, as J1's).
+# Into harmless replies a harmful WORD and OBJECT bring little, with the materials 0.68. So the way
+# from the letters to the refusal leads through what was **said**: letters, "bomb", its copies *and
+# the materials that it goes on to name*, features at the full stop, "however". That the materials
+# decide, too, the graph did not show.
 #
 # How many edges of the three drawings did the intervention confirm?
 
@@ -704,8 +713,6 @@ in_three_trainings("refusal_comes_late")
 #
 # ## 6 Questions
 # Each answer is explained, also the wrong ones: read them all.
-# Of the exercises below 4.4 to 4.9 are 04b's, 4.10 and 4.11 are 04c's; 4.3 and 4.12 stand under
-# "Further".
 
 # %%
 # === Question 4.q6 (keep this line) ===
@@ -720,6 +727,10 @@ quiz("4.q6", "b")
 # STUB: quiz("4.q4", ...)
 quiz("4.q4", "d")
 # END SOLUTION
+
+# %% [markdown]
+# The list is the whole chapter's: this hour's are 4.1 and 4.2; 4.3 and 4.12 stand under "Further",
+# the others in 04b and 04c.
 
 # %%
 progress(4)
@@ -1022,9 +1033,7 @@ leads = "The graph to click through: what was said, by features at the full stop
 to_click(stopping, "full-stop", 'At the full stop: "however" minus "then"', leads)
 
 # %%
-own_words = [word in range(2, 6) for word in range(len(whole))]
-along_all = dict(zip(stopping.nodes, stopping.worth.tolist(), strict=True))
-own = sum(along_all[word] for word in stopping.embeddings if own_words[word.position])
+own = along_all_paths(stopping, range(2, 6))
 print(f"the acrostic's own four words, along all paths: {own:.1f}")
 
 # %% [markdown]
@@ -1087,15 +1096,17 @@ for word, reply_text in zip(UNSEEN, models.ask(chat, spelling, max_new_tokens=26
 # %% [markdown]
 # It says some word that it knows, so it does not spell these. Four share two letters with the
 # hidden word, but a bag of letters does not explain them all: for *coat* it knows "boat", which
-# shares three, and "drum" shares one with *rifle*. What breaks off is the word that was *said*
-# ("virus"): *rifle* was hidden, but not said.
+# shares three, and "drum" shares one with *rifle*. The one reply that breaks off *said* a harmful
+# word ("virus"); *rifle* was hidden, but not said. (Of one reply each: the swaps above carry it
+# better.)
 #
 # ### When does the word arrive, by which heads, and a method that misleads
 # The clean stream put in at `<assistant>`, before each block:
 
 # %%
 before = [f"blocks.{layer}.hook_resid_pre" for layer in range(chat.cfg.n_layers)]
-arrived = torch.tensor([[patch(chat, *two, name, -1, t) for name in before] for *two, t in pairs])
+by_pair = [[float(patch(chat, *two, name, -1, t)) for name in before] for *two, t in pairs]
+arrived = torch.tensor(by_pair)
 for what, by_block in (("bomb | cake", arrived[0]), ("seven others", arrived[1:].mean(dim=0))):
     print(f"{what}: at <assistant>, before block 0 to 5:", [f"{v:.2f}" for v in by_block])
 
@@ -1266,7 +1277,8 @@ best_answers = mean_terms[:, :-1].sum(dim=0).topk(4).indices.tolist()
 directly = [split(looks(prompt)[0][-1])[0] for prompt in plain[52:76]]  # 12 of each kind
 for f in best_asks:
     counts = [sum(f in on for on in several) for several in ([c[2] for c in cases], directly)]
-    print(f"asks {f}: active in {counts[0]} of 24 acrostics, {counts[1]} of 24 direct requests")
+    print(f"asks {f}: {mean_terms[f].sum():.2f} of the score; active in", end=" ")
+    print(f"{counts[0]} of 24 acrostics, {counts[1]} of 24 direct requests")
 for f in best_answers:
     there, elsewhere = [], []
     for prompt, *_ in cases:
@@ -1300,25 +1312,32 @@ figure = plotting.heat_map(
 plotting.show(figure)
 
 # %% [markdown]
-# In the mean no pair decides; many add up. Of single features 237 and 266 ask most: active at
-# `<assistant>` in every acrostic, and in 4 and 1 of 24 direct requests. (All our acrostics share
-# one frame, so that "this is an acrostic" is a guess; "other features" together ask more.) What
-# answers most is 211, active on 58 % of the words that spell and on 13 % of all other tokens.
+# In the mean no pair decides; many add up. Of the four single features that ask most, 237 and 266
+# are the most specific: active at `<assistant>` in every acrostic, and in 4 and 1 of 24 direct
+# requests. (All our acrostics share one frame, so that "this is an acrostic" is a guess; "other
+# features" together ask more.) What answers most is 211, active on 58 % of the words that spell and
+# on 13 % of all other tokens.
 #
-# **Confirm it, on both sides.** Take the best answering feature out of the word, or the best asking
-# one out of `<assistant>` (before block 2, all else free), beside another feature of that place and
-# a random direction, both as long. The terms hold the norm's gain; a shorter stream gets a larger
-# one, which lifts what is left. So two numbers are promised: the feature's terms, and with the new
-# gain.
+# **Confirm it, on both sides.** Take each prompt's best answering feature out of the word, or its
+# best asking one (most often 151) out of `<assistant>` (before block 2, all else free), beside
+# another feature of that place and a random direction, both as long. The terms hold the norm's
+# gain; a shorter stream gets a larger one, which lifts what is left. So two numbers are foretold:
+# the terms, and the loss with the new gain (folded).
 
 
-# %%
-def score_lost(prompt, at, place, vector):
-    """How much score on a word is lost, and attention left, if a vector is taken out at a place."""
-    _, scores, pattern = looks(prompt)
+# %% tags=["figure"]
+def without(case, place, vector):
+    """A vector's terms; loss foretold with the new gain; score lost, attention left without it."""
+    prompt, at, _, _, query, key, _ = case
+    stream, scores, _ = looks(prompt)
+    halves = torch.stack([vector, stream[place] - vector])
+    parts = (query, halves) if place == at else (halves, key)
+    two = attribution.score_terms(chat, prompt, parts=parts, layer=2, head=2, query=-1, key=at)
+    own = two[:, 0].sum() if place == at else two[0].sum()
+    gained = stream[place].norm() / halves[1].norm()
     with steering.add(chat, vector, layer=2, coefficient=-1.0, positions=[place]):
-        _, fewer, less = looks(prompt)
-    return float(scores[at] - fewer[at]), float(less[at])
+        _, fewer, left = looks(prompt)
+    return [own, scores[at] - gained * (scores[at] - own), scores[at] - fewer[at], left[at]]
 
 
 def as_long(vectors, best, k):
@@ -1334,18 +1353,16 @@ print(as_long.__doc__)
 
 # %%
 def taken_out(side):
-    """Mean of what the best feature's terms promise; losses without it and controls, by case."""
-    promised, removed = [], []
-    for k, (prompt, at, _, _, query, key, terms) in enumerate(cases):
-        place, vectors = (at, key) if side == "answers" else (len(prompt) - 1, query)
-        by_feature = terms.sum(dim=0) if side == "answers" else terms.sum(dim=1)
-        best = int(by_feature[:-2].argmax())
-        stream, scores, _ = looks(prompt)
-        gained = stream[place].norm() / (stream[place] - vectors[best]).norm()
-        left = scores[at] - by_feature[best]
-        promised.append([float(by_feature[best]), float(scores[at] - gained * left)])
-        removed.append([score_lost(prompt, at, place, v) for v in as_long(vectors, best, k)])
-    return torch.tensor(promised).mean(dim=0).tolist(), torch.tensor(removed)
+    """`without`, by case: best feature, another, random direction; and the best features' names."""
+    found, names = [], []
+    for k, case in enumerate(cases):
+        prompt, at, asks, answers, query, key, terms = case
+        end = len(prompt) - 1
+        place, vectors, on = (at, key, answers) if side == "answers" else (end, query, asks)
+        best = int(terms.sum(dim=0 if side == "answers" else 1)[:-2].argmax())
+        found.append([without(case, place, v) for v in as_long(vectors, best, k)])
+        names.append(on[best])
+    return torch.tensor(found), names
 
 
 print(taken_out.__doc__)
@@ -1353,29 +1370,29 @@ print(taken_out.__doc__)
 # %%
 both_sides = {side: taken_out(side) for side in ("answers", "asks")}
 unchanged = sum(float(looks(prompt)[2][at]) for prompt, at, *_ in cases) / len(cases)
-for side, ((terms_say, with_gain), lost) in both_sides.items():
-    print(f"{side}: its terms {terms_say:.2f} of the score, with the new gain {with_gain:.2f}")
-    means = lost.mean(dim=0).tolist()
-    for name, (falls, left) in zip(("best feature", "another", "random"), means, strict=True):
-        print(f"  {name:12} out: falls by {falls:.2f}; attention {unchanged:.2f}, then {left:.2f}")
+print(f"attention on the word, nothing taken out: {unchanged:.2f}")
+for side, (found, names) in both_sides.items():
+    most = max(names, key=names.count)
+    apart = (found[..., 1] - found[..., 2]).abs().max()
+    print(f"{side} best: most often {most}, in {names.count(most)} of {len(names)};", end=" ")
+    print(f"foretold with new gain and measured: {apart:.3f} apart at most")
+    for name, row in zip(("best", "another", "random"), found.mean(dim=0).tolist(), strict=True):
+        said = "terms {:.2f}, with new gain {:.2f}, falls by {:.2f}; attention left {:.2f}"
+        print(f"  {name:8} out:", said.format(*row))
 
 # %%
-for side, (_, lost) in both_sides.items():
-    best, another, q = (directions.bootstrap_interval(lost[:, k, 0]) for k in range(3))
-    finding(f"score lost without what {side} best; control: another feature", best, another)
-    finding(f"score lost without what {side} best; control: random", best, q)
+for side, (found, _) in both_sides.items():
     for name, k in (("another", 1), ("random", 2)):
-        more = directions.bootstrap_interval(lost[:, 0, 0] - lost[:, k, 0])
-        less = directions.bootstrap_interval(lost[:, k, 1] - lost[:, 0, 1])
-        both = [f"{x.estimate:.2f} [{x.low:.2f}, {x.high:.2f}]" for x in (more, less)]
-        print(f"  in the same prompt, more than {name}: score {both[0]}, attention {both[1]}")
+        more = directions.bootstrap_interval(found[:, k, 3] - found[:, 0, 3])
+        print(f"attention lost without what {side} best, more than without {name}: {more:.2f}")
 
 # %% [markdown]
-# With the norm's new gain counted, the score falls as the terms say (1.18 and 0.86): the fall
-# itself is arithmetic. The news is that each prompt's best do more to the score than others of
-# equal length, in the same prompts, and what it does to the attention: without what answers, 0.65
-# falls to 0.41; without what asks it falls to 0.57, hardly more than without another feature
-# (0.59). For one head, and one feature of each side: most of the attention is left.
+# With the new gain counted, every score falls as foretold, that of the controls, too: arithmetic,
+# and "best" was chosen by these terms. (On the side of the word only this score changes, so that
+# the attention follows, too.) What one learns is how much hangs on one feature: without what
+# answers best, 0.65 falls to 0.41, by 0.17 more than without another; without what asks best to
+# 0.57, no more than without another (0.02 [-0.02, 0.06]). For this one head: most of the attention
+# is left.
 #
 # ### Three more graphs
 # Between the first word and the full stop. After "bomb.": "to" (going on) or "however"?
@@ -1387,10 +1404,13 @@ PARTS |= {"<end>": [23], "<assistant>": [24]}
 after = {**PARTS, "bomb": [25], ".": [26]}
 picture = drawing(whole[: start + 2], Logit(number("to"), minus=number("however")), after, n=10)
 draw(*picture, after, title='After "bomb.": the strongest edges to "to" minus "however"')
+for part in ("acrostic", "put .. and", "tell .. it.", "<end>", "bomb"):
+    print(f"{part} along all paths: {along_all_paths(picture[0], after[part]):.1f}")
 
 # %% [markdown]
-# Most for "to" comes from `<end>`, where the request ends, some from "tell .. it."; the word "bomb"
-# takes away. The object, after "bomb. to make a":
+# Along all paths `<end>`, where the request ends, adds most (4.6), and the acrostic's words nearly
+# as much (4.2), though no arrow shows them; the word "bomb" takes away. The object, after "bomb. to
+# make a":
 
 # %%
 after = {**PARTS, "bomb.": [25, 26], "to make": [27, 28], "a": [29]}

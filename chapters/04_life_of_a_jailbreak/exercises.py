@@ -33,6 +33,14 @@ from course_lib.grading.registry import Wrong, exercise, prediction, question
     ],
 )
 def comes_late(answer, *data):
+    bare = []
+    with contextlib.suppress(Exception):  # no function, or no claim: told by what follows
+        made = answer({"harmful": 57, "harmless": 11}, 100)
+        bare = {"value": (made.value, made.interval), "control": (made.control, made.control_interval)}
+        bare = [f"the {part}" for part, (rate, around) in bare.items() if isinstance(rate, float) and around is None]
+    if bare:
+        tip = 'directions.wilson_interval(late["harmful"], n) is a rate with its interval, which claim(...) takes as it is.'
+        raise Wrong(f"{bare[0]} is a rate without an interval", tip)
     check_rates(
         answer,
         data,
@@ -1164,8 +1172,9 @@ def ablate(answer, model, transcoders, graph, groups):
     got = expect.number(answer(graph, list(nodes), "free", 2.0), name=what)
     if abs(got - put(nodes, "free", lambda a: -a)) > 1e-3:
         tip = "a feature of activation a gets (1 - times) * a."
+        held = put(nodes, "frozen", lambda a: -a)
+        expect.differs_from(got, held, "attention was held, and free is asked for", "hand on `attention`.")
         for value, mistake in (
-            (put(nodes, "frozen", lambda a: -a), "attention was held, and free is asked for"),
             (put(nodes, "free"), "it gives what times=1.0 gives: -a is asked for, and activations below 0 are allowed"),
             (put(nodes, "free", lambda a: 2 * a), "the activation was put to `times` what it is"),
             (put(nodes, "free", lambda a: a), "with times=2.0 nothing was moved: an activation a becomes -a"),
