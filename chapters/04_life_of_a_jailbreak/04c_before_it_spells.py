@@ -263,9 +263,9 @@ plotting.show(
 )
 
 # %% [markdown]
-# Truth here is the word of the *training answer*. `chat` says another in 6 of 192: the end is 96.9 %,
-# and a lens may be above it. The Jacobian lens reads much as the logit lens ("Further": why). That
-# the tuned one reads next to nothing before block 2 comes from its *offset*, fitted to plain
+# Truth here is the word of the *training answer*. `chat` says another in 6 of 192: the end is 96.9
+# %, and a lens may be above it. The Jacobian lens reads much as the logit lens ("Further": why).
+# That the tuned one reads next to nothing before block 2 comes from its *offset*, fitted to plain
 # requests alone: without it, it reads the word in 67.2 % there, with it in 7.3 %.
 #
 # Does the stream show the word longer? The reply names it twice: "bomb. to make a bomb, use ...",
@@ -586,5 +586,5 @@ for name in ("tuned", "Jacobian"):
 
 # %% [markdown]
 # From block 1 on the mean derivative turns the words' directions little (cosines from 0.90 up); it
-# includes what goes past the blocks unchanged. So the Jacobian lens reads much the same as the
-# logit lens. The tuned lens turns them more.
+# includes what goes past the blocks unchanged. This fits: it reads these words much as the logit
+# lens does. The tuned lens turns them more.
