@@ -265,6 +265,13 @@ RIGHT = {
     ],
 }
 
+
+def zeros_skipped(a, b, others):
+    some = others[others.abs().sum(1) > 0]
+    mean = some.mean(0) if len(some) else 0 * a
+    return F.cosine_similarity(a - mean, b - mean, dim=0)
+
+
 WRONG = {
     "0.1": {
         "a bare string": ("<bos>", "not a set"),
@@ -353,6 +360,7 @@ WRONG = {
         "last MLP": (fixed("mlp_out", 2), "hook_mlp_out is that of block 2"),
     },
     "0.4": {
+        "zeros skipped": (zeros_skipped, "some inputs only"),
         "in place": (
             lambda a, b, others: F.cosine_similarity(a.sub_(others.mean(0)), b.sub_(others.mean(0)), dim=0),
             "`a` and `b` in place",

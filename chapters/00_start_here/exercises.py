@@ -428,6 +428,8 @@ def _vectors(seed: int) -> tuple[Tensor, Tensor, Tensor]:
     if seed == 8:
         a, b, scale = torch.tensor([2.0, 3.0]), torch.tensor([1.0, -1.0]), 1e-5
         others = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    if seed == 18:  # one of the others is 0, and counts
+        a, b, others = map(torch.tensor, ([2.0, 0.0], [0.0, 1.0], [[0.0, 0.0], [2.0, 2.0]]))
     return scale * a, scale * b, scale * others
 
 

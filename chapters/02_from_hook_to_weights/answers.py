@@ -439,8 +439,21 @@ RIGHT = {
     ],
 }
 
+
+def tied_by_value(weights, direction):
+    u = unit(direction)
+    edited = {}
+    for name, w in weights.items():
+        if torch.equal(w, weights["unembed"]):
+            edited[name] = w.clone()
+        else:
+            edited[name] = w - torch.outer(w @ u, u) if name == "embed" else w - torch.outer(u, u @ w)
+    return edited
+
+
 WRONG = {
     "2.1": {
+        "tied by value": (tied_by_value, "is left unedited"),
         "reads instead of writes": (on_all(lambda w, v: w - (w @ unit(v))[:, None] * unit(v)), "wrong side"),
         "not a unit vector": (on_all(lambda w, v: w - torch.outer(v, v @ w)), "not made a unit vector"),
         "half normalised": (on_all(lambda w, v: w - torch.outer(v, unit(v) @ w)), "only one of the two"),
@@ -656,7 +669,7 @@ WRONG = {
         "first three runs": (lambda after, others, n: rates(wilson(after, n), runs(others[:3], n)), None),
     },
     "2.5": {
-        "swapped pairs": (lambda c, r, cr, rr, b: -F.logsigmoid(-b * margin(c, r, cr, rr)).mean(), "teaches the wrong"),
+        "swapped pairs": (lambda c, r, cr, rr, b: -F.logsigmoid(-b * margin(c, r, cr, rr)).mean(), "sign is turned"),
         "no reference": (lambda c, r, cr, rr, b: -F.logsigmoid(b * (c - r)).mean(), "reference is not used"),
         "no beta": (lambda c, r, cr, rr, b: -F.logsigmoid(margin(c, r, cr, rr)).mean(), "beta is not used"),
         "sign": (lambda c, r, cr, rr, b: F.logsigmoid(b * margin(c, r, cr, rr)).mean(), "sign is flipped"),
@@ -854,6 +867,7 @@ WRONG = {
         "all above": (lambda scores, rate: scores > scores.quantile(1 - rate), "not one number"),
     },
     "2.8": {
+        "gains by their mean": (lambda r, g: unit(r * (g / g.mean())), None),
         "r itself": (lambda r, g: r, "r itself"),
         "divided": (lambda r, g: unit(r / g), "divides by the gain"),
         "one added": (lambda r, g: unit((1 + g) * r), "one was added"),

@@ -72,14 +72,22 @@ def orthogonalise(answer):
         raise Wrong(
             "the unembedding was edited", "it reads from the stream and writes nothing to it: return it as it is."
         )
-    deep = {f"{part} {block}": expect.random(4, 4, seed=block) for block in range(12) for part in ("attention", "MLP")}
+    deep = {
+        f"{part} {block}": expect.random(4, 4, seed=60 + block) for block in range(12) for part in ("attention", "MLP")
+    }
     raw = answer(weights | deep, long)
     left = [name for name in deep if expect.same(raw.get(name), deep[name])]
     if left:
         what = f"in a model of 12 blocks {len(left)} of {len(deep)} matrices still write along the direction: {left[0]}, ..."
         raise Wrong(what, "edit every matrix of `weights`, however many blocks there are: loop over weights.items().")
     tied = {"embed": words, "MLP 0": weights["MLP 0"], "unembed": words}
-    if not expect.same(unwatched(answer)(tied, long)["unembed"], words):
+    made = unwatched(answer)(tied, long)
+    if expect.same(made["embed"], words):
+        raise Wrong(
+            'where "embed" is the very same tensor as "unembed", as in a tied model, it is left unedited',
+            "go by the names.",
+        )
+    if not expect.same(made["unembed"], words):
         what = 'where "unembed" is the very same tensor as "embed", as in a tied model, it is edited, too'
         raise Wrong(what, "go by the names of the matrices.")
 
@@ -728,8 +736,8 @@ def dpo_loss(answer):
     mistakes = (
         (
             -F.logsigmoid(beta * (lost - won)).mean(),
-            "chosen and rejected are swapped, or policy and reference: this loss teaches the wrong replies",
-            "the policy's minus the reference's; of these, chosen minus rejected.",
+            "the margin's sign is turned: chosen and rejected, policy and reference, or a minus in the log sigmoid",
+            "-logsigmoid(+beta * margin); the policy's minus the reference's, of these chosen minus rejected.",
         ),
         (
             -F.logsigmoid(beta * (c - r)).mean(),
@@ -1169,7 +1177,7 @@ def _gained(seed: int) -> tuple[Tensor, Tensor]:
     """
     draw = random.Random(seed)
     few = {
-        4: ((3.0, 4.0), (1.0, 2.0)),
+        4: ((3.0, 4.0), (2.0, -2.0)),  # gains of mean 0
         8: ((0.6, 0.8), (1.0, 1.008)),
         14: ((0.6, 0.8), (1e-6, 0.0)),
         18: ((5e-5, 1.0), (1000.0, 0.01)),

@@ -230,7 +230,7 @@ def _agrees(asked: Exercise, mine: Callable[..., Any], context: Sequence[Any]) -
         tip = "work this input by hand, step by step: signs, order, lengths and ties may differ from your example."
         tip = "follow this input through your code, up to the step that does it." if known else tip
         if re.search(r"= an? \w|\.\.\.", shortest := min(off, key=lambda text: ("Tensor of shape" in text, len(text)))):
-            tip = "make a small input of this kind yourself, and compare what each step gives with what the text asks for."
+            tip = "make an input of this kind (if long, as long), and compare what each step gives with what the text asks for."
         raise Off(known or f"it is right for {how_often}", tip, where=shortest)
 
 
