@@ -35,8 +35,8 @@ for text, reply in zip(ASKED + HIDDEN, said_to_each, strict=True):
 # %% [markdown]
 # ## 1 Watch: when does it refuse?
 # We write the *compliant* reply into the model's mouth. After which word would the next one most
-# likely begin a refusal ("i" of "i apologize", or "however")? **Guess**: run the cell as it is to
-# see the choices, fill yours in, and run it again.
+# likely begin a refusal ("i" of "i apologize", or "however")? **Guess** (run the cell to see the
+# choices, then again with yours):
 
 # %%
 # === Prediction 4.p1 (keep this line) ===
@@ -80,8 +80,7 @@ for place in ("WORD", "its .", "comma", "full stop"):
     print(f"{place:9} {tokens.text(chat.tokenizer, so_far)}")
 
 # %% [markdown]
-# Now the probability that the next word is "i" or "however". Look for the place where the curves
-# part.
+# Now the probability that the next word is "i" or "however". Look for where the curves part.
 
 # %%
 FIRST_WORDS = number(["i", "however"])

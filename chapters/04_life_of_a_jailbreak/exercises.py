@@ -40,7 +40,7 @@ def comes_late(answer, *data):
         bare = [f"the {part}" for part, (rate, around) in bare.items() if isinstance(rate, float) and around is None]
     if bare:
         tip = 'directions.wilson_interval(late["harmful"], n) is a rate with its interval, which claim(...) takes as it is.'
-        raise Wrong(f"{bare[0]} is a rate without an interval", tip)
+        raise Wrong(f"{bare[0]} has no interval", tip)
     check_rates(
         answer,
         data,
