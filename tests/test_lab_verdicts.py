@@ -21,17 +21,15 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are fo
 
 
 def entries(item):
-    """The bank's answers to an exercise as what a notebook hands to `check`."""
-    context = bank.context_of(item)
-    for raw in [
-        *bank.bank(item).RIGHT.get(item, ()),
-        *(wrong for wrong, _ in bank.bank(item).WRONG.get(item, {}).values()),
-    ]:
+    """The bank's answers to an exercise as what a notebook hands to `check`, each with its name."""
+    context, asked = bank.context_of(item), bank.bank(item)
+    right = [(f"right {n}", raw) for n, raw in enumerate(asked.RIGHT.get(item, ()))]
+    for name, raw in right + [(name, wrong) for name, (wrong, _) in asked.WRONG.get(item, {}).items()]:
         answer = raw.make(*context) if isinstance(raw, Given) else raw
         if item in bank.CLAIMS and not isinstance(answer, types.FunctionType):
-            yield lambda *data, made=answer: made
+            yield name, lambda *data, made=answer: made
         else:
-            yield answer
+            yield name, answer
 
 
 class Ready(learner.Learner):
@@ -55,11 +53,12 @@ def through_the_pipe(item, answer, context, names):
     theirs.close()
     channel = wire.Channel(mine)
     channel.deadline = time.monotonic() + 120
+    remote = judging.Remote(channel, names, "", f"<exercise {item}>")
     try:
         channel.receive(wire.Reader())
-        remote = judging.Remote(channel, names, "", f"<exercise {item}>")
         return checking.judge(item, remote.started([], "x"), *context)
     finally:
+        remote.put_back()
         mine.close()
         os.waitpid(child, 0)
 
@@ -70,16 +69,21 @@ def compared(item, many):
     names = {f"given {n}": value for n, value in enumerate(context)}
     names |= {f"model {name}": other(name) for name in material.having(item).models}
     judging.the_same_models(names)
+    differing = []
     try:
-        for answer in list(entries(item))[:many]:
+        for name, answer in list(entries(item))[:many]:
             here, there = checking.judge(item, answer, *context), through_the_pipe(item, answer, context, names)
-            assert there.state == here.state
-            if (
-                "your code never reads" not in here.message
-            ):  # which is said of the code itself, and that stays in the child
-                assert there.message.split("\n")[0] == here.message.split("\n")[0]
+            if not alike(here, there):
+                differing.append(f"{item} {name}:\n  notebook: {here}\n  class:    {there}")
     finally:
         models.load, drawn.other = load, other
+    assert not differing, "\n".join([f"{len(differing)} differ", *differing])
+
+
+def alike(here, there):
+    if "your code never reads" in here.message:  # said of the code itself, and that stays in the child
+        return here.state == there.state
+    return here.state == there.state and here.message.split("\n")[0] == there.message.split("\n")[0]
 
 
 @pytest.mark.parametrize("item", SAMPLE)
@@ -100,7 +104,7 @@ def test_all_verdicts_through_the_pipe_are_those_in_the_notebook(item):
 
 def on_fresh_inputs(item, seeds):
     context, notebook, asked = bank.context_of(item), bank.notebook_of(item), registry.find(registry.EXERCISES, item)
-    right = list(entries(item))[: len(bank.bank(item).RIGHT[item])]
+    right = [answer for name, answer in entries(item) if name.startswith("right ")]
     for draws in (draws for seed in seeds for draws in judging.usable_draws(item, seed, context, notebook)[:1]):
         for answer in right:
             with judging.other_draws(asked, draws):
