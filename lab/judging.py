@@ -228,11 +228,11 @@ def _tell_of_hooks(points: list[Any], seen: list[Any]) -> None:
         activation += written is True
 
 
-def _tell_of_calls(called: Any) -> None:
+def _tell_of_calls(called: list[Any]) -> None:
     """Let a check that watches calls know of those in the child; their names are looked up, and nothing is called."""
     if (watch := sys.getprofile()) is None:
         return
-    for module, name in called:
+    for module, name in called[:MAX_ASKED]:
         function = vars(sys.modules[module]).get(name) if module in sys.modules else None
         if isinstance(function, types.FunctionType):
             watch(types.SimpleNamespace(f_code=inspect.unwrap(function).__code__), "call", None)  # type: ignore[arg-type]

@@ -83,15 +83,16 @@ class Learner:
         answer = self.answer
         if not callable(answer) or isinstance(answer, torch.Tensor):
             return {"value": answer}
-        code = getattr(answer, "__code__", None)
+        torch.manual_seed(0)  # as for a check in the notebook: what an answer draws goes on from call to call
+        code, plain = getattr(answer, "__code__", None), isinstance(answer, types.FunctionType)
         return {
             "function": True,
             "file": getattr(code, "co_filename", self.file)[:100],
             "line": getattr(code, "co_firstlineno", 1),
-            "stub": isinstance(answer, types.FunctionType) and _is_stub(answer),
+            "stub": plain and _is_stub(answer),
             "parameters": _parameters(answer),
-            "positional": list(code.co_varnames[: code.co_argcount]) if code else [],
-            "kept": [_kept(each) for each in getattr(answer, "__defaults__", None) or ()],
+            "positional": list(code.co_varnames[: code.co_argcount]) if plain else [],
+            "kept": [_kept(each) for each in answer.__defaults__ or ()] if plain else [],
         }
 
     def _call(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +114,6 @@ class Learner:
         made: dict[str, Any] = {}
         try:
             with (
-                torch.random.fork_rng(devices=[]),
                 _told_of_hooks(models, made) if message.get("hooks") else contextlib.nullcontext(),
                 _told_of_calls(made) if message.get("calls") else contextlib.nullcontext(),
             ):
