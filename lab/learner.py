@@ -83,7 +83,7 @@ class Learner:
         answer = self.answer
         if not callable(answer) or isinstance(answer, torch.Tensor):
             return {"value": answer}
-        torch.manual_seed(0)  # as for a check in the notebook: what an answer draws goes on from call to call
+        torch.default_generator.manual_seed(0)  # as for a check in the notebook: draws go on from call to call
         code, plain = getattr(answer, "__code__", None), isinstance(answer, types.FunctionType)
         return {
             "function": True,
