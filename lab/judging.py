@@ -27,7 +27,7 @@ from course_lib.grading import checking, expect, registry
 from lab.isolation import Limits
 from lab.wire import Channel, Lost, NotSent, Reader, Refused, Writer
 
-MAX_MESSAGE, MAX_ASKED = 2000, 20_000
+MAX_MESSAGE, MAX_ASKED, MAX_PARAMETERS = 2000, 20_000, 20
 SEEDS_APART = 27_720
 """A multiple of 1 to 12: what a chapter draws "every third time" stays so for other seeds."""
 
@@ -50,6 +50,8 @@ class Remote:
         self.source, self.file, self.stub = source, file, False
         self.line: int | None = None
         """Of the learner's cell, the last that an exception of theirs passed."""
+        self.edited: list[tuple[torch.Tensor, torch.Tensor]] = []
+        """Weights of the judge's that are marked as changed, and what they were."""
 
     def started(self, cells: list[str], name: str) -> Any:
         """Run the cells in the child; return the answer: a value, or a function that asks for values."""
@@ -68,6 +70,8 @@ class Remote:
         def answer(*args: Any, **kwargs: Any) -> Any:
             return self.call(args, kwargs)
 
+        if any(kept := [str(each) for each in made["kept"][:MAX_PARAMETERS]]):
+            answer = self._with_defaults([str(name) for name in made["positional"][:MAX_PARAMETERS]], kept) or answer
         line = made["line"] if isinstance(made["line"], int) and 0 < made["line"] < 10_000 else 1
         answer.__code__ = answer.__code__.replace(co_filename=self.file, co_firstlineno=line)
         linecache.cache[self.file] = (
@@ -81,15 +85,40 @@ class Remote:
         ):  # messages name the learner's parameters; without them `args`
             told = [
                 inspect.Parameter(str(name), kind, default=None if optional is True else inspect.Parameter.empty)
-                for name, kind, optional in made["parameters"][:20]
+                for name, kind, optional in made["parameters"][:MAX_PARAMETERS]
             ]
             answer.__signature__ = inspect.Signature(told)  # type: ignore[attr-defined]
         return answer
 
-    def call(self, args: Any, kwargs: Any) -> Any:
+    def _with_defaults(self, names: list[str], kept: list[str]) -> types.FunctionType | None:
+        """Return an answer with parameters of its own, whose last ones have defaults of the kinds `kept` or others.
+
+        A check may make it anew with empty defaults, to see whether they keep what calls put into them. The defaults
+        themselves stay in the child: one that is given here only says whether it is the child's own.
+        """
+        if len(set(names)) < len(names) or len(kept) > len(names) or not all(map(str.isidentifier, names)):
+            return None
+        own = tuple(_KEPT[kind]() if kind in _KEPT else ... for kind in kept)
+
+        def call(*given: Any) -> Any:
+            n = next((n for n, each in enumerate(given) if each is ... or type(each) in _KEPT.values()), len(given))
+            known = list(map(id, own))
+            return self.call(given[:n], {}, fresh=any(id(each) not in known for each in given[n:]))
+
+        numbers = ", ".join(f"p{n}" for n in range(len(names)))
+        scope: dict[str, Any] = {"call": call}
+        exec(f"def answer({numbers}):\n    return call({numbers})", scope)
+        answer = scope["answer"]
+        answer.__code__, answer.__defaults__ = answer.__code__.replace(co_varnames=tuple(names)), own
+        return answer
+
+    def call(self, args: Any, kwargs: Any, *, fresh: bool = False) -> Any:
         """Return the child's result for these inputs; what it changed in them is changed here."""
+        self.put_back()
         numbered: list[Any] = []
-        self.channel.send({"args": list(args), "kwargs": kwargs}, Writer(self.by_id, numbered))
+        message = {"args": list(args), "kwargs": kwargs, "fresh": fresh}
+        message |= {"calls": sys.getprofile() is not None, "hooks": any(map(_watchers, _points(_models(args))))}
+        self.channel.send(message, Writer(self.by_id, numbered))
         for _ in range(MAX_ASKED):
             made = self.channel.receive(Reader())
             if "ask" not in made:
@@ -113,22 +142,45 @@ class Remote:
     def _result(self, made: dict[str, Any], args: Any) -> Any:
         if "raised" in made:
             self._raise(made)
+        models = _models(args)
+        trained = [part for part in args if isinstance(part, torch.Tensor) and part.requires_grad]
         for n, now in made.get("after", ()):
             _become(args[n], now)
+        for n, grad in made.get("left", ()):
+            if isinstance(args[n], torch.Tensor) and (grad.shape, grad.dtype) == (args[n].shape, args[n].dtype):
+                args[n].grad = grad
         if made.get("hooked") is True:
-            model = next(part for part in args if isinstance(part, torch.nn.Module))
-            next(iter(model.hook_points())).add_hook(lambda value, hook: value)
+            next(_points(models)).add_hook(lambda value, hook: value)
+        for n, names in made.get("edited", ()):
+            self._edit(models[n].original_model.state_dict(), set(names))
+        _tell_of_hooks(list(_points(models)), made.get("seen", ()))
+        _tell_of_calls(made.get("called", ()))
         result = made["value"]
         if result is None and self.stub:
             return ...
         if "gradients" in made and isinstance(result, torch.Tensor):
-            trained = [part for part in args if isinstance(part, torch.Tensor) and part.requires_grad]
             grads = [g if isinstance(g, torch.Tensor) else None for g in made["gradients"]]
             if len(grads) == len(trained) and all(
                 g is None or g.shape == t.shape for g, t in zip(grads, trained, strict=True)
             ):
                 return _Graded.apply(result.detach(), grads, *trained)
-        return result.detach() if isinstance(result, torch.Tensor) else result
+        if not isinstance(result, torch.Tensor):
+            return result
+        own = args[made["itself"]] if "itself" in made else None
+        is_own = isinstance(own, torch.Tensor) and own.dtype == result.dtype and torch.equal(own, result)
+        return own.detach() if is_own else result.detach()
+
+    def _edit(self, weights: dict[str, torch.Tensor], names: set[str]) -> None:
+        """Mark weights as changed until the next call: a check may compare them, and the next learner needs them."""
+        for weight in (weights[name] for name in names if weights[name].is_floating_point()):
+            self.edited.append((weight, weight.clone()))
+            weight += 1
+
+    def put_back(self) -> None:
+        """Give the judge's model its weights again."""
+        while self.edited:
+            weight, was = self.edited.pop()
+            weight.copy_(was)
 
     def _raise(self, made: dict[str, Any]) -> None:
         """Raise here what the learner's code raised there, as if from its line."""
@@ -143,6 +195,47 @@ class Remote:
             linecache.cache[self.file] = (1, None, [f"{t}\n" for t in self.source.split("\n")], self.file)
             program, self.line = "\n" * (line - 1) + program, line
         exec(compile(program, self.file, "exec"), {"error": kind.__new__(kind)})
+
+
+_KEPT = {kind.__name__: type("Kept", (kind,), {}) for kind in (list, dict, set)}
+
+
+def _models(args: Any) -> list[Any]:
+    return [part for part in args if isinstance(part, torch.nn.Module) and hasattr(part, "hook_points")]
+
+
+def _points(models: list[Any]) -> Iterator[Any]:
+    return (point for model in models for point in model.hook_points())
+
+
+def _watchers(point: Any) -> list[Callable[..., Any]]:
+    """Return what a check has put at a hook point to watch it, beside the model's hooks."""
+    own = {handle.hook.id for handle in point.fwd_hooks}
+    return [watch for key, watch in point._forward_hooks.items() if key not in own]
+
+
+def _tell_of_hooks(points: list[Any], seen: list[Any]) -> None:
+    """Let those who watch a model know what hooks did in the child: there were so many, and they wrote into an activation."""
+    for n, many, written in seen[:MAX_ASKED]:
+        point, activation = points[n], torch.zeros(1)
+        watchers, own = _watchers(point), list(point.fwd_hooks)
+        try:
+            point.fwd_hooks.extend([None] * min(int(many), MAX_PARAMETERS))  # a watcher counts them
+            for watch in watchers:
+                watch(point, None, activation)
+        finally:
+            point.fwd_hooks[:] = own
+        activation += written is True
+
+
+def _tell_of_calls(called: list[Any]) -> None:
+    """Let a check that watches calls know of those in the child; their names are looked up, and nothing is called."""
+    if (watch := sys.getprofile()) is None:
+        return
+    for module, name in called[:MAX_ASKED]:
+        function = vars(sys.modules[module]).get(name) if module in sys.modules else None
+        if isinstance(function, types.FunctionType):
+            watch(types.SimpleNamespace(f_code=inspect.unwrap(function).__code__), "call", None)  # type: ignore[arg-type]
 
 
 class _Graded(torch.autograd.Function):
@@ -164,6 +257,8 @@ def _become(was: Any, now: Any) -> None:
     if isinstance(was, torch.Tensor) and isinstance(now, torch.Tensor):
         with torch.no_grad():
             was.data = now.detach().clone().to(was.dtype)
+            if was.is_leaf and was.is_floating_point():
+                was.requires_grad_(now.requires_grad)
     elif isinstance(was, list) and isinstance(now, list):
         was[:] = now
     elif isinstance(was, dict | set) and isinstance(now, type(was)):
@@ -335,6 +430,7 @@ def mark(
         result = Result("regrade", f"{item}: the judge failed ({type(error).__name__}: {error}): mark again.")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        remote.put_back()
     ended = child.end()
     result.cpu_s = round(ended.get("cpu", 0.0), 2)
     if lost:

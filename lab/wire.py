@@ -137,6 +137,8 @@ class Writer:
 
     def __init__(self, named: dict[int, str] | None = None, numbered: list[Any] | None = None) -> None:
         self.named, self.numbered, self.buffers, self.parts = named or {}, numbered, list[bytes](), 0
+        self.sent: dict[int, tuple[torch.Tensor, Any]] = {}
+        """id of a tensor -> itself, so that it keeps its id, and how it was written: one in two places is sent once."""
 
     def plain(self, value: Any) -> Any:
         """Return a value as JSON can hold it."""
@@ -147,7 +149,9 @@ class Writer:
             return value
         kind = type(value)
         if kind is str:
-            return value.encode("utf-8", "replace").decode()
+            text = value.encode("utf-8", "replace").decode()
+            # texts that are one object here, and equal ones that are not, are so there: a learner may compare with `is`
+            return {"s": text} if self.numbered is not None and sys.intern(value) is value else text
         if kind is int:
             return value if abs(value) < 1 << 53 else {"i": _digits(value)}
         if kind is float:
@@ -161,7 +165,11 @@ class Writer:
         if kind is dict:
             return {"d": [[self.plain(key), self.plain(part)] for key, part in value.items()]}
         if isinstance(value, torch.Tensor):
-            return self._tensor(value)
+            if self.numbered is None or value.requires_grad:  # each place of an input has a gradient of its own
+                return self._tensor(value)
+            if id(value) not in self.sent:
+                self.sent[id(value)] = value, self._tensor(value)
+            return self.sent[id(value)][1]
         if isinstance(value, np.ndarray | np.generic):
             return self._array(value)
         return self._other(value)
@@ -263,6 +271,7 @@ class Reader:
 
     def __init__(self, names: dict[str, Any] | None = None, ask: Callable[[int, str, bool], Any] | None = None) -> None:
         self.names, self.ask, self.buffers, self.left = names, ask, list[bytes](), MAX_BODY
+        self.tensors: dict[int, torch.Tensor] = {}
 
     def value(self, made: Any) -> Any:
         """Return the value.
@@ -288,8 +297,13 @@ class Reader:
                 return {"tuple": tuple, "set": set, "frozenset": frozenset}[tag](map(self.value, inner))
             case "d":
                 return {self.value(key): self.value(part) for key, part in inner}
-            case "T":
+            case "T" if self.names is None:
                 return self._tensor(*inner)
+            case "T":
+                at = inner[2]
+                return self.tensors[at] if at in self.tensors else self.tensors.setdefault(at, self._tensor(*inner))
+            case "s" if self.names is not None:
+                return sys.intern(inner)
             case "N":
                 return self._array(*inner)
             case "q":

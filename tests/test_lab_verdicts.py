@@ -1,7 +1,9 @@
 """A verdict through the pipe is the verdict in the notebook: the bank's answers, judged in this process and in a child."""
 
+import inspect
 import os
 import socket
+import sys
 import time
 import types
 
@@ -17,21 +19,26 @@ from lab import isolation, judging, learner, material, wire
 
 NOT_CLAIMS = [item for item in bank.ITEMS if item not in bank.CLAIMS]
 SAMPLE = ("0.1", "0.3", "0.4", "2.1", "2.5", "3.3", "3.4", "5.5", "6.9")
+ONLY_WORDS = {
+    (
+        "0.1",
+        "without brackets",
+    ): "which of several unknown tokens is named first hangs on a set's order, which does not cross"
+}
+"""Answers whose message, not whose state, may be another through the pipe, and why."""
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
 
 
 def entries(item):
-    """The bank's answers to an exercise as what a notebook hands to `check`."""
-    context = bank.context_of(item)
-    for raw in [
-        *bank.bank(item).RIGHT.get(item, ()),
-        *(wrong for wrong, _ in bank.bank(item).WRONG.get(item, {}).values()),
-    ]:
+    """The bank's answers to an exercise as what a notebook hands to `check`, each with its name."""
+    context, asked = bank.context_of(item), bank.bank(item)
+    right = [(f"right {n}", raw) for n, raw in enumerate(asked.RIGHT.get(item, ()))]
+    for name, raw in right + [(name, wrong) for name, (wrong, _) in asked.WRONG.get(item, {}).items()]:
         answer = raw.make(*context) if isinstance(raw, Given) else raw
         if item in bank.CLAIMS and not isinstance(answer, types.FunctionType):
-            yield lambda *data, made=answer: made
+            yield name, lambda *data, made=answer: made
         else:
-            yield answer
+            yield name, answer
 
 
 class Ready(learner.Learner):
@@ -55,11 +62,12 @@ def through_the_pipe(item, answer, context, names):
     theirs.close()
     channel = wire.Channel(mine)
     channel.deadline = time.monotonic() + 120
+    remote = judging.Remote(channel, names, "", f"<exercise {item}>")
     try:
         channel.receive(wire.Reader())
-        remote = judging.Remote(channel, names, "", f"<exercise {item}>")
         return checking.judge(item, remote.started([], "x"), *context)
     finally:
+        remote.put_back()
         mine.close()
         os.waitpid(child, 0)
 
@@ -70,16 +78,21 @@ def compared(item, many):
     names = {f"given {n}": value for n, value in enumerate(context)}
     names |= {f"model {name}": other(name) for name in material.having(item).models}
     judging.the_same_models(names)
+    differing = []
     try:
-        for answer in list(entries(item))[:many]:
+        for name, answer in list(entries(item))[:many]:
             here, there = checking.judge(item, answer, *context), through_the_pipe(item, answer, context, names)
-            assert there.state == here.state
-            if (
-                "your code never reads" not in here.message
-            ):  # which is said of the code itself, and that stays in the child
-                assert there.message.split("\n")[0] == here.message.split("\n")[0]
+            if not (alike(here, there) or (item, name) in ONLY_WORDS and here.state == there.state):
+                differing.append(f"{item} {name}:\n  notebook: {here}\n  class:    {there}")
     finally:
         models.load, drawn.other = load, other
+    assert not differing, "\n".join([f"{len(differing)} differ", *differing])
+
+
+def alike(here, there):
+    if "your code never reads" in here.message:  # said of the code itself, and that stays in the child
+        return here.state == there.state
+    return here.state == there.state and here.message.split("\n")[0] == there.message.split("\n")[0]
 
 
 @pytest.mark.parametrize("item", SAMPLE)
@@ -100,7 +113,7 @@ def test_all_verdicts_through_the_pipe_are_those_in_the_notebook(item):
 
 def on_fresh_inputs(item, seeds):
     context, notebook, asked = bank.context_of(item), bank.notebook_of(item), registry.find(registry.EXERCISES, item)
-    right = list(entries(item))[: len(bank.bank(item).RIGHT[item])]
+    right = [answer for name, answer in entries(item) if name.startswith("right ")]
     for draws in (draws for seed in seeds for draws in judging.usable_draws(item, seed, context, notebook)[:1]):
         for answer in right:
             with judging.other_draws(asked, draws):
@@ -143,13 +156,70 @@ def test_plain_values_come_through_as_they_were(value):
     assert torch.equal(got, value) and got.dtype == value.dtype if isinstance(value, torch.Tensor) else got == value
 
 
+def test_what_is_one_object_for_the_judge_is_one_for_the_learner():
+    one, other = map(wire.Channel, socket.socketpair())
+    word, numbers = "usual", torch.ones(2)
+    one.send([word, "".join(list(word)), word, numbers, numbers.clone(), numbers], wire.Writer({}, []))
+    a, b, again, t, u, same = other.receive(wire.Reader({}))
+    assert a is again and a is not b and a == b
+    assert t is same and t is not u and torch.equal(t, u)
+
+
+def test_what_an_answer_draws_goes_on_from_call_to_call_as_in_the_notebook():
+    child = Ready(None, {})
+    child.answer = lambda: torch.rand(3)
+    with torch.random.fork_rng(devices=[]):
+        drawn_in_two_calls = []
+        for _ in range(2):
+            child._told()
+            drawn_in_two_calls.append([child._call({"args": [], "kwargs": {}})["value"] for _ in range(2)])
+        torch.manual_seed(0)
+        in_the_notebook = [child.answer() for _ in range(2)]
+    (a, b), again = drawn_in_two_calls
+    assert not torch.equal(a, b)
+    assert all(map(torch.equal, [a, b, *again], 2 * in_the_notebook))
+
+
+def by_hand(tensor):
+    return torch.zeros(2) + tensor.sum()
+
+
+def by_library(tensor):
+    return torch.svd_lowrank(tensor)[1]
+
+
+@pytest.mark.parametrize("answer", [by_hand, by_library])
+def test_a_check_that_watches_calls_sees_those_of_the_child(answer):
+    mine, theirs = socket.socketpair()
+    if (child := os.fork()) == 0:
+        try:
+            mine.close()  # else its own end keeps it from seeing that the judge hangs up
+            ready = Ready(wire.Channel(theirs), {})
+            ready.answer = answer
+            ready.serve()
+        finally:
+            os._exit(0)
+    theirs.close()
+    channel, seen = wire.Channel(mine), []
+    channel.receive(wire.Reader())
+    remote = judging.Remote(channel, {}, "", "x").started([], "x")
+    sys.setprofile(lambda frame, event, _: seen.append(frame.f_code))
+    try:
+        remote(torch.eye(8)[:, :6])
+    finally:
+        sys.setprofile(None)
+        mine.close()
+        os.waitpid(child, 0)
+    assert (inspect.unwrap(torch.svd_lowrank).__code__ in seen) == (answer is by_library)
+
+
 @pytest.mark.parametrize(
     "made",
     [
         {"T": ["float32", [1 << 60], 0, False]}, {"T": ["torch.float32", [-1], 0, False]}, {"T": ["torch.float32", [2], 9, False]},
         {"N": ["|O", [1], 0, False]}, {"c": ["os", "system", {"d": []}]}, {"c": ["course_lib.models", "CheckedBridge", {"d": []}]},
         {"code": [0, {"d": []}, {"d": []}, [], []]}, {"ref": "chat"}, {"F": [0, "f"]}, {"A": [{"d": []}, True]}, {"i": "9" * 5000},
-        {"d": [[[1], 2]]}, {"x": 1}, {}, {"q": [1, 0]}, {"S": [1]}, {"q": [{"q": "1e999999999"}, 1]},
+        {"d": [[[1], 2]]}, {"x": 1}, {}, {"q": [1, 0]}, {"S": [1]}, {"q": [{"q": "1e999999999"}, 1]}, {"s": "text"},
     ],
     ids=str,
 )  # fmt: skip
