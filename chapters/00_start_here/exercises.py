@@ -35,7 +35,7 @@ def template_tokens(answer, tokenizer):
         raise Wrong("some entries are not strings", "write the tokens as they are printed, in quotes.")
     if given and all(token.isdecimal() for token in given):
         raise Wrong("these are ids, not tokens", "write the tokens as they are printed, in quotes.")
-    unknown = [token for token in given if token not in tokenizer.get_vocab()]
+    unknown = sorted(token for token in given if token not in tokenizer.get_vocab())
     if unknown:
         raise Wrong(
             f"{unknown[0]!r} is no token of this model", "copy the tokens as they are printed, < and > included."
