@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tools import build
+
 ROOT = Path(__file__).resolve().parents[1]
 MARKER = re.compile(r"^\s*#\s*=*\s*(Exercise|Prediction|Question|Decision)\s+(\d+\.\w+)\b", re.IGNORECASE)
 
@@ -78,9 +80,8 @@ def load(key: str) -> Material:
     """
     if key not in (known := keys()):
         raise ValueError(f"there is no notebook {key}, only {', '.join(known)}")
-    path = next((ROOT / "notebooks").glob(f"{key}_*.ipynb"))
-    folder = next((ROOT / "chapters").glob(f"{key[:2]}_*"))
-    learner, worked = _cells(path), _cells(ROOT / "solutions" / path.name)
+    path, folder = _source(key), _source(key).parent
+    learner, worked = (_cells(notebook(key, complete=complete)) for complete in (False, True))
     references = json.loads((folder / "references.json").read_text(encoding="utf-8"))
     calls = _registered(folder / "exercises.py")
     stubs = {found: (cell, text) for cell, text in learner.items() if (found := marker(text))}
@@ -110,7 +111,16 @@ def load(key: str) -> Material:
 
 def keys() -> list[str]:
     """Return what the names of all notebooks begin with."""
-    return sorted(path.stem.split("_")[0] for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    return [path.stem.split("_")[0] for path in build.sources(ROOT)]
+
+
+def notebook(key: str, *, complete: bool = False) -> dict[str, Any]:
+    """Return a notebook as its source makes it: the one in the folder `notebooks` may have been worked in."""
+    return build.built(_source(key).stem, build.read_source(_source(key)), complete=complete)
+
+
+def _source(key: str) -> Path:
+    return next(path for path in build.sources(ROOT) if path.stem.startswith(f"{key}_"))
 
 
 def having(item: str) -> Material:
@@ -118,9 +128,8 @@ def having(item: str) -> Material:
     return next(course for course in map(load, keys()) if item in course.items)
 
 
-def _cells(path: Path) -> dict[str, str]:
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return {cell["id"]: text_of(cell) for cell in cells if cell["cell_type"] == "code"}
+def _cells(made: dict[str, Any]) -> dict[str, str]:
+    return {cell["id"]: text_of(cell) for cell in made["cells"] if cell["cell_type"] == "code"}
 
 
 def _registered(path: Path) -> dict[str, dict[str, Any]]:

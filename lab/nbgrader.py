@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import material
-from lab.material import ROOT, Material
+from lab.material import Material
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 CONFIG = """\
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def exported(course: Material) -> dict[str, Any]:
     """Return one notebook with what nbgrader needs in it."""
-    made = json.loads((ROOT / "notebooks" / f"{course.name}.ipynb").read_text(encoding="utf-8"))
+    made = material.notebook(course.key)
     worked, cells = dict(course.worked), []
     exercises = {item.cell: item.id for item in course.items.values()}
     for cell in made["cells"]:

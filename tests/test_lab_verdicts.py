@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import shutil
 import socket
 import sys
 import time
@@ -257,3 +258,9 @@ def test_the_filter_names_each_call_once():
     for column in range(2):
         numbers = [pair[column] for pair in isolation.CALLS.values() if pair[column] >= 0]
         assert len(set(numbers)) == len(numbers)
+
+
+def test_what_was_typed_into_the_notebooks_of_this_folder_is_no_stub(monkeypatch, tmp_path):
+    shutil.copytree(material.ROOT / "chapters", tmp_path / "chapters")
+    monkeypatch.setattr(material, "ROOT", tmp_path)  # without a folder `notebooks`
+    assert material.load.__wrapped__("01a").items["1.1"].stub.endswith("...\n\n\nprint(last_token_residual.__doc__)")

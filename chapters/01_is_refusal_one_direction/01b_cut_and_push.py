@@ -666,11 +666,12 @@ plotting.show(
 # bypass score of blocks 1 to 3, any KL) and ablated, and so are ten random directions.
 
 # %% tags=["organism"]
-sizes = {}
+sizes, settings = {}, profiles.get("chat").settings  # the organisms' own, whatever MODEL is
 for width, name in {"32": "chat-32", "64": "chat-64", "128": "chat"}.items():
     other = models.load(name)
     first_words = profiles.get("chat").refusal_token_ids(other.tokenizer)
-    scores, _, its_r = point(other, read(other), first_words, range(1, 4), max_kl=100.0)
+    read_there = read(other, n=settings.n_train)
+    scores, _, its_r = point(other, read_there, first_words, range(1, 4), max_kl=100.0)
     others, sizes[width] = directions.random_directions(10, like=its_r, seed=0), []
     for v in (None, its_r, *others):
         with other.hooks() if v is None else steering.ablate(other, v):
