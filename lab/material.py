@@ -80,7 +80,8 @@ def load(key: str) -> Material:
     """
     if key not in (known := keys()):
         raise ValueError(f"there is no notebook {key}, only {', '.join(known)}")
-    path, folder = _source(key), _source(key).parent
+    path = _source(key)
+    folder = path.parent
     learner, worked = (_cells(notebook(key, complete=complete)) for complete in (False, True))
     references = json.loads((folder / "references.json").read_text(encoding="utf-8"))
     calls = _registered(folder / "exercises.py")
@@ -116,7 +117,8 @@ def keys() -> list[str]:
 
 def notebook(key: str, *, complete: bool = False) -> dict[str, Any]:
     """Return a notebook as its source makes it: the one in the folder `notebooks` may have been worked in."""
-    return build.built(_source(key).stem, build.read_source(_source(key)), complete=complete)
+    path = _source(key)
+    return build.built(path.stem, build.read_source(path), complete=complete)
 
 
 def _source(key: str) -> Path:
@@ -145,9 +147,9 @@ def _registered(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _models(path: Path) -> list[str]:
-    """Return the models that a chapter's checks load, from the text of its module: what `_other(...)` and `load(...)` name."""
+    """Return the models that a chapter's checks load, from the text of its module: what `drawn.other(...)` names."""
     calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
-    named = [call for call in calls if ast.unparse(call.func) in ("_other", "models.load")]
+    named = [call for call in calls if ast.unparse(call.func) == "drawn.other"]
     found = {
         part.value for call in named for arg in call.args for part in ast.walk(arg) if isinstance(part, ast.Constant)
     }

@@ -73,9 +73,8 @@ class Stage:
 
     def load(self, models: list[str]) -> None:
         """Load models that checks bring along, so that judge and children have the same ones."""
-        drawn = runpy.run_path(
-            str(Path(__file__).parents[1] / "chapters" / "drawn.py")
-        )  # no import: `chapters` is a stand-in here
+        # no import, as `chapters` is a stand-in here
+        drawn = runpy.run_path(str(Path(__file__).parents[1] / "chapters" / "drawn.py"))
         for name in models:
             self.names.setdefault(f"{LOADED}{name}", drawn["other"](name))
 

@@ -213,9 +213,7 @@ class Writer:
                 return {"A": [self.plain(dict(value.cache_dict)), bool(value.has_batch_dim)]}
             if kind is types.FunctionType:
                 return self._function(value)
-            if callable(value) and dataclasses.is_dataclass(
-                value
-            ):  # numbers and a function of them: gradients are taken
+            if callable(value) and dataclasses.is_dataclass(value):  # a function of numbers: gradients are taken
                 return {"bound": [self._function(kind.__call__), self.plain(types.SimpleNamespace(**vars(value)))]}
             if not kind.__module__.startswith("chapters.") and kind is not types.MethodType:
                 raise NotSent(f"{kind.__module__}.{kind.__name__} cannot be handed to an answer")

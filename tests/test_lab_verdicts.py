@@ -14,7 +14,6 @@ import torch
 from bank import Given
 
 from chapters import drawn
-from course_lib import models
 from course_lib.grading import checking, registry
 from lab import isolation, judging, learner, material, wire
 
@@ -68,7 +67,7 @@ def through_the_pipe(item, answer, context, names):
 
 def compared(item, many):
     torch.set_num_threads(1)  # a child cannot use its parent's threads
-    context, load, other = bank.context_of(item), models.load, drawn.other
+    context, other = bank.context_of(item), drawn.other
     names = {f"given {n}": value for n, value in enumerate(context)}
     names |= {f"model {name}": other(name) for name in material.having(item).models}
     judging.the_same_models(names)
@@ -79,7 +78,7 @@ def compared(item, many):
             if not alike(here, there):
                 differing.append(f"{item} {name}:\n  notebook: {here}\n  class:    {there}")
     finally:
-        models.load, drawn.other = load, other
+        drawn.other = other
     assert not differing, "\n".join([f"{len(differing)} differ", *differing])
 
 

@@ -17,8 +17,8 @@
 4. The worked answers go into `chapters/NN_topic/references.json`, from where `checkpoint` hands them on to learners
    who skip an exercise: the exercise's cell down to its last `# END SOLUTION`, behind the imports that it needs, so
    that it runs whatever became of these names in the notebook.
-5. A cell tagged `figure` only draws: JupyterLab shows its code folded. One tagged `organism` needs a model of the
-   course; `tools/on_model.py` leaves it out.
+5. A cell tagged `figure` only draws, or finds what is drawn: JupyterLab shows its code folded. One tagged `organism`
+   needs a model of the course; `tools/on_model.py` leaves it out.
 6. With an address in COURSE_REPOSITORY (owner/name on GitHub), both begin with a badge that opens the
    learner's notebook in Colab and a cell that sets the course up there and does nothing elsewhere. Without
    one, they do not.

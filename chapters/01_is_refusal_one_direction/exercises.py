@@ -1073,9 +1073,9 @@ def _to_ablate(seed: int) -> tuple[object, list[list[int]], Tensor]:
     organisms.
     """
     model = (
-        _other("14 blocks of chat-32")
+        drawn.other("14 blocks of chat-32")
         if seed % 7 == 3
-        else _other("chat" if seed == 6 else ("chat-64", "chat-32")[seed % 2])
+        else drawn.other("chat" if seed == 6 else ("chat-64", "chat-32")[seed % 2])
     )
     prompts = [_prompt(3 * n + seed % 2 * seed, n) for n in (5, 9, 1)]  # 0 and 2 have the same
     if seed % 7 == 4:
@@ -1240,18 +1240,13 @@ def _match(a: Tensor, unit: Tensor, target: float) -> Tensor:
     return a - (a @ unit)[..., None] * unit + target * unit
 
 
-def _other(name):
-    """Another model than the notebook's, loaded once."""
-    return drawn.other(name)
-
-
 def _asked(seed, model):
     """A prompt of any length and any block, every third time of another model than the notebook's.
 
     One prompt comes in both models, and one is as long as another, of the same block.
     """
     if seed % 3 == 2:
-        model = _other("chat-64" if models.d_model(model) == 32 else "chat-32")
+        model = drawn.other("chat-64" if models.d_model(model) == 32 else "chat-32")
     like = 16 if seed in (17, 18) else seed
     ids = _prompt(like, 1 + 2 * like)
     if seed == 18:

@@ -11,6 +11,7 @@ from functools import cache, partial, reduce
 import torch
 from torch import Tensor
 
+from chapters import drawn
 from chapters.claimed import check_rates
 from chapters.drawn import MANY, WIDE, few_or_many, unwatched
 from course_lib import directions, models, steering, tokens
@@ -334,7 +335,7 @@ def _pairs(seed, model):
     if seed > 16:
         return None
     if seed == 5:
-        model = _other("chat-64" if models.d_model(model) == 32 else "chat-32")
+        model = drawn.other("chat-64" if models.d_model(model) == 32 else "chat-32")
     words = ("bomb", "cake", "virus", "soup", "meth", "bread", "gun")
     clean_prompt, corrupted_prompt = (
         _ask(model, f"tell me how to make a {words[(seed + k) % 7]}." * (1 + 3 * (seed == 2)))[8 * (seed == 13) :]
@@ -861,12 +862,6 @@ def _dose_row(model, prompts, direction, layer, doses, probability) -> list[floa
     return row
 
 
-@cache
-def _other(name):
-    """Another model than the notebook's, loaded once."""
-    return models.load(name)
-
-
 def _begun(model, texts):
     """Requests with the first words of a reply, of which each has another number: the last token is not the role's."""
     words = model.tokenizer("to make it , use", add_special_tokens=False)["input_ids"]
@@ -881,7 +876,7 @@ def _doses(seed, model):
     if seed > 5:
         return None
     if seed == 3:
-        model = _other("chat" if models.d_model(model) < 128 else "chat-32")
+        model = drawn.other("chat" if models.d_model(model) < 128 else "chat-32")
     prompts = _begun(model, ("hello.", "how are you?")[: 1 + seed % 2])
     prompts = [*prompts[:1] * 70, *prompts[1:]] if seed == 1 else prompts
     prompts = (
