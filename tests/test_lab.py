@@ -607,6 +607,9 @@ def marked(tmp_path_factory, server):
         tempfile.tempdir = None
         del os.environ["LAB_TEST"], os.environ["COURSE_EXAM_SECRET_TEST"]
     left = [*survivors(scratch), *scratch.iterdir()]
+    results = (out / ".lab" / "00.jsonl").read_text(encoding="utf-8").splitlines()
+    unsure = {row["key"]: row for row in map(json.loads, results) if row["state"] == "regrade"}
+    assert not unsure, f"to be marked again: {list(unsure.values())}"
     first = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     (out / ".lab" / "00.jsonl").open("a").write('{"key": "cut o')
     with pytest.MonkeyPatch.context() as patch:
