@@ -207,9 +207,7 @@ def give_up_everything(limits: Limits, keep: int, uid: int = NOBODY) -> None:
 
 def set_limits(limits: Limits) -> None:
     """Set what one answer may take: CPU time, memory, files, threads."""
-    with open("/proc/self/statm") if os.path.exists("/proc/self/statm") else open(os.devnull) as stream:
-        pages = int((stream.read().split() or ["0"])[0])
-    size = (pages or SIZE_BEFORE[0]) * resource.getpagesize() + limits.memory
+    size = size_now() + limits.memory
     cpu = max(1, round(limits.cpu_s))
     for what, value in (
         (resource.RLIMIT_AS, size), (resource.RLIMIT_CPU, cpu), (resource.RLIMIT_FSIZE, FILE_SIZE),
@@ -217,6 +215,13 @@ def set_limits(limits: Limits) -> None:
     ):  # fmt: skip
         soft = min(value, hard) if (hard := resource.getrlimit(what)[1]) != resource.RLIM_INFINITY else value
         resource.setrlimit(what, (soft, soft))
+
+
+def size_now() -> int:
+    """Return how many bytes of addresses this process has: what it inherits counts for its limit, too."""
+    with open("/proc/self/statm") if os.path.exists("/proc/self/statm") else open(os.devnull) as stream:
+        pages = int((stream.read().split() or ["0"])[0])
+    return (pages or SIZE_BEFORE[0]) * resource.getpagesize()
 
 
 SIZE_BEFORE = [0]

@@ -21,13 +21,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from lab import material
+from lab import isolation, material
 from lab.material import Material
 
 MAX_BYTES = 40_000_000
 """A figure of circuitsvis stores over a megabyte each, so honest files are large; a source never is."""
 MAX_SOURCE = 100_000
-READ_SECONDS = 20
+READ_SECONDS, READ_MEMORY = 20, 3 << 30
+"""What reading one file may take; the memory is beside what this process has."""
 COURSE_CALLS = {"check", "checkpoint", "hint", "predict", "progress", "quiz", "reveal", "calibration"}
 TOUCHES = {
     "ctypes": "ctypes", "gc": "the memory of the process", "inspect": "the call stack", "socket": "the network",
@@ -161,7 +162,8 @@ def _in_child(work: Callable[[], str]) -> str | None:
     reads, writes = os.pipe()
     if (child := os.fork()) == 0:
         try:
-            resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+            size = isolation.size_now() + READ_MEMORY
+            resource.setrlimit(resource.RLIMIT_AS, (size, size))
             resource.setrlimit(resource.RLIMIT_CPU, (READ_SECONDS, READ_SECONDS))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             with os.fdopen(writes, "wb") as stream:

@@ -4,6 +4,7 @@ import ast
 import csv
 import http.server
 import json
+import mmap
 import os
 import re
 import resource
@@ -636,6 +637,14 @@ def test_answers_are_found_wherever_they_stand(marked, name):
 @pytest.mark.parametrize("name", [*FILES, "a link", "too large", "a pipe"])
 def test_a_file_that_is_no_notebook_has_a_reason_and_no_mark(marked, name):
     assert marked[0][name].submission.problem and marked[0][name].points is None
+
+
+def test_a_file_is_read_in_a_process_that_is_large_already(tmp_path):
+    """As where torch and Chromium were loaded before: what is inherited is not the file's."""
+    (tmp_path / "anna.ipynb").write_text(json.dumps(with_answer(function(""))), encoding="utf-8")
+    with mmap.mmap(-1, 3 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS):
+        read = reading.read_safely("anna", tmp_path / "anna.ipynb", tmp_path, None)
+    assert not read.problem and list(read.answers) == ["0.4"]
 
 
 def test_nothing_gets_out_and_nothing_is_left(marked, server):
