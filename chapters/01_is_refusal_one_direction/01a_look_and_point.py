@@ -82,12 +82,14 @@ plotting.show(
 # does. *How* it does so was not planted. Separate clouds are a hint, not yet a finding.
 #
 # *Another model?* Put a name from [this list](../docs/real_models.md) into `MODEL`. The cells are
-# the same, the sentences describe `chat`. On a large model the next cell says how long the rest
-# will take; `chat` takes seconds.
+# the same, the sentences describe `chat`. On a large model the next cell says how long most of the
+# rest will take; `chat` takes seconds.
 
 # %% tags=["nbval-ignore-output"]
 training = data.prompts(model, "harmful", "train", N)
-print("the rest of this notebook:", caching.forecast(model, training, passes=12))
+validating = data.prompts(model, "harmful", "validation", settings.n_validation)
+n_candidates = 7 * len(LAYERS) + 10  # of section 3, most of the work: each is run three times
+print("section 3:", caching.forecast(model, validating, passes=3 * n_candidates))
 
 # %% [markdown]
 # ### Exercise 1.1: check the harvest (5 minutes, easy)
@@ -115,7 +117,7 @@ check("1.1", last_token_residual, model)
 
 # %%
 last_token_residual = checkpoint("1.1", last_token_residual, model)
-MIDDLE = int(0.6 * model.cfg.n_layers)  # block 3; the first is 0
+MIDDLE = int(0.6 * model.cfg.n_layers)  # of six blocks block 3; the first is 0
 mine = [last_token_residual(model, ids, MIDDLE) for ids in training[:8]]
 gap = (torch.stack(mine).cpu() - harmful.at(MIDDLE, "reply")[:8]).abs().max()
 print(f"harvest equals the full cache in {len(mine)} prompts:", bool(gap < 1e-4))
@@ -442,7 +444,7 @@ plotting.show(
 # **Is all of d needed?** All prompts have something in common (the trap of notebook 00). We take
 # the *mean of the harmless* ones for it. Where it has a part in d, ablating d ablates some of it,
 # too. So project this shared part out of d; what is left is called **r** ("projected abliteration",
-# Lai 2025). In 01b you write this projection yourself. Look at the cosines: how much is shared?
+# Lai 2025). In 01b you write such a projection for activations. The cosines say how much is shared:
 
 # %%
 shared = harmless.values.mean(dim=0)  # [position, layer, d_model]

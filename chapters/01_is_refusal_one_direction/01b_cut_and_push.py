@@ -58,6 +58,8 @@ LAYERS = range(1, int(0.8 * n_layers), max(1, n_layers // settings.n_scored))
 best, d, r = point(model, seen, FIRST_WORDS, LAYERS)
 layer, harmless_mean = best.layer, seen["harmless"].at(best.layer).mean(dim=0)
 print(f"before block {layer}: bypass {best.bypass:.1f}, KL {best.kl:.3f}")
+if best.kl > 0.1:
+    print("(no block's KL is 0.1 or less: this is the lowest bypass score of all)")
 
 # %% [markdown]
 # On topics that r was not made from: are the sets apart along r, along the mean of the harmless
@@ -270,7 +272,8 @@ for name, v in {"r": r, "a random direction": any_direction}.items():
 # %% tags=["organism"]
 answers = data.load("harmless", split="held_out_topic").answers[:50]
 edits = {"unedited": model.hooks(), "r ablated": steering.ablate(model, r)}
-for name, edit in (edits | {"random ablated": steering.ablate(model, any_direction)}).items():
+edits["random ablated"] = steering.ablate(model, any_direction)
+for name, edit in edits.items() if about.is_organism else ():  # others have no answers to compare
     with edit:
         said = models.ask(model, asked["harmless"][:50], max_new_tokens=26)
     print(f"{name}: {sum(map(str.__eq__, said, answers))} of {len(answers)} exactly right")

@@ -222,7 +222,7 @@ def _range(pairs: Sequence[Sequence[int]]) -> str:
 def of_geometry(rows: Sequence[dict]) -> list[str]:
     """The table of what can be read before each block."""
     return [
-        "| before block | AUROC, mean difference | AUROC, PC1 | cosine of d with the harmless mean |",
+        "| before block | AUROC, mean difference | AUROC, PC1 | absolute cosine of d with the harmless mean |",
         "|---|---|---|---|",
         *(f"| {row['layer']} | {row['auroc']:.2f} | {row['auroc_pc1']:.2f} | {row['cosine']:.2f} |" for row in rows),
         "",
