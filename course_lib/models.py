@@ -355,16 +355,18 @@ def has_hooks(model: CheckedBridge) -> bool:
     return any(point.fwd_hooks for point in model.hook_points())
 
 
-def anywhere(hook: Callable) -> Callable:
-    """Mark a hook that does the same at every token, wherever it stands: prompts may then be padded. Return the hook."""
-    hook.anywhere = True  # type: ignore[attr-defined]
+def may_be_padded(hook: Callable) -> Callable:
+    """Mark a hook that does the same if a prompt is padded on the left, as one that counts from the end does. Return it."""
+    hook.padded = True  # type: ignore[attr-defined]
     return hook
 
 
-def _places_matter(model: CheckedBridge) -> bool:
-    """Return True if a hook is active that may look at where a token stands."""
+def _may_pad(model: CheckedBridge) -> bool:
+    """Return True if prompts may be padded on the left: the model is told where tokens stand, and no hook looks there."""
     active = [handle.user_hook for point in model.hook_points() for handle in point.fwd_hooks]
-    return not all(getattr(hook, "anywhere", False) for hook in active)
+    told = "position_ids" in inspect.signature(model.original_model.forward).parameters
+    told &= model.cfg.dtype != torch.float64  # there what padding reads of itself is NaN
+    return told and all(getattr(hook, "padded", False) for hook in active)
 
 
 def duplicate(model: CheckedBridge) -> CheckedBridge:
@@ -542,7 +544,7 @@ def written_along(model: CheckedBridge, direction: Float[Tensor, " d_model"]) ->
         r = direction.to(activation.device).float()
         found.append(torch.cosine_similarity(activation.float(), r, dim=-1).abs().max())
 
-    with model.hooks([(f"blocks.{layer}.hook_resid_post", anywhere(look)) for layer in range(n_layers(model))]):
+    with model.hooks([(f"blocks.{layer}.hook_resid_post", look) for layer in range(n_layers(model))]):
         run_body(model, torch.tensor([adapters.sample_ids(model.cfg.d_vocab)], device=model.cfg.device))
     return max(map(float, found)) * math.sqrt(d_model(model))
 
@@ -567,12 +569,9 @@ def next_token_logits(
     """
     check_prompts(model, prompts)
     logits: list[Tensor] = [torch.empty(0)] * len(prompts)
-    for batch in batches(model, prompts, batch_size=batch_size, equal_lengths=_places_matter(model)):
-        ends = sorted(set(batch.lengths))
-        keep = torch.tensor([end - 1 for end in ends], device=batch.tokens.device)
-        kept = model.original_model(batch.tokens, use_cache=False, output_attentions=False, logits_to_keep=keep).logits
-        for index, length, row in zip(batch.indices, batch.lengths, _on_cpu(kept), strict=True):
-            logits[index] = row[ends.index(length)]
+    for batch in batches(model, prompts, batch_size=batch_size, equal_lengths=not _may_pad(model)):
+        for index, row in zip(batch.indices, _on_cpu(_next_logits(model, *_leftwards(batch))[0]), strict=True):
+            logits[index] = row
     found = torch.stack(logits)
     check_finite(model, prompts, found)
     return found
@@ -606,8 +605,7 @@ def generate(
     if batch_size is None:
         row = 8 * model.cfg.n_layers * model.cfg.d_model * (max(map(len, prompts), default=0) + max_new_tokens)  # bytes
         batch_size = min(512, max(1, 2**29 // row))
-    alone = _places_matter(model) or "position_ids" not in inspect.signature(model.original_model.forward).parameters
-    for batch in batches(model, prompts, batch_size=batch_size, equal_lengths=alone):
+    for batch in batches(model, prompts, batch_size=batch_size, equal_lengths=not _may_pad(model)):
         for index, reply in zip(batch.indices, _replies(model, batch, max_new_tokens, generator), strict=True):
             replies[index] = reply
     return replies
@@ -627,17 +625,14 @@ def _replies(
     model: CheckedBridge, batch: Batch, max_new_tokens: int, generator: torch.Generator | None
 ) -> list[list[int]]:
     stops = torch.tensor(sorted(stop_ids(model)), device=batch.tokens.device)
-    gaps = [batch.tokens.shape[1] - length for length in batch.lengths]
-    asked = torch.stack([row.roll(gap) for row, gap in zip(batch.tokens, gaps, strict=True)])  # padding to the left
-    shifts = torch.tensor(gaps, device=asked.device) if any(gaps) else None
-    cache, chosen = None, asked
-    columns: list[Tensor] = []
+    asked, shifts = _leftwards(batch)
+    cache, chosen, columns = None, asked, list[Tensor]()
     ended = torch.zeros(len(chosen), dtype=torch.bool, device=chosen.device)
     while len(columns) < max_new_tokens and not ended.all():
-        logits, cache = _next_logits(model, chosen, cache, shifts=shifts)
+        logits, cache = _next_logits(model, chosen, shifts, cache)
         if not torch.isfinite(logits).all():  # all that was read so far is put together only to say where
             read = torch.cat([asked, *columns], dim=1).tolist()
-            rows = [row[gap:] for row, gap in zip(read, gaps, strict=True)]
+            rows = [row[asked.shape[1] - n :] for row, n in zip(read, batch.lengths, strict=True)]
             check_finite(model, rows, logits, numbers=batch.indices)
         if generator is None:
             chosen = logits.argmax(dim=-1, keepdim=True)
@@ -648,6 +643,13 @@ def _replies(
         ended |= torch.isin(chosen[:, 0], stops)
     written, ends = torch.cat(columns, dim=1).tolist(), set(stops.tolist())
     return [row[: next((n for n, token in enumerate(row, 1) if token in ends), None)] for row in written]
+
+
+def _leftwards(batch: Batch) -> tuple[Tensor, Tensor | None]:
+    """Return the batch's tokens with the padding on the left, and by how many tokens each row is padded; None without any."""
+    gaps = [batch.tokens.shape[1] - length for length in batch.lengths]
+    rows = torch.stack([row.roll(gap) for row, gap in zip(batch.tokens, gaps, strict=True)])
+    return rows, torch.tensor(gaps, device=rows.device) if any(gaps) else None
 
 
 def stop_ids(model: CheckedBridge) -> set[int]:
@@ -686,13 +688,13 @@ def _forced(model: CheckedBridge, tokens: Int[Tensor, "batch pos"], replies: lis
     """Yield the next-token logits after the prompt and after each token of the longest reply but the last."""
     cache = None
     for step in range(max(map(len, replies))):
-        logits, cache = _next_logits(model, tokens, cache)
+        logits, cache = _next_logits(model, tokens, None, cache)
         yield _on_cpu(logits)
         tokens = torch.tensor([[reply[step] if step < len(reply) else 0] for reply in replies], device=tokens.device)
 
 
 def _next_logits(
-    model: CheckedBridge, tokens: Int[Tensor, "batch pos"], cache: Any, *, shifts: Int[Tensor, " batch"] | None = None
+    model: CheckedBridge, tokens: Int[Tensor, "batch pos"], shifts: Int[Tensor, " batch"] | None, cache: Any = None
 ) -> tuple[Tensor, Any]:
     """Read further tokens, and return the logits after the last one and the grown key-value cache.
 

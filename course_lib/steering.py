@@ -386,7 +386,7 @@ def _editing_features(
         raise ValueError(f"An edit at {writes} does not reach the stream; these do: {', '.join(WRITABLE)}.")
     spared = getattr(about, "exclude_special_tokens", None) or ()
     with (
-        model.hooks([(about.hook_name, models.anywhere(caching.keep(read, "x")))]),
+        model.hooks([(about.hook_name, models.may_be_padded(caching.keep(read, "x")))]),
         _editing(model, {writes: change}, positions, spared=spared),
     ):
         yield
@@ -415,6 +415,7 @@ def _editing(
     if len(positions) == 0:
         raise ValueError('positions is empty, so nothing would change. Give "all", "last" or a list of positions.')
     everywhere = isinstance(positions, str) and positions == "all" and not spared
+    named = not any(isinstance(place, int) for place in positions)  # a number may lie outside a prompt: no padding
     run: dict[str, Tensor] = {}
 
     def hook_for(change: Change) -> Callable:
@@ -424,10 +425,10 @@ def _editing(
             mask = _mask(model, run["ids"], positions, spared)
             return torch.where(mask[..., None], change(activation), activation)
 
-        return models.anywhere(replace) if everywhere else replace
+        return models.may_be_padded(replace) if named else replace
 
     hooks = [
-        ("embed.hook_in", models.anywhere(caching.keep(run, "ids"))),
+        ("embed.hook_in", models.may_be_padded(caching.keep(run, "ids"))),
         *((name, hook_for(edit)) for name, edit in changes.items()),
     ]
     with model.hooks(hooks):

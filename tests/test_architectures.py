@@ -67,6 +67,14 @@ def test_prompts_of_several_lengths_get_the_replies_that_each_gets_alone(familie
     assert models.generate(families(family), mixed, max_new_tokens=8) == alone
 
 
+def test_prompts_of_several_lengths_are_edited_at_their_last_token_as_each_is_alone(families, prompts, family):
+    model, mixed = families(family), [prompt[:length] for prompt, length in zip(prompts, (3, 9, 5, 4, 8), strict=False)]
+    direction = 9 * directions.random_directions(1, like=torch.ones(model.cfg.d_model), seed=0)[0]
+    with steering.add(model, direction, layer=1, coefficient=1.0, positions="last"):
+        alone = torch.cat([models.next_token_logits(model, [prompt]) for prompt in mixed])
+        torch.testing.assert_close(models.next_token_logits(model, mixed), alone, rtol=1e-3, atol=1e-3)
+
+
 def before_the_norms(model, direction):
     """Hooks that do what the edited weights do: nothing along r in the embedding, nothing along g * r before a norm."""
     r = directions.unit(direction)

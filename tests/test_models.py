@@ -572,6 +572,8 @@ def test_float64_may_be_asked_for(copy, prompts):
     double, single = (models.load(str(copy), dtype=dtype) for dtype in (torch.float64, torch.float32))
     found, right = (models.next_token_logits(model, prompts) for model in (double, single))
     assert found.dtype == torch.float64 and torch.allclose(found, right.double(), atol=1e-3)
+    replies = [models.generate(model, prompts, max_new_tokens=4) for model in (double, single)]
+    assert replies[0] == replies[1]
 
 
 def test_an_adapter_beside_a_whole_model_is_not_passed_over(copy):

@@ -174,6 +174,25 @@ def test_projection_matching_makes_harmless_prompts_reach_as_far_as_harmful_ones
     close(directions.project(matched, direction), target.expand(3))
 
 
+@pytest.mark.parametrize("positions", ["last", "reply", "last_instruction", "all", [-1], [0]])
+def test_a_prompt_in_a_batch_of_several_lengths_is_edited_as_it_is_alone(model, prompts, direction, positions):
+    assert len(set(map(len, prompts))) > 2
+    with steering.add(model, direction, layer=1, coefficient=3.0, positions=positions):
+        alone = torch.cat([models.next_token_logits(model, [prompt]) for prompt in prompts])
+        close(models.next_token_logits(model, prompts), alone)
+        replies = [models.generate(model, [prompt], max_new_tokens=6)[0] for prompt in prompts]
+        assert models.generate(model, prompts, max_new_tokens=6) == replies
+    assert not torch.allclose(models.next_token_logits(model, prompts), alone, atol=0.1)
+
+
+def test_a_number_outside_the_shortest_prompt_is_refused_in_a_batch_of_longer_ones(model, prompts, direction):
+    short, long = min(map(len, prompts)), max(map(len, prompts))
+    assert short < long
+    with steering.add(model, direction, layer=1, coefficient=3.0, positions=[-long]):
+        with pytest.raises(ValueError, match="outside a prompt"):
+            models.next_token_logits(model, prompts)
+
+
 # --- contexts -----------------------------------------------------------------------------------------------
 
 

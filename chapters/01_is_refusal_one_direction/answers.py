@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from bank import given, rates, right_claims, runs, wilson, wrong_claims
+from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
 from course_lib import caching, directions, models, steering
@@ -334,8 +335,9 @@ def folded(s):
 def resampled(s, tail):
     n, generator = len(s) // 2, torch.Generator().manual_seed(9)
     draws = torch.randint(0, n, (200, n), generator=generator)
-    values = torch.tensor([folded(torch.cat([s[:n][rows], s[n:][rows]])) for rows in draws])
-    return tuple(values.quantile(torch.tensor([tail, 1 - tail])).tolist())
+    ranks = torch.from_numpy(rankdata(torch.cat([s[:n][draws], s[n:][draws]], dim=1).numpy(), axis=1))
+    values = (ranks[:, :n].sum(dim=1) - n * (n + 1) / 2) / n**2
+    return tuple(torch.maximum(values, 1 - values).float().quantile(torch.tensor([tail, 1 - tail])).tolist())
 
 
 def by_resampling(tail):
