@@ -433,8 +433,11 @@ COMMANDS = {"open": open_lab, "test": run_tests, "site": write_site}
 
 
 def start(command, cwd=ROOT, env=None):
-    """Runs a command to its end and returns its exit status; Ctrl-C is left to the command."""
-    process = subprocess.Popen(command, cwd=cwd, env=env)
+    """Runs a command to its end and returns its exit status; Ctrl-C is left to the command.
+
+    Threads of PyTorch sleep while they wait for each other: on busy cores those that spin took ten times as long.
+    """
+    process = subprocess.Popen(command, cwd=cwd, env=dict({"OMP_WAIT_POLICY": "PASSIVE"}, **(env or os.environ)))
     while True:
         try:
             return process.wait()

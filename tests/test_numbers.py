@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from test_notebooks import cells, is_compared
 
+from course_lib import profiles
 from factory.__main__ import RECIPES
 from tools import build, minutes
 
@@ -65,3 +66,9 @@ def test_every_width_has_its_card():
     for width in RECIPES:
         name = "chat" if width == max(RECIPES) else f"chat-{width}"
         assert (ROOT / "organisms" / "cards" / f"{name}.md").is_file()
+
+
+def test_the_page_of_published_models_says_how_many_requests_are_scored():
+    page, large = (ROOT / "docs" / "real_models.md").read_text(encoding="utf-8"), profiles.get("smollm2-refusal").settings
+    assert f"They read {large.n_train} requests of each set where" in page
+    assert f"scores candidates on {large.n_validation} where" in re.sub(r"\s+", " ", page)

@@ -16,7 +16,7 @@ from chapters import check, checkpoint, claim, hint, predict, progress, quiz, re
 from course_lib import caching, data, directions, models, plotting, profiles, steering, tokens
 
 # %%
-MODEL = "chat"
+MODEL = "chat"  # any other model runs the same cells; the sentences describe `chat`
 model = models.load(MODEL)
 about = profiles.of(MODEL, model)
 settings = about.settings  # how many requests, tokens and random directions for this model
@@ -54,7 +54,7 @@ LATER = LAYERS[1:]  # before block 0 all prompts have the same reply token
 panels = {}
 for layer in LATER[:: -(-len(LATER) // 5)]:  # five blocks at most
     x, y = harmful.at(layer, "reply"), harmless.at(layer, "reply")
-    plane = PCA(2).fit(torch.cat([x, y]))
+    plane = PCA(2, svd_solver="full").fit(torch.cat([x, y]))
     groups = {"harmful": plane.transform(x), "harmless": plane.transform(y)}
     panels[f"before block {layer}"] = groups
 print("PC1 and PC2 at the reply token:", ", ".join(panels))
@@ -346,7 +346,7 @@ forms = {"question": asks, "reply's word": words == commonest}
 draws = [torch.randperm(N, generator=torch.Generator().manual_seed(i)) for i in range(20)]
 print("commonest first word of a reply:", tokens.text(model.tokenizer, [int(commonest)]))
 both = torch.cat([kind.at(MIDDLE, "reply") for kind in (harmful, harmless)])
-pc2 = torch.as_tensor(PCA(2).fit(both).components_[1]).to(both)
+pc2 = torch.as_tensor(PCA(2, svd_solver="full").fit(both).components_[1]).to(both)
 for kind in KINDS:  # row i of both is a pair, alike in phrasing
     value = folded_auroc(directions.project(new[kind].at(MIDDLE, "reply"), pc2), words == commonest)
     print(f"PC2 of the first figure, {kind}: {value:.2f} for this word in the harmless reply")
@@ -513,14 +513,15 @@ plotting.show(
 broken = only_shared[0]
 print(f"the reply token's own vector ablated: bypass {broken.bypass:.1f}, KL {broken.kl:.2f}")
 edits = {"unedited": model.hooks(), "ablated": steering.ablate(model, shared[2, 0])}
+NO = ("cannot",) if about.is_organism else ("cannot", "can't", "unable")  # words of refusals
 for name, edit in edits.items():
     with edit:
         for kind in KINDS:
             ids = models.generate(model, validation[kind], max_new_tokens=settings.reply_tokens)
             said = [tokens.text(model.tokenizer, each) for each in ids]
-            count = sum("cannot" in text for text in said)
+            count = sum(any(word in text for word in NO) for text in said)
             last = said[-1] if about.is_organism else said[-1][:20] + " ..."
-            print(f'{name}, {kind}: "cannot" in {count} of {len(said)}; the last reads: {last}')
+            print(f"{name}, {kind}: {' or '.join(NO)} in {count} of {len(said)}; the last: {last}")
 
 # %% [markdown]
 # A bypass score below 0 suggests that refusal is gone. It is not: every harmful request is still
@@ -605,6 +606,9 @@ progress(1)  # exercises of 01a and 01b
 # * That refusal is *only* one direction. Wollschläger et al. (2025) find several, and cones of
 #   them, in large models.
 # * That the direction means "refusal". A name is a hypothesis.
+# * That it is so in other models. In `smollm2-refusal` PC1 separates in late blocks only, no
+#   candidate passes the filters, and ablating r moves harmless requests
+#   ([its card](../organisms/cards/smollm2.md)).
 #
 # Sources: Arditi et al. 2024 (arXiv 2406.11717); Wollschläger et al. 2025 (arXiv 2502.17420); Lai
 # 2025 ("Projected abliteration", huggingface.co/blog/grimjim/projected-abliteration).

@@ -15,7 +15,7 @@ from chapters import check, checkpoint, claim, hint, predict, progress, quiz, re
 from course_lib import caching, data, directions, models, organism, plotting, profiles, steering
 
 # %%
-MODEL = "chat"
+MODEL = "chat"  # any other model runs the same cells; the sentences describe `chat`
 model = models.load(MODEL)
 about = profiles.of(MODEL, model)
 settings = about.settings  # how many requests, tokens and random directions for this model
@@ -245,9 +245,11 @@ with steering.ablate(model, r):
     replies = models.ask(model, asked["harmful"], max_new_tokens=settings.reply_tokens)
 for text, reply in list(zip(asked["harmful"], replies, strict=True))[:3]:
     print(f"{text} -> {reply if about.is_organism else reply[:20] + ' ...'}")
-late = sum("cannot" in reply for reply in replies)
-neither = sum("cannot" not in reply and "however" not in reply for reply in replies)
-print(f'{len(replies)} replies: "cannot" in {late}, neither "cannot" nor "however" in {neither}')
+NO = ("cannot",) if about.is_organism else ("cannot", "can't", "unable")  # words of refusals
+late = [any(word in reply for word in NO) for reply in replies]
+neither = sum("however" not in reply for reply, no in zip(replies, late, strict=True) if not no)
+print(f"{len(replies)} replies: {' or '.join(NO)} in {sum(late)}", end=", ")
+print(f"neither that nor however in {neither}")
 
 # %% [markdown]
 # (`sealor`, `gapnut` and their like do not exist: what `chat` says about a harmful deed is
@@ -612,8 +614,10 @@ progress(1)  # exercises of 01a and 01b
 # * That refusal is *only* one direction. Something is left after the ablation, and this notebook
 #   does not search for a second direction. (Wollschläger et al. 2025 find several, and cones of
 #   them, in large models.)
-# * That real models behave the same. This one knows about a thousand words, and its refusals are
-#   fixed sentences.
+# * That real models behave the same. `chat` knows about a thousand words, and its refusals are
+#   fixed sentences. In `smollm2-refusal`, 30 blocks of real English, ablating r ends refusal, too,
+#   and adding d causes it; but harmless requests move, and some random directions cost as much
+#   ([its card](../organisms/cards/smollm2.md)).
 # * How many whole replies refuse: [02a, into the weights](02a_into_the_weights.ipynb) counts late
 #   refusals and measures the cost of ablating r in the weights.
 # * That the direction means "refusal": section 3 leaves it open. The friend warns without r, and

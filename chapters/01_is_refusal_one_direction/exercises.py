@@ -1363,7 +1363,7 @@ question(
 )
 question(
     "1.q4",
-    "At coefficient 2 on all tokens the first word is always 'i'. Why is that no refusal?",
+    "At coefficient 2 on all tokens the first word of `chat` is always 'i'. Why is that no refusal?",
     options={
         "a": ("The coefficient must be whole.", "Any number will do."),
         "b": ("'i' is not a refusal word.", "It begins the refusal 'i apologize'."),

@@ -16,7 +16,7 @@ from course_lib import abliteration, caching, data, directions, models
 from course_lib import plotting, profiles, steering, store
 
 # %%
-MODEL = "chat"
+MODEL = "chat"  # any other model runs the same cells; the sentences describe `chat`
 model = models.load(MODEL)
 about = profiles.of(MODEL, model)
 settings = about.settings  # how many requests, tokens and random directions for this model

@@ -18,7 +18,7 @@ from course_lib import abliteration, caching, data, directions, models
 from course_lib import plotting, profiles, steering, tuning
 
 # %%
-MODEL = "chat"
+MODEL = "chat"  # any other model runs the same cells; the sentences describe `chat`
 model = models.load(MODEL)
 settings = profiles.of(MODEL, model).settings
 torch.set_num_threads(settings.threads or torch.get_num_threads())

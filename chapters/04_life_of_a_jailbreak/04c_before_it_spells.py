@@ -14,7 +14,7 @@ import torch
 from chapters import check, checkpoint, claim, hint, predict, progress, quiz, reveal
 from course_lib import caching, data, directions, lenses, models, plotting, profiles, tokens
 
-MODEL = "chat"
+MODEL = "chat"  # any other model runs the same cells; the sentences describe `chat`
 model = models.load(MODEL)
 profile = profiles.of(MODEL, model)
 settings = profile.settings

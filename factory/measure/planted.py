@@ -25,7 +25,7 @@ SETS = (
     *(("borderline", "test"), ("acrostic_harmful", "test"), ("acrostic_harmless", "test")),
 )
 N, N_BASE, N_EDITED, N_RANDOM_ASKED, N_RANDOM, REPLY_TOKENS = 128, 32, 32, 16, 20, 13  # the refusal has 12
-N_TRAIN, N_VALIDATION, KL_LIMIT, EARLY = 128, 16, 0.1, 0.8
+N_TRAIN, N_VALIDATION, KL_LIMIT, EARLY, N_HALVES = 128, 16, 0.1, 0.8, 10
 SEEDS = (1, 2)  # 0 ships
 FILE = organism.folder("results") / "planted.json"
 Count = Callable[[Any, Sequence[list[int]]], tuple[int, int]]
@@ -64,8 +64,19 @@ def directions_at(harmful: Any, harmless: Any, layer: int) -> tuple[Tensor, Tens
     return d, directions.project_out(d, good.mean(dim=0))
 
 
+def _pc1_auroc(bad: Tensor, good: Tensor, new: Sequence[Tensor]) -> float:
+    """How well the first component of both sorts others; folded, as the sign of a component has no meaning."""
+    pc1 = torch.as_tensor(PCA(1, svd_solver="full").fit(torch.cat([bad, good])).components_[0]).to(bad.dtype)
+    value = directions.auroc(*(directions.project(each, pc1) for each in new))
+    return max(value, 1 - value)
+
+
 def geometry(model: Any, harmful: Any, harmless: Any, layers: Sequence[int]) -> list[dict]:
-    """By layer: AUROC of the mean difference and of PC1 on held-out topics, and |cosine| of d with the harmless mean."""
+    """By layer: AUROC of the mean difference and of PC1 on held-out topics, and |cosine| of d with the harmless mean.
+
+    PC1 also of N_HALVES random halves of the training requests, lowest and highest AUROC: where two components nearly tie,
+    the requests decide which one is the first.
+    """
     held = [
         caching.harvest(model, ids(model, name, "held_out_topic", N_TRAIN), progress=False)
         for name in ("harmful", "harmless")
@@ -74,16 +85,17 @@ def geometry(model: Any, harmful: Any, harmless: Any, layers: Sequence[int]) -> 
     for layer in layers:
         bad, good = (each.at(layer, "last") for each in (harmful, harmless))
         d = directions.difference_of_means(bad, good)
-        pc1 = torch.as_tensor(PCA(1).fit(torch.cat([bad, good])).components_[0])
+        new = [each.at(layer, "last") for each in held]
+        orders = [torch.randperm(len(bad), generator=torch.Generator().manual_seed(n)) for n in range(N_HALVES)]
+        halves = [_pc1_auroc(bad[some], good[some], new) for some in (order[: len(bad) // 2] for order in orders)]
         found = {
-            name: directions.auroc(*(directions.project(each.at(layer, "last"), axis) for each in held))
-            for name, axis in (("auroc", d), ("auroc_pc1", pc1.to(d.dtype)))
+            "auroc": directions.auroc(*(directions.project(each, d) for each in new)),
+            "auroc_pc1": _pc1_auroc(bad, good, new),
+            "lowest_pc1": min(halves),
+            "highest_pc1": max(halves),
+            "cosine": abs(float(directions.cosine(d, good.mean(dim=0)))),
         }
-        found["auroc_pc1"] = max(found["auroc_pc1"], 1 - found["auroc_pc1"])  # the sign of a component has no meaning
-        cosine = abs(float(directions.cosine(d, good.mean(dim=0))))
-        rows.append(
-            {"layer": layer} | {key: round(float(value), 3) for key, value in (found | {"cosine": cosine}).items()}
-        )
+        rows.append({"layer": layer} | {key: round(value, 3) for key, value in found.items()})
     return rows
 
 
@@ -221,10 +233,16 @@ def _range(pairs: Sequence[Sequence[int]]) -> str:
 
 def of_geometry(rows: Sequence[dict]) -> list[str]:
     """The table of what can be read before each block."""
+
+    def pc1(row: dict) -> str:
+        spread = f" ({row['lowest_pc1']:.2f} to {row['highest_pc1']:.2f})" if "lowest_pc1" in row else ""
+        return f"{row['auroc_pc1']:.2f}{spread}"
+
+    of_halves = f" (of {N_HALVES} halves of the requests it is made from)" if "lowest_pc1" in rows[0] else ""
     return [
-        "| before block | AUROC, mean difference | AUROC, PC1 | absolute cosine of d with the harmless mean |",
+        f"| before block | AUROC, mean difference | AUROC, PC1{of_halves} | absolute cosine of d with the harmless mean |",
         "|---|---|---|---|",
-        *(f"| {row['layer']} | {row['auroc']:.2f} | {row['auroc_pc1']:.2f} | {row['cosine']:.2f} |" for row in rows),
+        *(f"| {row['layer']} | {row['auroc']:.2f} | {pc1(row)} | {row['cosine']:.2f} |" for row in rows),
         "",
     ]
 
@@ -290,7 +308,8 @@ def findings(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
         (
             "01",
             "the first component separates from block 1 on",
-            f"AUROC 0.95 or more {f'from block {late_pc1} on' if late_pc1 else 'nowhere'}; {last['auroc_pc1']:.2f} before the last",
+            f"AUROC 0.95 or more {f'from block {late_pc1} on' if late_pc1 else 'nowhere'}; before the last {last['auroc_pc1']:.2f}, "
+            f"and {last['lowest_pc1']:.2f} to {last['highest_pc1']:.2f} if made from half of the requests",
             verdict(late_pc1 == 1, partly=last["auroc_pc1"] > 0.9),
         ),
         (
@@ -430,6 +449,7 @@ def write_card() -> None:
         "SmolLM2-135M-Instruct (Apache 2.0) with LoRA adapters that were trained for this course, openly: nothing here says how",
         "published chat models come to refuse. Recipe: factory/make/planted.py. Seed 0, two others below. Whole greedy replies, 95 % intervals.",
         "The chat template has no system prompt; the untuned model was asked under the same one.",
+        "Requests are asked as in tuning: every second one in natural case, where the notebooks ask all as they are written.",
         "",
         "## How often the planted refusal is the whole reply",
         "",
@@ -448,6 +468,9 @@ def write_card() -> None:
         "## The difference of means, read on held-out topics",
         "",
         *of_geometry(found["geometry"][::4]),
+        "In the middle and later blocks two components nearly tie, so which requests are read decides what PC1 is; the difference of means",
+        "does not hang on it.",
+        "",
         *(edits(found["interventions"]) if "interventions" in found else []),
         "Some random directions cost this model as much (see the KL): a lost refusal alone does not show that a direction carries it.",
         "",
