@@ -122,7 +122,7 @@ def abliterate(
         >>> edited = abliterate(model, direction)                # doctest: +SKIP
         >>> models.generate(edited, prompts, max_new_tokens=20)  # doctest: +SKIP
     """
-    r = _normalised(directions.of_width(direction, models.d_model(model)))
+    r = directions.unit(directions.of_width(direction.detach(), models.d_model(model)))
     _writers(model, r, layers)  # refuses before the copy is made
     edited = models.duplicate(model)
     _untie(edited)
@@ -140,13 +140,14 @@ def abliterated(
     """A context in which the model itself cannot write along the direction; its value is the `Edit`, to be read.
 
     Afterwards the weights are the old ones, bit for bit, however the context ends. The old weights are kept until
-    then. Arguments and errors as for `abliterate`; contexts nest, and are left in reverse order.
+    then. Arguments and errors as for `abliterate`; contexts nest, and are left in reverse order. Of two directions that
+    are not orthogonal the second brings some of the first back: `project_out` one of the other first.
 
     Example:
         >>> with abliterated(model, direction) as edit:          # doctest: +SKIP
         ...     replies = models.generate(model, prompts, max_new_tokens=20)
     """
-    r = _normalised(directions.of_width(direction, models.d_model(model)))
+    r = directions.unit(directions.of_width(direction.detach(), models.d_model(model)))
     before = [(writer, writer.parameter) for writer in _writers(model, r, layers)]
     try:
         for writer, old in before:
@@ -159,11 +160,6 @@ def abliterated(
     finally:
         for writer, old in before:
             writer.put(old)
-
-
-def _normalised(direction: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:
-    """Return the direction at length 1, in at least float32, without gradient."""
-    return directions.unit(direction.detach().to(torch.promote_types(direction.dtype, torch.float32)))
 
 
 @torch.no_grad()

@@ -229,7 +229,8 @@ class Detector:
 def calibrate(name: str, score: PromptScore, benign: models.Prompts, *, max_fpr: float = 0.01) -> Detector:
     """Return a detector whose threshold has a false-positive rate of at most `max_fpr` on benign prompts, and no lower one has.
 
-    The rate holds for traffic like these prompts and for no other.
+    The rate is that of these prompts. Of others like them (k + 1) / (n + 1) are expected to raise an alarm, if k of the n
+    do: 2 % at 100 prompts and 1 %. For other traffic nothing is said.
 
     Args:
         name: For tables.
@@ -240,7 +241,7 @@ def calibrate(name: str, score: PromptScore, benign: models.Prompts, *, max_fpr:
     Raises:
         ValueError: Too few benign prompts; scores that are not one finite number a prompt.
     """
-    if len(benign) * max_fpr < 1:
+    if not 1 <= len(benign) * max_fpr < len(benign):
         raise ValueError(f"{len(benign)} benign prompts are too few for a false-positive rate of {max_fpr}.")
     scores = _scores(score, benign).sort(descending=True).values
     return Detector(name, score, float(scores[int(max_fpr * len(benign))]))

@@ -106,7 +106,6 @@ def harvest(
         torch.OutOfMemoryError: A prompt does not fit, even alone.
     """
     models.check_prompts(model, prompts)
-    models.check_unpadded(model, prompts)
     names = _names(model, hook_names)
     labels, wanted = _resolved(model, prompts, positions)
     collector, equal_lengths = _Collector(model, names, wanted), models.has_hooks(model)

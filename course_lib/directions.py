@@ -51,10 +51,10 @@ def difference_of_means(
 
 
 def of_width(direction: Float[Tensor, " d_model"], width: int) -> Float[Tensor, " d_model"]:
-    """Return the direction. Raise ValueError unless it has as many numbers as the residual stream is wide."""
+    """Return the direction in at least float32. Raise ValueError unless it has as many numbers as the stream is wide."""
     if len(direction) != width:
         raise ValueError(f"The direction has {len(direction)} numbers, and this model's residual stream has {width}.")
-    return direction
+    return direction.to(torch.promote_types(direction.dtype, torch.float32))
 
 
 @jaxtyped(typechecker=beartype)

@@ -65,15 +65,17 @@ class CheckedBridge(TransformerBridge):
         """A context in which the (hook name, function) pairs are active. Unknown names are a ValueError."""
         with contextlib.ExitStack() as active:
             with self._reading_once():
-                check_hook_names(self, [name for name, _ in (*fwd_hooks, *bwd_hooks)])
-                active.enter_context(super().hooks(list(fwd_hooks), list(bwd_hooks), **options))
+                fwd_hooks, bwd_hooks = list(fwd_hooks), list(bwd_hooks)
+                check_hook_names(self, [name for name, _ in fwd_hooks + bwd_hooks])
+                active.enter_context(super().hooks(fwd_hooks, bwd_hooks, **options))
             yield self
 
     def run_with_hooks(self, input: Any, fwd_hooks: Any = (), bwd_hooks: Any = (), **options: Any) -> Any:  # type: ignore
         """Return the model's output for `input` while the hooks are active. Unknown names are a ValueError."""
         with self._reading_once():
-            check_hook_names(self, [name for name, _ in (*fwd_hooks, *bwd_hooks)])
-            return super().run_with_hooks(input, list(fwd_hooks), list(bwd_hooks), **options)
+            fwd_hooks, bwd_hooks = list(fwd_hooks), list(bwd_hooks)
+            check_hook_names(self, [name for name, _ in fwd_hooks + bwd_hooks])
+            return super().run_with_hooks(input, fwd_hooks, bwd_hooks, **options)
 
     def run_with_cache(self, input: Any, *args: Any, names_filter: Any = None, **options: Any) -> Any:
         """Return output and cache of the hooks that `names_filter` names or accepts. Unknown names are a ValueError."""
@@ -350,7 +352,7 @@ def has_hooks(model: CheckedBridge) -> bool:
     """Return True if any hook is active.
 
     Then batches hold prompts of one length only, so that a hook which edits position 3 or -1 finds the same token there
-    as it would if every prompt ran alone.
+    as it would if every prompt ran alone. Hooks of torch that were put at a module by hand are not seen.
     """
     return any(point.fwd_hooks for point in model.hook_points())
 
@@ -374,7 +376,12 @@ def duplicate(model: CheckedBridge) -> CheckedBridge:
 
     `copy.deepcopy` alone is not enough: some hooks that the Bridge sets for itself would still write into the given
     model, and the copy would stop working when that model is gone.
+
+    Raises:
+        ValueError: Active hooks; a model whose copy would not run its own weights.
     """
+    if has_hooks(model):
+        raise ValueError("A copy would keep the active hooks for good: leave their contexts first.")
     copied = copy.deepcopy(model)
     for block in copied.blocks:
         block._teardown_capture_hooks()
@@ -428,10 +435,12 @@ def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0
 
     Raises:
         ValueError: No prompts; text, or one prompt instead of a list of them; an empty prompt; an id outside the
-            vocabulary; a prompt that is too long for the model, together with `new_tokens`.
+            vocabulary; a prompt that is too long for the model, together with `new_tokens`; one that begins or ends with
+            the pad token, which would be read as text.
     """
     if len(prompts) == 0:
         raise ValueError("The list of prompts is empty.")
+    pad = {model.tokenizer.pad_token_id} - {model.tokenizer.eos_token_id, model.tokenizer.bos_token_id}
     for number, prompt in enumerate(prompts):
         if isinstance(prompt, str | int):
             raise ValueError(f"Prompts are lists of ids, not text (tokens.chat_prompt) or one prompt: {prompt!r}.")
@@ -441,24 +450,19 @@ def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0
             longest = f"at most {model.cfg.n_ctx}, {new_tokens} new ones included"
             raise ValueError(f"Prompt {number} has {len(prompt)} tokens, and the model reads {longest}.")
         if len(prompt) <= (switch := rope_switch(model)) < len(prompt) + new_tokens - 1:
-            longer = f"Prompt {number} has {len(prompt)} tokens, and its reply would pass {switch}"
-            raise ValueError(f"{longer}, where this long-rope model reads all positions anew: ask for a shorter one.")
+            raise ValueError(
+                f"Prompt {number}'s reply would pass {switch} tokens, where this long-rope model reads all anew."
+            )
         if not 0 <= min(prompt) <= max(prompt) < model.cfg.d_vocab:
             raise ValueError(f"Prompt {number} has an id outside 0 to {model.cfg.d_vocab - 1}: of another tokenizer?")
+        if pad & {int(prompt[0]), int(prompt[-1])}:
+            raise ValueError(f"Prompt {number} is padded: give each prompt without padding, whatever its length.")
 
 
 def rope_switch(model: CheckedBridge) -> float:
     """Return the length beyond which a model reads every position by other numbers (long-rope, as in Phi 3): else infinity."""
     rope = getattr(model.original_model.config, "rope_parameters", None) or {}
     return rope["original_max_position_embeddings"] if rope.get("rope_type") == "longrope" else math.inf
-
-
-def check_unpadded(model: CheckedBridge, prompts: Prompts) -> None:
-    """Raise ValueError if a prompt begins or ends with the pad token, which would be read as text."""
-    pad = {model.tokenizer.pad_token_id} - {model.tokenizer.eos_token_id, model.tokenizer.bos_token_id}
-    for number, prompt in enumerate(prompts):
-        if pad & {prompt[0], prompt[-1]}:
-            raise ValueError(f"Prompt {number} is padded: give each prompt without padding, whatever its length.")
 
 
 def batches(model: CheckedBridge, prompts: Prompts, *, batch_size: int, equal_lengths: bool) -> Iterator[Batch]:
@@ -478,8 +482,7 @@ def batches(model: CheckedBridge, prompts: Prompts, *, batch_size: int, equal_le
             yield _batch(model, prompts, group)
             group = []
         group.append(index)
-    if group:
-        yield _batch(model, prompts, group)
+    yield _batch(model, prompts, group)
 
 
 def _batch(model: CheckedBridge, prompts: Prompts, indices: list[int]) -> Batch:
@@ -600,7 +603,8 @@ def generate(
         ValueError: Prompts that cannot be run (`check_prompts`); logits that are not finite (`check_finite`).
     """
     check_prompts(model, prompts, new_tokens=max_new_tokens)
-    check_unpadded(model, prompts)
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
     replies: list[list[int]] = [[]] * len(prompts)
     if batch_size is None:
         row = 8 * model.cfg.n_layers * model.cfg.d_model * (max(map(len, prompts), default=0) + max_new_tokens)  # bytes
@@ -617,6 +621,8 @@ def ask(model: CheckedBridge, texts: Sequence[str], *, max_new_tokens: int, repl
     Raises:
         ValueError: As these raise it.
     """
+    if isinstance(texts, str):
+        raise ValueError("ask takes a list of requests: put the one into a list.")
     prompts = [tokens.chat_prompt(model.tokenizer, text, reply_role=reply_role) for text in texts]
     return [tokens.text(model.tokenizer, ids) for ids in generate(model, prompts, max_new_tokens=max_new_tokens)]
 
@@ -679,6 +685,7 @@ def reply_logits(
     for batch in batches(model, prompts, batch_size=batch_size, equal_lengths=True):
         given = [list(replies[index]) for index in batch.indices]
         rows = torch.stack(list(_forced(model, batch.tokens, given)), dim=1)
+        check_finite(model, [prompts[index] for index in batch.indices], rows, numbers=batch.indices)
         for index, reply, logits in zip(batch.indices, given, rows, strict=True):
             found[index] = logits[: len(reply)]
     return found

@@ -123,10 +123,9 @@ def _check_split(split: Split, topics: Sequence[str], labels: Tensor) -> None:
 
 
 def _check_prompts(split: Split, prompts: Sequence[Sequence[int]]) -> None:
-    rows = split["train"].tolist(), [*split["validation"].tolist(), *split["test"].tolist()]
-    seen, again = ({tuple(prompts[row]) for row in part} for part in rows)
-    if both := len(seen & again):
-        raise ValueError(f"{both} prompts stand in training and in another part, under two topics: memory would do.")
+    parts = [{tuple(prompts[row]) for row in rows.tolist()} for rows in split.values()]
+    if again := sum(map(len, parts)) - len(set().union(*parts)):
+        raise ValueError(f"{again} prompts stand in two parts of the split, under two topics: memory would do.")
 
 
 # --- the probe ----------------------------------------------------------------------------------------------
@@ -394,7 +393,7 @@ def evaluate(
         examples: Activations at all hooks and positions to choose from, with labels, topics and token ids.
         split: From `split_by_topic`, or made by hand.
         max_fpr: Largest false-positive rate on the validation prompts labelled False, on which the threshold is set: 1 % needs
-            at least 100.
+            at least 100. On others like them (k + 1) / (n + 1) are to be expected, if k of the n are above it.
         n_random: Number of random directions.
         n_shuffles: Number of refits on shuffled labels.
         seed: Of everything drawn.

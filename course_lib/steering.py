@@ -53,7 +53,8 @@ def ablate(model: models.CheckedBridge, direction: Float[Tensor, " d_model"]) ->
 
     Directional ablation: c - (c . r) r at the input of the first layer (the embedding) and at the output of every
     attention and every MLP, at all positions. The residual stream is the sum of these, so no block input needs a hook
-    of its own. The direction's length and sign do not matter. In bfloat16 rounding leaves about 0.4 % of it.
+    of its own. The direction's length and sign do not matter. In bfloat16 rounding leaves about 0.4 % of it. Of two
+    that are not orthogonal the inner ablation brings some of the outer direction back: `project_out` one of the other first.
 
     Raises:
         ValueError: The direction is zero or not finite.
@@ -324,7 +325,7 @@ def random_feature_sets(
     Raises:
         ValueError: A feature that is inactive there.
     """
-    if not bool((activations[list(features)] > 0).all()):
+    if min(features) < 0 or not bool((activations[list(features)] > 0).all()):
         raise ValueError(f"A feature of {list(features)} is inactive there, so no feature is as active as it is.")
     others = [i for i in (activations > 0).nonzero().flatten().tolist() if i not in features]
     generator = torch.Generator().manual_seed(seed)

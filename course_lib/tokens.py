@@ -84,7 +84,7 @@ def text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     """
     _check_ids(tokenizer, ids)
     left_out = special_ids(tokenizer)
-    return str(tokenizer.decode([token for token in ids if token < len(tokenizer) and token not in left_out]))
+    return str(tokenizer.decode([token for token in map(int, ids) if token < len(tokenizer) and token not in left_out]))
 
 
 def special_ids(tokenizer: Tokenizer) -> set[int]:

@@ -604,8 +604,13 @@ def test_a_model_that_the_bridge_computes_otherwise_is_refused(copy, monkeypatch
 def test_padding_is_not_read_as_text(model, prompts, place):
     padded = list(prompts[0])
     padded.insert(place if place == 0 else len(padded), model.tokenizer.pad_token_id)
-    with pytest.raises(ValueError, match="Prompt 0 is padded"):
-        models.generate(model, [padded], max_new_tokens=1)
+    for prompt in (padded, torch.tensor(padded)):
+        with pytest.raises(ValueError, match="Prompt 0 is padded"):
+            models.generate(model, [prompt], max_new_tokens=1)
+        with pytest.raises(ValueError, match="Prompt 0 is padded"):
+            models.next_token_logits(model, [prompt])
+        with pytest.raises(ValueError, match="Prompt 0 is padded"):
+            models.reply_logits(model, [prompt], [[5]])
 
 
 @pytest.fixture(scope="module")
@@ -645,7 +650,39 @@ def test_a_reply_stays_on_one_side_of_the_switch_or_is_refused(long_rope):
                 logits = plain(torch.tensor([read]), use_cache=False).logits[0, -1]
             assert float(logits[token]) == pytest.approx(float(logits.max()), abs=1e-3)
             read.append(token)
-    with pytest.raises(ValueError, match="12 tokens, and its reply would pass 16"):
+    with pytest.raises(ValueError, match="reply would pass 16 tokens"):
         models.generate(model, [ids[:12]], max_new_tokens=6)
     with pytest.raises(ValueError, match="one kind"):
         tuning.log_probabilities(model, [tuning.Example(ids[:9], ids[:2]), tuning.Example(ids[:30], ids[:2])])
+
+
+def test_hooks_that_come_one_by_one_act_as_a_list_of_them(model, prompts):
+    names = ["blocks.0.hook_resid_pre", "blocks.1.hook_resid_pre"]
+    ids, plain = torch.tensor([prompts[0]]), models.next_token_logits(model, prompts[:1])
+    with model.hooks([(name, lambda x, hook: 0 * x) for name in names]):
+        expected = models.next_token_logits(model, prompts[:1])
+    with model.hooks((name, lambda x, hook: 0 * x) for name in names):
+        assert torch.equal(models.next_token_logits(model, prompts[:1]), expected)
+    found = model.run_with_hooks(ids, fwd_hooks=zip(names, [lambda x, hook: 0 * x] * 2, strict=True))[:, -1]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(expected, plain, atol=0.1)
+
+
+def test_no_copy_is_made_of_a_model_with_active_hooks(model):
+    with model.hooks([("blocks.0.hook_resid_pre", lambda x, hook: x)]):
+        with pytest.raises(ValueError, match="keep the active hooks"):
+            models.duplicate(model)
+    assert not models.has_hooks(models.duplicate(model))
+
+
+def test_a_reply_whose_logits_are_not_finite_is_refused(model, prompts):
+    with model.hooks([("blocks.1.hook_resid_pre", lambda x, hook: x * float("nan"))]):
+        with pytest.raises(ValueError, match="not finite"):
+            models.reply_logits(model, prompts[:2], [[5], [6, 7]])
+
+
+def test_one_text_is_no_list_of_requests_and_no_reply_has_no_tokens(model, prompts):
+    with pytest.raises(ValueError, match="a list of requests"):
+        models.ask(model, "hello", max_new_tokens=2)
+    with pytest.raises(ValueError, match="at least 1"):
+        models.generate(model, prompts, max_new_tokens=0)

@@ -342,10 +342,11 @@ def test_activations_that_are_not_finite_are_refused(planted):
         probing.transfer(STEP, *(spoiled.at(1, "reply"), planted.activations.at(1, "reply")))
 
 
-def test_one_prompt_in_two_parts_of_a_split_is_refused(planted):
+@pytest.mark.parametrize("other", ["train", "validation"])
+def test_one_prompt_in_two_parts_of_a_split_is_refused(planted, other):
     """Two topics may hold the same request: a probe that remembers it would be tested on what it learned."""
     split = divided(planted)
     prompts = list(planted.prompts)
-    prompts[int(split["test"][0])] = prompts[int(split["train"][0])]
-    with pytest.raises(ValueError, match="1 prompts stand in training and in another part"):
+    prompts[int(split["test"][0])] = prompts[int(split[other][0])]
+    with pytest.raises(ValueError, match="1 prompts stand in two parts of the split"):
         probing.evaluate(replace(planted, prompts=prompts), split)

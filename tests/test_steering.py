@@ -206,6 +206,13 @@ def test_nested_contexts_act_in_the_order_in_which_they_are_entered(model, promp
         close(stream(model, prompts[0])[name], directions.project_out(before + 2 * other, direction))
 
 
+def test_a_direction_in_half_precision_is_ablated_as_the_same_in_float32(model, prompts, direction):
+    half = direction.to(torch.bfloat16)
+    with steering.ablate(model, half):
+        left = stream(model, prompts[0])["blocks.1.hook_resid_pre"]
+    assert float(directions.project(left, half.float()).abs().max()) < 1e-4
+
+
 def test_leaving_an_inner_context_keeps_the_outer_one(model, prompts, direction):
     with steering.ablate(model, direction):
         alone = logits(model, prompts[0])
