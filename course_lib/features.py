@@ -242,11 +242,14 @@ def random_like(model: models.CheckedBridge, dictionary: "SAE", prompts: models.
     n_tokens * d_sae numbers of memory, so give some hundred prompts.
 
     Raises:
-        ValueError: As `reconstruction`; or a dictionary that is neither of the JumpReLU nor of the ReLU kind.
+        ValueError: As `reconstruction`; or a dictionary that is neither of the JumpReLU nor of the ReLU kind, rescales
+            what it reads at run time, or has a skip connection.
     """
     jumps = hasattr(dictionary, "threshold")
     if not jumps and dictionary.cfg.architecture() not in ("standard", "transcoder"):  # what sae_lens calls ReLU
         raise ValueError(f"No random control of a {type(dictionary).__name__}, only of JumpReLU and ReLU dictionaries.")
+    if getattr(dictionary.cfg, "normalize_activations", "none") != "none" or hasattr(dictionary, "W_skip"):
+        raise ValueError("No random control of a dictionary that rescales what it reads, or skips a layer.")
     read, written = _gathered(model, dictionary, prompts, progress=False)
     control = copy.deepcopy(dictionary).cpu()
     n_active = int((control.encode(read) > 0).sum())
@@ -324,7 +327,7 @@ def _log_probs(
     """Return log probabilities of each prompt's second to last token, prompts end to end."""
     with model.hooks(edits):
         logits = model.original_model(ids, use_cache=False).logits[:, :-1]
-    return logits.flatten(0, 1).log_softmax(dim=-1)
+    return logits.flatten(0, 1).to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
 
 
 # --- index --------------------------------------------------------------------------------------------------
@@ -653,6 +656,7 @@ def detection(index: FeatureIndex, feature: int, *, rule: Rule) -> Detection:
         ValueError: A word that is not one token, or a feature that is never or always active there.
     """
     if not callable(rule):
+        rule = {rule} if isinstance(rule, str) else set(rule)
         for word in rule:
             _token_id(index.vocabulary, word)
     said, values, every = [], [], torch.from_numpy(index.values(feature))

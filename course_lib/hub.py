@@ -22,6 +22,9 @@ FILES: dict[str, Any] = {  # what is fetched of a model: no pickles, no copies i
     "ignore_patterns": ["original/*", "onnx/*", "consolidated*"],
 }
 
+DISK = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EMFILE, errno.EIO, errno.EPERM)
+"""Errors of this machine's disk, which say themselves what is wrong."""
+
 
 def cached(name: str, revision: str) -> Path | None:
     """Return the folder with a model's files if the local cache holds all of them, else None."""
@@ -71,7 +74,7 @@ def explained(name: str, *, instead: str = "") -> Iterator[None]:
     try:
         yield
     except (HfHubHTTPError, HFValidationError, httpx2.TransportError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+        if isinstance(error, OSError) and error.errno in DISK:
             raise
         kind, meaning = _meaning(error, name)
         raise kind(f"{meaning} {instead}".strip()) from error

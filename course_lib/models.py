@@ -366,8 +366,8 @@ def may_be_padded(hook: Callable) -> Callable:
 def _may_pad(model: CheckedBridge) -> bool:
     """Return True if prompts may be padded on the left: the model is told where tokens stand, and no hook looks there."""
     active = [handle.user_hook for point in model.hook_points() for handle in point.fwd_hooks]
-    told = "position_ids" in inspect.signature(model.original_model.forward).parameters
-    told &= model.cfg.dtype != torch.float64  # there what padding reads of itself is NaN
+    known = inspect.signature(model.original_model.forward).parameters
+    told = "position_ids" in known and model.cfg.dtype != torch.float64  # there attention to padding alone gives NaN
     return told and all(getattr(hook, "padded", False) for hook in active)
 
 
@@ -434,7 +434,7 @@ def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0
     """Raise before any work is done if the prompts cannot be run.
 
     Raises:
-        ValueError: No prompts; text, or one prompt instead of a list of them; an empty prompt; an id outside the
+        ValueError: No prompts; text, a tensor, or one prompt instead of a list of them; an empty prompt; an id outside the
             vocabulary; a prompt that is too long for the model, together with `new_tokens`; one that begins or ends with
             the pad token, which would be read as text.
     """
@@ -442,20 +442,23 @@ def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0
         raise ValueError("The list of prompts is empty.")
     pad = {model.tokenizer.pad_token_id} - {model.tokenizer.eos_token_id, model.tokenizer.bos_token_id}
     for number, prompt in enumerate(prompts):
-        if isinstance(prompt, str | int):
-            raise ValueError(f"Prompts are lists of ids, not text (tokens.chat_prompt) or one prompt: {prompt!r}.")
+        if isinstance(prompt, str | int | Tensor):
+            raise ValueError(
+                f"Prompts are lists of ids: not text (tokens.chat_prompt), a tensor or one prompt: {prompt!r}."
+            )
         if len(prompt) == 0:
             raise ValueError(f"Prompt {number} is empty.")
         if len(prompt) + new_tokens > model.cfg.n_ctx:
-            longest = f"at most {model.cfg.n_ctx}, {new_tokens} new ones included"
-            raise ValueError(f"Prompt {number} has {len(prompt)} tokens, and the model reads {longest}.")
+            raise ValueError(
+                f"Prompt {number} has {len(prompt)} tokens: it reads at most {model.cfg.n_ctx}, {new_tokens} new ones included."
+            )
         if len(prompt) <= (switch := rope_switch(model)) < len(prompt) + new_tokens - 1:
             raise ValueError(
-                f"Prompt {number}'s reply would pass {switch} tokens, where this long-rope model reads all anew."
+                f"Prompt {number}'s reply would pass {switch} tokens: this long-rope model then reads all anew."
             )
         if not 0 <= min(prompt) <= max(prompt) < model.cfg.d_vocab:
             raise ValueError(f"Prompt {number} has an id outside 0 to {model.cfg.d_vocab - 1}: of another tokenizer?")
-        if pad & {int(prompt[0]), int(prompt[-1])}:
+        if pad & {prompt[0], prompt[-1]}:
             raise ValueError(f"Prompt {number} is padded: give each prompt without padding, whatever its length.")
 
 
@@ -537,7 +540,7 @@ def run_body(model: CheckedBridge, tokens: Int[Tensor, "batch pos"]) -> None:
 
 @torch.no_grad()
 def written_along(model: CheckedBridge, direction: Float[Tensor, " d_model"]) -> float:
-    """Return how much of a direction leaves any block, on a short prompt: about 1 for a random one, 0 if nothing writes it.
+    """Return how much of a direction leaves any block, on a short prompt: 1 to 3 for a random one, 0 if nothing writes it.
 
     Active hooks apply. It is the largest |cosine| of direction and stream, in units of a random direction's, 1 / sqrt(d_model).
     """
@@ -554,7 +557,7 @@ def written_along(model: CheckedBridge, direction: Float[Tensor, " d_model"]) ->
 
 def check_not_written(model: CheckedBridge, direction: Float[Tensor, " d_model"]) -> None:
     """Raise ValueError if more of a direction is written to the stream than rounding leaves of one that was removed."""
-    if (left := written_along(model, direction)) > adapters.ROUNDED[model.cfg.dtype]:
+    if not (left := written_along(model, direction)) <= adapters.ROUNDED[model.cfg.dtype]:  # not a NaN, either
         kind = f"In a {type(model.original_model).__name__} about {left:.0%} of the direction is still written"
         raise ValueError(f"{kind}: by parts beside embedding, attention and MLP, or behind a norm of the embedding.")
 
@@ -582,17 +585,12 @@ def next_token_logits(
 
 @torch.no_grad()
 def generate(
-    model: CheckedBridge,
-    prompts: Prompts,
-    *,
-    max_new_tokens: int,
-    batch_size: int | None = None,
-    generator: torch.Generator | None = None,
+    model: CheckedBridge, prompts: Prompts, *, max_new_tokens: int, generator: torch.Generator | None = None
 ) -> list[list[int]]:
     """Return the model's reply to each prompt: its new ids, prompts in order.
 
-    Greedy (the likeliest token each time), or with a `generator` sampled at temperature 1. Without a `batch_size` as many
-    run together as keep half a GB of keys and values, 512 at most.
+    Greedy (the likeliest token each time), or with a `generator` sampled at temperature 1. As many run together as keep
+    half a GB of keys and values, 512 at most.
 
     A reply ends with the model's end token, which is kept: one without it was ended by `max_new_tokens`. Active hooks
     apply; if one may look at where a token stands, prompts of one length run together, without padding. Else they are padded
@@ -606,9 +604,8 @@ def generate(
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
     replies: list[list[int]] = [[]] * len(prompts)
-    if batch_size is None:
-        row = 8 * model.cfg.n_layers * model.cfg.d_model * (max(map(len, prompts), default=0) + max_new_tokens)  # bytes
-        batch_size = min(512, max(1, 2**29 // row))
+    row = 8 * model.cfg.n_layers * model.cfg.d_model * (max(map(len, prompts)) + max_new_tokens)  # bytes
+    batch_size = min(512, max(1, 2**29 // row))
     for batch in batches(model, prompts, batch_size=batch_size, equal_lengths=not _may_pad(model)):
         for index, reply in zip(batch.indices, _replies(model, batch, max_new_tokens, generator), strict=True):
             replies[index] = reply

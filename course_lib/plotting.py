@@ -75,6 +75,8 @@ def scatter(groups: Groups, *, hover: Hover, **words: Unpack[Words]) -> go.Figur
 
 def scatter_grid(panels: Mapping[str, Groups], *, hover: Hover, **words: Unpack[Words]) -> go.Figure:
     """Return small scatters of the same prompts, one per panel ("layer 0", ...), each on its own scale."""
+    if len({tuple(groups) for groups in panels.values()}) != 1:
+        raise ValueError("Every panel needs the same groups in the same order: they share colours and legend.")
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     titles = dict(x_title=_plain(words["x_title"]), y_title=_plain(words["y_title"]))

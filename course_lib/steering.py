@@ -532,7 +532,6 @@ def report(
     controls: Sequence[Callable[[], AbstractContextManager]],
     off_target: models.Prompts,
     max_new_tokens: int = 40,
-    batch_size: int = 64,
     progress: bool = True,
 ) -> SteeringReport:
     """Return the effect of an intervention on replies and on off-target prompts, beside that of random controls.
@@ -546,7 +545,6 @@ def report(
             (`directions.random_directions`), random features of equal activation (`random_feature_sets`).
         off_target: Token ids of prompts on which nothing should change; at least two.
         max_new_tokens: A reply ends there at the latest, and may then be judged by its beginning only.
-        batch_size: Replies whose logits are read at once at most.
         progress: Show a progress bar.
 
     Raises:
@@ -561,7 +559,7 @@ def report(
         return models.generate(model, asked, max_new_tokens=max_new_tokens)
 
     def logits(asked: models.Prompts, replies: list[list[int]]) -> list[Float[Tensor, "token d_vocab"]]:
-        return models.reply_logits(model, asked, replies, batch_size=batch_size)
+        return models.reply_logits(model, asked, replies)
 
     usual = generate(off_target)
     plain = logits(off_target, usual)

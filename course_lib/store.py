@@ -1,4 +1,4 @@
-"""Name a network by its content, and write files that are whole or not there."""
+"""Name a network by its content."""
 
 import hashlib
 import json

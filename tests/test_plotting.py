@@ -367,3 +367,10 @@ def test_what_plotly_would_leave_out_is_refused(case, displayed):
     with pytest.raises(ValueError, match=message):
         draw(**changes)
     assert not displayed
+
+
+def test_panels_of_other_groups_are_refused_as_they_share_colours_and_legend():
+    points = torch.zeros(2, 2)
+    for panels in ({"a": {"x": points, "y": points}, "b": {"y": points, "x": points}}, {}):
+        with pytest.raises(ValueError, match="the same groups"):
+            scatter_grid(panels=panels)

@@ -111,7 +111,7 @@ def test_word_embeddings_and_unembedding_keep_their_values(model, tune):
 
 def test_log_probabilities_are_those_of_one_run_a_token(model, examples):
     expected = torch.tensor([by_loop(model, example) for example in examples])
-    torch.testing.assert_close(tuning.log_probabilities(model, examples, batch_size=4), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(tuning.log_probabilities(model, examples), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_supervised_loss_is_the_mean_over_all_reply_tokens(model, examples):
@@ -231,7 +231,8 @@ def test_a_reward_that_is_not_one_number_a_reply_stops_the_first_step(model, pro
 
 
 @pytest.mark.parametrize(
-    ("reply", "message"), [([], "Reply 1 is empty"), ([9999], "outside 0 to"), ([30] * 99, "reads at most 64")]
+    ("reply", "message"),
+    [([], "Example 1 has an empty prompt or reply"), ([9999], "outside 0 to"), ([30] * 99, "reads at most 64")],
 )
 def test_unusable_replies_are_refused_before_any_copy(model, examples, monkeypatch, reply, message):
     monkeypatch.setattr(models, "duplicate", lambda _: pytest.fail("copied before the error"))
@@ -262,3 +263,16 @@ def test_active_hooks_and_prompts_that_are_too_long_are_refused(model, prompts, 
 def test_a_setting_that_does_not_exist_is_refused(model, examples):
     with pytest.raises(TypeError, match="learning_rate"):
         tuning.supervised(model, examples, steps=1, seed=0, learning_rate=1e-3)
+
+
+def test_a_batch_of_one_reply_would_teach_nothing_and_is_refused(model, prompts):
+    for some, settings in ((prompts[:1], {}), (prompts, {"batch_size": 1})):
+        with pytest.raises(ValueError, match="its own baseline"):
+            tuning.reinforce(model, some, lambda n, r: [1.0] * len(r), max_new_tokens=2, steps=1, seed=0, **settings)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(tune, model):
+    broken = models.duplicate(model)
+    next(iter(broken.original_model.parameters())).data.fill_(float("nan"))
+    with pytest.raises(ValueError, match="loss of step 0 is not finite"):
+        tune(broken)
