@@ -443,19 +443,15 @@ def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0
     pad = {model.tokenizer.pad_token_id} - {model.tokenizer.eos_token_id, model.tokenizer.bos_token_id}
     for number, prompt in enumerate(prompts):
         if isinstance(prompt, str | int | Tensor):
-            raise ValueError(
-                f"Prompts are lists of ids: not text (tokens.chat_prompt), a tensor or one prompt: {prompt!r}."
-            )
+            raise ValueError(f"Give lists of ids, not text (tokens.chat_prompt), a tensor or one prompt: {prompt!r}.")
         if len(prompt) == 0:
             raise ValueError(f"Prompt {number} is empty.")
         if len(prompt) + new_tokens > model.cfg.n_ctx:
             raise ValueError(
-                f"Prompt {number} has {len(prompt)} tokens: it reads at most {model.cfg.n_ctx}, {new_tokens} new ones included."
+                f"Prompt {number} has {len(prompt)} tokens: at most {model.cfg.n_ctx}, {new_tokens} new ones included."
             )
         if len(prompt) <= (switch := rope_switch(model)) < len(prompt) + new_tokens - 1:
-            raise ValueError(
-                f"Prompt {number}'s reply would pass {switch} tokens: this long-rope model then reads all anew."
-            )
+            raise ValueError(f"Prompt {number}'s reply would pass {switch} tokens, where long-rope models read anew.")
         if not 0 <= min(prompt) <= max(prompt) < model.cfg.d_vocab:
             raise ValueError(f"Prompt {number} has an id outside 0 to {model.cfg.d_vocab - 1}: of another tokenizer?")
         if pad & {prompt[0], prompt[-1]}:

@@ -232,7 +232,7 @@ def test_a_reward_that_is_not_one_number_a_reply_stops_the_first_step(model, pro
 
 @pytest.mark.parametrize(
     ("reply", "message"),
-    [([], "Example 1 has an empty prompt or reply"), ([9999], "outside 0 to"), ([30] * 99, "reads at most 64")],
+    [([], "Example 1 has an empty prompt or reply"), ([9999], "outside 0 to"), ([30] * 99, "at most 64")],
 )
 def test_unusable_replies_are_refused_before_any_copy(model, examples, monkeypatch, reply, message):
     monkeypatch.setattr(models, "duplicate", lambda _: pytest.fail("copied before the error"))
@@ -246,7 +246,7 @@ def test_unusable_replies_are_refused_before_any_copy(model, examples, monkeypat
 def test_active_hooks_and_prompts_that_are_too_long_are_refused(model, prompts, pairs, examples, monkeypatch):
     monkeypatch.setattr(models, "duplicate", lambda _: pytest.fail("copied before the error"))
     options = {"steps": 1, "seed": 0}
-    with pytest.raises(ValueError, match="reads at most 64"):
+    with pytest.raises(ValueError, match="at most 64"):
         tuning.reinforce(model, prompts, lambda *_: pytest.fail(), max_new_tokens=64, **options)
     with model.hooks([("blocks.0.hook_resid_pre", lambda a, hook: a)]):
         for call in (
