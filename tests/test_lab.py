@@ -363,7 +363,7 @@ ANSWERS = {
         ),
         "refused",
     ),
-    "no modules left": (function("import sys\nsys.modules.clear()"), "done or crash"),  # which, depends on the Python
+    "no modules left": (function("import sys\nsys.modules.clear()"), "done or crash or wrong"),  # by the Python
     "right only twice": (
         function("calls.append(1)\nif len(calls) > 2:\n    return torch.tensor(0.0)", before="calls = []"),
         "wrong",
