@@ -447,11 +447,11 @@ def check_prompts(model: CheckedBridge, prompts: Prompts, *, new_tokens: int = 0
         if len(prompt) == 0:
             raise ValueError(f"Prompt {number} is empty.")
         if len(prompt) + new_tokens > model.cfg.n_ctx:
-            raise ValueError(
-                f"Prompt {number} has {len(prompt)} tokens: at most {model.cfg.n_ctx}, {new_tokens} new ones included."
-            )
+            longest = f"at most {model.cfg.n_ctx}, {new_tokens} new ones included"
+            raise ValueError(f"Prompt {number} has {len(prompt)} tokens, and the model reads {longest}.")
         if len(prompt) <= (switch := rope_switch(model)) < len(prompt) + new_tokens - 1:
-            raise ValueError(f"Prompt {number}'s reply would pass {switch} tokens, where long-rope models read anew.")
+            longer = f"Prompt {number} has {len(prompt)} tokens, and its reply would pass {switch}"
+            raise ValueError(f"{longer}, where this long-rope model reads all positions anew: ask for a shorter one.")
         if not 0 <= min(prompt) <= max(prompt) < model.cfg.d_vocab:
             raise ValueError(f"Prompt {number} has an id outside 0 to {model.cfg.d_vocab - 1}: of another tokenizer?")
         if pad & {prompt[0], prompt[-1]}:

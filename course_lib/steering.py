@@ -416,7 +416,7 @@ def _editing(
     if len(positions) == 0:
         raise ValueError('positions is empty, so nothing would change. Give "all", "last" or a list of positions.')
     everywhere = isinstance(positions, str) and positions == "all" and not spared
-    named = not any(isinstance(place, int) for place in positions)  # a number may lie outside a prompt: no padding
+    named = all(isinstance(place, str) for place in positions)  # a number may lie outside a prompt: no padding
     run: dict[str, Tensor] = {}
 
     def hook_for(change: Change) -> Callable:

@@ -363,7 +363,10 @@ ANSWERS = {
         ),
         "refused",
     ),
-    "no modules left": (function("import sys\nsys.modules.clear()"), "done or crash or wrong"),  # by the Python
+    "no modules left": (
+        function("import sys\nsys.modules.clear()"),
+        "done" if sys.version_info < (3, 12) else "done or crash or wrong",  # what Python itself imports late
+    ),
     "right only twice": (
         function("calls.append(1)\nif len(calls) > 2:\n    return torch.tensor(0.0)", before="calls = []"),
         "wrong",

@@ -255,10 +255,7 @@ def test_every_listed_hook_name_is_accepted(model):
         ("make a cake", "not text.*chat_prompt"),
         (["make a cake"], "not text.*chat_prompt"),
         ([1, 2, 3], "or one prompt"),
-        (
-            torch.tensor([[1, 2, 3]]),
-            "a tensor",
-        ),  # its ids equal no id of a set: padding and special ones would not be seen
+        (torch.tensor([[1, 2, 3]]), "a tensor"),  # its ids equal none of a set, so padding would not be seen
         ([[1], []], "Prompt 1 is empty"),
         ([[1, 2], [1, 10_000]], "Prompt 1 has an id outside 0 to"),
         ([[1, -1]], "Prompt 0 has an id outside"),
@@ -657,7 +654,7 @@ def test_a_reply_stays_on_one_side_of_the_switch_or_is_refused(long_rope):
                 logits = plain(torch.tensor([read]), use_cache=False).logits[0, -1]
             assert float(logits[token]) == pytest.approx(float(logits.max()), abs=1e-3)
             read.append(token)
-    with pytest.raises(ValueError, match="reply would pass 16 tokens"):
+    with pytest.raises(ValueError, match="12 tokens, and its reply would pass 16"):
         models.generate(model, [ids[:12]], max_new_tokens=6)
     with pytest.raises(ValueError, match="one kind"):
         tuning.log_probabilities(model, [tuning.Example(ids[:9], ids[:2]), tuning.Example(ids[:30], ids[:2])])

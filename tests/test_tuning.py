@@ -111,7 +111,8 @@ def test_word_embeddings_and_unembedding_keep_their_values(model, tune):
 
 def test_log_probabilities_are_those_of_one_run_a_token(model, examples):
     expected = torch.tensor([by_loop(model, example) for example in examples])
-    torch.testing.assert_close(tuning.log_probabilities(model, examples), expected, rtol=1e-4, atol=1e-4)
+    many = list(examples) * 20  # more than are read at once
+    torch.testing.assert_close(tuning.log_probabilities(model, many), expected.repeat(20), rtol=1e-4, atol=1e-4)
 
 
 def test_the_supervised_loss_is_the_mean_over_all_reply_tokens(model, examples):
@@ -232,7 +233,7 @@ def test_a_reward_that_is_not_one_number_a_reply_stops_the_first_step(model, pro
 
 @pytest.mark.parametrize(
     ("reply", "message"),
-    [([], "Example 1 has an empty prompt or reply"), ([9999], "outside 0 to"), ([30] * 99, "at most 64")],
+    [([], "Example 1 has an empty prompt or reply"), ([9999], "outside 0 to"), ([30] * 99, "reads at most 64")],
 )
 def test_unusable_replies_are_refused_before_any_copy(model, examples, monkeypatch, reply, message):
     monkeypatch.setattr(models, "duplicate", lambda _: pytest.fail("copied before the error"))
@@ -246,7 +247,7 @@ def test_unusable_replies_are_refused_before_any_copy(model, examples, monkeypat
 def test_active_hooks_and_prompts_that_are_too_long_are_refused(model, prompts, pairs, examples, monkeypatch):
     monkeypatch.setattr(models, "duplicate", lambda _: pytest.fail("copied before the error"))
     options = {"steps": 1, "seed": 0}
-    with pytest.raises(ValueError, match="at most 64"):
+    with pytest.raises(ValueError, match="reads at most 64"):
         tuning.reinforce(model, prompts, lambda *_: pytest.fail(), max_new_tokens=64, **options)
     with model.hooks([("blocks.0.hook_resid_pre", lambda a, hook: a)]):
         for call in (

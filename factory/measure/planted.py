@@ -87,7 +87,7 @@ def geometry(model: Any, harmful: Any, harmless: Any, layers: Sequence[int]) -> 
         d = directions.difference_of_means(bad, good)
         new = [each.at(layer, "last") for each in held]
         orders = [torch.randperm(len(bad), generator=torch.Generator().manual_seed(n)) for n in range(N_HALVES)]
-        halves = [_pc1_auroc(bad[some], good[some], new) for some in (order[: len(bad) // 2] for order in orders)]
+        halves = [_pc1_auroc(bad[order[: len(bad) // 2]], good[order[: len(bad) // 2]], new) for order in orders]
         found = {
             "auroc": directions.auroc(*(directions.project(each, d) for each in new)),
             "auroc_pc1": _pc1_auroc(bad, good, new),
@@ -233,16 +233,12 @@ def _range(pairs: Sequence[Sequence[int]]) -> str:
 
 def of_geometry(rows: Sequence[dict]) -> list[str]:
     """The table of what can be read before each block."""
-
-    def pc1(row: dict) -> str:
-        spread = f" ({row['lowest_pc1']:.2f} to {row['highest_pc1']:.2f})" if "lowest_pc1" in row else ""
-        return f"{row['auroc_pc1']:.2f}{spread}"
-
-    of_halves = f" (of {N_HALVES} halves of the requests it is made from)" if "lowest_pc1" in rows[0] else ""
+    pc1 = f"PC1 (of {N_HALVES} halves of the requests it is made from)"
+    row = "| {layer} | {auroc:.2f} | {auroc_pc1:.2f} ({lowest_pc1:.2f} to {highest_pc1:.2f}) | {cosine:.2f} |"
     return [
-        f"| before block | AUROC, mean difference | AUROC, PC1{of_halves} | absolute cosine of d with the harmless mean |",
+        f"| before block | AUROC, mean difference | AUROC, {pc1} | absolute cosine of d with the harmless mean |",
         "|---|---|---|---|",
-        *(f"| {row['layer']} | {row['auroc']:.2f} | {pc1(row)} | {row['cosine']:.2f} |" for row in rows),
+        *(row.format(**each) for each in rows),
         "",
     ]
 
