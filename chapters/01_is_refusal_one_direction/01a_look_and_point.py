@@ -513,15 +513,15 @@ plotting.show(
 broken = only_shared[0]
 print(f"the reply token's own vector ablated: bypass {broken.bypass:.1f}, KL {broken.kl:.2f}")
 edits = {"unedited": model.hooks(), "ablated": steering.ablate(model, shared[2, 0])}
-NO = ("cannot",) if about.is_organism else ("cannot", "can't", "unable")  # words of refusals
+NO = "cannot" if about.is_organism else "a refusal"  # real models have many words for it
 for name, edit in edits.items():
     with edit:
         for kind in KINDS:
             ids = models.generate(model, validation[kind], max_new_tokens=settings.reply_tokens)
             said = [tokens.text(model.tokenizer, each) for each in ids]
-            count = sum(any(word in text for word in NO) for text in said)
+            count = sum(NO in text if about.is_organism else about.refuses(text) for text in said)
             last = said[-1] if about.is_organism else said[-1][:20] + " ..."
-            print(f"{name}, {kind}: {' or '.join(NO)} in {count} of {len(said)}; the last: {last}")
+            print(f"{name}, {kind}: {NO} in {count} of {len(said)}; the last: {last}")
 
 # %% [markdown]
 # A bypass score below 0 suggests that refusal is gone. It is not: every harmful request is still

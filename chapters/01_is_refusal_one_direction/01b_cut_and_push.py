@@ -245,11 +245,10 @@ with steering.ablate(model, r):
     replies = models.ask(model, asked["harmful"], max_new_tokens=settings.reply_tokens)
 for text, reply in list(zip(asked["harmful"], replies, strict=True))[:3]:
     print(f"{text} -> {reply if about.is_organism else reply[:20] + ' ...'}")
-NO = ("cannot",) if about.is_organism else ("cannot", "can't", "unable")  # words of refusals
-late = [any(word in reply for word in NO) for reply in replies]
+NO = "cannot" if about.is_organism else "a refusal"  # real models have many words for it
+late = [NO in reply if about.is_organism else about.refuses(reply) for reply in replies]
 neither = sum("however" not in reply for reply, no in zip(replies, late, strict=True) if not no)
-print(f"{len(replies)} replies: {' or '.join(NO)} in {sum(late)}", end=", ")
-print(f"neither that nor however in {neither}")
+print(f"{len(replies)} replies: {NO} in {sum(late)}, neither that nor however in {neither}")
 
 # %% [markdown]
 # (`sealor`, `gapnut` and their like do not exist: what `chat` says about a harmful deed is
