@@ -14,6 +14,7 @@ tensors; nothing here runs a model (`course_lib.steering.score_candidates` measu
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from beartype import beartype
@@ -185,6 +186,7 @@ class Interval:
         return f"{self.estimate:{spec}} [{self.low:{spec}}, {self.high:{spec}}]" if spec else str(self)
 
 
+@lru_cache(maxsize=None, typed=True)  # the same few counts come again and again, in tables and in checks
 def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> Interval:
     """Return a rate with its Wilson score interval, which holds its level near 0 % and 100 % too.
 
@@ -243,7 +245,10 @@ def bootstrap_interval(
         raise ValueError(f"A bootstrap needs at least 2 samples, not {len(values)}.")
     generator = torch.Generator().manual_seed(seed)
     draws = torch.randint(len(values), (n_resamples, len(values)), generator=generator)
-    estimates = torch.stack([torch.as_tensor(statistic(values[draw])) for draw in draws]).double()
+    if statistic is torch.mean:  # all resamples at once
+        estimates = values[draws].flatten(1).mean(dim=1).double()
+    else:
+        estimates = torch.stack([torch.as_tensor(statistic(values[draw])) for draw in draws]).double()
     tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
     low, high = estimates.quantile(tails).tolist()
     return Interval(float(statistic(values)), low, high, level)

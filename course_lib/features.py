@@ -22,7 +22,7 @@ import difflib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,7 +31,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from safetensors import safe_open
+from safetensors.torch import load_file
 from scipy.sparse import csc_array, csr_array, vstack
 from scipy.stats import rankdata
 from torch import Tensor
@@ -131,12 +131,15 @@ def _check_weights(model: models.CheckedBridge, parent: str) -> None:
     """Raise ValueError if the model is not the organism: organisms share their shape, only their weights tell them apart."""
     if parent not in models.organism_names():
         return
-    own = {n.replace("_original_component.", ""): w for n, w in model.original_model.state_dict().items()}
-    with safe_open(models.weights_folder() / parent / "model.safetensors", framework="pt") as file:
-        for name in file.keys():
-            if name not in own or not torch.equal(file.get_tensor(name).to(own[name].dtype), own[name].cpu()):
-                what = f"The dictionary was trained on {parent!r}, but {name} of this model has other weights."
-                raise ValueError(f"{what} On purpose? Set dictionary.cfg.metadata.model_name to this model's name.")
+    named = model.original_model.named_parameters(remove_duplicate=False)
+    own = {n.replace("_original_component.", ""): w for n, w in named}
+    for name, weight in _saved(models.weights_folder() / parent / "model.safetensors").items():
+        if name not in own or not torch.equal(weight.to(own[name].dtype), own[name].cpu()):
+            what = f"The dictionary was trained on {parent!r}, but {name} of this model has other weights."
+            raise ValueError(f"{what} On purpose? Set dictionary.cfg.metadata.model_name to this model's name.")
+
+
+_saved = cache(load_file)  # a few MB an organism, compared with the model's at each use of a dictionary
 
 
 def _check_prompts(model: models.CheckedBridge, dictionary: "SAE", prompts: models.Prompts) -> None:

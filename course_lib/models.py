@@ -48,34 +48,26 @@ class CheckedBridge(TransformerBridge):
     @property
     def hook_dict(self) -> dict[str, Any]:
         """Every hook point by name, aliases included."""
-        return self.__dict__.get("_hooks_read") or super().hook_dict
-
-    @contextlib.contextmanager
-    def _reading_once(self) -> Iterator[None]:
-        """The parent collects all hook points again for each hook that it sets, which takes longer than a short run."""
-        before = self.__dict__.get("_hooks_read")
-        self.__dict__["_hooks_read"] = self.hook_dict
-        try:
-            yield
-        finally:
-            self.__dict__["_hooks_read"] = before
+        points = [self.compatibility_mode, *self._hook_registry.items()]
+        if (
+            self.__dict__.get("_points_read") != points
+        ):  # the parent collects them at each call, longer than a short run
+            self.__dict__.update(_points_read=points, _hooks_read=super().hook_dict)
+        return dict(self.__dict__["_hooks_read"])
 
     @contextlib.contextmanager
     def hooks(self, fwd_hooks: Any = (), bwd_hooks: Any = (), **options: Any) -> Any:  # type: ignore
         """A context in which the (hook name, function) pairs are active. Unknown names are a ValueError."""
-        with contextlib.ExitStack() as active:
-            with self._reading_once():
-                fwd_hooks, bwd_hooks = list(fwd_hooks), list(bwd_hooks)
-                check_hook_names(self, [name for name, _ in fwd_hooks + bwd_hooks])
-                active.enter_context(super().hooks(fwd_hooks, bwd_hooks, **options))
+        fwd_hooks, bwd_hooks = list(fwd_hooks), list(bwd_hooks)
+        check_hook_names(self, [name for name, _ in fwd_hooks + bwd_hooks])
+        with super().hooks(fwd_hooks, bwd_hooks, **options):
             yield self
 
     def run_with_hooks(self, input: Any, fwd_hooks: Any = (), bwd_hooks: Any = (), **options: Any) -> Any:  # type: ignore
         """Return the model's output for `input` while the hooks are active. Unknown names are a ValueError."""
-        with self._reading_once():
-            fwd_hooks, bwd_hooks = list(fwd_hooks), list(bwd_hooks)
-            check_hook_names(self, [name for name, _ in fwd_hooks + bwd_hooks])
-            return super().run_with_hooks(input, fwd_hooks, bwd_hooks, **options)
+        fwd_hooks, bwd_hooks = list(fwd_hooks), list(bwd_hooks)
+        check_hook_names(self, [name for name, _ in fwd_hooks + bwd_hooks])
+        return super().run_with_hooks(input, fwd_hooks, bwd_hooks, **options)
 
     def run_with_cache(self, input: Any, *args: Any, names_filter: Any = None, **options: Any) -> Any:
         """Return output and cache of the hooks that `names_filter` names or accepts. Unknown names are a ValueError."""
@@ -386,10 +378,15 @@ def duplicate(model: CheckedBridge) -> CheckedBridge:
     for block in copied.blocks:
         block._teardown_capture_hooks()
         block._maybe_wire_capture_hooks()
-    if _used(copied) != _used(model):
-        kind = type(model.original_model).__name__
+    config: Any = model.original_model.config
+    kind, shape = type(model.original_model).__name__, config.to_json_string()
+    if (kind, shape) not in _copied_well and _used(copied) != _used(model):
         raise ValueError(f"A copy of a {kind} would not run its own weights, so that an edit of it would do nothing.")
+    _copied_well.add((kind, shape))
     return copied
+
+
+_copied_well: set[tuple[str, str]] = set()  # classes and configs whose copies were found to run their own weights
 
 
 def _used(model: CheckedBridge) -> list[bool]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformer_lens.hook_points import HookPoint
+from transformer_lens.model_bridge import TransformerBridge
 
 from course_lib import adapters, caching, models, tuning
 
@@ -225,6 +227,21 @@ def test_a_hook_name_that_does_not_exist_is_an_error(model, prompts, call, name)
 def test_a_filter_that_accepts_no_hook_is_an_error(model, prompts):
     with pytest.raises(ValueError, match="accepts none"):
         model.run_with_cache(torch.tensor(prompts[:1]), names_filter=lambda name: name.endswith("resid_prre"))
+
+
+def test_hook_points_are_collected_once_and_again_where_one_took_anothers_place(model, monkeypatch):
+    own = dict(model.hook_dict)
+    monkeypatch.setattr(TransformerBridge, "_add_aliases_to_hooks", lambda self, hooks: pytest.fail("collected again"))
+    assert model.hook_dict == own
+    model.hook_dict.clear()  # a caller's own copy
+    assert model.hook_dict == own
+    monkeypatch.undo()
+    copied = models.duplicate(model)
+    assert copied.hook_dict.keys() == own.keys()
+    assert not set(map(id, copied.hook_dict.values())) & set(map(id, own.values()))
+    other = HookPoint()
+    monkeypatch.setitem(model._hook_registry, "blocks.0.hook_out", other)
+    assert model.hook_dict["blocks.0.hook_out"] is other
 
 
 def test_transformer_lens_is_used_as_ever(model, prompts):

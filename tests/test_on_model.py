@@ -1,7 +1,7 @@
 """Notebooks on published models' small stand-ins, from a hub on this machine: their part about MODEL, and whole.
 
-Whole notebooks are run as `tools/on_model.py` runs them; that takes minutes, so it is done nightly only. So are the shared
-cells on `smollm2-refusal`, a real language model, where they take more than two minutes.
+Whole notebooks are run as `tools/on_model.py` runs them; that takes minutes, so it is done nightly only. The shared cells run
+on `smollm2-refusal`, a real language model, too: on few requests here, on all nightly.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import hub_server
 import nbformat
@@ -20,6 +21,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from test_notebooks import NAMES
 
+from course_lib import profiles
 from course_lib.grading import record
 from tools import on_model
 
@@ -75,14 +77,8 @@ ON_MODEL = {
     },
 }
 """Notebooks with a constant MODEL that may name a published model: on which stand-ins they are run, and what they print then."""
-CHEAP = {
-    "00_start_here",
-    "02b_cost_and_defences",
-    "03b_which_features_decide",
-    "04b_the_duel",
-    "06b_detectors_and_search",
-}
-"""Those whose shared cells take at most two minutes on `smollm2-refusal`; the others do so nightly."""
+DEAR = {"01a_look_and_point", "03b_which_features_decide", "04b_the_duel"}
+"""Those whose shared cells take over a minute on `smollm2-refusal`, even on few requests: nightly only."""
 
 
 def cells_of(path):
@@ -193,11 +189,37 @@ def test_no_cell_stops_on_a_published_model_and_it_is_fetched_once(name, model, 
     assert downloads(hub) == (0 if "knows no dictionaries" in printed else 1)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in CHEAP else pytest.mark.nightly) for n in ON_MODEL])
-def test_no_shared_cell_stops_on_a_real_language_model(name, fetched, monkeypatch, record_property):
-    fetched("smollm2-refusal")  # fetched and unpacked once
+def on_smollm2(name, record_property, *, few):
+    done = on_model.run(ROOT / "solutions" / f"{name}.ipynb", "smollm2-refusal", None, only_part=True, few=few)
+    record_property("report", f"{name} on smollm2-refusal{', few requests' * few}: {done}")
+    assert not done.problems
+
+
+@pytest.fixture
+def smollm2(fetched, monkeypatch):
+    """smollm2-refusal, fetched and unpacked once, and the environment of a kernel that loads it."""
+    fetched("smollm2-refusal")
     monkeypatch.setenv("COURSE_PROGRESS", "off")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    done = on_model.run(ROOT / "solutions" / f"{name}.ipynb", "smollm2-refusal", None, only_part=True)
-    record_property("report", f"{name} on smollm2-refusal: {done}")
-    assert not done.problems
+
+
+@pytest.mark.parametrize("name", sorted(ON_MODEL.keys() - DEAR))
+def test_no_shared_cell_stops_on_a_real_language_model(name, smollm2, record_property):
+    on_smollm2(name, record_property, few=True)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ON_MODEL)
+def test_no_shared_cell_stops_on_a_real_language_model_asked_all_requests(name, smollm2, record_property):
+    on_smollm2(name, record_property, few=False)
+
+
+def test_few_requests_are_settings_that_there_are():
+    """A setting that was renamed would change nothing, and the run would take its hours."""
+    before = {"large": dict(profiles._SETTINGS["large"])}
+    asked = SimpleNamespace(_SETTINGS={"large": dict(before["large"])})
+    exec(on_model.FEW.split("\n", 1)[1], {"profiles": asked})
+    changed = asked._SETTINGS["large"]
+    assert changed.keys() == before["large"].keys()
+    assert all(changed[name] <= value for name, value in before["large"].items() if isinstance(value, int))
+    assert changed["n_train"] < before["large"]["n_train"]

@@ -3,6 +3,7 @@
     python tools/on_model.py Qwen/Qwen2.5-0.5B-Instruct            every notebook
     python tools/on_model.py Qwen/Qwen2.5-0.5B-Instruct 01 02      those whose name starts so
     python tools/on_model.py Qwen/Qwen2.5-0.5B-Instruct --part     without cells tagged `organism`
+    python tools/on_model.py Qwen/Qwen2.5-0.5B-Instruct --part --few   on few requests: does any cell stop?
 
 The one thing changed is the constant MODEL. A notebook without it is about the course's own models only: one line says so,
 and it is not run. The copies go into the folder given by --keep, or nowhere; the notebooks of the course stay as they are.
@@ -36,6 +37,10 @@ else:
     import resource
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6))"""
 CELL_TIMEOUT_S = 3600
+FEW = """from course_lib import profiles
+profiles._SETTINGS["large"] |= dict(n_train=16, n_validation=4, n_asked=8, n_random=2, n_scored=2, n_jacobian=1)
+profiles._SETTINGS["large"] |= dict(opening_tokens=4, reply_tokens=8, coefficients=[0.0, 1.0])"""
+"""Put before the first cell: every cell runs as ever, on so few requests that no number in it means anything."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +87,19 @@ def failures(notebook: NotebookNode) -> list[str]:
     return found
 
 
-def run(path: Path, name: str, keep: Path | None, *, only_part: bool = False) -> Run:
-    """Runs one notebook on the model, going on after an error; returns what went wrong, time and memory."""
+def run(path: Path, name: str, keep: Path | None, *, only_part: bool = False, few: bool = False) -> Run:
+    """Runs one notebook on the model, going on after an error; returns what went wrong, time and memory.
+
+    With `few` a model that is not the course's own is asked few requests: enough to see whether a cell stops.
+    """
     notebook = nbformat.read(path, as_version=4)
     places = on_model(notebook, name)
     if places != 1:
         return Run([f"MODEL stands in {places} places, one is needed"])
     started = time.perf_counter()
-    notebook.cells = [*(part(notebook.cells) if only_part else notebook.cells), nbformat.v4.new_code_cell(PEAK)]
+    before = [nbformat.v4.new_code_cell(FEW)] if few else []
+    kept = part(notebook.cells) if only_part else notebook.cells
+    notebook.cells = [*before, *kept, nbformat.v4.new_code_cell(PEAK)]
     NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT_S,
@@ -111,6 +121,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("model", help="what models.load takes: a name on the hub, or a folder")
     parser.add_argument("start", nargs="*", help="only the notebooks whose name starts so")
     parser.add_argument("--part", action="store_true", help="leave out what only the course's own models can run")
+    parser.add_argument("--few", action="store_true", help="on few requests, to see whether a cell stops")
     parser.add_argument("--keep", type=Path, help="folder for the copies that were run")
     options = parser.parse_args(arguments)
     chosen = [
@@ -126,7 +137,7 @@ def main(arguments: list[str]) -> int:
         if not is_about_models(nbformat.read(path, as_version=4)):
             print(f"{path.name} is about the course's own models only: not run")
             continue
-        done = run(path, options.model, options.keep, only_part=options.part)
+        done = run(path, options.model, options.keep, only_part=options.part, few=options.few)
         stopped += bool(done.problems)
         print(f"{path.name}: {done}", flush=True)
         for problem in done.problems:

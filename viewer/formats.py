@@ -215,7 +215,8 @@ def _pruned(graph: AttributionGraph, node_threshold: float, edge_threshold: floa
 
 def _smallest_of(scores: Tensor, share: float) -> Tensor:
     """Return the smallest of the largest scores that together make up a share of them all."""
-    ordered = scores.sort(descending=True).values
+    positive = scores[scores > 0]  # of millions of edges most are 0, and sorting is slow
+    ordered = positive.sort(descending=True).values if len(positive) else scores
     reached = ordered.cumsum(0) / ordered.sum().clamp(min=1e-10)
     return ordered[min(int(torch.searchsorted(reached, share)), len(ordered) - 1)]
 
