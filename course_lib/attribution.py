@@ -446,7 +446,8 @@ class AttributionGraph:
         """Return (source, target) -> summed edges, for named groups of nodes (supernodes), where it is not 0.
 
         Args:
-            groups: Name -> nodes. Nodes in no group are left out.
+            groups: Name -> nodes. Nodes in no group are left out. A feature that was itself asked counts as the target that
+                it is: what it adds to others is left out.
             unit: "value": what is added to the summed value of the target group's nodes. "output": what that adds to the
                 asked targets, by `worth`. Output that flows on is counted at every group that it passes.
         """

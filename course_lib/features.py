@@ -281,7 +281,10 @@ def unexplained(written: Float[Tensor, "token d_out"], output: Float[Tensor, "to
 
 
 def spliced(dictionary: "SAE") -> Edits:
-    """Return hooks that put the dictionary's output where it belongs, its error left out, at all positions but the first."""
+    """Return hooks that put the dictionary's output where it belongs, its error left out, at all positions but the first.
+
+    For prompts that are read in one pass: while generating, each new token is read alone, as a first one, and stays as it is.
+    """
     read, written = _hooks(dictionary)
     if written.endswith("hook_resid_mid"):
         raise ValueError(f"{written} is what the second norm reads: an edit there does not reach the residual stream.")
@@ -295,7 +298,10 @@ def spliced(dictionary: "SAE") -> Edits:
 
 
 def replaced(name: str, value: Float[Tensor, " d_out"]) -> Edits:
-    """Return a hook that writes one vector at every position but the first: mean or zero ablation."""
+    """Return a hook that writes one vector at every position but the first: mean or zero ablation.
+
+    For prompts that are read in one pass, as `spliced`.
+    """
 
     def write(activation: Tensor, hook: object) -> Tensor:
         return torch.cat([activation[:, :1], value.to(activation).expand_as(activation[:, 1:])], dim=1)
