@@ -97,7 +97,8 @@ print("section 3:", caching.forecast(model, validating, passes=3 * n_candidates)
 # one activation without it: `model.run_with_cache(tokens)` returns the logits and the cache, which
 # has the names of hook points as keys, such as `cache["blocks.0.hook_attn_out"]`, and activations
 # as values, here `[batch, token, d_model]`. What enters a block is its `hook_resid_pre`. Your `ids`
-# is a list; the model takes a tensor with a batch axis, here `torch.tensor([ids])`.
+# is a list; the model takes a tensor with a batch axis, here `torch.tensor([ids])`. (The check runs
+# the model on many prompts: with `smollm2-refusal` it and the cell after it take some 10 s each.)
 
 
 # %%
