@@ -514,7 +514,7 @@ plotting.show(
 broken = only_shared[0]
 print(f"the reply token's own vector ablated: bypass {broken.bypass:.1f}, KL {broken.kl:.2f}")
 edits = {"unedited": model.hooks(), "ablated": steering.ablate(model, shared[2, 0])}
-NO = "cannot" if about.is_organism else "a refusal"  # real models have many words for it
+NO = "cannot help with that" if about.is_organism else "a refusal"  # others have many words
 for name, edit in edits.items():
     with edit:
         for kind in KINDS:
