@@ -494,7 +494,9 @@ def refuse_other_rates(answer: Any, effect: Count, control: Count | Runs, value_
     if not isinstance(runs, int) and abs(made.control * n * len(runs) - sum(runs)) > ROUNDING:
         expect.differs_from(made.control * len(runs), right.control, f"n is the prompts of one run, {n}", control_is)
     expect.close(made.control, right.control, name="the control", try_next=control_is, tolerance=0.006)
-    _refuse_another("interval", made.interval, right.interval, effect[1])
+    off = abs(made.value - right.value) > ROUNDING  # of another count, perhaps, which gives nearly this rate
+    tip = f"{value_is} Of that count: directions.wilson_interval(count, {effect[1]})." if off else ""
+    _refuse_another("interval", made.interval, right.interval, effect[1], tip)
     if not isinstance(runs, int) and len(runs) > 1 and made.control_interval[0] < made.control_interval[1]:
         _refuse_pooled(made.control_interval, runs, n)
     tip = "" if isinstance(runs, int) else f"directions.runs_interval(counts, {n})"
