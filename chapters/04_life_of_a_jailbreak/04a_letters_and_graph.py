@@ -1403,7 +1403,7 @@ PARTS |= {"<end>": [23], "<assistant>": [24]}
 after = {**PARTS, "bomb": [25], ".": [26]}
 picture = drawing(whole[: start + 2], Logit(number("to"), minus=number("however")), after, n=10)
 draw(*picture, after, title='After "bomb.": the strongest edges to "to" minus "however"')
-for part in ("acrostic", "put .. and", "tell .. it.", "<end>", "bomb"):
+for part in after:
     print(f"{part} along all paths: {along_all_paths(picture[0], after[part]):.1f}")
 
 # %% [markdown]

@@ -1321,7 +1321,7 @@ above = [spot for spot, yes in zip(SPOTS, higher, strict=True) if yes]
 print("dose 2, its interval above every random direction:", ", ".join(above) or "nowhere")
 
 # %% [markdown]
-# The random directions raise the log-odds, too, in the mean everywhere but at the full stop:
+# The random directions raise the log-odds, too, in the mean, and most inside the phrase:
 # perhaps they flatten what the model expects, and a refusal at one in a million gains by it. "It
 # rises with the dose" is no evidence without them.
 #

@@ -572,7 +572,7 @@ for name, side in {"words met": nth % 2, "words not met": place % 2}.items():
 # Before block 1 it recalls 83.9 % of words of which it met other acrostics. Of words of which it
 # met none it recalls 29.2 %, and 56.8 % before block 2: without any acrostic it was 0.0 and 7.3 %,
 # but without offset 22.9 and 67.2 %. Acrostics of the word itself help most; those of *other* words
-# help more than leaving the offset out does before block 1, less before block 2.
+# and leaving the offset out differ too little, with 22 words, to say which helps more.
 #
 # ## Further: do the later blocks turn what is read? (2 minutes)
 # A lens reads a word along its direction after the last block, carried back: `direction @
