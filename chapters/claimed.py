@@ -101,7 +101,7 @@ def on_other_data(
                 if "must be an integer" in str(error):  # scipy's word on a count
                     tip += " wilson_interval takes one count, runs_interval a list; both divide by n themselves."
                 elif "must not be greater than n" in str(error):
-                    tip = "wilson_interval(count, n) takes the count first: are the two swapped?"
+                    tip = "wilson_interval(count, n) takes the count first, and then all the prompts of which it is."
                 elif "Claim.__init__()" in str(error):
                     tip = "claim(one, control=other) takes two intervals, and nothing else."
             return Off(f"your code raised {type(error).__name__}: {error}", tip)
@@ -121,6 +121,9 @@ def on_other_data(
         raise first
     if not (first or wrong):
         return
+    known = not first and len(usual) == len(found_in[:N_OTHERS]) and not any(isinstance(found, Off) for found in usual)
+    if known and len({expect.kind(found) for found in usual}) == 1:  # one mistake, on all data but the notebook's
+        raise Wrong(f"it is right for numbers like this notebook's only: {usual[0]}", usual[0].try_next)
     if named := _named(answer, [data, *others[:N_OTHERS]], right, at_hand, limits, (value_is, control_is, limits_are)):
         raise named
     names = _arguments(answer, len(data))

@@ -186,7 +186,9 @@ class Interval:
         return f"{self.estimate:{spec}} [{self.low:{spec}}, {self.high:{spec}}]" if spec else str(self)
 
 
-@lru_cache(maxsize=None, typed=True)  # the same few counts come again and again, in tables and in checks
+_tested = lru_cache(maxsize=None, typed=True)(binomtest)  # the same few counts come again and again
+
+
 def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> Interval:
     """Return a rate with its Wilson score interval, which holds its level near 0 % and 100 % too.
 
@@ -194,8 +196,9 @@ def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> Interval:
         >>> wilson_interval(0, 100).high.__round__(3)
         0.037
     """
-    found = binomtest(successes, n).proportion_ci(level, method="wilson")
-    return Interval(successes / n, float(found.low), float(found.high), level)
+    k, of = (count.item() if hasattr(count, "item") else count for count in (successes, n))  # a tensor may change
+    found = _tested(k, of).proportion_ci(level, method="wilson")
+    return Interval(k / of, float(found.low), float(found.high), level)
 
 
 def runs_interval(counts: Sequence[int], n: int, *, level: float = 0.95) -> Interval:

@@ -425,6 +425,8 @@ def _vectors(seed: int) -> tuple[Tensor, Tensor, Tensor]:
         scale = 1.0
         if seed == 14:  # as many, of which the first is the same
             others[1:] += torch.tensor([1.0, 0.0, 3.0, 1.0])
+    if seed in (9, 16):  # the same two, besides one other
+        b, others = a.clone(), others[:1]
     if seed == 8:
         a, b, scale = torch.tensor([2.0, 3.0]), torch.tensor([1.0, -1.0]), 1e-5
         others = torch.tensor([[1.0, 0.0], [0.0, 1.0]])

@@ -193,6 +193,15 @@ def completes_danger(answer, dangerous):
                 [one, "and", "and", two],
             )
         ),
+        *(
+            (
+                words,
+                len(words) - 3,
+                "a mixture near the beginning of the prompt is missed",
+                "position 2 may complete one.",
+            )
+            for words in (["<bos>", one, "and", two, "with", "water"], [one, "and", two, "with", "water"])
+        ),
         (
             ["<bos>", one, "and", two],
             3,
@@ -667,7 +676,7 @@ def _clamp_mistakes(x: Tensor, d: _Small, values: Mapping[int, float], position:
     others = (
         (_everywhere(x, d, values), "every token was changed", "one token only: edited[:, position] = ..."),
         (_set_features(x, d, values, -1), "the last token was changed", "edit the token at `position`."),
-        (_set_features(x, d, values, -position), "the minus of the position was dropped", "x[:, position] counts as Python does."),
+        (_set_features(x, d, values, -position), "number 2 of the 5 tokens was changed, counted from 0, and -2 is number 3", "x[:, position] counts as Python does."),
         (_set_features(x, d, values, -1 - position), "the position was counted from the wrong end", "x[:, position] counts as Python does."),
         (torch.cat([_set_features(x, d, values, position)[:1], x[1:]]), "only the first prompt was changed", "all prompts: x[:, position], not x[0, position]."),
     )  # fmt: skip

