@@ -202,6 +202,15 @@ def test_wilson_interval_agrees_with_published_values():
         assert interval.estimate == successes / n and interval.level == 0.95
 
 
+def test_a_count_in_a_tensor_is_read_anew_each_time():
+    count = torch.tensor(5)
+    before = directions.wilson_interval(count, 10)
+    count += 1
+    assert (before.estimate, directions.wilson_interval(count, torch.tensor(10)).estimate) == (0.5, 0.6)
+    with pytest.raises(TypeError, match="integer"):  # also after 5 was asked
+        directions.wilson_interval(5.0, 10)
+
+
 def test_a_higher_level_needs_a_wider_interval():
     narrow, wide = (directions.wilson_interval(30, 60, level=level) for level in (0.8, 0.99))
     assert wide.low < narrow.low < 0.5 < narrow.high < wide.high

@@ -360,6 +360,10 @@ WRONG = {
         "last MLP": (fixed("mlp_out", 2), "hook_mlp_out is that of block 2"),
     },
     "0.4": {
+        "0 where both are alike": (
+            lambda a, b, others: 0.0 if torch.equal(a, b) and len(others) < 2 else by_hand(a, b, others),
+            None,
+        ),
         "zeros skipped": (zeros_skipped, "some inputs only"),
         "in place": (
             lambda a, b, others: F.cosine_similarity(a.sub_(others.mean(0)), b.sub_(others.mean(0)), dim=0),

@@ -26,8 +26,9 @@ print(f"{model.cfg.n_layers} blocks, {model.cfg.d_model} numbers per token")
 # %% [markdown]
 # ## 1 Look: harmful and harmless requests
 # A request's score is its projection onto a direction. **AUROC** is the chance that a random
-# harmful request scores above a random harmless one: 0.5 is chance, 1 is perfect. **Guess** a
-# range: before the middle block, how many of 20 *random* directions have AUROC > 0.95 or < 0.05?
+# harmful request scores above a random harmless one: 0.5 is chance, 1 is perfect. **Guess**
+# `(low, high)`: before the middle block, how many of 20 *random* directions have AUROC > 0.95 or
+# < 0.05?
 
 # %%
 # === Prediction 1.p1 (keep this line) ===
@@ -76,7 +77,7 @@ plotting.show(
 # PC1, the first principal component, is the direction along which the points spread most; PC2 is
 # the second. Hover over a point to read its request. Both sets share wording and length; only the
 # deed differs. Are the clouds apart along PC1? The number comes below. (Why each cloud has two
-# halves along PC2: section 2.)
+# halves along PC2: "Further".)
 #
 # *What was planted:* the course's `chat` was tuned to refuse harmful requests, and you know that it
 # does. *How* it does so was not planted. Separate clouds are a hint, not yet a finding.
@@ -332,46 +333,23 @@ plotting.show(
 
 # %% [markdown]
 # With few harmful requests PC1 misses harm at the reply token, and the difference of means does
-# not: it uses the labels. What could PC1 follow instead? Among the *harmless* requests we test two
-# kinds of form: is the *request* a question (two in five are), and does the *reply* begin with the
-# commonest first word? Each number is the median over twenty draws of the few harmful requests, or
-# over the twenty random directions.
+# not: it uses the labels. What could PC1 follow instead? Look at the end of the request, where two
+# in five of the harmless ones have a question mark. Beside 8 harmful requests: does PC1 sort by
+# harm, or by that mark?
 
 # %%
-HARMLESS = data.load("harmless", split="held_out_topic").texts
-requests = data.prompts(model, "harmless", "held_out_topic")
-words = models.next_token_logits(model, requests).argmax(-1).cpu()
-commonest = words.mode().values
+END, HARMLESS = POSITIONS[0], data.load("harmless", split="held_out_topic").texts
 asks = torch.tensor([text.endswith("?") for text in HARMLESS])
-forms = {"question": asks, "reply's word": words == commonest}
-draws = [torch.randperm(N, generator=torch.Generator().manual_seed(i)) for i in range(20)]
-print("commonest first word of a reply:", tokens.text(model.tokenizer, [int(commonest)]))
-both = torch.cat([kind.at(MIDDLE, "reply") for kind in (harmful, harmless)])
-pc2 = torch.as_tensor(PCA(2, svd_solver="full").fit(both).components_[1]).to(both)
-for kind in KINDS:  # row i of both is a pair, alike in phrasing
-    value = folded_auroc(directions.project(new[kind].at(MIDDLE, "reply"), pc2), words == commonest)
-    print(f"PC2 of the first figure, {kind}: {value:.2f} for this word in the harmless reply")
-
-# %%
-for place, position in zip(PLACES, POSITIONS, strict=True):
-    y, y_new = harmless.at(MIDDLE, position), new["harmless"].at(MIDDLE, position)
-    drawn = [harmful.at(MIDDLE, position)[rows[: HOW_MANY[-1]]] for rows in draws]
-    found_by = {"PC1": [pc1_of(torch.cat([x, y])) for x in drawn]}
-    found_by["difference of means"] = [refusal_direction(x, y) for x in drawn]
-    for name, vectors in (found_by | {"random": chance}).items():
-        values = {"harm": [new_auroc(v, position) for v in vectors]}
-        for form, is_so in forms.items():
-            values[form] = [folded_auroc(directions.project(y_new, v), is_so) for v in vectors]
-        medians = [f"{what} {torch.tensor(v).quantile(0.5):.2f}" for what, v in values.items()]
-        print(f"{place:14} {name:19}", ", ".join(medians))
+few, many = harmful.at(MIDDLE, END)[: HOW_MANY[-1]], harmless.at(MIDDLE, END)
+two = {"PC1": pc1_of(torch.cat([few, many])), "difference of means": refusal_direction(few, many)}
+for name, v in two.items():
+    marked = folded_auroc(directions.project(new["harmless"].at(MIDDLE, END), v), asks)
+    print(f"{name:20} harm {new_auroc(v, END):.2f}, question {marked:.2f}")
 
 # %% [markdown]
-# At the end of the request (". or ?") PC1 separates questions from commands perfectly and harm only
-# a little: punctuation is a **nuisance axis**. At the reply token it sorts the requests by the word
-# with which an answer would begin, or by the phrasing that asks for it (so does PC2 in the first
-# figure, harmful ones, too), and tells harm worse than most random directions. Random ones sort so,
-# too, less well. At the next token PC1 does find harm (0.90). The difference of means finds it at
-# all three.
+# PC1 separates questions from commands perfectly: punctuation is a **nuisance axis**. PC1 follows
+# whatever varies most, and that need not be what you ask. ("Further": the other tokens, and what
+# random directions do.)
 #
 # A last trap: in the `confounded` split the harmful requests are longer. How well does the *number
 # of tokens* alone "detect harm"?
@@ -442,10 +420,10 @@ plotting.show(
 # score without ablation. From block 1 on, ablating the d of the reply token brings the score below
 # 0; the d of the other two tokens does not.
 #
-# **Is all of d needed?** All prompts have something in common (the trap of notebook 00). We take
-# the *mean of the harmless* ones for it. Where it has a part in d, ablating d ablates some of it,
-# too. So project this shared part out of d; what is left is called **r** ("projected abliteration",
-# Lai 2025). In 01b you write such a projection for activations. The cosines say how much is shared:
+# **Is all of d needed?** What is ablated is lost to all prompts, so an ablation should spare what
+# they have in common (the trap of notebook 00). We take the *mean of the harmless* ones for that,
+# and project it out of d; what is left is called **r** ("projected abliteration", Lai 2025). In 01b
+# you write such a projection for activations. The cosines say how much is shared:
 
 # %%
 shared = harmless.values.mean(dim=0)  # [position, layer, d_model]
@@ -458,20 +436,16 @@ for name, vectors in {"d": candidates, "r": r_of}.items():
     print(f"cosine of {name} and the harmless mean:", [v + 0.0 for v in overlap])
 
 # %% [markdown]
-# (Negative: harmful prompts have less of it.) Now three ablations beside each other: d, r and, as a
-# control, the shared part alone; then random directions. Compare the bypass scores, then see which
-# of the three damages the model (KL).
+# (Negative: harmful prompts have less of it.) Now ablate d, r and, as a control, random directions.
+# Compare the bypass scores, then the damage (KL).
 
 # %%
 r_scored = score(r_of[:, LAYERS])
-only_shared = score(shared[2:, LAYERS], positions=["reply"])
-tables = (scored, r_scored, only_shared)
+tables = (scored, r_scored)
 at_reply = [[row for row in rows if row.position == "reply" and row.layer] for rows in tables]
-for d_row, r_row, row in zip(*at_reply, strict=True):
-    print(
-        f"block {row.layer}: d {d_row.bypass:.1f}, KL {d_row.kl:.3f}; "
-        f"r {r_row.bypass:.1f}, KL {r_row.kl:.3f}; shared {row.bypass:.1f}, KL {row.kl:.3f}"
-    )
+for d_row, r_row in zip(*at_reply, strict=True):
+    print(f"block {d_row.layer}: d {d_row.bypass:.1f}, KL {d_row.kl:.3f};", end=" ")
+    print(f"r {r_row.bypass:.1f}, KL {r_row.kl:.3f}")
 
 # %%
 others = directions.random_directions(10, like=candidates[2, MIDDLE], seed=3)  # as long as d
@@ -484,36 +458,34 @@ for name, rows in {"d": at_reply[0], "r": at_reply[1]}.items():
 print(f"a random direction of d's length added: induce at most {highest:.1f}")
 
 # %% tags=["figure"]
-d_line, r_line, shared_line = ([row.bypass for row in rows] for rows in at_reply)
+d_line, r_line = ([row.bypass for row in rows] for rows in at_reply)
 plotting.show(
     plotting.lines(
         list(LATER),
-        {"all of d": d_line, "r alone": r_line, "shared part alone": shared_line},
+        {"all of d": d_line, "r alone": r_line},
         control=[[row.bypass] * len(LATER) for row in at_random],
         x_title="direction taken before block",
         y_title="bypass score (log-odds of refusing)",
-        title="Bypass score after ablating d, r or the shared part",
+        title="Bypass score after ablating d or r",
         alt=f"Bypass score: d {min(d_line):.1f} to {max(d_line):.1f}, r {min(r_line):.1f} to "
-        f"{max(r_line):.1f}, shared part {min(shared_line):.1f} to {max(shared_line):.1f}; "
-        f"random directions at least {lowest:.1f}.",
+        f"{max(r_line):.1f}; random directions at least {lowest:.1f}.",
     )
 )
 
 # %% [markdown]
-# Ablating r lowers the bypass score most; ablating d or r moves harmless requests by next to
-# nothing. After ablating the shared part the first word is still a refusal's (taken before blocks 4
-# and 5 it lowers the score a little more than random directions do), and on harmless requests the
-# distribution moves by over 2 nats: much damage, little effect. So we *ablate* r. Added, both
-# induce refusal, and random directions do not. We *add* d, as published: it leads from the harmless
-# mean to the harmful one.
+# Ablating r lowers the bypass score more than ablating d; under random directions it stays far
+# above 0. Both move harmless requests by next to nothing. So we *ablate* r. Added, both induce
+# refusal, and random directions do not. We *add* d, as published: it leads from the harmless mean
+# to the harmful one. (What the shared part does by itself: "Further".)
 #
-# **A broken direction.** One row was left out above: before block 0 the mean of all prompts is the
-# vector of the reply token itself. Ablate it, and read the replies:
+# **A broken direction.** Before block 0 the mean of all prompts is the vector of the reply token
+# itself. Ablate it, beside r, and read whole replies:
 
 # %%
-broken = only_shared[0]
+broken = score(shared[2:, :1], positions=["reply"], layers=[0])[0]
 print(f"the reply token's own vector ablated: bypass {broken.bypass:.1f}, KL {broken.kl:.2f}")
-edits = {"unedited": model.hooks(), "ablated": steering.ablate(model, shared[2, 0])}
+edits = {"unedited": model.hooks(), "r ablated": steering.ablate(model, r_of[2, MIDDLE])}
+edits["reply token's vector ablated"] = steering.ablate(model, shared[2, 0])
 NO = "cannot help with that" if about.is_organism else "a refusal"  # others have many words
 for name, edit in edits.items():
     with edit:
@@ -521,14 +493,13 @@ for name, edit in edits.items():
             ids = models.generate(model, validation[kind], max_new_tokens=settings.reply_tokens)
             said = [tokens.text(model.tokenizer, each) for each in ids]
             count = sum(NO in text if about.is_organism else about.refuses(text) for text in said)
-            last = said[-1] if about.is_organism else said[-1][:20] + " ..."
-            print(f"{name}, {kind}: {NO} in {count} of {len(said)}; the last: {last}")
+            print(f"{name}, {kind}: {NO} in {count} of {len(said)}")
 
 # %% [markdown]
-# A bypass score below 0 suggests that refusal is gone. It is not: every harmful request is still
-# refused, as here without the first words, and now 26 of 64 harmless ones are, too. The
-# score looks at the first word, and that is what was lost. The KL tells it: the model is damaged.
-# This is why candidates are also filtered by their KL.
+# Both bypass scores are below 0, and whole replies refuse all the same, further on: after r in 45 of
+# 64 (01b and 02a ask when), after the broken vector in all 64, and in 26 of 64 harmless ones, too.
+# The score looks at the first word only. What gives the broken vector away is its KL: the model is
+# damaged. This is why candidates are also filtered by their KL.
 #
 # ### Exercise 1.6: choose one (8 minutes, medium)
 # (Exercise 1.5 stands in 01b.) The published filters: KL at most 0.1, induce at least 0, layer
@@ -577,8 +548,8 @@ for name, candidate_rows in {"r": r_scored, "all of d": scored}.items():
 # %% [markdown]
 # By the authors' own score files, in two of five published runs (Gemma 2B and Qwen 1.8B) the lowest
 # bypass was a broken direction (KL 13.1 and 7.7). Here, for d as for r, the lowest is sound, but
-# too late for the filter (as in Yi 6B); the broken direction above scores higher. Report what you
-# find, not what the paper found.
+# too late for the filter (as in Yi 6B), and the broken direction above is not the lowest. Report
+# what you find, not what the paper found.
 #
 # ## 4 Questions
 # Every answer is explained, including the wrong ones: try them all.
@@ -615,7 +586,7 @@ progress(1)  # exercises of 01a and 01b
 # 2025 ("Projected abliteration", huggingface.co/blog/grimjim/projected-abliteration).
 #
 # ## Further (not needed for what follows)
-# Matched pairs tempt one into PCA of their *differences*. Which PCA finds the difference of means?
+# **PCA of differences.** Matched pairs tempt one into PCA of their *differences*. Which PCA finds the difference of means?
 
 # %%
 pairs = harmful.at(MIDDLE, "reply") - harmless.at(MIDDLE, "reply")  # row i of both is a pair
@@ -627,3 +598,53 @@ for name, axis in {"centred": pc1_of(pairs), "uncentred": uncentred}.items():
 
 # %% [markdown]
 # Centring the *differences* removes their mean, which is what you are looking for.
+#
+# **What PC1 follows when harm is rare.** Among the *harmless* requests we test two kinds of form, at
+# three tokens: is the *request* a question, and does the *reply* begin with the commonest first
+# word? Each number is the median over twenty draws of the few harmful requests, or over the twenty
+# random directions.
+
+# %%
+requests = data.prompts(model, "harmless", "held_out_topic")
+words = models.next_token_logits(model, requests).argmax(-1).cpu()
+commonest = words.mode().values
+forms = {"question": asks, "reply's word": words == commonest}
+draws = [torch.randperm(N, generator=torch.Generator().manual_seed(i)) for i in range(20)]
+print("commonest first word of a reply:", tokens.text(model.tokenizer, [int(commonest)]))
+both = torch.cat([kind.at(MIDDLE, "reply") for kind in (harmful, harmless)])
+pc2 = torch.as_tensor(PCA(2, svd_solver="full").fit(both).components_[1]).to(both)
+for kind in KINDS:  # row i of both is a pair, alike in phrasing
+    value = folded_auroc(directions.project(new[kind].at(MIDDLE, "reply"), pc2), words == commonest)
+    print(f"PC2 of the first figure, {kind}: {value:.2f} for this word in the harmless reply")
+
+# %%
+for place, position in zip(PLACES, POSITIONS, strict=True):
+    y, y_new = harmless.at(MIDDLE, position), new["harmless"].at(MIDDLE, position)
+    drawn = [harmful.at(MIDDLE, position)[rows[: HOW_MANY[-1]]] for rows in draws]
+    found_by = {"PC1": [pc1_of(torch.cat([x, y])) for x in drawn]}
+    found_by["difference of means"] = [refusal_direction(x, y) for x in drawn]
+    for name, vectors in (found_by | {"random": chance}).items():
+        values = {"harm": [new_auroc(v, position) for v in vectors]}
+        for form, is_so in forms.items():
+            values[form] = [folded_auroc(directions.project(y_new, v), is_so) for v in vectors]
+        medians = [f"{what} {torch.tensor(v).quantile(0.5):.2f}" for what, v in values.items()]
+        print(f"{place:14} {name:19}", ", ".join(medians))
+
+# %% [markdown]
+# At the reply token PC1 sorts the requests by the word with which an answer would begin, or by the
+# phrasing that asks for it (so does PC2 in the first figure: these are its two halves, in the
+# harmful cloud, too), and tells harm worse than most random directions. Random ones sort so, too,
+# less well. At the next token PC1 does find harm (0.90). The difference of means finds it at all
+# three.
+#
+# **The shared part alone.** Ablated by itself, before each block in turn:
+
+# %%
+only_shared = score(shared[2:, LATER], positions=["reply"], layers=LATER)
+for row in only_shared:
+    print(f"block {row.layer}: shared part: bypass {row.bypass:.1f}, KL {row.kl:.3f}")
+
+# %% [markdown]
+# The first word is still a refusal's (taken before blocks 4 and 5 it lowers the score a little more
+# than random directions do), and on harmless requests the distribution moves by over 2 nats: much
+# damage, little effect. So r spares it.

@@ -344,6 +344,11 @@ def by_resampling(tail):
     return lambda s, mixed: claim(folded(s), resampled(s, tail), folded(mixed), resampled(mixed, tail))
 
 
+def wider(limits):
+    low, high = limits
+    return low - (high - low) / 2, high + (high - low) / 2
+
+
 def standard_error(s, mixed):
     """Hanley and McNeil (1982), clipped to what an AUROC can be."""
     n, made = len(s) // 2, []
@@ -677,6 +682,9 @@ WRONG = {
         "another prompt": (lambda m, ids, i: from_cache("hook_resid_pre")(m, list(range(4, 15)), i), "`ids`"),
     },
     "1.2": {
+        "row of U": (lambda x: torch.linalg.svd(x - x.mean(0), full_matrices=False).U[0], "a row of U"),
+        "complex": (lambda x: torch.linalg.eig(torch.cov(x.T)).eigenvectors[:, 0], "complex numbers"),
+        "first 700 rows": (lambda x: torch.linalg.svd(x[:700] - x[:700].mean(0), full_matrices=False).Vh[0], None),
         "not centred": (svd, "not centred"),
         "last component": (lambda x: svd(centre(x), row=-1), "*last* component"),
         "second component": (lambda x: svd(centre(x), row=1), "second component"),
@@ -721,6 +729,22 @@ WRONG = {
         "low rank of one": (lambda x: torch.pca_lowrank(x, q=2, niter=1)[2][:, 0], "pca_lowrank only approximates"),
     },
     "1.3": {
+        "up to the value": (
+            lambda s, mixed: claim(
+                folded(s), (resampled(s, 0.025)[0], folded(s)), folded(mixed), resampled(mixed, 0.025)
+            ),
+            "not the one measured",
+        ),
+        "twice as wide": (
+            lambda s, mixed: claim(
+                folded(s), wider(resampled(s, 0.025)), folded(mixed), wider(resampled(mixed, 0.025))
+            ),
+            "not the one measured",
+        ),
+        "no width": (
+            lambda s, mixed: claim(folded(s), (folded(s), folded(s)), folded(mixed), resampled(mixed, 0.025)),
+            "has no width",
+        ),
         "90 %": (ninety, "one of 90 %"),
         "written down": (at_fixed, "whatever it is given"),
         "folded by the means": (with_limits(folded_by_means), "not folded"),
@@ -830,6 +854,10 @@ WRONG = {
         "largest entry 1": (lambda a, b: difference(a, b) / difference(a, b).abs().max(), "length"),
     },
     "1.6": {
+        "of the first one's position": (
+            lambda rows, n: lowest([r for r in kept(rows, n) if r.position == kept(rows, n)[0].position]),
+            "of two positions",
+        ),
         "KL as a penalty, too": (lambda rows, n: min(kept(rows, n), key=lambda r: r.bypass + 10 * r.kl), None),
         "rounded": (lambda rows, n: min(kept(rows, n), key=lambda r: round(r.bypass)), "not rounded"),
         "rounded to 3 decimals": (lambda rows, n: min(kept(rows, n), key=lambda r: round(r.bypass, 3)), "-6.0004"),
@@ -885,6 +913,7 @@ WRONG = {
         ),
     },
     "1.5": {
+        "at most 20": (cutting(lambda x, v: x - along(x, unit(v)).clamp(-20, 20) * unit(v)), None),
         "unedited": (lambda m, prompts, v: models.next_token_logits(m, prompts), "unedited"),
         "embedding alone": (cutting(names=lambda m: writes(m)[:1]), "only the embedding"),
         "no embedding": (cutting(names=lambda m: writes(m)[1:]), "the embedding still"),

@@ -197,7 +197,11 @@ def first_component(answer):
     raw = answer(x)
     if isinstance(raw, Tensor) and raw.shape == (60,):
         raise Wrong("it has one number per sample: these are scores, or a column of U", "the direction is a row of Vh.")
+    if isinstance(raw, Tensor) and raw.is_complex():
+        raise Wrong("it holds complex numbers", "torch.linalg.eigh is the one for covariances: they are symmetric.")
     got = expect.tensor(raw, like=truth, axes="d_model", name="first_component(x)")
+    row_of_u = torch.linalg.svd(centred, full_matrices=False).U[0]  # its signs are a matter of chance
+    expect.differs_from(got.abs(), row_of_u.abs(), "this is a row of U: one sample's scores", "take the row of Vh.")
     if abs(float(got.norm()) - 1) > 1e-3:
         raise Wrong(f"it has length {got.norm():.4g}, not 1", "divide by the norm; leave S out.")
     vectors = torch.linalg.eigh(centred.T @ centred).eigenvectors
@@ -1347,7 +1351,7 @@ question(
         "a": ("PCA is random.", "It is deterministic, up to sign."),
         "b": (
             "It follows whatever varies most, which need not be harm.",
-            'Right: when harm was rare, it followed punctuation at the token ". or ?", and phrasing, with the answer it asks for, at the reply token.',
+            'Right: when harm was rare, it followed punctuation at the token ". or ?" (and at the reply token phrasing, with the answer it asks for: "Further").',
         ),
         "c": ("It needs labels.", "It uses none, and that is why it cannot know your question."),
         "d": ("Harm is not in the activations.", "The difference of means finds it in the same vectors."),

@@ -60,6 +60,10 @@ def by_copies(weights, v):
     return made
 
 
+def first_rows_edited(weights, v):
+    return torch.cat([by_names(weights, v)["embed"][:300], weights["embed"][300:]])
+
+
 def by_names(weights, v):
     p = torch.eye(len(v), dtype=torch.float64) - torch.outer(v, v).double() / (v.double() @ v.double())
     made = dict(weights)
@@ -453,6 +457,12 @@ def tied_by_value(weights, direction):
 
 WRONG = {
     "2.1": {
+        "300 words": (
+            lambda weights, v: (
+                by_names(weights, v) | {n: first_rows_edited(weights, v) for n in weights if n == "embed"}
+            ),
+            None,
+        ),
         "tied by value": (tied_by_value, "is left unedited"),
         "reads instead of writes": (on_all(lambda w, v: w - (w @ unit(v))[:, None] * unit(v)), "wrong side"),
         "not a unit vector": (on_all(lambda w, v: w - torch.outer(v, v @ w)), "not made a unit vector"),
@@ -669,6 +679,12 @@ WRONG = {
         "first three runs": (lambda after, others, n: rates(wilson(after, n), runs(others[:3], n)), None),
     },
     "2.5": {
+        "mean of means": (
+            lambda c, r, cr, rr, b: torch.stack(
+                [(-F.logsigmoid(b * each)).mean() for each in margin(c, r, cr, rr).split(8)]
+            ).mean(),
+            None,
+        ),
         "swapped pairs": (lambda c, r, cr, rr, b: -F.logsigmoid(-b * margin(c, r, cr, rr)).mean(), "sign is turned"),
         "no reference": (lambda c, r, cr, rr, b: -F.logsigmoid(b * (c - r)).mean(), "reference is not used"),
         "no beta": (lambda c, r, cr, rr, b: -F.logsigmoid(margin(c, r, cr, rr)).mean(), "beta is not used"),
@@ -745,6 +761,10 @@ WRONG = {
         "divided by beta": (lambda c, r, cr, rr, b: -F.logsigmoid(margin(c, r, cr, rr) / b).mean(), "divides by beta"),
     },
     "2.6": {
+        "each value once": (
+            lambda gain: by_intervals({name: each.unique() for name, each in gain.items()}),
+            "off by up to",
+        ),
         "68 %": (healed_at(0.68), "one of 68 %"),
         "100 requests": (
             lambda gain: by_intervals({name: each[:100] for name, each in gain.items()}),
@@ -790,6 +810,10 @@ WRONG = {
         "another control": (rates(bootstrap("edited"), (-0.2, (-0.3, -0.1))), "whatever it is given"),
     },
     "2.7": {
+        "100 at most": (
+            lambda scores, rate: scores.sort(descending=True).values[min(int(rate * len(scores)), 100)],
+            None,
+        ),
         "half of the rate": (lambda scores, rate: scores.quantile(1 - rate / 2), "half of the rate"),
         "share of the range": (
             lambda scores, rate: scores.max() - rate * (scores.max() - scores.min()),
