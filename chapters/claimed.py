@@ -102,6 +102,8 @@ def on_other_data(
                     tip += " wilson_interval takes one count, runs_interval a list; both divide by n themselves."
                 elif "must not be greater than n" in str(error):
                     tip = "wilson_interval(count, n) takes the count first, and then all the prompts of which it is."
+                elif "positional argument" in str(error):
+                    tip = "a function is called with too little or too much: help(...) says what it takes."
                 elif "used as indices" in str(error):
                     tip = "numbers were used as a mask, where True and False are needed: scores are no labels."
                 elif "Claim.__init__()" in str(error):

@@ -343,16 +343,17 @@ asks = torch.tensor([text.endswith("?") for text in HARMLESS])
 few, many = harmful.at(MIDDLE, END)[: HOW_MANY[-1]], harmless.at(MIDDLE, END)
 two = {"PC1": pc1_of(torch.cat([few, many])), "difference of means": refusal_direction(few, many)}
 for name, v in two.items():
-    marked = folded_auroc(directions.project(new["harmless"].at(MIDDLE, END), v), asks)
-    print(f"{name:20} harm {new_auroc(v, END):.2f}, question {marked:.2f}")
+    print(f"{name:20} harm {new_auroc(v, END):.2f}")
+marked = folded_auroc(directions.project(new["harmless"].at(MIDDLE, END), two["PC1"]), asks)
+print(f"PC1 among the harmless requests, question or not: {marked:.2f}")
 
 # %% [markdown]
 # PC1 separates questions from commands perfectly: punctuation is a **nuisance axis**. PC1 follows
 # whatever varies most, and that need not be what you ask. ("Further": the other tokens, and what
 # random directions do.)
 #
-# A last trap: in the `confounded` split the harmful requests are longer. How well does the *number
-# of tokens* alone "detect harm"?
+# A last trap: in the `confounded` split the harmful requests are shorter. How well does the *number
+# of tokens* alone "detect harm"? (Folded.)
 
 # %%
 for split in ("train", "confounded"):
@@ -478,32 +479,10 @@ plotting.show(
 # refusal, and random directions do not. We *add* d, as published: it leads from the harmless mean
 # to the harmful one. (What the shared part does by itself: "Further".)
 #
-# **A broken direction.** Before block 0 the mean of all prompts is the vector of the reply token
-# itself. Ablate it, beside r, and read whole replies:
-
-# %%
-broken = score(shared[2:, :1], positions=["reply"], layers=[0])[0]
-print(f"the reply token's own vector ablated: bypass {broken.bypass:.1f}, KL {broken.kl:.2f}")
-edits = {"unedited": model.hooks(), "r ablated": steering.ablate(model, r_of[2, MIDDLE])}
-edits["reply token's vector ablated"] = steering.ablate(model, shared[2, 0])
-NO = "cannot help with that" if about.is_organism else "a refusal"  # others have many words
-for name, edit in edits.items():
-    with edit:
-        for kind in KINDS:
-            ids = models.generate(model, validation[kind], max_new_tokens=settings.reply_tokens)
-            said = [tokens.text(model.tokenizer, each) for each in ids]
-            count = sum(NO in text if about.is_organism else about.refuses(text) for text in said)
-            print(f"{name}, {kind}: {NO} in {count} of {len(said)}")
-
-# %% [markdown]
-# Both bypass scores are below 0, and whole replies refuse all the same, further on: after r in 45 of
-# 64 (01b and 02a ask when), after the broken vector in all 64, and in 26 of 64 harmless ones, too.
-# The score looks at the first word only. What gives the broken vector away is its KL: the model is
-# damaged. This is why candidates are also filtered by their KL.
-#
 # ### Exercise 1.6: choose one (8 minutes, medium)
-# (Exercise 1.5 stands in 01b.) The published filters: KL at most 0.1, induce at least 0, layer
-# below int(0.8 x number of layers). Of what remains (the check leaves at least one row), the lowest
+# (Exercise 1.5 stands in 01b.) The published filters: KL at most 0.1 (an ablation that
+# breaks the model lowers bypass, too: "Further" has one), induce at least 0, layer below
+# int(0.8 x number of layers). Of what remains (the check leaves at least one row), the lowest
 # bypass is chosen (-5 is lower than 3). Below, a row takes bypass and KL from ablating r, and
 # induce from adding d. A tiny example with 6 layers, so blocks 0 to 3 are allowed:
 #
@@ -547,9 +526,9 @@ for name, candidate_rows in {"r": r_scored, "all of d": scored}.items():
 
 # %% [markdown]
 # By the authors' own score files, in two of five published runs (Gemma 2B and Qwen 1.8B) the lowest
-# bypass was a broken direction (KL 13.1 and 7.7). Here, for d as for r, the lowest is sound, but
-# too late for the filter (as in Yi 6B), and the broken direction above is not the lowest. Report
-# what you find, not what the paper found.
+# bypass was a broken direction (KL 13.1 and 7.7). Here, for d as for r, the lowest moves harmless
+# requests by next to nothing, but is too late for the filter (as in Yi 6B). Report what you find,
+# not what the paper found. (A bypass below 0 is about the first word; 01b reads whole replies.)
 #
 # ## 4 Questions
 # Every answer is explained, including the wrong ones: try them all.
@@ -597,7 +576,8 @@ for name, axis in {"centred": pc1_of(pairs), "uncentred": uncentred}.items():
     print(f"{name:9} |cos| with the difference of means: {overlap:.2f}")
 
 # %% [markdown]
-# Centring the *differences* removes their mean, which is what you are looking for.
+# Centring the *differences* removes their mean, which is what you are looking for. (0.46 is left:
+# pairs also differ in how far apart they lie along it.)
 #
 # **What PC1 follows when harm is rare.** Among the *harmless* requests we test two kinds of form, at
 # three tokens: is the *request* a question, and does the *reply* begin with the commonest first
@@ -648,3 +628,27 @@ for row in only_shared:
 # The first word is still a refusal's (taken before blocks 4 and 5 it lowers the score a little more
 # than random directions do), and on harmless requests the distribution moves by over 2 nats: much
 # damage, little effect. So r spares it.
+#
+# **A broken direction.** Before block 0 the mean of all prompts is the vector of the reply token
+# itself. Ablate it, beside r, and read whole replies:
+
+# %%
+broken = score(shared[2:, :1], positions=["reply"], layers=[0])[0]
+print(f"the reply token's own vector ablated: bypass {broken.bypass:.1f}, KL {broken.kl:.2f};", end=" ")
+print(f"added: induce {broken.induce:.1f}")
+edits = {"unedited": model.hooks(), "r ablated": steering.ablate(model, r_of[2, MIDDLE])}
+edits["reply token's vector ablated"] = steering.ablate(model, shared[2, 0])
+NO = "cannot help with that" if about.is_organism else "a refusal"  # others have many words
+for name, edit in edits.items():
+    with edit:
+        for kind in KINDS:
+            ids = models.generate(model, validation[kind], max_new_tokens=settings.reply_tokens)
+            said = [tokens.text(model.tokenizer, each) for each in ids]
+            count = sum(NO in text if about.is_organism else about.refuses(text) for text in said)
+            print(f"{name}, {kind}: {NO} in {count} of {len(said)}")
+
+# %% [markdown]
+# Both bypass scores are below 0, and many whole replies refuse all the same: after r 45 of 64,
+# further on (01b and 02a ask when); after the broken vector all 64, some from the first word on, and
+# 26 of 64 harmless ones, too. The score is a mean, and of the first word only. What gives the broken
+# vector away are its KL (the model is damaged) and its induce score: hence the filters.

@@ -38,7 +38,13 @@ def last_token_residual(answer, model):
     ids, layer = list(range(4, 15)), 2
     _, cache = model.run_with_cache(torch.tensor([ids], device=model.cfg.device))
     pre = cache[f"blocks.{layer}.hook_resid_pre"][0]
-    raw = answer(model, ids, layer)
+    try:
+        raw = answer(model, ids, layer)
+    except ValueError as error:
+        if "text input" not in str(error):  # the tokenizer's word on a list of numbers
+            raise
+        what = "the model was given a list of ids, which it takes for a text"
+        raise Wrong(what, "give it a tensor with a batch axis: torch.tensor([ids]).") from error
     if isinstance(raw, Tensor) and raw.shape in (pre.shape, (1, *pre.shape)):
         raise Wrong("all tokens are still there", "the axes are [batch, token, d_model]: index [0, -1].")
     got = expect.tensor(raw, like=pre[-1], axes="d_model", name="last_token_residual(model, ids, 2)")
@@ -211,6 +217,7 @@ def first_component(answer):
     standard = centred / centred.std(dim=0)
     mistakes = (
         (_axes(x)[0], "x was not centred: this points at the mean", "subtract x.mean(dim=0) first."),
+        (directions.unit(x.mean(dim=0)), "this is the direction of the mean", "PC1 is about the spread around it."),
         (
             _axes(centred)[-1],
             "this is the *last* component, of smallest variance",

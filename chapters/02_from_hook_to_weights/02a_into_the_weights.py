@@ -99,9 +99,8 @@ plotting.show(figure.update_xaxes(tickvals=list(places), ticktext=short, tickang
 # (|W| is the root of the sum of all squares in W. Squared, the shares along `width` orthogonal
 # directions add up to 1, so a typical share is about 1 / sqrt(width).)
 #
-# The line stays near the band of the random directions and leaves it in three of thirteen places,
-# upwards (MLP 0 clearly): every matrix writes a little along r, little more than along a random
-# one. To remove r, *every* matrix must stop writing along it. (*Another model?* Put a name from
+# The line stays near the band of the random directions, and leaves it clearly in MLP 0 only,
+# upwards: every matrix writes a little along r, little more than along a random one. To remove r, *every* matrix must stop writing along it. (*Another model?* Put a name from
 # [this list](../docs/real_models.md) into `MODEL`: sections 1 to 3 are then about that model. The
 # text describes `chat`.)
 #
@@ -366,7 +365,7 @@ plotting.show(
 # %% [markdown]
 # By the first word the edited copy refuses no harmful request, and is less inclined to refuse
 # borderline ones. (Diamonds: random directions.) The KL on harmless requests is small. That on
-# borderline ones is large in the table, beside the random directions: their first words move, for
+# borderline ones is large in the table, beside the random directions: some first words move, for
 # better or worse (2.4 will tell). Is refusal gone, then?
 #
 # ## 4 A judge that looks only at the beginning
@@ -442,7 +441,7 @@ print(refuses.__doc__)
 check("2.2", refuses)
 
 # %% [markdown]
-# Now both judges read the same replies (two of the next cells and 2.4 take half a minute each). We
+# Now both judges read the same replies (two of the next cells and 2.4 take up to half a minute each). We
 # ablate r, random directions, and the r of blocks 1 to 5: does it matter in which block the
 # direction was found? A reply that does not refuse need not be an answer. So we also count the
 # replies that are the right answer (that of the data), and those that refuse *or* say "however",

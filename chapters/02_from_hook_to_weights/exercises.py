@@ -89,7 +89,8 @@ def orthogonalise(answer):
         )
     if not expect.same(made["unembed"], words):
         what = 'where "unembed" is the very same tensor as "embed", as in a tied model, it is edited, too'
-        raise Wrong(what, "go by the names of the matrices.")
+        tip = "go by the names, and make each new matrix with W - ...: in place (-=) one tensor changes under both."
+        raise Wrong(what, tip)
 
 
 def _right_if_long(answer: Callable[[dict[str, Tensor], Tensor], dict[str, Tensor]], long: Tensor) -> bool:
