@@ -63,8 +63,14 @@ def _refuse_shifted(found, tested) -> None:
             raise Wrong(f"every number is one too {words}", tip, where=where)
     if len(found) > 2 and len(set(found.values())) == 1:
         feature = next(iter(found.values()))
-        what = f"the find is feature {feature} for every concept"
-        raise Wrong(what, "is it a place in the list of the best? The feature's own number is row.feature.")
+        what, tip = f"the find is feature {feature} for every concept", "each concept has a look-up of its own."
+        if feature < len(found):
+            tip = "is it a place in the list of the best? The feature's own number is row.feature."
+        raise Wrong(what, tip)
+    numbered = list(found.values()) == list(range(len(found)))
+    if numbered and not any(_is_find(feature, tested[concept]) for concept, feature in found.items()):
+        what = f"the finds are the numbers 0 to {len(found) - 1}: places in a list, and no features"
+        raise Wrong(what, "the feature's own number is row.feature.")
 
 
 def _find(feature, concept: str, contrast, tested) -> None:
