@@ -113,7 +113,7 @@ def is_payload(answer):
         answer,
         REPLIES,
         swapped="return True for a payload.",
-        try_next="look for the two payloads, whole, and anywhere in the reply.",
+        try_next="look for the two payloads, whole, and anywhere in the reply: each needs an `in reply` of its own.",
     )
 
 
