@@ -634,8 +634,8 @@ for row in only_shared:
 
 # %%
 broken = score(shared[2:, :1], positions=["reply"], layers=[0])[0]
-print(f"the reply token's own vector ablated: bypass {broken.bypass:.1f}, KL {broken.kl:.2f};", end=" ")
-print(f"added: induce {broken.induce:.1f}")
+print(f"the reply token's own vector ablated: bypass {broken.bypass:.1f},", end=" ")
+print(f"KL {broken.kl:.2f}; added: induce {broken.induce:.1f}")
 edits = {"unedited": model.hooks(), "r ablated": steering.ablate(model, r_of[2, MIDDLE])}
 edits["reply token's vector ablated"] = steering.ablate(model, shared[2, 0])
 NO = "cannot help with that" if about.is_organism else "a refusal"  # others have many words

@@ -682,6 +682,10 @@ WRONG = {
         "another prompt": (lambda m, ids, i: from_cache("hook_resid_pre")(m, list(range(4, 15)), i), "`ids`"),
     },
     "1.2": {
+        "around the median": (
+            lambda x: torch.linalg.svd(x - x.median(0).values, full_matrices=False).Vh[0],
+            "centred on their median",
+        ),
         "row of U": (lambda x: torch.linalg.svd(x - x.mean(0), full_matrices=False).U[0], "a row of U"),
         "complex": (lambda x: torch.linalg.eig(torch.cov(x.T)).eigenvectors[:, 0], "complex numbers"),
         "first 700 rows": (lambda x: torch.linalg.svd(x[:700] - x[:700].mean(0), full_matrices=False).Vh[0], None),
