@@ -531,7 +531,7 @@ for name, candidate_rows in {"r": r_scored, "all of d": scored}.items():
 # not what the paper found. (A bypass below 0 is about the first word; 01b reads whole replies.)
 #
 # ## 4 Questions
-# Every answer is explained, including the wrong ones: try them all.
+# Every answer is explained, including the wrong ones.
 
 # %%
 # === Question 1.q1 (keep this line) ===

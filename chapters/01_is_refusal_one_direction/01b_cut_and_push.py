@@ -582,7 +582,7 @@ plotting.show(
 # depends on the role and on the dose: no one dose stands for the others.
 #
 # ## 4 Questions
-# Every answer is explained, including the wrong ones: try them all.
+# Every answer is explained, including the wrong ones.
 
 # %%
 # === Question 1.q3 (keep this line) ===

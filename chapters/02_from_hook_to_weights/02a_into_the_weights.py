@@ -585,7 +585,7 @@ print("\n".join(findings.values()))
 
 # %% [markdown]
 # ## 6 Questions
-# Every answer is explained, including the wrong ones: try them all.
+# Every answer is explained, including the wrong ones.
 
 # %%
 # === Question 2.q1 (keep this line) ===

@@ -677,7 +677,7 @@ print("\n".join(findings.values()))
 # touch.
 #
 # ## 5 Questions
-# Every answer is explained, including the wrong ones: try them all.
+# Every answer is explained, including the wrong ones.
 
 # %%
 # === Question 2.q3 (keep this line) ===
@@ -1123,11 +1123,11 @@ what = "harmless, refused with the gate; control: d always added"
 finding(what, rate(by_gate[2], 100), rate(always[2], 100))
 
 # %% tags=["figure", "organism"]
-label, sizes = "d added where the gate opens", [len(group) for group in tests.values()]
+label, sizes = "where the gate opens", [len(group) for group in tests.values()]
 ends = [rate(hits, n) for hits, n in zip(by_gate, sizes, strict=True)]
 percent = {
     name: [round(100 * c / n) for c, n in zip(hits, sizes, strict=True)]
-    for name, hits in {"d always added": always, label: by_gate}.items()
+    for name, hits in {"always": always, label: by_gate}.items()
 }
 plotting.show(
     plotting.bars(
@@ -1139,7 +1139,7 @@ plotting.show(
         intervals={label: [[100 * i.low, 100 * i.high] for i in ends]},
         controls={label: [[100 * run[k] / n for run in by_chance] for k, n in enumerate(sizes)]},
         control_label="each random gate",
-        title="Refusals of the edited copy when d is added, always or through the gate",
+        title="Refusals of the edited copy with d added",
         alt=f"Refused at once, per cent, of {', '.join(tests)}: {percent}.",
     )
 )

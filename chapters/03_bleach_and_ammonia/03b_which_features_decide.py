@@ -498,7 +498,7 @@ print("\n".join(findings.values()))
 # The NO: the feature was not told from random directions by its effect on other requests.
 #
 # ## 6 A question
-# Each answer is explained, also the wrong ones: try them all.
+# Each answer is explained, also the wrong ones.
 
 # %% tags=["organism"]
 # === Question 3.q3 (keep this line) ===

@@ -496,7 +496,7 @@ else:
 # there may be nothing to find. (To try that: `practice-exposed`, whose answers are known.)
 #
 # ## 6 Questions
-# Each answer is explained, also the wrong ones: try them all.
+# Each answer is explained, also the wrong ones.
 
 # %%
 # === Question 7.q5 (keep this line) ===

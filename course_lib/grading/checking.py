@@ -241,7 +241,10 @@ def _same_gradient(got: Any, truth: Tensor, inputs: Sequence[Any]) -> None:
     trained = [value for value in inputs if isinstance(value, Tensor) and value.requires_grad]
     mine, right = (torch.autograd.grad(value.sum(), trained, allow_unused=True) for value in (got, truth))
     if not all(a is not None and same(a, b) for a, b in zip(mine, right, strict=True) if b is not None):
-        raise Wrong("the value is right here, and its gradient is not", f"{tip} Or is it a mean of unequal parts?")
+        raise Wrong(
+            "the value is right here, and its gradient is not",
+            f"{tip} Or a mean of unequal parts, or an exp out of range?",
+        )
 
 
 def watched(function: FunctionType) -> Callable[..., Any]:
