@@ -235,16 +235,13 @@ def _agrees(asked: Exercise, mine: Callable[..., Any], context: Sequence[Any]) -
 
 
 def _same_gradient(got: Any, truth: Tensor, inputs: Sequence[Any]) -> None:
-    tip = "a model is trained through this number: no .detach(), .item() or float(...)."
+    tip = "a model is trained through it: no .detach(), .item() or float(...), unequal means, exp out of range."
     if not getattr(got, "requires_grad", False):
         raise Wrong("the result has lost its gradient", tip)
     trained = [value for value in inputs if isinstance(value, Tensor) and value.requires_grad]
     mine, right = (torch.autograd.grad(value.sum(), trained, allow_unused=True) for value in (got, truth))
     if not all(a is not None and same(a, b) for a, b in zip(mine, right, strict=True) if b is not None):
-        raise Wrong(
-            "the value is right here, and its gradient is not",
-            f"{tip} Or a mean of unequal parts, or an exp out of range?",
-        )
+        raise Wrong("the value is right here, and its gradient is not", tip)
 
 
 def watched(function: FunctionType) -> Callable[..., Any]:

@@ -100,9 +100,7 @@ def supported(
 def _measured(value: Any, limits: Any, name: str, low: float, high: float) -> tuple[float, Limits]:
     value = expect.number(expect.plain(value), low=low, high=high, name=name)
     if limits is None or limits is ...:
-        raise Wrong(
-            f"{name} has no interval", "give interval=(lower limit, upper limit); for the control control_interval=."
-        )
+        raise Wrong(f"{name} has no interval", "give interval=(low, high); for the control control_interval=.")
     limits = (limits.low, limits.high) if isinstance(limits, directions.Interval) else expect.plain(limits)
     if isinstance(limits, torch.Tensor) and limits.ndim == 1:
         limits = limits.tolist()
