@@ -630,7 +630,7 @@ for row in only_shared:
 # damage, little effect. So r spares it.
 #
 # **A broken direction.** Before block 0 the mean of all prompts is the vector of the reply token
-# itself. Ablate it, beside r, and read whole replies:
+# itself. Ablate it, beside r, and count refusals in whole replies:
 
 # %%
 broken = score(shared[2:, :1], positions=["reply"], layers=[0])[0]
@@ -648,7 +648,7 @@ for name, edit in edits.items():
             print(f"{name}, {kind}: {NO} in {count} of {len(said)}")
 
 # %% [markdown]
-# Both bypass scores are below 0, and many whole replies refuse all the same: after r 45 of 64,
-# further on (01b and 02a ask when); after the broken vector all 64, some from the first word on, and
-# 26 of 64 harmless ones, too. The score is a mean, and of the first word only. What gives the broken
-# vector away are its KL (the model is damaged) and its induce score: hence the filters.
+# Both bypass scores are below 0, and many whole replies refuse all the same: after r 45 of 64 (01b
+# and 02a ask when); after the broken vector all 64, and 26 of 64 harmless ones, too. The score is a
+# mean, and of the first word only. What gives the broken vector away are its KL (the model is
+# damaged) and its induce score: hence the filters.
