@@ -125,8 +125,8 @@ def on_other_data(
         raise first
     if not (first or wrong):
         return
-    known = not first and len(usual) == len(found_in[:N_OTHERS]) and not any(isinstance(found, Off) for found in usual)
-    if known and len({expect.kind(found) for found in usual}) == 1:  # one mistake, on all data but the notebook's
+    kinds = {found and expect.kind(found) for found in found_in[:N_OTHERS]}
+    if not first and usual and len(kinds) == 1 and not isinstance(usual[0], Off):  # on all but the notebook's data
         raise Wrong(f"it is right for numbers like this notebook's only: {usual[0]}", usual[0].try_next)
     if named := _named(answer, [data, *others[:N_OTHERS]], right, at_hand, limits, (value_is, control_is, limits_are)):
         raise named

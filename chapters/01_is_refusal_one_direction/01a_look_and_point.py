@@ -565,7 +565,8 @@ progress(1)  # exercises of 01a and 01b
 # 2025 ("Projected abliteration", huggingface.co/blog/grimjim/projected-abliteration).
 #
 # ## Further (not needed for what follows)
-# **PCA of differences.** Matched pairs tempt one into PCA of their *differences*. Which PCA finds the difference of means?
+# **PCA of differences.** Matched pairs tempt one into PCA of their *differences*. Which PCA finds
+# the difference of means?
 
 # %%
 pairs = harmful.at(MIDDLE, "reply") - harmless.at(MIDDLE, "reply")  # row i of both is a pair

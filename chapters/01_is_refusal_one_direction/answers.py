@@ -747,7 +747,7 @@ WRONG = {
         ),
         "no width": (
             lambda s, mixed: claim(folded(s), (folded(s), folded(s)), folded(mixed), resampled(mixed, 0.025)),
-            "has no width",
+            "is 0.000 wide",
         ),
         "90 %": (ninety, "one of 90 %"),
         "written down": (at_fixed, "whatever it is given"),

@@ -538,7 +538,7 @@ WRONG = {
             "it is never True",
         ),
         "once mixed, always mixed": (lambda s, p: any(by_slice(s, k) for k in range(p + 1)), "fires after the mixture"),
-        "guard off by one": (lambda s, p: p > 2 and by_slice(s, p), "near the beginning"),
+        "guard off by one": (lambda s, p: p > 2 and by_slice(s, p), "at the very beginning"),
         "the last and so far": (last_and, "words between the two are passed over"),
         "without capitals": (lambda s, p: by_slice([word.lower() for word in s], p), "capital letters or spaces"),
         "not at the end": (lambda s, p: by_slice(s, p) and p < len(s) - 1, "ends the prompt"),

@@ -199,18 +199,9 @@ def completes_danger(answer, dangerous):
                 [one, "and", "and", two],
             )
         ),
-        *(
-            (
-                words,
-                len(words) - 3,
-                "a mixture near the beginning of the prompt is missed",
-                "position 2 may complete one.",
-            )
-            for words in (["<bos>", one, "and", two, "with", "water"], [one, "and", two, "with", "water"])
-        ),
         (
-            ["<bos>", one, "and", two],
-            3,
+            ["<bos>", "<human>", "i", "mix", one, "and", two],
+            6,
             "a mixture that ends the prompt is missed",
             "the last word may complete one, too: no word has to follow.",
         ),
@@ -275,7 +266,7 @@ def completes_danger(answer, dangerous):
             where = f"{one} and {two}, position 2"
             if answer([one, "and", two], 2):
                 continue
-            if answer(["<bos>", one, "and", two], 3):
+            if answer(["<bos>", "<human>", "i", "mix", one, "and", two], 6):
                 what = "a mixture at the very beginning is missed"
                 raise Wrong(what, "two words stand before position 2: ask for position >= 2.", where=where)
             what = f"a dangerous pair is missed: {one} and {two}"
